@@ -1,0 +1,24 @@
+//! What wit-bindgen makes of the contract in `wit/`. The other modules are what a plugin sees of it.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::use_self,
+    clippy::wildcard_enum_match_arm,
+    reason = "generated"
+)]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "handler-plugin",
+    // The gateway's errors are written out in `error`, to say in words what they mean.
+    with: { "lockgate:plugin/types@0.1.0/error": crate::Error },
+    additional_derives: [PartialEq, Eq],
+    pub_export_macro: true,
+});

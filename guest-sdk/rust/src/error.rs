@@ -1,0 +1,133 @@
+//! The three ways in which something does not happen: the gateway did not do what it was asked
+//! ([`Error`]), a handler could not do its work ([`Failure`]), a client is not let in ([`Refusal`]).
+
+use std::fmt;
+
+/// What [`Handler::message`](crate::Handler::message) returns, and a short name for its helpers' results.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why the gateway did not do what it was asked. Each case says what a handler can do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No such connection, or not any more. Forget the id.
+    Gone,
+    /// There is no room now: the connection reads too slowly, or this invocation has used up what it
+    /// may send. Drop the message, or try again in a later invocation.
+    Busy,
+    /// The message or the value is over its limit. Send less.
+    TooLarge,
+    /// The operator's configuration does not allow it.
+    Denied,
+    /// An argument can never be right, and why. A mistake in the handler.
+    Invalid(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the connection is gone"),
+            Self::Busy => f.write_str("there is no room to send now"),
+            Self::TooLarge => f.write_str("the message or value is too large"),
+            Self::Denied => f.write_str("the gateway's configuration does not allow it"),
+            Self::Invalid(why) => write!(f, "invalid argument: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a handler could not do its work.
+///
+/// It is written to the gateway's log and never sent to the client, which is told `Internal server
+/// error`. Answer what a client did wrong with a message; fail when something is wrong on this side.
+///
+/// The `?` operator turns every error, and every other value that can be displayed, into a failure:
+///
+/// ```
+/// # use lockgate_plugin::Result;
+/// fn port(text: &str) -> Result<u16> {
+///     let (_, port) = text.split_once(':').ok_or("no colon")?;
+///     Ok(port.parse()?)
+/// }
+///
+/// assert_eq!(port("localhost").unwrap_err().as_str(), "no colon");
+/// assert_eq!(port("localhost:x").unwrap_err().as_str(), "invalid digit found in string");
+/// ```
+///
+/// For that reason it implements neither `Display` nor `Error` itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure with this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
+    /// The reason, as it is written to the log.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<D: fmt::Display> From<D> for Failure {
+    fn from(reason: D) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.0
+    }
+}
+
+/// Turns a client away.
+///
+/// ```
+/// # use lockgate_plugin::Refusal;
+/// Refusal::new(403).message("members only");
+/// ```
+///
+/// The `?` operator turns an error into a refusal with status 500 that tells the client nothing; the
+/// error goes to the gateway's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status of the response, 300 to 599.
+    pub status: u16,
+    /// What the client is told in the body, as `{"message": …}`; `None`: the status's own phrase.
+    pub message: Option<String>,
+    /// What is written to the gateway's log, and never sent to the client.
+    pub cause: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with this HTTP status, 300 to 599.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            message: None,
+            cause: None,
+        }
+    }
+
+    /// Sets what the client is told in the body.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Sets what is written to the gateway's log.
+    #[must_use]
+    pub fn cause(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+}
+
+impl<E: std::error::Error> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::new(500).cause(error)
+    }
+}

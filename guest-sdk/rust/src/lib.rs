@@ -1,0 +1,71 @@
+//! Write [Lockgate](https://github.com/lockgate/lockgate) plugins in Rust.
+//!
+//! A plugin handles the events of WebSocket connections: a client connects, sends messages, is gone.
+//! Implement [`Handler`] for a type, name it to [`export!`], and build a component:
+//!
+//! ```
+//! use lockgate_plugin::{Event, Handler, Message, Result};
+//!
+//! struct Shout;
+//!
+//! impl Handler for Shout {
+//!     fn message(_: Event, message: Message) -> Result<Option<Message>> {
+//!         let text = message.as_text().ok_or("expected text")?;
+//!         Ok(Some(text.to_uppercase().into()))
+//!     }
+//! }
+//!
+//! lockgate_plugin::export!(Shout);
+//! # fn main() {}
+//! ```
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//! ```
+//!
+//! ```console
+//! $ cargo build --release --target wasm32-wasip2
+//! ```
+//!
+//! # Reaching other connections
+//!
+//! [`connections`] sends to a connection by its id, closes it, and keeps its attributes; [`groups`]
+//! sends to many at once; [`context`] tells where and when an event happened. A plugin needs the
+//! operator's grant for `connections` and for `groups`, each only if it calls a function of it.
+//!
+//! # Logs
+//!
+//! What a plugin writes with `println!` and `eprintln!` goes to the gateway's log, with the plugin, the
+//! connection and the request id beside it.
+//!
+//! # Tests
+//!
+//! The crate builds for the machine you work on, so `cargo test` runs the tests of a plugin's own
+//! logic. The functions of [`connections`], [`groups`] and [`context`] panic there: no gateway
+//! answers them.
+#![warn(missing_docs)]
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod connections;
+pub mod context;
+mod error;
+pub mod groups;
+mod handler;
+mod message;
+
+#[doc(hidden)]
+pub use handler::Exported;
+
+pub use bindings::exports::lockgate::plugin::handler::{Acceptance, Closing, Event, Handshake};
+pub use bindings::lockgate::plugin::types::Message;
+pub use error::{Error, Failure, Refusal, Result};
+pub use handler::Handler;
+
+/// Names one open connection. Opaque, unguessable, safe in a URL, and never used again once the
+/// connection has ended. Compare it, store it, send it to other clients; do not take it apart.
+pub type ConnectionId = String;
+
+/// Names with values, in order; a name may occur more than once. Header names are lower case.
+pub type Fields = Vec<(String, String)>;
