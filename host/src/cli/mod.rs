@@ -1,0 +1,141 @@
+//! Words typed → calls.
+
+mod build;
+mod dev;
+mod run;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::gateway;
+
+/// A self-hosted edge gateway for real-time APIs.
+///
+/// Lockgate terminates wss://, selects a route for each message the way Amazon API Gateway's WebSocket APIs do,
+/// and runs the route's handler as a WebAssembly component.
+#[derive(Debug, Parser)]
+#[command(name = "lockgate", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lockgate dev plugins/chat       build a plugin, serve it on this machine, rebuild on every save
+  lockgate build plugins/chat     build a plugin; the last line is the component's path
+  lockgate validate gateway.toml  find everything that is wrong with a configuration
+  lockgate run gateway.toml       serve it
+
+Logs go to standard error; LOCKGATE_LOG=debug shows more (any tracing filter is understood).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the APIs of a configuration file
+    ///
+    /// SIGTERM or ctrl-c stops: clients are closed with 1001, spread over limits.drain_s, and every
+    /// $disconnect handler runs. A second one exits at once.
+    Run {
+        /// The configuration (TOML); `lockgate config schema` documents every key
+        file: PathBuf,
+    },
+    /// Check a configuration file: load and compile everything, open no port
+    ///
+    /// Exits with 1 and one paragraph for each mistake: file, line, key, remedy.
+    Validate {
+        /// The configuration (TOML)
+        file: PathBuf,
+    },
+    /// Show what a configuration file may say
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Build a plugin from its source folder
+    ///
+    /// The last line of standard output is the path of the component.
+    Build {
+        /// The plugin's folder; with a Cargo.toml it is built by cargo for wasm32-wasip2
+        dir: PathBuf,
+    },
+    /// Build a plugin, serve it on this machine with safe defaults, rebuild and swap on every save
+    ///
+    /// Serves wss://localhost:8443/dev and ws://localhost:8080/dev, on loopback only, with a certificate made at
+    /// start; and, if the plugin has a folder `web`, its files at /. Open connections stay open across rebuilds.
+    Dev(dev::Options),
+    /// Print the version of Lockgate and of the plugin contract
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file
+    Schema,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Run { file } => run::run(&file),
+        Command::Validate { file } => validate(&file),
+        Command::Config {
+            command: ConfigCommand::Schema,
+        } => print(&config::schema()),
+        Command::Build { dir } => {
+            build::build(&dir).and_then(|path| print(&path.display().to_string()))
+        }
+        Command::Dev(options) => dev::dev(&options),
+        Command::Version => print(concat!(
+            "lockgate ",
+            env!("CARGO_PKG_VERSION"),
+            " (lockgate:plugin@0.1.0)"
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn validate(file: &std::path::Path) -> Result<()> {
+    let config = Config::load(file)?;
+    gateway::check(&config).map_err(|error| blame(file, error))?;
+    print(&format!(
+        "{}: valid; {} listeners, {} APIs, {} plugins",
+        file.display(),
+        config.listeners.len(),
+        config.apis.len(),
+        config.plugins.len()
+    ))
+}
+
+/// Adds the places in the file to what was found wrong with its values.
+fn blame(file: &std::path::Path, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<config::Faults>() {
+        Ok(faults) => config::blame(file, faults).into(),
+        Err(error) => error,
+    }
+}
+
+/// A line on standard output, for pipes too.
+fn print(line: &str) -> Result<()> {
+    writeln!(io::stdout().lock(), "{line}")?;
+    Ok(())
+}
+
+/// An error with its causes on standard error. The problems of a configuration are paragraphs of their own.
+fn complain(error: &anyhow::Error) {
+    let mut stderr = io::stderr().lock();
+    let _ = match error.downcast_ref::<config::Problems>() {
+        Some(problems) => writeln!(stderr, "{problems}"),
+        None => writeln!(stderr, "error: {error:#}"),
+    };
+}

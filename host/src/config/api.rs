@@ -1,0 +1,253 @@
+//! The APIs: their expressions, routes and stages, and that no two stages are served at one place.
+
+use std::collections::BTreeMap;
+
+use super::limits;
+use super::meant::{Api, Domain, Origins, Route, Stage};
+use super::report::{Report, join};
+use super::spelling::{self, nearest};
+use super::written;
+use crate::route::{self, Selection};
+
+/// The route keys that begin with `$`; each has a meaning of its own.
+const RESERVED_KEYS: [&str; 3] = [route::CONNECT, route::DISCONNECT, route::DEFAULT];
+
+/// The stages by the place that each is served at, as the dotted key of the stage.
+type Places = BTreeMap<Place, String>;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// `/NAME` of every host that belongs to no stage.
+    Path(String),
+    Domain(Domain),
+}
+
+/// Gives the APIs that are written; one whose selection expression is wrong is left out.
+pub(super) fn apis(written: BTreeMap<String, written::Api>, report: &mut Report<'_>) -> Vec<Api> {
+    if written.is_empty() && report.is_clean("apis") {
+        report.problem(
+            "apis",
+            "there is no API, so that nothing would be served",
+            "add [apis.NAME.stages.STAGE]",
+        );
+    }
+    let mut places = Places::new();
+    written
+        .into_iter()
+        .filter_map(|(name, written)| api(name, written, &mut places, report))
+        .collect()
+}
+
+fn api(
+    name: String,
+    written: written::Api,
+    places: &mut Places,
+    report: &mut Report<'_>,
+) -> Option<Api> {
+    let key = join("apis", &name);
+    report.check_name(&key, &name);
+    let stages_key = join(&key, "stages");
+    if written.stages.is_empty() && report.is_clean(&stages_key) {
+        report.problem(
+            &stages_key,
+            format!("the API {name:?} has no stage, so that it would be served nowhere"),
+            format!("add [{key}.stages.prod], which is served at /prod"),
+        );
+    }
+    let stages = written
+        .stages
+        .into_iter()
+        .map(|(name, written)| stage(&stages_key, name, written, places, report))
+        .collect();
+    let routes = written
+        .routes
+        .into_iter()
+        .map(|(name, written)| route(&join(&key, "routes"), name, written, report))
+        .collect();
+    let selection = Selection::parse(&written.route_selection_expression).map_err(|error| {
+        report.problem(
+            &join(&key, "route_selection_expression"),
+            error.to_string(),
+            "write it as in \"$request.body.action\" or \"${request.body.service}/${request.body.action}\"",
+        );
+    });
+    Some(Api {
+        selection: selection.ok()?,
+        name,
+        routes,
+        stages,
+    })
+}
+
+fn route(
+    routes_key: &str,
+    name: String,
+    written: written::Route,
+    report: &mut Report<'_>,
+) -> Route {
+    let key = join(routes_key, &name);
+    if name.is_empty() {
+        report.problem(
+            &key,
+            "a route key cannot be empty",
+            "name the route by what the selection expression gives, or use \"$default\"",
+        );
+    } else if name.starts_with('$') && !RESERVED_KEYS.contains(&name.as_str()) {
+        let remedy = match nearest(&name, &RESERVED_KEYS) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!(
+                "remove the \"$\", or use {}",
+                spelling::list(&RESERVED_KEYS)
+            ),
+        };
+        report.problem(
+            &key,
+            format!("{name:?} is not a route key: \"$\" begins only API Gateway's own"),
+            remedy,
+        );
+    }
+    if written.two_way && matches!(name.as_str(), route::CONNECT | route::DISCONNECT) {
+        report.problem(
+            &join(&key, "two_way"),
+            format!("{name:?} cannot be two-way: it has no reply frame"),
+            "remove two_way",
+        );
+    }
+    let integration_key = join(&key, "integration");
+    if !report.is_written(&join("plugins", &written.integration)) {
+        report.problem(
+            &integration_key,
+            format!("no plugin is called {:?}", written.integration),
+            missing_plugin(&written.integration, report),
+        );
+    }
+    Route {
+        key: name,
+        integration: written.integration,
+        two_way: written.two_way,
+    }
+}
+
+/// What to do about a route that names a plugin which is not there.
+fn missing_plugin(name: &str, report: &Report<'_>) -> String {
+    let header = join("plugins", name);
+    let plugins = report.names_in("plugins");
+    if plugins.is_empty() {
+        format!("add [{header}] with its component")
+    } else {
+        let plugins = spelling::list(&plugins);
+        format!("name one of the plugins of this file: {plugins}; or add [{header}]")
+    }
+}
+
+fn stage(
+    stages_key: &str,
+    name: String,
+    written: written::Stage,
+    places: &mut Places,
+    report: &mut Report<'_>,
+) -> Stage {
+    let key = join(stages_key, &name);
+    report.check_name(&key, &name);
+    let domains_key = join(&key, "domains");
+    if written.domains.is_empty() && report.is_clean(&domains_key) {
+        claim(Place::Path(name.clone()), &key, &key, places, report);
+    }
+    let domains = written
+        .domains
+        .iter()
+        .enumerate()
+        .filter_map(|(index, text)| {
+            let domain_key = format!("{domains_key}[{index}]");
+            let Some(domain) = spelling::domain(text) else {
+                report.problem(
+                    &domain_key,
+                    format!("{text:?} is not a domain"),
+                    "write a host, as in \"chat.example.com\", or a host and one base path, as in \
+                     \"example.com/v1\"; no scheme, port or wildcard",
+                );
+                return None;
+            };
+            claim(
+                Place::Domain(domain.clone()),
+                &domain_key,
+                &key,
+                places,
+                report,
+            );
+            Some(domain)
+        })
+        .collect();
+    Stage {
+        domains,
+        origins: origins(&key, &written, report),
+        limits: limits::stage(&join(&key, "limits"), written.limits, report),
+        variables: written.variables,
+        name,
+    }
+}
+
+/// Notes that `stage` is served at `place`, and reports at `key` where another is already.
+fn claim(place: Place, key: &str, stage: &str, places: &mut Places, report: &mut Report<'_>) {
+    let (named, remedy) = match &place {
+        Place::Path(name) => (
+            format!("/{name}"),
+            "rename one of the two stages, or give one of them domains",
+        ),
+        Place::Domain(Domain { host, base_path }) => (
+            match base_path {
+                Some(base_path) => format!("{host}/{base_path}"),
+                None => host.clone(),
+            },
+            "remove it from one of the two, or give one of them a base path",
+        ),
+    };
+    if let Some(other) = places.insert(place, stage.to_owned()) {
+        let other = if other == stage {
+            "this stage".to_owned()
+        } else {
+            other
+        };
+        report.problem(key, format!("{named:?} already leads to {other}"), remedy);
+    }
+}
+
+fn origins(stage_key: &str, written: &written::Stage, report: &mut Report<'_>) -> Origins {
+    let Some(list) = &written.origins else {
+        return Origins {
+            any: written.allow_any_origin,
+            ..Origins::default()
+        };
+    };
+    if written.allow_any_origin {
+        report.problem(
+            &join(stage_key, "allow_any_origin"),
+            "any origin is allowed, and yet some are listed in origins",
+            "remove one of the two",
+        );
+    }
+    let mut origins = Origins {
+        any: written.allow_any_origin,
+        same_host: false,
+        list: Vec::new(),
+    };
+    for (index, text) in list.iter().enumerate() {
+        let key = format!("{}[{index}]", join(stage_key, "origins"));
+        match (text.as_str(), spelling::origin(text)) {
+            ("self", _) => origins.same_host = true,
+            ("*", _) => report.problem(
+                &key,
+                "\"*\" is not an origin",
+                "to let the pages of every site connect, write allow_any_origin = true instead of origins",
+            ),
+            (_, Some(origin)) => origins.list.push(origin),
+            (_, None) => report.problem(
+                &key,
+                format!("{text:?} is not an origin"),
+                "write it as browsers do, scheme://host[:port] without a path, as in \
+                 \"https://app.example.com\"; or \"self\"",
+            ),
+        }
+    }
+    origins
+}

@@ -1,0 +1,122 @@
+//! `${VAR}` and `${VAR:-default}` inside a string value → the value.
+//!
+//! Runs on parsed strings: what a variable holds cannot add keys, and is not expanded again.
+
+use std::env::VarError;
+
+/// Why a string does not expand.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unexpandable {
+    #[error("the environment variable {0} is not set")]
+    Unset(String),
+    #[error("the environment variable {0} does not hold UTF-8 text")]
+    NotUnicode(String),
+    #[error("{0:?} is not the name of an environment variable")]
+    Name(String),
+    #[error("\"${{\" has no closing \"}}\"")]
+    Unclosed,
+}
+
+impl Unexpandable {
+    /// What would be right.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            Self::Unset(name) => format!("set it, or give a default: \"${{{name}:-…}}\""),
+            Self::NotUnicode(name) => format!("set {name} to text"),
+            Self::Name(_) | Self::Unclosed => {
+                "write \"${NAME}\" or \"${NAME:-default}\"; \"$${\" is a literal \"${\"".to_owned()
+            }
+        }
+    }
+}
+
+/// Gives `text` with its variables expanded. As in a shell, the default also stands in for a
+/// variable that is empty.
+pub(super) fn expand(
+    text: &str,
+    variable: impl Fn(&str) -> Result<String, VarError>,
+) -> Result<String, Unexpandable> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            expanded.push_str(before);
+            expanded.push_str("${");
+            rest = after;
+            continue;
+        }
+        expanded.push_str(before);
+        let (inside, after) = after.split_once('}').ok_or(Unexpandable::Unclosed)?;
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if !is_variable(name) {
+            return Err(Unexpandable::Name(name.to_owned()));
+        }
+        match (variable(name), default) {
+            (Ok(value), Some(default)) if value.is_empty() => expanded.push_str(default),
+            (Ok(value), _) => expanded.push_str(&value),
+            (Err(VarError::NotPresent), Some(default)) => expanded.push_str(default),
+            (Err(VarError::NotPresent), None) => return Err(Unexpandable::Unset(name.to_owned())),
+            (Err(VarError::NotUnicode(_)), _) => {
+                return Err(Unexpandable::NotUnicode(name.to_owned()));
+            }
+        }
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, Unexpandable>) {
+        let variable = |name: &str| match name {
+            "HOST" => Ok("example.com".to_owned()),
+            "EMPTY" => Ok(String::new()),
+            "TRICK" => Ok("${HOST}\"\nkey = 1".to_owned()),
+            "BYTES" => Err(VarError::NotUnicode("x".into())),
+            _ => Err(VarError::NotPresent),
+        };
+        assert_eq!(expand(text, variable), expected.map(str::to_owned));
+    }
+
+    #[test]
+    fn variables_expand() {
+        check("", Ok(""));
+        check("plain $ { } $HOST", Ok("plain $ { } $HOST"));
+        check("${HOST}", Ok("example.com"));
+        check("wss://${HOST}/${EMPTY}x", Ok("wss://example.com/x"));
+        check("${HOST:-other}", Ok("example.com"));
+        check("${EMPTY:-other}", Ok("other"));
+        check("${UNSET:-other:-more}", Ok("other:-more"));
+        check("${UNSET:-}", Ok(""));
+        check("$${HOST}", Ok("${HOST}"));
+        check("$$${HOST}", Ok("$${HOST}"));
+        check("${TRICK}", Ok("${HOST}\"\nkey = 1"));
+    }
+
+    #[test]
+    fn what_does_not_expand_is_named() {
+        check("${UNSET}", Err(Unexpandable::Unset("UNSET".to_owned())));
+        check(
+            "${BYTES:-x}",
+            Err(Unexpandable::NotUnicode("BYTES".to_owned())),
+        );
+        check("${HOST", Err(Unexpandable::Unclosed));
+        check("${}", Err(Unexpandable::Name(String::new())));
+        check("${1ST}", Err(Unexpandable::Name("1ST".to_owned())));
+        check("${HOST-x}", Err(Unexpandable::Name("HOST-x".to_owned())));
+    }
+}

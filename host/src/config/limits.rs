@@ -1,0 +1,159 @@
+//! The limits as written → the limits as meant: units, and defaults that follow another limit.
+
+use std::time::Duration;
+
+use super::meant::{GatewayLimits, Log, Origins, PluginLimits, StageLimits};
+use super::report::{Report, join};
+use super::written;
+
+impl From<written::GatewayLimits> for GatewayLimits {
+    fn from(written: written::GatewayLimits) -> Self {
+        Self {
+            connections: written.connections,
+            handshakes: written.handshakes,
+            handshake_timeout: seconds(written.handshake_timeout_s),
+            drain: seconds(written.drain_s),
+        }
+    }
+}
+
+impl From<written::StageLimits> for StageLimits {
+    fn from(written: written::StageLimits) -> Self {
+        let outbox_kib = written
+            .outbox_kib
+            .unwrap_or_else(|| written::OUTBOX_KIB.max(written.message_kib));
+        Self {
+            message_bytes: kib(written.message_kib),
+            frame_bytes: kib(written.frame_kib.unwrap_or(written.message_kib)),
+            idle_timeout: seconds_unless_0(written.idle_timeout_s),
+            max_age: seconds_unless_0(written.max_age_s),
+            ping_interval: seconds_unless_0(written.ping_interval_s),
+            pong_timeout: seconds(written.pong_timeout_s),
+            outbox_bytes: kib(outbox_kib),
+            outbox_messages: written.outbox_messages as usize,
+            stall_timeout: seconds(written.stall_timeout_s),
+            message_timeout: seconds(written.message_timeout_s),
+            fragments: written.fragments,
+            control_frames_per_s: written.control_frames_per_s,
+            attributes_bytes: kib(written.attributes_kib),
+            groups: written.groups as usize,
+        }
+    }
+}
+
+impl From<written::PluginLimits> for PluginLimits {
+    fn from(written: written::PluginLimits) -> Self {
+        let cpu_ms = written
+            .cpu_ms
+            .unwrap_or_else(|| written::CPU_MS.min(written.deadline_ms));
+        Self {
+            deadline: milliseconds(written.deadline_ms),
+            cpu: milliseconds(cpu_ms),
+            memory_bytes: kib(written.memory_mib) * 1024,
+            table_elements: written.table_elements as usize,
+            instances: written.instances,
+            waiting: written.waiting,
+            max_uses: written.max_uses,
+            posts: written.posts,
+            log_bytes: kib(written.log_kib),
+        }
+    }
+}
+
+/// Gives the limits of a stage, whose table is `key`.
+pub(super) fn stage(
+    key: &str,
+    written: written::StageLimits,
+    report: &mut Report<'_>,
+) -> StageLimits {
+    let meant = StageLimits::from(written);
+    if report.is_clean(key) {
+        let message_kib = meant.message_bytes / 1024;
+        if meant.frame_bytes > meant.message_bytes {
+            report.problem(
+                &join(key, "frame_kib"),
+                format!("a frame cannot be longer than a message, which is {message_kib} KiB"),
+                format!("write at most {message_kib}, or raise message_kib"),
+            );
+        }
+        if meant.outbox_bytes < meant.message_bytes {
+            report.problem(
+                &join(key, "outbox_kib"),
+                format!("a message of {message_kib} KiB, which message_kib allows, would not fit"),
+                format!("write at least {message_kib}, or lower message_kib"),
+            );
+        }
+    }
+    meant
+}
+
+/// Gives the limits of a plugin, whose table is `key`.
+pub(super) fn plugin(
+    key: &str,
+    written: written::PluginLimits,
+    report: &mut Report<'_>,
+) -> PluginLimits {
+    let meant = PluginLimits::from(written);
+    if report.is_clean(key) && meant.cpu > meant.deadline {
+        let deadline_ms = meant.deadline.as_millis();
+        report.problem(
+            &join(key, "cpu_ms"),
+            format!("an invocation cannot compute for longer than deadline_ms, {deadline_ms}"),
+            format!("write at most {deadline_ms}, or raise deadline_ms"),
+        );
+    }
+    meant
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        written::GatewayLimits::default().into()
+    }
+}
+
+impl Default for StageLimits {
+    fn default() -> Self {
+        written::StageLimits::default().into()
+    }
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        written::PluginLimits::default().into()
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let written::Log { level, format } = written::Log::default();
+        Self { level, format }
+    }
+}
+
+/// Only the pages of the same host.
+impl Default for Origins {
+    fn default() -> Self {
+        Self {
+            any: false,
+            same_host: true,
+            list: Vec::new(),
+        }
+    }
+}
+
+/// Bytes of so many KiB; the schema's bounds keep it below 2³¹.
+fn kib(kib: u32) -> usize {
+    kib as usize * 1024
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+fn seconds_unless_0(seconds: u32) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
+fn milliseconds(milliseconds: u32) -> Duration {
+    Duration::from_millis(milliseconds.into())
+}

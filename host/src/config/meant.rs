@@ -1,0 +1,243 @@
+//! The configuration as meant: checked, in the units that the program computes with, paths resolved.
+//!
+//! Knows nothing of TOML. `lockgate dev` builds one in code, from the same defaults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::route;
+
+/// All that one gateway serves, and within which bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where clients connect; at least one.
+    pub(crate) listeners: Vec<Listener>,
+    /// Where the management API listens, a loopback address; `None` when there is none.
+    pub(crate) management: Option<SocketAddr>,
+    /// The APIs, by name; at least one.
+    pub(crate) apis: Vec<Api>,
+    /// The plugins, by name. Every route's integration is the name of one of them.
+    pub(crate) plugins: Vec<Plugin>,
+    /// Bounds of the gateway as a whole.
+    pub(crate) limits: GatewayLimits,
+    /// The folder that keeps compiled components between starts; `None` compiles at every start.
+    pub(crate) compile_cache: Option<PathBuf>,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+}
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// The address and port to bind; port 0 takes any free one.
+    pub(crate) address: SocketAddr,
+    /// How connections are encrypted.
+    pub(crate) tls: Tls,
+    /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.
+    pub(crate) http2: bool,
+}
+
+/// How the connections of a listener are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// Not at all.
+    Off,
+    /// With a certificate made at start, which no client trusts: for development.
+    SelfSigned,
+    /// With a certificate of the owner's.
+    Files {
+        /// The certificate chain, PEM.
+        certificate: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// Bounds of the gateway as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GatewayLimits {
+    /// Connections open at once; `None` takes as many as the process may open files.
+    pub(crate) connections: Option<u32>,
+    /// Handshakes under way at once.
+    pub(crate) handshakes: u32,
+    /// How long a client may take from its first byte to its request's last.
+    pub(crate) handshake_timeout: Duration,
+    /// The time over which the closes are spread when the gateway stops.
+    pub(crate) drain: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// A directive of `tracing_subscriber::EnvFilter`, known to parse.
+    pub(crate) level: String,
+    /// How a line is written.
+    pub(crate) format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line, for a machine.
+    Json,
+}
+
+/// One WebSocket API: how a message chooses its route, the routes, and where it is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// Its name, of `A-Z a-z 0-9 _ -`.
+    pub(crate) name: String,
+    /// The route selection expression.
+    pub(crate) selection: route::Selection,
+    /// The routes, by key.
+    pub(crate) routes: Vec<Route>,
+    /// The stages, by name; at least one.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// What answers the messages of one route key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// `$connect`, `$disconnect`, `$default`, or a key of the owner's that starts with no `$`.
+    pub(crate) key: String,
+    /// The name of the plugin that is called.
+    pub(crate) integration: String,
+    /// Whether the plugin's answer is sent to the client.
+    pub(crate) two_way: bool,
+}
+
+/// One place at which an API is served, with its own variables and bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stage {
+    /// Its name, of `A-Z a-z 0-9 _ -`.
+    pub(crate) name: String,
+    /// Where it is served; at `/NAME` of every host when there are none.
+    pub(crate) domains: Vec<Domain>,
+    /// The stage variables.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Which web pages may connect.
+    pub(crate) origins: Origins,
+    /// Bounds of each connection.
+    pub(crate) limits: StageLimits,
+}
+
+/// A host, or one path of a host, that belongs to a stage.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Domain {
+    /// The host, in lower case, without a port; an IPv6 address stands in brackets.
+    pub(crate) host: String,
+    /// The first segment of the path, without slashes; `None` is the whole host.
+    pub(crate) base_path: Option<String>,
+}
+
+/// Which `Origin` headers a handshake may bear. One without the header, which no browser sends, is
+/// not concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origins {
+    /// Every origin may connect.
+    pub(crate) any: bool,
+    /// The host of the request's own `Host` header may connect.
+    pub(crate) same_host: bool,
+    /// These may connect: `scheme://host[:port]`, lower case, without the scheme's default port.
+    pub(crate) list: Vec<String>,
+}
+
+/// Bounds of each connection of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StageLimits {
+    /// The longest message, either way.
+    pub(crate) message_bytes: usize,
+    /// The longest frame of a message from a client; at most `message_bytes`.
+    pub(crate) frame_bytes: usize,
+    /// A connection with no message for so long is closed; `None` is never.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// A connection is closed at this age; `None` is never.
+    pub(crate) max_age: Option<Duration>,
+    /// The time between pings; `None` sends none.
+    pub(crate) ping_interval: Option<Duration>,
+    /// How long a client may take to answer a ping.
+    pub(crate) pong_timeout: Duration,
+    /// Bytes that wait for the client; at least `message_bytes`.
+    pub(crate) outbox_bytes: usize,
+    /// Messages that wait for the client.
+    pub(crate) outbox_messages: usize,
+    /// How long the client may take nothing of what is written to it.
+    pub(crate) stall_timeout: Duration,
+    /// How long a client may take from the first byte of a message to its last.
+    pub(crate) message_timeout: Duration,
+    /// Fragments of a message, beside one for each 64 bytes.
+    pub(crate) fragments: u32,
+    /// Control frames a second from a client, in the long run.
+    pub(crate) control_frames_per_s: u32,
+    /// Bytes of attributes that plugins may keep with a connection.
+    pub(crate) attributes_bytes: usize,
+    /// Groups that a connection may be in at once.
+    pub(crate) groups: usize,
+}
+
+/// A component, what it may do, and how it is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plugin {
+    /// Its name, of `A-Z a-z 0-9 _ -`.
+    pub(crate) name: String,
+    /// The component file.
+    pub(crate) component: PathBuf,
+    /// The interfaces that it may import.
+    pub(crate) grants: Grants,
+    /// Whether an instance serves one message or many.
+    pub(crate) isolation: Isolation,
+    /// Bounds of its invocations and instances.
+    pub(crate) limits: PluginLimits,
+}
+
+/// The interfaces of `lockgate:plugin` that a plugin may import; none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Grants {
+    /// `connections`: send to any connection, close it, keep attributes with it.
+    pub(crate) connections: bool,
+    /// `groups`: join, leave, publish.
+    pub(crate) groups: bool,
+}
+
+/// Whether an instance of a plugin serves one message or many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Isolation {
+    /// A fresh instance for every message: nothing is left of the message before.
+    PerMessage,
+    /// An instance serves one message at a time and is used again: what a handler leaves in its
+    /// memory may be seen by a later message of another connection.
+    #[default]
+    Reused,
+}
+
+/// Bounds of a plugin's invocations and instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginLimits {
+    /// How long an invocation may last.
+    pub(crate) deadline: Duration,
+    /// How long an invocation may compute; at most `deadline`.
+    pub(crate) cpu: Duration,
+    /// Linear memory of an instance.
+    pub(crate) memory_bytes: usize,
+    /// Elements of an instance's tables.
+    pub(crate) table_elements: usize,
+    /// Instances at once.
+    pub(crate) instances: u32,
+    /// Invocations that may wait for an instance.
+    pub(crate) waiting: u32,
+    /// Invocations after which a reused instance is replaced.
+    pub(crate) max_uses: u32,
+    /// Messages that one invocation may send.
+    pub(crate) posts: u32,
+    /// Bytes that one invocation may log.
+    pub(crate) log_bytes: usize,
+}

@@ -1,0 +1,125 @@
+//! The file as written → the configuration as meant.
+//!
+//! `tree` reads the TOML against the schema of `written` and keeps what is right; `check` and `api`
+//! make a `Config` of that, and a `Report` gathers what is wrong with its place in the file. All
+//! problems of a file are found in one run; nothing in it, however odd, is a panic.
+//!
+//! Knows of no socket, task or component: whether an address can be bound or a component loads is
+//! found when the gateway starts.
+
+mod api;
+mod check;
+mod expand;
+mod limits;
+mod meant;
+mod problem;
+mod report;
+mod schema;
+mod spelling;
+mod tree;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+
+pub(crate) use meant::*;
+pub(crate) use problem::{Fault, Faults, Problem, Problems};
+use report::Report;
+
+/// The longest file that is read: far more than anyone writes, far less than memory.
+const FILE_MIB: u64 = 4;
+
+impl Config {
+    /// Reads a file, and checks that the files it names exist.
+    pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
+        let text = read(path)?;
+        let mut report = Report::new(path, &text);
+        let config = interpret(&text, &mut report);
+        report.check_files();
+        report.judge(config)
+    }
+
+    /// Reads `text` as the content of `file`, whose folder relative paths are resolved against.
+    /// Looks at no file.
+    #[cfg(test)]
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
+        let mut report = Report::new(file, text);
+        let config = interpret(text, &mut report);
+        report.judge(config)
+    }
+}
+
+/// Finds the places in a file of what was found wrong later than when it was read.
+pub(crate) fn blame(path: &Path, faults: Faults) -> Problems {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(problems) => return problems,
+    };
+    let mut report = Report::new(path, &text);
+    interpret(&text, &mut report);
+    for Fault {
+        key,
+        message,
+        remedy,
+    } in faults.0
+    {
+        report.problem(&key, message, remedy);
+    }
+    report.into_problems()
+}
+
+/// The JSON Schema of a configuration file, for editors and for reference.
+pub(crate) fn schema() -> String {
+    format!("{:#}", schema::schema())
+}
+
+/// Gives what the report's text means; `None`, and a problem in the report, when it is no TOML.
+fn interpret(text: &str, report: &mut Report<'_>) -> Option<Config> {
+    let right = tree::read(text, &schema::schema(), report)?;
+    match written::File::deserialize(right) {
+        Ok(file) => Some(check::config(file, report)),
+        Err(error) => {
+            report.problem("", error.to_string(), "correct the value");
+            None
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    let unreadable = |message: String, remedy: &str| {
+        Problems(vec![Problem {
+            file: path.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            remedy: remedy.to_owned(),
+        }])
+    };
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| {
+            file.take(FILE_MIB * 1024 * 1024 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(|error| {
+            unreadable(
+                format!("cannot be read: {error}"),
+                "name the configuration file, as in lockgate run gateway.toml",
+            )
+        })?;
+    if bytes.len() as u64 > FILE_MIB * 1024 * 1024 {
+        return Err(unreadable(
+            format!("is longer than {FILE_MIB} MiB"),
+            "name a configuration file",
+        ));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))
+}

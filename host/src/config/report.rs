@@ -1,0 +1,184 @@
+//! One file's problems as they are found, and where in the file each key stands.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::problem::{Problem, Problems};
+use super::spelling::is_name;
+
+/// What has been found in one file so far.
+pub(super) struct Report<'a> {
+    file: &'a Path,
+    text: &'a str,
+    /// The byte at which each line but the first begins.
+    lines: Vec<usize>,
+    /// The byte at which each known key that was written stands, by dotted key.
+    places: BTreeMap<String, usize>,
+    /// The files that the file names, by dotted key.
+    paths: Vec<(String, PathBuf)>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            lines: text.match_indices('\n').map(|(end, _)| end + 1).collect(),
+            places: BTreeMap::new(),
+            paths: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Notes that `key` is written at the byte `offset`.
+    pub(super) fn place(&mut self, key: &str, offset: usize) {
+        self.places.insert(key.to_owned(), offset);
+    }
+
+    /// Whether `key` is written in the file, rightly or wrongly.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// The names that are written in the table `key`, rightly or wrongly.
+    pub(super) fn names_in(&self, key: &str) -> Vec<&str> {
+        self.places
+            .keys()
+            .filter_map(|place| place.strip_prefix(key)?.strip_prefix('.'))
+            .filter(|name| !name.contains(['.', '[']))
+            .collect()
+    }
+
+    /// Whether nothing was found wrong with `key` and what is inside it. What depends on a broken
+    /// value is not judged: it would blame the wrong key.
+    pub(super) fn is_clean(&self, key: &str) -> bool {
+        !self.problems.iter().any(|problem| {
+            problem
+                .key
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    /// Adds a problem with `key`, at its place or, where it is not written, at that of the table
+    /// that should have it.
+    pub(super) fn problem(
+        &mut self,
+        key: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let offset = key
+            .rmatch_indices(['.', '['])
+            .map(|(end, _)| end)
+            .fold(self.places.get(key), |found, end| {
+                found.or_else(|| self.places.get(key.get(..end)?))
+            })
+            .copied()
+            .unwrap_or(0);
+        self.problem_at(offset, key, message, remedy);
+    }
+
+    /// Adds a problem at the byte `offset`.
+    pub(super) fn problem_at(
+        &mut self,
+        offset: usize,
+        key: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let lines_before = self.lines.partition_point(|start| *start <= offset);
+        let line_start = lines_before
+            .checked_sub(1)
+            .and_then(|last| self.lines.get(last))
+            .copied()
+            .unwrap_or(0);
+        let before = self.text.get(line_start..offset).unwrap_or_default();
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: lines_before + 1,
+            column: before.chars().count() + 1,
+            key: key.to_owned(),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    /// Checks the name of an API, a stage or a plugin, which is at `key`.
+    pub(super) fn check_name(&mut self, key: &str, name: &str) {
+        if !is_name(name) {
+            self.problem(
+                key,
+                format!("{name:?} cannot be a name"),
+                "use 1 to 128 of the characters A-Z a-z 0-9 _ -",
+            );
+        }
+    }
+
+    /// Resolves a path against the file's folder.
+    pub(super) fn path(&mut self, key: &str, written: &str) -> PathBuf {
+        if written.is_empty() {
+            self.problem(key, "the path is empty", "write a path");
+        }
+        self.file
+            .parent()
+            .map_or_else(|| PathBuf::from(written), |folder| folder.join(written))
+    }
+
+    /// Resolves the path of a file that must exist when the configuration is loaded.
+    pub(super) fn existing_file(&mut self, key: &str, written: &str) -> PathBuf {
+        let path = self.path(key, written);
+        if !written.is_empty() {
+            self.paths.push((key.to_owned(), path.clone()));
+        }
+        path
+    }
+
+    /// Looks for the files that must exist.
+    pub(super) fn check_files(&mut self) {
+        for (key, path) in std::mem::take(&mut self.paths) {
+            let message = match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => continue,
+                Ok(_) => format!("{path:?} is not a file"),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    format!("there is no file {path:?}")
+                }
+                Err(error) => format!("{path:?} cannot be read: {error}"),
+            };
+            self.problem(
+                &key,
+                message,
+                "correct the path, which is relative to the folder of this file",
+            );
+        }
+    }
+
+    /// Gives `value` if there is one and nothing was found wrong, and all that was found if not.
+    pub(super) fn judge<T>(self, value: Option<T>) -> Result<T, Problems> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            Some(_) | None => Err(self.into_problems()),
+        }
+    }
+
+    /// All that was found, in the file's order.
+    pub(super) fn into_problems(mut self) -> Problems {
+        self.problems
+            .sort_by_key(|problem| (problem.line, problem.column));
+        Problems(self.problems)
+    }
+}
+
+/// The dotted key of `name` inside `parent`, quoted as TOML would have it.
+pub(super) fn join(parent: &str, name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let dot = if parent.is_empty() { "" } else { "." };
+    if !name.is_empty() && name.bytes().all(bare) {
+        format!("{parent}{dot}{name}")
+    } else {
+        format!("{parent}{dot}{name:?}")
+    }
+}

@@ -1,0 +1,191 @@
+//! TOML text → the values that the schema allows, and a problem for each one that it does not.
+//!
+//! What is wrong is left out, so that one run finds as much as it can.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeArray, DeInteger, DeTable, DeValue};
+
+use super::expand::expand;
+use super::report::{Report, join};
+use super::schema::{Kind, VERBATIM, alternative, remedy, strings, words};
+use super::spelling::{list, nearest};
+
+/// Reads the report's text against `schema`. `None` when it is no TOML.
+pub(super) fn read(text: &str, schema: &Value, report: &mut Report<'_>) -> Option<Value> {
+    match DeTable::parse(text) {
+        Ok(table) => Reader { report }.table("", schema, table.get_ref()),
+        Err(error) => {
+            let offset = error.span().map_or(0, |span| span.start);
+            let message = error.message().replace('\n', "; ");
+            report.problem_at(
+                offset,
+                "",
+                format!("this is not TOML: {message}"),
+                "correct the line; strings stand in quotes, tables begin with [name]",
+            );
+            None
+        }
+    }
+}
+
+struct Reader<'r, 'a> {
+    report: &'r mut Report<'a>,
+}
+
+impl Reader<'_, '_> {
+    /// Gives what is right in `table`; `None` when a key that must be there is missing or wrong.
+    fn table(&mut self, key: &str, schema: &Value, table: &DeTable<'_>) -> Option<Value> {
+        let known = schema.get("properties").and_then(Value::as_object);
+        let other = schema.get("additionalProperties").filter(|s| s.is_object());
+        let mut right = Map::new();
+        for (name, value) in table {
+            let inner = join(key, name.get_ref());
+            let schema = known.and_then(|known| known.get(name.get_ref().as_ref()));
+            let Some(schema) = schema.or(other) else {
+                self.unknown(&inner, name, known);
+                continue;
+            };
+            let Range { start, .. } = if value.get_ref().is_table() {
+                name.span()
+            } else {
+                value.span()
+            };
+            self.report.place(&inner, start);
+            if let Some(value) = self.value(&inner, schema, value.get_ref()) {
+                right.insert(name.get_ref().clone().into_owned(), value);
+            }
+        }
+        for name in strings(schema.get("required")) {
+            if !table.contains_key(name) {
+                let about = known.and_then(|known| known.get(name)?.get("description")?.as_str());
+                self.report.problem(
+                    &join(key, name),
+                    format!("the key {name:?} is missing"),
+                    format!("add it: {}", first_sentence(about.unwrap_or(name))),
+                );
+            }
+        }
+        strings(schema.get("required"))
+            .all(|name| right.contains_key(name))
+            .then_some(Value::Object(right))
+    }
+
+    fn unknown(
+        &mut self,
+        key: &str,
+        name: &Spanned<impl AsRef<str>>,
+        known: Option<&Map<String, Value>>,
+    ) {
+        let written = name.get_ref().as_ref();
+        let mut known: Vec<&str> = known
+            .map(|known| known.keys().map(String::as_str).collect())
+            .unwrap_or_default();
+        known.sort_unstable();
+        let remedy = match nearest(written, &known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("the keys here are {}", list(&known)),
+        };
+        let message = format!("there is no key {written:?} here");
+        self.report
+            .problem_at(name.span().start, key, message, remedy);
+    }
+
+    fn value(&mut self, key: &str, schema: &Value, value: &DeValue<'_>) -> Option<Value> {
+        let kind = Kind::of(value);
+        let Some(schema) = alternative(schema, kind) else {
+            self.wrong_kind(key, schema, kind);
+            return None;
+        };
+        match value {
+            DeValue::Table(table) => self.table(key, schema, table),
+            DeValue::Array(array) => self.array(key, schema, array),
+            DeValue::String(text) => self.string(key, schema, text),
+            DeValue::Integer(integer) => self.integer(key, schema, integer),
+            DeValue::Boolean(boolean) => Some(Value::Bool(*boolean)),
+            DeValue::Float(_) | DeValue::Datetime(_) => None,
+        }
+    }
+
+    /// An array with a wrong element is left out whole, so that the others keep their indices.
+    fn array(&mut self, key: &str, schema: &Value, array: &DeArray<'_>) -> Option<Value> {
+        let items = schema.get("items")?;
+        let mut right = Vec::new();
+        for (index, item) in array.iter().enumerate() {
+            let inner = format!("{key}[{index}]");
+            self.report.place(&inner, item.span().start);
+            right.push(self.value(&inner, items, item.get_ref()));
+        }
+        right
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array)
+    }
+
+    fn string(&mut self, key: &str, schema: &Value, text: &str) -> Option<Value> {
+        if schema.get(VERBATIM).is_some() {
+            return Some(Value::from(text));
+        }
+        let text = match expand(text, |name| std::env::var(name)) {
+            Ok(text) => text,
+            Err(error) => {
+                self.report.problem(key, error.to_string(), error.remedy());
+                return None;
+            }
+        };
+        let words = words(schema);
+        if !words.is_empty() && !words.contains(&text.as_str()) {
+            let remedy = match nearest(&text, &words) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("write {}", list(&words)),
+            };
+            let message = format!("{text:?} is not known here");
+            self.report.problem(key, message, remedy);
+            return None;
+        }
+        Some(Value::String(text))
+    }
+
+    fn integer(&mut self, key: &str, schema: &Value, integer: &DeInteger<'_>) -> Option<Value> {
+        let bound = |name| schema.get(name).and_then(Value::as_i64);
+        let (minimum, maximum) = (bound("minimum")?, bound("maximum")?);
+        let number = i64::from_str_radix(integer.as_str(), integer.radix());
+        let too_small = match number {
+            Ok(number) if (minimum..=maximum).contains(&number) => {
+                return Some(Value::from(number));
+            }
+            Ok(number) => number < minimum,
+            Err(_) => integer.as_str().starts_with('-'),
+        };
+        let message = if too_small {
+            format!("{integer} is below the minimum, {minimum}")
+        } else {
+            format!("{integer} is above the maximum, {maximum}")
+        };
+        self.report.problem(key, message, remedy(schema));
+        None
+    }
+
+    fn wrong_kind(&mut self, key: &str, schema: &Value, found: Kind) {
+        let expected: Vec<&str> = Kind::ALL
+            .iter()
+            .filter(|kind| alternative(schema, **kind).is_some())
+            .map(|kind| kind.in_words())
+            .collect();
+        let message = format!(
+            "expected {}, found {}",
+            expected.join(" or "),
+            found.in_words()
+        );
+        self.report.problem(key, message, remedy(schema));
+    }
+}
+
+/// The first sentence of a description, as the end of a sentence of ours.
+fn first_sentence(description: &str) -> String {
+    let line = description.replace('\n', " ");
+    let sentence = line.split(". ").next().unwrap_or(&line);
+    sentence.trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,146 @@
+//! The file as written: every key with its documentation, default and bounds.
+//!
+//! The JSON Schema made from these types is what `lockgate config schema` prints and what
+//! `tree` reads a file against, so a default or a bound stands here and nowhere else.
+
+mod api;
+mod plugin;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::meant::LogFormat;
+pub(in crate::config) use api::{Api, OUTBOX_KIB, Route, Stage, StageLimits};
+pub(in crate::config) use plugin::{CPU_MS, Grant, Plugin, PluginLimits};
+
+/// The configuration of one Lockgate gateway. Relative paths are relative to the file's folder.
+/// Inside string values, `${VAR}` and `${VAR:-default}` expand to environment variables, and
+/// `$${` is a literal `${`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(title = "Lockgate configuration")]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct File {
+    /// Where clients connect. At least one.
+    pub(in crate::config) listeners: Vec<Listener>,
+    /// Where the management API listens: `@connections`, admin API, console, metrics, health.
+    /// Without it there is none.
+    pub(in crate::config) management: Option<Management>,
+    /// The WebSocket APIs, by name (`A-Z a-z 0-9 _ -`, at most 128). At least one.
+    pub(in crate::config) apis: BTreeMap<String, Api>,
+    /// The plugins, by name (`A-Z a-z 0-9 _ -`, at most 128).
+    pub(in crate::config) plugins: BTreeMap<String, Plugin>,
+    /// Bounds of the gateway as a whole.
+    pub(in crate::config) limits: GatewayLimits,
+    /// A folder that keeps compiled components, so that the next start need not compile them.
+    /// Whoever may write there may run code as the gateway. Without it, each start compiles.
+    pub(in crate::config) compile_cache: Option<String>,
+    /// What is logged, and how.
+    pub(in crate::config) log: Log,
+}
+
+/// One address that clients connect to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Listener {
+    /// The IP address and port, as in `"127.0.0.1:8443"` or `"[::]:443"`. Port 0 takes any free one.
+    pub(in crate::config) address: String,
+    /// How connections are encrypted; `"off"` by default, but to be said where the address is not
+    /// a loopback one, so that nobody serves in the clear by omission.
+    pub(in crate::config) tls: Option<Tls>,
+    /// Whether HTTP/2 (RFC 8441) is offered beside HTTP/1.1. True by default with TLS; not
+    /// possible without, since browsers speak it over TLS only.
+    pub(in crate::config) http2: Option<bool>,
+}
+
+/// How the connections of a listener are encrypted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum Tls {
+    /// By a word.
+    Word(TlsWord),
+    /// With a certificate of your own.
+    Files(TlsFiles),
+}
+
+/// `"off"` or `"self-signed"`.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum TlsWord {
+    /// Not encrypted: for loopback, or behind a proxy that does TLS.
+    Off,
+    /// A certificate made at start, which no client trusts: for development.
+    SelfSigned,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct TlsFiles {
+    /// The PEM file of the certificate chain, the server's own first.
+    pub(in crate::config) certificate: String,
+    /// The PEM file of the certificate's private key.
+    pub(in crate::config) key: String,
+}
+
+/// The management API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Management {
+    /// The IP address and port. A loopback one, since the management API asks for no credentials yet.
+    pub(in crate::config) address: String,
+}
+
+/// Bounds of the gateway as a whole.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct GatewayLimits {
+    /// Connections open at once; further ones are refused. By default as many as the process may
+    /// open files, less a reserve: beyond that, accepting fails anyway.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(in crate::config) connections: Option<u32>,
+    /// Handshakes under way at once. A handshake costs more than an open connection (TLS, the
+    /// `$connect` route): beyond these a client is told at once to come again.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(in crate::config) handshakes: u32,
+    /// Seconds from a client's first byte to its request's last: a client that trickles one holds a
+    /// handshake for no longer.
+    #[schemars(range(min = 1, max = 60))]
+    pub(in crate::config) handshake_timeout_s: u32,
+    /// Seconds over which the closes are spread when the gateway stops, so that the clients do not
+    /// all come back at once. 0 closes all together.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub(in crate::config) drain_s: u32,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            handshakes: 1_024,
+            handshake_timeout_s: 5,
+            drain_s: 30,
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Log {
+    /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`; or
+    /// directives for each module, as in `"info,lockgate::session=debug"`.
+    pub(in crate::config) level: String,
+    /// How a line is written.
+    pub(in crate::config) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A plugin as written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::meant::Isolation;
+
+/// A component, what it may do, and how it is run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Plugin {
+    /// The component file.
+    pub(in crate::config) component: String,
+    /// The interfaces that it may import. A plugin that imports one it was not granted is refused.
+    #[serde(default)]
+    pub(in crate::config) grants: Vec<Grant>,
+    /// Whether an instance serves one message or many.
+    #[serde(default)]
+    pub(in crate::config) isolation: Isolation,
+    /// Bounds of its invocations and instances.
+    #[serde(default)]
+    pub(in crate::config) limits: PluginLimits,
+}
+
+/// An interface of `lockgate:plugin` that a plugin may be granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Grant {
+    /// Send to any connection, close it, keep attributes with it.
+    Connections,
+    /// Join and leave groups, publish to them.
+    Groups,
+}
+
+/// The default of `cpu_ms`, unless `deadline_ms` is below it.
+pub(in crate::config) const CPU_MS: u32 = 50;
+
+/// Bounds of a plugin's invocations and instances.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct PluginLimits {
+    /// Milliseconds that an invocation may last, waiting included. At most what API Gateway gives an
+    /// integration.
+    #[schemars(range(min = 1, max = 29_000))]
+    pub(in crate::config) deadline_ms: u32,
+    /// Milliseconds that an invocation may compute, so that a spinning handler does not hold a thread
+    /// until its deadline. By default 50, or `deadline_ms` where that is less; not above it.
+    #[schemars(range(min = 1, max = 29_000), extend("default" = CPU_MS))]
+    pub(in crate::config) cpu_ms: Option<u32>,
+    /// MiB of linear memory of an instance: `instances` times as much may be in use.
+    #[schemars(range(min = 1, max = 512))]
+    pub(in crate::config) memory_mib: u32,
+    /// Elements of an instance's tables, which hold its function pointers. Larger than compilers need;
+    /// at most a million, 8 MB of an instance.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) table_elements: u32,
+    /// Instances at once, and so invocations at once. At most 1024: address space is reserved for
+    /// each of them.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub(in crate::config) instances: u32,
+    /// Invocations that may wait for an instance; further ones fail as busy at once.
+    #[schemars(range(min = 0, max = 4_096))]
+    pub(in crate::config) waiting: u32,
+    /// Invocations after which a reused instance is replaced, which bounds what a handler can leak.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(in crate::config) max_uses: u32,
+    /// Messages that one invocation may send. 0 is none.
+    #[schemars(range(min = 0, max = 65_536))]
+    pub(in crate::config) posts: u32,
+    /// KiB that one invocation may log; the rest is dropped. 0 logs nothing.
+    #[schemars(range(min = 0, max = 1_024))]
+    pub(in crate::config) log_kib: u32,
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self {
+            deadline_ms: 3_000,
+            cpu_ms: None,
+            memory_mib: 64,
+            table_elements: 10_000,
+            instances: 256,
+            waiting: 64,
+            max_uses: 10_000,
+            posts: 256,
+            log_kib: 64,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One open connection, as everyone but its own session sees it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::frame::{Frame, Message};
+use super::groups::Membership;
+use super::id::ConnectionId;
+use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
+
+/// What is known of the client from its handshake.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) source_ip: IpAddr,
+    /// The `Host` of the request, without port.
+    pub(crate) domain_name: Box<str>,
+    pub(crate) user_agent: Option<Box<str>>,
+}
+
+/// What one connection may make the gateway hold; of its stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionLimits {
+    pub(crate) outbox: OutboxLimits,
+    /// Bytes of one message, either way.
+    pub(crate) message_bytes: usize,
+    /// Bytes of all attributes together, names and values.
+    pub(crate) attributes_bytes: usize,
+    /// Groups a connection may be in.
+    pub(crate) groups: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) client: Client,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) connected_at: u64,
+    last_active_at: AtomicU64,
+    pub(crate) outbox: Outbox,
+    pub(super) membership: Mutex<Membership>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    subprotocol: Option<Box<str>>,
+    attributes: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// Why an attribute was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AttributeError {
+    #[error("an attribute's name is empty")]
+    EmptyName,
+    #[error("the attributes of a connection are over the limit")]
+    TooLarge,
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client) -> Self {
+        let now = now_ms();
+        Self {
+            id: ConnectionId::random(),
+            client,
+            connected_at: now,
+            last_active_at: AtomicU64::new(now),
+            outbox: Outbox::new(),
+            membership: Mutex::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Queues a message for the client.
+    pub(crate) fn post(
+        &self,
+        message: &Message,
+        limits: &ConnectionLimits,
+    ) -> Result<(), PostError> {
+        if message.len() > limits.message_bytes {
+            return Err(PostError::TooLarge);
+        }
+        self.outbox.push(Frame::encode(message), limits.outbox)
+    }
+
+    /// Closes the connection once what is queued for it is written. False when it is closing already.
+    pub(crate) fn close(&self, closing: Closing) -> bool {
+        self.outbox.close(closing)
+    }
+
+    /// A message went either way, now: gives the time, in milliseconds since the Unix epoch.
+    pub(crate) fn touch(&self) -> u64 {
+        let now = now_ms();
+        self.last_active_at.store(now, Ordering::Relaxed);
+        now
+    }
+
+    /// When the last message went either way, in milliseconds since the Unix epoch.
+    pub(crate) fn last_active_at(&self) -> u64 {
+        self.last_active_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<String> {
+        self.lock().subprotocol.as_deref().map(str::to_owned)
+    }
+
+    pub(crate) fn set_subprotocol(&self, subprotocol: Option<&str>) {
+        self.lock().subprotocol = subprotocol.map(Into::into);
+    }
+
+    pub(crate) fn attribute(&self, name: &str) -> Option<String> {
+        self.lock()
+            .attributes
+            .get(name)
+            .map(|value| String::from(&**value))
+    }
+
+    /// All attributes, ordered by name.
+    pub(crate) fn attributes(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        state
+            .attributes
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    /// Sets an attribute, or removes it.
+    pub(crate) fn set_attribute(
+        &self,
+        name: &str,
+        value: Option<&str>,
+        limits: &ConnectionLimits,
+    ) -> Result<(), AttributeError> {
+        if name.is_empty() {
+            return Err(AttributeError::EmptyName);
+        }
+        let mut state = self.lock();
+        let Some(value) = value else {
+            state.attributes.remove(name);
+            return Ok(());
+        };
+        let others = state
+            .attributes
+            .iter()
+            .filter(|(other, _)| &***other != name);
+        let held: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        if held + name.len() + value.len() > limits.attributes_bytes {
+            return Err(AttributeError::TooLarge);
+        }
+        state.attributes.insert(name.into(), value.into());
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,120 @@
+//! The ids of connections and of requests: how they are made, written and read.
+
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Characters of an id as text: twelve bytes in base64url.
+const LENGTH: usize = 16;
+
+/// Names one connection: 96 random bits, so that no one can guess another's.
+///
+/// Written as 16 characters of the base64url alphabet (RFC 4648 §5), which need no escaping in a URL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ConnectionId([u8; LENGTH]);
+
+impl ConnectionId {
+    /// A new id from the operating system's random numbers.
+    pub(crate) fn random() -> Self {
+        let mut bytes = [0; 12];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        Self(encode(bytes))
+    }
+
+    /// Reads an id as a handler or a client wrote it; none if it can name no connection.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
+        bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            .then_some(Self(bytes))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("base64url is ASCII")
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names one invocation, in logs and in error frames. Unique, not secret: a prefix drawn when the process
+/// started, and a counter. Only written out when someone reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(u64);
+
+static PROCESS: LazyLock<[u8; 4]> = LazyLock::new(|| {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    bytes
+});
+static NEXT_REQUEST: AtomicU64 = AtomicU64::new(0);
+
+impl RequestId {
+    pub(crate) fn next() -> Self {
+        Self(NEXT_REQUEST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; 12];
+        let (prefix, serial) = bytes.split_at_mut(4);
+        prefix.copy_from_slice(&*PROCESS);
+        // The last digits differ most: first, for readers who compare ids.
+        serial.copy_from_slice(&self.0.to_le_bytes());
+        f.write_str(str::from_utf8(&encode(bytes)).expect("base64url is ASCII"))
+    }
+}
+
+fn encode(bytes: [u8; 12]) -> [u8; LENGTH] {
+    let mut text = [0; LENGTH];
+    URL_SAFE_NO_PAD
+        .encode_slice(bytes, &mut text)
+        .expect("twelve bytes are sixteen characters");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_reads_as_it_was_written() {
+        let id = ConnectionId::random();
+        assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
+        assert_ne!(ConnectionId::random(), id);
+    }
+
+    #[test]
+    fn what_no_id_looks_like_names_no_connection() {
+        for text in [
+            "",
+            "short",
+            "sixteen chars!!!",
+            "seventeen-letters",
+            "L0SM9cOFvHcCIhw=",
+        ] {
+            assert_eq!(ConnectionId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn request_ids_differ() {
+        let (first, second) = (RequestId::next().to_string(), RequestId::next().to_string());
+        assert_ne!(first, second);
+        assert_eq!(first.len(), LENGTH);
+    }
+}

@@ -1,0 +1,311 @@
+//! From a request's head to a session or a refusal: well-formed, a stage, an origin, the `$connect` handler,
+//! and only then the 101.
+
+mod head;
+mod origin;
+mod refusal;
+mod strict;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::task::TaskTracker;
+
+use self::head::Opening;
+use self::refusal::Refusal;
+pub(crate) use self::strict::{Seen, Strict};
+use crate::connections::{Client, Connection, RequestId, now_ms};
+use crate::plugin::{Acceptance, Handshake, Invocation};
+use crate::route;
+use crate::session;
+use crate::stage::{CurrentStage, Stage, Stages};
+
+/// Bytes of a `User-Agent` that are kept with a connection.
+const MAX_USER_AGENT: usize = 512;
+
+/// What every handshake needs to know.
+pub(crate) struct Entrance {
+    pub(crate) stages: ArcSwap<Stages>,
+    /// One task for each open connection.
+    pub(crate) sessions: TaskTracker,
+    /// One permit for each open connection.
+    pub(crate) connections: Arc<Semaphore>,
+    /// The gateway stops: no one is let in any more.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// Who is asking.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// The socket's place among the open connections.
+    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    /// What its socket has seen of the request, on HTTP/1.1.
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// Whether a request asks for a WebSocket at all, well-formed or not.
+pub(crate) fn wants_websocket(request: &Parts) -> bool {
+    head::wants_websocket(request)
+}
+
+/// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
+pub(crate) async fn answer<B>(
+    entrance: &Entrance,
+    peer: Peer,
+    mut request: Request<B>,
+) -> Response<Full<Bytes>> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, _) = request.into_parts();
+    let request_id = RequestId::next();
+    match decide(entrance, peer, &parts, upgrade, request_id).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            let (status, path) = (refusal.status().as_u16(), parts.uri.path());
+            tracing::debug!(%request_id, status, path, "refused: {refusal}");
+            refusal.response(parts.version, request_id)
+        }
+    }
+}
+
+async fn decide(
+    entrance: &Entrance,
+    peer: Peer,
+    parts: &Parts,
+    upgrade: OnUpgrade,
+    request_id: RequestId,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let opening = head::check(parts)?;
+    if peer.seen.lone_line_feed() {
+        return Err(Refusal::Malformed("a line of the head ends without CR"));
+    }
+    check_silence(&peer.seen)?;
+    if entrance.stopping.load(Ordering::Relaxed) {
+        return Err(Refusal::Stopping);
+    }
+    let permit = match opening {
+        Opening::Upgrade { .. } => Arc::clone(&peer.permit),
+        // A socket carries many streams: each is a connection of its own.
+        Opening::Connect => Arc::new(
+            Arc::clone(&entrance.connections)
+                .try_acquire_owned()
+                .map_err(|_| Refusal::Full)?,
+        ),
+    };
+    let authority = head::authority(parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
+    let stages = entrance.stages.load();
+    let current = stages
+        .find(authority.host(), parts.uri.path())
+        .ok_or(Refusal::UnknownStage)?;
+    let current = Arc::clone(current);
+    let stage = current.load_full();
+    if let Some(origin) = parts.headers.get(ORIGIN)
+        && !origin::allowed(&stage.origins, origin.as_bytes(), &authority)
+    {
+        return Err(Refusal::ForeignOrigin);
+    }
+    let user_agent = head::text(&parts.headers, &USER_AGENT);
+    let connection = Arc::new(Connection::new(Client {
+        source_ip: peer.address.ip().to_canonical(),
+        domain_name: authority.host().to_ascii_lowercase().into(),
+        user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+    }));
+    let acceptance = connect(&stage, &connection, parts, request_id).await?;
+    connection.set_subprotocol(acceptance.subprotocol.as_deref());
+    let response = check_silence(&peer.seen).and_then(|()| accept(&opening, acceptance));
+    match response {
+        Ok(_) => entrance
+            .sessions
+            .spawn(begin(current, connection, upgrade, permit)),
+        // The handler has let the client in, and must be told that it is not.
+        Err(_) => entrance
+            .sessions
+            .spawn(async move { session::never_opened(&current, connection).await }),
+    };
+    response
+}
+
+/// A client waits for the 101 before it goes on: what it sends sooner is meant for someone behind us, or for a
+/// gateway that has not decided.
+fn check_silence(seen: &Seen) -> Result<(), Refusal> {
+    if seen.beyond_the_head() {
+        return Err(Refusal::Malformed("bytes came before the answer"));
+    }
+    Ok(())
+}
+
+/// Asks the `$connect` handler; without one every client is let in.
+async fn connect(
+    stage: &Arc<Stage>,
+    connection: &Arc<Connection>,
+    parts: &Parts,
+    request_id: RequestId,
+) -> Result<Acceptance, Refusal> {
+    let Some(route) = &stage.routes.connect else {
+        return Ok(Acceptance::default());
+    };
+    let headers = parts.headers.iter().filter_map(|(name, value)| {
+        Some((
+            name.as_str().to_owned(),
+            str::from_utf8(value.as_bytes()).ok()?.to_owned(),
+        ))
+    });
+    let query = parts.uri.query().unwrap_or_default();
+    let handshake = Handshake {
+        query: form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect(),
+        headers: headers.collect(),
+        subprotocols: head::subprotocols(&parts.headers),
+        source_ip: connection.client.source_ip.to_string(),
+    };
+    let offered = handshake.subprotocols.clone();
+    let invocation = Arc::new(Invocation {
+        request_id,
+        scope: Arc::clone(&stage.scope),
+        connection: Arc::clone(connection),
+        route_key: route::CONNECT.into(),
+        requested_at: now_ms(),
+    });
+    let answer = route
+        .plugin
+        .invoke(Arc::clone(&invocation), handshake)
+        .await
+        .map_err(|error| {
+            session::log_failure(&invocation, route, &error);
+            Refusal::Failed(error)
+        })?;
+    let checked = match answer {
+        Ok(acceptance) => check_acceptance(acceptance, &offered),
+        Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
+            Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
+                status,
+                message: refusal.message,
+            },
+            _ => Refusal::BadAnswer(format!(
+                "the status {}, and 300 to 599 refuse",
+                refusal.status
+            )),
+        }),
+    };
+    checked.inspect_err(|refusal| {
+        if let Refusal::BadAnswer(_) = refusal {
+            tracing::warn!(connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
+                %request_id, plugin = &*route.plugin.name, "{refusal}");
+        }
+    })
+}
+
+/// A handler may choose among what the client offered, and add headers that are not the gateway's own.
+fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Acceptance, Refusal> {
+    if let Some(chosen) = &acceptance.subprotocol
+        && !offered.contains(chosen)
+    {
+        return Err(Refusal::BadAnswer(format!(
+            "the subprotocol {chosen:?}, which the client does not offer"
+        )));
+    }
+    for (name, value) in &acceptance.headers {
+        let valid = name
+            .parse::<HeaderName>()
+            .ok()
+            .filter(|name| !is_ours(name));
+        if valid.is_none() || HeaderValue::from_str(value).is_err() {
+            return Err(Refusal::BadAnswer(format!(
+                "the header {name:?}, which it may not set or which is malformed"
+            )));
+        }
+    }
+    Ok(acceptance)
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
+        || name.as_str().starts_with("sec-websocket-")
+}
+
+/// The 101, or on HTTP/2 the 200.
+fn accept(opening: &Opening, acceptance: Acceptance) -> Result<Response<Full<Bytes>>, Refusal> {
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    for (name, value) in acceptance.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            headers.append(name, value);
+        }
+    }
+    if let Some(subprotocol) = acceptance.subprotocol {
+        let value = HeaderValue::from_str(&subprotocol);
+        let value = value.map_err(|_| Refusal::Malformed("a subprotocol is not a token"))?;
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    }
+    if let Opening::Upgrade { key } = opening {
+        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+        headers.insert(
+            SEC_WEBSOCKET_ACCEPT,
+            accept.expect("base64 is a header's value"),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    Ok(response)
+}
+
+/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it.
+async fn begin(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    upgrade: OnUpgrade,
+    permit: Arc<OwnedSemaphorePermit>,
+) {
+    let Ok(upgraded) = upgrade.await else {
+        session::never_opened(&current, connection).await;
+        return;
+    };
+    // Boxed, so that the task is as large as the kind that it is, and not as the largest.
+    match unwrap::<TcpStream>(upgraded) {
+        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)).await,
+        Err(upgraded) => match unwrap::<TlsStream<TcpStream>>(upgraded) {
+            Ok((socket, early)) => {
+                Box::pin(session::serve(current, connection, socket, early)).await
+            }
+            // A stream of an HTTP/2 connection.
+            Err(upgraded) => {
+                Box::pin(session::serve(
+                    current,
+                    connection,
+                    TokioIo::new(upgraded),
+                    Bytes::new(),
+                ))
+                .await
+            }
+        },
+    }
+    drop(permit);
+}
+
+/// The socket as it was before hyper had it, and what hyper has read beyond the head.
+fn unwrap<S>(upgraded: Upgraded) -> Result<(S, Bytes), Upgraded>
+where
+    TokioIo<Strict<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: 'static,
+{
+    let parts = upgraded.downcast::<TokioIo<Strict<S>>>()?;
+    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
+}

@@ -1,0 +1,107 @@
+//! Every way a handshake can fail, with the one HTTP status of each.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{Response, StatusCode, Version};
+use http_body_util::Full;
+
+use crate::connections::RequestId;
+use crate::plugin::InvokeError;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Not a request that RFC 6455 allows; what is wrong with it, for the client too.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A request for something else than a WebSocket of version 13.
+    #[error("not a request to open a WebSocket of version 13")]
+    UpgradeRequired,
+    #[error("no stage is served there")]
+    UnknownStage,
+    #[error("the page's origin is not allowed")]
+    ForeignOrigin,
+    /// The `$connect` handler turned the client away.
+    #[error("turned away by the $connect handler with {status}")]
+    Denied {
+        status: StatusCode,
+        message: Option<String>,
+    },
+    #[error("the $connect handler answered what cannot be sent: {0}")]
+    BadAnswer(String),
+    #[error("{0}")]
+    Failed(InvokeError),
+    #[error("there are as many connections as limits.connections allows")]
+    Full,
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownStage | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Denied { status, .. } => *status,
+            Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
+            Self::Failed(error) => match error {
+                InvokeError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+                InvokeError::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+                InvokeError::Failed(_) | InvokeError::Trapped(_) => StatusCode::BAD_GATEWAY,
+                InvokeError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Self::Full | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the client reads: our own words only where they are about its request.
+    fn message(&self) -> String {
+        match self {
+            Self::Malformed(what) => format!("Bad request: {what}"),
+            Self::Denied {
+                message: Some(message),
+                ..
+            } => message.clone(),
+            Self::UpgradeRequired
+            | Self::UnknownStage
+            | Self::ForeignOrigin
+            | Self::Denied { message: None, .. }
+            | Self::BadAnswer(_)
+            | Self::Failed(_)
+            | Self::Full
+            | Self::Stopping => self
+                .status()
+                .canonical_reason()
+                .unwrap_or("Refused")
+                .to_owned(),
+        }
+    }
+
+    /// The response. On HTTP/1.1 it is the last one on its connection: nothing that follows the request
+    /// is ever read as another.
+    pub(super) fn response(
+        &self,
+        version: Version,
+        request_id: RequestId,
+    ) -> Response<Full<Bytes>> {
+        let body = serde_json::json!({ "message": self.message() }).to_string();
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+            headers.insert("x-request-id", id);
+        }
+        if version != Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::UpgradeRequired) {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            if version != Version::HTTP_2 {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+            }
+        }
+        response
+    }
+}

@@ -1,0 +1,171 @@
+//! A socket that is watched while an HTTP/1.1 head is read from it.
+//!
+//! hyper parses heads, and is lenient where a gateway must not be: it takes a lone LF for a line's end, and keeps
+//! what a client sends behind its request. What is seen here the handshake refuses. The end is strict too: after
+//! our last byte the client's are read and forgotten for a moment, since closing on unread bytes would reset the
+//! connection, and the client could lose the answer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// How long a client that goes on sending is listened to after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What has been seen of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    lone_line_feed: AtomicBool,
+    beyond_the_head: AtomicBool,
+}
+
+impl Seen {
+    /// A line of the head ended without CR (RFC 9112 §2.2 lets a server take it; smugglers live on that).
+    pub(super) fn lone_line_feed(&self) -> bool {
+        self.lone_line_feed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes have come behind the head.
+    pub(super) fn beyond_the_head(&self) -> bool {
+        self.beyond_the_head.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) struct Strict<S> {
+    socket: S,
+    seen: Arc<Seen>,
+    progress: Progress,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+/// How far the end of the head has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Line,
+    CarriageReturn,
+    EmptyLine,
+    LastCarriageReturn,
+    Done,
+}
+
+impl<S> Strict<S> {
+    pub(crate) fn new(socket: S) -> Self {
+        Self {
+            socket,
+            seen: Arc::default(),
+            progress: Progress::EmptyLine,
+            linger: None,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
+    }
+
+    /// The socket itself, once the head is behind it.
+    pub(super) fn into_inner(self) -> S {
+        self.socket
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.progress = match (self.progress, byte) {
+                (Progress::Done, _) => {
+                    self.seen.beyond_the_head.store(true, Ordering::Relaxed);
+                    return;
+                }
+                (Progress::LastCarriageReturn, b'\n') => Progress::Done,
+                (Progress::CarriageReturn, b'\n') => Progress::EmptyLine,
+                (_, b'\n') => {
+                    self.seen.lone_line_feed.store(true, Ordering::Relaxed);
+                    Progress::EmptyLine
+                }
+                (Progress::EmptyLine, b'\r') => Progress::LastCarriageReturn,
+                (_, b'\r') => Progress::CarriageReturn,
+                _ => Progress::Line,
+            };
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        let (_, new) = buffer.filled().split_at(before);
+        self.look(new);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
+        }
+        let mut linger = self
+            .linger
+            .take()
+            .unwrap_or_else(|| Box::pin(tokio::time::sleep(LINGER)));
+        loop {
+            let mut scratch = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        if linger.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.linger = Some(linger);
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[u8], lone_line_feed: bool, beyond_the_head: bool) {
+        for step in [1, 3, bytes.len()] {
+            let mut strict = Strict::new(());
+            bytes.chunks(step).for_each(|part| strict.look(part));
+            assert_eq!(strict.seen.lone_line_feed(), lone_line_feed, "{bytes:?}");
+            assert_eq!(strict.seen.beyond_the_head(), beyond_the_head, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_head_is_found_however_the_bytes_come() {
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", false, false);
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX", false, true);
+        check(b"GET / HTTP/1.1\nHost: a\r\n\r\n", true, false);
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n\n", true, false);
+        check(b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", false, false);
+    }
+}

@@ -1,0 +1,256 @@
+//! Sockets: binds, accepts under permits and a deadline, speaks TLS and HTTP up to the handshake's answer.
+
+mod pages;
+mod tls;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::handshake::{self, Entrance, Peer, Seen, Strict};
+
+pub(crate) use self::pages::Pages;
+pub(crate) use self::tls::Tls;
+
+/// Bytes of the longest request head.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Headers of one request.
+const MAX_HEADERS: usize = 64;
+
+/// WebSockets on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+
+/// How often an HTTP/2 connection is pinged, and how long it may take to answer.
+const HTTP2_PING: Duration = Duration::from_secs(25);
+const HTTP2_PONG: Duration = Duration::from_secs(8);
+
+/// How long accepting rests when the process has no file descriptor left.
+const REST: Duration = Duration::from_millis(50);
+
+/// A bound socket that does not accept yet.
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    socket: TcpListener,
+    tls: Option<Tls>,
+}
+
+/// What all listeners share.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) entrance: Arc<Entrance>,
+    /// One permit for each handshake under way.
+    pub(crate) handshakes: Arc<Semaphore>,
+    /// From accept to the last byte of the request's head.
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) pages: Option<Pages>,
+    /// Accepting ends when this is cancelled.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Takes an address, and does not accept yet.
+    pub(crate) async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self> {
+        let socket = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let address = socket.local_addr().context("its own address")?;
+        Ok(Self {
+            address,
+            socket,
+            tls,
+        })
+    }
+
+    /// `wss` or `ws`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "wss" } else { "ws" }
+    }
+
+    /// Accepts until it is told to stop.
+    pub(crate) fn serve(self, doors: &Doors) {
+        let tls = self
+            .tls
+            .as_ref()
+            .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
+        if let Some(tls) = self.tls {
+            let stop = doors.stop.clone();
+            doors
+                .tasks
+                .spawn(async move { stop.run_until_cancelled(tls.watch()).await });
+        }
+        let (stop, doors_) = (doors.stop.clone(), doors.clone());
+        doors.tasks.spawn(async move {
+            stop.run_until_cancelled(accept(self.socket, tls, doors_))
+                .await
+        });
+    }
+}
+
+async fn accept(socket: TcpListener, tls: Option<TlsAcceptor>, doors: Doors) {
+    loop {
+        let (stream, address) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept: {error}");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        let handshake = Arc::clone(&doors.handshakes).try_acquire_owned();
+        let connection = Arc::clone(&doors.entrance.connections).try_acquire_owned();
+        let (Ok(handshake), Ok(connection)) = (handshake, connection) else {
+            turn_away(stream, tls.is_some(), &doors);
+            continue;
+        };
+        let peer = Peer {
+            address,
+            permit: Arc::new(connection),
+            seen: Arc::new(Seen::default()),
+        };
+        let (tls, serving) = (tls.clone(), doors.clone());
+        doors
+            .tasks
+            .spawn(greet(stream, tls, peer, serving, handshake));
+    }
+}
+
+/// There is no room: said before any TLS or plugin work, and in clear only.
+fn turn_away(mut stream: TcpStream, tls: bool, doors: &Doors) {
+    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n";
+    if !tls {
+        doors.tasks.spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(NO_ROOM)).await;
+        });
+    }
+}
+
+/// TLS, if any, then HTTP. The handshake's permit is held until there has been a request.
+async fn greet(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    peer: Peer,
+    doors: Doors,
+    handshake: OwnedSemaphorePermit,
+) {
+    let deadline = Instant::now() + doors.handshake_timeout;
+    // A message is one small write: waiting for more to send with it only delays it.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return http1(stream, peer, doors, deadline).await;
+    };
+    match timeout_at(deadline, tls.accept(stream)).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2(stream, peer, doors, deadline, handshake).await;
+        }
+        Ok(Ok(stream)) => http1(stream, peer, doors, deadline).await,
+        Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),
+        Err(_) => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
+    }
+}
+
+/// One request: a refusal is the last answer on its connection, whatever else was sent with the request. (Pages
+/// keep the connection, as browsers like it.)
+async fn http1<S>(stream: S, peer: Peer, doors: Doors, deadline: Instant)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let address = peer.address;
+    let stream = Strict::new(stream);
+    let peer = Peer {
+        seen: stream.seen(),
+        ..peer
+    };
+    let served = hyper::server::conn::http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .timer(TokioTimer::new())
+        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| route(request, peer.clone(), doors.clone())),
+        )
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%address, "HTTP/1.1 connection failed: {error}");
+    }
+}
+
+/// A stream for each WebSocket (RFC 8441). The connection lives as long as its client wants it to.
+async fn http2<S>(
+    stream: S,
+    peer: Peer,
+    doors: Doors,
+    deadline: Instant,
+    handshake: OwnedSemaphorePermit,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let address = peer.address;
+    let stop = doors.stop.clone();
+    let first = CancellationToken::new();
+    let begun = first.clone();
+    let service = service_fn(move |request| {
+        begun.cancel();
+        route(request, peer.clone(), doors.clone())
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PONG)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let silent = async {
+        if timeout_at(deadline, first.cancelled()).await.is_ok() {
+            drop(handshake);
+            std::future::pending::<()>().await;
+        }
+    };
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = silent => return tracing::debug!(%address, "HTTP/2 connection without a request"),
+        // Its sessions are closed one by one; after that it ends by itself.
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%address, "HTTP/2 connection failed: {error}");
+    }
+}
+
+async fn route(
+    request: Request<Incoming>,
+    peer: Peer,
+    doors: Doors,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    if let Some(pages) = &doors.pages
+        && !handshake::wants_websocket(&parts)
+    {
+        return Ok(pages.answer(&parts).await);
+    }
+    Ok(handshake::answer(&doors.entrance, peer, Request::from_parts(parts, body)).await)
+}

@@ -1,0 +1,101 @@
+//! The web page that `lockgate dev` serves beside the socket: the files of one folder, for this machine's
+//! browser. Nothing else serves files.
+
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+/// What a page may load and connect to: its own host.
+const POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'self'; connect-src 'self' ws: wss:");
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    pub(crate) folder: PathBuf,
+}
+
+impl Pages {
+    pub(super) async fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+        if request.method != Method::GET {
+            return plain(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let Some(path) = self.resolve(request.uri.path()) else {
+            return plain(StatusCode::NOT_FOUND);
+        };
+        let Ok(content) = tokio::fs::read(&path).await else {
+            return plain(StatusCode::NOT_FOUND);
+        };
+        let mut response = Response::new(Full::from(content));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, content_type(&path));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+        response
+    }
+
+    /// The file at a path of ours, never outside the folder.
+    fn resolve(&self, path: &str) -> Option<PathBuf> {
+        let relative = Path::new(path.strip_prefix('/')?);
+        let inside = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let file = if path.ends_with('/') {
+            relative.join("index.html")
+        } else {
+            relative.to_owned()
+        };
+        inside.then(|| self.folder.join(file))
+    }
+}
+
+fn plain(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(status.canonical_reason().unwrap_or_default()));
+    *response.status_mut() = status;
+    response
+}
+
+fn content_type(path: &Path) -> HeaderValue {
+    HeaderValue::from_static(
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("html") => "text/html; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            Some("js" | "mjs") => "text/javascript; charset=utf-8",
+            Some("svg") => "image/svg+xml",
+            Some("png") => "image/png",
+            Some("ico") => "image/x-icon",
+            Some("json" | "webmanifest") => "application/json",
+            _ => "application/octet-stream",
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expected: Option<&str>) {
+        let pages = Pages {
+            folder: "web".into(),
+        };
+        assert_eq!(
+            pages.resolve(path).as_deref(),
+            expected.map(Path::new),
+            "{path}"
+        );
+    }
+
+    #[test]
+    fn paths_stay_in_the_folder() {
+        check("/", Some("web/index.html"));
+        check("/chat.js", Some("web/chat.js"));
+        check("/img/a.png", Some("web/img/a.png"));
+        check("/../secret", None);
+        check("/img/../../secret", None);
+        check("//etc/passwd", None);
+    }
+}

@@ -1,0 +1,41 @@
+//! Lockgate: an edge gateway for real-time APIs. It terminates `wss://`, routes messages the way Amazon API
+//! Gateway's WebSocket APIs do, and runs the handlers as WebAssembly components.
+//!
+//! # Layout, in reading order
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`cli`] | words typed → calls |
+//! | [`gateway`] | the composition root: start, reload, stop |
+//! | [`config`] | the file as written → the configuration as meant |
+//! | [`listener`] | sockets, TLS, HTTP, permits |
+//! | [`management`] | health |
+//! | [`handshake`] | from a request's head to a session or a refusal |
+//! | [`session`] | the life of one open connection |
+//! | [`stage`] | a stage as an immutable snapshot |
+//! | [`route`] | which route a message asks for: pure |
+//! | [`plugin`] | load, link, pool, call components |
+//! | [`connections`] | registry, outboxes, groups, attributes |
+//! | [`telemetry`] | logs |
+//!
+//! `host/README.md` tells what each must not know.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod connections;
+mod gateway;
+mod handshake;
+mod listener;
+mod management;
+mod plugin;
+mod route;
+mod session;
+mod stage;
+mod telemetry;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,227 @@
+//! A guest's standard output and error: each line becomes a line of the gateway's log.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::Invocation;
+
+/// Bytes of the longest line; what is longer is broken.
+const MAX_LINE: usize = 8 << 10;
+
+/// Bytes that a line counts for, beside its own: the time, the plugin, the connection, the request id.
+const LINE_OVERHEAD: usize = 128;
+
+/// One of the two streams of an instance.
+#[derive(Clone)]
+pub(super) struct Console {
+    stream: Stream,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// What the two streams of an instance have in common.
+struct Shared {
+    plugin: Arc<str>,
+    invocation: Option<Arc<Invocation>>,
+    /// Unfinished lines.
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// Bytes that the invocation may still write.
+    left: usize,
+    /// It has been said that no more is written.
+    cut: bool,
+}
+
+impl Console {
+    /// Standard output and standard error.
+    pub(super) fn pair(plugin: &Arc<str>) -> [Self; 2] {
+        let shared = Arc::new(Mutex::new(Shared {
+            plugin: Arc::clone(plugin),
+            invocation: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            left: 0,
+            cut: false,
+        }));
+        [Stream::Stdout, Stream::Stderr].map(|stream| Self {
+            stream,
+            shared: Arc::clone(&shared),
+        })
+    }
+
+    /// What is written from now on, to either stream, belongs to `invocation`.
+    pub(super) fn begin(&self, invocation: &Arc<Invocation>, log_bytes: usize) {
+        let mut shared = self.lock();
+        shared.invocation = Some(Arc::clone(invocation));
+        shared.left = log_bytes;
+        shared.cut = false;
+    }
+
+    /// The invocation is over: an unfinished line is a line.
+    pub(super) fn end(&self) {
+        let mut shared = self.lock();
+        shared.flush(Stream::Stdout);
+        shared.flush(Stream::Stderr);
+        shared.invocation = None;
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let mut shared = self.lock();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for piece in part.chunks(MAX_LINE) {
+                let (piece, over) = piece.split_at(piece.len().min(shared.left));
+                shared.left -= piece.len();
+                shared.line(self.stream).extend_from_slice(piece);
+                if !over.is_empty() {
+                    return shared.cut_off(self.stream);
+                }
+                let line = shared.line(self.stream);
+                if piece.ends_with(b"\n") || line.len() >= MAX_LINE {
+                    shared.flush(self.stream);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn line(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// No more is written in this invocation; said once.
+    fn cut_off(&mut self, stream: Stream) {
+        self.left = 0;
+        if self.cut {
+            return;
+        }
+        self.cut = true;
+        self.flush(stream);
+        let note = b"(the rest is over this plugin's limits.log_kib and left out)";
+        self.line(stream).extend_from_slice(note);
+        self.flush(stream);
+    }
+
+    fn flush(&mut self, stream: Stream) {
+        let line = std::mem::take(self.line(stream));
+        if line.is_empty() {
+            return;
+        }
+        // A line costs what stands around it too, or many short ones would fill the log.
+        self.left = self.left.saturating_sub(LINE_OVERHEAD);
+        let line = printable(&line);
+        let plugin = &*self.plugin;
+        let Some(call) = &self.invocation else {
+            return tracing::warn!(target: "guest", plugin, "{line}");
+        };
+        let (connection, stage) = (call.connection.id, &call.scope);
+        let (route, request_id) = (&*call.route_key, call.request_id);
+        match stream {
+            Stream::Stdout => {
+                tracing::info!(target: "guest", plugin, %connection, %stage, route, %request_id, "{line}");
+            }
+            Stream::Stderr => {
+                tracing::warn!(target: "guest", plugin, %connection, %stage, route, %request_id, "{line}");
+            }
+        }
+    }
+}
+
+/// The text of a line, with everything escaped that a terminal would obey.
+pub(super) fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line.trim_ascii_end());
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+impl IsTerminal for Console {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Console {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Console {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MAX_LINE)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Console {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Console {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.append(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(printable(b"plain \xc3\xa4\n"), "plain ä");
+        assert_eq!(printable(b"\x1b[2Jgone\x07\r\n"), "\\u{1b}[2Jgone\\u{7}");
+        assert_eq!(printable(b"a\rb\xff"), "a\\rb\u{fffd}");
+    }
+}

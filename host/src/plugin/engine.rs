@@ -1,0 +1,98 @@
+//! The wasmtime engine: what a component may use, the memory it runs in, the clock that stops it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wasmtime::error::{Context as _, Result};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel,
+    PoolingAllocationConfig, Strategy,
+};
+
+/// How often the epoch advances: a call that is over sooner is never interrupted, one that is not yields.
+pub(super) const TICK: Duration = Duration::from_millis(2);
+
+/// Instances of all plugins together. Each slot reserves 4 GiB of address space and no memory: 16 TiB of
+/// the 128 TiB that a process has.
+const INSTANCES: u32 = 4_096;
+
+/// Core modules in one component: a Rust component has 3, a Python one over 100.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 200;
+
+/// Bytes of an unused slot's memory that stay with the process.
+const KEPT_MEMORY: usize = 1 << 20;
+
+/// Bytes of the largest `limits.memory_mib`.
+const MAX_MEMORY: usize = 512 << 20;
+
+/// The largest `limits.table_elements`.
+const MAX_TABLE_ELEMENTS: usize = 1_000_000;
+
+/// Makes the engine, and starts the thread that advances its epoch for as long as the engine lives.
+pub(super) fn start(compile_cache: Option<PathBuf>) -> Result<Engine> {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .epoch_interruption(true)
+        // Handlers are called one at a time: without the machinery for concurrent calls a call costs half.
+        .concurrency_support(false)
+        // What no supported toolchain emits is surface to attack and nothing else.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_shared_everything_threads(false)
+        .wasm_stack_switching(false)
+        .wasm_wide_arithmetic(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    if let Some(directory) = compile_cache {
+        let mut cache = CacheConfig::new();
+        let place = || format!("compile_cache {}", directory.display());
+        cache.with_directory(std::path::absolute(&directory).with_context(place)?);
+        let cache = Cache::new(cache).with_context(place)?;
+        config.cache(Some(cache));
+    }
+    let engine = Engine::new(&config).context("cannot set up the WebAssembly engine")?;
+    advance_epochs(&engine)?;
+    Ok(engine)
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCES)
+        .total_core_instances(INSTANCES * 4)
+        .total_memories(INSTANCES)
+        .total_tables(INSTANCES * 4)
+        .total_stacks(INSTANCES)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_component_instance_size(8 << 20)
+        .max_core_instance_size(4 << 20)
+        // The limiter counts all memories of an instance together; see `State`.
+        .max_memories_per_component(4)
+        .max_tables_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memory_size(MAX_MEMORY)
+        .table_elements(MAX_TABLE_ELEMENTS)
+        // A slot that is used again costs page faults and calls to the kernel, unless what was touched is found by
+        // scanning page maps (Linux 6.7) and zeroed where it is. A fresh Rust instance then costs a third.
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(KEPT_MEMORY)
+        .table_keep_resident(4 << 10);
+    pool
+}
+
+/// The thread holds the engine weakly and ends with it.
+fn advance_epochs(engine: &Engine) -> Result<()> {
+    let engine = engine.weak();
+    let advance = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::park_timeout(TICK);
+        }
+    };
+    std::thread::Builder::new()
+        .name("epochs".into())
+        .spawn(advance)
+        .context("epoch thread")?;
+    Ok(())
+}

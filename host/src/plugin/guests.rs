@@ -1,0 +1,166 @@
+//! The threads for calls that outlive their first tick, so that no guest holds a thread that serves sockets.
+//!
+//! A call is a boxed future that was begun in its session's task and goes on here. Each poll runs for one tick
+//! at most, then the guest yields; a plugin has fewer running slots than there are threads, so that another
+//! plugin's call always finds one.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use wasmtime::UpdateDeadline;
+
+use super::engine::TICK;
+
+/// Owns the guest threads; they end when it is dropped.
+pub(super) struct Guests {
+    runtime: Option<Runtime>,
+    threads: usize,
+}
+
+/// How long a call may take. What it waits for a running slot counts for neither.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Running time.
+    pub(super) cpu: Duration,
+    /// Running time and what it waits for in host calls.
+    pub(super) deadline: Duration,
+}
+
+/// A call took longer than its deadline, waiting.
+#[derive(Debug)]
+pub(super) struct Overdue;
+
+/// A plugin's share of the guest threads.
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    running: Arc<Semaphore>,
+    handle: Handle,
+}
+
+thread_local! {
+    /// Until when the call that this thread polls may run; none on threads that are not a guest's.
+    static RUN_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether that call stopped at a tick, rather than to wait for something.
+    static YIELDED: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Guests {
+    pub(super) fn start() -> Result<Self> {
+        // Two at least, so that one plugin can never have them all.
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("guest")
+            .enable_time()
+            .build()
+            .context("guest threads")?;
+        Ok(Self {
+            runtime: Some(runtime),
+            threads,
+        })
+    }
+
+    /// The share of one plugin: all threads but one.
+    pub(super) fn slots(&self) -> Slots {
+        let handle = self
+            .runtime
+            .as_ref()
+            .expect("taken only in drop")
+            .handle()
+            .clone();
+        Slots {
+            running: Arc::new(Semaphore::new(self.threads - 1)),
+            handle,
+        }
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A guest at work is stopped at its next tick; nobody waits for its answer any more.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What a guest does when the epoch has passed its deadline: runs out of its budget, or lets others run.
+pub(super) fn tick() -> UpdateDeadline {
+    if RUN_UNTIL.get().is_some_and(|until| Instant::now() >= until) {
+        return UpdateDeadline::Interrupt;
+    }
+    YIELDED.set(true);
+    UpdateDeadline::Yield(1)
+}
+
+impl Slots {
+    /// Polls a call for the first time, where it is; one that is not over goes on on the guest threads.
+    ///
+    /// The outer error is the deadline's, or that of a call that panicked.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        mut call: Pin<Box<dyn Future<Output = T> + Send>>,
+        budget: Budget,
+    ) -> Result<Result<T, Overdue>, tokio::task::JoinError> {
+        let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+        if let Poll::Ready(answer) = first {
+            return Ok(Ok(answer));
+        }
+        let running = Arc::clone(&self.running);
+        self.handle.spawn(go_on(call, budget, running)).await
+    }
+}
+
+async fn go_on<T>(
+    mut call: Pin<Box<dyn Future<Output = T> + Send>>,
+    budget: Budget,
+    running: Arc<Semaphore>,
+) -> Result<T, Overdue> {
+    let mut ran = TICK; // its first, on the session's thread
+    let mut waited = Duration::ZERO;
+    loop {
+        let slot = running.acquire().await.expect("never closed");
+        let started = Instant::now();
+        RUN_UNTIL.set(Some(started + budget.cpu.saturating_sub(ran)));
+        YIELDED.set(false);
+        let polled = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+        RUN_UNTIL.set(None);
+        ran += started.elapsed();
+        drop(slot);
+        match polled {
+            Poll::Ready(answer) => return Ok(answer),
+            Poll::Pending if YIELDED.get() => tokio::task::yield_now().await,
+            Poll::Pending => {
+                let since = Instant::now();
+                let left = budget.deadline.saturating_sub(ran + waited);
+                // Its end wakes the task too: what counts is the time, and not which of the two was ready.
+                let _ = tokio::time::timeout(left, woken()).await;
+                waited += since.elapsed();
+                if ran + waited >= budget.deadline {
+                    return Err(Overdue);
+                }
+            }
+        }
+    }
+}
+
+/// Ready when the task is woken: by whatever the call that was polled last is waiting for.
+async fn woken() {
+    let mut first = true;
+    poll_fn(|_| {
+        if std::mem::take(&mut first) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+}

@@ -1,0 +1,183 @@
+//! From a component file to something that can be instantiated: compiled, its imports checked against its
+//! grants, linked to what it was granted and nothing else.
+
+use std::path::Path;
+use std::{fs, io};
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, random};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
+
+use super::bindings::HandlerPluginPre;
+use super::bindings::lockgate::plugin::{connections, context, groups, types};
+use super::instance::State;
+use crate::config::{self, Fault};
+
+/// Bytes of the largest component file; Python's are 18 MB.
+const MAX_COMPONENT: u64 = 64 << 20;
+
+/// The eight bytes that a core module begins with; a component's version differs.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// What every plugin may import, by the beginning of the name.
+const ALWAYS: [&str; 12] = [
+    "lockgate:plugin/types@",
+    "lockgate:plugin/context@",
+    "wasi:io/",
+    "wasi:clocks/wall-clock@",
+    "wasi:clocks/monotonic-clock@",
+    "wasi:random/",
+    "wasi:cli/environment@",
+    "wasi:cli/exit@",
+    "wasi:cli/stdin@",
+    "wasi:cli/stdout@",
+    "wasi:cli/stderr@",
+    "wasi:cli/terminal-",
+];
+
+/// Compiles and links a plugin's component. What is wrong with it is a fault of `plugins.NAME.component`.
+pub(super) fn load(
+    engine: &Engine,
+    plugin: &config::Plugin,
+) -> Result<HandlerPluginPre<State>, Fault> {
+    let fault = |message: String, remedy: &str| Fault {
+        key: format!("plugins.{}.component", plugin.name),
+        message,
+        remedy: remedy.to_owned(),
+    };
+    let bytes = read(&plugin.component).map_err(|error| {
+        let path = plugin.component.display();
+        fault(
+            format!("{path} cannot be read: {error}"),
+            "name a component file of at most 64 MiB",
+        )
+    })?;
+    if bytes.starts_with(CORE_MODULE) {
+        return Err(fault(
+            "it is a core module and not a component".into(),
+            "build it for the target wasm32-wasip2, or make a component of it with `wasm-tools component new`",
+        ));
+    }
+    let component = Component::new(engine, &bytes).map_err(|error| {
+        fault(
+            format!("it is no component that can be compiled: {error:#}"),
+            "build it with `lockgate build DIR`, and copy it whole",
+        )
+    })?;
+    let imports = component.component_type();
+    check_imports(imports.imports(engine).map(|(name, _)| name), plugin.grants)
+        .map_err(|(message, remedy)| fault(message, &remedy))?;
+    linker(engine, plugin.grants)
+        .and_then(|linker| linker.instantiate_pre(&component))
+        .map_err(|error| {
+            fault(
+                format!("its imports are not what this gateway offers: {error:#}"),
+                "build it against the contract of this version, lockgate:plugin@0.1.0",
+            )
+        })
+        .and_then(|pre| {
+            HandlerPluginPre::new(pre).map_err(|error| {
+                fault(
+                    format!("it does not export lockgate:plugin/handler@0.1.0: {error:#}"),
+                    "export a handler: wit/README.md tells how, plugins/echo is one",
+                )
+            })
+        })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let size = fs::metadata(path)?.len();
+    if size > MAX_COMPONENT {
+        return Err(io::Error::other(format!("it has {size} bytes")));
+    }
+    fs::read(path)
+}
+
+/// Names everything that a component imports and may not, and what to do about it.
+fn check_imports<'a>(
+    imports: impl Iterator<Item = &'a str>,
+    grants: config::Grants,
+) -> Result<(), (String, String)> {
+    let given = [
+        ("connections", grants.connections),
+        ("groups", grants.groups),
+    ];
+    let (mut refused, mut grantable) = (Vec::new(), Vec::new());
+    for import in imports {
+        let grant = given
+            .iter()
+            .find(|(grant, _)| import.starts_with(&format!("lockgate:plugin/{grant}@")));
+        match grant {
+            Some((_, true)) => continue,
+            Some((grant, false)) => grantable.push(format!("{grant:?}")),
+            None if ALWAYS.iter().any(|allowed| import.starts_with(allowed)) => continue,
+            None => {}
+        }
+        refused.push(import);
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let remedy = if grantable.len() == refused.len() {
+        format!("add {} to its grants", grantable.join(" and "))
+    } else {
+        "do without what wit/README.md does not list: the gateway gives it to no plugin".to_owned()
+    };
+    Err((
+        format!(
+            "it imports {}, which it was not granted",
+            refused.join(", ")
+        ),
+        remedy,
+    ))
+}
+
+/// A linker with the plugin's grants: what was not granted is not there.
+fn linker(engine: &Engine, grants: config::Grants) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    link_wasi(&mut linker)?;
+    types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    context::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    if grants.connections {
+        connections::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    if grants.groups {
+        groups::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    Ok(linker)
+}
+
+/// The harmless part of WASI 0.2: clocks, random numbers, standard streams, an empty environment. Its file
+/// system and its sockets are not linked at all.
+fn link_wasi(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    struct Io;
+    impl wasmtime::component::HasData for Io {
+        type Data<'a> = &'a mut ResourceTable;
+    }
+    wasi_io::error::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
+    wasi_io::poll::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
+    wasi_io::streams::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
+    clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
+    random::random::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    cli::environment::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::exit::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Plugins: components that handle the events of connections. Loads, links, pools and calls them; the only
+//! module that knows wasmtime.
+
+mod bindings;
+mod console;
+mod engine;
+mod event;
+mod guests;
+mod imports;
+mod instance;
+mod load;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Engine;
+
+use crate::config;
+use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
+
+pub(crate) use event::{Acceptance, Event, Handshake};
+use guests::{Budget, Guests, Slots};
+use instance::Pool;
+
+/// What all plugins share: the engine and the guest threads.
+pub(crate) struct Plugins {
+    engine: Engine,
+    guests: Guests,
+}
+
+impl Plugins {
+    /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
+    pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
+        let engine = engine::start(compile_cache).map_err(anyhow::Error::from)?;
+        Ok(Self {
+            engine,
+            guests: Guests::start()?,
+        })
+    }
+
+    /// Compiles and links a component, which takes milliseconds to seconds: not for a thread that serves.
+    ///
+    /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, or imports what it
+    /// was not granted.
+    pub(crate) fn load(&self, config: &config::Plugin) -> Result<Plugin, config::Fault> {
+        let pre = load::load(&self.engine, config)?;
+        let name: Arc<str> = config.name.as_str().into();
+        Ok(Plugin {
+            pool: Pool::new(self.engine.clone(), pre, Arc::clone(&name), config),
+            admission: Admission::new(&config.limits),
+            slots: self.guests.slots(),
+            budget: Budget {
+                cpu: config.limits.cpu,
+                deadline: config.limits.deadline,
+            },
+            name,
+        })
+    }
+}
+
+/// A loaded plugin, ready to be called.
+pub(crate) struct Plugin {
+    pub(crate) name: Arc<str>,
+    pool: Pool,
+    admission: Admission,
+    slots: Slots,
+    budget: Budget,
+}
+
+/// What a plugin may know of the stage that it is called for.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) api: Box<str>,
+    pub(crate) stage: Box<str>,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) connections: Arc<Connections>,
+}
+
+/// The API's name and the stage's, as logs show them.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.api, self.stage)
+    }
+}
+
+/// One event on its way to a handler.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request_id: RequestId,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) route_key: Arc<str>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) requested_at: u64,
+}
+
+/// Why an invocation has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvokeError {
+    /// All instances are busy, and as many invocations wait as may.
+    #[error("all instances are busy and {0} invocations are waiting already")]
+    Busy(u32),
+    /// The guest used up its running time, or its time altogether.
+    #[error("cut off at its deadline ({0})")]
+    Deadline(&'static str),
+    /// The handler returned a failure.
+    #[error("the handler failed: {0}")]
+    Failed(String),
+    /// The guest trapped: a panic, too much memory, a broken rule of the component model.
+    #[error("the plugin trapped: {0}")]
+    Trapped(String),
+    /// Not the guest's fault.
+    #[error("the gateway failed: {0:#}")]
+    Host(anyhow::Error),
+}
+
+impl Plugin {
+    /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long.
+    pub(crate) async fn invoke<E: Event>(
+        self: &Arc<Self>,
+        invocation: Arc<Invocation>,
+        event: E,
+    ) -> Result<E::Answer, InvokeError> {
+        let place = self.admission.enter().await?;
+        let plugin = Arc::clone(self);
+        let call = Box::pin(async move {
+            let _place = place;
+            plugin.pool.call(&invocation, event).await
+        });
+        match self.slots.run(call, self.budget).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(guests::Overdue)) => Err(InvokeError::Deadline("limits.deadline_ms")),
+            Err(panicked) => Err(InvokeError::Host(panicked.into())),
+        }
+    }
+}
+
+/// How many calls of a plugin there are at a time, and how many may wait to be one.
+struct Admission {
+    instances: Arc<Semaphore>,
+    waiting: AtomicU32,
+    max_waiting: u32,
+}
+
+impl Admission {
+    fn new(limits: &config::PluginLimits) -> Self {
+        Self {
+            instances: Arc::new(Semaphore::new(limits.instances as usize)),
+            waiting: AtomicU32::new(0),
+            max_waiting: limits.waiting,
+        }
+    }
+
+    async fn enter(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if let Ok(place) = Arc::clone(&self.instances).try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waiting = Waiting::begin(self)?;
+        Ok(Arc::clone(&self.instances)
+            .acquire_owned()
+            .await
+            .expect("never closed"))
+    }
+}
+
+/// A place in the queue, given back however the wait ends.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(admission: &'a Admission) -> Result<Self, InvokeError> {
+        let waiting = Self(&admission.waiting);
+        if admission.waiting.fetch_add(1, Ordering::Relaxed) >= admission.max_waiting {
+            return Err(InvokeError::Busy(admission.max_waiting));
+        }
+        Ok(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

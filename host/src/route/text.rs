@@ -1,0 +1,35 @@
+//! The text of a value, as it stands in a route key.
+
+use std::borrow::Cow;
+
+use super::json::{self, Children, Kind};
+
+/// The text of the one value that a variable leads to.
+pub(super) fn of(value: &str) -> Cow<'_, str> {
+    match Kind::of(value) {
+        Kind::String => json::string(value),
+        Kind::Null => Cow::Borrowed(""),
+        Kind::Array => match json::children(value) {
+            Ok(Children::Elements(elements)) => Cow::Owned(list(&elements)),
+            Ok(Children::Members(_) | Children::None) | Err(_) => Cow::Borrowed(value),
+        },
+        Kind::Object | Kind::Other => Cow::Borrowed(value),
+    }
+}
+
+/// The text of several values. Only strings lose their quotes: an array among the values is written
+/// as the message has it, so that one reading is enough however deep it goes.
+pub(super) fn list(values: &[&str]) -> String {
+    let mut list = String::from("[");
+    for (place, value) in values.iter().enumerate() {
+        if place > 0 {
+            list.push_str(", ");
+        }
+        match Kind::of(value) {
+            Kind::String => list.push_str(&json::string(value)),
+            Kind::Object | Kind::Array | Kind::Null | Kind::Other => list.push_str(value),
+        }
+    }
+    list.push(']');
+    list
+}

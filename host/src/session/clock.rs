@@ -1,0 +1,185 @@
+//! A session's deadlines: idle, age, ping and pong, stall. One timer, set to the nearest and moved only when
+//! it has gone off, so that a message costs no timer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::end::End;
+use crate::config::StageLimits;
+
+/// A timer without deadlines looks again after this time, in case the limits have changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+pub(super) struct Clock {
+    timer: Pin<Box<Sleep>>,
+    opened: Instant,
+    last_message: Instant,
+    next_ping: Option<Instant>,
+    /// Until when a sign of life must come.
+    pong_due: Option<Instant>,
+    stalled_since: Option<Instant>,
+    /// When the message began that has not come to its end.
+    message_since: Option<Instant>,
+    /// 0.95 to 1.05: connections that opened together do not end together.
+    jitter: f64,
+}
+
+/// What is due.
+#[derive(Debug)]
+pub(super) enum Due {
+    Ping,
+    End(End),
+}
+
+impl Clock {
+    pub(super) fn start(limits: &StageLimits) -> Self {
+        let now = Instant::now();
+        let jitter = jitter();
+        let next_ping = limits
+            .ping_interval
+            .map(|interval| now + interval.mul_f64(jitter));
+        let mut clock = Self {
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            opened: now,
+            last_message: now,
+            next_ping,
+            pong_due: None,
+            stalled_since: None,
+            message_since: None,
+            jitter,
+        };
+        clock.set(limits);
+        clock
+    }
+
+    /// A message went either way. Only an idle timeout wants to know.
+    pub(super) fn message(&mut self, limits: &StageLimits) {
+        if limits.idle_timeout.is_some() {
+            self.last_message = Instant::now();
+        }
+    }
+
+    /// Something came from the client.
+    pub(super) fn heard(&mut self) {
+        self.pong_due = None;
+    }
+
+    /// A message has begun and not ended, or none has.
+    pub(super) fn unfinished(&mut self, since: Option<Instant>, limits: &StageLimits) {
+        if self.message_since != since {
+            self.message_since = since;
+            if since.is_some() {
+                self.set(limits);
+            }
+        }
+    }
+
+    /// The client takes nothing of what is written.
+    pub(super) fn stalled(&mut self, limits: &StageLimits) {
+        if self.stalled_since.is_none() {
+            self.stalled_since = Some(Instant::now());
+            self.set(limits);
+        }
+    }
+
+    /// The client takes what is written.
+    pub(super) fn flowing(&mut self) {
+        self.stalled_since = None;
+    }
+
+    /// Ready when something is due. While `deaf` nothing is read, and no pong can be missed.
+    pub(super) fn poll_due(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &StageLimits,
+        deaf: bool,
+    ) -> Poll<Due> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            let end = if past(self.stall_deadline(limits)) {
+                Some(End::Stalled)
+            } else if past(self.pong_due) && !deaf {
+                Some(End::Unanswered)
+            } else if past(self.message_deadline(limits)) && !deaf {
+                Some(End::Unfinished)
+            } else if past(self.idle_deadline(limits)) {
+                Some(End::Idle)
+            } else if past(self.age_deadline(limits)) {
+                Some(End::Expired)
+            } else {
+                None
+            };
+            if let Some(end) = end {
+                return Poll::Ready(Due::End(end));
+            }
+            if deaf {
+                // Whether a pong has come meanwhile is not known.
+                self.pong_due = self.pong_due.map(|due| due.max(now + limits.pong_timeout));
+            }
+            let ping = past(self.next_ping);
+            if ping || self.next_ping.is_none() {
+                self.next_ping = limits
+                    .ping_interval
+                    .map(|interval| now + interval.mul_f64(self.jitter));
+            }
+            if ping {
+                self.pong_due.get_or_insert(now + limits.pong_timeout);
+            }
+            self.set(limits);
+            if ping {
+                return Poll::Ready(Due::Ping);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn set(&mut self, limits: &StageLimits) {
+        let nearest = [
+            self.stall_deadline(limits),
+            self.pong_due,
+            // While nothing is read, what is overdue is no reason to look again at once.
+            self.message_deadline(limits)
+                .filter(|due| *due > Instant::now()),
+            self.idle_deadline(limits),
+            self.age_deadline(limits),
+            self.next_ping,
+        ];
+        let nearest = nearest.into_iter().flatten().min();
+        self.timer
+            .as_mut()
+            .reset(nearest.unwrap_or_else(|| Instant::now() + LOOK_AGAIN));
+    }
+
+    fn stall_deadline(&self, limits: &StageLimits) -> Option<Instant> {
+        self.stalled_since.map(|since| since + limits.stall_timeout)
+    }
+
+    fn message_deadline(&self, limits: &StageLimits) -> Option<Instant> {
+        self.message_since
+            .map(|since| since + limits.message_timeout)
+    }
+
+    fn idle_deadline(&self, limits: &StageLimits) -> Option<Instant> {
+        limits
+            .idle_timeout
+            .map(|timeout| self.last_message + timeout)
+    }
+
+    fn age_deadline(&self, limits: &StageLimits) -> Option<Instant> {
+        limits
+            .max_age
+            .map(|age| self.opened + age.mul_f64(self.jitter))
+    }
+}
+
+fn jitter() -> f64 {
+    let mut byte = [0];
+    // Without random numbers all is well, only less spread.
+    let _ = getrandom::fill(&mut byte);
+    0.95 + f64::from(byte[0]) / 2_550.0
+}

@@ -1,0 +1,92 @@
+//! Every way a session can end, with what the client is told and what `$disconnect` is told: one table.
+
+use super::meter::Flood;
+use super::wire::ReadError;
+use crate::connections::Closing;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client did something: it closed, it went, it broke the protocol.
+    Client(ReadError),
+    /// A handler or an operator closed it, or the gateway stops.
+    Closed(Closing),
+    /// No message went either way for the idle timeout.
+    Idle,
+    /// The connection is as old as one may be.
+    Expired,
+    /// The client took nothing of what was written for the stall timeout.
+    Stalled,
+    /// A message was begun and not ended in time.
+    Unfinished,
+    /// A bug of ours; it ends this connection and no other.
+    Panicked,
+    /// A ping was not answered.
+    Unanswered,
+    /// The gateway stops and the client did not follow its close frame.
+    Cut,
+}
+
+/// What the client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Nothing: it is not there any more, or does not listen.
+    Nothing,
+    /// A close frame without a code, in answer to one without.
+    Bare,
+    Frame(Closing),
+}
+
+impl End {
+    pub(super) fn farewell(&self) -> Farewell {
+        Farewell::Frame(match self {
+            Self::Client(ReadError::Closed(Some(closing))) => closing.clone(),
+            Self::Client(ReadError::Closed(None)) => return Farewell::Bare,
+            Self::Client(ReadError::Protocol(_)) => Closing::new(1002, "protocol error"),
+            Self::Client(ReadError::Utf8) => Closing::new(1007, "text is not UTF-8"),
+            Self::Client(ReadError::TooLarge) => Closing::new(1009, "message too big"),
+            Self::Client(ReadError::Flood(Flood::LongLength)) => {
+                Closing::new(1002, "protocol error")
+            }
+            Self::Client(ReadError::Flood(Flood::Fragments)) => {
+                Closing::new(1008, "too many fragments")
+            }
+            Self::Client(ReadError::Flood(Flood::ControlFrames)) => {
+                Closing::new(1008, "too many control frames")
+            }
+            Self::Unfinished => Closing::new(1008, "message took too long"),
+            Self::Panicked => Closing::new(1011, "internal error"),
+            Self::Closed(closing) => closing.clone(),
+            Self::Idle | Self::Expired => Closing::new(1001, "Going away"),
+            Self::Stalled => Closing::new(1013, "slow consumer"),
+            Self::Client(ReadError::Gone) | Self::Unanswered | Self::Cut => {
+                return Farewell::Nothing;
+            }
+        })
+    }
+
+    /// What the `$disconnect` handler is told (aws-websocket §3.5).
+    pub(super) fn closing(&self) -> Closing {
+        match self {
+            Self::Client(ReadError::Closed(None)) => {
+                Closing::new(1005, "Client-side close frame status not set")
+            }
+            Self::Unanswered => Closing::new(1006, "ping not answered"),
+            Self::Cut => Closing::new(1001, "Going away"),
+            Self::Client(_)
+            | Self::Closed(_)
+            | Self::Idle
+            | Self::Expired
+            | Self::Stalled
+            | Self::Unfinished
+            | Self::Panicked => match self.farewell() {
+                Farewell::Frame(closing) => closing,
+                Farewell::Nothing | Farewell::Bare => Closing::new(1006, ""),
+            },
+        }
+    }
+
+    /// Whether to wait for the client's close frame: not when its frames can no longer be read.
+    pub(super) fn awaits_close(&self) -> bool {
+        matches!(self, Self::Closed(_) | Self::Idle | Self::Expired)
+    }
+}

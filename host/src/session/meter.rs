@@ -1,0 +1,275 @@
+//! Counts what a client sends before anyone makes sense of it: fragments, control frames, unfinished messages.
+//!
+//! tungstenite bounds bytes and hides frames, and bytes are not all that a client can flood with. Reads frame
+//! headers (RFC 6455 §5.2) as the bytes pass by and judges nothing else: that is tungstenite's.
+
+use tokio::time::Instant;
+
+use crate::config::StageLimits;
+
+/// Beyond the stage's limit, a fragment for each so many bytes: honest fragments of a large message pass, empty
+/// ones do not.
+const BYTES_PER_FRAGMENT: u64 = 64;
+
+/// Seconds' worth of control frames that may come at once.
+const CONTROL_BURST_S: f64 = 5.0;
+
+/// Bytes of the longest frame header.
+const MAX_HEADER: usize = 14;
+
+/// What no honest client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flood {
+    Fragments,
+    ControlFrames,
+    /// A length that is not in its shortest form (RFC 6455 §5.2).
+    LongLength,
+}
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// The present frame's header, as far as it has come.
+    header: [u8; MAX_HEADER],
+    have: usize,
+    /// Bytes of the present frame's payload that are still to come.
+    payload_left: u64,
+    /// There have been fragments of a message, and not the last.
+    fragmented: bool,
+    /// When the unfinished message began, if one is unfinished, and how many had been told whole by then.
+    message_since: Option<(Instant, u64)>,
+    /// Messages that have begun their last frame.
+    messages: u64,
+    fragments: u64,
+    message_bytes: u64,
+    whole: u64,
+    /// Seconds' worth of control frames that may come now.
+    control_allowed_s: f64,
+    control_at: Instant,
+    /// Of the stage.
+    max_fragments: u64,
+    control_frames_per_s: f64,
+}
+
+impl Meter {
+    pub(super) fn new(limits: &StageLimits) -> Self {
+        Self {
+            header: [0; MAX_HEADER],
+            have: 0,
+            payload_left: 0,
+            fragmented: false,
+            message_since: None,
+            messages: 0,
+            fragments: 0,
+            message_bytes: 0,
+            whole: 0,
+            control_allowed_s: CONTROL_BURST_S,
+            control_at: Instant::now(),
+            max_fragments: u64::from(limits.fragments),
+            control_frames_per_s: f64::from(limits.control_frames_per_s),
+        }
+    }
+
+    /// The limits may have changed with the stage.
+    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+        self.max_fragments = u64::from(limits.fragments);
+        self.control_frames_per_s = f64::from(limits.control_frames_per_s);
+    }
+
+    /// Whether all bytes so far make whole messages.
+    pub(super) fn between_messages(&self) -> bool {
+        self.have == 0 && self.payload_left == 0 && !self.fragmented
+    }
+
+    /// How many messages and control frames have begun their last frame; whole, between messages.
+    pub(super) fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    /// When the message that has not come to its end began.
+    pub(super) fn message_since(&self) -> Option<Instant> {
+        self.message_since.map(|(since, _)| since)
+    }
+
+    /// Takes note of bytes in the order they came.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        self.count(bytes)?;
+        if self.between_messages() {
+            self.message_since = None;
+        } else if self
+            .message_since
+            .is_none_or(|(_, before)| before != self.messages)
+        {
+            self.message_since = Some((Instant::now(), self.messages));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+        while !bytes.is_empty() {
+            if self.payload_left > 0 {
+                let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
+                let passing = bytes.len().min(left);
+                self.payload_left -= passing as u64;
+                bytes = bytes.split_at(passing).1;
+            } else if let Some((byte, rest)) = bytes.split_first() {
+                bytes = rest;
+                self.header_byte(*byte)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn header_byte(&mut self, byte: u8) -> Result<(), Flood> {
+        if let Some(place) = self.header.get_mut(self.have) {
+            *place = byte;
+        }
+        self.have += 1;
+        let [first, second, extended @ ..] = self.header;
+        if self.have < 2 {
+            return Ok(());
+        }
+        let (mask, extra) = (
+            if second & 0x80 == 0 { 0 } else { 4 },
+            match second & 0x7f {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            },
+        );
+        if self.have < 2 + extra + mask {
+            return Ok(());
+        }
+        self.have = 0;
+        let [a, b, c, d, e, f, g, h, ..] = extended;
+        let (length, shortest) = match extra {
+            2 => (u64::from(u16::from_be_bytes([a, b])), 126),
+            8 => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 1 << 16),
+            _ => (u64::from(second & 0x7f), 0),
+        };
+        if length < shortest {
+            return Err(Flood::LongLength);
+        }
+        self.payload_left = length;
+        self.frame(first, length)
+    }
+
+    fn frame(&mut self, first: u8, length: u64) -> Result<(), Flood> {
+        let (last, control) = (first & 0x80 != 0, first & 0x08 != 0);
+        if control || last {
+            self.whole += 1;
+        }
+        if control {
+            return self.control_frame();
+        }
+        self.fragments += 1;
+        self.message_bytes = self.message_bytes.saturating_add(length);
+        if self.fragments > self.max_fragments + self.message_bytes / BYTES_PER_FRAGMENT {
+            return Err(Flood::Fragments);
+        }
+        self.fragmented = !last;
+        if last {
+            self.messages += 1;
+            self.fragments = 0;
+            self.message_bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn control_frame(&mut self) -> Result<(), Flood> {
+        let now = Instant::now();
+        let earned = now.duration_since(self.control_at).as_secs_f64();
+        self.control_at = now;
+        self.control_allowed_s = (self.control_allowed_s + earned).min(CONTROL_BURST_S)
+            - self.control_frames_per_s.recip();
+        if self.control_allowed_s < 0.0 {
+            Err(Flood::ControlFrames)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter() -> Meter {
+        Meter::new(&StageLimits::default())
+    }
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    fn frame(first: u8, payload: usize) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload {
+            0..=125 => bytes.push(0x80 | payload as u8),
+            126..=0xffff => {
+                bytes.push(0x80 | 126);
+                bytes.extend((payload as u16).to_be_bytes());
+            }
+            _ => {
+                bytes.push(0x80 | 127);
+                bytes.extend((payload as u64).to_be_bytes());
+            }
+        }
+        bytes.extend(MASK);
+        bytes.resize(bytes.len() + payload, 0);
+        bytes
+    }
+
+    #[test]
+    fn knows_where_messages_end_however_the_bytes_come() {
+        let mut bytes = Vec::new();
+        for payload in [0, 1, 125, 126, 65_535, 65_536] {
+            bytes.extend(frame(0x81, payload));
+        }
+        for step in [1, 7, 1_000, bytes.len()] {
+            let mut meter = meter();
+            for part in bytes.chunks(step) {
+                assert_eq!(meter.pass(part), Ok(()));
+            }
+            assert!(meter.between_messages());
+            assert_eq!(meter.pass(&[0x81]), Ok(()));
+            assert!(!meter.between_messages());
+        }
+    }
+
+    #[test]
+    fn a_message_has_so_many_empty_fragments_and_one_more_is_a_flood() {
+        let mut meter = meter();
+        for _ in 0..StageLimits::default().fragments {
+            assert_eq!(meter.pass(&frame(0x01, 0)), Ok(()));
+        }
+        assert!(!meter.between_messages());
+        assert_eq!(meter.pass(&frame(0x00, 0)), Err(Flood::Fragments));
+    }
+
+    #[test]
+    fn honest_fragments_of_a_large_message_pass() {
+        let mut meter = meter();
+        for _ in 0..20_000 {
+            assert_eq!(meter.pass(&frame(0x00, 64)), Ok(()));
+        }
+        assert_eq!(meter.pass(&frame(0x80, 0)), Ok(()));
+        assert!(meter.between_messages());
+    }
+
+    #[test]
+    fn control_frames_are_a_flood_beyond_their_burst() {
+        let mut meter = meter();
+        let sent = (0..200)
+            .take_while(|_| meter.pass(&frame(0x89, 5)).is_ok())
+            .count();
+        assert!((100..=110).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_length_has_its_shortest_form() {
+        assert_eq!(
+            meter().pass(&[0x81, 0x80 | 126, 0, 125, 1, 2, 3, 4]),
+            Err(Flood::LongLength)
+        );
+        let long = [0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4];
+        assert_eq!(meter().pass(&long), Err(Flood::LongLength));
+    }
+}

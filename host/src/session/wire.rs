@@ -1,0 +1,353 @@
+//! The WebSocket protocol over one socket: tungstenite reads and judges, everything written is gathered in
+//! one buffer that leaves in one write.
+
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
+use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+
+use super::meter::{Flood, Meter};
+use crate::config::StageLimits;
+use crate::connections::{Closing, Frame, Message, Outbox, Taken};
+
+/// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
+const READ_BUFFER: usize = 16 << 10;
+
+/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too.
+const ENOUGH: usize = 64 << 10;
+
+/// Bytes that an empty write buffer keeps.
+const KEPT_BUFFER: usize = 4 << 10;
+
+pub(super) struct Wire<S> {
+    socket: S,
+    /// What came with the handshake and is not read yet.
+    early: Bytes,
+    config: WebSocketConfig,
+    /// None while nothing has come that is not handled: an idle connection holds no read buffer.
+    tungstenite: Option<WebSocketContext>,
+    meter: Meter,
+    /// Messages and control frames that have been taken, of those that the meter has seen whole.
+    taken: u64,
+    out: Out,
+    /// Bytes have come since this was last looked at.
+    pub(super) heard: bool,
+}
+
+/// What waits to be written: whole frames, of which the first `written` bytes have gone.
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// What a client can do wrong, or how it can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// The client closed; what it gave, if it gave anything.
+    Closed(Option<Closing>),
+    /// The socket ended without a close frame.
+    Gone,
+    /// A violation of RFC 6455.
+    Protocol(String),
+    /// Text that is not UTF-8.
+    Utf8,
+    /// Over the frame or the message limit.
+    TooLarge,
+    Flood(Flood),
+}
+
+/// What a client sent, but for pings, which are answered here.
+pub(super) enum Received {
+    Message(Message),
+    /// A pong or a ping: a sign of life.
+    Control,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// `early` are bytes that came with the handshake's last.
+    pub(super) fn new(socket: S, early: Bytes, limits: &StageLimits) -> Self {
+        let mut wire = Self {
+            socket,
+            early,
+            config: WebSocketConfig::default().write_buffer_size(0),
+            tungstenite: None,
+            meter: Meter::new(limits),
+            taken: 0,
+            out: Out::default(),
+            heard: false,
+        };
+        wire.set_limits(limits);
+        wire
+    }
+
+    /// The limits may have changed with the stage.
+    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+        self.meter.set_limits(limits);
+        self.config.max_message_size = Some(limits.message_bytes);
+        self.config.max_frame_size = Some(limits.frame_bytes);
+        let config = self.config;
+        if let Some(tungstenite) = &mut self.tungstenite {
+            tungstenite.set_config(|current| *current = config);
+        }
+    }
+
+    /// When the message that has not come to its end began.
+    pub(super) fn message_since(&self) -> Option<Instant> {
+        self.meter.message_since()
+    }
+
+    /// Reads what the client sent, a message at a time.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Received, ReadError>> {
+        if !self.early.is_empty() {
+            let early = std::mem::take(&mut self.early);
+            self.begin(&early)?;
+        }
+        if self.tungstenite.is_none() {
+            let mut scratch = [const { MaybeUninit::uninit() }; READ_BUFFER];
+            let mut buffer = ReadBuf::uninit(&mut scratch);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Err(ReadError::Gone));
+            }
+            self.heard = true;
+            self.begin(buffer.filled())?;
+        }
+        let mut flood = None;
+        let read =
+            self.with_tungstenite(context, &mut flood, |tungstenite, io| tungstenite.read(io));
+        if let Some(flood) = flood {
+            return Poll::Ready(Err(ReadError::Flood(flood)));
+        }
+        if read.is_ok() {
+            self.taken += 1;
+        }
+        let received = match read {
+            Ok(tungstenite::Message::Text(text)) => {
+                Ok(Received::Message(Message::Text(text.as_str().to_owned())))
+            }
+            Ok(tungstenite::Message::Binary(bytes)) => {
+                Ok(Received::Message(Message::Binary(bytes.into())))
+            }
+            Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {
+                // A pong that tungstenite wants to send is written on its next read, or now.
+                let _ = self
+                    .with_tungstenite(context, &mut None, |tungstenite, io| tungstenite.flush(io));
+                Ok(Received::Control)
+            }
+            // tungstenite's own answer is never flushed: what the client is told stands in `End` alone, and goes
+            // behind the answers to what it sent before.
+            Ok(tungstenite::Message::Close(None)) => Err(ReadError::Closed(None)),
+            Ok(tungstenite::Message::Close(Some(frame))) => Err(closed(&frame)),
+            Ok(tungstenite::Message::Frame(_)) => Err(ReadError::Protocol("a raw frame".into())),
+            Err(error) => match read_error(error) {
+                Some(error) => Err(error),
+                None => return Poll::Pending,
+            },
+        };
+        if self.meter.between_messages() && self.taken == self.meter.whole() {
+            self.tungstenite = None;
+        }
+        Poll::Ready(received)
+    }
+
+    /// Begins to make messages of bytes that came while there was nothing unfinished.
+    fn begin(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        self.meter.pass(bytes).map_err(ReadError::Flood)?;
+        // What makes whole messages is taken without reading more, and needs no room for it.
+        let size = if self.meter.between_messages() {
+            bytes.len()
+        } else {
+            READ_BUFFER
+        };
+        let config = self.config.read_buffer_size(size);
+        let context =
+            WebSocketContext::from_partially_read(bytes.to_vec(), Role::Server, Some(config));
+        self.tungstenite = Some(context);
+        Ok(())
+    }
+
+    /// Moves frames from a connection's outbox behind what waits, while there is room.
+    pub(super) fn take(&mut self, outbox: &Outbox) -> Taken {
+        let room = self.room();
+        outbox.take(&mut self.out.bytes, room)
+    }
+
+    /// Moves all that is in a connection's outbox behind what waits.
+    pub(super) fn take_all(&mut self, outbox: &Outbox) {
+        while let Taken::Frames = outbox.take(&mut self.out.bytes, usize::MAX) {}
+    }
+
+    /// Bytes that may be added before reading stops and the outbox has to wait.
+    pub(super) fn room(&self) -> usize {
+        ENOUGH.saturating_sub(self.waiting())
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.out.bytes.len() - self.out.written
+    }
+
+    /// Writes what waits, as much as the socket takes; tells in `progress` whether it took anything.
+    pub(super) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        while let rest @ [_, ..] = self.out.bytes.get(self.out.written..).unwrap_or_default() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *progress = true;
+            self.out.written += written;
+        }
+        self.out.written = 0;
+        self.out.bytes.clear();
+        self.out.bytes.shrink_to(KEPT_BUFFER);
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    pub(super) fn send(&mut self, message: &Message) {
+        Frame::encode_into(message, &mut self.out.bytes);
+    }
+
+    pub(super) fn ping(&mut self) {
+        const PING: [u8; 2] = [0x89, 0];
+        self.out.bytes.extend_from_slice(&PING);
+    }
+
+    /// Puts a close frame behind what waits (RFC 6455 §5.5.1); without a closing it has no code.
+    pub(super) fn close(&mut self, closing: Option<&Closing>) {
+        const CLOSE: u8 = 0x88;
+        let payload = closing.map_or(0, |closing| 2 + closing.reason.len());
+        self.out.bytes.push(CLOSE);
+        self.out
+            .bytes
+            .push(u8::try_from(payload).expect("a reason has at most 123 bytes"));
+        if let Some(closing) = closing {
+            self.out
+                .bytes
+                .extend_from_slice(&closing.code.to_be_bytes());
+            self.out.bytes.extend_from_slice(closing.reason.as_bytes());
+        }
+    }
+
+    /// Reads and forgets what still comes; ready at the end of the stream.
+    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut scratch = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Ends our half of the connection: a FIN, and with TLS a close_notify before it.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn with_tungstenite<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        flood: &mut Option<Flood>,
+        act: impl FnOnce(&mut WebSocketContext, &mut Io<'_, '_, S>) -> tungstenite::Result<T>,
+    ) -> tungstenite::Result<T> {
+        let Some(tungstenite) = &mut self.tungstenite else {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        };
+        let mut io = Io {
+            socket: &mut self.socket,
+            meter: &mut self.meter,
+            out: &mut self.out.bytes,
+            heard: &mut self.heard,
+            context,
+            flood,
+        };
+        act(tungstenite, &mut io)
+    }
+}
+
+/// The socket as tungstenite wants it: reads that would block say so, writes go to the buffer.
+struct Io<'a, 'c, S> {
+    socket: &'a mut S,
+    meter: &'a mut Meter,
+    out: &'a mut Vec<u8>,
+    heard: &'a mut bool,
+    context: &'a mut Context<'c>,
+    /// Why a read failed, if the client floods.
+    flood: &'a mut Option<Flood>,
+}
+
+impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(bytes);
+        if Pin::new(&mut *self.socket)
+            .poll_read(self.context, &mut buffer)?
+            .is_pending()
+        {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        *self.heard = true;
+        if let Err(flood) = self.meter.pass(buffer.filled()) {
+            *self.flood = Some(flood);
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(buffer.filled().len())
+    }
+}
+
+impl<S> Write for Io<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a client's close frame means. tungstenite has put this in the place of a code that no endpoint may send.
+fn closed(frame: &CloseFrame) -> ReadError {
+    let (code, reason) = (frame.code.into(), frame.reason.as_str());
+    if (code, reason) == (1002, "Protocol violation") {
+        return ReadError::Protocol("the close code is not allowed".into());
+    }
+    ReadError::Closed(Some(Closing::new(code, reason)))
+}
+
+/// What an error of tungstenite's means; none when there is nothing to read now.
+fn read_error(error: tungstenite::Error) -> Option<ReadError> {
+    use tungstenite::Error;
+    Some(match error {
+        Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => ReadError::TooLarge,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => ReadError::Gone,
+        Error::Protocol(error) => ReadError::Protocol(error.to_string()),
+        Error::Utf8(_) => ReadError::Utf8,
+        Error::Io(_)
+        | Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Capacity(CapacityError::TooManyHeaders)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Tls(_)
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => ReadError::Gone,
+    })
+}

@@ -1,0 +1,84 @@
+//! One stage of an API as an immutable snapshot: its routes, origins, limits. A reload puts a new snapshot
+//! in its place, and the next message of every connection meets that one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::{Origins, StageLimits};
+use crate::connections::Message;
+use crate::plugin::{Plugin, Scope};
+use crate::route::Selection;
+
+/// Everything a message or a handshake is judged by.
+pub(crate) struct Stage {
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) origins: Origins,
+    pub(crate) limits: StageLimits,
+    pub(crate) routes: Routes,
+}
+
+/// A stage as its connections hold it: the snapshot that counts now.
+pub(crate) type CurrentStage = ArcSwap<Stage>;
+
+/// The routes of an API. No message selects `$connect` or `$disconnect`: they are not among the keys.
+pub(crate) struct Routes {
+    pub(crate) selection: Selection,
+    pub(crate) connect: Option<Route>,
+    pub(crate) disconnect: Option<Route>,
+    pub(crate) default: Option<Route>,
+    pub(crate) custom: HashMap<Box<str>, Route>,
+}
+
+/// What stands behind a route key.
+pub(crate) struct Route {
+    pub(crate) key: Arc<str>,
+    pub(crate) plugin: Arc<Plugin>,
+    /// What the handler returns is sent to the client.
+    pub(crate) two_way: bool,
+}
+
+impl Routes {
+    /// The route for a message; none if nothing matches and there is no `$default`.
+    pub(crate) fn select(&self, message: &Message) -> Option<&Route> {
+        // Whatever the expression gives, there is nothing to find.
+        if self.custom.is_empty() {
+            return self.default.as_ref();
+        }
+        let text = match message {
+            Message::Text(text) => Some(text.as_str()),
+            Message::Binary(bytes) => str::from_utf8(bytes).ok(),
+        };
+        text.and_then(|text| self.selection.evaluate(text))
+            .and_then(|key| self.custom.get(&*key))
+            .or(self.default.as_ref())
+    }
+}
+
+/// Where each stage is served.
+#[derive(Default)]
+pub(crate) struct Stages {
+    /// The configured domains, in lower case.
+    pub(crate) domains: HashSet<Box<str>>,
+    /// By `domain` or `domain/base-path`; such a stage is served nowhere else.
+    pub(crate) by_domain: HashMap<Box<str>, Arc<CurrentStage>>,
+    /// By name, on every host that is no configured domain.
+    pub(crate) by_name: HashMap<Box<str>, Arc<CurrentStage>>,
+}
+
+impl Stages {
+    /// The stage at a host (without port) and a path. A trailing slash is accepted, further segments are not.
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<CurrentStage>> {
+        let segment = path.strip_prefix('/')?;
+        let segment = segment.strip_suffix('/').unwrap_or(segment);
+        let host = host.to_ascii_lowercase();
+        if !self.domains.contains(host.as_str()) {
+            return self.by_name.get(segment);
+        }
+        if segment.is_empty() {
+            return self.by_domain.get(host.as_str());
+        }
+        self.by_domain.get(format!("{host}/{segment}").as_str())
+    }
+}
