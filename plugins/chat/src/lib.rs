@@ -1,0 +1,190 @@
+//! A chat: names, rooms with presence, and private messages.
+//!
+//! A client sends JSON texts with an `action` and is sent JSON texts with an `event`; `protocol` lists
+//! both. A room is a group, a name is an attribute of the connection, and nothing is kept in memory, so
+//! any instance can handle any message.
+
+mod member;
+mod protocol;
+
+use lockgate_plugin::{
+    Acceptance, Closing, ConnectionId, Error, Event, Handler, Handshake, Message, Refusal, Result,
+    connections, context, groups,
+};
+
+use member::Member;
+use protocol::{Action, Reply};
+
+struct Chat;
+
+lockgate_plugin::export!(Chat);
+
+/// How many members a client is told by name. They must fit in one message.
+const LISTED_MEMBERS: u32 = 200;
+
+impl Handler for Chat {
+    /// Lets everyone in, under the name that the query string asks for (`?name=ada`) if it is a good one.
+    fn connect(event: Event, handshake: Handshake) -> Result<Acceptance, Refusal> {
+        let mut member = Member::new(event.connection_id);
+        if let Some(Ok(name)) = handshake.query_parameter("name").map(protocol::name) {
+            member.rename(name)?;
+        }
+        let welcome = Reply::Welcome {
+            id: &member.id,
+            name: &member.name,
+        };
+        connections::send(&member.id, welcome.to_message()?)?;
+        Ok(Acceptance::new())
+    }
+
+    fn message(event: Event, message: Message) -> Result<Option<Message>> {
+        let Some(body) = message.as_text() else {
+            return complain("Send JSON as a text message.");
+        };
+        let action = match Action::parse(body) {
+            Ok(action) => action,
+            Err(complaint) => return complain(&complaint),
+        };
+        let member = Member::load(event.connection_id)?;
+        match action {
+            Action::Name { name } => rename(member, &name),
+            Action::Join { room } => join(member, &room),
+            Action::Leave { room } => leave(member, &room),
+            Action::Say { room, text } => say(&member, &room, &text),
+            Action::Whisper { to, text } => whisper(&member, &to, &text),
+            Action::Who { room } => who(&room),
+        }
+    }
+
+    /// Tells each room that someone left. The connection is out of its groups by now.
+    fn disconnect(event: Event, _: Closing) {
+        if let Err(failure) = tell_rooms(event.connection_id) {
+            eprintln!("a room was not told: {}", failure.as_str());
+        }
+    }
+}
+
+fn tell_rooms(id: ConnectionId) -> Result<()> {
+    let member = Member::load(id)?;
+    for room in &member.rooms {
+        groups::publish(room, left(&member, room).to_message()?)?;
+    }
+    Ok(())
+}
+
+/// Everyone who shares a room with the member is told.
+fn rename(mut member: Member, name: &str) -> Result<Option<Message>> {
+    member.rename(name)?;
+    let renamed = Reply::Renamed {
+        id: &member.id,
+        name: &member.name,
+    }
+    .to_message()?;
+    for room in &member.rooms {
+        groups::publish_except(room, &renamed, &member.id)?;
+    }
+    Ok(Some(renamed))
+}
+
+/// The room is told; the member is told who is there. To join twice only does the latter.
+fn join(mut member: Member, room: &str) -> Result<Option<Message>> {
+    if !member.is_in(room) {
+        if member.rooms.len() >= member::MAX_ROOMS {
+            return complain("You are in too many rooms. Leave one first.");
+        }
+        member.enter(room)?;
+        let joined = Reply::Joined {
+            room,
+            id: &member.id,
+            name: &member.name,
+        };
+        groups::publish(room, joined.to_message()?)?;
+    }
+    who(room)
+}
+
+fn leave(mut member: Member, room: &str) -> Result<Option<Message>> {
+    if !member.is_in(room) {
+        return complain("You are not in that room.");
+    }
+    member.exit(room)?;
+    let left = left(&member, room).to_message()?;
+    groups::publish(room, &left)?;
+    Ok(Some(left))
+}
+
+fn say(member: &Member, room: &str, text: &str) -> Result<Option<Message>> {
+    if !member.is_in(room) {
+        return complain("Join the room before you speak in it.");
+    }
+    let said = Reply::Said {
+        room,
+        id: &member.id,
+        name: &member.name,
+        text,
+        at: context::current().requested_at,
+    }
+    .to_message()?;
+    match groups::publish_except(room, &said, &member.id) {
+        Ok(_) => Ok(Some(said)),
+        Err(error) => not_sent(error),
+    }
+}
+
+fn whisper(member: &Member, to: &str, text: &str) -> Result<Option<Message>> {
+    if to == member.id {
+        return complain("That is you.");
+    }
+    let whispered = Reply::Whispered {
+        id: &member.id,
+        name: &member.name,
+        to,
+        text,
+        at: context::current().requested_at,
+    }
+    .to_message()?;
+    match connections::send(to, &whispered) {
+        Ok(()) => Ok(Some(whispered)),
+        Err(error) => not_sent(error),
+    }
+}
+
+fn who(room: &str) -> Result<Option<Message>> {
+    let mut members = Vec::new();
+    for id in groups::members(room, None, LISTED_MEMBERS)? {
+        match Member::load(id) {
+            Ok(member) => members.push(member),
+            Err(Error::Gone) => {} // left while we were looking
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let count = groups::count(room);
+    let members = Reply::Members {
+        room,
+        members: &members,
+        count,
+    };
+    Ok(Some(members.to_message()?))
+}
+
+fn left<'a>(member: &'a Member, room: &'a str) -> Reply<'a> {
+    Reply::Left {
+        room,
+        id: &member.id,
+        name: &member.name,
+    }
+}
+
+/// What the sender is told when a message went nowhere.
+fn not_sent(error: Error) -> Result<Option<Message>> {
+    match error {
+        Error::Gone => complain("That person is not here any more."),
+        Error::Busy => complain("That person reads too slowly just now. Try again."),
+        Error::TooLarge => complain("That is too long."),
+        Error::Denied | Error::Invalid(_) => Err(error.into()),
+    }
+}
+
+fn complain(text: &str) -> Result<Option<Message>> {
+    Ok(Some(Reply::Error { text }.to_message()?))
+}

@@ -1,0 +1,424 @@
+// The page of the chat: one socket, and what it says shown as it comes. Texts of other people only ever
+// become text nodes.
+
+const FIRST_ROOM = "lobby";
+const MAX_LINES = 500;
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 15_000;
+
+const byId = (id) => document.getElementById(id);
+const page = {
+  state: byId("state"),
+  retry: byId("retry"),
+  nameForm: byId("name-form"),
+  name: byId("name"),
+  ownId: byId("own-id"),
+  rooms: byId("rooms"),
+  roomForm: byId("room-form"),
+  room: byId("room"),
+  currentRoom: byId("current-room"),
+  leave: byId("leave"),
+  log: byId("log"),
+  messages: byId("messages"),
+  sayForm: byId("say-form"),
+  text: byId("text"),
+  send: byId("send"),
+  whisper: byId("whisper"),
+  whisperName: byId("whisper-name"),
+  whisperCancel: byId("whisper-cancel"),
+  count: byId("count"),
+  members: byId("members"),
+};
+
+const me = { id: "", name: remembered("name") };
+/** Room name → { members: Map of id → name, count, unread }. */
+const rooms = new Map();
+/** The room that is shown; the rooms to join again after a lost connection are the keys of `rooms`. */
+let current = null;
+/** To whom the next message goes: { id, name }, or null for the room. */
+let recipient = null;
+
+// The connection ---------------------------------------------------------------------------------
+
+let socket = null;
+let failures = 0;
+let retryTimer = 0;
+
+function connect() {
+  clearTimeout(retryTimer);
+  if (socket && socket.readyState <= WebSocket.OPEN) return;
+  const url = new URL("/dev", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  if (me.name) url.searchParams.set("name", me.name);
+
+  showState("connecting", "Connecting …");
+  const opening = new WebSocket(url);
+  socket = opening;
+  opening.addEventListener("message", ({ data }) => receive(data));
+  opening.addEventListener("close", ({ code, reason }) => {
+    if (socket !== opening) return;
+    socket = null;
+    retryLater(code, reason);
+  });
+}
+
+function retryLater(code, reason) {
+  const limit = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures);
+  failures += 1;
+  // Not all at once: a gateway that restarts has many clients.
+  const wait = limit * (0.5 + Math.random() / 2);
+  const seconds = Math.max(1, Math.round(wait / 1000));
+  showState("waiting", `Not connected. Trying again in ${seconds} s`);
+  page.state.title = reason ? `${code}: ${reason}` : `code ${code}`;
+  for (const room of rooms.values()) {
+    room.members.clear();
+    room.count = 0;
+  }
+  speakToRoom();
+  showMembers();
+  retryTimer = setTimeout(connect, wait);
+}
+
+function request(action, fields) {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  socket.send(JSON.stringify({ action, ...fields }));
+  return true;
+}
+
+function showState(state, text) {
+  page.state.dataset.state = state;
+  page.state.textContent = text;
+  page.state.removeAttribute("title");
+  page.retry.hidden = state !== "waiting";
+  const open = state === "open";
+  // The text stays enabled: a sentence can be written to its end meanwhile.
+  for (const control of document.querySelectorAll("form input, form button, #leave")) {
+    control.disabled = !open;
+  }
+  page.whisperCancel.disabled = false;
+}
+
+// What the gateway tells -------------------------------------------------------------------------
+
+function receive(data) {
+  let event;
+  try {
+    event = JSON.parse(data);
+  } catch {
+    return;
+  }
+  if (event === null || typeof event !== "object") return;
+  const handler = Object.hasOwn(handlers, event.event) ? handlers[event.event] : null;
+  if (handler) handler(event);
+  else if (event.message) addLine("error", { text: `The gateway says: ${event.message}` });
+}
+
+const handlers = {
+  welcome({ id, name }) {
+    failures = 0;
+    showState("open", "Connected");
+    me.id = id;
+    showOwnName(name);
+    page.ownId.textContent = id;
+    page.ownId.dataset.id = id;
+    const wanted = rooms.size > 0 ? [...rooms.keys()] : [FIRST_ROOM];
+    for (const room of wanted) request("join", { room });
+  },
+
+  renamed({ id, name }) {
+    let before = null;
+    for (const room of rooms.values()) {
+      if (room.members.has(id)) {
+        before = room.members.get(id);
+        room.members.set(id, name);
+      }
+    }
+    if (recipient?.id === id) speakTo(id, name);
+    if (id === me.id) showOwnName(name);
+    // Told once for each room that is shared; said once.
+    if (before !== null && before !== name) addLine("note", { text: `${before} is now ${name}.` });
+    showMembers();
+  },
+
+  joined({ room, id, name }) {
+    if (id !== me.id && !rooms.has(room)) return;
+    const known = openRoom(room);
+    if (!known.members.has(id)) known.count += 1;
+    known.members.set(id, name);
+    if (id !== me.id) addLine("note", { room, text: `${name} joined.` });
+    showMembers();
+  },
+
+  left({ room, id, name }) {
+    const known = rooms.get(room);
+    if (!known) return;
+    if (id === me.id) {
+      closeRoom(room);
+      return;
+    }
+    known.members.delete(id);
+    known.count = Math.max(known.members.size, known.count - 1);
+    if (recipient?.id === id) speakToRoom();
+    addLine("note", { room, text: `${name} left.` });
+    showMembers();
+  },
+
+  members({ room, members, count }) {
+    const known = openRoom(room);
+    known.members = new Map(members.map(({ id, name }) => [id, name]));
+    known.count = count;
+    showMembers();
+  },
+
+  said({ room, id, name, text, at }) {
+    if (!rooms.has(room)) return;
+    addLine("said", { room, id, name, text, at });
+    if (room !== current || document.hidden) {
+      rooms.get(room).unread += 1;
+      showRooms();
+    }
+  },
+
+  whispered({ id, name, to, text, at }) {
+    const other = id === me.id ? nameOf(to) : null;
+    addLine("whispered", { id, name, text, at, aside: other === null ? "to you" : `to ${other}` });
+  },
+
+  error({ text }) {
+    addLine("error", { text });
+  },
+};
+
+function nameOf(id) {
+  for (const room of rooms.values()) {
+    if (room.members.has(id)) return room.members.get(id);
+  }
+  return "someone who left";
+}
+
+// Rooms ------------------------------------------------------------------------------------------
+
+function openRoom(name) {
+  if (!rooms.has(name)) {
+    rooms.set(name, { members: new Map(), count: 0, unread: 0 });
+    enterRoom(name);
+  }
+  return rooms.get(name);
+}
+
+function closeRoom(name) {
+  rooms.delete(name);
+  for (const line of [...page.messages.children]) {
+    if (line.dataset.room === name) line.remove();
+  }
+  if (current === name) enterRoom(rooms.keys().next().value ?? null);
+  else showRooms();
+}
+
+function enterRoom(name) {
+  current = name;
+  page.currentRoom.textContent = name ?? "No room";
+  page.leave.hidden = name === null;
+  if (name !== null) rooms.get(name).unread = 0;
+  for (const line of page.messages.children) line.hidden = !isShown(line);
+  page.log.scrollTop = page.log.scrollHeight;
+  speakToRoom();
+  showRooms();
+  showMembers();
+}
+
+function showRooms() {
+  const focused = page.rooms.contains(document.activeElement) ? document.activeElement.dataset.room : null;
+  page.rooms.replaceChildren(
+    ...[...rooms].map(([name, { unread }]) => {
+      const button = element("button", { type: "button" }, element("bdi", {}, name));
+      button.dataset.room = name;
+      if (name === current) button.setAttribute("aria-current", "true");
+      if (unread > 0) {
+        button.append(element("span", { className: "unread" }, String(unread)));
+        button.setAttribute("aria-label", `${name}, ${unread} unread`);
+      }
+      return element("li", {}, button);
+    }),
+  );
+  if (focused !== null) buttonOf(page.rooms, "room", focused)?.focus();
+
+  const unread = [...rooms.values()].reduce((sum, room) => sum + room.unread, 0);
+  document.title = unread > 0 ? `(${unread}) Lockgate chat` : "Lockgate chat";
+}
+
+// Members ----------------------------------------------------------------------------------------
+
+function showMembers() {
+  const room = rooms.get(current);
+  const focused = page.members.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+  const members = [...(room?.members ?? [])].sort(([, a], [, b]) => a.localeCompare(b));
+  page.members.replaceChildren(
+    ...members.map(([id, name]) => {
+      const own = id === me.id;
+      const button = element(
+        "button",
+        { type: "button", disabled: own, title: own ? "You" : `Whisper to ${name}` },
+        element("bdi", { className: "name" }, name),
+        // Names are not unique; the end of the id tells two of the same name apart.
+        element("span", { className: "tag" }, own ? "you" : id.slice(-4)),
+      );
+      button.dataset.id = id;
+      button.dataset.name = name;
+      const item = element("li", {}, button);
+      item.dataset.presence = "here";
+      return item;
+    }),
+  );
+  if (focused !== null) buttonOf(page.members, "id", focused)?.focus();
+
+  page.count.textContent = room ? String(room.count) : "";
+  const more = room ? room.count - members.length : 0;
+  if (more > 0) page.members.append(element("li", { className: "tag" }, `and ${more} more`));
+}
+
+function showOwnName(name) {
+  me.name = name;
+  remember("name", name);
+  page.name.value = name;
+}
+
+// Messages ---------------------------------------------------------------------------------------
+
+function addLine(event, { room, id, name, text, at, aside }) {
+  const line = element("li");
+  line.dataset.event = event;
+  if (room !== undefined) line.dataset.room = room;
+  if (id !== undefined) line.dataset.from = id;
+  if (name !== undefined) {
+    const when = new Date(at);
+    const time = element("time", { dateTime: when.toISOString(), title: when.toLocaleString() });
+    time.textContent = when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const author = element("bdi", { className: "name", title: id }, name);
+    author.style.setProperty("--hue", hue(id));
+    line.append(time, " ", author, " ");
+    if (aside !== undefined) line.append(element("span", { className: "tag" }, `(${aside})`), " ");
+  }
+  line.append(element("span", { className: "text", dir: "auto" }, text));
+  line.hidden = !isShown(line);
+
+  const { log, messages } = page;
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  messages.append(line);
+  while (messages.children.length > MAX_LINES) messages.firstElementChild.remove();
+  if (atEnd || id === me.id) log.scrollTop = log.scrollHeight;
+}
+
+/** Whispers, errors and notes without a room are shown in every room. */
+function isShown(line) {
+  return line.dataset.room === undefined || line.dataset.room === current;
+}
+
+function speakTo(id, name) {
+  recipient = { id, name };
+  page.whisperName.textContent = name;
+  page.whisper.hidden = false;
+}
+
+function speakToRoom() {
+  recipient = null;
+  page.whisper.hidden = true;
+}
+
+// Small things -----------------------------------------------------------------------------------
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function buttonOf(list, key, value) {
+  return [...list.querySelectorAll("button")].find((button) => button.dataset[key] === value);
+}
+
+function hue(id) {
+  let sum = 0;
+  for (const char of id) sum = (sum * 31 + char.codePointAt(0)) % 360;
+  return String(sum);
+}
+
+/** Each tab has its own name, which a reload keeps. Where storage is forbidden nothing is remembered. */
+function remembered(key) {
+  try {
+    return sessionStorage.getItem(`lockgate-chat-${key}`) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function remember(key, value) {
+  try {
+    sessionStorage.setItem(`lockgate-chat-${key}`, value);
+  } catch {
+    // see above
+  }
+}
+
+// What the person does ---------------------------------------------------------------------------
+
+page.nameForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  request("name", { name: page.name.value });
+});
+
+page.roomForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const room = page.room.value.trim();
+  if (rooms.has(room)) enterRoom(room);
+  else if (!request("join", { room })) return;
+  page.room.value = "";
+});
+
+page.rooms.addEventListener("click", ({ target }) => {
+  const button = target.closest("button[data-room]");
+  if (button) enterRoom(button.dataset.room);
+});
+
+page.leave.addEventListener("click", () => request("leave", { room: current }));
+
+page.members.addEventListener("click", ({ target }) => {
+  const button = target.closest("button[data-id]");
+  if (!button) return;
+  speakTo(button.dataset.id, button.dataset.name);
+  page.text.focus();
+});
+
+page.whisperCancel.addEventListener("click", () => {
+  speakToRoom();
+  page.text.focus();
+});
+
+page.sayForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = page.text.value;
+  if (text.trim() === "") return;
+  let sent = false;
+  if (recipient) sent = request("whisper", { to: recipient.id, text });
+  else if (current !== null) sent = request("say", { room: current, text });
+  else addLine("error", { text: "Join a room first." });
+  if (sent) page.text.value = "";
+});
+
+page.text.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") speakToRoom();
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    page.sayForm.requestSubmit();
+  }
+});
+
+page.retry.addEventListener("click", connect);
+addEventListener("online", connect);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || current === null) return;
+  rooms.get(current).unread = 0;
+  showRooms();
+});
+
+connect();
