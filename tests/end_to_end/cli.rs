@@ -1,0 +1,158 @@
+//! The words that `lockgate` understands.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lockgate_tests::{LONG_PATIENCE, copy_of_plugin};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::LOCKGATE;
+
+#[tokio::test]
+async fn version_names_the_gateway_and_the_contract() {
+    for words in ["version", "--version"] {
+        let ended = LOCKGATE.run(&[words]).await;
+        assert_eq!(ended.code, Some(0));
+        assert!(
+            ended.output.contains(env!("CARGO_PKG_VERSION")),
+            "{}",
+            ended.output
+        );
+    }
+    assert!(
+        LOCKGATE
+            .run(&["version"])
+            .await
+            .output
+            .contains("lockgate:plugin@0.1.0")
+    );
+}
+
+#[tokio::test]
+async fn help_tells_of_every_command() {
+    let ended = LOCKGATE.run(&["--help"]).await;
+    assert_eq!(ended.code, Some(0));
+    for command in ["run", "validate", "config", "build", "dev", "version"] {
+        assert!(
+            ended.output.contains(&format!("\n  {command} ")),
+            "{command}: {}",
+            ended.output
+        );
+        let ended = LOCKGATE.run(&[command, "--help"]).await;
+        assert_eq!(ended.code, Some(0));
+        assert!(ended.output.contains("Usage: lockgate"), "{}", ended.output);
+    }
+}
+
+#[tokio::test]
+async fn other_words_are_a_usage_error() {
+    for words in [
+        &["serve"][..],
+        &[],
+        &["run"],
+        &["validate", "a", "b"],
+        &["run", "--fast", "x"],
+        &["config", "scheme"],
+    ] {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert!(
+            ended.error.contains("Usage: lockgate"),
+            "{words:?}: {}",
+            ended.error
+        );
+        assert!(ended.output.is_empty());
+    }
+    assert!(
+        LOCKGATE
+            .run(&["valdate", "x"])
+            .await
+            .error
+            .contains("validate")
+    );
+}
+
+#[tokio::test]
+async fn the_schema_documents_every_key() {
+    let ended = LOCKGATE.run(&["config", "schema"]).await;
+    assert_eq!(ended.code, Some(0));
+    let schema: Value = serde_json::from_str(&ended.output).unwrap();
+    let top = schema["properties"].as_object().unwrap();
+    for key in [
+        "listeners",
+        "management",
+        "apis",
+        "plugins",
+        "limits",
+        "compile_cache",
+        "log",
+    ] {
+        assert!(top.contains_key(key), "{key}");
+    }
+    undocumented(&schema, &mut Vec::new());
+}
+
+/// Checks that every property in a schema, and every one below it, has a description.
+fn undocumented(schema: &Value, place: &mut Vec<String>) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Object(properties)) = fields.get("properties") {
+                for (name, property) in properties {
+                    assert!(
+                        property["description"].is_string(),
+                        "{}.{name} has no description",
+                        place.join(".")
+                    );
+                }
+            }
+            for (name, value) in fields {
+                place.push(name.clone());
+                undocumented(value, place);
+                place.pop();
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| undocumented(value, place)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn build_prints_the_components_path_last() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("built-echo");
+    let folder = copy_of_plugin("echo", &folder, LOCKGATE.target());
+    let ended = LOCKGATE
+        .run_within(LONG_PATIENCE, &["build", folder.to_str().unwrap()])
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let path = Path::new(ended.output.lines().last().unwrap());
+    assert!(path.is_absolute(), "{}", path.display());
+    // The head of a component, which a core module's differs from.
+    assert_eq!(fs::read(path).unwrap()[..8], *b"\0asm\x0d\0\x01\0");
+}
+
+#[tokio::test]
+async fn a_plugin_that_does_not_build_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path().to_str().unwrap();
+    let ended = LOCKGATE.run(&["build", here]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.error.contains("Cargo.toml"), "{}", ended.error);
+
+    let manifest = "[package]\nname = \"broken\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n";
+    fs::write(folder.path().join("Cargo.toml"), manifest).unwrap();
+    fs::create_dir(folder.path().join("src")).unwrap();
+    fs::write(folder.path().join("src/lib.rs"), "this is no Rust").unwrap();
+    let toolchain = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
+    fs::copy(toolchain, folder.path().join("rust-toolchain.toml")).unwrap();
+    let ended = LOCKGATE.run_within(LONG_PATIENCE, &["build", here]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.error.contains("src/lib.rs:1"), "{}", ended.error);
+    assert!(ended.output.is_empty(), "{}", ended.output);
+
+    let ended = LOCKGATE.run(&["build", "/nowhere"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.error.contains("/nowhere"), "{}", ended.error);
+}

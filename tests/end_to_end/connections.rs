@@ -1,0 +1,286 @@
+//! What a handler can do with connections: send, close, look at, and keep attributes with.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::{probe, probe_with};
+
+#[tokio::test]
+pub(crate) async fn a_message_reaches_another_connection() {
+    let gateway = probe().await;
+    let mut one = gateway.connect("/s").await;
+    let mut other = gateway.wss("/s").open().await;
+    let id = other.id().await;
+    let steps = json!([
+        {"do": "send", "id": id, "text": "κόσμε"}, {"do": "send", "id": id, "bytes": [0, 255]},
+        {"do": "send", "id": id, "text": ""},
+    ]);
+    assert_eq!(one.steps(steps).await, ["ok", "ok", "ok"]);
+    other.expect("κόσμε").await;
+    assert_eq!(other.binary().await.as_ref(), [0, 255]);
+    other.expect("").await;
+}
+
+#[tokio::test]
+async fn what_one_handler_sends_arrives_in_order() {
+    let gateway = probe().await;
+    let mut one = gateway.connect("/s").await;
+    let mut other = gateway.connect("/s").await;
+    let id = other.id().await;
+    for round in 0..20 {
+        let sends: Vec<Value> = (0..50)
+            .map(|number| json!({"do": "send", "id": id, "text": format!("{round}.{number}")}))
+            .collect();
+        one.steps(json!(sends)).await;
+    }
+    for round in 0..20 {
+        for number in 0..50 {
+            other.expect(&format!("{round}.{number}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_is_told_from_what_never_was_in_no_way() {
+    let gateway = probe().await;
+    let mut client = gateway.connect("/s").await;
+    let mut left = gateway.connect("/s").await;
+    let gone = left.id().await;
+    client.observe().await;
+    left.close(1000, "").await;
+    client.ended(&gone).await;
+    for id in [
+        gone.as_str(),
+        "",
+        "x",
+        "../../etc/passwd",
+        "AAAAAAAAAAAAAAAAAAAAAA",
+        &"x".repeat(5_000),
+    ] {
+        let steps = json!([
+            {"do": "send", "id": id, "text": "x"}, {"do": "close", "id": id, "code": 1000, "reason": ""},
+            {"do": "info", "id": id}, {"do": "attribute", "id": id, "name": "x"}, {"do": "attributes", "id": id},
+            {"do": "set", "id": id, "name": "x", "value": "y"}, {"do": "join", "id": id, "group": "g"},
+            {"do": "leave", "id": id, "group": "g"},
+        ]);
+        assert_eq!(client.steps(steps).await, ["gone"; 8], "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_closes_any_connection_with_its_code() {
+    let gateway = probe().await;
+    let mut one = gateway.connect("/s").await;
+    let reason = "x".repeat(123);
+    for (code, reason) in [
+        (1000, ""),
+        (1001, "a"),
+        (1008, "why"),
+        (3000, "ä"),
+        (4999, &reason),
+    ] {
+        let mut other = gateway.connect("/s").await;
+        let id = other.id().await;
+        let close = json!({"do": "close", "id": id, "code": code, "reason": reason});
+        assert_eq!(
+            one.steps(json!([close, close, {"do": "send", "id": id, "text": "x"}]))
+                .await,
+            ["ok", "gone", "gone"]
+        );
+        other.expect_close(code, reason).await;
+        other.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_or_reason_that_can_never_be_right_is_invalid() {
+    let gateway = probe().await;
+    let mut client = gateway.connect("/s").await;
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+        let answer = client
+            .step(json!({"do": "close", "code": code, "reason": ""}))
+            .await;
+        assert!(answer["invalid"].is_string(), "{code}: {answer}");
+    }
+    let long = "x".repeat(124);
+    let answer = client
+        .step(json!({"do": "close", "code": 1000, "reason": long}))
+        .await;
+    assert!(answer["invalid"].is_string(), "{answer}");
+    client.id().await;
+}
+
+#[tokio::test]
+async fn info_tells_what_the_gateway_knows() {
+    let gateway = probe().await;
+    let before = now();
+    let mut client = gateway
+        .ws("/s")
+        .header("Host", "localhost:1")
+        .header("User-Agent", "test/1")
+        .open()
+        .await;
+    let first = client.step(json!({"do": "info"})).await;
+    let connected = first["connected_at"].as_u64().unwrap();
+    assert!((before..=now()).contains(&connected), "{first}");
+    assert!(first["last_active_at"].as_u64().unwrap() >= connected);
+    assert_eq!(first["source_ip"], "127.0.0.1");
+    assert_eq!(first["user_agent"], "test/1");
+    assert_eq!(first["domain_name"], "localhost");
+    assert_eq!(first["subprotocol"], Value::Null);
+
+    // A message makes a connection active, whoever sent it.
+    let mut other = gateway.connect("/s").await;
+    let id = client.id().await;
+    let mut seen = other.step(json!({"do": "info", "id": id})).await;
+    assert_eq!(seen["connected_at"], connected);
+    while seen["last_active_at"].as_u64().unwrap() <= first["last_active_at"].as_u64().unwrap() {
+        assert!(now() < before + 10_000, "never active again: {seen}");
+        client.id().await;
+        seen = other.step(json!({"do": "info", "id": id})).await;
+    }
+    assert_eq!(
+        other.step(json!({"do": "info"})).await["user_agent"],
+        Value::Null
+    );
+}
+
+#[tokio::test]
+async fn context_tells_where_and_when() {
+    let gateway = probe_with("variables = { room = \"lobby\", age = \"7\" }", "").await;
+    let mut client = gateway.connect("/s").await;
+    let before = now();
+    let steps = json!([{"do": "context"}, {"do": "variables"}, {"do": "clock"}, {"do": "context"}]);
+    let answers = client.steps(steps).await;
+    assert_eq!(answers[0]["api"], "a");
+    assert_eq!(answers[0]["stage"], "s");
+    assert_eq!(answers[1], json!([["age", "7"], ["room", "lobby"]]));
+    assert_eq!(answers[0], answers[3]);
+    assert!(
+        (before..=now()).contains(&answers[0]["requested_at"].as_u64().unwrap()),
+        "{}",
+        answers[0]
+    );
+    assert!((before..=now()).contains(&answers[2].as_u64().unwrap()));
+    let next = client.step(json!({"do": "context"})).await;
+    assert_ne!(next["request"], answers[0]["request"]);
+}
+
+#[tokio::test]
+async fn attributes_live_as_long_as_the_connection() {
+    let gateway = probe_with("", "isolation = \"per-message\"").await;
+    let mut one = gateway.connect("/s").await;
+    let mut other = gateway.connect("/s").await;
+    let id = one.id().await;
+    let steps = json!([
+        {"do": "attribute", "name": "b"}, {"do": "set", "name": "b", "value": "2"}, {"do": "set", "name": "a", "value": ""},
+        {"do": "set", "name": "b", "value": "3"},
+    ]);
+    assert_eq!(
+        one.steps(steps).await,
+        [json!(null), json!("ok"), json!("ok"), json!("ok")]
+    );
+    let steps = json!([
+        {"do": "attributes", "id": id}, {"do": "attribute", "id": id, "name": "a"}, {"do": "attributes"},
+        {"do": "set", "id": id, "name": "b"}, {"do": "set", "id": id, "name": "b"},
+    ]);
+    let answers = other.steps(steps).await;
+    assert_eq!(
+        answers,
+        [
+            json!([["a", ""], ["b", "3"]]),
+            json!(""),
+            json!([]),
+            json!("ok"),
+            json!("ok")
+        ]
+    );
+    assert_eq!(
+        one.step(json!({"do": "attributes"})).await,
+        json!([["a", ""]])
+    );
+    let nameless = one
+        .step(json!({"do": "set", "name": "", "value": "x"}))
+        .await;
+    assert!(nameless["invalid"].is_string(), "{nameless}");
+}
+
+#[tokio::test]
+async fn attributes_are_bounded_names_and_values_together() {
+    let gateway = probe_with("limits = { attributes_kib = 1 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    let (fits, over) = ("x".repeat(1_024 - 4), "x".repeat(1_024 - 3));
+    let steps = json!([
+        {"do": "set", "name": "name", "value": over}, {"do": "set", "name": "name", "value": fits},
+        {"do": "set", "name": "n", "value": ""}, {"do": "set", "name": "name", "value": over},
+        {"do": "set", "name": "name", "value": "x"}, {"do": "set", "name": "n", "value": ""},
+    ]);
+    let answers = client.steps(steps).await;
+    assert_eq!(
+        answers,
+        ["too-large", "ok", "too-large", "too-large", "ok", "ok"]
+    );
+    assert_eq!(
+        client.step(json!({"do": "attributes"})).await,
+        json!([["n", ""], ["name", "x"]])
+    );
+}
+
+#[tokio::test]
+async fn one_invocation_sends_only_its_share() {
+    let gateway = probe_with("", "limits = { posts = 3 }").await;
+    let mut client = gateway.connect("/s").await;
+    let steps = json!([{"do": "burst", "times": 4, "text": "x"}, {"do": "join", "group": "g"},
+        {"do": "publish", "group": "g", "text": "x"}]);
+    client.send(steps.to_string()).await;
+    for _ in 0..3 {
+        client.expect("x").await;
+    }
+    client.expect(r#"[[3,"busy"],"ok","busy"]"#).await;
+    // The next invocation has a share of its own.
+    assert_eq!(
+        client
+            .step(json!({"do": "close", "code": 1000, "reason": ""}))
+            .await,
+        "ok"
+    );
+}
+
+#[tokio::test]
+async fn the_default_share_is_256() {
+    let gateway = probe().await;
+    let mut client = gateway.connect("/s").await;
+    client
+        .send(json!([{"do": "burst", "times": 257, "text": "x"}]).to_string())
+        .await;
+    for _ in 0..256 {
+        client.expect("x").await;
+    }
+    client.expect(r#"[[256,"busy"]]"#).await;
+}
+
+#[tokio::test]
+async fn connection_ids_are_not_to_be_guessed() {
+    let gateway = probe().await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(gateway.connect("/s").await.id().await);
+    }
+    for id in &ids {
+        assert!(id.len() >= 16, "{id}");
+        assert!(
+            id.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)),
+            "not safe in a URL: {id}"
+        );
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}

@@ -1,0 +1,469 @@
+//! What a client may send within all limits of size, and should not: endless fragments, endless control frames,
+//! lengths longer than they need be; and what many clients together should not.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use lockgate_tests::{Duplex, Frame, Gateway, Opcode, RawClient, Request, within};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::{LOCKGATE, echo, echo_with, probe_configuration, probe_with, wire::clients};
+
+/// Fragments that a message may have beside those that its bytes allow.
+const FRAGMENTS: usize = 1_024;
+
+/// A text message of so many fragments, each with these bytes, as it goes over the wire.
+fn message(fragments: usize, each: &[u8]) -> Vec<u8> {
+    let mut bytes = Frame::new(Opcode::TEXT, each).unfinished().bytes();
+    for _ in 2..fragments {
+        bytes.extend(Frame::new(Opcode::CONTINUATION, each).unfinished().bytes());
+    }
+    bytes.extend(Frame::new(Opcode::CONTINUATION, each).bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn fragments_of_nothing_are_counted() {
+    let gateway = echo().await;
+    for mut client in clients(&gateway).await {
+        for _ in 0..3 {
+            client.send_bytes(&message(FRAGMENTS, b"")).await;
+            client.expect("").await;
+        }
+        client.send_bytes(&message(FRAGMENTS + 1, b"")).await;
+        client.expect_close(1008).await;
+    }
+}
+
+#[tokio::test]
+async fn honest_fragments_of_a_large_message_pass() {
+    let gateway = echo().await;
+    for mut client in clients(&gateway).await {
+        client.send_bytes(&message(2_000, &[b'x'; 64])).await;
+        client.expect(&"x".repeat(128_000)).await;
+    }
+}
+
+#[tokio::test]
+async fn endless_pings_are_counted() {
+    let gateway = echo().await;
+    let ping = Frame::new(Opcode::PING, "").bytes();
+    for mut client in clients(&gateway).await {
+        // A few together are nobody's harm.
+        client.send_bytes(&ping.repeat(50)).await;
+        for _ in 0..50 {
+            assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
+        }
+        client.send(&Frame::text("still here")).await;
+        client.expect("still here").await;
+        client.send_bytes(&ping.repeat(1_000)).await;
+        client.expect_close(1008).await;
+    }
+    for mut client in clients(&gateway).await {
+        client
+            .send_bytes(&Frame::new(Opcode::PONG, "").bytes().repeat(1_000))
+            .await;
+        client.expect_close(1008).await;
+    }
+}
+
+#[tokio::test]
+async fn a_length_is_given_in_its_shortest_form() {
+    let gateway = echo().await;
+    // RFC 6455 §5.2: the minimal number of bytes must be used. 125 in two, 5 and 65,535 in eight.
+    for (length, payload) in [
+        (&[0x80 | 126, 0, 125][..], 125),
+        (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 5], 5),
+        (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 65_535),
+    ] {
+        for mut client in clients(&gateway).await {
+            let frame = [&[0x81], length, &[0; 4], &vec![b'x'; payload]].concat();
+            client.send_bytes(&frame).await;
+            client.expect_close(1002).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_bounds_are_the_stages() {
+    let gateway = echo_with("limits = { fragments = 3, control_frames_per_s = 1 }").await;
+    let pings = |count| Frame::new(Opcode::PING, "").bytes().repeat(count);
+    for mut client in clients(&gateway).await {
+        client.send_bytes(&message(3, b"x")).await;
+        client.expect("xxx").await;
+        // Five seconds' worth may come at once.
+        client.send_bytes(&pings(5)).await;
+        for _ in 0..5 {
+            assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
+        }
+        client.send_bytes(&message(4, b"x")).await;
+        client.expect_close(1008).await;
+    }
+    for mut client in clients(&gateway).await {
+        client.send_bytes(&pings(50)).await;
+        client.expect_close(1008).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_end_is_given_up() {
+    let gateway = echo_with("limits = { message_timeout_s = 1 }").await;
+    for mut client in clients(&gateway).await {
+        client.send(&Frame::text("begun").unfinished()).await;
+        client.expect_close(1008).await;
+    }
+    // Half a frame is no whole message either.
+    for mut client in clients(&gateway).await {
+        let bytes = Frame::text("begun").bytes();
+        client.send_bytes(&bytes[..bytes.len() - 1]).await;
+        client.expect_close(1008).await;
+    }
+    // One that has ended is not meant, however quiet its client.
+    for mut client in clients(&gateway).await {
+        client.send(&Frame::text("ended")).await;
+        client.expect("ended").await;
+        client.send(&Frame::text("begun").unfinished()).await;
+        client.expect_close(1008).await;
+    }
+}
+
+/// MiB that the gateway may grow by in a flood: its own buffers are bounded by less, the rest is the allocator's.
+const GROWTH_MIB: usize = 8;
+
+/// KiB of memory that the gateway's process has, from what the kernel tells of it.
+fn resident_kib(gateway: &Gateway) -> usize {
+    let folder = gateway.folder().to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap();
+    let own = processes
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| {
+            let words = fs::read(path.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains(folder)
+        });
+    let status = fs::read_to_string(own.expect("the gateway runs").join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+/// Opens so many connections that have had an answer each.
+async fn many(gateway: &Gateway, count: usize) -> Vec<RawClient> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = gateway.ws("/s").open_raw().await;
+        client.send(&Frame::text("here")).await;
+        client.expect("here").await;
+        clients.push(client);
+    }
+    clients
+}
+
+/// The bare stream of a connection after its 101.
+async fn opened(request: &Request) -> Box<dyn Duplex> {
+    let mut stream = within("the connection", request.stream()).await.unwrap();
+    stream.write_all(&request.bytes()).await.unwrap();
+    let mut head = Vec::new();
+    let read = async {
+        while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+    };
+    within("the 101", read).await;
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    stream
+}
+
+#[tokio::test]
+async fn lengths_that_are_only_declared_hold_no_memory() {
+    const CLIENTS: usize = 500;
+    let gateway = echo().await;
+    // Once for what the allocator keeps, once to measure.
+    for round in 0..2 {
+        let mut clients = many(&gateway, CLIENTS).await;
+        let before = resident_kib(&gateway);
+        for (number, client) in clients.iter_mut().enumerate() {
+            let length = [i64::MAX as u64, 1 << 62, 1 << 32, (128 << 10) + 1][number % 4];
+            let mut bytes = Frame::new(Opcode::BINARY, "").declaring(length).bytes();
+            bytes.extend([7; 1_000]);
+            client.send_bytes(&bytes).await;
+        }
+        for client in &mut clients {
+            client.expect_close(1009).await;
+        }
+        let grown = resident_kib(&gateway).saturating_sub(before) / 1_024;
+        eprintln!("{CLIENTS} declared lengths, round {round}: {grown} MiB more");
+        assert!(grown <= GROWTH_MIB, "{grown} MiB");
+    }
+    // As much as may be declared is not held before it comes, either: 128 KiB each would be 62 MiB.
+    let mut clients = many(&gateway, CLIENTS).await;
+    let before = resident_kib(&gateway);
+    for client in &mut clients {
+        let frame = Frame::new(Opcode::BINARY, "").declaring(128 << 10);
+        client.send(&frame).await;
+    }
+    many(&gateway, 20).await;
+    let grown = resident_kib(&gateway).saturating_sub(before) / 1_024;
+    eprintln!("{CLIENTS} lengths within the limit: {grown} MiB more");
+    assert!(grown <= 2 * GROWTH_MIB, "{grown} MiB");
+}
+
+#[tokio::test]
+async fn pings_that_nobody_reads_the_pongs_of_hold_no_memory() {
+    // As many as may ever be configured, so that the memory is what ends it.
+    let gateway = echo_with("limits = { control_frames_per_s = 10000, stall_timeout_s = 2 }").await;
+    many(&gateway, 5).await;
+    let before = resident_kib(&gateway);
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut stream = opened(&request.receive_buffer(4_096)).await;
+        let pings = Frame::new(Opcode::PING, [b'p'; 125])
+            .bytes()
+            .repeat(8 * 1_024);
+        let mut sent = 0;
+        let flooding = async {
+            // 60 MB, or until the gateway has had enough.
+            while sent < 60_000_000 && stream.write_all(&pings).await.is_ok() {
+                sent += pings.len();
+            }
+        };
+        within("a flood to end", flooding).await;
+        let grown = resident_kib(&gateway).saturating_sub(before) / 1_024;
+        eprintln!(
+            "{} MB of pings went out: {grown} MiB more",
+            sent / 1_000_000
+        );
+        assert!(grown <= GROWTH_MIB, "{grown} MiB");
+        assert!(sent < 60_000_000, "nothing ends a flood of pings");
+    }
+    many(&gateway, 1).await;
+}
+
+/// One fragment after the other, each of which is nothing: it ends at the first that is too much.
+#[tokio::test]
+async fn a_flood_of_fragments_ends_at_the_first_that_is_too_much() {
+    let gateway = echo().await;
+    for mut client in clients(&gateway).await {
+        client
+            .send(&Frame::new(Opcode::BINARY, "").unfinished())
+            .await;
+        let empty = Frame::new(Opcode::CONTINUATION, "").unfinished().bytes();
+        client.send_bytes(&empty.repeat(FRAGMENTS - 1)).await;
+        // All that may be has come, and it is open: a ping is answered.
+        client.send(&Frame::new(Opcode::PING, "")).await;
+        assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
+        client.send_bytes(&empty).await;
+        client.expect_close(1008).await;
+    }
+}
+
+#[tokio::test]
+async fn readers_that_stall_are_closed_and_everyone_else_gets_everything() {
+    const STALLED: usize = 20;
+    const GOOD: usize = 20;
+    const ROUNDS: usize = 400;
+    const LETTERS: usize = 32 << 10;
+    let gateway = probe_with(
+        "limits = { stall_timeout_s = 2 }",
+        "limits = { cpu_ms = 2000 }",
+    )
+    .await;
+    let join = r#"[{"do": "join", "group": "g"}]"#;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let mut client = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+        client.send(&Frame::text(join)).await;
+        client.expect(r#"["ok"]"#).await;
+        stalled.push(client);
+    }
+    let mut reading = JoinSet::new();
+    for _ in 0..GOOD {
+        let mut client = gateway.connect("/s").await;
+        assert_eq!(client.step(json!({"do": "join", "group": "g"})).await, "ok");
+        reading.spawn(async move {
+            for _ in 0..ROUNDS {
+                assert_eq!(client.text().await.len(), LETTERS);
+            }
+            client
+        });
+    }
+    let before = resident_kib(&gateway);
+    let mut most = before;
+    let mut sender = gateway.connect("/s").await;
+    let publish = json!({"do": "publish", "group": "g", "letters": LETTERS});
+    for _ in 0..ROUNDS {
+        sender.step(publish.clone()).await;
+        most = most.max(resident_kib(&gateway));
+    }
+    let mut good = 0;
+    while let Some(client) = reading.join_next().await {
+        let mut client = client.unwrap();
+        client.id().await;
+        good += 1;
+    }
+    assert_eq!(good, GOOD);
+    // Each stalled reader may hold its outbox and a buffer, and was told why it ended.
+    let grown = (most - before) / 1_024;
+    eprintln!("{STALLED} stalled readers beside {GOOD} good ones: {grown} MiB more");
+    assert!(grown <= STALLED * 13 / 10 + GROWTH_MIB, "{grown} MiB");
+    for place in 0..STALLED {
+        gateway.log().nth_line(place, &["ended: ", " 1013 "]).await;
+    }
+    drop(stalled);
+}
+
+/// A socket whose client sends a byte now and then is closed like one that is silent.
+#[tokio::test]
+async fn dripping_clients_are_let_go_while_good_ones_connect() {
+    const DRIPPING: usize = 100;
+    let gateway = LOCKGATE
+        .serve(
+            "[limits]\nhandshake_timeout_s = 1\n[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\n\
+             integration = \"echo\"\ntwo_way = true\n[plugins.echo]\ncomponent = \"{echo}\"\n",
+        )
+        .await;
+    let began = Instant::now();
+    let mut dripping = JoinSet::new();
+    for address in [gateway.plain(), gateway.secure()] {
+        // A head that never ends, and a TLS ClientHello that never does.
+        let bytes = if address == gateway.plain() {
+            [
+                b"GET /s HTTP/1.1\r\nHost: localhost\r\nX: ".to_vec(),
+                vec![b'x'; 4_096],
+            ]
+            .concat()
+        } else {
+            [
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+                vec![7; 4_096],
+            ]
+            .concat()
+        };
+        for _ in 0..DRIPPING {
+            let bytes = bytes.clone();
+            dripping.spawn(async move {
+                let mut socket = TcpStream::connect(address).await.unwrap();
+                let (mut reader, mut writer) = socket.split();
+                let drip = async {
+                    let mut tick = tokio::time::interval(Duration::from_millis(20));
+                    for byte in bytes {
+                        tick.tick().await;
+                        if writer.write_all(&[byte]).await.is_err() {
+                            break;
+                        }
+                    }
+                    std::future::pending::<()>().await;
+                };
+                let mut answer = Vec::new();
+                tokio::select! {
+                    () = drip => {}
+                    _ = reader.read_to_end(&mut answer) => {}
+                }
+                answer
+            });
+        }
+    }
+    // Meanwhile others come and go.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        for request in [gateway.ws("/s"), gateway.wss("/s")] {
+            let asked = Instant::now();
+            let mut client = request.open().await;
+            client.send("good").await;
+            client.expect("good").await;
+            slowest = slowest.max(asked.elapsed());
+        }
+    }
+    let all = async {
+        while let Some(answer) = dripping.join_next().await {
+            let answer = answer.unwrap();
+            let told = answer.is_empty()
+                || answer.starts_with(b"HTTP/1.1 408 ")
+                || answer.first() == Some(&0x15);
+            assert!(told, "{:?}", String::from_utf8_lossy(&answer));
+        }
+    };
+    within("the end of every dripping client", all).await;
+    let took = began.elapsed();
+    eprintln!(
+        "{DRIPPING} dripping heads and as many TLS handshakes ended after {took:?}; a good client took {slowest:?} at most"
+    );
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+/// A head of many packets costs no more than one: it is not read again from the start each time.
+#[tokio::test]
+async fn a_head_of_one_byte_packets_is_let_in() {
+    let gateway = echo().await;
+    let bytes = gateway.ws("/s").header("X", &"x".repeat(4_000)).bytes();
+    let mut stream = gateway.ws("/s").stream().await.unwrap();
+    for byte in bytes {
+        stream.write_all(&[byte]).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    let mut start = [0; 12];
+    within("the answer", stream.read_exact(&mut start))
+        .await
+        .unwrap();
+    assert_eq!(&start, b"HTTP/1.1 101");
+}
+
+#[tokio::test]
+async fn a_burst_over_the_limit_is_turned_away_before_any_work() {
+    const LIMIT: usize = 40;
+    const BURST: usize = 200;
+    let limits = format!("[limits]\nconnections = {LIMIT}\n");
+    let gateway = LOCKGATE
+        .serve(&(limits + &probe_configuration("", "limits = { waiting = 1000 }")))
+        .await;
+    // Each that gets as far as the handler prints.
+    let target = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
+    for round in 1..=2 {
+        let mut burst = JoinSet::new();
+        for _ in 0..BURST {
+            let request = gateway.ws(target);
+            burst.spawn(async move { request.attempt().await });
+        }
+        let mut held = Vec::new();
+        while let Some(attempt) = burst.join_next().await {
+            match attempt.unwrap() {
+                Ok(client) => held.push(client),
+                Err(answer) => assert!(answer.status == 503 && answer.closed, "{answer:?}"),
+            }
+        }
+        assert_eq!(held.len(), LIMIT, "round {round}");
+        let handled = gateway.log().lines();
+        let handled = handled.iter().filter(|line| line.contains("\"let in\""));
+        assert_eq!(handled.count(), LIMIT * round);
+        // Who was let in is served, and makes room.
+        for client in &mut held {
+            client.id().await;
+        }
+        let mut leaving = JoinSet::new();
+        for client in held {
+            leaving.spawn(client.close(1000, ""));
+        }
+        while let Some(code) = leaving.join_next().await {
+            assert_eq!(code.unwrap(), 1000);
+        }
+        let all_gone = gateway.log();
+        all_gone.nth_line(LIMIT * round - 1, &["ended: "]).await;
+        let room = Instant::now();
+        within("room again", async {
+            while gateway.ws("/s").attempt().await.is_err() {}
+        })
+        .await;
+        eprintln!("room again after {:?}", room.elapsed());
+        gateway
+            .log()
+            .nth_line((LIMIT + 1) * round - 1, &["ended: "])
+            .await;
+    }
+}

@@ -1,0 +1,279 @@
+//! The bounds of a connection in time, and what happens to a reader that is too slow.
+
+use lockgate_tests::{Frame, Opcode, RawClient, within};
+use serde_json::{Value, json};
+
+use crate::{probe, probe_with};
+
+/// The id of a raw client's connection, from the probe.
+async fn id(client: &mut RawClient) -> String {
+    client.send(&Frame::text(r#"[{"do": "event"}]"#)).await;
+    let answer: Value = serde_json::from_slice(&client.data().await.unwrap().payload).unwrap();
+    answer[0]["connection"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_quiet_connection_is_closed() {
+    let gateway = probe_with("limits = { idle_timeout_s = 1 }", "").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.open().await;
+        client.id().await;
+        client.expect_close(1001, "Going away").await;
+        client.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn disconnect_is_told_of_a_quiet_connection() {
+    let gateway = probe_with("limits = { idle_timeout_s = 2 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    let id = client.id().await;
+    // What the handler prints is awaited, since an observer would be closed as well.
+    client.expect_close(1001, "Going away").await;
+    gateway
+        .log()
+        .line(&[&format!("ended: {id} 1001 \\\"Going away\\\"")])
+        .await;
+}
+
+#[tokio::test]
+async fn pings_do_not_make_a_quiet_connection_busy() {
+    let gateway = probe_with("limits = { idle_timeout_s = 2, ping_interval_s = 1 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    // The client answers the pings while it waits.
+    client.expect_close(1001, "Going away").await;
+}
+
+#[tokio::test]
+async fn a_busy_connection_is_closed_when_it_is_too_old() {
+    let gateway = probe_with("limits = { max_age_s = 1 }", "").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.open().await;
+        let id = client.id().await;
+        client
+            .send_until_broken(r#"{"action": "quietly", "steps": []}"#)
+            .await;
+        client.expect_close(1001, "Going away").await;
+        gateway
+            .log()
+            .line(&[&format!("ended: {id} 1001 \\\"Going away\\\"")])
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_pings_is_gone() {
+    let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.open_raw().await;
+        let id = id(&mut client).await;
+        let ping = client.frame().await.unwrap();
+        assert_eq!(ping.opcode, Opcode::PING);
+        // No pong. The connection ends; a close frame may still come.
+        while client.frame().await.is_some() {}
+        gateway.log().line(&[&format!("ended: {id} 1006")]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_stays() {
+    let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
+    let mut client = gateway.ws("/s").open_raw().await;
+    for _ in 0..3 {
+        let ping = client.frame().await.unwrap();
+        assert_eq!(ping.opcode, Opcode::PING);
+        client.send(&Frame::new(Opcode::PONG, ping.payload)).await;
+    }
+    id(&mut client).await;
+}
+
+/// Letters enough to fill the buffers of two kernels and the gateway's.
+const FLOOD: &str = r#"{"do": "burst", "times": 200, "letters": 65536}"#;
+
+#[tokio::test]
+async fn a_reader_that_stalls_is_closed_with_1013() {
+    let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 1 }";
+    let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.receive_buffer(4_096).open_raw().await;
+        let id = id(&mut client).await;
+        client.send(&Frame::text(&format!("[{FLOOD}]"))).await;
+        // Nothing is read until the gateway has given up.
+        gateway.log().line(&[&format!("ended: {id} 1013")]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_outbox_is_busy_and_then_takes_messages_again() {
+    let stage = "limits = { outbox_kib = 256, message_kib = 128, stall_timeout_s = 60 }";
+    let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
+    let mut sender = gateway.connect("/s").await;
+    let mut slow = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+    let id = id(&mut slow).await;
+
+    let flood = json!({"do": "burst", "id": id, "times": 250, "letters": 65_536});
+    let mut taken = 0;
+    loop {
+        let answer = sender.step(flood.clone()).await;
+        taken += answer[0].as_u64().unwrap();
+        if answer[1] == "busy" {
+            break;
+        }
+        assert_eq!(answer[1], Value::Null);
+        assert!(taken < 5_000, "a client that reads nothing is never busy");
+    }
+    // Every message that was taken arrives once it reads, and there is room again.
+    for _ in 0..taken {
+        assert_eq!(slow.data().await.unwrap().payload.len(), 65_536);
+    }
+    assert_eq!(
+        sender
+            .step(json!({"do": "send", "id": id, "text": "again"}))
+            .await,
+        "ok"
+    );
+    slow.expect("again").await;
+}
+
+#[tokio::test]
+async fn an_outbox_is_bounded_in_messages_too() {
+    let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    // A handler that is over at once sends to its own client before the session can write anything; one that is
+    // held up may find room again, and so a few tries are due.
+    for _ in 0..20 {
+        client
+            .send(json!([{"do": "burst", "times": 5, "text": "x"}]).to_string())
+            .await;
+        let mut received = 0;
+        let answer = loop {
+            match client.text().await.as_str() {
+                "x" => received += 1,
+                answer => break answer.to_owned(),
+            }
+        };
+        if answer == r#"[[4,"busy"]]"# {
+            assert_eq!(received, 4);
+            return;
+        }
+        assert_eq!(answer, "[[5,null]]");
+    }
+    panic!("an outbox of 4 messages took 5 of them, 20 times");
+}
+
+#[tokio::test]
+async fn a_member_that_reads_too_slowly_is_closed_so_that_it_knows() {
+    let stage = "limits = { outbox_kib = 256, message_kib = 128, stall_timeout_s = 5 }";
+    let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
+    let mut sender = gateway.connect("/s").await;
+    let mut slow = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+    let id = id(&mut slow).await;
+    assert_eq!(
+        sender
+            .step(json!({"do": "join", "group": "g", "id": id}))
+            .await,
+        "ok"
+    );
+    let publish = json!({"do": "publish", "group": "g", "letters": 65_536});
+    let mut rounds = 0;
+    while sender.step(publish.clone()).await == 1 {
+        rounds += 1;
+        assert!(
+            rounds < 5_000,
+            "a member that reads nothing is never too slow"
+        );
+    }
+    gateway.log().line(&[&format!("ended: {id} 1013")]).await;
+    assert_eq!(sender.step(json!({"do": "count", "group": "g"})).await, 0);
+}
+
+#[tokio::test]
+async fn one_slow_reader_harms_nobody_else() {
+    let gateway = probe().await;
+    let mut sender = gateway.connect("/s").await;
+    let mut slow = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+    let mut good = gateway.connect("/s").await;
+    let slow_id = id(&mut slow).await;
+    let good_id = good.id().await;
+    for id in [&slow_id, &good_id] {
+        assert_eq!(
+            sender
+                .step(json!({"do": "join", "group": "g", "id": id}))
+                .await,
+            "ok"
+        );
+    }
+    let letters = 65_536;
+    for _ in 0..200 {
+        sender
+            .step(json!({"do": "publish", "group": "g", "letters": letters}))
+            .await;
+        assert_eq!(good.text().await.len(), letters);
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_the_stages_limit_is_too_large_to_send() {
+    let gateway = probe_with("limits = { message_kib = 4 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    let steps = json!([
+        {"do": "send", "letters": 4_096}, {"do": "send", "letters": 4_097}, {"do": "join", "group": "g"},
+        {"do": "publish", "group": "g", "letters": 4_097}, {"do": "publish", "group": "g", "letters": 4_096},
+    ]);
+    client.send(steps.to_string()).await;
+    for _ in 0..2 {
+        assert_eq!(client.text().await.len(), 4_096);
+    }
+    client
+        .expect(r#"["ok","too-large","ok","too-large",1]"#)
+        .await;
+    // An answer is bounded alike.
+    client
+        .send(json!([{"do": "reply", "letters": 4_097}]).to_string())
+        .await;
+    client.expect_error("Internal server error").await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let configuration = format!(
+        "[limits]\nconnections = 2\n{}",
+        crate::probe_configuration("", "")
+    );
+    let gateway = crate::LOCKGATE.serve(&configuration).await;
+    let first = gateway.connect("/s").await;
+    let mut second = gateway.connect("/s").await;
+    let refused = gateway.ws("/s").refused().await;
+    assert_eq!(refused.status, 503);
+    // One that ends makes room, once its `$disconnect` is over.
+    first.close(1000, "").await;
+    let mut third = within("room for another connection", async {
+        loop {
+            if let Ok(client) = gateway.ws("/s").attempt().await {
+                return client;
+            }
+        }
+    })
+    .await;
+    third.id().await;
+    second.id().await;
+}
+
+#[tokio::test]
+async fn handshakes_under_way_are_bounded() {
+    let limits = "[limits]\nhandshakes = 1\nhandshake_timeout_s = 1\n".to_owned();
+    let gateway = crate::LOCKGATE
+        .serve(&(limits + &crate::probe_configuration("", "")))
+        .await;
+    let silent = gateway.ws("/s").stream().await.unwrap();
+    assert_eq!(gateway.ws("/s").refused().await.status, 503);
+    let client = within("room for another handshake", async {
+        loop {
+            if let Ok(client) = gateway.ws("/s").attempt().await {
+                return client;
+            }
+        }
+    });
+    client.await.id().await;
+    drop(silent);
+}

@@ -1,0 +1,108 @@
+//! The product by its sockets: the real binary, real TLS, real guests, a module a topic.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails where it stands"
+)]
+
+mod cli;
+mod connect;
+mod connections;
+mod dev;
+mod drain;
+mod floods;
+mod foreign;
+mod groups;
+mod handshake;
+mod heads;
+mod health;
+mod hostile;
+mod limits;
+mod plugin;
+mod route;
+mod session;
+mod tls;
+mod validate;
+mod wire;
+
+use lockgate_tests::{Gateway, Guest, Lockgate};
+
+const LOCKGATE: Lockgate =
+    Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
+
+/// A gateway that echoes, at `/s`.
+async fn echo() -> Gateway {
+    echo_with("").await
+}
+
+/// As [`echo`], with these lines in the stage's table.
+async fn echo_with(stage: &str) -> Gateway {
+    let configuration = format!(
+        r#"
+[apis.a.stages.s]
+{stage}
+
+[apis.a.routes."$default"]
+integration = "echo"
+two_way = true
+
+[plugins.echo]
+component = "{{echo}}"
+"#
+    );
+    LOCKGATE.serve(&configuration).await
+}
+
+/// A gateway that has the guest `probe` behind every route of `/s`. What is sent to the route `quietly` is
+/// not answered.
+async fn probe() -> Gateway {
+    probe_with("", "").await
+}
+
+/// As [`probe`], with these lines in the stage's table and these in the plugin's.
+async fn probe_with(stage: &str, plugin: &str) -> Gateway {
+    LOCKGATE.serve(&probe_configuration(stage, plugin)).await
+}
+
+fn probe_configuration(stage: &str, plugin: &str) -> String {
+    format!(
+        r#"
+[apis.a.stages.s]
+{stage}
+
+[apis.a.routes]
+"$connect" = {{ integration = "probe" }}
+"$disconnect" = {{ integration = "probe" }}
+"$default" = {{ integration = "probe", two_way = true }}
+quietly = {{ integration = "probe" }}
+
+[plugins.probe]
+component = "{{probe}}"
+grants = ["connections", "groups"]
+{plugin}
+"#
+    )
+}
+
+/// A test for each guest; one that is missing here does not compile.
+fn tested_by(guest: Guest) -> fn() {
+    match guest {
+        Guest::Chat => foreign::two_browser_tabs_chat_over_wss,
+        Guest::Command => plugin::a_component_of_another_world_is_refused,
+        Guest::Echo => connect::text_comes_back,
+        Guest::Filesystem => plugin::the_file_system_is_not_to_be_imported,
+        Guest::Hostile => hostile::time_is_bounded,
+        Guest::Probe => connections::a_message_reaches_another_connection,
+        Guest::Sockets => plugin::the_network_is_not_to_be_imported,
+        Guest::Tables => hostile::tables_are_bounded,
+    }
+}
+
+#[test]
+fn every_guest_has_a_test() {
+    let tests: Vec<_> = Guest::ALL.iter().map(|guest| tested_by(*guest)).collect();
+    assert_eq!(tests.len(), Guest::ALL.len());
+}

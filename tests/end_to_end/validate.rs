@@ -1,0 +1,134 @@
+//! `lockgate validate`: every mistake is named with its file, line, key and remedy.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE};
+use tempfile::TempDir;
+
+use crate::LOCKGATE;
+
+const CONFIGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/configs");
+
+/// The configuration files in a folder of `tests/configs`.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(CONFIGS).join(folder);
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_with_all_that_is_wrong_in_it() {
+    let files = files("bad");
+    assert!(files.len() >= 30, "{} files", files.len());
+    let mut wrong = Vec::new();
+    for file in &files {
+        let expected = fs::read_to_string(file.with_extension("txt")).unwrap();
+        // Inside the folder, so that what is said names no path of this machine.
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let ended = LOCKGATE
+            .run_in(file.parent().unwrap(), &["validate", name])
+            .await;
+        if ended.code != Some(1) || ended.error != expected || !ended.output.is_empty() {
+            wrong.push(format!("{name}: expected\n{expected}got\n{ended:?}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_good_file_is_loaded_and_its_components_compiled() {
+    // The files beside the good ones are empty; these are not.
+    let folder = TempDir::new().unwrap();
+    for name in ["plugins", "tls"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    Certificate::new().write(&folder.path().join("tls"));
+    let files = files("good");
+    assert!(!files.is_empty());
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        // The sample is the chat; the others name it for want of a smaller plugin, without its grants.
+        let guest = if name == "sample.toml" {
+            Guest::Chat
+        } else {
+            Guest::Echo
+        };
+        fs::copy(guest.path(), folder.path().join("plugins/chat.wasm")).unwrap();
+        fs::copy(&file, folder.path().join(name)).unwrap();
+        let ended = LOCKGATE.run_in(folder.path(), &["validate", name]).await;
+        assert_eq!(ended.code, Some(0), "{name}: {}", ended.error);
+    }
+}
+
+#[tokio::test]
+async fn validate_opens_no_port() {
+    // Taken already: `run` cannot have it, and `validate` does not want it.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = TempDir::new().unwrap();
+    let configuration = format!(
+        "[[listeners]]\naddress = \"{}\"\n[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"echo\"\n\
+         [plugins.echo]\ncomponent = \"{{echo}}\"\n",
+        taken.local_addr().unwrap()
+    );
+    let file = lockgate_tests::write_configuration(folder.path(), &configuration);
+    let file = file.to_str().unwrap();
+    assert_eq!(LOCKGATE.run(&["validate", file]).await.code, Some(0));
+    let ended = LOCKGATE.run(&["run", file]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .error
+            .contains(&taken.local_addr().unwrap().to_string()),
+        "{}",
+        ended.error
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_named() {
+    for command in ["validate", "run"] {
+        let ended = LOCKGATE.run(&[command, "/nowhere/gateway.toml"]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.error.contains("/nowhere/gateway.toml"),
+            "{}",
+            ended.error
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_sample_is_served_as_it_is_written() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    fs::copy(Guest::Chat.path(), folder.path().join("plugins/chat.wasm")).unwrap();
+    // But for its ports, which another test or program may have.
+    let sample = fs::read_to_string(Path::new(CONFIGS).join("good/sample.toml")).unwrap();
+    let free = sample.replace(":8443\"", ":0\"").replace(":9090\"", ":0\"");
+    assert_eq!(free.matches(":0\"").count(), 2, "{free}");
+    let file = folder.path().join("gateway.toml");
+    fs::write(&file, free).unwrap();
+
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let gateway = Gateway::start(command, folder, PATIENCE).await;
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    let mut client = gateway.wss("/prod").open().await;
+    assert_eq!(client.json().await["event"], "welcome");
+    // The chat knows no such action, and says so; the sample has no other route.
+    client.send(r#"{"action": "sendmessage"}"#).await;
+    assert_eq!(client.json().await["event"], "error");
+    client.send(r#"{"action": "other"}"#).await;
+    client.expect_error("Forbidden").await;
+}

@@ -1,0 +1,49 @@
+//! What a handler should never do.
+
+use std::{
+    arch::wasm32,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// Runs for ever.
+pub fn spin() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+/// Runs for some time, and ends.
+pub fn spin_for(ms: u64) -> serde_json::Value {
+    let end = Instant::now() + Duration::from_millis(ms);
+    while Instant::now() < end {
+        black_box(());
+    }
+    serde_json::Value::Null
+}
+
+/// Ends the instance.
+pub fn trap() -> ! {
+    panic!("trapped on request")
+}
+
+/// Calls itself until the stack is used up.
+#[expect(unconditional_recursion, reason = "that is the fault")]
+pub fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame[black_box(1)]
+}
+
+/// Asks for more memory and tells whether it was given.
+pub fn grow(mib: usize) -> bool {
+    const PAGES_PER_MIB: usize = 16;
+    wasm32::memory_grow(0, mib * PAGES_PER_MIB) != usize::MAX
+}
+
+/// Takes memory until there is none left, which ends the instance.
+pub fn hog() -> ! {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    loop {
+        held.push(black_box(vec![1; 1024 * 1024]));
+    }
+}

@@ -1,0 +1,263 @@
+//! The steps that a client can ask for.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use lockgate_plugin::{
+    Acceptance, Error, Event, Handshake, Message, Refusal, connections, context, groups,
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::faults;
+
+/// What an instance remembers from one invocation to the next.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// How a list of steps ended.
+pub enum Outcome {
+    /// With the answers.
+    Answer,
+    /// With this message in place of the answers.
+    Reply(Message),
+    /// With nothing to say.
+    Silence,
+    Fail(String),
+    Refuse(Refusal),
+}
+
+pub struct Steps<'a> {
+    event: &'a Event,
+    handshake: Option<&'a Handshake>,
+    answers: Vec<Value>,
+    pub acceptance: Acceptance,
+}
+
+impl<'a> Steps<'a> {
+    pub fn new(event: &'a Event, handshake: Option<&'a Handshake>) -> Self {
+        Self {
+            event,
+            handshake,
+            answers: Vec::new(),
+            acceptance: Acceptance::new(),
+        }
+    }
+
+    pub fn answers(&self) -> Value {
+        Value::Array(self.answers.clone())
+    }
+
+    /// Takes the steps one by one, until one ends them.
+    pub fn all(&mut self, steps: &Value) -> Outcome {
+        for step in steps.as_array().expect("a list of steps") {
+            let step = Step {
+                fields: step.as_object().expect("an object"),
+                own: &self.event.connection_id,
+            };
+            match step.text("do") {
+                "reply" => return Outcome::Reply(step.message()),
+                "silence" => return Outcome::Silence,
+                "fail" => return Outcome::Fail(step.text("reason").to_owned()),
+                "refuse" => {
+                    let refusal = Refusal::new(step.number("status") as u16);
+                    return Outcome::Refuse(match step.optional("message") {
+                        Some(message) => refusal.message(message),
+                        None => refusal,
+                    });
+                }
+                "accept" => {
+                    self.acceptance.subprotocol = step.optional("subprotocol").map(str::to_owned);
+                    self.acceptance.headers = step.pairs("headers");
+                    self.answers.push(Value::Null);
+                }
+                "event" => self.answers.push(json!({
+                    "connection": self.event.connection_id, "route": self.event.route_key,
+                })),
+                "handshake" => {
+                    let handshake = self.handshake.expect("a client that connects");
+                    self.answers.push(json!({
+                        "query": handshake.query, "headers": handshake.headers,
+                        "subprotocols": handshake.subprotocols, "source_ip": handshake.source_ip,
+                    }));
+                }
+                _ => self.answers.push(step.take()),
+            }
+        }
+        Outcome::Answer
+    }
+}
+
+struct Step<'a> {
+    fields: &'a Map<String, Value>,
+    own: &'a str,
+}
+
+impl Step<'_> {
+    fn take(&self) -> Value {
+        match self.text("do") {
+            "send" => done(connections::send(self.id(), self.message())),
+            "close" => done(connections::close(
+                self.id(),
+                self.number("code") as u16,
+                self.text("reason"),
+            )),
+            "info" => self.info(),
+            "attribute" => given(connections::attribute(self.id(), self.text("name"))),
+            "attributes" => given(connections::attributes(self.id())),
+            "set" => done(match self.optional("value") {
+                Some(value) => connections::set_attribute(self.id(), self.text("name"), value),
+                None => connections::remove_attribute(self.id(), self.text("name")),
+            }),
+            "join" => done(groups::join(self.text("group"), self.id())),
+            "leave" => done(groups::leave(self.text("group"), self.id())),
+            "publish" => given(match self.optional("except") {
+                Some(except) => groups::publish_except(self.text("group"), self.message(), except),
+                None => groups::publish(self.text("group"), self.message()),
+            }),
+            "members" => {
+                let limit = self.number("limit") as u32;
+                given(groups::members(
+                    self.text("group"),
+                    self.optional("after"),
+                    limit,
+                ))
+            }
+            "count" => json!(groups::count(self.text("group"))),
+            "burst" => self.burst(),
+            "context" => {
+                let now = context::current();
+                json!({
+                    "request": now.request_id, "api": now.api, "stage": now.stage, "requested_at": now.requested_at,
+                })
+            }
+            "variables" => json!(context::variables()),
+            "counter" => json!(COUNTER.fetch_add(1, Ordering::Relaxed)),
+            "sleep" => {
+                thread::sleep(Duration::from_millis(self.number("ms")));
+                Value::Null
+            }
+            "print" => {
+                println!("{}", self.text("text"));
+                Value::Null
+            }
+            "print error" => {
+                eprintln!("{}", self.text("text"));
+                Value::Null
+            }
+            "print bytes" => {
+                print!("{}", "x".repeat(self.number("bytes") as usize));
+                Value::Null
+            }
+            "environment" => json!({
+                "variables": std::env::vars().collect::<Vec<_>>(),
+                "arguments": std::env::args().collect::<Vec<_>>(),
+            }),
+            "clock" => {
+                let now = SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap();
+                json!(now.as_millis() as u64)
+            }
+            "spin" => faults::spin(),
+            "spin for" => faults::spin_for(self.number("ms")),
+            "trap" => faults::trap(),
+            "recurse" => json!(faults::recurse(1)),
+            "grow" => json!(faults::grow(self.number("mib") as usize)),
+            "hog" => faults::hog(),
+            unknown => panic!("no such step: {unknown}"),
+        }
+    }
+
+    fn info(&self) -> Value {
+        match connections::info(self.id()) {
+            Ok(info) => json!({
+                "connected_at": info.connected_at, "last_active_at": info.last_active_at,
+                "source_ip": info.source_ip, "user_agent": info.user_agent, "domain_name": info.domain_name,
+                "subprotocol": info.subprotocol,
+            }),
+            Err(error) => word(&error),
+        }
+    }
+
+    /// Sends the same message `times` times; answers how many were taken and why the next was not.
+    fn burst(&self) -> Value {
+        let message = self.message();
+        for taken in 0..self.number("times") {
+            if let Err(error) = connections::send(self.id(), &message) {
+                return json!([taken, word(&error)]);
+            }
+        }
+        json!([self.number("times"), Value::Null])
+    }
+
+    fn id(&self) -> &str {
+        self.optional("id").unwrap_or(self.own)
+    }
+
+    /// The text in `text`, the bytes in `bytes`, or as many letters as `letters` says.
+    fn message(&self) -> Message {
+        if let Some(text) = self.optional("text") {
+            return text.into();
+        }
+        if let Some(letters) = self.fields.get("letters").and_then(Value::as_u64) {
+            return "x".repeat(letters as usize).into();
+        }
+        let bytes = self.fields["bytes"].as_array().expect("a list of bytes");
+        let bytes: Vec<u8> = bytes
+            .iter()
+            .map(|byte| byte.as_u64().unwrap() as u8)
+            .collect();
+        bytes.into()
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.optional(name)
+            .unwrap_or_else(|| panic!("the step has no text {name}"))
+    }
+
+    fn optional(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(Value::as_str)
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.fields
+            .get(name)
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("the step has no number {name}"))
+    }
+
+    fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        let Some(pairs) = self.fields.get(name) else {
+            return Vec::new();
+        };
+        serde_json::from_value(pairs.clone()).unwrap()
+    }
+}
+
+fn done(result: Result<(), Error>) -> Value {
+    match result {
+        Ok(()) => json!("ok"),
+        Err(error) => word(&error),
+    }
+}
+
+fn given(result: Result<impl Serialize, Error>) -> Value {
+    match result {
+        Ok(value) => json!(value),
+        Err(error) => word(&error),
+    }
+}
+
+/// The name of the error's case in the contract.
+fn word(error: &Error) -> Value {
+    match error {
+        Error::Gone => json!("gone"),
+        Error::Busy => json!("busy"),
+        Error::TooLarge => json!("too-large"),
+        Error::Denied => json!("denied"),
+        Error::Invalid(why) => json!({ "invalid": why }),
+    }
+}

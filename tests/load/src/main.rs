@@ -1,0 +1,197 @@
+//! Measures the gateway against a bare tokio-tungstenite server, both as processes of their own on this
+//! machine, in turn and in the same run. `tests/load/README.md` tells what each figure means.
+#![forbid(unsafe_code)]
+
+mod bare;
+mod client;
+mod conditions;
+mod frame;
+mod http2;
+mod measure;
+mod modes;
+mod report;
+mod server;
+mod tls;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::client::Scheme;
+use crate::conditions::Conditions;
+use crate::measure::Pace;
+use crate::modes::{Bench, Wishes};
+use crate::report::Row;
+use crate::server::Lockgate;
+
+/// Measures the gateway beside it against a bare WebSocket server.
+#[derive(Debug, Parser)]
+#[command(name = "lockgate-load", version)]
+struct Flags {
+    /// What to measure; everything unless given
+    #[arg(long, value_enum, value_delimiter = ',')]
+    mode: Vec<Mode>,
+    /// Length of one round on one server
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Rounds on each server
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=50))]
+    rounds: u64,
+    /// Clients, in place of those of each mode; at most what the open files of a process allow
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=15_000))]
+    connections: Option<u64>,
+    /// Messages that a client sends before it waits (echo)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
+    window: Option<u64>,
+    /// Length of a message (echo)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(frame::MIN_BYTES as u64..=128 << 10))]
+    bytes: Option<u64>,
+    /// How clients connect (echo)
+    #[arg(long, value_enum)]
+    scheme: Option<Scheme>,
+    /// Every mode for a moment with few clients: tells whether it works, and judges no time
+    #[arg(long)]
+    short: bool,
+    /// Writes the figures of every round to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    child: Option<Child>,
+}
+
+/// What this executable is when it is a child of itself.
+#[derive(Debug, Subcommand)]
+enum Child {
+    #[command(hide = true)]
+    Bare,
+    #[command(hide = true)]
+    Leashed {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Mode {
+    /// Messages that come back
+    Echo,
+    /// Echo with a fresh instance for each message
+    PerMessage,
+    /// A handler that posts to another connection
+    Post,
+    /// A message for every member of a group
+    Publish,
+    /// TLS, upgrade and the $connect handler
+    Handshakes,
+    /// Memory of a connection that waits
+    Idle,
+    /// Cost of a message with 10, 1,000 and 15,000 connections open
+    Scale,
+    /// From the start of the process to its listening
+    Start,
+}
+
+fn main() -> Result<()> {
+    let flags = Flags::parse();
+    match &flags.child {
+        Some(Child::Bare) => bare::main(),
+        Some(Child::Leashed { words }) => server::become_leashed(words),
+        None => {
+            rlimit::increase_nofile_limit(u64::MAX).context("open files")?;
+            // One thread: the servers need the other cores, and their leashes a thread that stays.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(measure(&flags))
+        }
+    }
+}
+
+async fn measure(flags: &Flags) -> Result<()> {
+    let lockgate = Lockgate::find()?;
+    let pace = if flags.short {
+        Pace {
+            warm_up: Duration::from_millis(20),
+            length: Duration::from_millis(100),
+        }
+    } else {
+        Pace {
+            warm_up: Duration::from_millis(300),
+            length: Duration::from_secs(flags.seconds),
+        }
+    };
+    let rounds = if flags.short {
+        1
+    } else {
+        flags.rounds as usize
+    };
+    let mut conditions = Conditions::now(lockgate.version()?, pace.length.as_secs_f64(), rounds);
+    let bench = Bench {
+        echo: lockgate.build("plugins/echo")?,
+        load: lockgate.build("tests/load/guest")?,
+        lockgate,
+        pace,
+        rounds,
+        short: flags.short,
+        wishes: Wishes {
+            connections: flags.connections.map(|connections| connections as usize),
+            window: flags.window,
+            bytes: flags.bytes.map(|bytes| bytes as usize),
+            scheme: flags.scheme,
+        },
+    };
+    let mut modes: BTreeSet<_> = flags.mode.iter().copied().collect();
+    if modes.is_empty() {
+        modes.extend(Mode::value_variants());
+    }
+    let mut rows = Vec::new();
+    for mode in modes {
+        let name = mode
+            .to_possible_value()
+            .map_or_else(String::new, |mode| mode.get_name().to_owned());
+        eprintln!("measuring: {name}");
+        let measured = match mode {
+            Mode::Echo => modes::echo::echo(&bench).await,
+            Mode::PerMessage => modes::echo::per_message(&bench).await,
+            Mode::Post => modes::echo::post(&bench).await,
+            Mode::Publish => modes::publish::publish(&bench).await,
+            Mode::Handshakes => modes::handshakes::handshakes(&bench).await,
+            Mode::Idle => modes::idle::idle(&bench).await,
+            Mode::Scale => modes::scale::scale(&bench).await,
+            Mode::Start => modes::start::start(&bench).await,
+        };
+        match measured {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => rows.push(Row::failed(name, &error)),
+        }
+    }
+    conditions.end();
+    if let Some(file) = &flags.json {
+        let whole = serde_json::json!({ "conditions": conditions, "rows": rows });
+        std::fs::write(file, serde_json::to_vec_pretty(&whole)?)
+            .with_context(|| file.display().to_string())?;
+    }
+    let failed = rows
+        .iter()
+        .filter_map(|row| Some((&row.what, row.error.as_ref()?)));
+    let failed: Vec<_> = failed
+        .map(|(what, error)| format!("{what}: {error}"))
+        .collect();
+    let mut text = report::text(&rows, &conditions);
+    if flags.short {
+        let works = rows.len() - failed.len();
+        text = format!(
+            "{works} of {} measurements work: every message answered, once and in order\n",
+            rows.len()
+        );
+    }
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What a server process costs, as the kernel counts it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Load};
+use crate::server::Server;
+
+/// How long the last answers may take once the load has stopped.
+const LAST_ANSWERS: Duration = Duration::from_secs(20);
+
+/// Memory is settled when it stays within this for [`SETTLED`].
+const SETTLED_KIB: u64 = 64;
+const SETTLED: Duration = Duration::from_millis(500);
+const MAX_SETTLING: Duration = Duration::from_secs(10);
+
+/// One measurement of one server.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Round {
+    /// In the unit of its row.
+    pub(crate) cost: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_us: Option<Latency>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+}
+
+/// How long each thread of a process has run, user and system, in nanoseconds.
+pub(crate) struct Cpu(HashMap<String, u64>);
+
+impl Cpu {
+    pub(crate) fn of(server: &Server) -> Result<Self> {
+        let mut threads = HashMap::new();
+        let folder = format!("/proc/{}/task", server.pid());
+        for thread in fs::read_dir(&folder).with_context(|| server.log())? {
+            let thread = thread?;
+            // A thread that has ended meanwhile is none.
+            let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else {
+                continue;
+            };
+            let ran = text.split(' ').next().and_then(|ran| ran.parse().ok());
+            let name = thread.file_name().to_string_lossy().into_owned();
+            threads.insert(name, ran.context("schedstat begins with a number")?);
+        }
+        if threads.is_empty() {
+            bail!("{folder}/*/schedstat: this kernel does not count what threads run");
+        }
+        Ok(Self(threads))
+    }
+
+    /// Microseconds that the process has run since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> f64 {
+        let ran = self.0.iter().map(|(thread, ran)| {
+            let before = earlier.0.get(thread).copied().unwrap_or(0);
+            ran.saturating_sub(before)
+        });
+        ran.sum::<u64>() as f64 / 1_000.0
+    }
+}
+
+/// Resident memory in KiB, once it no longer changes.
+pub(crate) async fn settled_rss(server: &Server) -> Result<u64> {
+    let started = Instant::now();
+    let (mut since, mut seen) = (started, rss(server)?);
+    while since.elapsed() < SETTLED && started.elapsed() < MAX_SETTLING {
+        tokio::time::sleep(SETTLED / 10).await;
+        let now = rss(server)?;
+        if now.abs_diff(seen) > SETTLED_KIB {
+            (since, seen) = (Instant::now(), now);
+        }
+    }
+    rss(server)
+}
+
+fn rss(server: &Server) -> Result<u64> {
+    let file = format!("/proc/{}/status", server.pid());
+    let status = fs::read_to_string(file).with_context(|| server.log())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.context("VmRSS is a number")
+}
+
+/// How a round goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Before anything is counted.
+    pub(crate) warm_up: Duration,
+    pub(crate) length: Duration,
+}
+
+/// Groups of clients, each group one after the other and all groups at the same time, keep a server busy;
+/// gives what a message cost. A group of one keeps its window full, a larger one sends one message at a time.
+pub(crate) async fn exchange(
+    server: &Server,
+    groups: &mut Vec<Vec<Client>>,
+    window: u64,
+    pace: Pace,
+) -> Result<Round> {
+    let load = Arc::new(Load::new(window));
+    let mut tasks = JoinSet::new();
+    for mut group in groups.drain(..) {
+        let load = Arc::clone(&load);
+        tasks.spawn(async move {
+            take_turns(&mut group, &load).await?;
+            anyhow::Ok(group)
+        });
+    }
+    let counted = async {
+        tokio::time::sleep(pace.warm_up).await;
+        load.measuring.store(true, Ordering::Relaxed);
+        let (start, first) = (Instant::now(), load.answered.load(Ordering::Relaxed));
+        let before = Cpu::of(server)?;
+        tokio::time::sleep(pace.length).await;
+        let after = Cpu::of(server)?;
+        let answered = load.answered.load(Ordering::Relaxed) - first;
+        let took = start.elapsed();
+        load.measuring.store(false, Ordering::Relaxed);
+        load.stop.store(true, Ordering::Relaxed);
+        anyhow::Ok((after.since(&before), answered, took))
+    };
+    let ended = async {
+        while let Some(group) = tasks.join_next().await {
+            groups.push(group??);
+        }
+        anyhow::Ok(())
+    };
+    let limit = pace.warm_up + pace.length + LAST_ANSWERS;
+    let both = tokio::time::timeout(limit, async { tokio::try_join!(counted, ended) });
+    let both = both.await.context("not every message was answered");
+    let both = both.and_then(|both| both).with_context(|| server.log())?;
+    let ((cpu, answered, took), ()) = both;
+    let latencies = groups.iter_mut().flatten();
+    let latencies = latencies
+        .flat_map(|client| client.latencies.drain(..))
+        .collect();
+    if answered == 0 {
+        bail!("no message was answered within {took:?}");
+    }
+    Ok(Round {
+        cost: cpu / answered as f64,
+        per_second: Some(answered as f64 / took.as_secs_f64()),
+        latency_us: percentiles(latencies),
+    })
+}
+
+async fn take_turns(group: &mut [Client], load: &Load) -> Result<()> {
+    if let [client] = group {
+        return client.exchange(load).await;
+    }
+    while !load.stop.load(Ordering::Relaxed) {
+        for client in &mut *group {
+            client.round_trip(load).await?;
+            if load.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn percentiles(mut nanoseconds: Vec<u32>) -> Option<Latency> {
+    nanoseconds.sort_unstable();
+    let last = nanoseconds.len().checked_sub(1)?;
+    let at = |share: f64| {
+        let place = (last as f64 * share).round() as usize;
+        nanoseconds
+            .get(place)
+            .map_or(0.0, |ns| f64::from(*ns) / 1_000.0)
+    };
+    Some(Latency {
+        p50: at(0.5),
+        p99: at(0.99),
+        max: at(1.0),
+    })
+}

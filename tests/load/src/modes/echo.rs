@@ -1,0 +1,196 @@
+//! Messages that come back: to the client itself, or by a post to another connection.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{Bench, US};
+use crate::client::{self, Client, Scheme, Socket};
+use crate::frame::{MIN_BYTES, Template};
+use crate::measure::{self, Round};
+use crate::report::{Row, Target};
+use crate::server::{Server, Setup};
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    scheme: Scheme,
+    connections: usize,
+    window: u64,
+    bytes: usize,
+    target: Option<Target>,
+}
+
+/// The usual case, from which the others differ.
+const USUAL: Case = Case {
+    scheme: Scheme::Ws,
+    connections: 64,
+    window: 1,
+    bytes: MIN_BYTES,
+    target: None,
+};
+
+pub(crate) async fn echo(bench: &Bench) -> Result<Vec<Row>> {
+    let wishes = &bench.wishes;
+    let asked = wishes.connections.is_some()
+        || wishes.window.is_some()
+        || wishes.bytes.is_some()
+        || wishes.scheme.is_some();
+    let cases = if asked {
+        vec![Case {
+            scheme: wishes.scheme.unwrap_or(USUAL.scheme),
+            window: wishes.window.unwrap_or(USUAL.window),
+            bytes: wishes.bytes.unwrap_or(USUAL.bytes),
+            ..USUAL
+        }]
+    } else {
+        cases()
+    };
+    let mut rows = Vec::new();
+    for case in cases {
+        rows.push(row(bench, "echo", case, "reused").await);
+    }
+    Ok(rows)
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (connections, window, bytes, most) in [
+        (64, 1, MIN_BYTES, 1.25),
+        (64, 16, MIN_BYTES, 2.5),
+        (1_000, 8, MIN_BYTES, 2.0),
+        (64, 4, 16 << 10, 1.3),
+    ] {
+        for scheme in [Scheme::Ws, Scheme::Wss] {
+            cases.push(Case {
+                scheme,
+                connections,
+                window,
+                bytes,
+                target: Some(Target::Ratio(most)),
+            });
+        }
+    }
+    cases.push(Case {
+        scheme: Scheme::H2,
+        ..USUAL
+    });
+    cases
+}
+
+pub(crate) async fn per_message(bench: &Bench) -> Result<Vec<Row>> {
+    let case = Case {
+        target: Some(Target::Ratio(5.0)),
+        ..USUAL
+    };
+    Ok(vec![
+        row(bench, "per-message isolation", case, "per-message").await,
+    ])
+}
+
+/// One case; if it fails, the others are measured all the same.
+async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> Row {
+    let case = Case {
+        connections: bench.clients(case.connections, 8),
+        ..case
+    };
+    let what = format!(
+        "{name}, {}, {} connections, window {}, {}",
+        format!("{:?}", case.scheme).to_lowercase(),
+        case.connections,
+        case.window,
+        size(case.bytes)
+    );
+    match rounds(bench, case, isolation).await {
+        Ok((lockgate, reference)) => Row {
+            lockgate,
+            reference,
+            target: case.target,
+            ..Row::new(what, US, "bare")
+        },
+        Err(error) => Row::failed(what, &error),
+    }
+}
+
+/// The rounds of the gateway and of the bare server.
+async fn rounds(
+    bench: &Bench,
+    case: Case,
+    isolation: &'static str,
+) -> Result<(Vec<Round>, Vec<Round>)> {
+    let template = Arc::new(Template::new("echo", None, case.bytes));
+    let connect = async |server| {
+        let clients = client::connect(server, case.scheme, case.connections, &template).await?;
+        anyhow::Ok(alone(clients))
+    };
+    let setup = Setup {
+        component: &bench.echo,
+        isolation,
+        routes: &[],
+    };
+    let gateway = bench.lockgate.serve(&setup).await?;
+    let mut ours = connect(&gateway).await?;
+    // The bare server has no HTTP/2.
+    let mut bare = None;
+    if case.scheme != Scheme::H2 {
+        let server = Server::bare().await?;
+        let clients = connect(&server).await?;
+        bare = Some((server, clients));
+    }
+    let (mut lockgate, mut reference) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds {
+        lockgate.push(measure::exchange(&gateway, &mut ours, case.window, bench.pace).await?);
+        if let Some((bare, theirs)) = &mut bare {
+            reference.push(measure::exchange(bare, theirs, case.window, bench.pace).await?);
+        }
+    }
+    Ok((lockgate, reference))
+}
+
+/// A handler that posts what comes on one connection to another. The bare server has no such thing: its echo
+/// of the same messages is the reference.
+pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
+    let count = bench.clients(64, 4);
+    let echo = Arc::new(Template::new("echo", None, MIN_BYTES));
+    let gateway = bench.gateway(&bench.load, &["who", "post"]).await?;
+    let senders = client::connect(&gateway, Scheme::Ws, count, &echo).await?;
+    let receivers = client::connect(&gateway, Scheme::Ws, count, &echo).await?;
+    let who = Template::new("who", None, MIN_BYTES);
+    let mut ours = Vec::new();
+    for (sender, mut receiver) in senders.into_iter().zip(receivers) {
+        let id = String::from_utf8(receiver.ask(&who).await?)?;
+        let post = Arc::new(Template::new("post", Some(&id), MIN_BYTES));
+        // One client that writes to the one connection and reads from the other.
+        let pair = tokio::io::join(receiver.into_socket(), sender.into_socket());
+        ours.push(vec![Client::new(Box::new(pair) as Box<dyn Socket>, &post)]);
+    }
+    let bare = Server::bare().await?;
+    let mut theirs = alone(client::connect(&bare, Scheme::Ws, count, &echo).await?);
+    let mut row = Row::new(
+        format!(
+            "post to another connection, ws, {count} pairs, window 1, {}",
+            size(MIN_BYTES)
+        ),
+        US,
+        "bare echo",
+    );
+    for _ in 0..bench.rounds {
+        row.lockgate
+            .push(measure::exchange(&gateway, &mut ours, 1, bench.pace).await?);
+        row.reference
+            .push(measure::exchange(&bare, &mut theirs, 1, bench.pace).await?);
+    }
+    Ok(vec![row])
+}
+
+/// Each client by itself.
+fn alone(clients: Vec<Client>) -> Vec<Vec<Client>> {
+    clients.into_iter().map(|client| vec![client]).collect()
+}
+
+fn size(bytes: usize) -> String {
+    if bytes.is_multiple_of(1024) {
+        format!("{} KiB", bytes / 1024)
+    } else {
+        format!("{bytes} B")
+    }
+}

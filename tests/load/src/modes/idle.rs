@@ -1,0 +1,63 @@
+//! Memory of a connection that waits, after one message each way.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::Bench;
+use crate::client::{self, Client, Load, Scheme};
+use crate::frame::{MIN_BYTES, Template};
+use crate::measure::{Round, settled_rss};
+use crate::report::{Row, Target};
+use crate::server::Server;
+
+/// Clients before memory is looked at first: what the first ones make a server keep is not theirs.
+const FIRST: usize = 64;
+
+/// Each round is a fresh process, and takes seconds.
+const MAX_ROUNDS: usize = 3;
+
+pub(crate) async fn idle(bench: &Bench) -> Result<Vec<Row>> {
+    let count = bench.clients(5_000, 32);
+    let mut rows = Vec::new();
+    for (scheme, name, most) in [(Scheme::Ws, "ws", 4.0), (Scheme::Wss, "wss", 12.0)] {
+        let mut row = Row {
+            target: Some(Target::AtMost(most)),
+            ..Row::new(
+                format!("memory of an idle connection, {name}, {count} connections"),
+                "KiB",
+                "bare",
+            )
+        };
+        for _ in 0..bench.rounds.min(MAX_ROUNDS) {
+            let gateway = bench.gateway(&bench.echo, &[]).await?;
+            row.lockgate.push(round(gateway, scheme, count).await?);
+            row.reference
+                .push(round(Server::bare().await?, scheme, count).await?);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+async fn round(server: Server, scheme: Scheme, count: usize) -> Result<Round> {
+    let _first = greeted(&server, scheme, FIRST).await?;
+    let before = settled_rss(&server).await?;
+    let _clients = greeted(&server, scheme, count).await?;
+    let after = settled_rss(&server).await?;
+    Ok(Round {
+        cost: after.saturating_sub(before) as f64 / count as f64,
+        ..Round::default()
+    })
+}
+
+/// Clients that have had an answer each.
+async fn greeted(server: &Server, scheme: Scheme, count: usize) -> Result<Vec<Client>> {
+    let template = Arc::new(Template::new("echo", None, MIN_BYTES));
+    let load = Load::new(1);
+    let mut clients = client::connect(server, scheme, count, &template).await?;
+    for client in &mut clients {
+        client.round_trip(&load).await?;
+    }
+    Ok(clients)
+}

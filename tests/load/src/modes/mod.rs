@@ -1,0 +1,57 @@
+//! What can be measured, a file a topic.
+
+pub(crate) mod echo;
+pub(crate) mod handshakes;
+pub(crate) mod idle;
+pub(crate) mod publish;
+pub(crate) mod scale;
+pub(crate) mod start;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::client::Scheme;
+use crate::measure::Pace;
+use crate::server::{Lockgate, Server, Setup};
+
+/// The microseconds that one message, or handshake, costs a server.
+const US: &str = "µs";
+
+/// What every mode needs.
+pub(crate) struct Bench {
+    pub(crate) lockgate: Lockgate,
+    /// Components: `plugins/echo` and `tests/load/guest`.
+    pub(crate) echo: PathBuf,
+    pub(crate) load: PathBuf,
+    pub(crate) pace: Pace,
+    pub(crate) rounds: usize,
+    /// Whether it works, and not how fast.
+    pub(crate) short: bool,
+    pub(crate) wishes: Wishes,
+}
+
+/// What the command line asks for in place of a mode's own numbers.
+pub(crate) struct Wishes {
+    pub(crate) connections: Option<usize>,
+    pub(crate) window: Option<u64>,
+    pub(crate) bytes: Option<usize>,
+    pub(crate) scheme: Option<Scheme>,
+}
+
+impl Bench {
+    /// How many clients: as asked, else a few for a short run, else the mode's own number.
+    fn clients(&self, own: usize, short: usize) -> usize {
+        let usual = if self.short { short } else { own };
+        self.wishes.connections.unwrap_or(usual)
+    }
+
+    async fn gateway(&self, component: &Path, routes: &'static [&'static str]) -> Result<Server> {
+        let setup = Setup {
+            component,
+            isolation: "reused",
+            routes,
+        };
+        self.lockgate.serve(&setup).await
+    }
+}

@@ -1,0 +1,245 @@
+//! The servers under measurement, each a child process: the real gateway and, from this same binary, the
+//! bare server. A child ends with its [`Server`], or with the bench however that ends.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::sync::oneshot;
+
+/// How long a server may take to listen, its first compilation included.
+const START: Duration = Duration::from_secs(120);
+
+/// Lines of a server's log that are kept for an error message.
+const KEPT_LINES: usize = 20;
+
+/// The gateway's binary, and where its files go.
+pub(crate) struct Lockgate {
+    binary: PathBuf,
+    /// Outlives a run, so that a component is compiled once.
+    scratch: PathBuf,
+}
+
+/// How plugins are set up for one measurement.
+pub(crate) struct Setup<'a> {
+    pub(crate) component: &'a Path,
+    /// `reused` or `per-message`.
+    pub(crate) isolation: &'static str,
+    /// Route keys beside `$default`.
+    pub(crate) routes: &'static [&'static str],
+}
+
+/// A running server. Its process is killed with this value.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    process: Child,
+    pub(crate) plain: SocketAddr,
+    pub(crate) secure: SocketAddr,
+    /// From the start of the process to its listening.
+    pub(crate) took: Duration,
+    log: Log,
+}
+
+type Log = Arc<Mutex<VecDeque<String>>>;
+
+impl Lockgate {
+    /// Finds the gateway beside this executable.
+    pub(crate) fn find() -> Result<Self> {
+        let here = std::env::current_exe().context("where this executable lies")?;
+        let folder = here.parent().context("an executable lies in a folder")?;
+        let binary = folder.join("lockgate");
+        if !binary.is_file() {
+            let release = if cfg!(debug_assertions) {
+                ""
+            } else {
+                "--release "
+            };
+            bail!(
+                "{}: there is no gateway to measure; build it first: cargo build {release}-p lockgate",
+                binary.display()
+            );
+        }
+        let scratch = folder.join("lockgate-load.files");
+        fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
+        Ok(Self { binary, scratch })
+    }
+
+    /// Builds the plugin in a folder of this repository, and gives its component.
+    pub(crate) fn build(&self, folder: &str) -> Result<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let built = Command::new(&self.binary)
+            .arg("build")
+            .arg(root.join(folder))
+            .stderr(Stdio::inherit())
+            .output()
+            .context("lockgate build")?;
+        let output = String::from_utf8_lossy(&built.stdout);
+        match output.lines().last() {
+            Some(path) if built.status.success() => Ok(path.into()),
+            _ => bail!("lockgate build {folder} failed, see above"),
+        }
+    }
+
+    /// What `lockgate version` says.
+    pub(crate) fn version(&self) -> Result<String> {
+        let said = Command::new(&self.binary).arg("version").output()?;
+        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    }
+
+    /// Starts a gateway with one stage, `load`, and waits until it listens.
+    pub(crate) async fn serve(&self, setup: &Setup<'_>) -> Result<Server> {
+        let file = self.scratch.join("gateway.toml");
+        fs::write(&file, self.configuration(setup)).with_context(|| file.display().to_string())?;
+        let mut command = leashed(&self.binary)?;
+        command.arg("run").arg(&file).env_remove("LOCKGATE_LOG");
+        Server::start("the gateway", command).await
+    }
+
+    /// The defaults, but for what would disturb a measurement.
+    fn configuration(&self, setup: &Setup<'_>) -> String {
+        let compiled = self.scratch.join("compiled");
+        let mut text = format!(
+            r#"
+compile_cache = {compiled:?}
+listeners = [
+    {{ address = "127.0.0.1:0", tls = "off" }},
+    {{ address = "127.0.0.1:0", tls = "self-signed" }},
+]
+
+[plugins.load]
+component = {:?}
+grants = ["connections", "groups"]
+isolation = "{}"
+
+[apis.load.stages.load]
+# A client that waits for its turn does not answer pings.
+limits = {{ ping_interval_s = 0 }}
+
+[apis.load.routes."$default"]
+integration = "load"
+two_way = true
+"#,
+            setup.component, setup.isolation,
+        );
+        for route in setup.routes {
+            let two_way = *route != "$connect";
+            text += &format!(
+                "\n[apis.load.routes.{route:?}]\nintegration = \"load\"\ntwo_way = {two_way}\n"
+            );
+        }
+        text
+    }
+}
+
+impl Server {
+    /// Starts the bare server: this executable once more.
+    pub(crate) async fn bare() -> Result<Self> {
+        let mut command = leashed(&std::env::current_exe()?)?;
+        command.arg("bare");
+        Self::start("the bare server", command).await
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The server's name and the last lines that it wrote, for an error.
+    pub(crate) fn log(&self) -> String {
+        let lines = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        format!("{} wrote:{lines}", self.name)
+    }
+
+    async fn start(name: &'static str, mut command: Command) -> Result<Self> {
+        let started = Instant::now();
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start")?;
+        let stderr = process.stderr.take().context("it is piped")?;
+        let unset = SocketAddr::from(([0, 0, 0, 0], 0));
+        // From here on every way out kills the process.
+        let mut server = Self {
+            name,
+            process,
+            plain: unset,
+            secure: unset,
+            took: Duration::ZERO,
+            log: Log::default(),
+        };
+        let (listening, heard) = oneshot::channel();
+        let log = Arc::clone(&server.log);
+        std::thread::spawn(move || read_log(stderr, &log, listening));
+        match tokio::time::timeout(START, heard).await {
+            Ok(Ok((plain, secure, at))) => {
+                server.plain = plain;
+                server.secure = secure;
+                server.took = at - started;
+                Ok(server)
+            }
+            Ok(Err(_)) => bail!("{name} ended before it listened\n{}", server.log()),
+            Err(_) => bail!("{name} did not listen within {START:?}\n{}", server.log()),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Reads a server's log to its end, so that it never waits for us, and tells when it listens on both addresses.
+fn read_log(
+    stderr: ChildStderr,
+    log: &Log,
+    listening: oneshot::Sender<(SocketAddr, SocketAddr, Instant)>,
+) {
+    let mut listening = Some(listening);
+    let (mut plain, mut secure) = (None, None);
+    for line in BufReader::new(stderr).lines() {
+        let Ok(line) = line else { return };
+        let address = |scheme: &str| {
+            let (_, address) = line.split_once(&format!(" listening on {scheme}://"))?;
+            address.trim().parse::<SocketAddr>().ok()
+        };
+        plain = plain.or_else(|| address("ws"));
+        secure = secure.or_else(|| address("wss"));
+        if let (Some(plain), Some(secure)) = (plain, secure)
+            && let Some(listening) = listening.take()
+        {
+            let _ = listening.send((plain, secure, Instant::now()));
+        }
+        let mut lines = log.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+/// A command that starts `program` so that the kernel ends it with us, even if we are killed.
+fn leashed(program: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("leashed").arg(program);
+    Ok(command)
+}
+
+/// Becomes another program, which is killed when the thread that started this process ends.
+pub(crate) fn become_leashed(words: &[String]) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
+    let (program, words) = words.split_first().context("no program to run")?;
+    Err(Command::new(program).args(words).exec()).context(program.clone())
+}

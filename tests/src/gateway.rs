@@ -1,0 +1,333 @@
+//! The binary under test, and one running process of it.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Child,
+};
+
+use crate::{Client, Guest, Http2, Log, PATIENCE, Request, tls::Tls, within};
+
+/// The gateway's binary.
+#[derive(Clone, Copy)]
+pub struct Lockgate {
+    binary: &'static str,
+    /// Outlives a test run, so that a component is compiled once.
+    scratch: &'static str,
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub output: String,
+    pub error: String,
+}
+
+impl Lockgate {
+    #[must_use]
+    pub const fn new(binary: &'static str, scratch: &'static str) -> Self {
+        Self { binary, scratch }
+    }
+
+    /// The folder in which cargo puts what it builds.
+    #[must_use]
+    pub fn target(&self) -> &'static Path {
+        Path::new(self.scratch).parent().unwrap()
+    }
+
+    /// Runs a command to its end.
+    pub async fn run(&self, words: &[&str]) -> Ended {
+        Self::run_to_end(self.command(words), PATIENCE).await
+    }
+
+    /// As [`Self::run`], for what takes longer.
+    pub async fn run_within(&self, patience: Duration, words: &[&str]) -> Ended {
+        Self::run_to_end(self.command(words), patience).await
+    }
+
+    /// Runs a command to its end, inside a folder.
+    pub async fn run_in(&self, folder: &Path, words: &[&str]) -> Ended {
+        let mut command = self.command(words);
+        command.current_dir(folder);
+        Self::run_to_end(command, PATIENCE).await
+    }
+
+    async fn run_to_end(command: Command, patience: Duration) -> Ended {
+        let (mut child, output, error) = spawn(command);
+        let status = exit(&mut child, patience).await;
+        Ended {
+            code: status.code(),
+            output: output.whole().await,
+            error: error.whole().await,
+        }
+    }
+
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.binary);
+        command.args(words).env_remove("LOCKGATE_LOG");
+        command
+    }
+
+    /// Serves this configuration, with what every test wants in front of it: one listener without TLS and one
+    /// with, the management listener, a cache for compiled components and a log of everything.
+    ///
+    /// The name of a [`Guest`] within braces stands for its path.
+    pub async fn serve(&self, configuration: &str) -> Gateway {
+        let cache = Path::new(self.scratch).join("compiled");
+        let before = format!(
+            r#"
+compile_cache = "{}"
+
+[log]
+level = "info,lockgate=debug"
+format = "json"
+
+[[listeners]]
+address = "127.0.0.1:0"
+tls = "off"
+
+[[listeners]]
+address = "127.0.0.1:0"
+tls = "self-signed"
+
+[management]
+address = "127.0.0.1:0"
+
+"#,
+            cache.display()
+        );
+        self.serve_as_written(&(before + configuration)).await
+    }
+
+    /// Serves this configuration as it is, but for the guests' names.
+    pub async fn serve_as_written(&self, configuration: &str) -> Gateway {
+        let folder = TempDir::new().unwrap();
+        let file = write_configuration(folder.path(), configuration);
+        Gateway::start(
+            self.command(&["run", file.to_str().unwrap()]),
+            folder,
+            PATIENCE,
+        )
+        .await
+    }
+}
+
+/// Writes `gateway.toml` into `folder`, with paths in place of the guests' names.
+#[must_use]
+pub fn write_configuration(folder: &Path, configuration: &str) -> PathBuf {
+    let mut text = configuration.to_owned();
+    for guest in Guest::ALL {
+        text = text.replace(
+            &format!("{{{}}}", guest.name()),
+            guest.path().to_str().unwrap(),
+        );
+    }
+    let file = folder.join("gateway.toml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// A gateway that serves. Its process ends with this value.
+pub struct Gateway {
+    process: Child,
+    log: Log,
+    output: Log,
+    plain: Option<SocketAddr>,
+    secure: Option<SocketAddr>,
+    management: Option<SocketAddr>,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts `command`, and waits until it serves. The folder goes with the gateway.
+    ///
+    /// # Panics
+    ///
+    /// When it ends first; the message has what it wrote.
+    pub async fn start(command: Command, folder: TempDir, patience: Duration) -> Self {
+        let (process, output, log) = spawn(command);
+        let mut gateway = Self {
+            process,
+            log,
+            output,
+            plain: None,
+            secure: None,
+            management: None,
+            folder,
+        };
+        gateway
+            .log
+            .line_within(patience, &["ready", "connections"])
+            .await;
+        for line in gateway.log.lines() {
+            for (place, words) in [
+                (&mut gateway.plain, "listening on ws://"),
+                (&mut gateway.secure, "listening on wss://"),
+                (&mut gateway.management, "listening on http://"),
+            ] {
+                if let Some((_, rest)) = line.split_once(words) {
+                    let end = rest.find(|character| !matches!(character, '0'..='9' | '.' | ':'));
+                    // An IPv6 address is beside an IPv4 one.
+                    let Ok(address) = rest[..end.unwrap_or(rest.len())].parse() else {
+                        continue;
+                    };
+                    place.get_or_insert(address);
+                }
+            }
+        }
+        gateway
+    }
+
+    /// What the gateway writes to its standard error.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What the gateway writes to its standard output.
+    #[must_use]
+    pub fn output(&self) -> &Log {
+        &self.output
+    }
+
+    /// The folder that the configuration file lies in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The address of the first listener without TLS.
+    #[must_use]
+    pub fn plain(&self) -> SocketAddr {
+        self.plain.expect("there is a listener without TLS")
+    }
+
+    /// The address of the first listener with TLS.
+    #[must_use]
+    pub fn secure(&self) -> SocketAddr {
+        self.secure.expect("there is a listener with TLS")
+    }
+
+    #[must_use]
+    pub fn management(&self) -> SocketAddr {
+        self.management.expect("there is a management listener")
+    }
+
+    /// A request over plain TCP.
+    #[must_use]
+    pub fn ws(&self, target: &str) -> Request {
+        Request::new(self.plain(), target)
+    }
+
+    /// A request over TLS.
+    #[must_use]
+    pub fn wss(&self, target: &str) -> Request {
+        Request::new(self.secure(), target).over(Tls::default())
+    }
+
+    /// An HTTP/2 connection over TLS.
+    pub async fn http2(&self) -> Http2 {
+        Http2::connect(self.secure()).await
+    }
+
+    /// A client that has been let in, over plain TCP.
+    pub async fn connect(&self, target: &str) -> Client {
+        self.ws(target).open().await
+    }
+
+    /// The status and the body of a page of the management listener.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let read = async {
+            let mut socket = TcpStream::connect(self.management()).await?;
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            socket.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = within(&format!("the page {path}"), read).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
+    }
+
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id().expect("the process runs")).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// The exit code of the process, which ends by itself.
+    pub async fn ended(&mut self) -> Option<i32> {
+        exit(&mut self.process, PATIENCE).await.code()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "--- the gateway wrote:\n{}\n---",
+                self.log.lines().join("\n")
+            );
+        }
+    }
+}
+
+/// Starts a process that ends with its value, and collects its standard output and error.
+fn spawn(command: Command) -> (Child, Log, Log) {
+    let mut child = tokio::process::Command::from(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let output = child.stdout.take().unwrap().into_owned_fd().unwrap();
+    let error = child.stderr.take().unwrap().into_owned_fd().unwrap();
+    (
+        child,
+        Log::of(fs::File::from(output)),
+        Log::of(fs::File::from(error)),
+    )
+}
+
+/// Waits for the end of a process.
+async fn exit(process: &mut Child, patience: Duration) -> ExitStatus {
+    match tokio::time::timeout(patience, process.wait()).await {
+        Ok(status) => status.unwrap(),
+        Err(_) => panic!("the process did not end within {patience:?}"),
+    }
+}

@@ -1,0 +1,207 @@
+//! A WebSocket over a stream of an HTTP/2 connection (RFC 8441).
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream, client::SendRequest, ext::Protocol};
+use http::{Method, Request, Response};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::JoinSet,
+};
+
+use crate::{Answer, Client, tls::Tls, within};
+
+/// An HTTP/2 connection whose server offers extended CONNECT.
+pub struct Http2 {
+    requests: SendRequest<Bytes>,
+    port: u16,
+    /// Drives the connection, and ends with this value.
+    _connection: JoinSet<()>,
+}
+
+impl Http2 {
+    /// Connects by TLS with ALPN `h2`, and waits until the server's settings allow extended CONNECT.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let tls = Tls {
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            ..Tls::default()
+        };
+        let stream = within("the TLS handshake", tls.connect(address))
+            .await
+            .unwrap();
+        assert_eq!(
+            stream.get_ref().1.alpn_protocol(),
+            Some(b"h2".as_slice()),
+            "the server did not choose h2"
+        );
+        let (requests, connection) = within("the HTTP/2 handshake", h2::client::handshake(stream))
+            .await
+            .unwrap();
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            // How it ends shows in the streams on it.
+            let _ = connection.await;
+        });
+        let settled = async {
+            while !requests.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("the server to offer extended CONNECT", settled).await;
+        Self {
+            requests,
+            port: address.port(),
+            _connection: driver,
+        }
+    }
+
+    /// Opens a WebSocket on a stream of its own.
+    pub async fn open(&self, path: &str) -> Client {
+        let (response, stream) = self.request(path, &[]).await;
+        assert_eq!(response.status(), 200, "not let in: {response:?}");
+        let answer = answer(&response, Vec::new());
+        let stream = Stream {
+            sending: stream,
+            receiving: response.into_body(),
+            received: Bytes::new(),
+        };
+        Client::new(Box::new(stream), Vec::new(), answer).await
+    }
+
+    /// The answer to a request to open a WebSocket that is refused.
+    pub async fn refused(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let (response, _stream) = self.request(path, headers).await;
+        assert_ne!(response.status(), 200, "let in: {response:?}");
+        let head = response.map(|mut body| {
+            let read = async move {
+                let mut whole = Vec::new();
+                while let Some(Ok(data)) = body.data().await {
+                    whole.extend_from_slice(&data);
+                }
+                whole
+            };
+            Box::pin(read)
+        });
+        let (parts, body) = head.into_parts();
+        let body = within("the body", body).await;
+        answer(&Response::from_parts(parts, ()), body)
+    }
+
+    async fn request(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (Response<RecvStream>, SendStream<Bytes>) {
+        let mut request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(format!("https://localhost:{}{path}", self.port))
+            .extension(Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut requests = within("room for a stream", self.requests.clone().ready())
+            .await
+            .unwrap();
+        let (response, stream) = requests
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
+        (
+            within("the answer to CONNECT", response).await.unwrap(),
+            stream,
+        )
+    }
+}
+
+fn answer<T>(response: &Response<T>, body: Vec<u8>) -> Answer {
+    let headers = response
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()))
+        .collect();
+    Answer {
+        status: response.status().as_u16(),
+        headers,
+        body,
+        closed: false,
+    }
+}
+
+/// The two halves of an HTTP/2 stream as one of bytes.
+struct Stream {
+    sending: SendStream<Bytes>,
+    receiving: RecvStream,
+    received: Bytes,
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        while stream.received.is_empty() {
+            match ready!(stream.receiving.poll_data(context)) {
+                Some(Ok(data)) => {
+                    stream
+                        .receiving
+                        .flow_control()
+                        .release_capacity(data.len())
+                        .map_err(io::Error::other)?;
+                    stream.received = data;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let length = buffer.remaining().min(stream.received.len());
+        buffer.put_slice(&stream.received[..length]);
+        stream.received.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.get_mut();
+        stream.sending.reserve_capacity(bytes.len());
+        while stream.sending.capacity() == 0 {
+            match ready!(stream.sending.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+        let length = bytes.len().min(stream.sending.capacity());
+        let data = Bytes::copy_from_slice(&bytes[..length]);
+        stream
+            .sending
+            .send_data(data, false)
+            .map_err(io::Error::other)?;
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(
+            self.get_mut()
+                .sending
+                .send_data(Bytes::new(), true)
+                .map_err(io::Error::other),
+        )
+    }
+}

@@ -1,0 +1,70 @@
+//! Starts the real gateway and talks to it: the small language in which the end-to-end tests are written.
+//!
+//! [`Lockgate`] is the binary, [`Gateway`] one running process of it, [`Client`] a WebSocket client that holds
+//! one connection, [`RawClient`] one that can break the rules, and [`Request`] what both send to be let in.
+//! Nothing here sleeps: whatever is waited for has the deadline [`PATIENCE`], and a test that misses it fails
+//! with what it was waiting for and the gateway's log.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a harness fails its test where it stands"
+)]
+
+mod client;
+mod gateway;
+mod guests;
+mod http2;
+mod log;
+mod probe;
+mod raw;
+mod records;
+mod relay;
+mod request;
+mod sources;
+mod tls;
+mod tools;
+
+pub use client::Client;
+pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
+pub use guests::Guest;
+pub use http2::Http2;
+pub use log::Log;
+pub use probe::Closed;
+pub use raw::{Frame, Opcode, RawClient};
+pub use relay::Relay;
+pub use request::{Answer, Request};
+pub use sources::copy_of_plugin;
+pub use tls::{Certificate, Trust};
+pub use tools::{Chromium, Node, Python, left_out};
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long anything may take before its test fails: long enough for a debug build on two shared cores that
+/// compiles a component meanwhile.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long building a plugin, a browser or a whole test suite of others may take.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(240);
+
+/// Bytes both ways: a TCP socket, TLS over one, or a stream of an HTTP/2 connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// What `future` gives, within [`PATIENCE`].
+///
+/// # Panics
+///
+/// When the time is over; the message says that `what` did not happen.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("did not happen within {PATIENCE:?}: {what}"),
+    }
+}

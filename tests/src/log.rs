@@ -1,0 +1,147 @@
+//! What a running gateway writes to its standard error, line by line.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{PATIENCE, within};
+
+/// The lines so far, with a way to wait for one that is yet to come.
+#[derive(Clone)]
+pub struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    grown: watch::Receiver<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    lines: usize,
+    ended: bool,
+}
+
+impl Log {
+    /// Collects the lines of `output` on a thread that ends with it.
+    pub(crate) fn of(output: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (growth, grown) = watch::channel(State::default());
+        let collected = Arc::clone(&lines);
+        thread::spawn(move || {
+            let mut reader = BufReader::new(output);
+            let mut line = Vec::new();
+            while reader
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
+                let text = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\n')
+                    .to_owned();
+                line.clear();
+                let mut collected = collected.lock().unwrap();
+                collected.push(text);
+                growth.send_modify(|state| state.lines = collected.len());
+            }
+            growth.send_modify(|state| state.ended = true);
+        });
+        Self { lines, grown }
+    }
+
+    /// All lines so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Everything, once the output has ended.
+    pub async fn whole(&self) -> String {
+        let mut grown = self.grown.clone();
+        // The sender goes away with the thread, after the last line.
+        let _ = within("the end of the output", grown.wait_for(|state| state.ended)).await;
+        self.lines()
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// Whether some line so far has all of `parts` in it.
+    #[must_use]
+    pub fn contains(&self, parts: &[&str]) -> bool {
+        self.lines
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| has(line, parts))
+    }
+
+    /// The first line, written already or yet to come, that has all of `parts` in it.
+    ///
+    /// # Panics
+    ///
+    /// When there is none in time, or the output ends without it.
+    pub async fn line(&self, parts: &[&str]) -> String {
+        self.wait(PATIENCE, 0, parts).await
+    }
+
+    /// As [`Self::line`], for what takes longer.
+    pub async fn line_within(&self, patience: Duration, parts: &[&str]) -> String {
+        self.wait(patience, 0, parts).await
+    }
+
+    /// The line of that place, counted from 0, among those that have all of `parts` in them.
+    ///
+    /// # Panics
+    ///
+    /// When there is none in time, or the output ends without it.
+    pub async fn nth_line(&self, place: usize, parts: &[&str]) -> String {
+        self.wait(PATIENCE, place, parts).await
+    }
+
+    /// As [`Self::nth_line`], for what takes longer.
+    pub async fn nth_line_within(
+        &self,
+        patience: Duration,
+        place: usize,
+        parts: &[&str],
+    ) -> String {
+        self.wait(patience, place, parts).await
+    }
+
+    async fn wait(&self, patience: Duration, place: usize, parts: &[&str]) -> String {
+        let mut grown = self.grown.clone();
+        let found = async {
+            loop {
+                let state = *grown.borrow_and_update();
+                let line = self
+                    .lines
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .filter(|line| has(line, parts))
+                    .nth(place)
+                    .cloned();
+                if line.is_some() || state.ended {
+                    return line;
+                }
+                if grown.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        match tokio::time::timeout(patience, found).await {
+            Ok(Some(line)) => line,
+            Err(_) => panic!("no line with {parts:?}, number {place}, within {patience:?}"),
+            Ok(None) => panic!(
+                "the output ended without a line with {parts:?}:\n{}",
+                self.lines().join("\n")
+            ),
+        }
+    }
+}
+
+fn has(line: &str, parts: &[&str]) -> bool {
+    parts.iter().all(|part| line.contains(part))
+}

@@ -1,0 +1,62 @@
+//! Talking to the guest `probe`: steps out, what came of them back.
+
+use serde_json::{Value, json};
+
+use crate::Client;
+
+/// How a connection ended, as the probe's `$disconnect` handler was told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub code: u64,
+    pub reason: String,
+    /// What came of the steps in the connection's attribute `farewell`.
+    pub farewell: Value,
+}
+
+impl Client {
+    /// Has the probe take these steps, and returns what came of each. The route must be two-way.
+    pub async fn steps(&mut self, steps: Value) -> Vec<Value> {
+        self.send(steps.to_string()).await;
+        match self.json().await {
+            Value::Array(answers) => answers,
+            answer => panic!("not the probe's answers: {answer}"),
+        }
+    }
+
+    /// Has the probe take one step, and returns what came of it.
+    pub async fn step(&mut self, step: Value) -> Value {
+        self.steps(json!([step])).await.swap_remove(0)
+    }
+
+    /// The id of this connection.
+    pub async fn id(&mut self) -> String {
+        self.step(json!({"do": "event"})).await["connection"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Has this connection told how others end: see [`Self::ended`].
+    pub async fn observe(&mut self) {
+        assert_eq!(
+            self.step(json!({"do": "join", "group": "observers"})).await,
+            "ok"
+        );
+    }
+
+    /// How the connection `id` ended, which the gateway tells within the harness's patience. Ends of other
+    /// connections in between are passed over.
+    pub async fn ended(&mut self, id: &str) -> Closed {
+        loop {
+            let report = self.json().await;
+            if report["ended"] == id {
+                assert_eq!(report["route"], "$disconnect");
+                return Closed {
+                    code: report["code"].as_u64().unwrap(),
+                    reason: report["reason"].as_str().unwrap().to_owned(),
+                    farewell: report["farewell"].clone(),
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The request by which a client asks to be let in, and the answer when it is not.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+
+use crate::{
+    Client, Duplex, RawClient,
+    records::Records,
+    tls::{Tls, Trust},
+    within,
+};
+
+/// An HTTP/1.1 request to upgrade, right unless a test makes it wrong.
+#[derive(Clone)]
+pub struct Request {
+    address: SocketAddr,
+    tls: Option<Tls>,
+    receive_buffer: Option<u32>,
+    records: Arc<AtomicUsize>,
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// What the server answered instead of, or before, a WebSocket.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Whether the server closed the connection after the body. An open WebSocket has none.
+    pub closed: bool,
+}
+
+impl Answer {
+    /// The value of the only header of that name, if there is one.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(
+            values.next().is_none(),
+            "two headers {name}: {:?}",
+            self.headers
+        );
+        value
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Request {
+    pub(crate) fn new(address: SocketAddr, target: &str) -> Self {
+        let headers = [
+            ("Host", format!("localhost:{}", address.port())),
+            ("Connection", "Upgrade".to_owned()),
+            ("Upgrade", "websocket".to_owned()),
+            ("Sec-WebSocket-Version", "13".to_owned()),
+            ("Sec-WebSocket-Key", generate_key()),
+        ];
+        Self {
+            address,
+            tls: None,
+            receive_buffer: None,
+            records: Arc::default(),
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Over TLS, on a listener that speaks it.
+    pub(crate) fn over(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.tls.as_mut().expect("the request goes over TLS").trust = trust;
+        self
+    }
+
+    #[must_use]
+    pub fn tls_versions(
+        mut self,
+        versions: &'static [&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        self.tls
+            .as_mut()
+            .expect("the request goes over TLS")
+            .versions = versions;
+        self
+    }
+
+    #[must_use]
+    pub fn alpn(mut self, protocol: &str) -> Self {
+        self.tls.as_mut().expect("the request goes over TLS").alpn =
+            vec![protocol.as_bytes().to_vec()];
+        self
+    }
+
+    /// Limits what the client's kernel takes in before the client reads.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: u32) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    #[must_use]
+    pub fn method(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
+    /// Sets a header, in place of one of that name.
+    #[must_use]
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.without(name).and_header(name, value)
+    }
+
+    /// Adds a header, beside one of that name.
+    #[must_use]
+    pub fn and_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers
+            .retain(|(given, _)| !given.eq_ignore_ascii_case(name));
+        self
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self
+    }
+
+    /// How many TLS records have come, over every connection of this request.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// The head and the body, as they go over the wire.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend(&self.body);
+        bytes
+    }
+
+    /// A stream to the listener, with nothing sent yet.
+    pub async fn stream(&self) -> std::io::Result<Box<dyn Duplex>> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let socket = socket.connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        Ok(match &self.tls {
+            None => Box::new(socket),
+            Some(tls) => Box::new(
+                tls.wrap(Records::new(socket, Arc::clone(&self.records)))
+                    .await?,
+            ),
+        })
+    }
+
+    /// The certificate that the server shows.
+    ///
+    /// # Panics
+    ///
+    /// When there is no TLS handshake.
+    pub async fn certificate(&self) -> CertificateDer<'static> {
+        let tls = self.tls.as_ref().expect("the request goes over TLS");
+        let socket = within("the TCP connection", TcpStream::connect(self.address))
+            .await
+            .unwrap();
+        let stream = within("the TLS handshake", tls.wrap(socket)).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0]
+            .clone()
+            .into_owned()
+    }
+
+    /// The connection, once the server has let the client in.
+    ///
+    /// # Panics
+    ///
+    /// When it has not; the message has the server's answer.
+    pub async fn open(&self) -> Client {
+        let (answer, stream, rest) = self.upgraded().await;
+        Client::new(stream, rest, answer).await
+    }
+
+    /// As [`Self::open`], for a client that writes frames byte by byte.
+    pub async fn open_raw(&self) -> RawClient {
+        let (_, stream, rest) = self.upgraded().await;
+        RawClient::new(stream, rest)
+    }
+
+    /// The connection, or what the server answered instead.
+    pub async fn attempt(&self) -> Result<Client, Answer> {
+        let (answer, stream, rest) = self.send().await;
+        if answer.status == 101 {
+            Ok(Client::new(stream, rest, answer).await)
+        } else {
+            Err(answer)
+        }
+    }
+
+    async fn upgraded(&self) -> (Answer, Box<dyn Duplex>, Vec<u8>) {
+        let (answer, stream, rest) = self.send().await;
+        assert_eq!(
+            answer.status,
+            101,
+            "not let in: {answer:?} {}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        (answer, stream, rest)
+    }
+
+    /// The answer to a client that is not let in.
+    ///
+    /// # Panics
+    ///
+    /// When it is.
+    pub async fn refused(&self) -> Answer {
+        let (answer, ..) = self.send().await;
+        assert_ne!(answer.status, 101, "the client was let in: {answer:?}");
+        answer
+    }
+
+    async fn send(&self) -> (Answer, Box<dyn Duplex>, Vec<u8>) {
+        let mut stream = within("the connection", self.stream()).await.unwrap();
+        within("the request to go out", stream.write_all(&self.bytes()))
+            .await
+            .unwrap();
+        let (answer, rest) = within("the answer to the handshake", read_answer(&mut stream)).await;
+        (answer, stream, rest)
+    }
+}
+
+/// Reads the head of an answer, and its body unless it is a 101; returns what came after it.
+async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        assert!(
+            fill(stream, &mut bytes).await,
+            "closed without an answer: {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
+    };
+    let mut body = bytes.split_off(end + 4);
+    let head = String::from_utf8(bytes).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let headers: Vec<_> = lines
+        .map(|line| line.split_once(':').unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut answer = Answer {
+        status,
+        headers,
+        body: Vec::new(),
+        closed: false,
+    };
+    if status == 101 {
+        return (answer, body);
+    }
+
+    // A refusal closes, so the body goes on to the end of the connection. One that stays open shows here as
+    // a body longer than it says, or as the harness's deadline.
+    let length: Option<usize> = answer
+        .header("content-length")
+        .map(|length| length.parse().unwrap());
+    while length.is_none_or(|length| body.len() < length) && fill(stream, &mut body).await {}
+    if answer
+        .header("connection")
+        .is_some_and(|words| words.split(',').any(|word| word.trim() == "close"))
+    {
+        while fill(stream, &mut body).await {}
+        answer.closed = true;
+    }
+    answer.body = body;
+    (answer, Vec::new())
+}
+
+/// Reads some more into `bytes`; false at the end, also where a TLS stream ends by surprise.
+async fn fill(stream: &mut Box<dyn Duplex>, bytes: &mut Vec<u8>) -> bool {
+    stream.read_buf(bytes).await.is_ok_and(|length| length > 0)
+}

@@ -1,0 +1,61 @@
+//! Copies of a plugin's sources, for tests that build or change them.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+/// A copy of `plugins/NAME` that builds on its own, in `folder`. What the copy before it was built from is built
+/// no second time, and what it depends on is shared with the other guests.
+#[must_use]
+pub fn copy_of_plugin(name: &str, folder: &Path, target: &Path) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let package = folder.file_name().unwrap().to_str().unwrap();
+    copy(&root.join("plugins").join(name), folder, &|text| {
+        // Another name, so that its component is not taken for the plugin's own.
+        text.replace(
+            &format!("name = \"{name}\""),
+            &format!("name = \"{package}\""),
+        )
+        .replace("../../guest-sdk", root.join("guest-sdk").to_str().unwrap())
+    });
+    write(
+        &folder.join("rust-toolchain.toml"),
+        &fs::read(root.join("rust-toolchain.toml")).unwrap(),
+    );
+    let shared = folder.join("target");
+    if !shared.exists() {
+        symlink(target.join("guests"), &shared).unwrap();
+    }
+    folder.to_owned()
+}
+
+/// Copies files and folders but for what a build leaves; `adapt` rewrites the manifests.
+fn copy(from: &Path, to: &Path, adapt: &dyn Fn(&str) -> String) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        let copied = to.join(name);
+        if path.is_dir() {
+            if name != "target" {
+                copy(&path, &copied, adapt);
+            }
+        } else if name == "Cargo.toml" || name == "Cargo.lock" {
+            write(
+                &copied,
+                adapt(&fs::read_to_string(&path).unwrap()).as_bytes(),
+            );
+        } else {
+            write(&copied, &fs::read(&path).unwrap());
+        }
+    }
+}
+
+/// Writes a file unless it is so already: its time tells cargo whether to build.
+fn write(path: &Path, content: &[u8]) {
+    if fs::read(path).ok().as_deref() != Some(content) {
+        fs::write(path, content).unwrap();
+    }
+}

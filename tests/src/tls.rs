@@ -1,0 +1,174 @@
+//! TLS as a client sees it, and certificates to serve.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::Duplex;
+
+/// Which certificates a client accepts.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Any, as `wscat --no-check` does.
+    Any,
+    /// This one only, for the name `localhost`, with everything else checked as usual.
+    Only(CertificateDer<'static>),
+}
+
+/// A self-signed certificate for `localhost`, with its key, in a folder.
+pub struct Certificate {
+    pub der: CertificateDer<'static>,
+    certificate_pem: String,
+    key_pem: String,
+}
+
+impl Certificate {
+    #[must_use]
+    pub fn new() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        Self {
+            der: cert.der().clone(),
+            certificate_pem: cert.pem(),
+            key_pem: signing_key.serialize_pem(),
+        }
+    }
+
+    /// Writes `certificate.pem` and `key.pem` into `folder`, each by one rename, and returns their paths.
+    pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        (
+            replace(folder, "certificate.pem", &self.certificate_pem),
+            replace(folder, "key.pem", &self.key_pem),
+        )
+    }
+}
+
+impl Default for Certificate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn replace(folder: &Path, name: &str, content: &str) -> PathBuf {
+    let (path, next) = (folder.join(name), folder.join(format!("{name}.next")));
+    fs::write(&next, content).unwrap();
+    fs::rename(&next, &path).unwrap();
+    path
+}
+
+/// How a client does TLS.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) trust: Trust,
+    pub(crate) alpn: Vec<Vec<u8>>,
+    pub(crate) versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            trust: Trust::Any,
+            alpn: vec![b"http/1.1".to_vec()],
+            versions: rustls::DEFAULT_VERSIONS,
+        }
+    }
+}
+
+impl Tls {
+    /// Connects and shakes hands as `localhost`.
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        self.wrap(socket).await
+    }
+
+    pub(crate) async fn wrap<S: Duplex>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(self.versions)
+            .unwrap();
+        let mut config = match &self.trust {
+            Trust::Any => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(
+                    AcceptAny(aws_lc_rs::default_provider()),
+                ))
+                .with_no_client_auth(),
+            Trust::Only(certificate) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificate.clone()).unwrap();
+                builder.with_root_certificates(roots).with_no_client_auth()
+            }
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, socket)
+            .await
+    }
+}
+
+/// Checks that the server has the key of its certificate, and nothing else about it.
+#[derive(Debug)]
+struct AcceptAny(CryptoProvider);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

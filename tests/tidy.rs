@@ -1,0 +1,279 @@
+//! What `docs` and reviewers would otherwise have to watch: which module knows which, how long files are, what
+//! the README's map names, and which versions are too old.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails where it stands"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules of `host/src`: each knows only those after it. `config`, the configuration as meant, is plain
+/// data that most of them are built from, and so stands low.
+const MODULES: [&str; 12] = [
+    "cli",
+    "gateway",
+    "telemetry",
+    "listener",
+    "management",
+    "handshake",
+    "session",
+    "stage",
+    "plugin",
+    "connections",
+    "config",
+    "route",
+];
+
+/// Libraries that only these modules name.
+const NAMED_IN: [(&str, &[&str]); 5] = [
+    ("wasmtime", &["plugin"]),
+    ("tungstenite", &["listener", "handshake", "session"]),
+    ("hyper", &["listener", "handshake"]),
+    ("rustls", &["listener", "handshake"]),
+    ("axum", &["management"]),
+];
+
+/// What these modules must not name at all: `route` is pure, and `connections` has no socket.
+const PURE: [(&str, &[&str]); 2] = [
+    (
+        "route",
+        &[
+            "tokio",
+            "std::time",
+            "std::sync",
+            "std::thread",
+            "std::fs",
+            "std::net",
+            "tracing",
+        ],
+    ),
+    (
+        "connections",
+        &["tokio::net", "hyper", "std::fs", "std::net::Tcp"],
+    ),
+];
+
+/// Lines of the longest source file.
+const LONGEST: usize = 600;
+
+/// The oldest version of each crate without a known defect that concerns a gateway.
+const FLOORS: [(&str, [u64; 3]); 17] = [
+    ("aws-lc-sys", [0, 39, 0]),
+    ("bytes", [1, 11, 1]),
+    ("crossbeam-channel", [0, 5, 15]),
+    ("h2", [0, 4, 16]),
+    ("idna", [1, 0, 0]),
+    ("rustls", [0, 23, 46]),
+    ("rustls-webpki", [0, 103, 13]),
+    ("slab", [0, 4, 11]),
+    ("tar", [0, 4, 45]),
+    ("time", [0, 3, 47]),
+    ("tokio-rustls", [0, 26, 6]),
+    ("tokio-tungstenite", [0, 30, 0]),
+    ("tracing-subscriber", [0, 3, 20]),
+    ("tungstenite", [0, 30, 0]),
+    ("wasmtime", [48, 0, 8]),
+    ("wasmtime-wasi", [48, 0, 8]),
+    ("wasmtime-wasi-io", [48, 0, 8]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The files below `folder` with this ending, but for what is built or fetched.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "node_modules"].contains(&name) {
+                found.extend(files(&path, ending));
+            }
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Each source file of the host with the module that it belongs to, and its text without comments.
+fn sources() -> Vec<(PathBuf, String, String)> {
+    let host = root().join("host/src");
+    let sources = files(&host, ".rs").into_iter().map(|path| {
+        let inside = path.strip_prefix(&host).unwrap();
+        let first = inside.iter().next().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let code: Vec<_> = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        let module = first.trim_end_matches(".rs").to_owned();
+        (path, module, code.join("\n"))
+    });
+    sources.collect()
+}
+
+/// The modules that come right after `crate::` in some code, alone or in braces.
+fn known(code: &str) -> Vec<&str> {
+    let mut known = Vec::new();
+    for (place, _) in code.match_indices("crate::") {
+        let rest = &code[place + "crate::".len()..];
+        let names = match rest.strip_prefix('{') {
+            Some(list) => list
+                .split_once('}')
+                .map_or(list, |(list, _)| list)
+                .split(',')
+                .collect(),
+            None => vec![rest],
+        };
+        for name in names {
+            let name = name.trim_start();
+            let end = name.find(|character: char| !character.is_alphanumeric() && character != '_');
+            known.push(&name[..end.unwrap_or(name.len())]);
+        }
+    }
+    known
+}
+
+#[test]
+fn modules_know_only_those_below_them() {
+    let mut seen = Vec::new();
+    for (path, module, code) in sources() {
+        if module == "main" {
+            continue;
+        }
+        let Some(height) = MODULES.iter().position(|name| *name == module) else {
+            panic!("{module} is not in the order of modules; tests/tidy.rs holds it")
+        };
+        for name in known(&code) {
+            let Some(place) = MODULES.iter().position(|other| *other == name) else {
+                panic!("{}: crate::{name} is no module", path.display())
+            };
+            assert!(
+                place >= height,
+                "{}: {module} must not know {name}, which is above it",
+                path.display()
+            );
+            seen.push(name.to_owned());
+        }
+    }
+    assert!(
+        seen.len() > MODULES.len(),
+        "hardly any imports were found: {seen:?}"
+    );
+}
+
+#[test]
+fn a_library_is_named_only_where_it_belongs() {
+    for (path, module, code) in sources() {
+        for (library, modules) in NAMED_IN {
+            let named = code.lines().any(|line| names(line, library));
+            assert!(
+                !named || modules.contains(&module.as_str()),
+                "{} names {library}",
+                path.display()
+            );
+        }
+        for (pure, libraries) in PURE {
+            for library in libraries {
+                let named = code.lines().any(|line| names(line, library));
+                assert!(
+                    !(named && module == pure),
+                    "{} names {library}",
+                    path.display()
+                );
+            }
+        }
+    }
+    let all: String = sources().into_iter().map(|(_, _, code)| code).collect();
+    for (library, _) in NAMED_IN {
+        assert!(
+            all.lines().any(|line| names(line, library)),
+            "nothing names {library} any more"
+        );
+    }
+}
+
+/// Whether a line has a path that starts with `library`, or goes through it.
+fn names(line: &str, library: &str) -> bool {
+    line.match_indices(library).any(|(place, _)| {
+        let before = line[..place].chars().next_back();
+        let after = &line[place + library.len()..];
+        before.is_none_or(|before| !before.is_alphanumeric() && before != '"')
+            && (after.starts_with("::") || after.starts_with('_') || after.starts_with(';'))
+    })
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for folder in ["host", "guest-sdk", "plugins", "tests"] {
+        for ending in [".rs", ".js", ".cjs", ".mjs", ".py"] {
+            for path in files(&root().join(folder), ending) {
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                assert!(
+                    lines <= LONGEST,
+                    "{} has {lines} lines: split it",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_maps_the_tree() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for entry in fs::read_dir(root()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            assert!(
+                readme.contains(&format!("`{name}/`")),
+                "README.md does not name `{name}/`"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_dependency_is_older_than_its_fix() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut checked = 0;
+    for package in lock.split("[[package]]") {
+        let field = |name: &str| {
+            let line = package
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{name} = \"")))?;
+            line.strip_suffix('"')
+        };
+        let (Some(name), Some(version)) = (field("name"), field("version")) else {
+            continue;
+        };
+        let Some((_, floor)) = FLOORS.iter().find(|(crate_name, _)| *crate_name == name) else {
+            continue;
+        };
+        let release = version.split(['-', '+']).next().unwrap();
+        let numbers: Vec<u64> = release
+            .split('.')
+            .map(|number| number.parse().unwrap())
+            .collect();
+        assert!(
+            numbers.as_slice() >= floor.as_slice(),
+            "{name} {version} is older than {floor:?}"
+        );
+        checked += 1;
+    }
+    assert!(
+        checked >= 9,
+        "only {checked} of the crates with a floor were found"
+    );
+}
