@@ -1,6 +1,6 @@
 //! A well-behaved WebSocket client.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -19,6 +19,8 @@ use crate::{Answer, Duplex, within};
 pub struct Client {
     socket: WebSocketStream<Box<dyn Duplex>>,
     answer: Answer,
+    /// What the probe told of connections that ended while this client waited for something else.
+    pub(crate) reports: VecDeque<Value>,
 }
 
 impl Client {
@@ -29,7 +31,11 @@ impl Client {
             .max_frame_size(None);
         let socket =
             WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await;
-        Self { socket, answer }
+        Self {
+            socket,
+            answer,
+            reports: VecDeque::new(),
+        }
     }
 
     /// The response that let the client in.

@@ -15,11 +15,16 @@ pub struct Closed {
 
 impl Client {
     /// Has the probe take these steps, and returns what came of each. The route must be two-way.
+    ///
+    /// An observer may be told of an end before it is answered: that is put aside for [`Self::ended`].
     pub async fn steps(&mut self, steps: Value) -> Vec<Value> {
         self.send(steps.to_string()).await;
-        match self.json().await {
-            Value::Array(answers) => answers,
-            answer => panic!("not the probe's answers: {answer}"),
+        loop {
+            match self.json().await {
+                Value::Array(answers) => return answers,
+                report if report["ended"].is_string() => self.reports.push_back(report),
+                answer => panic!("not the probe's answers: {answer}"),
+            }
         }
     }
 
@@ -48,7 +53,10 @@ impl Client {
     /// connections in between are passed over.
     pub async fn ended(&mut self, id: &str) -> Closed {
         loop {
-            let report = self.json().await;
+            let report = match self.reports.pop_front() {
+                Some(report) => report,
+                None => self.json().await,
+            };
             if report["ended"] == id {
                 assert_eq!(report["route"], "$disconnect");
                 return Closed {
