@@ -1,5 +1,6 @@
 //! The ids of connections and of requests: how they are made, written and read.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,11 +61,23 @@ static PROCESS: LazyLock<[u8; 4]> = LazyLock::new(|| {
     getrandom::fill(&mut bytes).expect("the operating system has random numbers");
     bytes
 });
-static NEXT_REQUEST: AtomicU64 = AtomicU64::new(0);
+static NEXT_NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// Numbers that a thread takes at a time: threads that count together wait for each other.
+const NUMBERS: u64 = 1 << 10;
+
+thread_local! {
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
 
 impl RequestId {
     pub(crate) fn next() -> Self {
-        Self(NEXT_REQUEST.fetch_add(1, Ordering::Relaxed))
+        let mut number = NUMBER.get();
+        if number.is_multiple_of(NUMBERS) {
+            number = NEXT_NUMBERS.fetch_add(NUMBERS, Ordering::Relaxed);
+        }
+        NUMBER.set(number + 1);
+        Self(number)
     }
 }
 

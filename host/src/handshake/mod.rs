@@ -7,6 +7,7 @@ mod refusal;
 mod strict;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -278,26 +279,27 @@ async fn begin(
         session::never_opened(&current, connection).await;
         return;
     };
-    // Boxed, so that the task is as large as the kind that it is, and not as the largest.
+    session(current, connection, upgraded).await;
+    drop(permit);
+}
+
+/// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the
+/// largest.
+fn session(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    upgraded: Upgraded,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match unwrap::<TcpStream>(upgraded) {
-        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)).await,
+        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)),
         Err(upgraded) => match unwrap::<TlsStream<TcpStream>>(upgraded) {
-            Ok((socket, early)) => {
-                Box::pin(session::serve(current, connection, socket, early)).await
-            }
-            // A stream of an HTTP/2 connection.
+            Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)),
             Err(upgraded) => {
-                Box::pin(session::serve(
-                    current,
-                    connection,
-                    TokioIo::new(upgraded),
-                    Bytes::new(),
-                ))
-                .await
+                let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
+                Box::pin(session::serve(current, connection, stream, Bytes::new()))
             }
         },
     }
-    drop(permit);
 }
 
 /// The socket as it was before hyper had it, and what hyper has read beyond the head.

@@ -1,7 +1,9 @@
 //! Instances of one plugin: made, called, used again or thrown away.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Result, Store, StoreLimits, StoreLimitsBuilder, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -25,18 +27,38 @@ const MAX_REASON: usize = 4 << 10;
 /// Bytes that one call may ask of `wasi:random`.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
-/// The instances of one plugin that wait to be used again.
+/// The instances of one plugin: so many at once, each used by one call at a time.
 pub(super) struct Pool {
     engine: Engine,
     pre: HandlerPluginPre<State>,
     plugin: Arc<str>,
     isolation: Isolation,
     limits: config::PluginLimits,
+    places: Mutex<Places>,
+}
+
+/// Who uses an instance, and who waits for one. One lock for all of it: a call takes it twice.
+#[derive(Default)]
+struct Places {
+    taken: u32,
     #[expect(
         clippy::vec_box,
         reason = "taken and put back for each message: as a pointer"
     )]
-    idle: Mutex<Vec<Box<Instance>>>,
+    idle: Vec<Box<Instance>>,
+    waiting: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// A call's right to an instance, with the one that it uses. Given to who has waited longest, or back to the
+/// pool, when it is dropped.
+pub(super) struct Place {
+    pool: Arc<Pool>,
+    instance: Option<Box<Instance>>,
+}
+
+enum Entered {
+    At(Place),
+    Queue(oneshot::Receiver<Place>),
 }
 
 struct Instance {
@@ -70,38 +92,41 @@ impl Pool {
             plugin,
             isolation: config.isolation,
             limits: config.limits.clone(),
-            idle: Mutex::default(),
+            places: Mutex::default(),
         }
     }
 
-    /// Calls a handler in an instance that no other call uses. An instance whose call did not end well, or
-    /// whose call was dropped on the way, is never used again.
-    pub(super) async fn call<E: Event>(
-        &self,
-        invocation: &Arc<Invocation>,
-        event: E,
-    ) -> Result<E::Answer, InvokeError> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut instance = match idle {
-            Some(instance) => instance,
-            None => self.instantiate().await.map_err(|error| failure(&error))?,
-        };
-        let Instance { store, exports, .. } = &mut *instance;
-        store.set_epoch_deadline(1);
-        store.set_hostcall_fuel(
-            HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
-        );
-        store.data_mut().begin(invocation, &self.limits);
-        let handler = exports.lockgate_plugin_handler();
-        let answered = event.call(handler, store, invocation).await;
-        store.data_mut().end();
-        let answer = answered.map_err(|error| failure(&error))?;
-        self.put_back(instance);
-        answer.map_err(|reason| InvokeError::Failed(shortened(&reason)))
+    /// A place for a call. Waits for one if all are taken, unless too many wait already.
+    pub(super) async fn place(self: &Arc<Self>) -> Result<Place, InvokeError> {
+        match self.enter()? {
+            Entered::At(place) => Ok(place),
+            Entered::Queue(turn) => Ok(turn
+                .await
+                .expect("a pool that is waited for is not dropped")),
+        }
+    }
+
+    fn enter(self: &Arc<Self>) -> Result<Entered, InvokeError> {
+        let mut places = self.lock();
+        if places.taken < self.limits.instances {
+            places.taken += 1;
+            let instance = places.idle.pop();
+            drop(places);
+            return Ok(Entered::At(Place {
+                pool: Arc::clone(self),
+                instance,
+            }));
+        }
+        // Who has given up waiting is not in the way of others.
+        if places.waiting.len() >= self.limits.waiting as usize {
+            places.waiting.retain(|waiting| !waiting.is_closed());
+        }
+        if places.waiting.len() >= self.limits.waiting as usize {
+            return Err(InvokeError::Busy(self.limits.waiting));
+        }
+        let (offer, turn) = oneshot::channel();
+        places.waiting.push_back(offer);
+        Ok(Entered::Queue(turn))
     }
 
     async fn instantiate(&self) -> Result<Box<Instance>> {
@@ -117,13 +142,59 @@ impl Pool {
         }))
     }
 
-    fn put_back(&self, mut instance: Box<Instance>) {
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Calls a handler in an instance that no other call uses. One whose call did not end well, or was dropped on
+    /// the way, is never used again: it is in its place again only after all is well.
+    pub(super) async fn call<E: Event>(
+        mut self,
+        invocation: Arc<Invocation>,
+        event: E,
+    ) -> Result<E::Answer, InvokeError> {
+        let pool = &*self.pool;
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => pool.instantiate().await.map_err(|error| failure(&error))?,
+        };
+        let Instance { store, exports, .. } = &mut *instance;
+        store.set_epoch_deadline(1);
+        store.set_hostcall_fuel(
+            HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
+        );
+        store.data_mut().begin(&invocation, &pool.limits);
+        let handler = exports.lockgate_plugin_handler();
+        let answered = event.call(handler, store, &invocation).await;
+        store.data_mut().end();
+        let answer = answered.map_err(|error| failure(&error))?;
         instance.uses += 1;
-        if self.isolation == Isolation::Reused && instance.uses < self.limits.max_uses {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(instance);
+        if pool.isolation == Isolation::Reused && instance.uses < pool.limits.max_uses {
+            self.instance = Some(instance);
+        }
+        answer.map_err(|reason| InvokeError::Failed(shortened(&reason)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        loop {
+            let mut places = self.pool.lock();
+            let Some(waiting) = places.waiting.pop_front() else {
+                places.taken -= 1;
+                places.idle.extend(self.instance.take());
+                return;
+            };
+            drop(places);
+            if waiting.is_closed() {
+                continue;
+            }
+            let (pool, instance) = (Arc::clone(&self.pool), self.instance.take());
+            // If it gives up at this very moment the place is dropped once more, and goes to the next.
+            let _ = waiting.send(Self { pool, instance });
+            return;
         }
     }
 }

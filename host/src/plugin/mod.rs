@@ -14,10 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Engine;
 
 use crate::config;
@@ -51,8 +49,12 @@ impl Plugins {
         let pre = load::load(&self.engine, config)?;
         let name: Arc<str> = config.name.as_str().into();
         Ok(Plugin {
-            pool: Pool::new(self.engine.clone(), pre, Arc::clone(&name), config),
-            admission: Admission::new(&config.limits),
+            pool: Arc::new(Pool::new(
+                self.engine.clone(),
+                pre,
+                Arc::clone(&name),
+                config,
+            )),
             slots: self.guests.slots(),
             budget: Budget {
                 cpu: config.limits.cpu,
@@ -66,8 +68,7 @@ impl Plugins {
 /// A loaded plugin, ready to be called.
 pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
-    pool: Pool,
-    admission: Admission,
+    pool: Arc<Pool>,
     slots: Slots,
     budget: Budget,
 }
@@ -123,67 +124,16 @@ pub(crate) enum InvokeError {
 impl Plugin {
     /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long.
     pub(crate) async fn invoke<E: Event>(
-        self: &Arc<Self>,
+        &self,
         invocation: Arc<Invocation>,
         event: E,
     ) -> Result<E::Answer, InvokeError> {
-        let place = self.admission.enter().await?;
-        let plugin = Arc::clone(self);
-        let call = Box::pin(async move {
-            let _place = place;
-            plugin.pool.call(&invocation, event).await
-        });
+        let place = self.pool.place().await?;
+        let call = Box::pin(place.call(invocation, event));
         match self.slots.run(call, self.budget).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(guests::Overdue)) => Err(InvokeError::Deadline("limits.deadline_ms")),
             Err(panicked) => Err(InvokeError::Host(panicked.into())),
         }
-    }
-}
-
-/// How many calls of a plugin there are at a time, and how many may wait to be one.
-struct Admission {
-    instances: Arc<Semaphore>,
-    waiting: AtomicU32,
-    max_waiting: u32,
-}
-
-impl Admission {
-    fn new(limits: &config::PluginLimits) -> Self {
-        Self {
-            instances: Arc::new(Semaphore::new(limits.instances as usize)),
-            waiting: AtomicU32::new(0),
-            max_waiting: limits.waiting,
-        }
-    }
-
-    async fn enter(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        if let Ok(place) = Arc::clone(&self.instances).try_acquire_owned() {
-            return Ok(place);
-        }
-        let _waiting = Waiting::begin(self)?;
-        Ok(Arc::clone(&self.instances)
-            .acquire_owned()
-            .await
-            .expect("never closed"))
-    }
-}
-
-/// A place in the queue, given back however the wait ends.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl<'a> Waiting<'a> {
-    fn begin(admission: &'a Admission) -> Result<Self, InvokeError> {
-        let waiting = Self(&admission.waiting);
-        if admission.waiting.fetch_add(1, Ordering::Relaxed) >= admission.max_waiting {
-            return Err(InvokeError::Busy(admission.max_waiting));
-        }
-        Ok(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

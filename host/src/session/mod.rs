@@ -5,7 +5,9 @@
 
 mod clock;
 mod end;
+mod link;
 mod meter;
+mod simple;
 mod wire;
 
 use std::future::{Future, poll_fn};
@@ -13,56 +15,43 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
-use self::clock::{Clock, Due};
-use self::end::{End, Farewell};
-use self::wire::{ReadError, Received, Wire};
-use crate::connections::{Closing, Connection, Message, RequestId, Taken, now_ms};
+use self::end::End;
+use self::link::{Event, Link};
+use self::wire::ReadError;
+use crate::connections::{Connection, Message, RequestId, now_ms};
 use crate::plugin::{Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
 
-/// How long a client may take to answer our close frame, and then to end its half of the connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Serves a connection that has had its 101, until it has ended and its `$disconnect` handler has run.
-pub(crate) async fn serve<S>(
+///
+/// What a session holds is put in its place here, and not on the first poll: a future keeps room for its arguments
+/// beside what it makes of them.
+pub(crate) fn serve<S>(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     socket: S,
     early: Bytes,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
+) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let stage = current.load_full();
-    let registration = stage.scope.connections.register(Arc::clone(&connection));
-    let mut session = Session {
-        wire: Wire::new(socket, early, &stage.limits),
-        clock: Clock::start(&stage.limits),
+    let mut session = Box::new(Session {
+        link: Link::new(connection, socket, early, &stage.limits),
         stage,
         current,
-        connection,
-        next: None,
-        closing: None,
-    };
-    tracing::debug!(connection = %session.connection.id, stage = %session.stage.scope, "connected");
-    let end = caught(session.run()).await.unwrap_or(End::Panicked);
-    // Gone for everyone, before the client or its `$disconnect` handler is told.
-    drop(registration);
-    session.close(&end).await;
-    let Session {
-        wire,
-        current,
-        connection,
-        ..
-    } = session;
-    drop(wire);
-    disconnect(&current.load_full(), connection, &end).await;
+        invocation: None,
+    });
+    async move {
+        let end = session.open().await;
+        let (current, connection) = (session.current, session.link.connection);
+        disconnect(&current.load_full(), connection, &end).await;
+    }
 }
 
 /// The `$connect` handler let a client in that went before it had its 101: its `$disconnect` runs all the same.
@@ -87,29 +76,33 @@ async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 struct Session<S> {
-    wire: Wire<S>,
-    clock: Clock,
+    link: Link<S>,
     /// The snapshot that the present message is handled by.
     stage: Arc<Stage>,
     current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
-    /// A message that came while another was handled.
-    next: Option<Message>,
-    /// Someone asked for the connection to be closed; it is, once all is written.
-    closing: Option<Closing>,
-}
-
-enum Event {
-    Message(Message),
-    End(End),
+    /// The last message's. It serves for the next: one that is not shared any more is as good as new.
+    invocation: Option<Arc<Invocation>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// The session from its first message to its close frame.
+    async fn open(&mut self) -> End {
+        let (connections, connection) = (&self.stage.scope.connections, &self.link.connection);
+        let registration = connections.register(Arc::clone(connection));
+        tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
+        let end = caught(self.run()).await.unwrap_or(End::Panicked);
+        // Gone for everyone, before the client or its `$disconnect` handler is told.
+        drop(registration);
+        self.link.close(&end, &self.stage.limits).await;
+        end
+    }
+
     async fn run(&mut self) -> End {
         loop {
-            let event = match self.next.take() {
-                Some(message) if self.closing.is_none() => Event::Message(message),
-                _ => poll_fn(|context| self.poll_event(context, true)).await,
+            let Self { link, stage, .. } = self;
+            let event = match link.next() {
+                Some(message) => Event::Message(message),
+                None => poll_fn(|context| link.poll_event(context, &stage.limits, true)).await,
             };
             match event {
                 Event::Message(message) => {
@@ -122,109 +115,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Moves everything that can move: outbox to socket, pings, deadlines, and what the client sent if
-    /// `reading`. Frames that are ready together leave in one write: it flushes when there is nothing to read.
-    fn poll_event(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<Event> {
-        loop {
-            match self.wire.take(&self.connection.outbox) {
-                Taken::Frames => self.sent(),
-                Taken::Close(closing) => self.closing = Some(closing),
-                Taken::Cut => return Poll::Ready(Event::End(End::Cut)),
-                Taken::Nothing => {}
-            }
-            let reads = reading && self.closing.is_none() && self.wire.room() > 0;
-            if reads && let Poll::Ready(event) = self.poll_message(context) {
-                return Poll::Ready(event);
-            }
-            // Full of posts, or by now of pongs.
-            let full = self.wire.room() == 0;
-            if self.poll_write(context).is_err() {
-                return Poll::Ready(Event::End(End::Client(ReadError::Gone)));
-            }
-            // What was written has made room to read, or to take more from the outbox.
-            if full && self.wire.room() > 0 {
-                continue;
-            }
-            if self.wire.waiting() == 0
-                && let Some(closing) = self.closing.take()
-            {
-                return Poll::Ready(Event::End(End::Closed(closing)));
-            }
-            match self.clock.poll_due(context, &self.stage.limits, !reads) {
-                Poll::Ready(Due::Ping) => {
-                    self.wire.ping();
-                    continue;
-                }
-                Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),
-                Poll::Pending => {}
-            }
-            // With a full buffer the socket wakes us, and the outbox has to wait.
-            let outbox = &self.connection.outbox;
-            let busy = full || self.closing.is_some();
-            let woken = if busy {
-                outbox.poll_cut(context)
-            } else {
-                outbox.poll_wait(context)
-            };
-            if woken.is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let read = self.poll_frames(context);
-        self.clock
-            .unfinished(self.wire.message_since(), &self.stage.limits);
-        read
-    }
-
-    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        while let Poll::Ready(read) = self.wire.poll_read(context) {
-            if std::mem::take(&mut self.wire.heard) {
-                self.clock.heard();
-            }
-            match read {
-                Ok(Received::Message(message)) => return Poll::Ready(Event::Message(message)),
-                Ok(Received::Control) if self.wire.room() > 0 => {}
-                Ok(Received::Control) => break, // pongs have filled the buffer
-                Err(error) => return Poll::Ready(Event::End(End::Client(error))),
-            }
-        }
-        Poll::Pending
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
-        let mut progress = false;
-        let flushed = self.wire.poll_flush(context, &mut progress);
-        if progress || flushed.is_ready() {
-            self.clock.flowing();
-        }
-        match flushed {
-            Poll::Ready(result) => result,
-            Poll::Pending => {
-                self.clock.stalled(&self.stage.limits);
-                Ok(())
-            }
-        }
-    }
-
     /// Calls the route's handler and answers the client. An end that came meanwhile counts afterwards.
     async fn handle(&mut self, message: Message) -> Result<(), End> {
         let requested_at = self.arrived();
-        let stage = Arc::clone(&self.stage);
         let request_id = RequestId::next();
+        let Self {
+            link,
+            stage,
+            invocation,
+            ..
+        } = self;
         let Some(route) = stage.routes.select(&message) else {
-            self.send(&error_frame("Forbidden", &self.connection, request_id));
+            link.send(&error_frame("Forbidden", &link.connection, request_id));
             return Ok(());
         };
-        let invocation = Arc::new(Invocation {
-            request_id,
-            scope: Arc::clone(&stage.scope),
-            connection: Arc::clone(&self.connection),
-            route_key: Arc::clone(&route.key),
-            requested_at,
-        });
+        let invocation = begin(invocation, link, stage, route, request_id, requested_at);
         let mut end = None;
         let answer = {
             let mut call = pin!(route.plugin.invoke(Arc::clone(&invocation), message));
@@ -233,10 +138,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     return Poll::Ready(answer);
                 }
                 while end.is_none()
-                    && let Poll::Ready(event) = self.poll_event(context, self.next.is_none())
+                    && let Poll::Ready(event) =
+                        link.poll_event(context, &stage.limits, !link.is_ahead())
                 {
                     match event {
-                        Event::Message(message) => self.next = Some(message),
+                        Event::Message(message) => link.read_ahead(message),
                         Event::End(ended) => end = Some(ended),
                     }
                 }
@@ -245,15 +151,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             .await
         };
         match answer {
-            Ok(Some(reply)) if route.two_way => self.reply(&reply, &stage, &invocation),
+            Ok(Some(reply)) if route.two_way => self.reply(&reply, &invocation),
             Ok(_) => {}
             Err(error) => {
                 log_failure(&invocation, route, &error);
-                self.send(&error_frame(
-                    client_text(&error),
-                    &self.connection,
-                    request_id,
-                ));
+                let text = client_text(&error);
+                link.send(&error_frame(text, &link.connection, request_id));
             }
         }
         end.map_or(Ok(()), Err)
@@ -263,85 +166,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn arrived(&mut self) -> u64 {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             self.stage = self.current.load_full();
-            self.wire.set_limits(&self.stage.limits);
+            self.link.set_limits(&self.stage.limits);
         }
-        self.clock.message(&self.stage.limits);
-        self.connection.touch()
+        self.link.active(&self.stage.limits)
     }
 
-    fn sent(&mut self) {
-        self.clock.message(&self.stage.limits);
-        self.connection.touch();
-    }
-
-    fn reply(&mut self, reply: &Message, stage: &Stage, invocation: &Invocation) {
+    fn reply(&mut self, reply: &Message, invocation: &Invocation) {
+        let (link, stage) = (&mut self.link, &self.stage);
         if reply.len() <= stage.limits.message_bytes {
-            return self.send(reply);
+            return link.send(reply);
         }
-        tracing::warn!(connection = %self.connection.id, stage = %stage.scope, route = &*invocation.route_key,
+        tracing::warn!(connection = %link.connection.id, stage = %stage.scope, route = &*invocation.route_key,
             request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib and was not sent");
-        self.send(&error_frame(
+        link.send(&error_frame(
             "Internal server error",
-            &self.connection,
+            &link.connection,
             invocation.request_id,
         ));
     }
+}
 
-    /// Queues a frame behind the posts that the handler made to this connection before it answered.
-    fn send(&mut self, message: &Message) {
-        self.wire.take_all(&self.connection.outbox);
-        self.wire.send(message);
+/// The invocation of a message: what is the same as with the last one is not touched, since most of it is shared
+/// by all connections, and other threads would have to wait.
+fn begin<S>(
+    last: &mut Option<Arc<Invocation>>,
+    link: &Link<S>,
+    stage: &Stage,
+    route: &Route,
+    request_id: RequestId,
+    requested_at: u64,
+) -> Arc<Invocation> {
+    if let Some(invocation) = last
+        && let Some(unshared) = Arc::get_mut(invocation)
+        && Arc::ptr_eq(&unshared.scope, &stage.scope)
+    {
+        unshared.request_id = request_id;
+        unshared.requested_at = requested_at;
+        if !Arc::ptr_eq(&unshared.route_key, &route.key) {
+            unshared.route_key = Arc::clone(&route.key);
+        }
+        return Arc::clone(invocation);
     }
-
-    /// Tells the client, as far as it still can be told, and ends the connection.
-    async fn close(&mut self, end: &End) {
-        match end.farewell() {
-            Farewell::Nothing => return,
-            Farewell::Bare => self.wire.close(None),
-            Farewell::Frame(closing) => self.wire.close(Some(&closing)),
-        }
-        let limit = match end {
-            End::Stalled => CLOSE_TIMEOUT,
-            End::Client(_)
-            | End::Closed(_)
-            | End::Idle
-            | End::Expired
-            | End::Unanswered
-            | End::Unfinished
-            | End::Panicked
-            | End::Cut => self.stage.limits.stall_timeout,
-        };
-        let wire = &mut self.wire;
-        let mut progress = false;
-        let flushed = timeout(
-            limit,
-            poll_fn(|context| wire.poll_flush(context, &mut progress)),
-        )
-        .await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            return;
-        }
-        if end.awaits_close() {
-            let answered = poll_fn(|context| {
-                loop {
-                    match wire.poll_read(context) {
-                        Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-            });
-            let _ = timeout(CLOSE_TIMEOUT, answered).await;
-        }
-        // Our FIN first, then the client's: closing on unread data would reset the connection, and the client
-        // could lose what it was sent last.
-        let ended = async {
-            let _ = poll_fn(|context| wire.poll_shutdown(context)).await;
-            poll_fn(|context| wire.poll_discard(context)).await;
-        };
-        let _ = timeout(CLOSE_TIMEOUT, ended).await;
-    }
+    let invocation = Arc::new(Invocation {
+        request_id,
+        scope: Arc::clone(&stage.scope),
+        connection: Arc::clone(&link.connection),
+        route_key: Arc::clone(&route.key),
+        requested_at,
+    });
+    *last = Some(Arc::clone(&invocation));
+    invocation
 }
 
 /// Runs the `$disconnect` handler. Its result is ignored.

@@ -1,24 +1,29 @@
-//! The WebSocket protocol over one socket: tungstenite reads and judges, everything written is gathered in
-//! one buffer that leaves in one write.
+//! The WebSocket protocol over one socket: simple messages are taken as they stand, tungstenite reads and judges
+//! all else, and everything written is gathered in one buffer that leaves in one write.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
+use tokio_util::io::poll_read_buf;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
 use super::meter::{Flood, Meter};
+use super::simple::{self, Simple};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Frame, Message, Outbox, Taken};
 
 /// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
-const READ_BUFFER: usize = 16 << 10;
+const READ_BUFFER: usize = 64 << 10;
+
+/// Bytes that tungstenite reads at a time, which it fills with zeros before.
+const READ_AT_LEAST: usize = 16 << 10;
 
 /// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too.
 const ENOUGH: usize = 64 << 10;
@@ -28,11 +33,13 @@ const KEPT_BUFFER: usize = 4 << 10;
 
 pub(super) struct Wire<S> {
     socket: S,
-    /// What came with the handshake and is not read yet.
-    early: Bytes,
+    /// What has come and is not taken yet: nothing, while a client is quiet.
+    unread: BytesMut,
+    /// When what is unread began, if it is a message that has not come whole.
+    unread_since: Option<Instant>,
     config: WebSocketConfig,
-    /// None while nothing has come that is not handled: an idle connection holds no read buffer.
-    tungstenite: Option<WebSocketContext>,
+    /// None while only simple messages come.
+    tungstenite: Option<Box<WebSocketContext>>,
     meter: Meter,
     /// Messages and control frames that have been taken, of those that the meter has seen whole.
     taken: u64,
@@ -76,7 +83,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(socket: S, early: Bytes, limits: &StageLimits) -> Self {
         let mut wire = Self {
             socket,
-            early,
+            unread: early.into(),
+            unread_since: None,
             config: WebSocketConfig::default().write_buffer_size(0),
             tungstenite: None,
             meter: Meter::new(limits),
@@ -99,9 +107,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Bytes of the longest message in one frame.
+    fn limit(&self) -> usize {
+        let (frame, message) = (self.config.max_frame_size, self.config.max_message_size);
+        frame
+            .zip(message)
+            .map_or(0, |(frame, message)| frame.min(message))
+    }
+
     /// When the message that has not come to its end began.
     pub(super) fn message_since(&self) -> Option<Instant> {
-        self.meter.message_since()
+        self.unread_since.or(self.meter.message_since())
     }
 
     /// Reads what the client sent, a message at a time.
@@ -109,19 +125,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Received, ReadError>> {
-        if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            self.begin(&early)?;
-        }
-        if self.tungstenite.is_none() {
-            let mut scratch = [const { MaybeUninit::uninit() }; READ_BUFFER];
-            let mut buffer = ReadBuf::uninit(&mut scratch);
-            let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer));
-            if read.is_err() || buffer.filled().is_empty() {
-                return Poll::Ready(Err(ReadError::Gone));
+        while self.tungstenite.is_none() {
+            match simple::message(&self.unread, self.limit()) {
+                Simple::Message(message, length) => {
+                    self.take_unread(length);
+                    return Poll::Ready(Ok(Received::Message(message)));
+                }
+                Simple::Unfinished => {
+                    if let Some(message) = ready!(self.poll_fill(context))? {
+                        return Poll::Ready(Ok(Received::Message(message)));
+                    }
+                }
+                Simple::Other => self.begin()?,
             }
-            self.heard = true;
-            self.begin(buffer.filled())?;
         }
         let mut flood = None;
         let read =
@@ -161,19 +177,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(received)
     }
 
-    /// Begins to make messages of bytes that came while there was nothing unfinished.
-    fn begin(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
-        self.meter.pass(bytes).map_err(ReadError::Flood)?;
+    /// Reads what comes: gives a simple message that is there at once, and leaves all else unread.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Message>, ReadError>> {
+        let socket = Pin::new(&mut self.socket);
+        if !self.unread.is_empty() {
+            self.unread_since.get_or_insert_with(Instant::now);
+            let read = ready!(poll_read_buf(socket, context, &mut self.unread));
+            return Poll::Ready(self.arrived(read.unwrap_or(0)).map(|()| None));
+        }
+        let mut scratch = [const { MaybeUninit::uninit() }; READ_BUFFER];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        // An error is as good as the end.
+        let _ = ready!(socket.poll_read(context, &mut buffer));
+        let bytes = buffer.filled();
+        self.arrived(bytes.len())?;
+        let (message, rest) = match simple::message(bytes, self.limit()) {
+            Simple::Message(message, length) => (Some(message), bytes.split_at(length).1),
+            Simple::Unfinished | Simple::Other => (None, bytes),
+        };
+        self.unread.extend_from_slice(rest);
+        Poll::Ready(Ok(message))
+    }
+
+    /// So many bytes have come.
+    fn arrived(&mut self, bytes: usize) -> Result<(), ReadError> {
+        self.heard = true;
+        if bytes == 0 {
+            Err(ReadError::Gone)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn take_unread(&mut self, length: usize) {
+        self.unread_since = None;
+        if length == self.unread.len() {
+            self.unread = BytesMut::new();
+        } else {
+            self.unread.advance(length);
+        }
+    }
+
+    /// Has tungstenite make messages of what is unread, and of what follows.
+    fn begin(&mut self) -> Result<(), ReadError> {
+        let bytes = std::mem::take(&mut self.unread);
+        self.unread_since = None;
+        self.meter.pass(&bytes).map_err(ReadError::Flood)?;
         // What makes whole messages is taken without reading more, and needs no room for it.
         let size = if self.meter.between_messages() {
             bytes.len()
         } else {
-            READ_BUFFER
+            READ_AT_LEAST
         };
         let config = self.config.read_buffer_size(size);
         let context =
-            WebSocketContext::from_partially_read(bytes.to_vec(), Role::Server, Some(config));
-        self.tungstenite = Some(context);
+            WebSocketContext::from_partially_read(bytes.into(), Role::Server, Some(config));
+        self.tungstenite = Some(Box::new(context));
         Ok(())
     }
 

@@ -1,0 +1,229 @@
+//! One connection's socket, outbox and deadlines, moved on together: all that a session does beside handling
+//! messages.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::clock::{Clock, Due};
+use super::end::{End, Farewell};
+use super::wire::{ReadError, Received, Wire};
+use crate::config::StageLimits;
+use crate::connections::{Closing, Connection, Message, Taken};
+
+/// How long a client may take to answer our close frame, and then to end its half of the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) struct Link<S> {
+    wire: Wire<S>,
+    clock: Clock,
+    pub(super) connection: Arc<Connection>,
+    /// A message that came while another was handled.
+    ahead: Option<Message>,
+    /// Someone asked for the connection to be closed; it is, once all is written.
+    closing: Option<Closing>,
+}
+
+/// What a session has to act on.
+pub(super) enum Event {
+    Message(Message),
+    End(End),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// `early` are bytes that came with the handshake's last.
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        socket: S,
+        early: Bytes,
+        limits: &StageLimits,
+    ) -> Self {
+        Self {
+            wire: Wire::new(socket, early, limits),
+            clock: Clock::start(limits),
+            connection,
+            ahead: None,
+            closing: None,
+        }
+    }
+
+    /// The limits may have changed with the stage.
+    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+        self.wire.set_limits(limits);
+    }
+
+    /// The message that was read ahead, unless the connection is to be closed.
+    pub(super) fn next(&mut self) -> Option<Message> {
+        self.ahead.take().filter(|_| self.closing.is_none())
+    }
+
+    /// Keeps a message that came while another is handled. There is room for one.
+    pub(super) fn read_ahead(&mut self, message: Message) {
+        self.ahead = Some(message);
+    }
+
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// A message goes either way. Gives the time.
+    pub(super) fn active(&mut self, limits: &StageLimits) -> u64 {
+        self.clock.message(limits);
+        self.connection.touch()
+    }
+
+    /// Queues a frame behind the posts that the handler made to this connection before it answered.
+    pub(super) fn send(&mut self, message: &Message) {
+        self.wire.take_all(&self.connection.outbox);
+        self.wire.send(message);
+    }
+
+    /// Moves everything that can move: outbox to socket, pings, deadlines, and what the client sent if
+    /// `reading`. Frames that are ready together leave in one write: it flushes when there is nothing to read.
+    pub(super) fn poll_event(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &StageLimits,
+        reading: bool,
+    ) -> Poll<Event> {
+        loop {
+            match self.wire.take(&self.connection.outbox) {
+                Taken::Frames => drop(self.active(limits)),
+                Taken::Close(closing) => self.closing = Some(closing),
+                Taken::Cut => return Poll::Ready(Event::End(End::Cut)),
+                Taken::Nothing => {}
+            }
+            let reads = reading && self.closing.is_none() && self.wire.room() > 0;
+            if reads && let Poll::Ready(event) = self.poll_message(context, limits) {
+                return Poll::Ready(event);
+            }
+            // Full of posts, or by now of pongs.
+            let full = self.wire.room() == 0;
+            if self.poll_write(context, limits).is_err() {
+                return Poll::Ready(Event::End(End::Client(ReadError::Gone)));
+            }
+            // What was written has made room to read, or to take more from the outbox.
+            if full && self.wire.room() > 0 {
+                continue;
+            }
+            if self.wire.waiting() == 0
+                && let Some(closing) = self.closing.take()
+            {
+                return Poll::Ready(Event::End(End::Closed(closing)));
+            }
+            match self.clock.poll_due(context, limits, !reads) {
+                Poll::Ready(Due::Ping) => {
+                    self.wire.ping();
+                    continue;
+                }
+                Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),
+                Poll::Pending => {}
+            }
+            // With a full buffer the socket wakes us, and the outbox has to wait.
+            let outbox = &self.connection.outbox;
+            let busy = full || self.closing.is_some();
+            let woken = if busy {
+                outbox.poll_cut(context)
+            } else {
+                outbox.poll_wait(context)
+            };
+            if woken.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Event> {
+        let read = self.poll_frames(context);
+        self.clock.unfinished(self.wire.message_since(), limits);
+        read
+    }
+
+    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        while let Poll::Ready(read) = self.wire.poll_read(context) {
+            if std::mem::take(&mut self.wire.heard) {
+                self.clock.heard();
+            }
+            match read {
+                Ok(Received::Message(message)) => return Poll::Ready(Event::Message(message)),
+                Ok(Received::Control) if self.wire.room() > 0 => {}
+                Ok(Received::Control) => break, // pongs have filled the buffer
+                Err(error) => return Poll::Ready(Event::End(End::Client(error))),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &StageLimits,
+    ) -> std::io::Result<()> {
+        let mut progress = false;
+        let flushed = self.wire.poll_flush(context, &mut progress);
+        if progress || flushed.is_ready() {
+            self.clock.flowing();
+        }
+        match flushed {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                self.clock.stalled(limits);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the client, as far as it still can be told, and ends the connection.
+    pub(super) async fn close(&mut self, end: &End, limits: &StageLimits) {
+        match end.farewell() {
+            Farewell::Nothing => return,
+            Farewell::Bare => self.wire.close(None),
+            Farewell::Frame(closing) => self.wire.close(Some(&closing)),
+        }
+        let limit = match end {
+            End::Stalled => CLOSE_TIMEOUT,
+            End::Client(_)
+            | End::Closed(_)
+            | End::Idle
+            | End::Expired
+            | End::Unanswered
+            | End::Unfinished
+            | End::Panicked
+            | End::Cut => limits.stall_timeout,
+        };
+        let wire = &mut self.wire;
+        let mut progress = false;
+        let flushed = timeout(
+            limit,
+            poll_fn(|context| wire.poll_flush(context, &mut progress)),
+        )
+        .await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            return;
+        }
+        if end.awaits_close() {
+            let answered = poll_fn(|context| {
+                loop {
+                    match wire.poll_read(context) {
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            });
+            let _ = timeout(CLOSE_TIMEOUT, answered).await;
+        }
+        // Our FIN first, then the client's: closing on unread data would reset the connection, and the client
+        // could lose what it was sent last.
+        let ended = async {
+            let _ = poll_fn(|context| wire.poll_shutdown(context)).await;
+            poll_fn(|context| wire.poll_discard(context)).await;
+        };
+        let _ = timeout(CLOSE_TIMEOUT, ended).await;
+    }
+}

@@ -1,0 +1,168 @@
+//! What nearly every message is: one final, masked frame that has come whole (RFC 6455 §5.2). It is read where it
+//! lies. Everything else, wrong or only unusual, is left to tungstenite, which knows what to say of it.
+
+use crate::connections::Message;
+
+/// What bytes begin with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Simple {
+    /// A simple message, and how many bytes it takes.
+    Message(Message, usize),
+    /// Nothing, or the beginning of what may become a simple message.
+    Unfinished,
+    /// Something else.
+    Other,
+}
+
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const MASKED: u8 = 0x80;
+
+/// What `bytes` begin with. A simple message has at most `limit` bytes.
+pub(super) fn message(bytes: &[u8], limit: usize) -> Simple {
+    let (text, second, rest) = match bytes {
+        [] | [TEXT | BINARY] => return Simple::Unfinished,
+        [
+            first @ (TEXT | BINARY),
+            second @ MASKED..=u8::MAX,
+            rest @ ..,
+        ] => (*first == TEXT, *second, rest),
+        _ => return Simple::Other,
+    };
+    let (length, shortest, rest) = match (second - MASKED, rest) {
+        (length @ 0..=125, rest) => (u64::from(length), 0, rest),
+        (126, [a, b, rest @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 126, rest),
+        (127, [a, b, c, d, e, f, g, h, rest @ ..]) => {
+            let length = [*a, *b, *c, *d, *e, *f, *g, *h];
+            (u64::from_be_bytes(length), 1 << 16, rest)
+        }
+        _ => return Simple::Unfinished,
+    };
+    let length = match usize::try_from(length) {
+        Ok(fits) if length >= shortest && fits <= limit => fits,
+        _ => return Simple::Other,
+    };
+    let Some((mask, rest)) = rest.split_first_chunk() else {
+        return Simple::Unfinished;
+    };
+    let Some(masked) = rest.get(..length) else {
+        return Simple::Unfinished;
+    };
+    let mut payload = masked.to_vec();
+    unmask(&mut payload, *mask);
+    let message = if text {
+        match String::from_utf8(payload) {
+            Ok(text) => Message::Text(text),
+            Err(_) => return Simple::Other,
+        }
+    } else {
+        Message::Binary(payload)
+    };
+    Simple::Message(message, bytes.len() - rest.len() + length)
+}
+
+/// Sixteen bytes at a time, which is one instruction.
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];
+    let (blocks, rest) = payload.as_chunks_mut::<16>();
+    for block in blocks {
+        for (byte, mask) in block.iter_mut().zip(wide) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in rest.iter_mut().zip(wide) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// A masked frame with its length in so many bytes.
+    fn frame(first: u8, payload: &[u8], length_bytes: usize) -> Vec<u8> {
+        let length = payload.len() as u64;
+        let mut bytes = vec![first];
+        match length_bytes {
+            1 => bytes.push(0x80 | length as u8),
+            2 => bytes.extend([0xfe, (length >> 8) as u8, length as u8]),
+            _ => {
+                bytes.push(0xff);
+                bytes.extend(length.to_be_bytes());
+            }
+        }
+        bytes.extend(MASK);
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+        bytes
+    }
+
+    #[track_caller]
+    fn check_taken(bytes: &[u8], limit: usize, expected: &Message) {
+        let expected = Simple::Message(expected.clone(), bytes.len());
+        assert_eq!(message(bytes, limit), expected);
+        // What comes behind it changes nothing; without all of it, it has not come.
+        assert_eq!(message(&[bytes, &[0x88]].concat(), limit), expected);
+        for short in (0..bytes.len().min(20)).chain([bytes.len() - 1]) {
+            assert_eq!(
+                message(&bytes[..short], limit),
+                Simple::Unfinished,
+                "{short}"
+            );
+        }
+    }
+
+    #[test]
+    fn whole_frames_are_taken_as_they_stand() {
+        // From RFC 6455 §5.7.
+        let hello = [
+            0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+        ];
+        check_taken(&hello, 5, &Message::Text("Hello".into()));
+        for length in [
+            0, 1, 3, 4, 15, 16, 17, 125, 126, 127, 65_535, 65_536, 100_001,
+        ] {
+            let payload: Vec<_> = (0..length).map(|at| (at % 251) as u8).collect();
+            let length_bytes = match length {
+                0..126 => 1,
+                126..0x1_0000 => 2,
+                _ => 8,
+            };
+            let bytes = frame(0x82, &payload, length_bytes);
+            check_taken(&bytes, length, &Message::Binary(payload));
+        }
+    }
+
+    #[test]
+    fn what_is_not_simple_is_left_as_soon_as_that_is_seen() {
+        let check = |what: &str, bytes: &[u8]| {
+            assert_eq!(message(bytes, 100_000), Simple::Other, "{what}");
+        };
+        check("an unfinished message", &[0x01]);
+        check("a continuation", &[0x80]);
+        check("a ping", &[0x89]);
+        check("a close", &[0x88]);
+        check("a reserved bit", &[0xc1]);
+        check("a reserved opcode", &[0x83]);
+        check("no mask", &[0x81, 0x01]);
+        check("no UTF-8", &frame(0x81, b"\xff", 1));
+        check(
+            "a length in two bytes that fits in one",
+            &[0x82, 0xfe, 0, 125],
+        );
+        check(
+            "a length in eight bytes that fits in two",
+            &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+        );
+        check(
+            "the longest length",
+            &[&[0x82, 0xff], &[0xff; 8][..]].concat(),
+        );
+        check(
+            "over the limit",
+            &[&[0x82, 0xff], &100_001u64.to_be_bytes()[..]].concat(),
+        );
+    }
+}
