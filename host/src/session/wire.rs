@@ -83,7 +83,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(socket: S, early: Bytes, limits: &StageLimits) -> Self {
         let mut wire = Self {
             socket,
-            unread: early.into(),
+            // A copy: the bytes lie in the buffer that the head was read into, which would be kept with them.
+            unread: BytesMut::from(&*early),
             unread_since: None,
             config: WebSocketConfig::default().write_buffer_size(0),
             tungstenite: None,
