@@ -90,11 +90,9 @@ impl Connection {
         self.outbox.close(closing)
     }
 
-    /// A message went either way, now: gives the time, in milliseconds since the Unix epoch.
-    pub(crate) fn touch(&self) -> u64 {
-        let now = now_ms();
+    /// A message went either way, at this time.
+    pub(crate) fn active(&self, now: u64) {
         self.last_active_at.store(now, Ordering::Relaxed);
-        now
     }
 
     /// When the last message went either way, in milliseconds since the Unix epoch.

@@ -33,8 +33,12 @@ pub(crate) struct Groups {
 #[derive(Debug)]
 pub(crate) struct Group {
     name: Box<str>,
-    members: Mutex<BTreeMap<ConnectionId, Arc<Connection>>>,
+    /// Shared with publishes under way: they go through it without its lock, and it is copied only if it changes
+    /// meanwhile.
+    members: Mutex<Arc<Members>>,
 }
+
+type Members = BTreeMap<ConnectionId, Arc<Connection>>;
 
 /// A connection's side of its groups, over its life.
 #[derive(Debug)]
@@ -134,9 +138,9 @@ impl Groups {
             return Ok(0);
         };
         let frame = Frame::encode(message);
-        let members: Vec<_> = group.lock().values().cloned().collect();
+        let members = Arc::clone(&group.lock());
         let mut reached = 0;
-        for member in members.iter().filter(|member| Some(member.id) != except) {
+        for member in members.values().filter(|member| Some(member.id) != except) {
             match member.outbox.push(frame.clone(), limits.outbox) {
                 Ok(()) => reached += 1,
                 Err(PostError::Gone | PostError::TooLarge) => {}
@@ -183,7 +187,7 @@ impl Groups {
                 members: Mutex::default(),
             })
         });
-        group.lock().insert(connection.id, Arc::clone(connection));
+        Arc::make_mut(&mut group.lock()).insert(connection.id, Arc::clone(connection));
         Arc::clone(group)
     }
 
@@ -191,7 +195,7 @@ impl Groups {
         // The names are locked first, so that no one joins a group that is being forgotten.
         let mut named = self.lock();
         let mut members = group.lock();
-        members.remove(&id);
+        Arc::make_mut(&mut members).remove(&id);
         if members.is_empty() {
             named.remove(&group.name);
         }
@@ -203,7 +207,7 @@ impl Groups {
 }
 
 impl Group {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<Connection>>> {
+    fn lock(&self) -> MutexGuard<'_, Arc<Members>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

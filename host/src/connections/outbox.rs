@@ -2,6 +2,7 @@
 //! by the connection's own session.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -60,6 +61,9 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// There may be something in the state for the session. Changed under its lock; a session that handles message
+    /// after message looks here, and takes no lock to find nothing.
+    news: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,7 @@ impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +102,7 @@ impl Outbox {
             }
             state.bytes = bytes;
             state.queue.push_back(frame);
+            self.news.store(true, Ordering::Release);
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -113,6 +119,7 @@ impl Outbox {
                 return false;
             }
             state.closing = Some(closing);
+            self.news.store(true, Ordering::Release);
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -129,6 +136,7 @@ impl Outbox {
             state
                 .closing
                 .get_or_insert_with(|| Closing::new(1001, "Going away"));
+            self.news.store(true, Ordering::Release);
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -148,12 +156,16 @@ impl Outbox {
     ///
     /// The session runs from here to its next [`Outbox::poll_wait`], and is not woken.
     pub(crate) fn take(&self, out: &mut Vec<u8>, room: usize) -> Taken {
+        if !self.news.load(Ordering::Acquire) {
+            return Taken::Nothing;
+        }
         let mut state = self.lock();
         state.waker = None;
         if state.cut {
             return Taken::Cut;
         }
         if state.queue.is_empty() {
+            self.news.store(state.closing.is_some(), Ordering::Release);
             return state.closing.clone().map_or(Taken::Nothing, Taken::Close);
         }
         let full = out.len().saturating_add(room);
@@ -176,6 +188,7 @@ impl Outbox {
             return Poll::Ready(());
         }
         state.waker = Some(context.waker().clone());
+        self.news.store(true, Ordering::Release); // the waker, to be taken back
         Poll::Pending
     }
 
@@ -186,6 +199,7 @@ impl Outbox {
             return Poll::Ready(());
         }
         state.waker = Some(context.waker().clone());
+        self.news.store(true, Ordering::Release);
         Poll::Pending
     }
 

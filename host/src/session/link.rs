@@ -14,7 +14,7 @@ use super::clock::{Clock, Due};
 use super::end::{End, Farewell};
 use super::wire::{ReadError, Received, Wire};
 use crate::config::StageLimits;
-use crate::connections::{Closing, Connection, Message, Taken};
+use crate::connections::{Closing, Connection, Message, Taken, now_ms};
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,10 +71,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.ahead.is_some()
     }
 
-    /// A message goes either way. Gives the time.
-    pub(super) fn active(&mut self, limits: &StageLimits) -> u64 {
+    /// A message has come. Gives the time, which is that of its last byte.
+    pub(super) fn received(&mut self, limits: &StageLimits) -> u64 {
         self.clock.message(limits);
-        self.connection.touch()
+        self.connection.active(self.wire.heard_at);
+        self.wire.heard_at
+    }
+
+    /// Messages go out.
+    fn sent(&mut self, limits: &StageLimits) {
+        self.clock.message(limits);
+        self.connection.active(now_ms());
     }
 
     /// Queues a frame behind the posts that the handler made to this connection before it answered.
@@ -93,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     ) -> Poll<Event> {
         loop {
             match self.wire.take(&self.connection.outbox) {
-                Taken::Frames => drop(self.active(limits)),
+                Taken::Frames => self.sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
                 Taken::Cut => return Poll::Ready(Event::End(End::Cut)),
                 Taken::Nothing => {}

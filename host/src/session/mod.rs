@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.stage = self.current.load_full();
             self.link.set_limits(&self.stage.limits);
         }
-        self.link.active(&self.stage.limits)
+        self.link.received(&self.stage.limits)
     }
 
     fn reply(&mut self, reply: &Message, invocation: &Invocation) {

@@ -17,7 +17,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use super::meter::{Flood, Meter};
 use super::simple::{self, Simple};
 use crate::config::StageLimits;
-use crate::connections::{Closing, Frame, Message, Outbox, Taken};
+use crate::connections::{Closing, Frame, Message, Outbox, Taken, now_ms};
 
 /// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
 const READ_BUFFER: usize = 64 << 10;
@@ -46,6 +46,8 @@ pub(super) struct Wire<S> {
     out: Out,
     /// Bytes have come since this was last looked at.
     pub(super) heard: bool,
+    /// When the last bytes came, in milliseconds since the Unix epoch.
+    pub(super) heard_at: u64,
 }
 
 /// What waits to be written: whole frames, of which the first `written` bytes have gone.
@@ -92,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             taken: 0,
             out: Out::default(),
             heard: false,
+            heard_at: now_ms(),
         };
         wire.set_limits(limits);
         wire
@@ -183,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let socket = Pin::new(&mut self.socket);
         if !self.unread.is_empty() {
             self.unread_since.get_or_insert_with(Instant::now);
+            self.unread.reserve(READ_AT_LEAST);
             let read = ready!(poll_read_buf(socket, context, &mut self.unread));
             return Poll::Ready(self.arrived(read.unwrap_or(0)).map(|()| None));
         }
@@ -194,7 +198,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.arrived(bytes.len())?;
         let (message, rest) = match simple::message(bytes, self.limit()) {
             Simple::Message(message, length) => (Some(message), bytes.split_at(length).1),
-            Simple::Unfinished | Simple::Other => (None, bytes),
+            // There is more to come, and room for it saves copies. What is not written to holds no memory.
+            Simple::Unfinished => {
+                self.unread.reserve(READ_BUFFER);
+                (None, bytes)
+            }
+            Simple::Other => (None, bytes),
         };
         self.unread.extend_from_slice(rest);
         Poll::Ready(Ok(message))
@@ -202,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// So many bytes have come.
     fn arrived(&mut self, bytes: usize) -> Result<(), ReadError> {
-        self.heard = true;
+        (self.heard, self.heard_at) = (true, now_ms());
         if bytes == 0 {
             Err(ReadError::Gone)
         } else {
@@ -333,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             socket: &mut self.socket,
             meter: &mut self.meter,
             out: &mut self.out.bytes,
-            heard: &mut self.heard,
+            heard: (&mut self.heard, &mut self.heard_at),
             context,
             flood,
         };
@@ -346,7 +355,7 @@ struct Io<'a, 'c, S> {
     socket: &'a mut S,
     meter: &'a mut Meter,
     out: &'a mut Vec<u8>,
-    heard: &'a mut bool,
+    heard: (&'a mut bool, &'a mut u64),
     context: &'a mut Context<'c>,
     /// Why a read failed, if the client floods.
     flood: &'a mut Option<Flood>,
@@ -361,7 +370,7 @@ impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
         {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        *self.heard = true;
+        (*self.heard.0, *self.heard.1) = (true, now_ms());
         if let Err(flood) = self.meter.pass(buffer.filled()) {
             *self.flood = Some(flood);
             return Err(io::ErrorKind::InvalidData.into());
