@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Fault, Faults};
 use crate::connections::{Closing, Connection, ConnectionLimits, OutboxLimits};
-use crate::handshake::Entrance;
+use crate::handshake::{Admission, Entrance};
 use crate::listener::{Doors, Listener, Pages, Tls};
 use crate::management::Management;
 use crate::plugin::{Plugin, Plugins, Scope};
@@ -126,7 +126,7 @@ impl Gateway {
         let entrance = Arc::new(Entrance {
             stages: ArcSwap::default(),
             sessions: TaskTracker::new(),
-            connections: Arc::new(Semaphore::new(connections)),
+            admission: Admission::new(connections, &config.limits),
             stopping: AtomicBool::new(false),
         });
         let doors = Doors {

@@ -3,18 +3,21 @@
 
 use std::{
     fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use lockgate_tests::{Duplex, Frame, Gateway, Opcode, RawClient, Request, within};
-use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
 };
 
-use crate::{LOCKGATE, echo, echo_with, probe_configuration, probe_with, wire::clients};
+use crate::{LOCKGATE, echo, echo_with, probe_configuration, wire::clients};
 
 /// Fragments that a message may have beside those that its bytes allow.
 const FRAGMENTS: usize = 1_024;
@@ -135,10 +138,10 @@ async fn a_message_that_does_not_end_is_given_up() {
 }
 
 /// MiB that the gateway may grow by in a flood: its own buffers are bounded by less, the rest is the allocator's.
-const GROWTH_MIB: usize = 8;
+pub(crate) const GROWTH_MIB: usize = 8;
 
 /// KiB of memory that the gateway's process has, from what the kernel tells of it.
-fn resident_kib(gateway: &Gateway) -> usize {
+pub(crate) fn resident_kib(gateway: &Gateway) -> usize {
     let folder = gateway.folder().to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap();
     let own = processes
@@ -184,7 +187,7 @@ async fn opened(request: &Request) -> Box<dyn Duplex> {
 
 #[tokio::test]
 async fn lengths_that_are_only_declared_hold_no_memory() {
-    const CLIENTS: usize = 500;
+    const CLIENTS: usize = 1_000;
     let gateway = echo().await;
     // Once for what the allocator keeps, once to measure.
     for round in 0..2 {
@@ -203,7 +206,8 @@ async fn lengths_that_are_only_declared_hold_no_memory() {
         eprintln!("{CLIENTS} declared lengths, round {round}: {grown} MiB more");
         assert!(grown <= GROWTH_MIB, "{grown} MiB");
     }
-    // As much as may be declared is not held before it comes, either: 128 KiB each would be 62 MiB.
+    // As much as may be declared is not held before it comes, either, which would be 128 KiB each; a buffer to read
+    // into is.
     let mut clients = many(&gateway, CLIENTS).await;
     let before = resident_kib(&gateway);
     for client in &mut clients {
@@ -213,7 +217,7 @@ async fn lengths_that_are_only_declared_hold_no_memory() {
     many(&gateway, 20).await;
     let grown = resident_kib(&gateway).saturating_sub(before) / 1_024;
     eprintln!("{CLIENTS} lengths within the limit: {grown} MiB more");
-    assert!(grown <= 2 * GROWTH_MIB, "{grown} MiB");
+    assert!(grown <= CLIENTS * 16 / 1_024 + GROWTH_MIB, "{grown} MiB");
 }
 
 #[tokio::test]
@@ -264,72 +268,15 @@ async fn a_flood_of_fragments_ends_at_the_first_that_is_too_much() {
     }
 }
 
-#[tokio::test]
-async fn readers_that_stall_are_closed_and_everyone_else_gets_everything() {
-    const STALLED: usize = 20;
-    const GOOD: usize = 20;
-    const ROUNDS: usize = 400;
-    const LETTERS: usize = 32 << 10;
-    let gateway = probe_with(
-        "limits = { stall_timeout_s = 2 }",
-        "limits = { cpu_ms = 2000 }",
-    )
-    .await;
-    let join = r#"[{"do": "join", "group": "g"}]"#;
-    let mut stalled = Vec::new();
-    for _ in 0..STALLED {
-        let mut client = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
-        client.send(&Frame::text(join)).await;
-        client.expect(r#"["ok"]"#).await;
-        stalled.push(client);
-    }
-    let mut reading = JoinSet::new();
-    for _ in 0..GOOD {
-        let mut client = gateway.connect("/s").await;
-        assert_eq!(client.step(json!({"do": "join", "group": "g"})).await, "ok");
-        reading.spawn(async move {
-            for _ in 0..ROUNDS {
-                assert_eq!(client.text().await.len(), LETTERS);
-            }
-            client
-        });
-    }
-    let before = resident_kib(&gateway);
-    let mut most = before;
-    let mut sender = gateway.connect("/s").await;
-    let publish = json!({"do": "publish", "group": "g", "letters": LETTERS});
-    for _ in 0..ROUNDS {
-        sender.step(publish.clone()).await;
-        most = most.max(resident_kib(&gateway));
-    }
-    let mut good = 0;
-    while let Some(client) = reading.join_next().await {
-        let mut client = client.unwrap();
-        client.id().await;
-        good += 1;
-    }
-    assert_eq!(good, GOOD);
-    // Each stalled reader may hold its outbox and a buffer, and was told why it ended.
-    let grown = (most - before) / 1_024;
-    eprintln!("{STALLED} stalled readers beside {GOOD} good ones: {grown} MiB more");
-    assert!(grown <= STALLED * 13 / 10 + GROWTH_MIB, "{grown} MiB");
-    for place in 0..STALLED {
-        gateway.log().nth_line(place, &["ended: ", " 1013 "]).await;
-    }
-    drop(stalled);
-}
-
 /// A socket whose client sends a byte now and then is closed like one that is silent.
 #[tokio::test]
 async fn dripping_clients_are_let_go_while_good_ones_connect() {
-    const DRIPPING: usize = 100;
-    let gateway = LOCKGATE
-        .serve(
-            "[limits]\nhandshake_timeout_s = 1\n[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\n\
-             integration = \"echo\"\ntwo_way = true\n[plugins.echo]\ncomponent = \"{echo}\"\n",
-        )
-        .await;
-    let began = Instant::now();
+    /// Of each kind: together nearly as many handshakes as there may be.
+    const DRIPPING: usize = 500;
+    /// The promise is 250 ms; the rest is for a debug build beside other tests.
+    const GOOD_P99: Duration = Duration::from_secs(1);
+    let gateway = echo().await;
+    let (over, mut times) = (Arc::new(AtomicUsize::new(0)), Vec::new());
     let mut dripping = JoinSet::new();
     for address in [gateway.plain(), gateway.secure()] {
         // A head that never ends, and a TLS ClientHello that never does.
@@ -347,12 +294,13 @@ async fn dripping_clients_are_let_go_while_good_ones_connect() {
             .concat()
         };
         for _ in 0..DRIPPING {
-            let bytes = bytes.clone();
+            let (bytes, over) = (bytes.clone(), Arc::clone(&over));
             dripping.spawn(async move {
                 let mut socket = TcpStream::connect(address).await.unwrap();
+                let began = Instant::now();
                 let (mut reader, mut writer) = socket.split();
                 let drip = async {
-                    let mut tick = tokio::time::interval(Duration::from_millis(20));
+                    let mut tick = tokio::time::interval(Duration::from_millis(100));
                     for byte in bytes {
                         tick.tick().await;
                         if writer.write_all(&[byte]).await.is_err() {
@@ -366,36 +314,44 @@ async fn dripping_clients_are_let_go_while_good_ones_connect() {
                     () = drip => {}
                     _ = reader.read_to_end(&mut answer) => {}
                 }
-                answer
+                over.fetch_add(1, Ordering::Relaxed);
+                (answer, began.elapsed())
             });
         }
     }
     // Meanwhile others come and go.
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
+    while over.load(Ordering::Relaxed) < DRIPPING {
         for request in [gateway.ws("/s"), gateway.wss("/s")] {
             let asked = Instant::now();
             let mut client = request.open().await;
             client.send("good").await;
             client.expect("good").await;
-            slowest = slowest.max(asked.elapsed());
+            times.push(asked.elapsed());
         }
     }
+    let mut longest = Duration::ZERO;
     let all = async {
-        while let Some(answer) = dripping.join_next().await {
-            let answer = answer.unwrap();
+        while let Some(ended) = dripping.join_next().await {
+            let (answer, took) = ended.unwrap();
             let told = answer.is_empty()
                 || answer.starts_with(b"HTTP/1.1 408 ")
                 || answer.first() == Some(&0x15);
             assert!(told, "{:?}", String::from_utf8_lossy(&answer));
+            longest = longest.max(took);
         }
     };
     within("the end of every dripping client", all).await;
-    let took = began.elapsed();
+    times.sort_unstable();
+    let (clients, p99) = (times.len(), times[times.len() * 99 / 100]);
     eprintln!(
-        "{DRIPPING} dripping heads and as many TLS handshakes ended after {took:?}; a good client took {slowest:?} at most"
+        "{DRIPPING} dripping heads and as many TLS handshakes ended after {longest:?} at most; of {clients} good \
+         clients p99 was {p99:?}"
     );
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert!(longest < Duration::from_secs(6), "{longest:?}");
+    assert!(
+        clients >= 20 && p99 < GOOD_P99,
+        "{clients} clients, {p99:?}"
+    );
 }
 
 /// A head of many packets costs no more than one: it is not read again from the start each time.

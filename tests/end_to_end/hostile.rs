@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 
 use crate::LOCKGATE;
 
-const FAILED: &str = "Internal server error";
-const TIMED_OUT: &str = "Endpoint request timed out";
+pub(crate) const FAILED: &str = "Internal server error";
+pub(crate) const TIMED_OUT: &str = "Endpoint request timed out";
 
 /// Bytes that one invocation may log unless the configuration says otherwise.
 const LOGGED: usize = 64 << 10;
 
 /// The plugin `hostile` at `/h`, and beside it the plugin `echo` at `/s`.
-fn configuration(plugin: &str) -> String {
+pub(crate) fn configuration(plugin: &str) -> String {
     format!(
         r#"
 [apis.h.stages.h]
@@ -45,7 +45,7 @@ component = "{{echo}}"
     )
 }
 
-async fn serve(plugin: &str) -> Gateway {
+pub(crate) async fn serve(plugin: &str) -> Gateway {
     LOCKGATE.serve(&configuration(plugin)).await
 }
 
@@ -58,7 +58,7 @@ async fn serve_with_plain_log(plugin: &str) -> Gateway {
 }
 
 /// Has the guest do this, and returns what came of it.
-async fn deed(client: &mut Client, what: &str) -> String {
+pub(crate) async fn deed(client: &mut Client, what: &str) -> String {
     client.send(what).await;
     client.text().await
 }
@@ -316,48 +316,6 @@ async fn the_reason_of_a_failure_is_bounded_and_escaped_too() {
     let line = gateway.log().line(&["honest"]).await;
     assert!(!line.chars().any(char::is_control), "{line:?}");
     assert!(line.contains("forged"), "a line of its own: {line:?}");
-}
-
-#[tokio::test]
-async fn what_is_left_behind_is_seen_by_the_next_call_of_a_reused_instance() {
-    let gateway = serve("limits = { instances = 1, cpu_ms = 2000 }").await;
-    let mut one = gateway.connect("/h").await;
-    let mut other = gateway.connect("/h").await;
-    assert_eq!(deed(&mut one, "hide 7").await, "hidden");
-    let found: usize = deed(&mut other, "find 7").await.parse().unwrap();
-    assert!(found >= 64 * 1024, "{found}");
-    assert_eq!(deed(&mut other, "find 8").await, "0");
-    // An instance that broke takes it along.
-    one.send("descend").await;
-    one.expect_error(FAILED).await;
-    assert_eq!(deed(&mut other, "find 7").await, "0");
-}
-
-#[tokio::test]
-async fn what_is_left_behind_is_never_seen_by_a_fresh_instance() {
-    let plugin = "isolation = \"per-message\"\nlimits = { instances = 1, cpu_ms = 2000 }";
-    let other = r#"
-[apis.b.stages.t]
-
-[apis.b.routes."$default"]
-integration = "finder"
-two_way = true
-
-[plugins.finder]
-component = "{hostile}"
-grants = ["connections", "groups"]
-isolation = "per-message"
-limits = { cpu_ms = 2000 }
-"#;
-    let gateway = LOCKGATE.serve(&(configuration(plugin) + other)).await;
-    let mut hider = gateway.connect("/h").await;
-    let mut finder = gateway.connect("/t").await;
-    for seed in 0..100 {
-        assert_eq!(deed(&mut hider, &format!("hide {seed}")).await, "hidden");
-        let find = format!("find {seed}");
-        assert_eq!(deed(&mut finder, &find).await, "0", "by another plugin");
-        assert_eq!(deed(&mut hider, &find).await, "0", "by the same plugin");
-    }
 }
 
 /// 64 guests that spin, and one client of another plugin.

@@ -8,6 +8,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod admission;
 mod cli;
 mod connect;
 mod connections;
@@ -20,10 +21,13 @@ mod handshake;
 mod heads;
 mod health;
 mod hostile;
+mod isolation;
 mod limits;
 mod plugin;
 mod route;
 mod session;
+mod silence;
+mod stalled;
 mod tls;
 mod validate;
 mod wire;

@@ -14,6 +14,7 @@
     reason = "a harness fails its test where it stands"
 )]
 
+mod cable;
 mod client;
 mod gateway;
 mod guests;
@@ -28,6 +29,7 @@ mod sources;
 mod tls;
 mod tools;
 
+pub use cable::Cable;
 pub use client::Client;
 pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
 pub use guests::Guest;

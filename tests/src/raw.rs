@@ -117,7 +117,9 @@ impl Frame {
 }
 
 impl RawClient {
-    pub(crate) fn new(stream: Box<dyn Duplex>, received: Vec<u8>) -> Self {
+    /// Over any stream, of which these bytes have been read already.
+    #[must_use]
+    pub fn new(stream: Box<dyn Duplex>, received: Vec<u8>) -> Self {
         Self { stream, received }
     }
 

@@ -1,7 +1,7 @@
 //! The request by which a client asks to be let in, and the answer when it is not.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +16,8 @@ use tokio::{
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::{
-    Client, Duplex, RawClient,
+    Cable, Client, Duplex, RawClient,
+    cable::Host,
     records::Records,
     tls::{Tls, Trust},
     within,
@@ -28,6 +29,8 @@ pub struct Request {
     address: SocketAddr,
     tls: Option<Tls>,
     receive_buffer: Option<u32>,
+    from: Option<IpAddr>,
+    host: Option<Host>,
     records: Arc<AtomicUsize>,
     method: String,
     target: String,
@@ -82,6 +85,8 @@ impl Request {
             address,
             tls: None,
             receive_buffer: None,
+            from: None,
+            host: None,
             records: Arc::default(),
             method: "GET".to_owned(),
             target: target.to_owned(),
@@ -125,6 +130,24 @@ impl Request {
     #[must_use]
     pub fn receive_buffer(mut self, bytes: u32) -> Self {
         self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// Connects from this address of the loopback network.
+    ///
+    /// # Panics
+    ///
+    /// When it is no address.
+    #[must_use]
+    pub fn from_address(mut self, address: &str) -> Self {
+        self.from = Some(address.parse().unwrap());
+        self
+    }
+
+    /// Connects from the far end of a cable.
+    #[must_use]
+    pub fn over_cable(mut self, cable: &Cable) -> Self {
+        self.host = Some(cable.client());
         self
     }
 
@@ -181,9 +204,15 @@ impl Request {
 
     /// A stream to the listener, with nothing sent yet.
     pub async fn stream(&self) -> std::io::Result<Box<dyn Duplex>> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = match &self.host {
+            None => TcpSocket::new_v4()?,
+            Some(host) => host.socket()?,
+        };
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(from) = self.from {
+            socket.bind((from, 0).into())?;
         }
         let socket = socket.connect(self.address).await?;
         socket.set_nodelay(true)?;

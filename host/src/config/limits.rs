@@ -1,5 +1,6 @@
 //! The limits as written → the limits as meant: units, and defaults that follow another limit.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::meant::{GatewayLimits, Log, Origins, PluginLimits, StageLimits};
@@ -10,6 +11,9 @@ impl From<written::GatewayLimits> for GatewayLimits {
     fn from(written: written::GatewayLimits) -> Self {
         Self {
             connections: written.connections,
+            connections_per_s: NonZeroU32::new(written.connections_per_s),
+            connections_per_s_per_ip: NonZeroU32::new(written.connections_per_s_per_ip),
+            connections_per_ip: NonZeroU32::new(written.connections_per_ip),
             handshakes: written.handshakes,
             handshake_timeout: seconds(written.handshake_timeout_s),
             drain: seconds(written.drain_s),

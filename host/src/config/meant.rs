@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,12 @@ pub(crate) enum Tls {
 pub(crate) struct GatewayLimits {
     /// Connections open at once; `None` takes as many as the process may open files.
     pub(crate) connections: Option<u32>,
+    /// New connections a second; `None` is as many as come.
+    pub(crate) connections_per_s: Option<NonZeroU32>,
+    /// New connections a second from one address; `None` is as many as come.
+    pub(crate) connections_per_s_per_ip: Option<NonZeroU32>,
+    /// Connections of one address open at once; `None` is as many as come.
+    pub(crate) connections_per_ip: Option<NonZeroU32>,
     /// Handshakes under way at once.
     pub(crate) handshakes: u32,
     /// How long a client may take from its first byte to its request's last.

@@ -1,6 +1,7 @@
 //! From a request's head to a session or a refusal: well-formed, a stage, an origin, the `$connect` handler,
 //! and only then the 101.
 
+mod admission;
 mod head;
 mod origin;
 mod refusal;
@@ -23,11 +24,11 @@ use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::admission::{Admission, NoPlace, Place};
 use self::head::Opening;
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
@@ -45,8 +46,8 @@ pub(crate) struct Entrance {
     pub(crate) stages: ArcSwap<Stages>,
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
-    /// One permit for each open connection.
-    pub(crate) connections: Arc<Semaphore>,
+    /// Gives each connection its place.
+    pub(crate) admission: Admission,
     /// The gateway stops: no one is let in any more.
     pub(crate) stopping: AtomicBool,
 }
@@ -56,7 +57,7 @@ pub(crate) struct Entrance {
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The socket's place among the open connections.
-    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    pub(crate) place: Arc<Place>,
     /// What its socket has seen of the request, on HTTP/1.1.
     pub(crate) seen: Arc<Seen>,
 }
@@ -100,14 +101,13 @@ async fn decide(
     if entrance.stopping.load(Ordering::Relaxed) {
         return Err(Refusal::Stopping);
     }
-    let permit = match opening {
-        Opening::Upgrade { .. } => Arc::clone(&peer.permit),
+    let place = match opening {
+        Opening::Upgrade { .. } => Arc::clone(&peer.place),
         // A socket carries many streams: each is a connection of its own.
-        Opening::Connect => Arc::new(
-            Arc::clone(&entrance.connections)
-                .try_acquire_owned()
-                .map_err(|_| Refusal::Full)?,
-        ),
+        Opening::Connect => {
+            let admitted = entrance.admission.admit(peer.address.ip());
+            Arc::new(admitted.map_err(Refusal::NoPlace)?)
+        }
     };
     let authority = head::authority(parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
     let stages = entrance.stages.load();
@@ -133,7 +133,7 @@ async fn decide(
     match response {
         Ok(_) => entrance
             .sessions
-            .spawn(begin(current, connection, upgrade, permit)),
+            .spawn(begin(current, connection, upgrade, place)),
         // The handler has let the client in, and must be told that it is not.
         Err(_) => entrance
             .sessions
@@ -273,14 +273,14 @@ async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     upgrade: OnUpgrade,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 ) {
     let Ok(upgraded) = upgrade.await else {
         session::never_opened(&current, connection).await;
         return;
     };
     session(current, connection, upgraded).await;
-    drop(permit);
+    drop(place);
 }
 
 /// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the

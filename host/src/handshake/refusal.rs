@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION,
 use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 
+use super::admission::NoPlace;
 use crate::connections::RequestId;
 use crate::plugin::InvokeError;
 
@@ -30,8 +31,8 @@ pub(super) enum Refusal {
     BadAnswer(String),
     #[error("{0}")]
     Failed(InvokeError),
-    #[error("there are as many connections as limits.connections allows")]
-    Full,
+    #[error("{0}")]
+    NoPlace(NoPlace),
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -50,7 +51,8 @@ impl Refusal {
                 InvokeError::Failed(_) | InvokeError::Trapped(_) => StatusCode::BAD_GATEWAY,
                 InvokeError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::Full | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoPlace(reason) => reason.status(),
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -68,7 +70,7 @@ impl Refusal {
             | Self::Denied { message: None, .. }
             | Self::BadAnswer(_)
             | Self::Failed(_)
-            | Self::Full
+            | Self::NoPlace(_)
             | Self::Stopping => self
                 .status()
                 .canonical_reason()

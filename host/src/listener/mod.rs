@@ -18,12 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::handshake::{self, Entrance, Peer, Seen, Strict};
+use crate::handshake::{self, Entrance, NoPlace, Peer, Seen, Strict};
 
 pub(crate) use self::pages::Pages;
 pub(crate) use self::tls::Tls;
@@ -40,6 +40,9 @@ const MAX_STREAMS: u32 = 256;
 /// How often an HTTP/2 connection is pinged, and how long it may take to answer.
 const HTTP2_PING: Duration = Duration::from_secs(25);
 const HTTP2_PONG: Duration = Duration::from_secs(8);
+
+/// How long it may take to tell a client that there is no room.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long accepting rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(50);
@@ -115,14 +118,22 @@ async fn accept(socket: TcpListener, tls: Option<TlsAcceptor>, doors: Doors) {
             }
         };
         let handshake = Arc::clone(&doors.handshakes).try_acquire_owned();
-        let connection = Arc::clone(&doors.entrance.connections).try_acquire_owned();
-        let (Ok(handshake), Ok(connection)) = (handshake, connection) else {
-            turn_away(stream, tls.is_some(), &doors);
-            continue;
+        let admitted = handshake
+            .map_err(|_| NoPlace::TooManyHandshakes)
+            .and_then(|permit| Ok((permit, doors.entrance.admission.admit(address.ip())?)));
+        let (handshake, place) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                tracing::debug!(%address, "turned away: {reason}");
+                if tls.is_none() {
+                    doors.tasks.spawn(turn_away(stream, reason));
+                }
+                continue;
+            }
         };
         let peer = Peer {
             address,
-            permit: Arc::new(connection),
+            place: Arc::new(place),
             seen: Arc::new(Seen::default()),
         };
         let (tls, serving) = (tls.clone(), doors.clone());
@@ -133,13 +144,12 @@ async fn accept(socket: TcpListener, tls: Option<TlsAcceptor>, doors: Doors) {
 }
 
 /// There is no room: said before any TLS or plugin work, and in clear only.
-fn turn_away(mut stream: TcpStream, tls: bool, doors: &Doors) {
-    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n";
-    if !tls {
-        doors.tasks.spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(NO_ROOM)).await;
-        });
-    }
+async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
+    let status = reason.status();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+    );
+    let _ = timeout(FAREWELL, stream.write_all(answer.as_bytes())).await;
 }
 
 /// TLS, if any, then HTTP. The handshake's permit is held until there has been a request.

@@ -100,6 +100,21 @@ pub(in crate::config) struct GatewayLimits {
     /// open files, less a reserve: beyond that, accepting fails anyway.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) connections: Option<u32>,
+    /// New connections a second of all clients together; as many may come at once after a quiet second,
+    /// further ones are refused. 0 is as many as come: what is right depends on what a connection costs
+    /// behind the gateway, and after an outage all clients come back at once.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(in crate::config) connections_per_s: u32,
+    /// New connections a second from one IPv4 address, or one IPv6 network of 64 bits; as many may
+    /// come at once after a quiet second. 0 is as many as come: networks and proxies put thousands of
+    /// clients behind one address.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(in crate::config) connections_per_s_per_ip: u32,
+    /// Connections open at once from one IPv4 address, or one IPv6 network of 64 bits. An HTTP/2
+    /// connection counts, and so does each WebSocket on it. 0 is as many as come: networks and proxies
+    /// put thousands of clients behind one address.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub(in crate::config) connections_per_ip: u32,
     /// Handshakes under way at once. A handshake costs more than an open connection (TLS, the
     /// `$connect` route): beyond these a client is told at once to come again.
     #[schemars(range(min = 1, max = 65_536))]
@@ -118,6 +133,9 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             connections: None,
+            connections_per_s: 0,
+            connections_per_s_per_ip: 0,
+            connections_per_ip: 0,
             handshakes: 1_024,
             handshake_timeout_s: 5,
             drain_s: 30,

@@ -7,6 +7,9 @@ const COPIES: usize = 64 * 1024;
 
 const PAGE: usize = 64 * 1024;
 
+/// Pages of an instance that has hidden something, and more.
+const ENOUGH: usize = 48;
+
 /// Two words that stand nowhere in the component's own data: they follow from the seed.
 fn words(seed: u64) -> [u64; 2] {
     [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9]
@@ -18,9 +21,11 @@ pub fn hide(seed: u64) {
     std::mem::forget(black_box(copies));
 }
 
-/// How often it is found in all of the memory that the instance has.
+/// How often it is found in all of the memory that the instance has, and in what it gets when it asks for as much as
+/// another would need to hide something.
 pub fn find(seed: u64) -> usize {
     let [first, second] = words(seed);
+    while wasm32::memory_size(0) < ENOUGH && wasm32::memory_grow(0, 1) != usize::MAX {}
     let end = wasm32::memory_size(0) * PAGE;
     let mut found = 0;
     for address in (16..end - 16).step_by(8) {

@@ -21,6 +21,9 @@ use std::{
 
 use lockgate_plugin::{Error, Event, Handler, Message, Result, connections, groups};
 
+/// How long an instance is held that hides or finds something slowly.
+const SLOWLY: Duration = Duration::from_millis(1_500);
+
 struct Hostile;
 
 impl Handler for Hostile {
@@ -47,6 +50,17 @@ fn act(own: &str, what: &str, times: u64) -> Result<String> {
             "hidden".to_owned()
         }
         "find" => canary::find(times).to_string(),
+        // Holding the instance meanwhile, so that others have to take other ones.
+        "hide slowly" => {
+            canary::hide(times);
+            thread::sleep(SLOWLY);
+            "hidden".to_owned()
+        }
+        "find slowly" => {
+            let found = canary::find(times);
+            thread::sleep(SLOWLY);
+            found.to_string()
+        }
         "descend" => descend(0).to_string(),
         // What is handed to the gateway in one call.
         "return" => "x".repeat(size),

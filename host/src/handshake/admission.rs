@@ -1,0 +1,262 @@
+//! Who may come in at all: how many connections there may be, and how fast new ones may come, of everyone together
+//! and of one address. Decided before any work is done for a client.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use governor::{Quota, RateLimiter};
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::GatewayLimits;
+
+/// New connections after which the addresses are forgotten that have been quiet for a second. So many more than came
+/// within a second are remembered at most.
+const FORGET_AFTER: u32 = 4_096;
+
+/// The gate that every connection goes through: each TCP connection, and each stream that is a WebSocket of HTTP/2.
+pub(crate) struct Admission {
+    places: Arc<Semaphore>,
+    rate: Option<Everyone>,
+    rate_per_ip: Option<Each>,
+    asked: AtomicU32,
+    per_ip: Option<(u32, Arc<Open>)>,
+}
+
+type Everyone = governor::DefaultDirectRateLimiter;
+type Each = RateLimiter<
+    Block,
+    governor::state::keyed::HashMapStateStore<Block>,
+    governor::clock::DefaultClock,
+>;
+
+/// Open connections of each address that has any.
+type Open = Mutex<HashMap<Block, u32>>;
+
+/// One customer's addresses: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Block {
+    V4(u32),
+    V6(u64),
+}
+
+/// A connection's place, for as long as it has one.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _of_ip: Option<PlaceOfIp>,
+}
+
+struct PlaceOfIp {
+    block: Block,
+    open: Arc<Open>,
+}
+
+/// Why a client is not let in now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoPlace {
+    #[error("there are as many handshakes under way as limits.handshakes allows")]
+    TooManyHandshakes,
+    #[error("there are as many connections as limits.connections allows")]
+    Full,
+    #[error("more connections came than limits.connections_per_s allows")]
+    TooFast,
+    #[error("more connections came from one address than limits.connections_per_s_per_ip allows")]
+    TooFastFromOne,
+    #[error("one address has as many connections as limits.connections_per_ip allows")]
+    TooManyOfOne,
+}
+
+impl NoPlace {
+    /// Tells apart whose fault it is: the client's own address has had its share, or everyone together has.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::TooManyHandshakes | Self::Full | Self::TooFast => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooFastFromOne | Self::TooManyOfOne => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+}
+
+impl Admission {
+    /// For so many connections, which the process must be able to open, within the configured rates.
+    pub(crate) fn new(connections: usize, limits: &GatewayLimits) -> Self {
+        let rate = limits.connections_per_s.map(Quota::per_second);
+        let rate_per_ip = limits.connections_per_s_per_ip.map(Quota::per_second);
+        Self {
+            places: Arc::new(Semaphore::new(connections)),
+            rate: rate.map(RateLimiter::direct),
+            rate_per_ip: rate_per_ip.map(RateLimiter::hashmap),
+            asked: AtomicU32::new(0),
+            per_ip: limits
+                .connections_per_ip
+                .map(|most| (most.get(), Arc::default())),
+        }
+    }
+
+    /// Gives a place. One address is judged first: what it asks for in vain costs the others nothing.
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
+        let block = Block::of(address);
+        let of_ip = self.place_of_ip(block)?;
+        if let Some(rate) = &self.rate_per_ip {
+            if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_AFTER == FORGET_AFTER - 1 {
+                rate.retain_recent();
+                rate.shrink_to_fit();
+            }
+            rate.check_key(&block)
+                .map_err(|_| NoPlace::TooFastFromOne)?;
+        }
+        if let Some(rate) = &self.rate {
+            rate.check().map_err(|_| NoPlace::TooFast)?;
+        }
+        let permit = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| NoPlace::Full)?;
+        Ok(Place {
+            _permit: permit,
+            _of_ip: of_ip,
+        })
+    }
+
+    fn place_of_ip(&self, block: Block) -> Result<Option<PlaceOfIp>, NoPlace> {
+        let Some((most, open)) = &self.per_ip else {
+            return Ok(None);
+        };
+        let mut counts = lock(open);
+        let count = counts.entry(block).or_default();
+        if *count >= *most {
+            return Err(NoPlace::TooManyOfOne);
+        }
+        *count += 1;
+        let open = Arc::clone(open);
+        Ok(Some(PlaceOfIp { block, open }))
+    }
+}
+
+impl Drop for PlaceOfIp {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.open);
+        if let Some(count) = counts.get_mut(&self.block) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.block);
+            }
+        }
+    }
+}
+
+fn lock(open: &Open) -> MutexGuard<'_, HashMap<Block, u32>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Block {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn admission(connections: usize, rates: [u32; 3]) -> Admission {
+        let [per_s, per_s_per_ip, per_ip] = rates.map(NonZeroU32::new);
+        let limits = GatewayLimits {
+            connections_per_s: per_s,
+            connections_per_s_per_ip: per_s_per_ip,
+            connections_per_ip: per_ip,
+            ..GatewayLimits::default()
+        };
+        Admission::new(connections, &limits)
+    }
+
+    #[track_caller]
+    fn check(admission: &Admission, address: &str, expected: Result<(), NoPlace>) -> Option<Place> {
+        let place = admission.admit(address.parse().unwrap());
+        assert_eq!(
+            place.as_ref().map(|_| ()).map_err(|error| *error),
+            expected,
+            "{address}"
+        );
+        place.ok()
+    }
+
+    #[test]
+    fn places_are_counted() {
+        let admission = admission(2, [0, 0, 0]);
+        let held = [
+            check(&admission, "127.0.0.1", Ok(())),
+            check(&admission, "127.0.0.1", Ok(())),
+        ];
+        check(&admission, "127.0.0.2", Err(NoPlace::Full));
+        drop(held);
+        check(&admission, "127.0.0.2", Ok(()));
+    }
+
+    #[test]
+    fn the_places_of_one_address_are_counted() {
+        let admission = admission(9, [0, 0, 2]);
+        let held = [
+            check(&admission, "127.0.0.1", Ok(())),
+            // The same address as an IPv6 socket shows it.
+            check(&admission, "::ffff:127.0.0.1", Ok(())),
+        ];
+        check(&admission, "127.0.0.1", Err(NoPlace::TooManyOfOne));
+        check(&admission, "127.0.0.2", Ok(()));
+        drop(held);
+        check(&admission, "127.0.0.1", Ok(()));
+        assert!(lock(&admission.per_ip.unwrap().1).is_empty());
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_address() {
+        let admission = admission(9, [0, 0, 1]);
+        let _held = check(&admission, "2001:db8::1", Ok(()));
+        check(&admission, "2001:db8::2:1", Err(NoPlace::TooManyOfOne));
+        check(&admission, "2001:db8:0:1::1", Ok(()));
+    }
+
+    #[test]
+    fn rates_are_counted_for_each_address_and_for_all() {
+        let admission = admission(9, [3, 2, 0]);
+        for _ in 0..2 {
+            check(&admission, "127.0.0.1", Ok(()));
+        }
+        // In vain, and at nobody else's cost.
+        for _ in 0..9 {
+            check(&admission, "127.0.0.1", Err(NoPlace::TooFastFromOne));
+        }
+        check(&admission, "127.0.0.2", Ok(()));
+        check(&admission, "127.0.0.3", Err(NoPlace::TooFast));
+    }
+
+    #[test]
+    fn a_place_that_is_not_given_is_not_taken() {
+        let admission = admission(1, [0, 0, 5]);
+        let held = check(&admission, "127.0.0.1", Ok(()));
+        for _ in 0..9 {
+            check(&admission, "127.0.0.1", Err(NoPlace::Full));
+        }
+        drop(held);
+        assert!(lock(&admission.per_ip.unwrap().1).is_empty());
+    }
+
+    #[test]
+    fn quiet_addresses_are_forgotten() {
+        // At such a rate an address is quiet after a microsecond.
+        let admission = admission(9, [0, 1_000_000, 0]);
+        for address in 0..40 * FORGET_AFTER {
+            admission
+                .admit(Ipv4Addr::from_bits(address).into())
+                .unwrap();
+        }
+        let known = admission.rate_per_ip.unwrap().len();
+        assert!(known <= 2 * FORGET_AFTER as usize, "{known}");
+    }
+}

@@ -1,0 +1,197 @@
+//! How many connections there may be and how fast they may come, of everyone together and of one address: what is
+//! over is turned away before any TLS and any plugin, and a moment later there is room again.
+
+use std::time::{Duration, Instant};
+
+use lockgate_tests::{Answer, Gateway, Request, within};
+use tokio::{io::AsyncReadExt, task::JoinSet};
+
+use crate::{LOCKGATE, probe_configuration};
+
+/// Clients that come together.
+const BURST: usize = 1_000;
+
+/// Of them, those whose request is under way at the same time: fewer than `limits.handshakes`.
+const AT_A_TIME: usize = 200;
+
+/// How long it may take until there is room again: the promise is a second, the rest is a busy machine's.
+const ROOM_AGAIN: Duration = Duration::from_secs(3);
+
+/// Another address of this machine.
+const ELSEWHERE: &str = "127.0.0.2";
+
+/// Has the handler print for each client that gets as far as that.
+const GREETED: &str = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
+
+async fn serve(limits: &str) -> Gateway {
+    let configuration = probe_configuration("", "limits = { waiting = 4000 }");
+    LOCKGATE
+        .serve(&format!("[limits]\n{limits}\n{configuration}"))
+        .await
+}
+
+/// What a burst met.
+struct Burst {
+    let_in: usize,
+    /// The answers of those that were not.
+    turned_away: Vec<Answer>,
+    took: Duration,
+}
+
+async fn burst(request: &Request) -> Burst {
+    let began = Instant::now();
+    let mut met = Burst {
+        let_in: 0,
+        turned_away: Vec::new(),
+        took: Duration::ZERO,
+    };
+    let mut coming = JoinSet::new();
+    let mut open = Vec::new();
+    for number in 0..BURST + AT_A_TIME {
+        if number < BURST {
+            let request = request.clone();
+            coming.spawn(async move { request.attempt().await });
+        }
+        if number < AT_A_TIME {
+            continue;
+        }
+        match coming.join_next().await.unwrap().unwrap() {
+            Ok(client) => open.push(client),
+            Err(answer) => met.turned_away.push(answer),
+        }
+    }
+    met.let_in = open.len();
+    met.took = began.elapsed();
+    met
+}
+
+/// Checks that a burst met a rate of so many a second: as many at once, and then what the time brings.
+fn check_rate(burst: &Burst, per_s: usize, status: u16) {
+    let most = per_s as f64 * (1.0 + burst.took.as_secs_f64());
+    eprintln!("{} of {BURST} let in within {:?}", burst.let_in, burst.took);
+    assert!(burst.let_in >= per_s, "only {}", burst.let_in);
+    assert!(burst.let_in as f64 <= most + 1.0, "{}", burst.let_in);
+    for answer in &burst.turned_away {
+        assert!(answer.status == status && answer.closed, "{answer:?}");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(answer.body.is_empty());
+    }
+}
+
+/// Waits until a request is let in, no longer than the promise.
+async fn room_again(request: &Request) {
+    let began = Instant::now();
+    let let_in = async { while request.attempt().await.is_err() {} };
+    within("room again", let_in).await;
+    eprintln!("room again after {:?}", began.elapsed());
+    assert!(began.elapsed() < ROOM_AGAIN, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn no_rate_holds_unless_it_is_set() {
+    let gateway = serve("").await;
+    let burst = burst(&gateway.ws("/s")).await;
+    assert_eq!(burst.let_in, BURST, "{:?}", burst.turned_away.first());
+}
+
+#[tokio::test]
+async fn how_fast_connections_come_is_bounded() {
+    const PER_S: usize = 20;
+    let gateway = serve(&format!("connections_per_s = {PER_S}")).await;
+    let burst = burst(&gateway.ws(GREETED)).await;
+    check_rate(&burst, PER_S, 503);
+    // Nobody else met the plugin.
+    let lines = gateway.log().lines();
+    let handled = lines.iter().filter(|line| line.contains("\"let in\""));
+    assert_eq!(handled.count(), burst.let_in);
+    room_again(&gateway.ws("/s")).await;
+    gateway
+        .log()
+        .line(&["turned away", "limits.connections_per_s allows"])
+        .await;
+}
+
+#[tokio::test]
+async fn how_fast_one_address_comes_is_bounded() {
+    const PER_S: usize = 5;
+    let gateway = serve(&format!("connections_per_s_per_ip = {PER_S}")).await;
+    let burst = burst(&gateway.ws("/s")).await;
+    check_rate(&burst, PER_S, 429);
+    // Others come as if nothing had been.
+    gateway.ws("/s").from_address(ELSEWHERE).open().await;
+    room_again(&gateway.ws("/s")).await;
+}
+
+/// By one: the second within a second.
+#[tokio::test]
+async fn one_more_than_the_rate_is_turned_away() {
+    for (limit, status) in [
+        ("connections_per_s", 503),
+        ("connections_per_s_per_ip", 429),
+    ] {
+        let gateway = serve(&format!("{limit} = 1")).await;
+        // On a machine that stands still for a second the next is let in: then once more.
+        let refused = within("someone to be turned away", async {
+            loop {
+                let _first = gateway.ws("/s").attempt().await;
+                if let Err(answer) = gateway.ws("/s").attempt().await {
+                    return answer;
+                }
+            }
+        });
+        assert_eq!(refused.await.status, status, "{limit}");
+        room_again(&gateway.ws("/s")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_connections_of_one_address_are_bounded() {
+    let gateway = serve("connections_per_ip = 2").await;
+    let first = gateway.connect("/s").await;
+    let mut second = gateway.wss("/s").open().await;
+    let refused = gateway.ws("/s").refused().await;
+    assert!(refused.status == 429 && refused.closed, "{refused:?}");
+    gateway.ws("/s").from_address(ELSEWHERE).open().await;
+    // One that ends makes room, once its `$disconnect` is over.
+    first.close(1000, "").await;
+    room_again(&gateway.ws("/s")).await;
+    second.id().await;
+}
+
+#[tokio::test]
+async fn on_a_tls_listener_who_is_turned_away_hears_nothing() {
+    let gateway = serve("connections_per_ip = 1").await;
+    let mut held = gateway.wss("/s").open().await;
+    // Not a byte of TLS.
+    let mut socket = within(
+        "the connection",
+        tokio::net::TcpStream::connect(gateway.secure()),
+    )
+    .await
+    .unwrap();
+    let mut answer = Vec::new();
+    let ended = within("the end", socket.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty() && ended.is_ok(), "{answer:?} {ended:?}");
+    assert!(gateway.wss("/s").stream().await.is_err());
+    held.id().await;
+    drop(held);
+    within("room again", async {
+        while gateway.wss("/s").stream().await.is_err() {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_websocket_on_an_http_2_connection_counts() {
+    let gateway = serve("connections_per_ip = 3").await;
+    let http2 = gateway.http2().await;
+    let mut one = http2.open("/s").await;
+    let other = http2.open("/s").await;
+    assert_eq!(http2.refused("/s", &[]).await.status, 429);
+    other.close(1000, "").await;
+    within("room again", async {
+        while gateway.ws("/s").attempt().await.is_err() {}
+    })
+    .await;
+    one.id().await;
+}
