@@ -8,6 +8,8 @@ mod end;
 mod link;
 mod meter;
 mod simple;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::{Future, poll_fn};
@@ -91,9 +93,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let registration = connections.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = caught(self.run()).await.unwrap_or(End::Panicked);
+        if end == End::Panicked {
+            tracing::error!(connection = %self.link.connection.id, stage = %self.stage.scope,
+                "a bug of the gateway has ended this connection and no other");
+        }
         // Gone for everyone, before the client or its `$disconnect` handler is told.
         drop(registration);
-        self.link.close(&end, &self.stage.limits).await;
+        // What broke may break once more: `$disconnect` runs all the same.
+        let _ = caught(self.link.close(&end, &self.stage.limits)).await;
         end
     }
 

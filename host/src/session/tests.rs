@@ -1,0 +1,190 @@
+//! Sessions over sockets in memory, of which some break.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use lockgate_tests::{Frame, Guest, RawClient};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::config::{Config, Origins, StageLimits};
+use crate::connections::{Client, ConnectionLimits, OutboxLimits};
+use crate::plugin::{Plugin, Plugins, Scope};
+use crate::route::Selection;
+use crate::stage::Routes;
+
+/// A socket with a bug that shows when it is told to.
+struct Buggy {
+    socket: DuplexStream,
+    bug: Arc<Bug>,
+}
+
+#[derive(Default)]
+struct Bug {
+    in_read: AtomicBool,
+    in_write: AtomicBool,
+}
+
+impl AsyncRead for Buggy {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.bug.in_read.load(Ordering::Relaxed), "the bug in read");
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Buggy {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        assert!(
+            !self.bug.in_write.load(Ordering::Relaxed),
+            "the bug in write"
+        );
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+/// A stage with a plugin behind every route.
+fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
+    let limits = StageLimits::default();
+    let route = |key: &str| {
+        Some(Route {
+            key: key.into(),
+            plugin: Arc::clone(plugin),
+            two_way: true,
+        })
+    };
+    let stage = Stage {
+        scope: Arc::new(Scope {
+            api: "a".into(),
+            stage: "s".into(),
+            variables: BTreeMap::new(),
+            limits: ConnectionLimits {
+                outbox: OutboxLimits {
+                    bytes: limits.outbox_bytes,
+                    messages: limits.outbox_messages,
+                },
+                message_bytes: limits.message_bytes,
+                attributes_bytes: limits.attributes_bytes,
+                groups: limits.groups,
+            },
+            connections: Arc::default(),
+        }),
+        origins: Origins::default(),
+        limits,
+        routes: Routes {
+            selection: Selection::parse("$request.body.action").unwrap(),
+            connect: None,
+            disconnect: route(route::DISCONNECT),
+            default: route(route::DEFAULT),
+            custom: HashMap::new(),
+        },
+    };
+    Arc::new(CurrentStage::from_pointee(stage))
+}
+
+fn probe(plugins: &Plugins) -> Arc<Plugin> {
+    let component = Guest::Probe.path();
+    let text = format!(
+        "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.a.stages.s = {{}}\n\
+         [plugins.probe]\ncomponent = {component:?}\ngrants = [\"connections\", \"groups\"]\n"
+    );
+    let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
+    Arc::new(plugins.load(config.plugins.first().unwrap()).unwrap())
+}
+
+/// Begins a session, and gives its client.
+fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> RawClient {
+    let (near, far) = duplex(64 << 10);
+    let connection = Arc::new(Connection::new(Client {
+        source_ip: Ipv4Addr::LOCALHOST.into(),
+        domain_name: "localhost".into(),
+        user_agent: None,
+    }));
+    let socket = Buggy {
+        socket: near,
+        bug: Arc::clone(bug),
+    };
+    tasks.spawn(serve(Arc::clone(current), connection, socket, Bytes::new()));
+    RawClient::new(Box::new(far), Vec::new())
+}
+
+/// Has the probe take a step, and gives what came of it.
+async fn step(client: &mut RawClient, step: Value) -> Value {
+    client.send(&Frame::text(&json!([step]).to_string())).await;
+    let answer = client.data().await.expect("an answer");
+    let answers: Value = serde_json::from_slice(&answer.payload).unwrap();
+    answers[0].clone()
+}
+
+async fn id(client: &mut RawClient) -> Value {
+    step(client, json!({"do": "event"})).await["connection"].clone()
+}
+
+/// Two connections of a thousand break, each in its own way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_one_connection() {
+    const CONNECTIONS: usize = 1_000;
+    let plugins = Plugins::start(None).unwrap();
+    let current = stage(&probe(&plugins));
+    let tasks = TaskTracker::new();
+    let sound = Arc::new(Bug::default());
+    let mut others = Vec::new();
+    for _ in 0..CONNECTIONS - 3 {
+        others.push(open(&tasks, &current, &sound));
+    }
+    let mut observer = open(&tasks, &current, &sound);
+    let joined = step(&mut observer, json!({"do": "join", "group": "observers"})).await;
+    assert_eq!(joined, "ok");
+    for other in &mut others {
+        id(other).await;
+    }
+    let registered = || current.load().scope.connections.all().len();
+
+    // The one breaks as it reads, and its client can still be told; the other cannot even be written to.
+    for in_write in [false, true] {
+        let bug = Arc::new(Bug::default());
+        let mut broken = open(&tasks, &current, &bug);
+        let broken_id = id(&mut broken).await;
+        assert_eq!(registered(), CONNECTIONS - 1);
+        bug.in_write.store(in_write, Ordering::Relaxed);
+        bug.in_read.store(true, Ordering::Relaxed);
+        broken.send(&Frame::text("[]")).await;
+        if !in_write {
+            assert_eq!(broken.expect_close(1011).await, "internal error");
+        }
+        let ended = observer.data().await.expect("word of the end");
+        let ended: Value = serde_json::from_slice(&ended.payload).unwrap();
+        assert_eq!(ended["ended"], broken_id);
+        assert_eq!(ended["code"], 1011);
+        assert_eq!(registered(), CONNECTIONS - 2);
+    }
+
+    for other in &mut others {
+        id(other).await;
+    }
+    id(&mut observer).await;
+}
