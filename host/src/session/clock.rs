@@ -14,6 +14,9 @@ use crate::config::StageLimits;
 /// A timer without deadlines looks again after this time, in case the limits have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
+/// How far apart in time connections end, and are pinged, that opened together.
+const JITTER: f64 = 0.05;
+
 pub(super) struct Clock {
     timer: Pin<Box<Sleep>>,
     opened: Instant,
@@ -24,7 +27,7 @@ pub(super) struct Clock {
     stalled_since: Option<Instant>,
     /// When the message began that has not come to its end.
     message_since: Option<Instant>,
-    /// 0.95 to 1.05: connections that opened together do not end together.
+    /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
 }
 
@@ -39,9 +42,7 @@ impl Clock {
     pub(super) fn start(limits: &StageLimits) -> Self {
         let now = Instant::now();
         let jitter = jitter();
-        let next_ping = limits
-            .ping_interval
-            .map(|interval| now + interval.mul_f64(jitter));
+        let next_ping = ping_after(now, jitter, limits);
         let mut clock = Self {
             timer: Box::pin(tokio::time::sleep_until(now)),
             opened: now,
@@ -123,9 +124,7 @@ impl Clock {
             }
             let ping = past(self.next_ping);
             if ping || self.next_ping.is_none() {
-                self.next_ping = limits
-                    .ping_interval
-                    .map(|interval| now + interval.mul_f64(self.jitter));
+                self.next_ping = ping_after(now, self.jitter, limits);
             }
             if ping {
                 self.pong_due.get_or_insert(now + limits.pong_timeout);
@@ -177,9 +176,16 @@ impl Clock {
     }
 }
 
+/// When to ping next: sooner than the interval by a tenth at most and never later, so that a silent client is found
+/// within the interval and its time to answer.
+fn ping_after(now: Instant, jitter: f64, limits: &StageLimits) -> Option<Instant> {
+    let interval = limits.ping_interval?;
+    Some(now + interval.mul_f64(jitter - JITTER))
+}
+
 fn jitter() -> f64 {
     let mut byte = [0];
     // Without random numbers all is well, only less spread.
     let _ = getrandom::fill(&mut byte);
-    0.95 + f64::from(byte[0]) / 2_550.0
+    1.0 - JITTER + 2.0 * JITTER * f64::from(byte[0]) / 255.0
 }
