@@ -6,6 +6,41 @@ use serde_json::{Value, json};
 
 use crate::{probe, probe_with};
 
+/// No handler runs because of what a handler does: a post is for the client alone, and so is a publish.
+#[tokio::test]
+async fn what_a_handler_sends_meets_no_handler() {
+    let gateway = probe_with("", "limits = { instances = 1, waiting = 0 }").await;
+    let mut sender = gateway.connect("/s").await;
+    let mut receiver = gateway.connect("/s").await;
+    let (own, id) = (sender.id().await, receiver.id().await);
+    // What would be steps, if anyone took them; the only instance is in use, and nobody may wait for it.
+    let text = r#"[{"do": "print", "text": "re-entered"}, {"do": "counter"}]"#;
+    let mut steps = vec![
+        json!({"do": "counter"}),
+        json!({"do": "join", "group": "g"}),
+        json!({"do": "join", "group": "g", "id": id}),
+    ];
+    for _ in 0..20 {
+        steps.push(json!({"do": "send", "id": id, "text": text}));
+        steps.push(json!({"do": "send", "id": own, "text": text}));
+        steps.push(json!({"do": "publish", "group": "g", "text": text}));
+    }
+    steps.push(json!({"do": "counter"}));
+    sender.send(json!(steps).to_string()).await;
+    for client in [&mut sender, &mut receiver] {
+        for _ in 0..40 {
+            client.expect(text).await;
+        }
+    }
+    let answers = sender.json().await;
+    let counter = |place: usize| answers[place].as_u64().unwrap();
+    assert_eq!(counter(steps.len() - 1), counter(0) + 1, "{answers}");
+    // The next invocation is the next.
+    let next = receiver.step(json!({"do": "counter"})).await;
+    assert_eq!(next.as_u64(), Some(counter(0) + 2));
+    assert!(!gateway.log().contains(&["re-entered"]));
+}
+
 #[tokio::test]
 pub(crate) async fn a_message_reaches_another_connection() {
     let gateway = probe().await;

@@ -87,9 +87,10 @@ async fn an_instance_that_broke_is_never_used_again() {
 
 #[tokio::test]
 async fn trapped_and_sound_invocations_take_turns() {
+    const TURNS: usize = 5_000;
     let gateway = probe_with("", "limits = { instances = 2 }").await;
     let mut client = gateway.connect("/s").await;
-    for _ in 0..100 {
+    for _ in 0..TURNS {
         client
             .feed(json!([{"do": "counter"}, {"do": "trap"}]).to_string())
             .await;

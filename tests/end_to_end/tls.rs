@@ -1,10 +1,18 @@
 //! `wss`: TLS versions, certificates and their replacement, and WebSockets over HTTP/2.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use lockgate_tests::{Certificate, Gateway, Trust, within};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::{LOCKGATE, connect::connecting, echo, probe, probe_configuration};
 
@@ -120,21 +128,51 @@ async fn a_changed_certificate_that_does_not_fit_is_not_served() {
     gateway.wss("/s").open().await;
 }
 
+/// Clients come all the while: none is refused, and who is connected stays.
 #[tokio::test]
-async fn open_connections_outlive_many_changes() {
+async fn no_handshake_fails_while_certificates_change() {
+    const CHANGES: usize = 20;
+    const AT_LEAST: usize = 2_000;
+    const AT_A_TIME: usize = 8;
     let folder = TempDir::new().unwrap();
     let gateway = with_files(&folder, &Certificate::new()).await;
     let mut client = gateway.wss("/s").open().await;
-    for round in 0..3 {
+    let began = Instant::now();
+    let (done, changes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut coming = JoinSet::new();
+    for number in 0..AT_A_TIME {
+        let (request, done, changes) = (gateway.wss("/s"), Arc::clone(&done), Arc::clone(&changes));
+        coming.spawn(async move {
+            while changes.load(Ordering::Relaxed) < CHANGES
+                || done.load(Ordering::Relaxed) < AT_LEAST
+            {
+                if number % 2 == 0 {
+                    // A handshake of TLS alone.
+                    request.certificate().await;
+                } else {
+                    request.open().await.id().await;
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for round in 0..CHANGES {
         let next = Certificate::new();
         next.write(folder.path());
-        gateway
-            .log()
-            .nth_line(round, &["serving the changed certificate"])
-            .await;
+        let line = &["serving the changed certificate"];
+        gateway.log().nth_line(round, line).await;
         assert_eq!(gateway.wss("/s").certificate().await, next.der);
+        changes.fetch_add(1, Ordering::Relaxed);
         client.id().await;
     }
+    // Each that failed has panicked.
+    while let Some(ended) = coming.join_next().await {
+        ended.unwrap();
+    }
+    let (done, took) = (done.load(Ordering::Relaxed), began.elapsed());
+    eprintln!("{done} handshakes beside {CHANGES} changes of the certificate in {took:?}");
+    assert!(done >= AT_LEAST);
+    client.id().await;
 }
 
 #[tokio::test]
