@@ -1,0 +1,76 @@
+//! The input of a target, as choices and as a socket.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Choices, a byte each, from the front of the input.
+pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
+
+impl Choices<'_> {
+    /// The next byte; none at the end.
+    pub(crate) fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    /// A choice of so many.
+    pub(crate) fn of(&mut self, count: usize) -> Option<usize> {
+        Some(usize::from(self.next()?) % count)
+    }
+}
+
+/// A socket whose peer sends these bytes, so many at a time, and then ends. What is written to it is counted.
+pub(crate) struct Socket {
+    bytes: Vec<u8>,
+    at: usize,
+    piece: usize,
+    pub(crate) written: usize,
+}
+
+impl Socket {
+    pub(crate) fn new(bytes: &[u8], piece: usize) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            at: 0,
+            piece: piece.max(1),
+            written: 0,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = &self.bytes[self.at..];
+        let length = rest.len().min(self.piece).min(buffer.remaining());
+        buffer.put_slice(&rest[..length]);
+        self.at += length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,85 @@
+//! Frames, as a session has them read: through the meter and tungstenite, from a socket that gives some at a time.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::wire::{ReadError, Received, Wire};
+use crate::bytes::Socket;
+use crate::config::StageLimits;
+use crate::connections::Message;
+
+/// Small, so that short inputs cross them.
+fn limits() -> StageLimits {
+    StageLimits {
+        message_bytes: 512,
+        frame_bytes: 300,
+        fragments: 8,
+        control_frames_per_s: 10_000,
+        ..StageLimits::default()
+    }
+}
+
+/// What a client's bytes come to, up to the end that there always is.
+#[derive(Debug, PartialEq)]
+struct Read {
+    messages: Vec<Message>,
+    controls: usize,
+    end: ReadError,
+}
+
+/// However the bytes are cut they come to the same, and no message is larger than may be.
+pub(crate) fn frames(input: &[u8]) {
+    let Some((piece, bytes)) = input.split_first() else {
+        return;
+    };
+    let early = usize::from(*piece).min(bytes.len());
+    let whole = read(&[], bytes, usize::MAX);
+    for other in [
+        read(&[], bytes, 1),
+        read(&[], bytes, usize::from(*piece)),
+        read(&bytes[..early], &bytes[early..], 7),
+    ] {
+        // A flood is found as soon as its bytes come: what was whole beside it need not be handled, and what was
+        // wrong before it need not be found.
+        let flooded = [&whole, &other].map(|read| matches!(read.end, ReadError::Flood(_)));
+        if flooded == [false, false] {
+            assert_eq!(whole, other);
+        } else {
+            let both = whole.messages.len().min(other.messages.len());
+            assert_eq!(whole.messages[..both], other.messages[..both]);
+        }
+    }
+}
+
+fn read(early: &[u8], bytes: &[u8], piece: usize) -> Read {
+    let limits = limits();
+    let socket = Socket::new(bytes, piece);
+    let mut wire = Wire::new(socket, Bytes::copy_from_slice(early), &limits);
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut messages, mut controls) = (Vec::new(), 0);
+    loop {
+        let received = match wire.poll_read(&mut context) {
+            Poll::Ready(received) => received,
+            Poll::Pending => panic!("the socket always has something, its end at least"),
+        };
+        match received {
+            Ok(Received::Message(message)) => {
+                assert!(message.len() <= limits.message_bytes);
+                wire.send(&message);
+                messages.push(message);
+            }
+            Ok(Received::Control) => controls += 1,
+            Err(end) => {
+                return Read {
+                    messages,
+                    controls,
+                    end,
+                };
+            }
+        }
+        let flushed = wire.poll_flush(&mut context, &mut false);
+        assert!(matches!(flushed, Poll::Ready(Ok(()))));
+        assert_eq!(wire.waiting(), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! The targets, by name, and those that need no more than what a module gives everyone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use crate::bytes::Choices;
+use crate::config::Config;
+use crate::connections::{
+    Client, Connection, ConnectionId, ConnectionLimits, Connections, Frame, Message, OutboxLimits,
+    Taken,
+};
+use crate::route::Selection;
+use crate::{handshake, session};
+
+/// Every target, with the name of its folder in `corpus/`.
+pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("configuration", configuration),
+    ("expressions", expressions),
+    ("frames", session::target::frames),
+    ("groups", groups),
+    ("heads", handshake::target::head),
+    ("messages", messages),
+    ("origins", handshake::target::origins),
+    ("words", words),
+];
+
+thread_local! {
+    static FOLDER: TempDir = TempDir::new().unwrap();
+}
+
+/// A configuration file. What is wrong with it is said with its place in the file.
+fn configuration(input: &[u8]) {
+    FOLDER.with(|folder| {
+        let file = folder.path().join("gateway.toml");
+        fs::write(&file, input).unwrap();
+        if let Err(problems) = Config::load(&file) {
+            let said = problems.to_string();
+            assert!(said.contains("gateway.toml"), "{said}");
+        }
+    });
+}
+
+/// A route selection expression and, behind the first line, a message.
+fn expressions(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (expression, body) = text.split_once('\n').unwrap_or((&text, "{}"));
+    match Selection::parse(expression) {
+        Ok(selection) => check_key(&selection, body),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A message, under expressions of every kind.
+fn messages(input: &[u8]) {
+    const EXPRESSIONS: [&str; 8] = [
+        "$request.body.action",
+        "$request.body",
+        "${request.body.a}/${request.body.b[0].c}",
+        "$request.body..action",
+        "$request.body.*",
+        "$request.body.list[*].name",
+        "$request.body..list[0:2]..*",
+        "constant",
+    ];
+    let text = String::from_utf8_lossy(input);
+    for expression in EXPRESSIONS {
+        if let Ok(selection) = Selection::parse(expression) {
+            check_key(&selection, &text);
+        }
+    }
+}
+
+/// A key comes of JSON alone, and is the same each time.
+fn check_key(selection: &Selection, body: &str) {
+    let key = selection.evaluate(body);
+    assert_eq!(key, selection.evaluate(body));
+    let json = serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
+    assert!(key.is_none() || json, "{key:?} of what is no JSON");
+}
+
+/// What a handler or a client writes: an id, a message.
+fn words(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Some(id) = ConnectionId::parse(&text) {
+        assert_eq!(id.as_str(), text);
+        assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
+    }
+    for message in [
+        Message::Text(text.clone().into_owned()),
+        Message::Binary(input.to_vec().into()),
+    ] {
+        let mut encoded = Vec::new();
+        Frame::encode_into(&message, &mut encoded);
+        assert_eq!(encoded.len(), Frame::encode(&message).len());
+        assert!(encoded.len() <= message.len() + 10);
+    }
+}
+
+/// Connections that come, join, leave, publish and go in any order, beside a list of who should be where.
+fn groups(input: &[u8]) {
+    const NAMES: [&str; 3] = ["a", "b", ""];
+    let limits = ConnectionLimits {
+        outbox: OutboxLimits {
+            bytes: 64,
+            messages: 4,
+        },
+        message_bytes: 32,
+        attributes_bytes: 16,
+        groups: 2,
+    };
+    let registry = Arc::new(Connections::default());
+    let mut open = BTreeMap::new();
+    let mut expected: BTreeMap<&str, BTreeSet<ConnectionId>> = BTreeMap::new();
+    let mut choices = Choices(input);
+    while let Some(act) = choices.of(6) {
+        let (Some(place), Some(name)) = (choices.of(5), choices.of(NAMES.len())) else {
+            return;
+        };
+        let name = NAMES[name];
+        let Some((connection, _)) = open.get(&place) else {
+            let connection = Arc::new(Connection::new(Client {
+                source_ip: Ipv4Addr::LOCALHOST.into(),
+                domain_name: "localhost".into(),
+                user_agent: None,
+            }));
+            let registration = registry.register(Arc::clone(&connection));
+            open.insert(place, (connection, registration));
+            continue;
+        };
+        let connection = Arc::clone(connection);
+        match act {
+            0 | 1 => {
+                let own = expected.values().filter(|m| m.contains(&connection.id));
+                let (joined, members) = (own.count(), expected.entry(name).or_default());
+                let room = joined < limits.groups || members.contains(&connection.id);
+                let result = registry.groups.join(name, &connection, &limits);
+                assert_eq!(result.is_ok(), room);
+                if room {
+                    members.insert(connection.id);
+                }
+            }
+            2 => {
+                registry.groups.leave(name, &connection);
+                expected.entry(name).or_default().remove(&connection.id);
+            }
+            3 => {
+                let length = choices.of(40).unwrap_or_default();
+                let message = Message::Binary(vec![7; length].into());
+                let except = Some(connection.id);
+                let reached = registry.groups.publish(name, &message, except, &limits);
+                let members = expected.get(name).map_or(0, BTreeSet::len);
+                assert!(reached.map_or(0, |reached| reached as usize) <= members);
+            }
+            4 => {
+                let mut out = Vec::new();
+                while let Taken::Frames = connection.outbox.take(&mut out, 16) {}
+                assert!(out.len() <= limits.outbox.bytes + limits.message_bytes + 16);
+            }
+            _ => {
+                open.remove(&place);
+                for members in expected.values_mut() {
+                    members.remove(&connection.id);
+                }
+            }
+        }
+        for name in NAMES {
+            let members = expected.get(name).cloned().unwrap_or_default();
+            assert_eq!(registry.groups.count(name), members.len());
+            assert_eq!(
+                registry.groups.members(name, None, 10),
+                members.into_iter().collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(registry.all().len(), open.len());
+    }
+}
