@@ -9,6 +9,7 @@
 )]
 
 mod admission;
+mod arbitrary;
 mod cli;
 mod connect;
 mod connections;

@@ -1,5 +1,5 @@
 //! Takes more than it should, in the way and as often as its message says: `posts 257`. What came of it is the
-//! answer, where there can be one.
+//! answer, where there can be one. A binary message is the arguments of arbitrary calls.
 //!
 //! The guest `probe` tells what a handler sees, and can do much harm as well; here is the harm that needs more
 //! than one line.
@@ -9,6 +9,7 @@
     reason = "a guest has one thread, and to hold it is what a test asks for"
 )]
 
+mod arbitrary;
 mod canary;
 mod wasi;
 
@@ -28,7 +29,10 @@ struct Hostile;
 
 impl Handler for Hostile {
     fn message(event: Event, message: Message) -> Result<Option<Message>> {
-        let text = message.as_text().ok_or("text is expected")?;
+        let Some(text) = message.as_text() else {
+            let calls = arbitrary::calls(&event.connection_id, message.as_bytes());
+            return Ok(Some(calls.into()));
+        };
         let number = text
             .rsplit_once(' ')
             .and_then(|(what, times)| Some((what, times.parse().ok()?)));
