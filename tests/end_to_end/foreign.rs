@@ -3,8 +3,9 @@
 
 use std::{path::PathBuf, process::Output};
 
-use lockgate_tests::{Chromium, Node, Python, left_out};
+use lockgate_tests::{Chromium, Node, OpenSsl, Python, left_out};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::{LOCKGATE, dev, echo};
 
@@ -99,4 +100,109 @@ pub(crate) async fn two_browser_tabs_chat_over_wss() {
             "{url}"
         );
     }
+}
+
+/// A browser names the page's site, and the gateway goes by that.
+#[tokio::test]
+async fn a_page_of_another_site_in_a_browser() {
+    let (Some(node), Some(chromium)) = (Node::find(LOCKGATE.target()), Chromium::find()) else {
+        return left_out(
+            "a page of another site",
+            "Chromium, or Node with tests/foreign/node",
+        );
+    };
+    let gateway = echo().await;
+    let port = gateway.plain().port();
+    let own = format!("http://localhost:{port}/");
+    let foreign = [
+        format!("http://evil.example:{port}/"),
+        format!("http://localhost.evil.example:{port}/"),
+        format!("http://127.0.0.1:{port}/"),
+        "http://localhost:1234/".to_owned(),
+        "https://evil.example/".to_owned(),
+    ];
+    let socket = format!("ws://localhost:{port}/s");
+    let mut words = vec![chromium.path.to_str().unwrap(), &socket, &own];
+    words.extend(foreign.iter().map(String::as_str));
+    let said = check(&node.run(&script("node/origin.cjs"), &words).await);
+    let said: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let origin = |page: &str| page.trim_end_matches('/').to_owned();
+    assert_eq!(said[&own], format!("{} got hello", origin(&own)));
+    for page in &foreign {
+        let closed = format!("{} closed with 1006", origin(page));
+        assert_eq!(said[page], closed, "{page}");
+        // It was the gateway that said no, and not the browser.
+        gateway.log().line(&["refused", "origin"]).await;
+    }
+    let refused = gateway.log().lines();
+    let refused = refused.iter().filter(|line| line.contains("origin is not"));
+    assert_eq!(refused.count(), foreign.len());
+}
+
+#[tokio::test]
+async fn the_python_package_sslyze() {
+    let Some(python) = Python::find(LOCKGATE.target()) else {
+        return left_out(
+            "the Python package sslyze",
+            "Python with tests/foreign/python",
+        );
+    };
+    let gateway = echo().await;
+    let (script, port) = (
+        script("python/tls_scan.py"),
+        gateway.secure().port().to_string(),
+    );
+    let said = check(
+        &python
+            .run("python", &[script.to_str().unwrap(), &port])
+            .await,
+    );
+    eprintln!("{said}");
+    let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(held, 12, "{said}");
+}
+
+#[tokio::test]
+async fn the_openssl_client() {
+    let Some(openssl) = OpenSsl::find() else {
+        return left_out("the OpenSSL client", "openssl");
+    };
+    let gateway = echo().await;
+    let address = gateway.secure().to_string();
+    let s_client = async |words: &[&str]| {
+        let words = [&["s_client", "-connect", &address], words].concat();
+        let output = openssl.run(&words).await;
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    for old in ["-tls1", "-tls1_1"] {
+        let said = s_client(&[old, "-cipher", "ALL:@SECLEVEL=0"]).await;
+        assert!(said.contains("SSL alert number"), "{old}: {said}");
+        assert!(
+            said.contains("New, (NONE), Cipher is (NONE)"),
+            "{old}: {said}"
+        );
+    }
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let said = s_client(&[version, "-alpn", "http/1.1"]).await;
+        assert!(said.contains(&format!("New, {name}, Cipher is ")), "{said}");
+        assert!(said.contains("Compression: NONE"), "{said}");
+        assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
+    }
+    // Without forward secrecy there is nothing in common.
+    let said = s_client(&["-tls1_2", "-cipher", "AES128-SHA:AES256-GCM-SHA384"]).await;
+    assert!(said.contains("alert handshake failure"), "{said}");
+    let said = s_client(&["-alpn", "mqtt"]).await;
+    assert!(said.contains("alert no application protocol"), "{said}");
+
+    // A ticket resumes a session, and sends nothing before the handshake is over.
+    let folder = TempDir::new().unwrap();
+    let session = folder.path().join("session.pem");
+    let session = session.to_str().unwrap();
+    let said = s_client(&["-tls1_2", "-sess_out", session]).await;
+    assert!(said.contains("TLS session ticket lifetime hint:"), "{said}");
+    let said = s_client(&["-tls1_2", "-sess_in", session]).await;
+    assert!(said.contains("Reused, TLSv1.2"), "{said}");
+    let said = s_client(&["-tls1_3"]).await;
+    assert!(!said.contains("Early data was accepted"), "{said}");
 }

@@ -41,7 +41,7 @@ pub use relay::Relay;
 pub use request::{Answer, Request};
 pub use sources::copy_of_plugin;
 pub use tls::{Certificate, Trust};
-pub use tools::{Chromium, Node, Python, left_out};
+pub use tools::{Chromium, Node, OpenSsl, Python, left_out};
 
 use std::time::Duration;
 

@@ -4,10 +4,10 @@
 //! | what | where it is looked for | unless this variable names another place |
 //! | --- | --- | --- |
 //! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
-//! | `websockets`, `kosoku` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
+//! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
-//! `node` itself is taken from the `PATH`.
+//! `node` itself and `openssl` are taken from the `PATH`.
 
 use std::{
     env,
@@ -63,7 +63,7 @@ impl Python {
     #[must_use]
     pub fn find(target: &Path) -> Option<Self> {
         let bin = place("LOCKGATE_PYTHON_BIN", || target.join("foreign/python/bin"));
-        ["python", "kosoku", "websockets"]
+        ["python", "kosoku", "sslyze", "websockets"]
             .iter()
             .all(|name| bin.join(name).exists())
             .then_some(Self { bin })
@@ -82,6 +82,28 @@ impl Chromium {
     pub fn find() -> Option<Self> {
         let path = place("LOCKGATE_CHROMIUM", || "/usr/bin/chromium".into());
         path.exists().then_some(Self { path })
+    }
+}
+
+/// The command `openssl`.
+pub struct OpenSsl;
+
+impl OpenSsl {
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        let version = Command::new("openssl")
+            .arg("version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        version.is_ok_and(|status| status.success()).then_some(Self)
+    }
+
+    /// Runs it to its end, with nothing to read.
+    pub async fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new("openssl");
+        command.args(words);
+        output(command).await
     }
 }
 
