@@ -277,3 +277,33 @@ fn no_dependency_is_older_than_its_fix() {
         "only {checked} of the crates with a floor were found"
     );
 }
+
+/// Every limit that can be configured stands in the table of limits.
+#[test]
+fn the_table_of_limits_is_complete() {
+    let written = root().join("host/src/config/written");
+    let readme = fs::read_to_string(root().join("host/README.md")).unwrap();
+    let (_, table) = readme.split_once("## Limits").unwrap();
+    let mut limits = 0;
+    for path in files(&written, ".rs") {
+        let text = fs::read_to_string(path).unwrap();
+        for (place, _) in text.match_indices("Limits {\n") {
+            // The structure, and not its defaults.
+            let line = text[..place].lines().last().unwrap_or_default();
+            if !line.contains("struct ") {
+                continue;
+            }
+            let (body, _) = text[place..].split_once("\n}\n").unwrap();
+            for line in body.lines() {
+                let Some((_, field)) = line.split_once("pub(in crate::config) ") else {
+                    continue;
+                };
+                let (name, _) = field.split_once(':').unwrap();
+                let named = [format!(".{name}`"), format!("`{name}`")];
+                assert!(named.iter().any(|name| table.contains(name)), "{name}");
+                limits += 1;
+            }
+        }
+    }
+    assert!(limits >= 30, "{limits}");
+}

@@ -9,6 +9,7 @@ mod frame;
 mod http2;
 mod measure;
 mod modes;
+mod raw;
 mod report;
 mod server;
 mod tls;
@@ -93,6 +94,10 @@ enum Mode {
     Scale,
     /// From the start of the process to its listening
     Start,
+    /// Guests that take more than they should
+    Hostile,
+    /// Clients that do
+    Floods,
 }
 
 fn main() -> Result<()> {
@@ -148,7 +153,7 @@ async fn measure(flags: &Flags) -> Result<()> {
     if modes.is_empty() {
         modes.extend(Mode::value_variants());
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut tables) = (Vec::new(), Vec::new());
     for mode in modes {
         let name = mode
             .to_possible_value()
@@ -163,6 +168,14 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,
             Mode::Start => modes::start::start(&bench).await,
+            Mode::Hostile => modes::hostile::hostile(&bench).await.map(|made| {
+                tables.extend(made);
+                Vec::new()
+            }),
+            Mode::Floods => modes::floods::floods(&bench).await.map(|made| {
+                tables.push(made);
+                Vec::new()
+            }),
         };
         match measured {
             Ok(measured) => rows.extend(measured),
@@ -171,7 +184,7 @@ async fn measure(flags: &Flags) -> Result<()> {
     }
     conditions.end();
     if let Some(file) = &flags.json {
-        let whole = serde_json::json!({ "conditions": conditions, "rows": rows });
+        let whole = serde_json::json!({ "conditions": conditions, "rows": rows, "tables": tables });
         std::fs::write(file, serde_json::to_vec_pretty(&whole)?)
             .with_context(|| file.display().to_string())?;
     }
@@ -181,12 +194,12 @@ async fn measure(flags: &Flags) -> Result<()> {
     let failed: Vec<_> = failed
         .map(|(what, error)| format!("{what}: {error}"))
         .collect();
-    let mut text = report::text(&rows, &conditions);
+    let mut text = report::text(&rows, &tables, &conditions);
     if flags.short {
-        let works = rows.len() - failed.len();
+        let all = rows.len() + tables.len();
+        let works = all - failed.len();
         text = format!(
-            "{works} of {} measurements work: every message answered, once and in order\n",
-            rows.len()
+            "{works} of {all} measurements work: every message answered, once and in order\n"
         );
     }
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -75,20 +75,22 @@ impl Cpu {
 /// Resident memory in KiB, once it no longer changes.
 pub(crate) async fn settled_rss(server: &Server) -> Result<u64> {
     let started = Instant::now();
-    let (mut since, mut seen) = (started, rss(server)?);
+    let (mut since, mut seen) = (started, rss(server.pid())?);
     while since.elapsed() < SETTLED && started.elapsed() < MAX_SETTLING {
         tokio::time::sleep(SETTLED / 10).await;
-        let now = rss(server)?;
+        let now = rss(server.pid())?;
         if now.abs_diff(seen) > SETTLED_KIB {
             (since, seen) = (Instant::now(), now);
         }
     }
-    rss(server)
+    rss(server.pid())
 }
 
-fn rss(server: &Server) -> Result<u64> {
-    let file = format!("/proc/{}/status", server.pid());
-    let status = fs::read_to_string(file).with_context(|| server.log())?;
+/// Resident memory of a process in KiB.
+pub(crate) fn rss(pid: u32) -> Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let status =
+        fs::read_to_string(&file).with_context(|| format!("{file}: the server has ended"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     kib.context("VmRSS is a number")

@@ -7,6 +7,33 @@ use serde::Serialize;
 use crate::conditions::Conditions;
 use crate::measure::{Latency, Round};
 
+/// Figures that are compared with nothing: words and numbers as they are shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) head: Vec<&'static str>,
+    pub(crate) lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(name: &'static str, head: impl Into<Vec<&'static str>>) -> Self {
+        Self {
+            name,
+            head: head.into(),
+            lines: Vec::new(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}\n\n| {} |\n", self.name, self.head.join(" | "));
+        text += &format!("|{}\n", " --- |".repeat(self.head.len()));
+        for line in &self.lines {
+            let _ = writeln!(text, "| {} |", line.join(" | "));
+        }
+        text
+    }
+}
+
 /// What was measured, and against what.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
@@ -148,7 +175,17 @@ impl Row {
 }
 
 /// The tables, in Markdown.
-pub(crate) fn text(rows: &[Row], conditions: &Conditions) -> String {
+pub(crate) fn text(rows: &[Row], tables: &[Table], conditions: &Conditions) -> String {
+    let tables: Vec<_> = tables.iter().map(Table::text).collect();
+    let mut text = tables.join("\n");
+    if rows.is_empty() {
+        return text + "\n" + &conditions.text();
+    }
+    text += &rows_text(rows);
+    text + "\n" + &conditions.text()
+}
+
+fn rows_text(rows: &[Row]) -> String {
     let mut text = table(
         [
             "what", "lockgate", "bare", "ratio", "rounds", "target", "met",
@@ -169,7 +206,7 @@ pub(crate) fn text(rows: &[Row], conditions: &Conditions) -> String {
         ],
         with_speed.map(Row::speed).collect(),
     );
-    text + "\n" + &conditions.text()
+    text
 }
 
 fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::sync::oneshot;
 
@@ -96,24 +96,57 @@ impl Lockgate {
 
     /// Starts a gateway with one stage, `load`, and waits until it listens.
     pub(crate) async fn serve(&self, setup: &Setup<'_>) -> Result<Server> {
-        let file = self.scratch.join("gateway.toml");
-        fs::write(&file, self.configuration(setup)).with_context(|| file.display().to_string())?;
+        self.serve_text(&self.configuration(setup)).await
+    }
+
+    /// Starts a gateway with this configuration, which begins with [`Self::preamble`].
+    pub(crate) async fn serve_text(&self, text: &str) -> Result<Server> {
+        let file = self.write(text)?;
         let mut command = leashed(&self.binary)?;
         command.arg("run").arg(&file).env_remove("LOCKGATE_LOG");
         Server::start("the gateway", command).await
     }
 
-    /// The defaults, but for what would disturb a measurement.
-    fn configuration(&self, setup: &Setup<'_>) -> String {
+    /// Why this configuration is refused, in one line.
+    pub(crate) fn refusal(&self, text: &str) -> Result<String> {
+        let file = self.write(text)?;
+        let said = Command::new(&self.binary)
+            .arg("validate")
+            .arg(&file)
+            .output()?;
+        ensure!(!said.status.success(), "it was not refused");
+        let said = String::from_utf8_lossy(&said.stderr);
+        let line = said
+            .lines()
+            .find_map(|line| line.split_once(".component: "));
+        Ok(line.map_or(said.trim(), |(_, why)| why).to_owned())
+    }
+
+    fn write(&self, text: &str) -> Result<PathBuf> {
+        let file = self.scratch.join("gateway.toml");
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+
+    /// What every configuration begins with.
+    pub(crate) fn preamble(&self) -> String {
         let compiled = self.scratch.join("compiled");
-        let mut text = format!(
+        format!(
             r#"
 compile_cache = {compiled:?}
 listeners = [
     {{ address = "127.0.0.1:0", tls = "off" }},
     {{ address = "127.0.0.1:0", tls = "self-signed" }},
 ]
+"#
+        )
+    }
 
+    /// The defaults, but for what would disturb a measurement.
+    fn configuration(&self, setup: &Setup<'_>) -> String {
+        let mut text = self.preamble();
+        text += &format!(
+            r#"
 [plugins.load]
 component = {:?}
 grants = ["connections", "groups"]

@@ -46,7 +46,10 @@ lockgate_plugin::export!(Hostile);
 fn act(own: &str, what: &str, times: u64) -> Result<String> {
     let size = times as usize;
     Ok(match what {
+        "spin" => spin(),
+        "trap" => panic!("as told"),
         // Memory.
+        "hog" => hog(),
         "copy" => copy(),
         "fill" => fill(),
         "hide" => {
@@ -99,6 +102,20 @@ fn act(own: &str, what: &str, times: u64) -> Result<String> {
         "short lines" => short_lines(size),
         unknown => return Err(format!("no such deed: {unknown}").into()),
     })
+}
+
+fn spin() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+/// Asks for a mebibyte after the other, and writes to each.
+fn hog() -> ! {
+    let mut held = Vec::new();
+    loop {
+        held.push(black_box(vec![1u8; 1 << 20]));
+    }
 }
 
 /// Moves half the memory it may have to and fro for ever, each time by one instruction.

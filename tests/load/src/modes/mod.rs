@@ -1,7 +1,10 @@
 //! What can be measured, a file a topic.
 
+mod beside;
 pub(crate) mod echo;
+pub(crate) mod floods;
 pub(crate) mod handshakes;
+pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod publish;
 pub(crate) mod scale;

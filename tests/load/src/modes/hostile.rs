@@ -1,0 +1,212 @@
+//! Guests that take more than they should, one deed after the other: what their client is told, what it costs, and
+//! what a neighbour on the same gateway notices.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::task::JoinSet;
+
+use super::Bench;
+use super::beside::{Beside, Noticed};
+use crate::raw::Raw;
+use crate::report::Table;
+use crate::server::Server;
+
+/// What a guest does, by the message that asks for it.
+struct Deed {
+    what: &'static str,
+    /// The stage that serves the guest.
+    stage: &'static str,
+    message: &'static str,
+    /// Clients that ask for it at the same time.
+    clients: usize,
+}
+
+const fn deed(what: &'static str, message: &'static str) -> Deed {
+    Deed {
+        what,
+        stage: "/hostile",
+        message,
+        clients: 1,
+    }
+}
+
+static DEEDS: [Deed; 17] = [
+    deed("nothing, for comparison", "posts 0"),
+    deed("spins", "spin"),
+    deed("spins in host calls", "calls"),
+    deed("copies 24 MiB to and fro by one instruction", "copy"),
+    deed("takes all memory it can get", "hog"),
+    Deed {
+        stage: "/tables",
+        ..deed("has a table of over 10,000 elements", "begin")
+    },
+    deed("recurses until the stack is used up", "descend"),
+    deed("traps", "trap"),
+    deed("posts 100,000 messages", "posts 100000"),
+    deed("joins 100,000 groups", "joins 100000"),
+    deed("sets 100,000 attributes", "attributes 100000"),
+    deed("logs 20,000 lines of escape sequences", "escapes 20000"),
+    deed("returns 30 MB", "return 30000000"),
+    deed("sleeps for a minute in a host call", "sleep 60000"),
+    deed("leaves 1 MiB behind (reused)", "hide 7"),
+    Deed {
+        stage: "/fresh",
+        ..deed("looks for what was left behind (per-message)", "find 7")
+    },
+    Deed {
+        clients: 64,
+        ..deed("64 spin at the same time", "spin")
+    },
+];
+
+/// Deeds are repeated for this long at least in a full run.
+const LENGTH: Duration = Duration::from_secs(3);
+
+pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
+    let guests = [
+        "hostile",
+        "tables",
+        "command",
+        "filesystem",
+        "sockets",
+        "probe",
+    ];
+    let mut components = Vec::new();
+    for guest in guests {
+        components.push(bench.lockgate.build(&format!("tests/guests/{guest}"))?);
+    }
+    let [hostile, tables, others @ ..] = components.as_slice() else {
+        anyhow::bail!("a component each was built");
+    };
+    let text = configuration(bench, hostile, tables);
+    let server = bench.lockgate.serve_text(&text).await?;
+    let length = if bench.short {
+        bench.pace.length
+    } else {
+        LENGTH
+    };
+    let mut table = Table::new(
+        "Hostile guests",
+        [
+            "a guest that …",
+            "its client is told",
+            "times",
+            "CPU each",
+            "memory",
+            "neighbour p50 / p99",
+            "ping p99",
+        ],
+    );
+    for deed in &DEEDS {
+        table.lines.push(measure(&server, deed, length).await?);
+    }
+    Ok(vec![table, refusals(bench, others)?])
+}
+
+/// One deed, over and over.
+async fn measure(server: &Server, deed: &'static Deed, length: Duration) -> Result<Vec<String>> {
+    // Its first instance and all that the allocator keeps are not its cost.
+    let told = ask(server, deed).await.context(deed.what)?;
+    let beside = Beside::begin(server, "/load").await?;
+    let deadline = Instant::now() + length;
+    let mut asking = JoinSet::new();
+    for _ in 0..deed.clients {
+        let mut client = Raw::open(server.plain, deed.stage).await?;
+        asking.spawn(async move {
+            let mut times = 0;
+            while times == 0 || Instant::now() < deadline {
+                client.ask(deed.message).await?;
+                times += 1;
+            }
+            anyhow::Ok(times)
+        });
+    }
+    let mut times = 0;
+    while let Some(asked) = asking.join_next().await {
+        times += asked?.context(deed.what)?;
+    }
+    let Noticed {
+        cpu_us,
+        grown_kib,
+        echo,
+        ping,
+    } = beside.end(server).await?;
+    ensure!(
+        !told.is_empty(),
+        "{}: its client was told nothing",
+        deed.what
+    );
+    Ok(vec![
+        deed.what.to_owned(),
+        told,
+        times.to_string(),
+        format!("{:.2} ms", cpu_us / 1_000.0 / f64::from(times)),
+        format!("{:+.1} MiB", grown_kib as f64 / 1_024.0),
+        format!("{:.2} / {:.2} ms", echo.p50 / 1_000.0, echo.p99 / 1_000.0),
+        format!("{:.2} ms", ping.p99 / 1_000.0),
+    ])
+}
+
+/// What a client is told.
+async fn ask(server: &Server, deed: &Deed) -> Result<String> {
+    let answer = Raw::open(server.plain, deed.stage)
+        .await?
+        .ask(deed.message)
+        .await?;
+    let error = serde_json::from_str::<serde_json::Value>(&answer).ok();
+    let error = error.and_then(|error| Some(error.get("message")?.as_str()?.to_owned()));
+    Ok(error.unwrap_or_else(|| format!("“{answer}”")))
+}
+
+fn configuration(bench: &Bench, hostile: &Path, tables: &Path) -> String {
+    let mut text = bench.lockgate.preamble();
+    for (stage, component, isolation) in [
+        ("load", bench.echo.as_path(), "reused"),
+        ("hostile", hostile, "reused"),
+        ("fresh", hostile, "per-message"),
+        ("tables", tables, "reused"),
+    ] {
+        text += &format!(
+            r#"
+[plugins.{stage}]
+component = {component:?}
+grants = ["connections", "groups"]
+isolation = "{isolation}"
+limits = {{ waiting = 200 }}
+
+[apis.{stage}.stages.{stage}]
+
+[apis.{stage}.routes."$default"]
+integration = "{stage}"
+two_way = true
+"#
+        );
+    }
+    text
+}
+
+/// Components that are not let near a message at all.
+fn refusals(bench: &Bench, components: &[PathBuf]) -> Result<Table> {
+    let mut table = Table::new(
+        "Refused when it is loaded",
+        ["a component that …", "is told"],
+    );
+    let whats = [
+        "is of another world",
+        "imports the file system",
+        "imports the network",
+        "imports `connections` and `groups` without their grants",
+    ];
+    for (what, component) in whats.into_iter().zip(components) {
+        let text = format!(
+            "{}\n[plugins.load]\ncomponent = {component:?}\n[apis.load.stages.load]\n\
+             [apis.load.routes.\"$default\"]\nintegration = \"load\"\n",
+            bench.lockgate.preamble()
+        );
+        let said = bench.lockgate.refusal(&text).context(what)?;
+        table.lines.push(vec![what.to_owned(), said]);
+    }
+    Ok(table)
+}
