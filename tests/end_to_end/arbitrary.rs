@@ -28,7 +28,7 @@ impl Numbers {
     fn bytes(&mut self) -> Vec<u8> {
         let length = 1 + self.next() % 200;
         // Small ones are more often the numbers of calls and of words.
-        let small = self.next() % 3 == 0;
+        let small = self.next().is_multiple_of(3);
         (0..length)
             .map(|_| (self.next() % if small { 24 } else { 256 }) as u8)
             .collect()

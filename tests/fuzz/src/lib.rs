@@ -48,6 +48,8 @@ mod handshake {
 mod session {
     #[path = "../../../../host/src/session/meter.rs"]
     mod meter;
+    #[path = "../../../../host/src/session/simple.rs"]
+    mod simple;
     #[path = "../../../../host/src/session/wire.rs"]
     mod wire;
 
@@ -68,4 +70,4 @@ mod plugin {
     }
 }
 
-pub use targets::TARGETS;
+pub use targets::{TARGETS, Target};

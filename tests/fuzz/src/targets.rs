@@ -16,8 +16,11 @@ use crate::connections::{
 use crate::route::Selection;
 use crate::{handshake, session};
 
+/// Takes an input, and panics where something does not hold.
+pub type Target = fn(&[u8]);
+
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("configuration", configuration),
     ("expressions", expressions),
     ("frames", session::target::frames),
@@ -91,7 +94,7 @@ fn words(input: &[u8]) {
     }
     for message in [
         Message::Text(text.clone().into_owned()),
-        Message::Binary(input.to_vec().into()),
+        Message::Binary(input.to_vec()),
     ] {
         let mut encoded = Vec::new();
         Frame::encode_into(&message, &mut encoded);
@@ -149,7 +152,7 @@ fn groups(input: &[u8]) {
             }
             3 => {
                 let length = choices.of(40).unwrap_or_default();
-                let message = Message::Binary(vec![7; length].into());
+                let message = Message::Binary(vec![7; length]);
                 let except = Some(connection.id);
                 let reached = registry.groups.publish(name, &message, except, &limits);
                 let members = expected.get(name).map_or(0, BTreeSet::len);
