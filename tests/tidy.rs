@@ -16,7 +16,7 @@ use std::{
 
 /// The modules of `host/src`: each knows only those after it. `config`, the configuration as meant, is plain
 /// data that most of them are built from, and so stands low.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "cli",
     "gateway",
     "telemetry",
@@ -26,18 +26,21 @@ const MODULES: [&str; 12] = [
     "session",
     "stage",
     "plugin",
+    "signature",
     "connections",
     "config",
     "route",
 ];
 
 /// Libraries that only these modules name.
-const NAMED_IN: [(&str, &[&str]); 5] = [
+const NAMED_IN: [(&str, &[&str]); 7] = [
     ("wasmtime", &["plugin"]),
     ("tungstenite", &["listener", "handshake", "session"]),
     ("hyper", &["listener", "handshake"]),
-    ("rustls", &["listener", "handshake"]),
+    ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),
+    ("wasmparser", &["plugin"]),
+    ("aws_lc_rs", &["listener", "signature"]),
 ];
 
 /// What these modules must not name at all: `route` is pure, and `connections` has no socket.

@@ -15,6 +15,7 @@
 //! | [`stage`] | a stage as an immutable snapshot |
 //! | [`route`] | which route a message asks for: pure |
 //! | [`plugin`] | load, link, pool, call components |
+//! | [`signature`] | who answers for a component: keys, signatures |
 //! | [`connections`] | registry, outboxes, groups, attributes |
 //! | [`telemetry`] | logs |
 //!
@@ -31,6 +32,7 @@ mod management;
 mod plugin;
 mod route;
 mod session;
+mod signature;
 mod stage;
 mod telemetry;
 

@@ -35,7 +35,10 @@ async fn version_names_the_gateway_and_the_contract() {
 async fn help_tells_of_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
-    for command in ["run", "validate", "config", "build", "dev", "version"] {
+    let commands = [
+        "run", "validate", "config", "build", "dev", "inspect", "keys", "sign", "verify", "version",
+    ];
+    for command in commands {
         assert!(
             ended.output.contains(&format!("\n  {command} ")),
             "{command}: {}",
@@ -86,6 +89,7 @@ async fn the_schema_documents_every_key() {
         "management",
         "apis",
         "plugins",
+        "require_signatures",
         "limits",
         "compile_cache",
         "log",

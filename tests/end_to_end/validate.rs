@@ -55,6 +55,9 @@ async fn a_good_file_is_loaded_and_its_components_compiled() {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
     Certificate::new().write(&folder.path().join("tls"));
+    let key = folder.path().join("tls/release.pem");
+    let made = LOCKGATE.run(&["keys", "new", key.to_str().unwrap()]).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
     let files = files("good");
     assert!(!files.is_empty());
     for file in files {
@@ -65,7 +68,17 @@ async fn a_good_file_is_loaded_and_its_components_compiled() {
         } else {
             Guest::Echo
         };
-        fs::copy(guest.path(), folder.path().join("plugins/chat.wasm")).unwrap();
+        let component = folder.path().join("plugins/chat.wasm");
+        fs::copy(guest.path(), &component).unwrap();
+        let words = [
+            "sign",
+            component.to_str().unwrap(),
+            "--key",
+            key.to_str().unwrap(),
+            "--version",
+            "5",
+        ];
+        assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
         fs::copy(&file, folder.path().join(name)).unwrap();
         let ended = LOCKGATE.run_in(folder.path(), &["validate", name]).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.error);

@@ -187,6 +187,7 @@ fn config(options: &Options, component: PathBuf) -> Config {
                 connections: true,
                 groups: true,
             },
+            signature: None,
             isolation: Isolation::default(),
             limits: PluginLimits::default(),
         }],

@@ -2,7 +2,9 @@
 
 mod build;
 mod dev;
+mod inspect;
 mod run;
+mod sign;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ Examples:
   lockgate build plugins/chat     build a plugin; the last line is the component's path
   lockgate validate gateway.toml  find everything that is wrong with a configuration
   lockgate run gateway.toml       serve it
+  lockgate inspect chat.wasm      what a component is, and which grants it needs
 
 Logs go to standard error; LOCKGATE_LOG=debug shows more (any tracing filter is understood).";
 
@@ -68,6 +71,23 @@ enum Command {
     /// Serves wss://localhost:8443/dev and ws://localhost:8080/dev, on loopback only, with a certificate made at
     /// start; and, if the plugin has a folder `web`, its files at /. Open connections stay open across rebuilds.
     Dev(dev::Options),
+    /// Show what a component is: its world, imports, size, digest, toolchain, signature
+    ///
+    /// Tells of each import whether every plugin is given it, whether it needs a grant, or whether it is
+    /// refused; and the `grants` that it needs. Compiles nothing.
+    Inspect(inspect::Options),
+    /// Make keys to sign components with
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Sign a component: writes FILE.sig beside it
+    ///
+    /// The signature (ed25519) covers the component's digest, the version and the time. It is asked for by
+    /// plugins.NAME.signature in the configuration.
+    Sign(sign::SignOptions),
+    /// Check a component's signature
+    Verify(sign::VerifyOptions),
     /// Print the version of Lockgate and of the plugin contract
     Version,
 }
@@ -76,6 +96,15 @@ enum Command {
 enum ConfigCommand {
     /// Print the JSON Schema of the configuration file
     Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a key pair: FILE (private, mode 0600) and FILE with the extension .pub.pem
+    New {
+        /// The private key's file, such as release.pem; or a folder, for lockgate.pem in it
+        file: PathBuf,
+    },
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -90,6 +119,12 @@ pub(crate) fn main() -> ExitCode {
             build::build(&dir).and_then(|path| print(&path.display().to_string()))
         }
         Command::Dev(options) => dev::dev(&options),
+        Command::Inspect(options) => inspect::inspect(&options),
+        Command::Keys {
+            command: KeysCommand::New { file },
+        } => sign::new_key(&file),
+        Command::Sign(options) => sign::sign(&options),
+        Command::Verify(options) => sign::verify(&options),
         Command::Version => print(concat!(
             "lockgate ",
             env!("CARGO_PKG_VERSION"),

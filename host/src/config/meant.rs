@@ -199,10 +199,23 @@ pub(crate) struct Plugin {
     pub(crate) component: PathBuf,
     /// The interfaces that it may import.
     pub(crate) grants: Grants,
+    /// Who must have signed the component; `None` asks for no signature.
+    pub(crate) signature: Option<Signature>,
     /// Whether an instance serves one message or many.
     pub(crate) isolation: Isolation,
     /// Bounds of its invocations and instances.
     pub(crate) limits: PluginLimits,
+}
+
+/// Whose signature a component must bear, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signature {
+    /// The files of the public keys that count, PEM; at least one.
+    pub(crate) keys: Vec<PathBuf>,
+    /// The oldest version that is loaded; `None` does not go below one that was loaded already.
+    pub(crate) min_version: Option<u32>,
+    /// How long a signature counts; `None` is for ever.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// The interfaces of `lockgate:plugin` that a plugin may import; none by default.

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use serde::Serialize;
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
@@ -16,13 +17,14 @@ use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
 use super::bindings::HandlerPluginPre;
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
 use super::instance::State;
+use super::trust;
 use crate::config::{self, Fault};
 
 /// Bytes of the largest component file; Python's are 18 MB.
-const MAX_COMPONENT: u64 = 64 << 20;
+pub(super) const MAX_COMPONENT: u64 = 64 << 20;
 
 /// The eight bytes that a core module begins with; a component's version differs.
-const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+pub(super) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// What every plugin may import, by the beginning of the name.
 const ALWAYS: [&str; 12] = [
@@ -40,11 +42,17 @@ const ALWAYS: [&str; 12] = [
     "wasi:cli/terminal-",
 ];
 
+/// The interfaces of `lockgate:plugin` that take a grant.
+const GRANTS: [&str; 2] = ["connections", "groups"];
+
 /// Compiles and links a plugin's component. What is wrong with it is a fault of `plugins.NAME.component`.
+///
+/// A signed one must not be older than the version that is `loaded`; gives its version with it.
 pub(super) fn load(
     engine: &Engine,
     plugin: &config::Plugin,
-) -> Result<HandlerPluginPre<State>, Fault> {
+    loaded: u32,
+) -> Result<(HandlerPluginPre<State>, u32), Fault> {
     let fault = |message: String, remedy: &str| Fault {
         key: format!("plugins.{}.component", plugin.name),
         message,
@@ -57,6 +65,8 @@ pub(super) fn load(
             "name a component file of at most 64 MiB",
         )
     })?;
+    // Before anything looks into it.
+    let version = trust::check(plugin, &bytes, loaded)?;
     if bytes.starts_with(CORE_MODULE) {
         return Err(fault(
             "it is a core module and not a component".into(),
@@ -81,7 +91,8 @@ pub(super) fn load(
             )
         })
         .and_then(|pre| {
-            HandlerPluginPre::new(pre).map_err(|error| {
+            let pre = HandlerPluginPre::new(pre);
+            pre.map(|pre| (pre, version)).map_err(|error| {
                 fault(
                     format!("it does not export lockgate:plugin/handler@0.1.0: {error:#}"),
                     "export a handler: wit/README.md tells how, plugins/echo is one",
@@ -90,7 +101,7 @@ pub(super) fn load(
         })
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let size = fs::metadata(path)?.len();
     if size > MAX_COMPONENT {
         return Err(io::Error::other(format!("it has {size} bytes")));
@@ -98,25 +109,43 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
+/// What it takes to import an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "needs", content = "grant", rename_all = "kebab-case")]
+pub(crate) enum Need {
+    /// Every plugin is given it.
+    Nothing,
+    /// The plugins that were granted it are given it.
+    Grant(&'static str),
+    /// No plugin is given it.
+    Refused,
+}
+
+/// What it takes to import the interface of this name.
+pub(super) fn need(import: &str) -> Need {
+    let grant = GRANTS
+        .into_iter()
+        .find(|grant| import.starts_with(&format!("lockgate:plugin/{grant}@")));
+    match grant {
+        Some(grant) => Need::Grant(grant),
+        None if ALWAYS.iter().any(|allowed| import.starts_with(allowed)) => Need::Nothing,
+        None => Need::Refused,
+    }
+}
+
 /// Names everything that a component imports and may not, and what to do about it.
 fn check_imports<'a>(
     imports: impl Iterator<Item = &'a str>,
     grants: config::Grants,
 ) -> Result<(), (String, String)> {
-    let given = [
-        ("connections", grants.connections),
-        ("groups", grants.groups),
-    ];
     let (mut refused, mut grantable) = (Vec::new(), Vec::new());
     for import in imports {
-        let grant = given
-            .iter()
-            .find(|(grant, _)| import.starts_with(&format!("lockgate:plugin/{grant}@")));
-        match grant {
-            Some((_, true)) => continue,
-            Some((grant, false)) => grantable.push(format!("{grant:?}")),
-            None if ALWAYS.iter().any(|allowed| import.starts_with(allowed)) => continue,
-            None => {}
+        match need(import) {
+            Need::Nothing => continue,
+            Need::Grant("connections") if grants.connections => continue,
+            Need::Grant("groups") if grants.groups => continue,
+            Need::Grant(grant) => grantable.push(format!("{grant:?}")),
+            Need::Refused => {}
         }
         refused.push(import);
     }

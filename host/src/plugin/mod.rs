@@ -7,13 +7,15 @@ mod engine;
 mod event;
 mod guests;
 mod imports;
+mod inspect;
 mod instance;
 mod load;
+mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use wasmtime::Engine;
@@ -23,12 +25,16 @@ use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 
 pub(crate) use event::{Acceptance, Event, Handshake};
 use guests::{Budget, Guests, Slots};
+pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
 use instance::Pool;
+pub(crate) use load::Need;
 
 /// What all plugins share: the engine and the guest threads.
 pub(crate) struct Plugins {
     engine: Engine,
     guests: Guests,
+    /// The newest signed version that was loaded, by plugin: without a `min_version`, none below it is.
+    versions: Mutex<HashMap<String, u32>>,
 }
 
 impl Plugins {
@@ -38,15 +44,22 @@ impl Plugins {
         Ok(Self {
             engine,
             guests: Guests::start()?,
+            versions: Mutex::default(),
         })
     }
 
     /// Compiles and links a component, which takes milliseconds to seconds: not for a thread that serves.
     ///
     /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, or imports what it
-    /// was not granted.
+    /// was not granted, or is not signed as it must be.
     pub(crate) fn load(&self, config: &config::Plugin) -> Result<Plugin, config::Fault> {
-        let pre = load::load(&self.engine, config)?;
+        let versions = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = versions().get(&config.name).copied().unwrap_or(0);
+        let (pre, version) = load::load(&self.engine, config, newest)?;
+        let mut versions = versions();
+        let newest = versions.entry(config.name.clone()).or_default();
+        *newest = version.max(*newest);
+        drop(versions);
         let name: Arc<str> = config.name.as_str().into();
         Ok(Plugin {
             pool: Arc::new(Pool::new(

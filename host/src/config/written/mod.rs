@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::meant::LogFormat;
 pub(in crate::config) use api::{Api, OUTBOX_KIB, Route, Stage, StageLimits};
-pub(in crate::config) use plugin::{CPU_MS, Grant, Plugin, PluginLimits};
+pub(in crate::config) use plugin::{CPU_MS, Grant, Plugin, PluginLimits, Signature};
 
 /// The configuration of one Lockgate gateway. Relative paths are relative to the file's folder.
 /// Inside string values, `${VAR}` and `${VAR:-default}` expand to environment variables, and
@@ -31,6 +31,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) apis: BTreeMap<String, Api>,
     /// The plugins, by name (`A-Z a-z 0-9 _ -`, at most 128).
     pub(in crate::config) plugins: BTreeMap<String, Plugin>,
+    /// Whether a plugin must have a `signature`: then nothing runs here that nobody has signed.
+    pub(in crate::config) require_signatures: bool,
     /// Bounds of the gateway as a whole.
     pub(in crate::config) limits: GatewayLimits,
     /// A folder that keeps compiled components, so that the next start need not compile them.

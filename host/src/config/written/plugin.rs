@@ -14,12 +14,31 @@ pub(in crate::config) struct Plugin {
     /// The interfaces that it may import. A plugin that imports one it was not granted is refused.
     #[serde(default)]
     pub(in crate::config) grants: Vec<Grant>,
+    /// Who must have signed the component, with `lockgate sign`. Without it, any component is loaded.
+    pub(in crate::config) signature: Option<Signature>,
     /// Whether an instance serves one message or many.
     #[serde(default)]
     pub(in crate::config) isolation: Isolation,
     /// Bounds of its invocations and instances.
     #[serde(default)]
     pub(in crate::config) limits: PluginLimits,
+}
+
+/// Whose signature a component must bear, and which. It lies beside the component, as `FILE.wasm.sig`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Signature {
+    /// The PEM files of the public keys (ed25519) that count; at least one. They are read whenever the
+    /// component is.
+    pub(in crate::config) keys: Vec<String>,
+    /// The oldest version that is loaded, by the number that it was signed with. Without it, that which
+    /// this process has loaded already: a reload does not go back.
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub(in crate::config) min_version: Option<u32>,
+    /// Days after which a signature counts no longer, when a component is loaded. Without it, it counts
+    /// for ever.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub(in crate::config) max_age_days: Option<u32>,
 }
 
 /// An interface of `lockgate:plugin` that a plugin may be granted.

@@ -1,0 +1,156 @@
+//! `lockgate inspect`: what a component file is, and what it would need.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::plugin::{self, Import, Inspection, Interface, Need};
+use crate::signature::{self, Signature, Untrusted};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The component
+    file: PathBuf,
+    /// Print JSON, for machines
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn inspect(options: &Options) -> Result<()> {
+    let file = &options.file;
+    let bytes = plugin::read(file)?;
+    let inspection = plugin::inspect(&bytes).with_context(|| file.display().to_string())?;
+    let digest = signature::digest_of(&bytes);
+    let signature = signature_state(file, &digest);
+    super::print(&if options.json {
+        format!("{:#}", in_json(file, &digest, &inspection, &signature)?)
+    } else {
+        in_words(file, &digest, &inspection, &signature)
+    })
+}
+
+/// What the file beside a component says. Whether its signature is right takes a key: `lockgate verify`.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum State {
+    /// There is none.
+    None,
+    /// There is one for this component.
+    Present {
+        version: u32,
+        signed_at: String,
+        key: String,
+    },
+    /// There is one, and no key would make it right.
+    Wrong { why: String },
+}
+
+fn signature_state(component: &Path, digest: &str) -> State {
+    let found = signature::read(component).and_then(|file| Signature::parse(&file));
+    match found {
+        Ok(signature) if signature.digest == digest => State::Present {
+            version: signature.version,
+            signed_at: signature.signed_at,
+            key: signature.key,
+        },
+        Ok(signature) => State::Wrong {
+            why: Untrusted::OtherComponent {
+                signed: signature.digest,
+                found: digest.to_owned(),
+            }
+            .to_string(),
+        },
+        Err(Untrusted::Unsigned(_)) => State::None,
+        Err(untrusted) => State::Wrong {
+            why: untrusted.to_string(),
+        },
+    }
+}
+
+fn in_json(
+    file: &Path,
+    digest: &str,
+    inspection: &Inspection,
+    signature: &State,
+) -> Result<serde_json::Value> {
+    let mut json = json!({"file": file, "digest": digest, "signature": signature});
+    let inspection = serde_json::to_value(inspection)?;
+    if let (Some(json), serde_json::Value::Object(inspection)) = (json.as_object_mut(), inspection)
+    {
+        json.extend(inspection);
+    }
+    Ok(json)
+}
+
+fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &State) -> String {
+    let mut rows = vec![
+        ("size", format!("{} bytes", inspection.size)),
+        ("digest", digest.to_owned()),
+        (
+            "world",
+            inspection.world.map_or_else(
+                || {
+                    "none that this gateway calls: it exports no lockgate:plugin/handler@0.1.0"
+                        .into()
+                },
+                str::to_owned,
+            ),
+        ),
+    ];
+    rows.extend(
+        inspection
+            .exports
+            .iter()
+            .map(|export| ("exports", in_full(export))),
+    );
+    let width = inspection
+        .imports
+        .iter()
+        .map(|import| in_full(&import.interface).len())
+        .max();
+    for Import { interface, need } in &inspection.imports {
+        let needs = match need {
+            Need::Nothing => "given to every plugin".to_owned(),
+            Need::Grant(grant) => format!("needs the grant {grant:?}"),
+            Need::Refused => "refused: given to no plugin".to_owned(),
+        };
+        let width = width.unwrap_or_default();
+        rows.push(("imports", format!("{:width$}  {needs}", in_full(interface))));
+    }
+    for (field, tools) in &inspection.toolchain {
+        for tool in tools {
+            rows.push((
+                "toolchain",
+                format!("{field} {} {}", tool.name, tool.version),
+            ));
+        }
+    }
+    rows.push(("signature", match signature {
+        State::None => "none".to_owned(),
+        State::Present { version, signed_at, key } => format!(
+            "version {version}, signed at {signed_at} with the key {key}; `lockgate verify` checks it"
+        ),
+        State::Wrong { why } => format!("wrong: {why}"),
+    }));
+    rows.push(("grants", format!("grants = {:?}", inspection.grants)));
+
+    let mut text = file.display().to_string();
+    let mut before = "";
+    for (title, row) in rows {
+        let shown = if title == before { "" } else { title };
+        before = title;
+        let row = row.trim_end();
+        write!(text, "\n  {shown:9}  {row}").expect("a string takes what is written");
+    }
+    text
+}
+
+fn in_full(Interface { name, version }: &Interface) -> String {
+    match version {
+        Some(version) => format!("{name}@{version}"),
+        None => name.clone(),
+    }
+}

@@ -1,0 +1,104 @@
+//! `lockgate keys`, `sign` and `verify`: who answers for a component.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::plugin;
+use crate::signature::{self, PrivateKey, PublicKey, Signature, Trust};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SignOptions {
+    /// The component
+    file: PathBuf,
+    /// The private key, in PEM; `lockgate keys new` makes one
+    #[arg(long, value_name = "KEY.pem")]
+    key: PathBuf,
+    /// Which version of the component it is; `min_version` in the configuration refuses those below
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    version: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyOptions {
+    /// The component
+    file: PathBuf,
+    /// The public key, in PEM, of who should have signed it; may be given more than once
+    #[arg(long = "key", value_name = "PUB.pem", required = true)]
+    keys: Vec<PathBuf>,
+    /// The oldest version that counts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_version: u32,
+}
+
+/// Makes a key pair. An existing file is never overwritten.
+pub(super) fn new_key(file: &Path) -> Result<()> {
+    let private = if file.is_dir() {
+        file.join("lockgate.pem")
+    } else {
+        file.to_owned()
+    };
+    let public = private.with_extension("pub.pem");
+    let key = PrivateKey::generate()?;
+    write_new(&private, 0o600, &key.to_pem()?)?;
+    let half = key.public()?;
+    write_new(&public, 0o644, &half.to_pem())?;
+    super::print(&format!(
+        "{}  sign with it, and keep it to yourself\n{}  name it in plugins.NAME.signature.keys\n{}",
+        private.display(),
+        public.display(),
+        half.id()
+    ))
+}
+
+/// Writes FILE.sig, whole or not at all.
+pub(super) fn sign(options: &SignOptions) -> Result<()> {
+    let key = PrivateKey::read(&options.key)?;
+    let component = plugin::read(&options.file)?;
+    let signature = Signature::new(&component, options.version, &key)?;
+    let path = signature::beside(&options.file);
+    let unfinished = path.with_extension("sig.new");
+    fs::write(&unfinished, signature.to_text())
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    super::print(&format!(
+        "{}: {} as version {}",
+        path.display(),
+        signature.digest,
+        signature.version
+    ))
+}
+
+/// Fails when the component's signature does not count.
+pub(super) fn verify(options: &VerifyOptions) -> Result<()> {
+    let keys = options.keys.iter().map(|path| PublicKey::read(path));
+    let trust = Trust {
+        keys: keys.collect::<Result<_>>()?,
+        min_version: options.min_version,
+        max_age: None,
+    };
+    let component = plugin::read(&options.file)?;
+    let signature = signature::read(&options.file)
+        .and_then(|file| trust.check(&component, &file))
+        .with_context(|| options.file.display().to_string())?;
+    super::print(&format!(
+        "{}: signed at {} as version {} with the key {}",
+        options.file.display(),
+        signature.signed_at,
+        signature.version,
+        signature.key
+    ))
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}

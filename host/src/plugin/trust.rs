@@ -1,0 +1,125 @@
+//! Whether a plugin's component is signed as its configuration wants it.
+
+use crate::config::{self, Fault};
+use crate::signature::{self, PublicKey, Trust, Untrusted};
+
+/// Gives the version that the component was signed as: 0 when none is asked for. Without a `min_version` it is not to
+/// be below the one that is `loaded`.
+pub(super) fn check(plugin: &config::Plugin, component: &[u8], loaded: u32) -> Result<u32, Fault> {
+    let Some(wanted) = &plugin.signature else {
+        return Ok(0);
+    };
+    let key = format!("plugins.{}.signature", plugin.name);
+    let mut keys = Vec::new();
+    for (index, path) in wanted.keys.iter().enumerate() {
+        keys.push(PublicKey::read(path).map_err(|error| {
+            Fault {
+                key: format!("{key}.keys[{index}]"),
+                message: format!("{error:#}"),
+                remedy:
+                    "name the PEM file of an ed25519 public key; `lockgate keys new FILE` makes one"
+                        .into(),
+            }
+        })?);
+    }
+    let trust = Trust {
+        keys,
+        min_version: wanted.min_version.unwrap_or(loaded),
+        max_age: wanted.max_age,
+    };
+    signature::read(&plugin.component)
+        .and_then(|file| trust.check(component, &file))
+        .map(|signature| signature.version)
+        .map_err(|untrusted| fault(key, &plugin.component.display().to_string(), &untrusted))
+}
+
+fn fault(key: String, component: &str, untrusted: &Untrusted) -> Fault {
+    let (part, remedy) = match untrusted {
+        Untrusted::Unsigned(_) => ("", format!("sign it: `lockgate sign {component} --key KEY.pem`")),
+        Untrusted::Unreadable(..) | Untrusted::Malformed(_) => (
+            "",
+            format!("copy the signature file unchanged, or sign again: `lockgate sign {component} --key KEY.pem`"),
+        ),
+        Untrusted::UnknownKey(_) => (
+            ".keys",
+            "add the public key of who signed it, if you trust them; `lockgate inspect` tells which".into(),
+        ),
+        Untrusted::Forged | Untrusted::OtherComponent { .. } => (
+            "",
+            "do not run it before you know who changed it; copy component and signature together from where they were \
+             signed"
+                .into(),
+        ),
+        Untrusted::OldVersion { version, .. } => (
+            ".min_version",
+            format!("load a newer one; to go back to this one deliberately, write min_version = {version}"),
+        ),
+        Untrusted::Expired { .. } => (
+            ".max_age_days",
+            format!("sign it again, if it is still to run: `lockgate sign {component} --key KEY.pem`"),
+        ),
+    };
+    Fault {
+        key: key + part,
+        message: untrusted.to_string(),
+        remedy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lockgate_tests::Guest;
+
+    use crate::config;
+    use crate::plugin::Plugins;
+    use crate::signature::{PrivateKey, Signature, beside};
+
+    /// Loads versions one after the other, each with its `min_version`; says which were loaded.
+    #[track_caller]
+    fn check(loads: &[(u32, Option<u32>, bool)]) {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let component = folder.path().join("echo.wasm");
+        let public = folder.path().join("key.pub.pem");
+        let bytes = fs::read(Guest::Echo.path()).expect("the guest is built");
+        fs::write(&component, &bytes).expect("the folder can be written");
+        let key = PrivateKey::generate().expect("there are random numbers");
+        let half = key.public().expect("it has a public half");
+        fs::write(&public, half.to_pem()).expect("the folder can be written");
+        let plugins = Plugins::start(None).expect("the engine starts");
+        for &(version, min_version, loaded) in loads {
+            let signature = Signature::new(&bytes, version, &key).expect("it can be signed");
+            fs::write(beside(&component), signature.to_text()).expect("the folder can be written");
+            let plugin = config::Plugin {
+                name: "echo".into(),
+                component: component.clone(),
+                grants: config::Grants::default(),
+                signature: Some(config::Signature {
+                    keys: vec![public.clone()],
+                    min_version,
+                    max_age: None,
+                }),
+                isolation: config::Isolation::default(),
+                limits: config::PluginLimits::default(),
+            };
+            let fault = plugins.load(&plugin).err();
+            assert_eq!(fault.is_none(), loaded, "version {version}: {fault:?}");
+            let key = fault.map(|fault| fault.key);
+            assert!(key.is_none_or(|key| key == "plugins.echo.signature.min_version"));
+        }
+    }
+
+    #[test]
+    fn a_process_does_not_go_back_unless_told_to() {
+        check(&[
+            (4, None, true),
+            (3, None, false),
+            (4, None, true),
+            (3, Some(3), true),
+            (3, None, false),
+            (5, None, true),
+            (4, None, false),
+        ]);
+    }
+}

@@ -1,0 +1,237 @@
+//! Signatures of components, detached: who answers for a component, and as which version of it.
+//!
+//! The signature of `chat.wasm` is the text file `chat.wasm.sig`, written by `lockgate sign`:
+//!
+//! ```toml
+//! # lockgate component signature 1
+//! digest = "sha256:…"                       # of the component
+//! version = 3
+//! signed_at = "2026-11-24T21:05:00Z"
+//! key = "sha256:…"                          # of the public key's SubjectPublicKeyInfo (DER)
+//! signature = "…"                           # ed25519, base64
+//! ```
+//!
+//! What is signed is the text of the five lines before the last, newlines included: the first of them keeps it apart
+//! from everything else that a key may sign. A file has one spelling: whatever `lockgate sign` would have written
+//! otherwise, to the byte, is refused. Knows neither what a component is nor the configuration.
+
+mod keys;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+pub(crate) use keys::{PrivateKey, PublicKey};
+
+/// Bytes of the longest signature file that is read; one has about 330.
+const LONGEST: u64 = 4_096;
+
+/// The first line of a signature file, and so of what is signed.
+const TITLE: &str = "# lockgate component signature 1";
+
+/// What a signature file says, well written; whether it is true is another question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signature {
+    /// The component's, as [`digest_of`] writes it.
+    pub(crate) digest: String,
+    pub(crate) version: u32,
+    /// RFC 3339, UTC.
+    pub(crate) signed_at: String,
+    /// Which key made it: its [`PublicKey::id`].
+    pub(crate) key: String,
+    signature: Vec<u8>,
+}
+
+/// Whose signatures count, and for what.
+pub(crate) struct Trust {
+    pub(crate) keys: Vec<PublicKey>,
+    /// The oldest version that may run.
+    pub(crate) min_version: u32,
+    /// How long a signature counts; for ever, if none.
+    pub(crate) max_age: Option<Duration>,
+}
+
+/// Why a component is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Untrusted {
+    #[error("it is not signed: there is no file {}", .0.display())]
+    Unsigned(PathBuf),
+    #[error("its signature {} cannot be read: {}", .0.display(), .1)]
+    Unreadable(PathBuf, String),
+    #[error("its signature file is not as `lockgate sign` wrote it: {0}")]
+    Malformed(String),
+    #[error("it was signed with the key {0}, which is none of those that count")]
+    UnknownKey(String),
+    #[error(
+        "its signature file was tampered with: the signature does not fit what stands above it"
+    )]
+    Forged,
+    #[error("it is not the component that was signed: that one is {signed}, this one {found}")]
+    OtherComponent { signed: String, found: String },
+    #[error("it is version {version}, and the oldest that may run is {oldest}")]
+    OldVersion { version: u32, oldest: u32 },
+    #[error(
+        "it was signed at {signed_at}, longer ago than the {days} days that a signature counts"
+    )]
+    Expired { signed_at: String, days: u64 },
+}
+
+/// `sha256:` and the digest of some bytes in hexadecimal.
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in digest(&SHA256, bytes).as_ref() {
+        text += &format!("{byte:02x}");
+    }
+    text
+}
+
+/// Where the signature of a component lies.
+pub(crate) fn beside(component: &Path) -> PathBuf {
+    let mut name = OsString::from(component);
+    name.push(".sig");
+    name.into()
+}
+
+/// Reads the signature file of a component.
+pub(crate) fn read(component: &Path) -> Result<Vec<u8>, Untrusted> {
+    let path = beside(component);
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 > LONGEST => Err(Untrusted::Unreadable(
+            path,
+            format!("it is longer than {LONGEST} bytes"),
+        )),
+        Ok(_) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Untrusted::Unsigned(path)),
+        Err(error) => Err(Untrusted::Unreadable(path, error.to_string())),
+    }
+}
+
+impl Trust {
+    /// Whether these bytes are a component to run, by its signature file. Gives what that says.
+    pub(crate) fn check(&self, component: &[u8], file: &[u8]) -> Result<Signature, Untrusted> {
+        let signature = Signature::parse(file)?;
+        let key = self.keys.iter().find(|key| key.id() == signature.key);
+        let key = key.ok_or_else(|| Untrusted::UnknownKey(signature.key.clone()))?;
+        if !key.verifies(signature.statement().as_bytes(), &signature.signature) {
+            return Err(Untrusted::Forged);
+        }
+        let found = digest_of(component);
+        if found != signature.digest {
+            return Err(Untrusted::OtherComponent {
+                signed: signature.digest,
+                found,
+            });
+        }
+        if signature.version < self.min_version {
+            return Err(Untrusted::OldVersion {
+                version: signature.version,
+                oldest: self.min_version,
+            });
+        }
+        match self.max_age {
+            Some(max_age) if signature.age()? > max_age => Err(Untrusted::Expired {
+                signed_at: signature.signed_at,
+                days: max_age.as_secs() / 86_400,
+            }),
+            Some(_) | None => Ok(signature),
+        }
+    }
+}
+
+impl Signature {
+    /// Signs a component as this version of it, now.
+    pub(crate) fn new(component: &[u8], version: u32, key: &PrivateKey) -> anyhow::Result<Self> {
+        let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
+        Self::signed_at(component, version, key, now)
+    }
+
+    fn signed_at(
+        component: &[u8],
+        version: u32,
+        key: &PrivateKey,
+        at: OffsetDateTime,
+    ) -> anyhow::Result<Self> {
+        let mut signature = Self {
+            digest: digest_of(component),
+            version,
+            signed_at: at.format(&Rfc3339)?,
+            key: key.public()?.id().to_owned(),
+            signature: Vec::new(),
+        };
+        signature.signature = key.sign(signature.statement().as_bytes())?;
+        Ok(signature)
+    }
+
+    /// Reads a signature file, and checks nothing but how it is written.
+    pub(crate) fn parse(file: &[u8]) -> Result<Self, Untrusted> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            digest: String,
+            version: u32,
+            signed_at: String,
+            key: String,
+            signature: String,
+        }
+        let text = str::from_utf8(file).map_err(|error| Untrusted::Malformed(error.to_string()))?;
+        let written: Written = toml::from_str(text)
+            .map_err(|error| Untrusted::Malformed(error.message().to_owned()))?;
+        let signature = STANDARD
+            .decode(written.signature)
+            .map_err(|error| Untrusted::Malformed(format!("signature: {error}")))?;
+        let signature = Self {
+            digest: written.digest,
+            version: written.version,
+            signed_at: written.signed_at,
+            key: written.key,
+            signature,
+        };
+        if signature.to_text() != text {
+            return Err(Untrusted::Malformed("its text was changed".into()));
+        }
+        Ok(signature)
+    }
+
+    /// The signature file.
+    pub(crate) fn to_text(&self) -> String {
+        let signature = STANDARD.encode(&self.signature);
+        format!("{}signature = \"{signature}\"\n", self.statement())
+    }
+
+    /// What is signed.
+    fn statement(&self) -> String {
+        let Self {
+            digest,
+            version,
+            signed_at,
+            key,
+            signature: _,
+        } = self;
+        format!(
+            "{TITLE}\ndigest = {digest:?}\nversion = {version}\nsigned_at = {signed_at:?}\nkey = {key:?}\n"
+        )
+    }
+
+    /// How long ago it was made; nothing, if its clock was ahead of ours.
+    fn age(&self) -> Result<Duration, Untrusted> {
+        let at = OffsetDateTime::parse(&self.signed_at, &Rfc3339)
+            .map_err(|error| Untrusted::Malformed(format!("signed_at: {error}")))?;
+        Ok((OffsetDateTime::now_utc() - at)
+            .try_into()
+            .unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! Only what is signed as the configuration wants it is loaded.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, write_configuration};
+use tempfile::TempDir;
+
+use crate::LOCKGATE;
+
+/// A folder with two key pairs, `mine` and `other`, and a component.
+struct Workshop(TempDir);
+
+impl Workshop {
+    async fn new() -> Self {
+        let workshop = Self(TempDir::new().unwrap());
+        fs::copy(Guest::Echo.path(), workshop.path("echo.wasm")).unwrap();
+        for key in ["mine.pem", "other.pem"] {
+            let made = workshop.run(&["keys", "new", key]).await;
+            assert_eq!(made.code, Some(0), "{}", made.error);
+        }
+        workshop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    async fn run(&self, words: &[&str]) -> Ended {
+        LOCKGATE.run_in(self.0.path(), words).await
+    }
+
+    async fn sign(&self, key: &str, version: &str) {
+        let words = ["sign", "echo.wasm", "--key", key, "--version", version];
+        let ended = self.run(&words).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+    }
+
+    /// Writes a configuration with these lines in front and in the plugin's table.
+    fn configure(&self, before: &str, plugin: &str) {
+        let configuration = format!(
+            r#"{before}
+[[listeners]]
+address = "127.0.0.1:0"
+tls = "off"
+[log]
+format = "json"
+[apis.a.stages.s]
+[apis.a.routes."$default"]
+integration = "echo"
+two_way = true
+[plugins.echo]
+component = "echo.wasm"
+{plugin}
+"#
+        );
+        let _ = write_configuration(self.0.path(), &configuration);
+    }
+
+    /// Checks that the configuration is refused by `validate` and by `run`, at this key and with these words.
+    async fn refused(&self, key: &str, said: &str) {
+        for command in ["validate", "run"] {
+            let ended = self.run(&[command, "gateway.toml"]).await;
+            assert_eq!(ended.code, Some(1), "{command}: {ended:?}");
+            for part in [
+                "gateway.toml:",
+                &format!(" plugins.echo.{key}: "),
+                said,
+                "\n  remedy: ",
+            ] {
+                assert!(ended.error.contains(part), "{part}: {}", ended.error);
+            }
+        }
+    }
+
+    async fn accepted(&self) {
+        let ended = self.run(&["validate", "gateway.toml"]).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+    }
+}
+
+const SIGNED: &str = "signature = { keys = [\"mine.pub.pem\"], min_version = 3 }";
+
+#[tokio::test]
+async fn what_was_signed_is_served() {
+    let workshop = Workshop::new().await;
+    workshop.sign("mine.pem", "3").await;
+    workshop.configure("require_signatures = true", SIGNED);
+    let file = workshop.path("gateway.toml");
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let gateway = Gateway::start(command, workshop.0, PATIENCE).await;
+    let mut client = gateway.connect("/s").await;
+    client.send("hello").await;
+    client.expect("hello").await;
+}
+
+#[tokio::test]
+async fn what_was_not_signed_as_it_must_be_is_refused() {
+    let workshop = Workshop::new().await;
+    workshop.configure("", SIGNED);
+    workshop
+        .refused(
+            "signature",
+            "it is not signed: there is no file echo.wasm.sig",
+        )
+        .await;
+
+    workshop.sign("other.pem", "3").await;
+    workshop
+        .refused("signature.keys", "which is none of those that count")
+        .await;
+
+    workshop.sign("mine.pem", "2").await;
+    let said = "it is version 2, and the oldest that may run is 3";
+    workshop.refused("signature.min_version", said).await;
+
+    workshop.sign("mine.pem", "3").await;
+    workshop.accepted().await;
+    let signature = fs::read_to_string(workshop.path("echo.wasm.sig")).unwrap();
+    let forged = signature.replace("version = 3", "version = 4");
+    fs::write(workshop.path("echo.wasm.sig"), forged).unwrap();
+    workshop
+        .refused("signature", "its signature file was tampered with")
+        .await;
+    fs::write(workshop.path("echo.wasm.sig"), signature.to_lowercase()).unwrap();
+    workshop.refused("signature", "its signature file ").await;
+    fs::write(workshop.path("echo.wasm.sig"), vec![b'#'; 5_000]).unwrap();
+    workshop
+        .refused("signature", "it is longer than 4096 bytes")
+        .await;
+    fs::write(workshop.path("echo.wasm.sig"), &signature).unwrap();
+
+    // Not even looked into: this is no component at all.
+    fs::write(workshop.path("echo.wasm"), b"nothing").unwrap();
+    workshop
+        .refused("signature", "it is not the component that was signed")
+        .await;
+    let mut component = fs::read(Guest::Echo.path()).unwrap();
+    for byte in [100, component.len() / 2, component.len() - 1] {
+        component[byte] ^= 1;
+        fs::write(workshop.path("echo.wasm"), &component).unwrap();
+        workshop
+            .refused("signature", "it is not the component that was signed")
+            .await;
+        component[byte] ^= 1;
+    }
+    fs::write(workshop.path("echo.wasm"), &component).unwrap();
+    workshop.accepted().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_named() {
+    let workshop = Workshop::new().await;
+    workshop.sign("mine.pem", "1").await;
+    workshop.configure(
+        "",
+        "signature = { keys = [\"mine.pub.pem\", \"other.pem\"] }",
+    );
+    workshop
+        .refused(
+            "signature.keys[1]",
+            "other.pem holds no public key in PEM, but a private one",
+        )
+        .await;
+    workshop.configure(
+        "",
+        "signature = { keys = [\"other.pub.pem\", \"mine.pub.pem\"] }",
+    );
+    workshop.accepted().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_requires_signatures_wants_one_of_every_plugin() {
+    let workshop = Workshop::new().await;
+    workshop.configure("require_signatures = true", "");
+    workshop
+        .refused("signature", "require_signatures is true")
+        .await;
+}
+
+#[tokio::test]
+async fn verify_says_who_signed_what() {
+    let workshop = Workshop::new().await;
+    workshop.sign("mine.pem", "12").await;
+    let words = [
+        "verify",
+        "echo.wasm",
+        "--key",
+        "other.pub.pem",
+        "--key",
+        "mine.pub.pem",
+    ];
+    let ended = workshop.run(&words).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    assert!(
+        ended.output.contains("as version 12 with the key sha256:"),
+        "{}",
+        ended.output
+    );
+
+    for (words, said) in [
+        (
+            &["--key", "other.pub.pem"][..],
+            "which is none of those that count",
+        ),
+        (
+            &["--key", "mine.pub.pem", "--min-version", "13"],
+            "the oldest that may run is 13",
+        ),
+        (&["--key", "mine.pem"], "holds no public key"),
+        (&["--key", "none.pem"], "none.pem cannot be read"),
+    ] {
+        let ended = workshop
+            .run(&[&["verify", "echo.wasm"], words].concat())
+            .await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.error.contains(said), "{said}: {}", ended.error);
+    }
+    fs::remove_file(workshop.path("echo.wasm.sig")).unwrap();
+    let ended = workshop
+        .run(&["verify", "echo.wasm", "--key", "mine.pub.pem"])
+        .await;
+    assert!(ended.error.contains("it is not signed"), "{}", ended.error);
+}
+
+#[tokio::test]
+async fn keys_are_the_owners_alone_and_never_overwritten() {
+    let workshop = Workshop::new().await;
+    let mode = |name: &str| {
+        fs::metadata(workshop.path(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("mine.pem"), 0o600);
+    let before = fs::read(workshop.path("mine.pem")).unwrap();
+    let ended = workshop.run(&["keys", "new", "mine.pem"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.error.contains("mine.pem cannot be written"),
+        "{}",
+        ended.error
+    );
+    assert_eq!(fs::read(workshop.path("mine.pem")).unwrap(), before);
+
+    let ended = workshop.run(&["keys", "new", "."]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    assert!(workshop.path("lockgate.pub.pem").is_file());
+    let ended = workshop
+        .run(&["sign", "echo.wasm", "--key", "lockgate.pub.pem"])
+        .await;
+    assert!(
+        ended.error.contains("holds no private key"),
+        "{}",
+        ended.error
+    );
+}
