@@ -16,12 +16,13 @@ use std::{
 
 /// The modules of `host/src`: each knows only those after it. `config`, the configuration as meant, is plain
 /// data that most of them are built from, and so stands low.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 14] = [
     "cli",
     "gateway",
     "telemetry",
     "listener",
     "management",
+    "handover",
     "handshake",
     "session",
     "stage",
@@ -33,13 +34,15 @@ const MODULES: [&str; 13] = [
 ];
 
 /// Libraries that only these modules name.
-const NAMED_IN: [(&str, &[&str]); 7] = [
+const NAMED_IN: [(&str, &[&str]); 9] = [
     ("wasmtime", &["plugin"]),
     ("tungstenite", &["listener", "handshake", "session"]),
-    ("hyper", &["listener", "handshake"]),
+    ("hyper", &["cli", "listener", "handshake"]),
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
+    ("rustix", &["handover"]),
+    ("sd_notify", &["cli"]),
     ("aws_lc_rs", &["listener", "signature"]),
 ];
 

@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Fault, Faults};
 use crate::connections::{Closing, Connection, ConnectionLimits, OutboxLimits};
+use crate::handover::{self, Sockets};
 use crate::handshake::{Admission, Entrance};
 use crate::listener::{Doors, Listener, Pages, Tls};
-use crate::management::Management;
+use crate::management::{Desk, Management, Upgrade};
 use crate::plugin::{Plugin, Plugins, Scope};
 use crate::route::{CONNECT, DEFAULT, DISCONNECT};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
@@ -42,8 +43,21 @@ pub(crate) struct Gateway {
     entrance: Arc<Entrance>,
     doors: Doors,
     stop_management: CancellationToken,
+    /// What another process of the program would take over.
+    sockets: Sockets,
+    /// Who asks for that on the management listener.
+    pub(crate) upgrades: mpsc::Receiver<Upgrade>,
     /// Where it listens, each address with its scheme.
     pub(crate) addresses: Vec<String>,
+}
+
+/// Why a gateway stops, and so what its clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It was asked to, and no one serves in its place.
+    Stopped,
+    /// Another process has its sockets and serves already.
+    Succeeded,
 }
 
 /// What a reload changes.
@@ -103,8 +117,12 @@ fn load(config: &Config) -> Result<Loaded> {
 }
 
 impl Gateway {
-    /// Loads the plugins, binds the listeners, and then accepts clients.
-    pub(crate) async fn start(config: Config, pages: Option<Pages>) -> Result<Self> {
+    /// Loads the plugins, binds the listeners or takes those that another process gave, and then accepts clients.
+    pub(crate) async fn start(
+        config: Config,
+        pages: Option<Pages>,
+        sockets: Sockets,
+    ) -> Result<Self> {
         let connections = connection_limit(&config.limits);
         let (loaded, config) =
             tokio::task::spawn_blocking(move || load(&config).map(|loaded| (loaded, config)))
@@ -117,12 +135,15 @@ impl Gateway {
 
         let mut listeners = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(tls) {
-            listeners.push(Listener::bind(listener.address, tls).await?);
+            listeners.push(Listener::bind(listener.address, tls, &sockets).await?);
         }
         let management = match config.management {
-            Some(address) => Some(Management::bind(address).await?),
+            Some(address) => Some(Management::bind(address, &sockets).await?),
             None => None,
         };
+        sockets.close_unused();
+        // One upgrade at a time.
+        let (ask, upgrades) = mpsc::channel(1);
         let entrance = Arc::new(Entrance {
             stages: ArcSwap::default(),
             sessions: TaskTracker::new(),
@@ -135,6 +156,7 @@ impl Gateway {
             handshake_timeout: config.limits.handshake_timeout,
             pages,
             stop: CancellationToken::new(),
+            accepting: TaskTracker::new(),
             tasks: TaskTracker::new(),
         };
         let gateway = Self {
@@ -147,6 +169,8 @@ impl Gateway {
             entrance,
             doors,
             stop_management: CancellationToken::new(),
+            sockets,
+            upgrades,
             addresses: listeners
                 .iter()
                 .map(|l| format!("{}://{}", l.scheme(), l.address))
@@ -156,7 +180,11 @@ impl Gateway {
         if let Some(management) = management {
             tracing::info!("management listening on http://{}", management.address);
             let stop = gateway.stop_management.clone();
-            management.serve(Arc::clone(&gateway.entrance), stop, &gateway.doors.tasks);
+            let desk = Desk {
+                entrance: Arc::clone(&gateway.entrance),
+                upgrades: ask,
+            };
+            management.serve(desk, stop, &gateway.doors.tasks);
         }
         for (listener, address) in listeners.into_iter().zip(&gateway.addresses) {
             tracing::info!("listening on {address}");
@@ -221,20 +249,44 @@ impl Gateway {
         self.entrance.stages.store(Arc::new(stages));
     }
 
+    /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
+    /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
+    pub(crate) async fn hand_over(&self) -> Result<u32> {
+        let limit = self.config.limits.upgrade;
+        match timeout(limit, handover::hand_over(&self.sockets)).await {
+            Ok(handed_over) => handed_over,
+            Err(_) => bail!(
+                "the new process was not ready within {} s, which is limits.upgrade_s",
+                limit.as_secs()
+            ),
+        }
+    }
+
     /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(self, departure: Departure) {
         let window = self.config.limits.drain;
-        self.entrance.stopping.store(true, Ordering::Relaxed);
+        let closing = farewell(departure, self.config.limits.reconnect_jitter_s);
+        match departure {
+            Departure::Stopped => self.entrance.stopping.store(true, Ordering::Relaxed),
+            // What is asked here is the other's to answer.
+            Departure::Succeeded => self.stop_management.cancel(),
+        }
         self.doors.stop.cancel();
         let open = self.connections();
-        tracing::info!(connections = open.len(), ?window, "stopping");
+        tracing::info!(connections = open.len(), ?window, ?departure, "stopping");
         let end = Instant::now() + window + LAST_ANSWERS;
         let sessions = &self.entrance.sessions;
         sessions.close();
         let spread = async {
-            close_spread(open, window.mul_f64(SPREAD)).await;
+            let closed = close_spread(open, window.mul_f64(SPREAD), &closing);
+            match departure {
+                Departure::Stopped => closed.await,
+                // Who was accepted here knows nothing of another process, and is to be let in.
+                Departure::Succeeded => drop(tokio::join!(closed, self.handshakes_over())),
+            }
+            self.entrance.stopping.store(true, Ordering::Relaxed);
             // Those whose handshake was under way.
-            close_spread(self.connections(), Duration::ZERO).await;
+            close_spread(self.connections(), Duration::ZERO, &closing).await;
             sessions.wait().await;
         };
         if timeout_at(end, spread).await.is_err() {
@@ -244,7 +296,7 @@ impl Gateway {
                 "the drain window is over: cutting what is left"
             );
             for connection in rest {
-                connection.outbox.cut();
+                connection.outbox.cut(closing.clone());
             }
             let _ = timeout(LAST_HANDLERS, sessions.wait()).await;
         }
@@ -253,6 +305,14 @@ impl Gateway {
         // Only idle HTTP/2 connections and management requests are left.
         let _ = timeout(Duration::from_secs(1), self.doors.tasks.wait()).await;
         tracing::info!("stopped");
+    }
+
+    /// Every socket that was accepted has had its answer, and no other is.
+    async fn handshakes_over(&self) {
+        self.doors.accepting.close();
+        self.doors.accepting.wait().await;
+        let all = self.config.limits.handshakes;
+        let _all = self.doors.handshakes.acquire_many(all).await;
     }
 
     fn connections(&self) -> Vec<Arc<Connection>> {
@@ -265,13 +325,25 @@ impl Gateway {
     }
 }
 
+/// What clients are told. The advice is for programs too: `; reconnect in 0-N s` ends the reason.
+fn farewell(departure: Departure, reconnect_jitter_s: u32) -> Closing {
+    let (code, mut reason) = match departure {
+        Departure::Stopped => (1001, "Going away".to_owned()),
+        Departure::Succeeded => (1012, "Service restart".to_owned()),
+    };
+    if reconnect_jitter_s > 0 {
+        reason += &format!("; reconnect in 0-{reconnect_jitter_s} s");
+    }
+    Closing::new(code, reason)
+}
+
 /// Closes connections one after the other, evenly over `window`.
-async fn close_spread(connections: Vec<Arc<Connection>>, window: Duration) {
+async fn close_spread(connections: Vec<Arc<Connection>>, window: Duration, closing: &Closing) {
     let start = Instant::now();
     let count = connections.len().max(1) as f64;
     for (index, connection) in connections.into_iter().enumerate() {
         sleep_until(start + window.mul_f64(index as f64 / count)).await;
-        connection.close(Closing::new(1001, "Going away"));
+        connection.close(closing.clone());
     }
 }
 

@@ -9,7 +9,8 @@
 //! | [`gateway`] | the composition root: start, reload, stop |
 //! | [`config`] | the file as written → the configuration as meant |
 //! | [`listener`] | sockets, TLS, HTTP, permits |
-//! | [`management`] | health |
+//! | [`management`] | health, upgrade |
+//! | [`handover`] | the binary upgrade: sockets from process to process |
 //! | [`handshake`] | from a request's head to a session or a refusal |
 //! | [`session`] | the life of one open connection |
 //! | [`stage`] | a stage as an immutable snapshot |
@@ -26,6 +27,7 @@ mod cli;
 mod config;
 mod connections;
 mod gateway;
+mod handover;
 mod handshake;
 mod listener;
 mod management;

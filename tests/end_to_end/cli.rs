@@ -36,7 +36,8 @@ async fn help_tells_of_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
     let commands = [
-        "run", "validate", "config", "build", "dev", "inspect", "keys", "sign", "verify", "version",
+        "run", "validate", "upgrade", "config", "build", "dev", "inspect", "keys", "sign",
+        "verify", "version",
     ];
     for command in commands {
         assert!(

@@ -32,6 +32,7 @@ mod silence;
 mod stalled;
 mod signatures;
 mod tls;
+mod upgrade;
 mod validate;
 mod wire;
 

@@ -250,16 +250,23 @@ impl Gateway {
 
     /// The status and the body of a page of the management listener.
     pub async fn page(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "Host: localhost\r\n").await
+    }
+
+    /// The status and the body of the answer to a request without a body at the management listener. Each header ends
+    /// with CR and LF.
+    pub async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         let read = async {
             let mut socket = TcpStream::connect(self.management()).await?;
-            let request =
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
             socket.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = within(&format!("the page {path}"), read).await.unwrap();
+        let answer = within(&format!("the answer to {method} {path}"), read)
+            .await
+            .unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (
             head.split(' ').nth(1).unwrap().parse().unwrap(),
@@ -279,9 +286,20 @@ impl Gateway {
         self.signal(Signal::HUP);
     }
 
+    /// SIGUSR2.
+    pub fn upgrade(&self) {
+        self.signal(Signal::USR2);
+    }
+
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.process.id().expect("the process runs")).unwrap();
+        let id = i32::try_from(self.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// The id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("the process runs")
     }
 
     /// Whether the process has not ended yet.

@@ -20,6 +20,7 @@ mod gateway;
 mod guests;
 mod http2;
 mod log;
+mod orphan;
 mod probe;
 mod raw;
 mod records;
@@ -35,6 +36,7 @@ pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
 pub use guests::Guest;
 pub use http2::Http2;
 pub use log::Log;
+pub use orphan::Orphan;
 pub use probe::Closed;
 pub use raw::{Frame, Opcode, RawClient};
 pub use relay::Relay;
@@ -45,6 +47,7 @@ pub use tools::{Chromium, Node, OpenSsl, Python, left_out};
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How long anything may take before its test fails: long enough for a debug build on two shared cores that
@@ -58,6 +61,13 @@ pub const LONG_PATIENCE: Duration = Duration::from_secs(240);
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Lets this process open as many files as it may, for a test with many clients.
+pub fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
 
 /// What `future` gives, within [`PATIENCE`].
 ///

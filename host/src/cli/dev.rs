@@ -15,7 +15,8 @@ use crate::config::{
     Api, Config, Faults, GatewayLimits, Grants, Isolation, Listener, Log, LogFormat, Origins,
     Plugin, PluginLimits, Route, Stage, StageLimits, Tls,
 };
-use crate::gateway::Gateway;
+use crate::gateway::{Departure, Gateway};
+use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
 use crate::telemetry;
@@ -61,7 +62,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
     let config = config(options, component);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let gateway = Gateway::start(config, pages).await.map_err(|error| {
+        let gateway = Gateway::start(config, pages, Sockets::default()).await.map_err(|error| {
             if error.is::<Faults>() {
                 return error;
             }
@@ -77,7 +78,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                 }
             }
         }
-        stop(gateway, signals).await;
+        stop(gateway, signals, Departure::Stopped).await;
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ mod dev;
 mod inspect;
 mod run;
 mod sign;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ enum Command {
     /// Serve the APIs of a configuration file
     ///
     /// SIGTERM or ctrl-c stops: clients are closed with 1001, spread over limits.drain_s, and every
-    /// $disconnect handler runs. A second one exits at once.
+    /// $disconnect handler runs. A second one exits at once. SIGUSR2 upgrades: see `lockgate upgrade --help`.
     Run {
         /// The configuration (TOML); `lockgate config schema` documents every key
         file: PathBuf,
@@ -53,6 +54,17 @@ enum Command {
     Validate {
         /// The configuration (TOML)
         file: PathBuf,
+    },
+    /// Have a running gateway replaced by a new process of the program, without a refused connect
+    ///
+    /// The running process starts the program anew, from the file that its own path names by now and with the
+    /// words that it was started with, and hands it the listening sockets. When the new process has loaded everything
+    /// and serves, the old one closes its clients with 1012, spread over limits.drain_s, and exits with 0. When
+    /// it does not within limits.upgrade_s, the old one goes on, and why is told here and in the log.
+    /// Prints the id of the new process. SIGUSR2 does the same.
+    Upgrade {
+        /// The configuration file of the running gateway, or the address of its management listener
+        gateway: String,
     },
     /// Show what a configuration file may say
     Config {
@@ -112,6 +124,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
+        Command::Upgrade { gateway } => upgrade::upgrade(&gateway),
         Command::Config {
             command: ConfigCommand::Schema,
         } => print(&config::schema()),

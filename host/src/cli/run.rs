@@ -1,25 +1,84 @@
-//! `lockgate run`: serve until a signal says stop.
+//! `lockgate run`: serve until a signal says stop, or another process serves in its place.
 
 use std::path::Path;
+use std::process::id;
 
 use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::{Departure, Gateway};
+use crate::handover::{Predecessor, Sockets};
+use crate::management::Upgrade;
 use crate::telemetry;
 
 pub(super) fn run(file: &Path) -> Result<()> {
+    let (mut predecessor, sockets) = Predecessor::find()?;
+    let served = serve(file, sockets, &mut predecessor);
+    if let (Err(error), Some(predecessor)) = (&served, predecessor) {
+        predecessor.goes_on(&format!("{error:#}"));
+    }
+    served
+}
+
+/// The predecessor is taken once this process serves in its place.
+fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -> Result<()> {
     let config = Config::load(file)?;
     telemetry::start(&config.log);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let gateway = Gateway::start(config, None).await;
-        let gateway = gateway.map_err(|error| super::blame(file, error))?;
-        signals.stop().await;
-        stop(gateway, signals).await;
+        let gateway = Gateway::start(config, None, sockets).await;
+        let mut gateway = gateway.map_err(|error| super::blame(file, error))?;
+        match predecessor.take().map(Predecessor::is_succeeded) {
+            None => notify(&[NotifyState::Ready]),
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::warn!("the process that started this one is gone already: {error}");
+            }
+        }
+        let departure = until_departure(&mut gateway, &mut signals).await;
+        stop(gateway, signals, departure).await;
         Ok(())
     })
+}
+
+/// Serves until it is time to go; an upgrade that fails is not.
+async fn until_departure(gateway: &mut Gateway, signals: &mut Signals) -> Departure {
+    loop {
+        let asked: Option<Upgrade> = tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => return Departure::Stopped,
+                Asked::Upgrade => None,
+            },
+            Some(asked) = gateway.upgrades.recv() => Some(asked),
+        };
+        tracing::info!("upgrading: starting a new process");
+        let handed_over = tokio::select! {
+            handed_over = gateway.hand_over() => handed_over,
+            () = signals.stop() => return Departure::Stopped,
+        };
+        // Who asked may have gone meanwhile.
+        match handed_over {
+            Ok(successor) => {
+                tracing::info!(successor, "process {} hands over", id());
+                notify(&[NotifyState::MainPid(successor)]);
+                let _ = asked.map(|asked| asked.send(Ok(successor)));
+                return Departure::Succeeded;
+            }
+            Err(error) => {
+                tracing::error!("no upgrade, this process goes on: {error:#}");
+                let _ = asked.map(|asked| asked.send(Err(format!("{error:#}"))));
+            }
+        }
+    }
+}
+
+/// Tells systemd, if it has started us and listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("systemd could not be told: {error}");
+    }
 }
 
 /// The threads that serve sockets: one a core.
@@ -32,9 +91,9 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Stops in good order, or at once at a second signal.
-pub(super) async fn stop(gateway: Gateway, mut signals: Signals) {
+pub(super) async fn stop(gateway: Gateway, mut signals: Signals, departure: Departure) {
     tokio::select! {
-        () = gateway.stop() => {}
+        () = gateway.stop(departure) => {}
         () = signals.stop() => {
             tracing::warn!("a second signal: exiting at once");
             std::process::exit(1);
@@ -42,11 +101,18 @@ pub(super) async fn stop(gateway: Gateway, mut signals: Signals) {
     }
 }
 
-/// SIGTERM and ctrl-c.
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Upgrade,
+}
+
+/// SIGTERM, ctrl-c and SIGUSR2.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -55,19 +121,27 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
             hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
+            user2: signal(SignalKind::user_defined2()).context("SIGUSR2")?,
         })
     }
 
-    /// Ready when the process is asked to stop. SIGHUP asks for something else.
-    pub(super) async fn stop(&mut self) {
+    async fn next(&mut self) -> Asked {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Asked::Stop,
+                _ = self.interrupt.recv() => return Asked::Stop,
+                _ = self.user2.recv() => return Asked::Upgrade,
                 _ = self.hang_up.recv() => tracing::warn!(
                     "SIGHUP: this version reads its configuration at start only; nothing has changed"
                 ),
             }
+        }
+    }
+
+    /// Ready when the process is asked to stop. What else is asked for cannot be done now.
+    pub(super) async fn stop(&mut self) {
+        while let Asked::Upgrade = self.next().await {
+            tracing::warn!("SIGUSR2: there is nothing to upgrade now");
         }
     }
 }

@@ -17,6 +17,8 @@ impl From<written::GatewayLimits> for GatewayLimits {
             handshakes: written.handshakes,
             handshake_timeout: seconds(written.handshake_timeout_s),
             drain: seconds(written.drain_s),
+            reconnect_jitter_s: written.reconnect_jitter_s,
+            upgrade: seconds(written.upgrade_s),
         }
     }
 }

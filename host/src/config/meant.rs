@@ -76,6 +76,10 @@ pub(crate) struct GatewayLimits {
     pub(crate) handshake_timeout: Duration,
     /// The time over which the closes are spread when the gateway stops.
     pub(crate) drain: Duration,
+    /// Seconds over which clients are advised to spread their reconnects; 0 gives no advice.
+    pub(crate) reconnect_jitter_s: u32,
+    /// How long the new process of an upgrade may take to be ready.
+    pub(crate) upgrade: Duration,
 }
 
 /// What is logged, and how.

@@ -55,7 +55,7 @@ pub(crate) enum Taken {
     /// The connection is to be closed, and all that was queued before has been taken.
     Close(Closing),
     /// The connection is to end now, written or not.
-    Cut,
+    Cut(Closing),
 }
 
 #[derive(Debug)]
@@ -72,7 +72,8 @@ struct State {
     bytes: usize,
     /// Set once: nothing is queued any more.
     closing: Option<Closing>,
-    cut: bool,
+    /// Set once: what is queued, and the close, is not written any more.
+    cut: Option<Closing>,
     /// The session's waker while it waits here; none while it runs, so that a post to a running session
     /// wakes no one.
     waker: Option<Waker>,
@@ -128,14 +129,12 @@ impl Outbox {
         true
     }
 
-    /// Ends the connection now, whatever is queued.
-    pub(crate) fn cut(&self) {
+    /// Ends the connection now, whatever is queued; the client will not be told why.
+    pub(crate) fn cut(&self, why: Closing) {
         let waker = {
             let mut state = self.lock();
-            state.cut = true;
-            state
-                .closing
-                .get_or_insert_with(|| Closing::new(1001, "Going away"));
+            state.closing.get_or_insert_with(|| why.clone());
+            state.cut = Some(why);
             self.news.store(true, Ordering::Release);
             state.waker.take()
         };
@@ -161,8 +160,8 @@ impl Outbox {
         }
         let mut state = self.lock();
         state.waker = None;
-        if state.cut {
-            return Taken::Cut;
+        if let Some(why) = &state.cut {
+            return Taken::Cut(why.clone());
         }
         if state.queue.is_empty() {
             self.news.store(state.closing.is_some(), Ordering::Release);
@@ -195,7 +194,7 @@ impl Outbox {
     /// Ready when the connection is to be cut; for a session that has no room for more frames.
     pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.cut {
+        if state.cut.is_some() {
             return Poll::Ready(());
         }
         state.waker = Some(context.waker().clone());

@@ -16,13 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::handover::{Listening, Sockets};
 use crate::handshake::{self, Entrance, NoPlace, Peer, Seen, Strict};
 
 pub(crate) use self::pages::Pages;
@@ -50,7 +51,7 @@ const REST: Duration = Duration::from_millis(50);
 /// A bound socket that does not accept yet.
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
-    socket: TcpListener,
+    listening: Listening,
     tls: Option<Tls>,
 }
 
@@ -65,19 +66,26 @@ pub(crate) struct Doors {
     pub(crate) pages: Option<Pages>,
     /// Accepting ends when this is cancelled.
     pub(crate) stop: CancellationToken,
+    /// A task for each listener, while it accepts.
+    pub(crate) accepting: TaskTracker,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Listener {
     /// Takes an address, and does not accept yet.
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self> {
-        let socket = TcpListener::bind(address)
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<Tls>,
+        sockets: &Sockets,
+    ) -> Result<Self> {
+        let listening = sockets
+            .listen("clients", address)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
-        let address = socket.local_addr().context("its own address")?;
+        let address = listening.socket.local_addr().context("its own address")?;
         Ok(Self {
             address,
-            socket,
+            listening,
             tls,
         })
     }
@@ -100,16 +108,16 @@ impl Listener {
                 .spawn(async move { stop.run_until_cancelled(tls.watch()).await });
         }
         let (stop, doors_) = (doors.stop.clone(), doors.clone());
-        doors.tasks.spawn(async move {
-            stop.run_until_cancelled(accept(self.socket, tls, doors_))
+        doors.accepting.spawn(async move {
+            stop.run_until_cancelled(accept(self.listening, tls, doors_))
                 .await
         });
     }
 }
 
-async fn accept(socket: TcpListener, tls: Option<TlsAcceptor>, doors: Doors) {
+async fn accept(listening: Listening, tls: Option<TlsAcceptor>, doors: Doors) {
     loop {
-        let (stream, address) = match socket.accept().await {
+        let (stream, address) = match listening.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");

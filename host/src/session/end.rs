@@ -22,8 +22,8 @@ pub(super) enum End {
     Panicked,
     /// A ping was not answered.
     Unanswered,
-    /// The gateway stops and the client did not follow its close frame.
-    Cut,
+    /// The gateway stops and the client did not take its close frame.
+    Cut(Closing),
 }
 
 /// What the client is told.
@@ -58,7 +58,7 @@ impl End {
             Self::Closed(closing) => closing.clone(),
             Self::Idle | Self::Expired => Closing::new(1001, "Going away"),
             Self::Stalled => Closing::new(1013, "slow consumer"),
-            Self::Client(ReadError::Gone) | Self::Unanswered | Self::Cut => {
+            Self::Client(ReadError::Gone) | Self::Unanswered | Self::Cut(_) => {
                 return Farewell::Nothing;
             }
         })
@@ -71,7 +71,7 @@ impl End {
                 Closing::new(1005, "Client-side close frame status not set")
             }
             Self::Unanswered => Closing::new(1006, "ping not answered"),
-            Self::Cut => Closing::new(1001, "Going away"),
+            Self::Cut(why) => why.clone(),
             Self::Client(_)
             | Self::Closed(_)
             | Self::Idle

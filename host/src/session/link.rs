@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             match self.wire.take(&self.connection.outbox) {
                 Taken::Frames => self.sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
-                Taken::Cut => return Poll::Ready(Event::End(End::Cut)),
+                Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
                 Taken::Nothing => {}
             }
             let reads = reading && self.closing.is_none() && self.wire.room() > 0;
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             | End::Unanswered
             | End::Unfinished
             | End::Panicked
-            | End::Cut => limits.stall_timeout,
+            | End::Cut(_) => limits.stall_timeout,
         };
         let wire = &mut self.wire;
         let mut progress = false;

@@ -129,6 +129,14 @@ pub(in crate::config) struct GatewayLimits {
     /// all come back at once. 0 closes all together.
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) drain_s: u32,
+    /// Seconds over which clients are advised to spread their reconnects: the close frame's reason then
+    /// ends with `; reconnect in 0-N s`. 0 gives no advice.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub(in crate::config) reconnect_jitter_s: u32,
+    /// Seconds that the new process of a binary upgrade may take to load everything and be ready. After
+    /// that it is ended, and this one goes on.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub(in crate::config) upgrade_s: u32,
 }
 
 impl Default for GatewayLimits {
@@ -141,6 +149,8 @@ impl Default for GatewayLimits {
             handshakes: 1_024,
             handshake_timeout_s: 5,
             drain_s: 30,
+            reconnect_jitter_s: 0,
+            upgrade_s: 60,
         }
     }
 }

@@ -1,0 +1,101 @@
+//! The binary upgrade: a new process of the program takes over the listening sockets of this one, and not one
+//! connect is refused meanwhile.
+//!
+//! The two talk over a pair of sockets, of which the new process has one end as its standard input. The old one sends
+//! each listening socket with its name, then [`END`]; the new one loads and compiles everything, accepts, and answers
+//! [`READY`], or why it cannot. Until then nothing has changed for the old one. Knows neither HTTP nor plugins.
+
+mod channel;
+mod predecessor;
+mod successor;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::net::TcpListener;
+
+pub(crate) use predecessor::Predecessor;
+pub(crate) use successor::hand_over;
+
+/// What tells a process that its standard input is an end of the pair.
+const VARIABLE: &str = "LOCKGATE_HANDOVER";
+
+/// All sockets have been sent.
+const END: &str = "end";
+/// The new process accepts.
+const READY: &str = "ready";
+/// The new process cannot; the reason follows.
+const FAILED: &str = "failed: ";
+
+/// The listening sockets of this process: those that it has, and those that it was given and has no use for yet.
+#[derive(Clone, Default)]
+pub(crate) struct Sockets(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    given: Vec<(String, OwnedFd)>,
+    /// Weakly: they are closed where they are accepted on.
+    open: Vec<(String, Weak<OwnedFd>)>,
+}
+
+/// A socket to accept on. It is open for as long as either part of it lives.
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    /// The same socket, to be handed over.
+    pub(crate) shared: Arc<OwnedFd>,
+}
+
+impl Sockets {
+    /// Gives the socket that another process had at this address for this purpose, or a new one.
+    ///
+    /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
+    pub(crate) async fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
+        let name = format!("{purpose} {address}");
+        let given = self.take(&name);
+        let socket = match given {
+            Some(socket) => {
+                let socket = std::net::TcpListener::from(socket);
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket)?
+            }
+            None => TcpListener::bind(address).await?,
+        };
+        let shared = Arc::new(socket.as_fd().try_clone_to_owned()?);
+        let mut known = self.lock();
+        known.open.retain(|(_, socket)| socket.strong_count() > 0);
+        known.open.push((name, Arc::downgrade(&shared)));
+        Ok(Listening { socket, shared })
+    }
+
+    /// Closes what was given and is not wanted.
+    pub(crate) fn close_unused(&self) {
+        self.lock().given.clear();
+    }
+
+    fn take(&self, name: &str) -> Option<OwnedFd> {
+        let mut known = self.lock();
+        let place = known.given.iter().position(|(given, _)| given == name)?;
+        Some(known.given.remove(place).1)
+    }
+
+    fn given(sockets: Vec<(String, OwnedFd)>) -> Self {
+        let known = Known {
+            given: sockets,
+            open: Vec::new(),
+        };
+        Self(Arc::new(Mutex::new(known)))
+    }
+
+    fn open(&self) -> Vec<(String, Arc<OwnedFd>)> {
+        let known = self.lock();
+        let open = known.open.iter();
+        open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

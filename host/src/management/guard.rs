@@ -1,0 +1,85 @@
+//! Keeps web pages away from what changes something: a browser on this machine reaches loopback addresses for any page.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+/// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
+/// made to resolve to this machine.
+pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
+    match refusal(request.headers()) {
+        Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn refusal(headers: &HeaderMap) -> Option<&'static str> {
+    if headers.contains_key(ORIGIN) {
+        return Some("a request with an Origin comes from a web page, and is refused\n");
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    match host.and_then(|host| host.parse::<Authority>().ok()) {
+        Some(host) if hosts.next().is_none() && is_loopback(host.host()) => None,
+        Some(_) | None => Some("the Host must be localhost or a loopback address\n"),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(headers: &[(&'static str, &'static str)], passes: bool) {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse().expect("a name"),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        assert_eq!(refusal(&headers).is_none(), passes, "{headers:?}");
+    }
+
+    #[test]
+    fn only_what_names_this_machine_and_no_page_passes() {
+        for host in [
+            "localhost",
+            "LocalHost:9090",
+            "127.0.0.1:9090",
+            "127.1.2.3",
+            "[::1]:9090",
+        ] {
+            check(&[("host", host)], true);
+            check(&[("host", host), ("origin", "http://localhost")], false);
+            check(&[("host", host), ("origin", "null")], false);
+        }
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "10.0.0.1",
+            "[::2]",
+            "0.0.0.0",
+            "a b",
+        ] {
+            check(&[("host", host)], false);
+        }
+        check(&[], false);
+    }
+}

@@ -1,0 +1,385 @@
+//! The binary upgrade: another process takes the sockets over, and nobody is refused.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        net::UnixDatagram,
+    },
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lockgate_tests::{Gateway, Orphan, PATIENCE, within, write_configuration};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::{LOCKGATE, probe_configuration};
+
+const LOCAL: &str = "Host: localhost\r\n";
+
+async fn gateway(limits: &str) -> Gateway {
+    LOCKGATE.serve(&configuration(limits)).await
+}
+
+fn configuration(limits: &str) -> String {
+    format!("[limits]\n{limits}\n{}", probe_configuration("", ""))
+}
+
+/// Asks for an upgrade, which succeeds; gives the process that serves by then.
+async fn upgrade(gateway: &Gateway) -> Orphan {
+    let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
+    assert_eq!(status, 200, "{answer}");
+    successor(&answer)
+}
+
+/// The process that an answer such as `process 12 serves` tells of.
+fn successor(answer: &str) -> Orphan {
+    let id = answer.trim_end().strip_prefix("process ");
+    let id = id.and_then(|rest| rest.strip_suffix(" serves")).unwrap();
+    Orphan::new(id.parse().unwrap())
+}
+
+#[tokio::test]
+async fn no_connect_is_refused_over_ten_upgrades() {
+    const CONNECTS: usize = 5_000;
+    let mut gateway = gateway("drain_s = 0").await;
+    let plain = [gateway.ws("/s"), gateway.ws("/s"), gateway.ws("/s")];
+    let requests = plain.into_iter().chain([gateway.wss("/s")]);
+    let upgrading = Arc::new(AtomicBool::new(true));
+    let connects = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for request in requests {
+        let (upgrading, connects) = (Arc::clone(&upgrading), Arc::clone(&connects));
+        clients.spawn(async move {
+            while upgrading.load(Ordering::Relaxed) || connects.load(Ordering::Relaxed) < CONNECTS {
+                request.open().await.vanish();
+                connects.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let mut serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    for _ in 1..10 {
+        let next = upgrade(&gateway).await;
+        serving.ended().await;
+        serving = next;
+    }
+    upgrading.store(false, Ordering::Relaxed);
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    assert!(connects.load(Ordering::Relaxed) >= CONNECTS);
+    gateway.log().nth_line(9, &["\"stopped\""]).await;
+    serving.terminate();
+    serving.ended().await;
+    gateway.log().nth_line(10, &["\"stopped\""]).await;
+}
+
+#[tokio::test]
+async fn the_old_process_sends_its_clients_to_the_new_one() {
+    let mut gateway = gateway("drain_s = 2\nreconnect_jitter_s = 45").await;
+    let mut clients = Vec::new();
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        let mut client = match number % 2 {
+            0 => gateway.connect("/s").await,
+            _ => gateway.wss("/s").open().await,
+        };
+        ids.push(client.id().await);
+        clients.push(client);
+    }
+    let mut waiting = gateway.ws("/s").stream().await.unwrap();
+    let serving = upgrade(&gateway).await;
+    for client in &mut clients {
+        client
+            .expect_close(1012, "Service restart; reconnect in 0-45 s")
+            .await;
+        client.expect_end().await;
+        let mut again = gateway.connect("/s").await;
+        again.id().await;
+    }
+    // Accepted by the old process and silent since: it was not turned away.
+    let refused = tokio::io::AsyncReadExt::read_u8(&mut waiting);
+    let refused = within("the end of a silent connection", refused).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(gateway.ended().await, Some(0));
+    for id in &ids {
+        let said = format!("ended: {id} 1012 \\\"Service restart; reconnect in 0-45 s\\\"");
+        gateway.log().line(&[&said]).await;
+    }
+    // Of the new process, since the old one is gone.
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    gateway.connect("/s").await.id().await;
+    drop(serving);
+}
+
+#[tokio::test]
+async fn a_signal_upgrades_too() {
+    let mut gateway = gateway("drain_s = 0").await;
+    gateway.upgrade();
+    let line = gateway.log().line(&["hands over"]).await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let serving = Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap());
+    assert_ne!(serving.id(), gateway.id());
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.connect("/s").await.id().await;
+}
+
+#[tokio::test]
+async fn the_command_names_the_process_that_serves() {
+    let mut gateway = gateway("drain_s = 0").await;
+    let ended = LOCKGATE
+        .run(&["upgrade", &gateway.management().to_string()])
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let serving = successor(&ended.output);
+    assert_eq!(gateway.ended().await, Some(0));
+
+    // A second one, by the file: its port is the one that a restart would not find.
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let named = text.replace(
+        "[management]\naddress = \"127.0.0.1:0\"",
+        &format!("[management]\naddress = \"{}\"", gateway.management()),
+    );
+    let beside = gateway.folder().join("beside.toml");
+    fs::write(&beside, named).unwrap();
+    let ended = LOCKGATE.run(&["upgrade", beside.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let last = successor(&ended.output);
+    serving.ended().await;
+    gateway.connect("/s").await.id().await;
+    drop(last);
+
+    for (gateway, said) in [
+        (file.to_str().unwrap(), "management.address has port 0"),
+        ("/nowhere.toml", "/nowhere.toml: cannot be read"),
+    ] {
+        let ended = LOCKGATE.run(&["upgrade", gateway]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.error.contains(said), "{said}: {}", ended.error);
+    }
+    fs::write(
+        &file,
+        text.replace("[management]\naddress = \"127.0.0.1:0\"", ""),
+    )
+    .unwrap();
+    let ended = LOCKGATE.run(&["upgrade", file.to_str().unwrap()]).await;
+    assert!(
+        ended.error.contains("there is no [management]"),
+        "{}",
+        ended.error
+    );
+}
+
+#[tokio::test]
+async fn no_gateway_at_the_address_is_an_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let ended = LOCKGATE.run(&["upgrade", &address.to_string()]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("no gateway answers at {address}");
+    assert!(ended.error.contains(&said), "{}", ended.error);
+}
+
+#[tokio::test]
+async fn web_pages_cannot_upgrade() {
+    let mut gateway = gateway("drain_s = 0").await;
+    for headers in [
+        "Host: localhost\r\nOrigin: http://localhost\r\n",
+        "Host: rebound.example.com\r\n",
+        "Host: 10.0.0.1\r\n",
+    ] {
+        let (status, answer) = gateway.ask("POST", "/upgrade", headers).await;
+        assert_eq!(status, 403, "{headers}{answer}");
+    }
+    assert_eq!(gateway.ask("GET", "/upgrade", LOCAL).await.0, 405);
+    assert!(gateway.is_running());
+    assert!(!gateway.log().contains(&["upgrading"]));
+}
+
+/// Checks that an upgrade fails with these words, and that the gateway serves as before.
+async fn goes_on(gateway: &mut Gateway, said: &str) {
+    let mut client = gateway.connect("/s").await;
+    let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer.contains(said), "{said}: {answer}");
+    gateway
+        .log()
+        .line(&["no upgrade, this process goes on", said])
+        .await;
+    client.id().await;
+    gateway.connect("/s").await.id().await;
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    assert!(gateway.is_running());
+}
+
+#[tokio::test]
+async fn a_new_process_with_a_bad_configuration_changes_nothing() {
+    let mut gateway = gateway("drain_s = 0").await;
+    let file = gateway.folder().join("gateway.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("levle = 1\n{good}")).unwrap();
+    goes_on(&mut gateway, "levle: there is no key").await;
+    // Found later: when everything is loaded.
+    fs::write(gateway.folder().join("none.wasm"), "none").unwrap();
+    let none = format!("{good}\n[plugins.none]\ncomponent = \"none.wasm\"\n");
+    fs::write(&file, none).unwrap();
+    goes_on(&mut gateway, "plugins.none.component: ").await;
+    // And it can be done again.
+    fs::write(&file, good).unwrap();
+    let serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.connect("/s").await.id().await;
+    drop(serving);
+}
+
+/// A gateway whose program is a link that can be put to something else.
+async fn linked(limits: &str) -> Gateway {
+    let folder = TempDir::new().unwrap();
+    let lockgate = LOCKGATE.command(&[]);
+    symlink(lockgate.get_program(), folder.path().join("lockgate")).unwrap();
+    let before = "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
+                  [management]\naddress = \"127.0.0.1:0\"\n";
+    let file = write_configuration(folder.path(), &format!("{before}{}", configuration(limits)));
+    let mut command = Command::new(folder.path().join("lockgate"));
+    command.arg("run").arg(file);
+    Gateway::start(command, folder, PATIENCE).await
+}
+
+/// Puts a shell script in the place of the program.
+fn replace_program(folder: &Path, script: &str) {
+    let new = folder.join("new");
+    fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&new, folder.join("lockgate")).unwrap();
+}
+
+#[tokio::test]
+async fn a_new_process_that_does_not_serve_changes_nothing() {
+    let mut gateway = linked("drain_s = 0\nupgrade_s = 1").await;
+    let folder = gateway.folder().to_owned();
+    replace_program(&folder, "exit 3");
+    goes_on(&mut gateway, "exit status: 3").await;
+    replace_program(&folder, "kill -SEGV $$");
+    goes_on(&mut gateway, "before it served (signal: 11").await;
+    let id = folder.join("id");
+    replace_program(
+        &folder,
+        &format!("echo $$ > {}; exec sleep 600", id.display()),
+    );
+    goes_on(
+        &mut gateway,
+        "not ready within 1 s, which is limits.upgrade_s",
+    )
+    .await;
+    // Ended, and no zombie.
+    let id = fs::read_to_string(id).unwrap();
+    assert!(!Path::new("/proc").join(id.trim_end()).exists());
+    replace_program(&folder, "exec 0<&- ; exec sleep 600");
+    goes_on(&mut gateway, "closed its standard input").await;
+    fs::remove_file(folder.join("lockgate")).unwrap();
+    goes_on(&mut gateway, "cannot start ").await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_upgrade() {
+    let mut gateway = linked("drain_s = 0\nupgrade_s = 3600").await;
+    let folder = gateway.folder().to_owned();
+    let id = folder.join("id");
+    let write = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+        id.display()
+    );
+    replace_program(&folder, &write);
+    gateway.upgrade();
+    within("the new process to start", async {
+        while !id.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let started = Orphan::new(fs::read_to_string(id).unwrap().trim_end().parse().unwrap());
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    started.ended().await;
+}
+
+#[tokio::test]
+async fn a_process_without_a_predecessor_says_so() {
+    let folder = TempDir::new().unwrap();
+    let file = write_configuration(folder.path(), &configuration(""));
+    let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let output = command
+        .env("LOCKGATE_HANDOVER", "1")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("LOCKGATE_HANDOVER is set"), "{error}");
+}
+
+#[tokio::test]
+async fn systemd_is_told() {
+    let folder = TempDir::new().unwrap();
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let told = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
+                  [management]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";
+    let text = format!("{before}{}", configuration("drain_s = 0"));
+    let file = write_configuration(folder.path(), &text);
+    let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", folder.path().join("notify"));
+    let mut gateway = Gateway::start(command, folder, PATIENCE).await;
+    assert_eq!(told().trim_end(), "READY=1");
+    let serving = upgrade(&gateway).await;
+    assert_eq!(told().trim_end(), format!("MAINPID={}", serving.id()));
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn addresses_that_changed_are_bound_anew() {
+    let mut gateway = gateway("drain_s = 0").await;
+    let file = gateway.folder().join("gateway.toml");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: SocketAddr = free.local_addr().unwrap();
+    drop(free);
+    // The listener without TLS moves; the one with TLS stays where it is.
+    let text = fs::read_to_string(&file).unwrap();
+    let moved = text.replacen(
+        "address = \"127.0.0.1:0\"\ntls = \"off\"",
+        &format!("address = \"{address}\"\ntls = \"off\""),
+        1,
+    );
+    assert_ne!(text, moved);
+    fs::write(&file, moved).unwrap();
+    let before = gateway.plain();
+    let serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway
+        .log()
+        .line(&[&format!("listening on ws://{address}")])
+        .await;
+    // Two listeners had port 0: the first socket is taken by the first that wants one.
+    gateway
+        .log()
+        .nth_line(0, &[&format!("listening on wss://{before}")])
+        .await;
+    drop(serving);
+}
