@@ -1,16 +1,26 @@
 //! Stopping: SIGTERM sends everyone away and ends with 0; a second one does not wait.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use lockgate_tests::{Gateway, within};
+use lockgate_tests::{Frame, Gateway, LONG_PATIENCE, allow_many_files, within};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::{LOCKGATE, probe_configuration};
 
 async fn draining_over(seconds: u32) -> Gateway {
-    let limits = format!("[limits]\ndrain_s = {seconds}\n");
+    draining(
+        &format!("drain_s = {seconds}"),
+        &probe_configuration("", ""),
+    )
+    .await
+}
+
+/// A gateway with these lines in its limits.
+async fn draining(limits: &str, configuration: &str) -> Gateway {
     LOCKGATE
-        .serve(&(limits + &probe_configuration("", "")))
+        .serve(&format!("[limits]\n{limits}\n{configuration}"))
         .await
 }
 
@@ -45,13 +55,96 @@ async fn everyone_is_told_and_every_disconnect_runs() {
             .line(&[&format!("ended: {id} 1001 \\\"Going away\\\"")])
             .await;
     }
-    let ended = gateway
-        .log()
-        .lines()
+    assert_eq!(disconnects(&gateway, ""), 31);
+}
+
+/// How many `$disconnect` handlers have run that were told an end with these words.
+fn disconnects(gateway: &Gateway, said: &str) -> usize {
+    let lines = gateway.log().lines();
+    let ended = lines
         .iter()
-        .filter(|line| line.contains("\"message\":\"ended: "))
-        .count();
-    assert_eq!(ended, 31);
+        .filter(|line| line.contains("\"message\":\"ended: "));
+    ended.filter(|line| line.contains(said)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_are_sent_away_evenly() {
+    const ANSWERING: usize = 900;
+    const SILENT: usize = 100;
+    /// Closes are spread over this part of the window of 10 s.
+    const SPREAD: Duration = Duration::from_secs(7);
+    allow_many_files();
+    let mut gateway = draining(
+        "drain_s = 10\nreconnect_jitter_s = 60",
+        &probe_configuration("", ""),
+    )
+    .await;
+    let mut clients = Vec::new();
+    let mut silent = Vec::new();
+    for number in 0..ANSWERING + SILENT {
+        if number % 10 == 3 {
+            silent.push(gateway.ws("/s").open_raw().await);
+        } else {
+            clients.push(gateway.connect("/s").await);
+        }
+    }
+    let began = Instant::now();
+    gateway.terminate();
+    let mut closes = JoinSet::new();
+    for mut client in clients {
+        closes.spawn(async move {
+            client
+                .expect_close(1001, "Going away; reconnect in 0-60 s")
+                .await;
+            began.elapsed()
+        });
+    }
+    let mut fifths = [0; 5];
+    while let Some(time) = closes.join_next().await {
+        let fifth = time.unwrap().as_millis() * 5 / SPREAD.as_millis();
+        // On a busy machine the last come late.
+        fifths[usize::try_from(fifth).unwrap().min(4)] += 1;
+    }
+    let even = ANSWERING / 10..=ANSWERING * 35 / 100;
+    assert!(
+        fifths.iter().all(|closes| even.contains(closes)),
+        "{fifths:?}"
+    );
+    assert_eq!(gateway.ended().await, Some(0));
+    drop(silent);
+    let all = ANSWERING + SILENT;
+    gateway
+        .log()
+        .nth_line_within(LONG_PATIENCE, all - 1, &["\"message\":\"ended: "])
+        .await;
+    assert_eq!(
+        disconnects(&gateway, "1001 \\\"Going away; reconnect in 0-60 s\\\""),
+        all
+    );
+    assert_eq!(disconnects(&gateway, ""), all);
+}
+
+/// Its close frame never gets out, and so neither its answer in.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_when_the_window_is_over() {
+    let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 60 }";
+    let configuration = probe_configuration(stage, "limits = { cpu_ms = 2000 }");
+    let mut gateway = draining("drain_s = 0", &configuration).await;
+    let mut client = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+    let flood = json!([{"do": "burst", "times": 200, "letters": 65_536}, {"do": "print", "text": "it is full"}]);
+    client.send(&Frame::text(&flood.to_string())).await;
+    gateway.log().line(&["it is full"]).await;
+    gateway.terminate();
+    gateway
+        .log()
+        .line(&["cutting what is left", "\"connections\":1"])
+        .await;
+    assert_eq!(gateway.ended().await, Some(0));
+    drop(client);
+    gateway
+        .log()
+        .line(&["ended: ", "1001 \\\"Going away\\\""])
+        .await;
 }
 
 #[tokio::test]
@@ -61,7 +154,7 @@ async fn closes_are_spread_over_the_window() {
     for _ in 0..12 {
         clients.push(gateway.connect("/s").await);
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     gateway.terminate();
     let mut times = Vec::new();
     let mut waiting: Vec<_> = clients
@@ -79,7 +172,7 @@ async fn closes_are_spread_over_the_window() {
         drop(waiting.swap_remove(place));
     }
     // Not all together: some in the first half of the window, some in the second, and none long after it.
-    let half = std::time::Duration::from_millis(1_500);
+    let half = Duration::from_millis(1_500);
     assert!(times.first().is_some_and(|time| *time < half), "{times:?}");
     assert!(times.last().is_some_and(|time| *time > half), "{times:?}");
     assert_eq!(gateway.ended().await, Some(0));
