@@ -16,7 +16,7 @@ use std::{
 
 /// The modules of `host/src`: each knows only those after it. `config`, the configuration as meant, is plain
 /// data that most of them are built from, and so stands low.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "cli",
     "gateway",
     "telemetry",
@@ -27,6 +27,7 @@ const MODULES: [&str; 14] = [
     "session",
     "stage",
     "plugin",
+    "registry",
     "signature",
     "connections",
     "config",
@@ -34,7 +35,7 @@ const MODULES: [&str; 14] = [
 ];
 
 /// Libraries that only these modules name.
-const NAMED_IN: [(&str, &[&str]); 9] = [
+const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
     ("tungstenite", &["listener", "handshake", "session"]),
     ("hyper", &["cli", "listener", "handshake"]),
@@ -43,6 +44,7 @@ const NAMED_IN: [(&str, &[&str]); 9] = [
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover"]),
     ("sd_notify", &["cli"]),
+    ("oci_client", &["registry"]),
     ("aws_lc_rs", &["listener", "signature"]),
 ];
 

@@ -16,6 +16,7 @@
 //! | [`stage`] | a stage as an immutable snapshot |
 //! | [`route`] | which route a message asks for: pure |
 //! | [`plugin`] | load, link, pool, call components |
+//! | [`registry`] | components from OCI registries |
 //! | [`signature`] | who answers for a component: keys, signatures |
 //! | [`connections`] | registry, outboxes, groups, attributes |
 //! | [`telemetry`] | logs |
@@ -32,6 +33,7 @@ mod handshake;
 mod listener;
 mod management;
 mod plugin;
+mod registry;
 mod route;
 mod session;
 mod signature;

@@ -91,6 +91,8 @@ async fn the_schema_documents_every_key() {
         "apis",
         "plugins",
         "require_signatures",
+        "registries",
+        "component_cache",
         "limits",
         "compile_cache",
         "log",

@@ -25,6 +25,7 @@ mod hostile;
 mod isolation;
 mod inspect;
 mod limits;
+mod oci;
 mod plugin;
 mod route;
 mod session;

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::build::build;
 use super::run::{Signals, runtime, stop};
 use crate::config::{
-    Api, Config, Faults, GatewayLimits, Grants, Isolation, Listener, Log, LogFormat, Origins,
-    Plugin, PluginLimits, Route, Stage, StageLimits, Tls,
+    Api, Component, Config, Faults, GatewayLimits, Grants, Isolation, Listener, Log, LogFormat,
+    Origins, Plugin, PluginLimits, Route, Stage, StageLimits, Tls,
 };
 use crate::gateway::{Departure, Gateway};
 use crate::handover::Sockets;
@@ -183,7 +183,7 @@ fn config(options: &Options, component: PathBuf) -> Config {
         }],
         plugins: vec![Plugin {
             name: NAME.into(),
-            component,
+            component: Component::File(component),
             grants: Grants {
                 connections: true,
                 groups: true,

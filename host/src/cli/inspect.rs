@@ -49,7 +49,8 @@ enum State {
 }
 
 fn signature_state(component: &Path, digest: &str) -> State {
-    let found = signature::read(component).and_then(|file| Signature::parse(&file));
+    let found =
+        signature::read(&signature::beside(component)).and_then(|file| Signature::parse(&file));
     match found {
         Ok(signature) if signature.digest == digest => State::Present {
             version: signature.version,

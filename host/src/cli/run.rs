@@ -30,7 +30,7 @@ fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -
         let mut signals = Signals::new()?;
         let gateway = Gateway::start(config, None, sockets).await;
         let mut gateway = gateway.map_err(|error| super::blame(file, error))?;
-        match predecessor.take().map(Predecessor::is_succeeded) {
+        match predecessor.take().map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),
             Some(Ok(())) => {}
             Some(Err(error)) => {

@@ -81,7 +81,7 @@ pub(super) fn verify(options: &VerifyOptions) -> Result<()> {
         max_age: None,
     };
     let component = plugin::read(&options.file)?;
-    let signature = signature::read(&options.file)
+    let signature = signature::read(&signature::beside(&options.file))
         .and_then(|file| trust.check(&component, &file))
         .with_context(|| options.file.display().to_string())?;
     super::print(&format!(

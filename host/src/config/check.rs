@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::api;
-use super::limits;
-use super::meant::{Config, Grants, Listener, Log, Plugin, Signature, Tls};
+use super::meant::{Config, GatewayLimits, Listener, Log, Tls};
+use super::plugin;
 use super::report::{Report, join};
 use super::written;
 
@@ -22,22 +21,21 @@ pub(super) fn config(file: written::File, report: &mut Report<'_>) -> Config {
         .management
         .and_then(|management| management_address(&management.address, &mut addresses, report));
     let apis = api::apis(file.apis, report);
-    let plugins: Vec<_> = file
-        .plugins
-        .into_iter()
-        .map(|(name, written)| plugin(name, written, report))
-        .collect();
-    if file.require_signatures {
-        for plugin in &plugins {
-            require_signature(plugin, report);
-        }
-    }
+    let limits = GatewayLimits::from(file.limits);
+    let source = plugin::Source {
+        registries: plugin::registries(file.registries, report),
+        cache: file
+            .component_cache
+            .map(|folder| report.path("component_cache", &folder)),
+        patience: limits.pull,
+    };
+    let plugins = plugin::plugins(file.plugins, &source, file.require_signatures, report);
     Config {
         listeners,
         management,
         apis,
         plugins,
-        limits: file.limits.into(),
+        limits,
         compile_cache: file
             .compile_cache
             .map(|folder| report.path("compile_cache", &folder)),
@@ -157,71 +155,6 @@ fn address(
         );
     }
     Some(address)
-}
-
-fn plugin(name: String, written: written::Plugin, report: &mut Report<'_>) -> Plugin {
-    let key = join("plugins", &name);
-    report.check_name(&key, &name);
-    Plugin {
-        component: report.existing_file(&join(&key, "component"), &written.component),
-        grants: grants(&join(&key, "grants"), &written.grants, report),
-        signature: written
-            .signature
-            .map(|written| signature(&join(&key, "signature"), written, report)),
-        isolation: written.isolation,
-        limits: limits::plugin(&join(&key, "limits"), written.limits, report),
-        name,
-    }
-}
-
-fn signature(key: &str, written: written::Signature, report: &mut Report<'_>) -> Signature {
-    let keys_key = join(key, "keys");
-    if written.keys.is_empty() && report.is_clean(&keys_key) {
-        report.problem(
-            &keys_key,
-            "no key is named, so that no signature could count",
-            "name the public key's file; `lockgate keys new FILE` makes one",
-        );
-    }
-    let keys = written.keys.iter().enumerate();
-    Signature {
-        keys: keys
-            .map(|(index, path)| report.existing_file(&format!("{keys_key}[{index}]"), path))
-            .collect(),
-        min_version: written.min_version,
-        max_age: written
-            .max_age_days
-            .map(|days| Duration::from_secs(u64::from(days) * 86_400)),
-    }
-}
-
-fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
-    let key = join(&join("plugins", &plugin.name), "signature");
-    if plugin.signature.is_none() && !report.is_written(&key) {
-        report.problem(
-            &key,
-            "require_signatures is true, and it is not said whose signature this plugin must bear",
-            "add signature = { keys = [\"release.pub.pem\"] }, with the public key of who signs it",
-        );
-    }
-}
-
-fn grants(key: &str, written: &[written::Grant], report: &mut Report<'_>) -> Grants {
-    let mut grants = Grants::default();
-    for (index, grant) in written.iter().enumerate() {
-        let granted = match grant {
-            written::Grant::Connections => &mut grants.connections,
-            written::Grant::Groups => &mut grants.groups,
-        };
-        if std::mem::replace(granted, true) {
-            report.problem(
-                &format!("{key}[{index}]"),
-                "this is granted already",
-                "remove the second one",
-            );
-        }
-    }
-    grants
 }
 
 fn log(written: written::Log, report: &mut Report<'_>) -> Log {

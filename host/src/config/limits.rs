@@ -19,6 +19,7 @@ impl From<written::GatewayLimits> for GatewayLimits {
             drain: seconds(written.drain_s),
             reconnect_jitter_s: written.reconnect_jitter_s,
             upgrade: seconds(written.upgrade_s),
+            pull: seconds(written.pull_s),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Knows nothing of TOML. `lockgate dev` builds one in code, from the same defaults.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ pub(crate) struct GatewayLimits {
     pub(crate) reconnect_jitter_s: u32,
     /// How long the new process of an upgrade may take to be ready.
     pub(crate) upgrade: Duration,
+    /// How long pulling a component from a registry may take.
+    pub(crate) pull: Duration,
 }
 
 /// What is logged, and how.
@@ -199,8 +202,8 @@ pub(crate) struct StageLimits {
 pub(crate) struct Plugin {
     /// Its name, of `A-Z a-z 0-9 _ -`.
     pub(crate) name: String,
-    /// The component file.
-    pub(crate) component: PathBuf,
+    /// Where its component is.
+    pub(crate) component: Component,
     /// The interfaces that it may import.
     pub(crate) grants: Grants,
     /// Who must have signed the component; `None` asks for no signature.
@@ -211,11 +214,81 @@ pub(crate) struct Plugin {
     pub(crate) limits: PluginLimits,
 }
 
+/// Where a component is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Component {
+    /// In a file.
+    File(PathBuf),
+    /// In a registry.
+    Image(Box<Image>),
+}
+
+/// The path, or the reference as it is written.
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Image(image) => write!(f, "oci://{image}"),
+        }
+    }
+}
+
+/// A component in an OCI registry, and how to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// The registry's host, with its port if that is said.
+    pub(crate) registry: String,
+    /// The name within the registry.
+    pub(crate) repository: String,
+    /// The manifest's digest, `sha256:` and 64 hexadecimal digits.
+    pub(crate) digest: String,
+    /// Whom to log in as.
+    pub(crate) credentials: Option<Credentials>,
+    /// Whether the registry, on a loopback address, speaks HTTP without TLS.
+    pub(crate) plain_http: bool,
+    /// The folder that keeps what was pulled.
+    pub(crate) cache: Option<PathBuf>,
+    /// How long pulling may take.
+    pub(crate) patience: Duration,
+}
+
+/// The reference without its scheme.
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.registry, self.repository, self.digest)
+    }
+}
+
+/// Whom to log in to a registry as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) username: String,
+    pub(crate) password: Secret,
+}
+
+/// What no log or error shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(super) String);
+
+impl Secret {
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// Whose signature a component must bear, and which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signature {
     /// The files of the public keys that count, PEM; at least one.
     pub(crate) keys: Vec<PathBuf>,
+    /// The signature file.
+    pub(crate) file: PathBuf,
     /// The oldest version that is loaded; `None` does not go below one that was loaded already.
     pub(crate) min_version: Option<u32>,
     /// How long a signature counts; `None` is for ever.

@@ -12,6 +12,7 @@ mod check;
 mod expand;
 mod limits;
 mod meant;
+mod plugin;
 mod problem;
 mod report;
 mod schema;

@@ -48,9 +48,12 @@ pub(super) fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
     let mut bytes = [0; LONGEST];
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let received = recvmsg(channel, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let socket = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
+    let socket = control.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
+            sockets.next()
+        } else {
+            None
+        }
     });
     let text = bytes.get(..received.bytes).unwrap_or_default();
     Ok(Received {

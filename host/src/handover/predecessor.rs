@@ -33,7 +33,7 @@ impl Predecessor {
     }
 
     /// This process serves: the old one is to go. Fails when it is gone already.
-    pub(crate) fn is_succeeded(self) -> io::Result<()> {
+    pub(crate) fn succeeded(self) -> io::Result<()> {
         send(self.0.as_fd(), READY, None)
     }
 

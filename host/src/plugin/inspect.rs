@@ -92,27 +92,32 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
     // What is inside the component's own modules and components is theirs; only their makers count.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
-            Payload::Version {
-                encoding: Encoding::Component | Encoding::Module,
-                ..
-            } => depth += 1,
-            Payload::End(_) => depth -= 1,
-            Payload::ComponentImportSection(section) if depth == 1 => {
-                for import in section {
-                    found.import(import?.name.name);
-                }
+        let payload = payload?;
+        if let Payload::Version {
+            encoding: Encoding::Component | Encoding::Module,
+            ..
+        } = payload
+        {
+            depth += 1;
+        } else if let Payload::End(_) = payload {
+            depth -= 1;
+        } else if depth == 1
+            && let Payload::ComponentImportSection(section) = payload
+        {
+            for import in section {
+                found.import(import?.name.name);
             }
-            Payload::ComponentExportSection(section) if depth == 1 => {
-                for export in section {
-                    found.export(export?.name.name);
-                }
+        } else if depth == 1
+            && let Payload::ComponentExportSection(section) = payload
+        {
+            for export in section {
+                found.export(export?.name.name);
             }
-            Payload::CustomSection(section) if section.name() == "producers" => {
-                let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
-                found.made_by(ProducersSectionReader::new(reader)?)?;
-            }
-            _ => {}
+        } else if let Payload::CustomSection(section) = payload
+            && section.name() == "producers"
+        {
+            let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
+            found.made_by(ProducersSectionReader::new(reader)?)?;
         }
     }
     Ok(found)

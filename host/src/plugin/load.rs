@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use serde::Serialize;
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
@@ -18,7 +18,8 @@ use super::bindings::HandlerPluginPre;
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
 use super::instance::State;
 use super::trust;
-use crate::config::{self, Fault};
+use crate::config::{self, Component, Fault};
+use crate::registry::{self, PullError};
 
 /// Bytes of the largest component file; Python's are 18 MB.
 pub(super) const MAX_COMPONENT: u64 = 64 << 20;
@@ -58,13 +59,17 @@ pub(super) fn load(
         message,
         remedy: remedy.to_owned(),
     };
-    let bytes = read(&plugin.component).map_err(|error| {
-        let path = plugin.component.display();
-        fault(
-            format!("{path} cannot be read: {error}"),
-            "name a component file of at most 64 MiB",
-        )
-    })?;
+    let bytes = match &plugin.component {
+        Component::File(path) => read(path).map_err(|error| {
+            let path = path.display();
+            fault(
+                format!("{path} cannot be read: {error}"),
+                "name a component file of at most 64 MiB",
+            )
+        }),
+        Component::Image(image) => registry::pull(image, MAX_COMPONENT)
+            .map_err(|error| fault(format!("{image}: {error}"), remedy(&error))),
+    }?;
     // Before anything looks into it.
     let version = trust::check(plugin, &bytes, loaded)?;
     if bytes.starts_with(CORE_MODULE) {
@@ -73,7 +78,7 @@ pub(super) fn load(
             "build it for the target wasm32-wasip2, or make a component of it with `wasm-tools component new`",
         ));
     }
-    let component = Component::new(engine, &bytes).map_err(|error| {
+    let component = wasmtime::component::Component::new(engine, &bytes).map_err(|error| {
         fault(
             format!("it is no component that can be compiled: {error:#}"),
             "build it with `lockgate build DIR`, and copy it whole",
@@ -99,6 +104,30 @@ pub(super) fn load(
                 )
             })
         })
+}
+
+/// What to do about a component that could not be pulled.
+fn remedy(error: &PullError) -> &'static str {
+    match error {
+        PullError::Unreachable(..) | PullError::Failed(..) => {
+            "look whether the registry runs and can be reached from here; [registries] says how it is asked"
+        }
+        PullError::Unknown(..) => "correct the name or the digest, or push the component there",
+        PullError::Unauthorized(_) => {
+            "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
+        }
+        PullError::OtherContent(_) => {
+            "do not run it before you know who changed it; correct the digest if it was misspelt"
+        }
+        PullError::NoComponent(_) => {
+            "name the digest of an artifact with one layer of the type application/wasm, as `wkg oci push` makes"
+        }
+        PullError::TooLarge(..) => "build a smaller component",
+        PullError::TooSlow(_) => {
+            "raise limits.pull_s, or set component_cache, and pull where the network is faster"
+        }
+        PullError::Cache(..) => "let the gateway write to component_cache",
+    }
 }
 
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -27,10 +27,10 @@ pub(super) fn check(plugin: &config::Plugin, component: &[u8], loaded: u32) -> R
         min_version: wanted.min_version.unwrap_or(loaded),
         max_age: wanted.max_age,
     };
-    signature::read(&plugin.component)
+    signature::read(&wanted.file)
         .and_then(|file| trust.check(component, &file))
         .map(|signature| signature.version)
-        .map_err(|untrusted| fault(key, &plugin.component.display().to_string(), &untrusted))
+        .map_err(|untrusted| fault(key, &plugin.component.to_string(), &untrusted))
 }
 
 fn fault(key: String, component: &str, untrusted: &Untrusted) -> Fault {
@@ -93,10 +93,11 @@ mod tests {
             fs::write(beside(&component), signature.to_text()).expect("the folder can be written");
             let plugin = config::Plugin {
                 name: "echo".into(),
-                component: component.clone(),
+                component: config::Component::File(component.clone()),
                 grants: config::Grants::default(),
                 signature: Some(config::Signature {
                     keys: vec![public.clone()],
+                    file: beside(&component),
                     min_version,
                     max_age: None,
                 }),

@@ -101,9 +101,9 @@ pub(crate) fn beside(component: &Path) -> PathBuf {
     name.into()
 }
 
-/// Reads the signature file of a component.
-pub(crate) fn read(component: &Path) -> Result<Vec<u8>, Untrusted> {
-    let path = beside(component);
+/// Reads a signature file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Untrusted> {
+    let path = path.to_owned();
     let mut bytes = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
     match read {

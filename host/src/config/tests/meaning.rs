@@ -47,7 +47,7 @@ fn a_short_file_means_the_defaults() {
     assert_eq!(stage.origins, Origins::default());
     assert_eq!(stage.limits, StageLimits::default());
     let plugin = only_plugin("");
-    assert_eq!(plugin.component, Path::new("folder/chat.wasm"));
+    assert_eq!(plugin.component, Component::File("folder/chat.wasm".into()));
     assert_eq!(plugin.grants, Grants::default());
     assert_eq!(plugin.isolation, Isolation::Reused);
     assert_eq!(plugin.limits, PluginLimits::default());

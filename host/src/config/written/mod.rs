@@ -38,8 +38,26 @@ pub(in crate::config) struct File {
     /// A folder that keeps compiled components, so that the next start need not compile them.
     /// Whoever may write there may run code as the gateway. Without it, each start compiles.
     pub(in crate::config) compile_cache: Option<String>,
+    /// A folder that keeps components from registries, by digest, so that the next start needs no
+    /// registry. What is in it is checked whenever it is read. Without it, each load pulls.
+    pub(in crate::config) component_cache: Option<String>,
+    /// How registries that components are pulled from want to be asked, by host, or host and port. One
+    /// that asks for no credentials need not be here.
+    pub(in crate::config) registries: BTreeMap<String, Registry>,
     /// What is logged, and how.
     pub(in crate::config) log: Log,
+}
+
+/// How one registry wants to be asked.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Registry {
+    /// Whom to log in as; with `password`.
+    pub(in crate::config) username: Option<String>,
+    /// The password or token; best from the environment, as in `"${REGISTRY_TOKEN}"`.
+    pub(in crate::config) password: Option<String>,
+    /// Whether it speaks HTTP without TLS. For a loopback address only.
+    pub(in crate::config) plain_http: bool,
 }
 
 /// One address that clients connect to.
@@ -137,6 +155,9 @@ pub(in crate::config) struct GatewayLimits {
     /// that it is ended, and this one goes on.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) upgrade_s: u32,
+    /// Seconds that pulling a component from a registry may take altogether.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub(in crate::config) pull_s: u32,
 }
 
 impl Default for GatewayLimits {
@@ -151,6 +172,7 @@ impl Default for GatewayLimits {
             drain_s: 30,
             reconnect_jitter_s: 0,
             upgrade_s: 60,
+            pull_s: 60,
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::config::meant::Isolation;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Plugin {
-    /// The component file.
+    /// The component file; or, as `oci://REGISTRY/NAME@sha256:…`, the image in an OCI registry whose only
+    /// WebAssembly layer it is.
     pub(in crate::config) component: String,
     /// The interfaces that it may import. A plugin that imports one it was not granted is refused.
     #[serde(default)]
@@ -24,13 +25,16 @@ pub(in crate::config) struct Plugin {
     pub(in crate::config) limits: PluginLimits,
 }
 
-/// Whose signature a component must bear, and which. It lies beside the component, as `FILE.wasm.sig`.
+/// Whose signature a component must bear, and which.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Signature {
     /// The PEM files of the public keys (ed25519) that count; at least one. They are read whenever the
     /// component is.
     pub(in crate::config) keys: Vec<String>,
+    /// The signature file. By default it lies beside the component, as `FILE.wasm.sig`; for one in a
+    /// registry it must be said where.
+    pub(in crate::config) file: Option<String>,
     /// The oldest version that is loaded, by the number that it was signed with. Without it, that which
     /// this process has loaded already: a reload does not go back.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]

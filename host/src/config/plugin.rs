@@ -1,0 +1,244 @@
+//! The plugins as written → the plugins as meant: where each component is, who must have signed it, what it may do.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::limits;
+use super::meant::{Component, Credentials, Grants, Image, Plugin, Secret, Signature};
+use super::report::{Report, join};
+use super::written;
+
+/// What a component in a registry is called by.
+const SCHEME: &str = "oci://";
+
+/// Where components come from that are no files.
+pub(super) struct Source {
+    pub(super) registries: BTreeMap<String, Registry>,
+    pub(super) cache: Option<PathBuf>,
+    pub(super) patience: Duration,
+}
+
+/// How one registry wants to be asked.
+pub(super) struct Registry {
+    credentials: Option<Credentials>,
+    plain_http: bool,
+}
+
+pub(super) fn plugins(
+    written: BTreeMap<String, written::Plugin>,
+    source: &Source,
+    require_signatures: bool,
+    report: &mut Report<'_>,
+) -> Vec<Plugin> {
+    let plugins: Vec<_> = written
+        .into_iter()
+        .map(|(name, written)| plugin(name, written, source, report))
+        .collect();
+    if require_signatures {
+        for plugin in &plugins {
+            require_signature(plugin, report);
+        }
+    }
+    plugins
+}
+
+pub(super) fn registries(
+    written: BTreeMap<String, written::Registry>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, Registry> {
+    let written = written.into_iter();
+    written
+        .map(|(name, written)| (name.clone(), registry(&name, written, report)))
+        .collect()
+}
+
+fn registry(name: &str, written: written::Registry, report: &mut Report<'_>) -> Registry {
+    let key = join("registries", name);
+    if written.plain_http && !is_loopback(name) {
+        report.problem(
+            &join(&key, "plain_http"),
+            "without TLS anyone on the way could read the credentials and see what is pulled",
+            "remove plain_http; it is for a registry on localhost",
+        );
+    }
+    let credentials = match (written.username, written.password) {
+        (Some(username), Some(password)) => Some(Credentials {
+            username,
+            password: Secret(password),
+        }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            report.problem(
+                &key,
+                "a user name and a password belong together, and one is missing",
+                "write both, or neither",
+            );
+            None
+        }
+    };
+    Registry {
+        credentials,
+        plain_http: written.plain_http,
+    }
+}
+
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => registry,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn plugin(
+    name: String,
+    written: written::Plugin,
+    source: &Source,
+    report: &mut Report<'_>,
+) -> Plugin {
+    let key = join("plugins", &name);
+    report.check_name(&key, &name);
+    let component = component(&join(&key, "component"), &written.component, source, report);
+    Plugin {
+        grants: grants(&join(&key, "grants"), &written.grants, report),
+        signature: written
+            .signature
+            .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
+        component,
+        isolation: written.isolation,
+        limits: limits::plugin(&join(&key, "limits"), written.limits, report),
+        name,
+    }
+}
+
+fn component(key: &str, written: &str, source: &Source, report: &mut Report<'_>) -> Component {
+    let Some(reference) = written.strip_prefix(SCHEME) else {
+        return Component::File(report.existing_file(key, written));
+    };
+    let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
+    let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+    if digest.is_empty() {
+        report.problem(
+            key,
+            format!("{written:?} names no digest: what a tag names may be another thing tomorrow"),
+            "add the manifest's digest: oci://REGISTRY/NAME@sha256:…",
+        );
+    } else if !is_digest(digest) || !is_repository(repository) || !is_registry(registry) {
+        report.problem(
+            key,
+            format!("{written:?} is no reference to an image"),
+            "write oci://REGISTRY/NAME@sha256:…, with 64 hexadecimal digits in lower case and no tag",
+        );
+    }
+    let access = source.registries.get(registry);
+    Component::Image(Box::new(Image {
+        registry: registry.to_owned(),
+        repository: repository.to_owned(),
+        digest: digest.to_owned(),
+        credentials: access.and_then(|access| access.credentials.clone()),
+        plain_http: access.is_some_and(|access| access.plain_http),
+        cache: source.cache.clone(),
+        patience: source.patience,
+    }))
+}
+
+fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:");
+    digits.is_some_and(|digits| {
+        digits.len() == 64
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// As the distribution specification has it, but for its finer rules on where separators may stand.
+fn is_repository(text: &str) -> bool {
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && part
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+    };
+    text.len() <= 255 && text.split('/').all(is_part)
+}
+
+fn is_registry(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+fn signature(
+    key: &str,
+    written: &written::Signature,
+    component: &Component,
+    report: &mut Report<'_>,
+) -> Signature {
+    let keys_key = join(key, "keys");
+    if written.keys.is_empty() && report.is_clean(&keys_key) {
+        report.problem(
+            &keys_key,
+            "no key is named, so that no signature could count",
+            "name the public key's file; `lockgate keys new FILE` makes one",
+        );
+    }
+    let file = match (&written.file, component) {
+        (Some(file), _) => report.path(&join(key, "file"), file),
+        (None, Component::File(path)) => {
+            let mut beside = path.clone().into_os_string();
+            beside.push(".sig");
+            beside.into()
+        }
+        (None, Component::Image(_)) => {
+            report.problem(
+                &join(key, "file"),
+                "nothing lies beside a component in a registry, and it is not said where its signature is",
+                "add file = \"….sig\", the file that `lockgate sign` wrote for the component",
+            );
+            PathBuf::new()
+        }
+    };
+    let keys = written.keys.iter().enumerate();
+    Signature {
+        keys: keys
+            .map(|(index, path)| report.existing_file(&format!("{keys_key}[{index}]"), path))
+            .collect(),
+        file,
+        min_version: written.min_version,
+        max_age: written
+            .max_age_days
+            .map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+    }
+}
+
+fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
+    let key = join(&join("plugins", &plugin.name), "signature");
+    if plugin.signature.is_none() && !report.is_written(&key) {
+        report.problem(
+            &key,
+            "require_signatures is true, and it is not said whose signature this plugin must bear",
+            "add signature = { keys = [\"release.pub.pem\"] }, with the public key of who signs it",
+        );
+    }
+}
+
+fn grants(key: &str, written: &[written::Grant], report: &mut Report<'_>) -> Grants {
+    let mut grants = Grants::default();
+    for (index, grant) in written.iter().enumerate() {
+        let granted = match grant {
+            written::Grant::Connections => &mut grants.connections,
+            written::Grant::Groups => &mut grants.groups,
+        };
+        if std::mem::replace(granted, true) {
+            report.problem(
+                &format!("{key}[{index}]"),
+                "this is granted already",
+                "remove the second one",
+            );
+        }
+    }
+    grants
+}

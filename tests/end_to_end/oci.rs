@@ -1,0 +1,266 @@
+//! Components from a registry: what the digest names is served, and nothing else.
+
+use std::{fs, path::Path, process::Output};
+
+use lockgate_tests::{After, Gateway, Guest, PATIENCE, Registry, digest, write_configuration};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::LOCKGATE;
+
+/// A folder with a configuration whose plugin is this component, with these lines in front and in the plugin's table.
+fn configured(registry: &Registry, component: &str, before: &str, plugin: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), registry, component, before, plugin);
+    folder
+}
+
+fn configure(folder: &Path, registry: &Registry, component: &str, before: &str, plugin: &str) {
+    let configuration = format!(
+        r#"{before}
+[[listeners]]
+address = "127.0.0.1:0"
+tls = "off"
+[log]
+format = "json"
+[registries."{}"]
+plain_http = true
+username = "${{LOCKGATE_TEST_USER:-me}}"
+password = "${{LOCKGATE_TEST_PASSWORD:-secret}}"
+[apis.a.stages.s]
+[apis.a.routes."$default"]
+integration = "echo"
+two_way = true
+[plugins.echo]
+component = "{component}"
+{plugin}
+"#,
+        registry.host()
+    );
+    let _ = write_configuration(folder, &configuration);
+}
+
+/// What `validate` says of the configuration in a folder.
+async fn validate(folder: &TempDir, password: &str) -> Output {
+    let mut command = LOCKGATE.command(&["validate", "gateway.toml"]);
+    command
+        .current_dir(folder.path())
+        .env("LOCKGATE_TEST_PASSWORD", password);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+async fn accepted(folder: &TempDir) {
+    let output = validate(folder, "secret").await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+}
+
+async fn refused(folder: &TempDir, said: &str) {
+    let output = validate(folder, "secret").await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for part in [
+        "gateway.toml:",
+        " plugins.echo.component: ",
+        said,
+        "\n  remedy: ",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+fn echo() -> Vec<u8> {
+    fs::read(Guest::Echo.path()).unwrap()
+}
+
+#[tokio::test]
+async fn what_the_digest_names_is_served() {
+    let registry = Registry::start().await;
+    let component = registry.push("team/echo", &echo());
+    let folder = configured(&registry, &component, "", "");
+    let file = folder.path().join("gateway.toml");
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let gateway = Gateway::start(command, folder, PATIENCE).await;
+    let mut client = gateway.connect("/s").await;
+    client.send("hello").await;
+    client.expect("hello").await;
+}
+
+#[tokio::test]
+async fn what_was_pulled_is_kept_and_checked_again() {
+    let registry = Registry::start().await;
+    let component = registry.push("echo", &echo());
+    let folder = configured(&registry, &component, "component_cache = \"kept\"", "");
+    accepted(&folder).await;
+    let asked = registry.asked();
+    accepted(&folder).await;
+    assert_eq!(registry.asked(), asked);
+
+    // Whatever is changed there is pulled again, and put right.
+    let kept = folder.path().join("kept");
+    let layer = kept.join(digest(&echo()).replace(':', "-"));
+    for file in fs::read_dir(&kept).unwrap() {
+        let file = file.unwrap().path();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let asked = registry.asked().len();
+        accepted(&folder).await;
+        assert!(registry.asked().len() > asked);
+        assert_eq!(fs::read(&layer).unwrap(), echo());
+    }
+    drop(registry);
+    accepted(&folder).await;
+    fs::remove_file(&layer).unwrap();
+    refused(&folder, "cannot be reached").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_pulled_is_told() {
+    let registry = Registry::start().await;
+    let (echo, layer) = (echo(), digest(&echo()));
+    let wasm = json!({"mediaType": "application/wasm", "digest": layer, "size": echo.len()});
+    let blob = |name: &str| format!("/v2/{name}/blobs/{layer}");
+    let with = |name: &str, layers: Value| registry.push_manifest(name, &layers);
+    let other = {
+        let mut other = echo.clone();
+        other[1_000] ^= 1;
+        other
+    };
+
+    let unknown = format!("oci://{}/none@{}", registry.host(), digest(b"none"));
+    check(&registry, &unknown, "has no ").await;
+
+    let manifest = registry.push("manifest", &echo);
+    let path = manifest.replace(&format!("oci://{}", registry.host()), "/v2");
+    registry.put(&path.replace('@', "/manifests/"), b"{\"schemaVersion\": 2}");
+    check(&registry, &manifest, "is not what the digest names").await;
+
+    let component = registry.push("changed", &echo);
+    registry.put(&blob("changed"), &other);
+    check(&registry, &component, "is not what the digest names").await;
+    let component = registry.push("longer", &echo);
+    registry.put(&blob("longer"), &[&*echo, b"more"].concat());
+    check(&registry, &component, "longer than").await;
+    let component = registry.push("shorter", &echo);
+    registry.put(&blob("shorter"), &echo[..echo.len() / 2]);
+    check(&registry, &component, "is not what the digest names").await;
+    let component = registry.push("truncated", &echo);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", echo.len());
+    let half = [head.as_bytes(), &echo[..echo.len() / 2]].concat();
+    registry.answer(&blob("truncated"), half, After::Close);
+    check(&registry, &component, "failed: ").await;
+    let component = registry.push("gone", &echo);
+    registry.answer(
+        &blob("gone"),
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        After::Close,
+    );
+    check(&registry, &component, "has no ").await;
+    let component = registry.push("broken", &echo);
+    registry.answer(
+        &blob("broken"),
+        "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+        After::Close,
+    );
+    check(&registry, &component, "failed: ").await;
+
+    let tar =
+        json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 3});
+    check(&registry, &with("tar", json!([tar])), "layer.v1.tar").await;
+    check(
+        &registry,
+        &with("two", json!([wasm, wasm])),
+        "application/wasm, application/wasm",
+    )
+    .await;
+    check(&registry, &with("index", json!([])), "it has no layers").await;
+    check(
+        &registry,
+        &with("odd", json!("none")),
+        "its manifest is none",
+    )
+    .await;
+
+    let large = json!({"mediaType": "application/wasm", "digest": layer, "size": (64 << 20) + 1});
+    let large = with("large", json!([large]));
+    check(
+        &registry,
+        &large,
+        "67108865 bytes, and 67108864 are the most",
+    )
+    .await;
+    assert!(!registry.asked().contains(&blob("large")));
+}
+
+/// Checks that a component is refused with these words.
+#[track_caller]
+fn check<'a>(
+    registry: &'a Registry,
+    component: &'a str,
+    said: &'a str,
+) -> impl Future<Output = ()> + 'a {
+    let folder = configured(registry, component, "", "");
+    async move { refused(&folder, said).await }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_slow_or_down_is_not_waited_for() {
+    let registry = Registry::start().await;
+    let component = registry.push("echo", &echo());
+    let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\nabc",
+        echo().len()
+    );
+    registry.answer(&blob, head, After::Silence);
+    let folder = configured(&registry, &component, "limits = { pull_s = 1 }", "");
+    refused(&folder, "not there within 1 s, which is limits.pull_s").await;
+    drop(registry);
+    refused(&folder, "cannot be reached").await;
+}
+
+#[tokio::test]
+async fn credentials_come_from_the_environment_and_are_never_shown() {
+    let registry = Registry::start().await;
+    let component = registry.push("echo", &echo());
+    // me:secret
+    registry.require("Basic bWU6c2VjcmV0");
+    let folder = configured(&registry, &component, "", "");
+    accepted(&folder).await;
+    let output = validate(&folder, "wrong-one").await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("refuses these credentials"), "{error}");
+    assert!(!error.contains("wrong-one"), "{error}");
+}
+
+#[tokio::test]
+async fn a_component_in_a_registry_can_be_signed() {
+    let registry = Registry::start().await;
+    let component = registry.push("echo", &echo());
+    let plugin = "signature = { keys = [\"k.pub.pem\"], file = \"echo.sig\" }";
+    let folder = TempDir::new().unwrap();
+    fs::copy(Guest::Echo.path(), folder.path().join("echo")).unwrap();
+    for words in [
+        &["keys", "new", "k.pem"][..],
+        &["sign", "echo", "--key", "k.pem"],
+    ] {
+        let ended = LOCKGATE.run_in(folder.path(), words).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+    }
+    configure(folder.path(), &registry, &component, "", plugin);
+    accepted(&folder).await;
+
+    // Another one, rightly pulled, is not the one that was signed.
+    let probe = registry.push("echo", &fs::read(Guest::Probe.path()).unwrap());
+    configure(folder.path(), &registry, &probe, "", plugin);
+    let output = validate(&folder, "secret").await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("it is not the component that was signed"),
+        "{error}"
+    );
+}

@@ -1,0 +1,167 @@
+//! A registry of OCI images within the test's process, as honest as a test wants it.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// Ends with its value.
+pub struct Registry {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _serving: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// By path: an answer's bytes, and what comes after them.
+    answers: Mutex<HashMap<String, (Vec<u8>, After)>>,
+    /// What `Authorization` must say; anything, if none.
+    authorization: Mutex<Option<String>>,
+    asked: Mutex<Vec<String>>,
+}
+
+/// What the registry does when it has written what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Close,
+    /// It says nothing more, and holds the connection.
+    Silence,
+}
+
+impl Registry {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut serving = JoinSet::new();
+        let known = Arc::clone(&shared);
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(socket, Arc::clone(&known)));
+            }
+        });
+        Self {
+            address,
+            shared,
+            _serving: serving,
+        }
+    }
+
+    /// Its host and port, as a reference names it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Takes a component in; gives the reference by which it is pulled.
+    #[must_use]
+    pub fn push(&self, name: &str, component: &[u8]) -> String {
+        let layer = digest(component);
+        self.put(&format!("/v2/{name}/blobs/{layer}"), component);
+        self.push_manifest(
+            name,
+            &json!([{"mediaType": "application/wasm", "digest": layer, "size": component.len()}]),
+        )
+    }
+
+    /// Takes a manifest in that has these layers; gives the reference.
+    #[must_use]
+    pub fn push_manifest(&self, name: &str, layers: &serde_json::Value) -> String {
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.wasm.config.v0+json", "digest": digest(b"{}"), "size": 2},
+            "layers": layers,
+        })
+        .to_string();
+        let digest = digest(manifest.as_bytes());
+        self.put(
+            &format!("/v2/{name}/manifests/{digest}"),
+            manifest.as_bytes(),
+        );
+        format!("oci://{}/{name}@{digest}", self.host())
+    }
+
+    /// Answers a path with this content.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        );
+        self.answer(path, [head.as_bytes(), content].concat(), After::Close);
+    }
+
+    /// Answers a path with these bytes.
+    pub fn answer(&self, path: &str, bytes: impl Into<Vec<u8>>, after: After) {
+        let mut answers = self.shared.answers.lock().unwrap();
+        answers.insert(path.to_owned(), (bytes.into(), after));
+    }
+
+    /// Asks for credentials: the header `Authorization` must be this.
+    pub fn require(&self, authorization: &str) {
+        *self.shared.authorization.lock().unwrap() = Some(authorization.to_owned());
+    }
+
+    /// The paths that were asked for.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+}
+
+/// `sha256:` and the digest in hexadecimal.
+#[must_use]
+pub fn digest(content: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in Sha256::digest(content) {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
+}
+
+async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let given = head
+        .lines()
+        .find_map(|line| line.strip_prefix("authorization: "));
+    let wanted = shared.authorization.lock().unwrap().clone();
+    let admitted = wanted.is_none_or(|wanted| given == Some(&*wanted));
+    let answer = if admitted {
+        shared.asked.lock().unwrap().push(path.clone());
+        shared.answers.lock().unwrap().get(&path).cloned()
+    } else {
+        let refusal = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"\r\nConnection: close\r\n\
+                       Content-Length: 0\r\n\r\n";
+        Some((refusal.into(), After::Close))
+    };
+    let (bytes, after) = answer.unwrap_or_else(|| {
+        let unknown = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        (unknown.into(), After::Close)
+    });
+    let written = socket.write_all(&bytes).await;
+    if written.is_ok() && after == After::Silence {
+        std::future::pending::<()>().await;
+    }
+    let _ = socket.shutdown().await;
+}
