@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use lockgate_tests::{Gateway, Orphan, PATIENCE, within, write_configuration};
+use lockgate_tests::{Gateway, Http2, Orphan, PATIENCE, within, write_configuration};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -64,6 +64,12 @@ async fn no_connect_is_refused_over_ten_upgrades() {
             }
         });
     }
+    let (secure, going_on) = (gateway.secure(), Arc::clone(&upgrading));
+    clients.spawn(async move {
+        while going_on.load(Ordering::Relaxed) {
+            Http2::connect(secure).await.open("/s").await.vanish();
+        }
+    });
     let mut serving = upgrade(&gateway).await;
     assert_eq!(gateway.ended().await, Some(0));
     for _ in 1..10 {

@@ -27,7 +27,7 @@ pub struct Http2 {
 
 impl Http2 {
     /// Connects by TLS with ALPN `h2`, and waits until the server's settings allow extended CONNECT.
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: SocketAddr) -> Self {
         let tls = Tls {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             ..Tls::default()

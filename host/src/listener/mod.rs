@@ -5,7 +5,7 @@ mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -226,9 +226,20 @@ async fn http2<S>(
     let stop = doors.stop.clone();
     let first = CancellationToken::new();
     let begun = first.clone();
+    let handshake = Mutex::new(Some(handshake));
     let service = service_fn(move |request| {
         begun.cancel();
-        route(request, peer.clone(), doors.clone())
+        // Given back when the first request has its answer.
+        let handshake = handshake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let answer = route(request, peer.clone(), doors.clone());
+        async move {
+            let answer = answer.await;
+            drop(handshake);
+            answer
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -241,15 +252,15 @@ async fn http2<S>(
     let mut connection = std::pin::pin!(connection);
     let silent = async {
         if timeout_at(deadline, first.cancelled()).await.is_ok() {
-            drop(handshake);
             std::future::pending::<()>().await;
         }
     };
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = silent => return tracing::debug!(%address, "HTTP/2 connection without a request"),
-        // Its sessions are closed one by one; after that it ends by itself.
-        () = stop.cancelled() => {
+        // Its sessions are closed one by one; after that it ends by itself. A client that has been accepted has its
+        // first request answered.
+        ((), ()) = async { tokio::join!(stop.cancelled(), first.cancelled()) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
