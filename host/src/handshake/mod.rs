@@ -291,12 +291,12 @@ fn session(
     upgraded: Upgraded,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match unwrap::<TcpStream>(upgraded) {
-        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)),
+        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
         Err(upgraded) => match unwrap::<TlsStream<TcpStream>>(upgraded) {
-            Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, early)),
+            Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
             Err(upgraded) => {
                 let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
-                Box::pin(session::serve(current, connection, stream, Bytes::new()))
+                Box::pin(session::serve(current, connection, stream, &[]))
             }
         },
     }

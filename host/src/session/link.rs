@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -40,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(super) fn new(
         connection: Arc<Connection>,
         socket: S,
-        early: Bytes,
+        early: &[u8],
         limits: &StageLimits,
     ) -> Self {
         Self {

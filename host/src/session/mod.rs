@@ -18,7 +18,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::end::End;
@@ -37,8 +36,8 @@ pub(crate) fn serve<S>(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     socket: S,
-    early: Bytes,
-) -> impl Future<Output = ()> + Send
+    early: &[u8],
+) -> impl Future<Output = ()> + Send + use<S>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -51,7 +50,9 @@ where
     });
     async move {
         let end = session.open().await;
-        let (current, connection) = (session.current, session.link.connection);
+        let connection = Arc::clone(&session.link.connection);
+        let current = Arc::clone(&session.current);
+        drop(session);
         disconnect(&current.load_full(), connection, &end).await;
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use lockgate_tests::{Frame, Guest, RawClient};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
@@ -128,7 +127,7 @@ fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> Raw
         socket: near,
         bug: Arc::clone(bug),
     };
-    tasks.spawn(serve(Arc::clone(current), connection, socket, Bytes::new()));
+    tasks.spawn(serve(Arc::clone(current), connection, socket, &[]));
     RawClient::new(Box::new(far), Vec::new())
 }
 

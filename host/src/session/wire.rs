@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
@@ -81,12 +81,12 @@ pub(super) enum Received {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// `early` are bytes that came with the handshake's last.
-    pub(super) fn new(socket: S, early: Bytes, limits: &StageLimits) -> Self {
+    /// `early` are bytes that came with the handshake's last. They are copied: they lie in the buffer that the head was
+    /// read into, which would be kept with them.
+    pub(super) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
         let mut wire = Self {
             socket,
-            // A copy: the bytes lie in the buffer that the head was read into, which would be kept with them.
-            unread: BytesMut::from(&*early),
+            unread: BytesMut::from(early),
             unread_since: None,
             config: WebSocketConfig::default().write_buffer_size(0),
             tungstenite: None,
@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// When the message that has not come to its end began.
     pub(super) fn message_since(&self) -> Option<Instant> {
-        self.unread_since.or(self.meter.message_since())
+        self.unread_since.or_else(|| self.meter.message_since())
     }
 
     /// Reads what the client sent, a message at a time.

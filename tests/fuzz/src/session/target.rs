@@ -2,8 +2,6 @@
 
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-
 use super::wire::{ReadError, Received, Wire};
 use crate::bytes::Socket;
 use crate::config::StageLimits;
@@ -55,7 +53,7 @@ pub(crate) fn frames(input: &[u8]) {
 fn read(early: &[u8], bytes: &[u8], piece: usize) -> Read {
     let limits = limits();
     let socket = Socket::new(bytes, piece);
-    let mut wire = Wire::new(socket, Bytes::copy_from_slice(early), &limits);
+    let mut wire = Wire::new(socket, early, &limits);
     let mut context = Context::from_waker(Waker::noop());
     let (mut messages, mut controls) = (Vec::new(), 0);
     loop {
