@@ -237,6 +237,33 @@ async fn credentials_come_from_the_environment_and_are_never_shown() {
     assert!(!error.contains("wrong-one"), "{error}");
 }
 
+/// Large registries keep layers elsewhere. The digest decides what is used, and credentials stay where they belong.
+#[tokio::test]
+async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
+    let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
+    let component = registry.push("echo", &echo());
+    let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
+    let redirect = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/layer\r\nContent-Length: 0\r\n\r\n",
+        elsewhere.host()
+    );
+    registry.answer(&blob, redirect, After::Close);
+    registry.require("Basic bWU6c2VjcmV0");
+    elsewhere.put("/layer", &echo());
+    let folder = configured(&registry, &component, "", "");
+    accepted(&folder).await;
+    assert_eq!(elsewhere.asked(), ["/layer"]);
+    assert!(!registry.credentials().is_empty());
+    assert!(
+        elsewhere.credentials().is_empty(),
+        "{:?}",
+        elsewhere.credentials()
+    );
+
+    elsewhere.put("/layer", &echo()[1..]);
+    refused(&folder, "is not what the digest names").await;
+}
+
 #[tokio::test]
 async fn a_component_in_a_registry_can_be_signed() {
     let registry = Registry::start().await;

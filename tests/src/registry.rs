@@ -29,6 +29,8 @@ struct Shared {
     /// What `Authorization` must say; anything, if none.
     authorization: Mutex<Option<String>>,
     asked: Mutex<Vec<String>>,
+    /// Every `Authorization` that came.
+    given: Mutex<Vec<String>>,
 }
 
 /// What the registry does when it has written what it has.
@@ -115,6 +117,12 @@ impl Registry {
         *self.shared.authorization.lock().unwrap() = Some(authorization.to_owned());
     }
 
+    /// Every header `Authorization` that was sent here.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<String> {
+        self.shared.given.lock().unwrap().clone()
+    }
+
     /// The paths that were asked for.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
@@ -145,6 +153,11 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
     let given = head
         .lines()
         .find_map(|line| line.strip_prefix("authorization: "));
+    shared
+        .given
+        .lock()
+        .unwrap()
+        .extend(given.map(str::to_owned));
     let wanted = shared.authorization.lock().unwrap().clone();
     let admitted = wanted.is_none_or(|wanted| given == Some(&*wanted));
     let answer = if admitted {
