@@ -1,6 +1,11 @@
-//! Frames, as a session has them read: through the meter and tungstenite, from a socket that gives some at a time.
+//! Frames, as a session has them read: simple ones where they lie, others through the meter and tungstenite, from a
+//! socket that gives some at a time.
 
+use std::io::Cursor;
 use std::task::{Context, Poll, Waker};
+
+use tokio_tungstenite::tungstenite;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::wire::{ReadError, Received, Wire};
 use crate::bytes::Socket;
@@ -26,13 +31,19 @@ struct Read {
     end: ReadError,
 }
 
-/// However the bytes are cut they come to the same, and no message is larger than may be.
+/// However the bytes are cut they come to the same, which is what tungstenite alone makes of them, and no message is
+/// larger than may be.
 pub(crate) fn frames(input: &[u8]) {
     let Some((piece, bytes)) = input.split_first() else {
         return;
     };
     let early = usize::from(*piece).min(bytes.len());
     let whole = read(&[], bytes, usize::MAX);
+    let judged = tungstenite_alone(bytes);
+    match whole.end {
+        ReadError::Flood(_) => assert_eq!(whole.messages[..], judged[..whole.messages.len()]),
+        _ => assert_eq!(whole.messages, judged),
+    }
     for other in [
         read(&[], bytes, 1),
         read(&[], bytes, usize::from(*piece)),
@@ -46,6 +57,27 @@ pub(crate) fn frames(input: &[u8]) {
         } else {
             let both = whole.messages.len().min(other.messages.len());
             assert_eq!(whole.messages[..both], other.messages[..both]);
+        }
+    }
+}
+
+fn tungstenite_alone(bytes: &[u8]) -> Vec<Message> {
+    let limits = limits();
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(limits.message_bytes))
+        .max_frame_size(Some(limits.frame_bytes));
+    let mut context =
+        WebSocketContext::from_partially_read(bytes.to_vec(), Role::Server, Some(config));
+    let mut nothing = Cursor::new(Vec::new());
+    let mut messages = Vec::new();
+    loop {
+        match context.read(&mut nothing) {
+            Ok(tungstenite::Message::Text(text)) => messages.push(Message::Text(text.to_string())),
+            Ok(tungstenite::Message::Binary(bytes)) => messages.push(Message::Binary(bytes.into())),
+            Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {}
+            Ok(tungstenite::Message::Close(_) | tungstenite::Message::Frame(_)) | Err(_) => {
+                return messages;
+            }
         }
     }
 }
