@@ -119,7 +119,7 @@ impl Lockgate {
         let line = said
             .lines()
             .find_map(|line| line.split_once(".component: "));
-        Ok(line.map_or(said.trim(), |(_, why)| why).to_owned())
+        Ok(line.map_or_else(|| said.trim(), |(_, why)| why).to_owned())
     }
 
     fn write(&self, text: &str) -> Result<PathBuf> {
