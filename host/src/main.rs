@@ -9,8 +9,9 @@
 //! | [`gateway`] | the composition root: start, reload, stop |
 //! | [`config`] | the file as written → the configuration as meant |
 //! | [`listener`] | sockets, TLS, HTTP, permits |
-//! | [`management`] | health, upgrade |
+//! | [`management`] | health, metrics, admin API, upgrade |
 //! | [`handover`] | the binary upgrade: sockets from process to process |
+//! | [`telemetry`] | logs, metrics |
 //! | [`handshake`] | from a request's head to a session or a refusal |
 //! | [`session`] | the life of one open connection |
 //! | [`stage`] | a stage as an immutable snapshot |
@@ -19,7 +20,6 @@
 //! | [`registry`] | components from OCI registries |
 //! | [`signature`] | who answers for a component: keys, signatures |
 //! | [`connections`] | registry, outboxes, groups, attributes |
-//! | [`telemetry`] | logs |
 //!
 //! `host/README.md` tells what each must not know.
 #![forbid(unsafe_code)]

@@ -27,11 +27,14 @@ mod isolation;
 mod limits;
 mod oci;
 mod plugin;
+mod reload;
+mod rollout;
 mod route;
 mod session;
 mod signatures;
 mod silence;
 mod stalled;
+mod swaps;
 mod tls;
 mod upgrade;
 mod validate;
@@ -107,6 +110,7 @@ fn tested_by(guest: Guest) -> fn() {
         Guest::Probe => connections::a_message_reaches_another_connection,
         Guest::Sockets => plugin::the_network_is_not_to_be_imported,
         Guest::Tables => hostile::tables_are_bounded,
+        Guest::Versions => reload::a_changed_file_serves_and_no_connection_closes,
     }
 }
 

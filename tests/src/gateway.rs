@@ -256,15 +256,29 @@ impl Gateway {
     /// The status and the body of the answer to a request without a body at the management listener. Each header ends
     /// with CR and LF.
     pub async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        self.request(&format!("{method} {path}"), headers, "").await
+    }
+
+    /// The status and the body of the answer to a `POST` of JSON to the management listener.
+    pub async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+        self.request(&format!("POST {path}"), headers, body).await
+    }
+
+    /// Sends a request to the management listener as it is written here, each header with its end of line.
+    pub async fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         let read = async {
             let mut socket = TcpStream::connect(self.management()).await?;
-            let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
             socket.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = within(&format!("the answer to {method} {path}"), read)
+        let answer = within(&format!("the answer to {line}"), read)
             .await
             .unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

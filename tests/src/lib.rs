@@ -30,6 +30,7 @@ mod request;
 mod sources;
 mod tls;
 mod tools;
+mod versions;
 
 pub use cable::Cable;
 pub use client::Client;
@@ -46,6 +47,7 @@ pub use request::{Answer, Request};
 pub use sources::copy_of_plugin;
 pub use tls::{Certificate, Trust};
 pub use tools::{Chromium, Node, OpenSsl, Python, left_out};
+pub use versions::{replace, version};
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,9 +14,9 @@ use super::build::build;
 use super::run::{Signals, runtime, stop};
 use crate::config::{
     Api, Component, Config, Faults, GatewayLimits, Grants, Isolation, Listener, Log, LogFormat,
-    Origins, Plugin, PluginLimits, Route, Stage, StageLimits, Tls,
+    Origins, Plugin, PluginLimits, Rollback, Route, Stage, StageLimits, Tls,
 };
-use crate::gateway::{Departure, Gateway};
+use crate::gateway::{Departure, Gateway, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
@@ -62,7 +63,8 @@ pub(super) fn dev(options: &Options) -> Result<()> {
     let config = config(options, component);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let gateway = Gateway::start(config, pages, Sockets::default()).await.map_err(|error| {
+        let started = Gateway::start(config, None, pages, Sockets::default()).await;
+        let gateway = started.map_err(|error| {
             if error.is::<Faults>() {
                 return error;
             }
@@ -74,20 +76,25 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                 () = signals.stop() => break,
                 Some(()) = changes.recv() => {
                     while timeout(QUIET, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
-                    rebuild(&gateway, &dir);
+                    rebuild(&gateway, &dir).await;
                 }
             }
         }
-        stop(gateway, signals, Departure::Stopped).await;
+        stop(&gateway, signals, Departure::Stopped).await;
         Ok(())
     })
 }
 
 /// Builds and swaps; whatever goes wrong, the build that serves goes on serving.
-fn rebuild(gateway: &Gateway, dir: &Path) {
+async fn rebuild(gateway: &Arc<Gateway>, dir: &Path) {
     tracing::info!("a file changed: building");
-    let swapped =
-        tokio::task::block_in_place(|| build(dir).and_then(|_| gateway.reload_plugin(NAME)));
+    let swapped = match tokio::task::block_in_place(|| build(dir)) {
+        Ok(_) => gateway
+            .reload(What::Component(NAME.into()), "build")
+            .await
+            .map(|_| ()),
+        Err(error) => Err(error),
+    };
     match swapped {
         Ok(()) => tracing::info!("serving the new build; connections stayed open"),
         Err(error) => tracing::warn!("still serving the last good build: {error:#}"),
@@ -99,7 +106,7 @@ fn introduce(gateway: &Gateway, with_page: bool) -> Result<()> {
     let mut lines = String::new();
     // Of the two addresses of localhost, the first is enough to know.
     for address in gateway
-        .addresses
+        .addresses()
         .iter()
         .filter(|address| !address.contains('['))
     {
@@ -191,6 +198,7 @@ fn config(options: &Options, component: PathBuf) -> Config {
             signature: None,
             isolation: Isolation::default(),
             limits: PluginLimits::default(),
+            rollback: Rollback::by_default(),
         }],
         limits: GatewayLimits {
             drain: Duration::from_secs(1),

@@ -1,5 +1,6 @@
 //! Words typed → calls.
 
+mod admin;
 mod build;
 mod dev;
 mod inspect;
@@ -35,6 +36,7 @@ Examples:
   lockgate validate gateway.toml  find everything that is wrong with a configuration
   lockgate run gateway.toml       serve it
   lockgate inspect chat.wasm      what a component is, and which grants it needs
+  lockgate reload gateway.toml    have the gateway that runs it read it again
 
 Logs go to standard error; LOCKGATE_LOG=debug shows more (any tracing filter is understood).";
 
@@ -44,6 +46,8 @@ enum Command {
     ///
     /// SIGTERM or ctrl-c stops: clients are closed with 1001, spread over limits.drain_s, and every
     /// $disconnect handler runs. A second one exits at once. SIGUSR2 upgrades: see `lockgate upgrade --help`.
+    /// $disconnect handler runs. A second one exits at once. SIGHUP reads the configuration and the components
+    /// again, as `lockgate reload` does; a component file that changes is loaded by itself.
     Run {
         /// The configuration (TOML); `lockgate config schema` documents every key
         file: PathBuf,
@@ -65,6 +69,15 @@ enum Command {
     Upgrade {
         /// The configuration file of the running gateway, or the address of its management listener
         gateway: String,
+    },
+    /// Have a running gateway read its configuration and components again, with every connection open
+    ///
+    /// Prints what has changed. Exits with 1 and the reasons when something is wrong: then nothing has changed.
+    Reload(admin::Whom),
+    /// See and change which versions of the plugins a running gateway serves
+    Plugins {
+        #[command(subcommand)]
+        command: admin::PluginsCommand,
     },
     /// Show what a configuration file may say
     Config {
@@ -125,6 +138,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
         Command::Upgrade { gateway } => upgrade::upgrade(&gateway),
+        Command::Reload(whom) => admin::reload(&whom),
+        Command::Plugins { command } => admin::plugins(&command),
         Command::Config {
             command: ConfigCommand::Schema,
         } => print(&config::schema()),
@@ -155,7 +170,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn validate(file: &std::path::Path) -> Result<()> {
     let config = Config::load(file)?;
-    gateway::check(&config).map_err(|error| blame(file, error))?;
+    run::runtime()?
+        .block_on(gateway::check(&config))
+        .map_err(|error| blame(file, error))?;
     print(&format!(
         "{}: valid; {} listeners, {} APIs, {} plugins",
         file.display(),

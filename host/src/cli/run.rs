@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::process::id;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::gateway::{Departure, Gateway};
+use crate::gateway::{Departure, Gateway, What};
 use crate::handover::{Predecessor, Sockets};
 use crate::management::Upgrade;
 use crate::telemetry;
@@ -28,8 +30,8 @@ fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -
     telemetry::start(&config.log);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let gateway = Gateway::start(config, None, sockets).await;
-        let mut gateway = gateway.map_err(|error| super::blame(file, error))?;
+        let gateway = Gateway::start(config, Some(file.to_owned()), None, sockets).await;
+        let gateway = gateway.map_err(|error| super::blame(file, error))?;
         match predecessor.take().map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),
             Some(Ok(())) => {}
@@ -37,21 +39,28 @@ fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -
                 tracing::warn!("the process that started this one is gone already: {error}");
             }
         }
-        let departure = until_departure(&mut gateway, &mut signals).await;
-        stop(gateway, signals, departure).await;
+        let departure = until_departure(&gateway, &mut signals).await;
+        stop(&gateway, signals, departure).await;
         Ok(())
     })
 }
 
 /// Serves until it is time to go; an upgrade that fails is not.
-async fn until_departure(gateway: &mut Gateway, signals: &mut Signals) -> Departure {
+async fn until_departure(gateway: &Arc<Gateway>, signals: &mut Signals) -> Departure {
+    let mut reloads = JoinSet::new();
     loop {
         let asked: Option<Upgrade> = tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return Departure::Stopped,
+                Asked::Reload => {
+                    let gateway = Arc::clone(gateway);
+                    // Whatever comes of it is in the log.
+                    reloads.spawn(async move { gateway.reload(What::Everything, "SIGHUP").await.is_ok() });
+                    continue;
+                }
                 Asked::Upgrade => None,
             },
-            Some(asked) = gateway.upgrades.recv() => Some(asked),
+            Some(asked) = gateway.asked_to_upgrade() => Some(asked),
         };
         tracing::info!("upgrading: starting a new process");
         let handed_over = tokio::select! {
@@ -91,7 +100,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Stops in good order, or at once at a second signal.
-pub(super) async fn stop(gateway: Gateway, mut signals: Signals, departure: Departure) {
+pub(super) async fn stop(gateway: &Gateway, mut signals: Signals, departure: Departure) {
     tokio::select! {
         () = gateway.stop(departure) => {}
         () = signals.stop() => {
@@ -102,12 +111,16 @@ pub(super) async fn stop(gateway: Gateway, mut signals: Signals, departure: Depa
 }
 
 /// What a signal asks for.
-enum Asked {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
     Stop,
+    /// SIGHUP.
+    Reload,
+    /// SIGUSR2.
     Upgrade,
 }
 
-/// SIGTERM, ctrl-c and SIGUSR2.
+/// SIGTERM, ctrl-c, SIGHUP and SIGUSR2.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -125,23 +138,24 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Asked::Stop,
-                _ = self.interrupt.recv() => return Asked::Stop,
-                _ = self.user2.recv() => return Asked::Upgrade,
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP: this version reads its configuration at start only; nothing has changed"
-                ),
-            }
+    /// What the process is asked for next.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user2.recv() => Asked::Upgrade,
         }
     }
 
     /// Ready when the process is asked to stop. What else is asked for cannot be done now.
     pub(super) async fn stop(&mut self) {
-        while let Asked::Upgrade = self.next().await {
-            tracing::warn!("SIGUSR2: there is nothing to upgrade now");
+        loop {
+            match self.next().await {
+                Asked::Stop => return,
+                Asked::Reload => tracing::warn!("SIGHUP: there is nothing to reload now"),
+                Asked::Upgrade => tracing::warn!("SIGUSR2: there is nothing to upgrade now"),
+            }
         }
     }
 }

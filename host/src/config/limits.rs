@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::meant::{GatewayLimits, Log, Origins, PluginLimits, StageLimits};
+use super::meant::{GatewayLimits, Log, Origins, PluginLimits, Rollback, StageLimits};
 use super::report::{Report, join};
 use super::written;
 
@@ -63,6 +63,7 @@ impl From<written::PluginLimits> for PluginLimits {
             max_uses: written.max_uses,
             posts: written.posts,
             log_bytes: kib(written.log_kib),
+            retire: seconds(written.retire_s),
         }
     }
 }
@@ -110,6 +111,22 @@ pub(super) fn plugin(
         );
     }
     meant
+}
+
+impl Rollback {
+    /// None when it is switched off.
+    pub(super) fn meant(written: &written::Rollback) -> Option<Self> {
+        (written.trap_percent > 0).then(|| Self {
+            trap_percent: written.trap_percent,
+            calls: written.calls,
+            within: seconds(written.within_s),
+        })
+    }
+
+    /// As it is where a file says nothing.
+    pub(crate) fn by_default() -> Option<Self> {
+        Self::meant(&written::Rollback::default())
+    }
 }
 
 impl Default for GatewayLimits {

@@ -105,7 +105,7 @@ pub(crate) enum LogFormat {
 }
 
 /// One WebSocket API: how a message chooses its route, the routes, and where it is served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Api {
     /// Its name, of `A-Z a-z 0-9 _ -`.
     pub(crate) name: String,
@@ -212,6 +212,19 @@ pub(crate) struct Plugin {
     pub(crate) isolation: Isolation,
     /// Bounds of its invocations and instances.
     pub(crate) limits: PluginLimits,
+    /// When a new version of it is withdrawn by itself; `None` is never.
+    pub(crate) rollback: Option<Rollback>,
+}
+
+/// When a new version of a plugin is withdrawn by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rollback {
+    /// More than so many percent of its calls trap or are cut off.
+    pub(crate) trap_percent: u32,
+    /// It has had so many calls.
+    pub(crate) calls: u32,
+    /// Only while it is younger than this.
+    pub(crate) within: Duration,
 }
 
 /// Where a component is.
@@ -337,4 +350,6 @@ pub(crate) struct PluginLimits {
     pub(crate) posts: u32,
     /// Bytes that one invocation may log.
     pub(crate) log_bytes: usize,
+    /// How long the invocations of a version may go on after another has taken its place.
+    pub(crate) retire: Duration,
 }

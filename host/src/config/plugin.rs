@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits;
-use super::meant::{Component, Credentials, Grants, Image, Plugin, Secret, Signature};
+use super::meant::{Component, Credentials, Grants, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
 use super::written;
 
@@ -109,6 +109,7 @@ fn plugin(
             .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
         component,
         isolation: written.isolation,
+        rollback: Rollback::meant(&written.rollback),
         limits: limits::plugin(&join(&key, "limits"), written.limits, report),
         name,
     }

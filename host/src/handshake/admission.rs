@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::{Quota, RateLimiter};
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::places::{Places, Taken};
 use crate::config::GatewayLimits;
 
 /// New connections after which the addresses are forgotten that have been quiet for a second. So many more than came
@@ -18,7 +18,7 @@ const FORGET_AFTER: u32 = 4_096;
 
 /// The gate that every connection goes through: each TCP connection, and each stream that is a WebSocket of HTTP/2.
 pub(crate) struct Admission {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     rate: Option<Everyone>,
     rate_per_ip: Option<Each>,
     asked: AtomicU32,
@@ -44,7 +44,7 @@ enum Block {
 
 /// A connection's place, for as long as it has one.
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _place: Taken,
     _of_ip: Option<PlaceOfIp>,
 }
 
@@ -84,7 +84,7 @@ impl Admission {
         let rate = limits.connections_per_s.map(Quota::per_second);
         let rate_per_ip = limits.connections_per_s_per_ip.map(Quota::per_second);
         Self {
-            places: Arc::new(Semaphore::new(connections)),
+            places: Places::new(connections),
             rate: rate.map(RateLimiter::direct),
             rate_per_ip: rate_per_ip.map(RateLimiter::hashmap),
             asked: AtomicU32::new(0),
@@ -92,6 +92,17 @@ impl Admission {
                 .connections_per_ip
                 .map(|most| (most.get(), Arc::default())),
         }
+    }
+
+    /// The same under other limits: those who are in stay in, and are counted on.
+    pub(crate) fn changed(&self, connections: usize, limits: &GatewayLimits) -> Self {
+        self.places.set_limit(connections);
+        let mut changed = Self::new(connections, limits);
+        changed.places = Arc::clone(&self.places);
+        if let (Some((_, open)), Some((_, before))) = (&mut changed.per_ip, &self.per_ip) {
+            *open = Arc::clone(before);
+        }
+        changed
     }
 
     /// Gives a place. One address is judged first: what it asks for in vain costs the others nothing.
@@ -109,11 +120,9 @@ impl Admission {
         if let Some(rate) = &self.rate {
             rate.check().map_err(|_| NoPlace::TooFast)?;
         }
-        let permit = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| NoPlace::Full)?;
+        let place = self.places.take().ok_or(NoPlace::Full)?;
         Ok(Place {
-            _permit: permit,
+            _place: place,
             _of_ip: of_ip,
         })
     }

@@ -4,6 +4,7 @@
 mod admission;
 mod head;
 mod origin;
+mod places;
 mod refusal;
 mod strict;
 
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admission::{Admission, NoPlace, Place};
 use self::head::Opening;
+pub(crate) use self::places::{Places, Taken};
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
 use crate::connections::{Client, Connection, RequestId, now_ms};
@@ -47,7 +49,7 @@ pub(crate) struct Entrance {
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its place.
-    pub(crate) admission: Admission,
+    pub(crate) admission: ArcSwap<Admission>,
     /// The gateway stops: no one is let in any more.
     pub(crate) stopping: AtomicBool,
 }
@@ -105,7 +107,7 @@ async fn decide(
         Opening::Upgrade { .. } => Arc::clone(&peer.place),
         // A socket carries many streams: each is a connection of its own.
         Opening::Connect => {
-            let admitted = entrance.admission.admit(peer.address.ip());
+            let admitted = entrance.admission.load().admit(peer.address.ip());
             Arc::new(admitted.map_err(Refusal::NoPlace)?)
         }
     };

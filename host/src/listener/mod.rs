@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -17,14 +18,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handover::{Listening, Sockets};
-use crate::handshake::{self, Entrance, NoPlace, Peer, Seen, Strict};
+use crate::handshake::{self, Entrance, NoPlace, Peer, Places, Seen, Strict, Taken};
 
 pub(crate) use self::pages::Pages;
 pub(crate) use self::tls::Tls;
@@ -48,10 +48,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long accepting rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(50);
 
+/// A bound socket. A listener whose TLS is changed goes on with the socket that it had.
+pub(crate) type Socket = Arc<Listening>;
+
 /// A bound socket that does not accept yet.
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
-    listening: Listening,
+    socket: Socket,
     tls: Option<Tls>,
 }
 
@@ -60,9 +63,9 @@ pub(crate) struct Listener {
 pub(crate) struct Doors {
     pub(crate) entrance: Arc<Entrance>,
     /// One permit for each handshake under way.
-    pub(crate) handshakes: Arc<Semaphore>,
+    pub(crate) handshakes: Arc<Places>,
     /// From accept to the last byte of the request's head.
-    pub(crate) handshake_timeout: Duration,
+    pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
     /// Accepting ends when this is cancelled.
     pub(crate) stop: CancellationToken,
@@ -82,12 +85,21 @@ impl Listener {
             .listen("clients", address)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
-        let address = listening.socket.local_addr().context("its own address")?;
+        Self::on(Arc::new(listening), tls)
+    }
+
+    /// Accepts on a socket that is bound already.
+    pub(crate) fn on(socket: Socket, tls: Option<Tls>) -> Result<Self> {
+        let address = socket.socket.local_addr().context("its own address")?;
         Ok(Self {
             address,
-            listening,
+            socket,
             tls,
         })
+    }
+
+    pub(crate) fn socket(&self) -> Socket {
+        Arc::clone(&self.socket)
     }
 
     /// `wss` or `ws`.
@@ -109,15 +121,15 @@ impl Listener {
         }
         let (stop, doors_) = (doors.stop.clone(), doors.clone());
         doors.accepting.spawn(async move {
-            stop.run_until_cancelled(accept(self.listening, tls, doors_))
+            stop.run_until_cancelled(accept(self.socket, tls, doors_))
                 .await
         });
     }
 }
 
-async fn accept(listening: Listening, tls: Option<TlsAcceptor>, doors: Doors) {
+async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
     loop {
-        let (stream, address) = match listening.socket.accept().await {
+        let (stream, address) = match socket.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");
@@ -125,10 +137,11 @@ async fn accept(listening: Listening, tls: Option<TlsAcceptor>, doors: Doors) {
                 continue;
             }
         };
-        let handshake = Arc::clone(&doors.handshakes).try_acquire_owned();
-        let admitted = handshake
-            .map_err(|_| NoPlace::TooManyHandshakes)
-            .and_then(|permit| Ok((permit, doors.entrance.admission.admit(address.ip())?)));
+        let admitted = doors
+            .handshakes
+            .take()
+            .ok_or(NoPlace::TooManyHandshakes)
+            .and_then(|turn| Ok((turn, doors.entrance.admission.load().admit(address.ip())?)));
         let (handshake, place) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
@@ -166,9 +179,9 @@ async fn greet(
     tls: Option<TlsAcceptor>,
     peer: Peer,
     doors: Doors,
-    handshake: OwnedSemaphorePermit,
+    handshake: Taken,
 ) {
-    let deadline = Instant::now() + doors.handshake_timeout;
+    let deadline = Instant::now() + **doors.handshake_timeout.load();
     // A message is one small write: waiting for more to send with it only delays it.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
@@ -213,13 +226,8 @@ where
 }
 
 /// A stream for each WebSocket (RFC 8441). The connection lives as long as its client wants it to.
-async fn http2<S>(
-    stream: S,
-    peer: Peer,
-    doors: Doors,
-    deadline: Instant,
-    handshake: OwnedSemaphorePermit,
-) where
+async fn http2<S>(stream: S, peer: Peer, doors: Doors, deadline: Instant, handshake: Taken)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+
+use super::plugins;
 
 /// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
 /// made to resolve to this machine.
@@ -16,6 +18,25 @@ pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
         None => next.run(request).await,
     }
+}
+
+/// Passes on what is said to be JSON, which a page cannot send to another site unasked.
+pub(super) async fn json_only(request: Request, next: Next) -> Response {
+    if is_json(request.headers()) {
+        return next.run(request).await;
+    }
+    let why = "send content-type: application/json";
+    plugins::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    })
 }
 
 fn refusal(headers: &HeaderMap) -> Option<&'static str> {

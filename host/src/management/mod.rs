@@ -1,6 +1,8 @@
-//! The management listener: whether the process lives, whether it wants clients; and what may be asked of it.
+//! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API.
 
 mod guard;
+
+mod plugins;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +12,19 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handover::{Listening, Sockets};
-use crate::handshake::Entrance;
+use crate::telemetry::Metrics;
+
+/// Someone asks for a reload: the answer is what has changed, or why nothing has.
+pub(crate) type Reload = oneshot::Sender<Result<Vec<String>, String>>;
 
 /// A bound management socket.
 pub(crate) struct Management {
@@ -32,7 +39,8 @@ pub(crate) type Upgrade = oneshot::Sender<Result<u32, String>>;
 /// What the management listener knows of the gateway, and what it can ask of it.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) reloads: mpsc::Sender<Reload>,
     pub(crate) upgrades: mpsc::Sender<Upgrade>,
 }
 
@@ -50,10 +58,22 @@ impl Management {
 
     /// Serves until it is told to stop: later than the listeners, so that `/readyz` can say no meanwhile.
     pub(crate) fn serve(self, desk: Desk, stop: CancellationToken, tasks: &TaskTracker) {
+        let admin = Router::new()
+            .route("/reload", post(plugins::reload))
+            .route("/plugins/{name}/rollback", post(plugins::roll_back))
+            .route("/plugins/{name}/rollout", post(plugins::roll_out))
+            .route("/plugins/{name}/promote", post(plugins::promote))
+            .route("/plugins/{name}/abort", post(plugins::abort))
+            .route_layer(from_fn(guard::json_only))
+            .route("/metrics", get(metrics_page))
+            .route("/plugins", get(plugins::list))
+            .route("/plugins/{name}/history", get(plugins::history))
+            .route("/upgrade", post(upgrade))
+            .route_layer(from_fn(guard::no_web_page));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .route("/upgrade", post(upgrade).layer(from_fn(guard::no_web_page)))
+            .merge(admin)
             .with_state(desk);
         let Listening { socket, shared } = self.listening;
         // Closed as soon as no one accepts, whatever requests are still answered.
@@ -72,11 +92,16 @@ impl Management {
 
 /// Whether new clients should be sent here.
 async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
-    if desk.entrance.stopping.load(Ordering::Relaxed) {
+    if desk.metrics.entrance.stopping.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+async fn metrics_page(State(desk): State<Desk>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], desk.metrics.render()).into_response()
 }
 
 /// Another process of the program takes over. The answer comes when it serves, or does not.

@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use wasmtime::UpdateDeadline;
 
 use super::engine::TICK;
@@ -34,9 +36,14 @@ pub(super) struct Budget {
     pub(super) deadline: Duration,
 }
 
-/// A call took longer than its deadline, waiting.
+/// Why a call was ended from outside.
 #[derive(Debug)]
-pub(super) struct Overdue;
+pub(super) enum Overdue {
+    /// It took longer than its deadline, waiting.
+    Deadline,
+    /// Its version was replaced, and had its time to end.
+    Retired,
+}
 
 /// A plugin's share of the guest threads.
 #[derive(Clone, Debug)]
@@ -104,18 +111,36 @@ pub(super) fn tick() -> UpdateDeadline {
 impl Slots {
     /// Polls a call for the first time, where it is; one that is not over goes on on the guest threads.
     ///
-    /// The outer error is the deadline's, or that of a call that panicked.
+    /// A call goes on until `cut` is cancelled at most, wherever it waits. The outer error is that of a call that
+    /// panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,
         budget: Budget,
-    ) -> Result<Result<T, Overdue>, tokio::task::JoinError> {
+        cut: &CancellationToken,
+    ) -> Result<Result<T, Overdue>, JoinError> {
         let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
         if let Poll::Ready(answer) = first {
             return Ok(Ok(answer));
         }
         let running = Arc::clone(&self.running);
-        self.handle.spawn(go_on(call, budget, running)).await
+        let mut going = self.handle.spawn(go_on(call, budget, running));
+        tokio::select! {
+            done = &mut going => done,
+            () = cut.cancelled() => {
+                going.abort();
+                // Ended, and not only told to: what it held is free when its client is answered.
+                match going.await {
+                    Err(error) if error.is_cancelled() => Ok(Err(Overdue::Retired)),
+                    done => done,
+                }
+            }
+        }
+    }
+
+    /// Runs what is no call beside those that are.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
     }
 }
 
@@ -145,7 +170,7 @@ async fn go_on<T>(
                 let _ = tokio::time::timeout(left, woken()).await;
                 waited += since.elapsed();
                 if ran + waited >= budget.deadline {
-                    return Err(Overdue);
+                    return Err(Overdue::Deadline);
                 }
             }
         }

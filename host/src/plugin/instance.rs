@@ -1,16 +1,20 @@
 //! Instances of one plugin: made, called, used again or thrown away.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Result, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::console::{Console, printable};
 use super::event::Event;
+use super::gate::Gate;
 use super::{Invocation, InvokeError, guests};
 use crate::config::{self, Isolation};
 
@@ -27,7 +31,17 @@ const MAX_REASON: usize = 4 << 10;
 /// Bytes that one call may ask of `wasi:random`.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
-/// The instances of one plugin: so many at once, each used by one call at a time.
+/// The interface that a component may export to be tested before it serves.
+const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
+
+/// How a call came out.
+pub(super) enum Called<E: Event> {
+    Ended(Result<E::Answer, InvokeError>),
+    /// It was not begun, since its version serves no more.
+    Retired(E),
+}
+
+/// The instances of one version: so many at once, each used by one call at a time.
 pub(super) struct Pool {
     engine: Engine,
     pre: HandlerPluginPre<State>,
@@ -35,6 +49,7 @@ pub(super) struct Pool {
     isolation: Isolation,
     limits: config::PluginLimits,
     places: Mutex<Places>,
+    gate: Gate,
 }
 
 /// Who uses an instance, and who waits for one. One lock for all of it: a call takes it twice.
@@ -47,6 +62,8 @@ struct Places {
     )]
     idle: Vec<Box<Instance>>,
     waiting: VecDeque<oneshot::Sender<Place>>,
+    /// The version serves no more.
+    closed: bool,
 }
 
 /// A call's right to an instance, with the one that it uses. Given to who has waited longest, or back to the
@@ -59,6 +76,7 @@ pub(super) struct Place {
 enum Entered {
     At(Place),
     Queue(oneshot::Receiver<Place>),
+    Closed,
 }
 
 struct Instance {
@@ -93,21 +111,25 @@ impl Pool {
             isolation: config.isolation,
             limits: config.limits.clone(),
             places: Mutex::default(),
+            gate: Gate::new(),
         }
     }
 
-    /// A place for a call. Waits for one if all are taken, unless too many wait already.
-    pub(super) async fn place(self: &Arc<Self>) -> Result<Place, InvokeError> {
+    /// A place for a call. Waits for one if all are taken, unless too many wait already. None once the version serves
+    /// no more, also for who has waited.
+    pub(super) async fn place(self: &Arc<Self>) -> Result<Option<Place>, InvokeError> {
         match self.enter()? {
-            Entered::At(place) => Ok(place),
-            Entered::Queue(turn) => Ok(turn
-                .await
-                .expect("a pool that is waited for is not dropped")),
+            Entered::At(place) => Ok(Some(place)),
+            Entered::Queue(turn) => Ok(turn.await.ok()),
+            Entered::Closed => Ok(None),
         }
     }
 
     fn enter(self: &Arc<Self>) -> Result<Entered, InvokeError> {
         let mut places = self.lock();
+        if places.closed {
+            return Ok(Entered::Closed);
+        }
         if places.taken < self.limits.instances {
             places.taken += 1;
             let instance = places.idle.pop();
@@ -129,17 +151,69 @@ impl Pool {
         Ok(Entered::Queue(turn))
     }
 
-    async fn instantiate(&self) -> Result<Box<Instance>> {
-        let mut store = Store::new(&self.engine, State::new(&self.plugin, &self.limits));
-        store.limiter(|state| &mut state.limits);
-        store.epoch_deadline_callback(|_| Ok(guests::tick()));
-        store.set_epoch_deadline(1);
+    /// Sends away those who wait and who still comes. Once this returns no call begins.
+    pub(super) async fn close(&self) {
+        let (waiting, idle) = {
+            let mut places = self.lock();
+            places.closed = true;
+            (
+                std::mem::take(&mut places.waiting),
+                std::mem::take(&mut places.idle),
+            )
+        };
+        drop((waiting, idle));
+        self.gate.shut().await;
+    }
+
+    /// Makes an instance that waits for its first call, under the limits of a call.
+    pub(super) async fn warm(&self) -> Result<(), InvokeError> {
+        let instance = self.instantiate().await.map_err(|error| failure(&error))?;
+        if self.isolation == Isolation::Reused {
+            self.lock().idle.push(instance);
+        }
+        Ok(())
+    }
+
+    /// Runs the self-test of a component that has one, in an instance that is used for nothing else.
+    pub(super) async fn self_test(&self) -> Result<(), InvokeError> {
+        let tested = async {
+            let mut store = self.store();
+            let instance = self
+                .pre
+                .instance_pre()
+                .instantiate_async(&mut store)
+                .await?;
+            let Some((_, interface)) = instance.get_export(&mut store, None, SELF_TEST) else {
+                return Ok(Ok(()));
+            };
+            let run = instance
+                .get_export_index(&mut store, Some(&interface), "run")
+                .ok_or_else(|| wasmtime::format_err!("{SELF_TEST} has no function run"))?;
+            let run = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, run)?;
+            store.set_hostcall_fuel(HOSTCALL_BYTES);
+            let (passed,) = run.call_async(&mut store, ()).await?;
+            wasmtime::Result::Ok(passed)
+        };
+        let passed = tested.await.map_err(|error| failure(&error))?;
+        passed.map_err(|reason| InvokeError::Failed(format!("self-test: {}", shortened(&reason))))
+    }
+
+    async fn instantiate(&self) -> wasmtime::Result<Box<Instance>> {
+        let mut store = self.store();
         let exports = self.pre.instantiate_async(&mut store).await?;
         Ok(Box::new(Instance {
             store,
             exports,
             uses: 0,
         }))
+    }
+
+    fn store(&self) -> Store<State> {
+        let mut store = Store::new(&self.engine, State::new(&self.plugin, &self.limits));
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(|_| Ok(guests::tick()));
+        store.set_epoch_deadline(1);
+        store
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -149,16 +223,23 @@ impl Pool {
 
 impl Place {
     /// Calls a handler in an instance that no other call uses. One whose call did not end well, or was dropped on
-    /// the way, is never used again: it is in its place again only after all is well.
+    /// the way, is never used again: it is in its place again only after all is well. Gives the event back when the
+    /// version serves no more before the handler begins.
     pub(super) async fn call<E: Event>(
         mut self,
         invocation: Arc<Invocation>,
         event: E,
-    ) -> Result<E::Answer, InvokeError> {
+    ) -> Called<E> {
         let pool = &*self.pool;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            None => pool.instantiate().await.map_err(|error| failure(&error))?,
+            None => match pool.instantiate().await {
+                Ok(instance) => instance,
+                Err(error) => return Called::Ended(Err(failure(&error))),
+            },
+        };
+        let Some(open) = pool.gate.enter() else {
+            return Called::Retired(event);
         };
         let Instance { store, exports, .. } = &mut *instance;
         store.set_epoch_deadline(1);
@@ -167,14 +248,25 @@ impl Place {
         );
         store.data_mut().begin(&invocation, &pool.limits);
         let handler = exports.lockgate_plugin_handler();
-        let answered = event.call(handler, store, &invocation).await;
+        let answered = {
+            let mut call = pin!(event.call(handler, store, &invocation));
+            let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+            drop(open);
+            match begun {
+                Poll::Ready(answered) => answered,
+                Poll::Pending => call.await,
+            }
+        };
         store.data_mut().end();
-        let answer = answered.map_err(|error| failure(&error))?;
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(error) => return Called::Ended(Err(failure(&error))),
+        };
         instance.uses += 1;
         if pool.isolation == Isolation::Reused && instance.uses < pool.limits.max_uses {
             self.instance = Some(instance);
         }
-        answer.map_err(|reason| InvokeError::Failed(shortened(&reason)))
+        Called::Ended(answer.map_err(|reason| InvokeError::Failed(shortened(&reason))))
     }
 }
 
@@ -184,7 +276,9 @@ impl Drop for Place {
             let mut places = self.pool.lock();
             let Some(waiting) = places.waiting.pop_front() else {
                 places.taken -= 1;
-                places.idle.extend(self.instance.take());
+                if !places.closed {
+                    places.idle.extend(self.instance.take());
+                }
                 return;
             };
             drop(places);

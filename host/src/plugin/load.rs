@@ -1,9 +1,6 @@
 //! From a component file to something that can be instantiated: compiled, its imports checked against its
 //! grants, linked to what it was granted and nothing else.
 
-use std::path::Path;
-use std::{fs, io};
-
 use serde::Serialize;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
@@ -14,15 +11,13 @@ use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
 
+use super::InvokeError;
 use super::bindings::HandlerPluginPre;
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
+use super::component::{Compiled, Compiler, MAX_COMPONENT, Source};
 use super::instance::State;
-use super::trust;
 use crate::config::{self, Component, Fault};
 use crate::registry::{self, PullError};
-
-/// Bytes of the largest component file; Python's are 18 MB.
-pub(super) const MAX_COMPONENT: u64 = 64 << 20;
 
 /// The eight bytes that a core module begins with; a component's version differs.
 pub(super) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -46,59 +41,103 @@ const ALWAYS: [&str; 12] = [
 /// The interfaces of `lockgate:plugin` that take a grant.
 const GRANTS: [&str; 2] = ["connections", "groups"];
 
-/// Compiles and links a plugin's component. What is wrong with it is a fault of `plugins.NAME.component`.
-///
-/// A signed one must not be older than the version that is `loaded`; gives its version with it.
-pub(super) fn load(
-    engine: &Engine,
-    plugin: &config::Plugin,
-    loaded: u32,
-) -> Result<(HandlerPluginPre<State>, u32), Fault> {
-    let fault = |message: String, remedy: &str| Fault {
+/// What is wrong with a plugin's component.
+fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
+    Fault {
         key: format!("plugins.{}.component", plugin.name),
         message,
         remedy: remedy.to_owned(),
+    }
+}
+
+/// How a component file is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Look {
+    Once,
+    /// It may be in the middle of being written.
+    UntilWhole,
+}
+
+/// Reads a plugin's component, or pulls it.
+pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, Fault> {
+    let broken = |error: tokio::task::JoinError| broken(plugin, &InvokeError::Host(error.into()));
+    let source = match (&plugin.component, look) {
+        (Component::File(path), Look::UntilWhole) => Source::read_whole(path).await,
+        (Component::File(path), Look::Once) => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || Source::read(&path));
+            read.await.map_err(broken)?
+        }
+        (Component::Image(image), Look::Once | Look::UntilWhole) => {
+            let image_ = image.clone();
+            let pull = move || registry::pull(&image_, MAX_COMPONENT).map(Source::from);
+            let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
+            return pulled
+                .map_err(|error| fault(plugin, format!("{image}: {error}"), remedy(&error)));
+        }
     };
-    let bytes = match &plugin.component {
-        Component::File(path) => read(path).map_err(|error| {
-            let path = path.display();
-            fault(
-                format!("{path} cannot be read: {error}"),
-                "name a component file of at most 64 MiB",
-            )
-        }),
-        Component::Image(image) => registry::pull(image, MAX_COMPONENT)
-            .map_err(|error| fault(format!("{image}: {error}"), remedy(&error))),
-    }?;
-    // Before anything looks into it.
-    let version = trust::check(plugin, &bytes, loaded)?;
-    if bytes.starts_with(CORE_MODULE) {
+    source.map_err(|error| {
+        fault(
+            plugin,
+            format!("{} cannot be read: {error}", plugin.component),
+            "name a component file of at most 64 MiB",
+        )
+    })
+}
+
+/// Compiles a plugin's component.
+pub(super) fn compile(
+    compiler: &Compiler,
+    engine: &Engine,
+    plugin: &config::Plugin,
+    source: &Source,
+) -> Result<Compiled, Fault> {
+    if source.bytes.is_empty() {
         return Err(fault(
+            plugin,
+            "the file is empty".into(),
+            "build it with `lockgate build DIR`, and copy it whole",
+        ));
+    }
+    if source.bytes.starts_with(CORE_MODULE) {
+        return Err(fault(
+            plugin,
             "it is a core module and not a component".into(),
             "build it for the target wasm32-wasip2, or make a component of it with `wasm-tools component new`",
         ));
     }
-    let component = wasmtime::component::Component::new(engine, &bytes).map_err(|error| {
+    compiler.compile(engine, source).map_err(|error| {
         fault(
+            plugin,
             format!("it is no component that can be compiled: {error:#}"),
             "build it with `lockgate build DIR`, and copy it whole",
         )
-    })?;
+    })
+}
+
+/// Checks what a component imports against the grants, and links it to what it was granted.
+pub(super) fn link(
+    engine: &Engine,
+    plugin: &config::Plugin,
+    compiled: &Compiled,
+) -> Result<HandlerPluginPre<State>, Fault> {
+    let component = &compiled.component;
     let imports = component.component_type();
     check_imports(imports.imports(engine).map(|(name, _)| name), plugin.grants)
-        .map_err(|(message, remedy)| fault(message, &remedy))?;
+        .map_err(|(message, remedy)| fault(plugin, message, &remedy))?;
     linker(engine, plugin.grants)
-        .and_then(|linker| linker.instantiate_pre(&component))
+        .and_then(|linker| linker.instantiate_pre(component))
         .map_err(|error| {
             fault(
+                plugin,
                 format!("its imports are not what this gateway offers: {error:#}"),
                 "build it against the contract of this version, lockgate:plugin@0.1.0",
             )
         })
         .and_then(|pre| {
-            let pre = HandlerPluginPre::new(pre);
-            pre.map(|pre| (pre, version)).map_err(|error| {
+            HandlerPluginPre::new(pre).map_err(|error| {
                 fault(
+                    plugin,
                     format!("it does not export lockgate:plugin/handler@0.1.0: {error:#}"),
                     "export a handler: wit/README.md tells how, plugins/echo is one",
                 )
@@ -130,12 +169,13 @@ fn remedy(error: &PullError) -> &'static str {
     }
 }
 
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let size = fs::metadata(path)?.len();
-    if size > MAX_COMPONENT {
-        return Err(io::Error::other(format!("it has {size} bytes")));
-    }
-    fs::read(path)
+/// A component that loads and does not work.
+pub(super) fn broken(plugin: &config::Plugin, error: &InvokeError) -> Fault {
+    fault(
+        plugin,
+        format!("it did not pass its first call: {error}"),
+        "see what it does when an instance is made, and in its self-test",
+    )
 }
 
 /// What it takes to import an interface.

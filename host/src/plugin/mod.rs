@@ -2,15 +2,20 @@
 //! module that knows wasmtime.
 
 mod bindings;
+mod component;
 mod console;
 mod engine;
 mod event;
+mod gate;
 mod guests;
+mod history;
 mod imports;
 mod inspect;
 mod instance;
 mod load;
+mod serving;
 mod trust;
+mod version;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,23 +23,44 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use crate::config;
+use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 
-pub(crate) use event::{Acceptance, Event, Handshake};
-use guests::{Budget, Guests, Slots};
+pub(crate) use component::Stamp;
+use component::{Compiled, Compiler, Source};
+pub(crate) use event::{Acceptance, Handshake};
+use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
-use instance::Pool;
+use load::Look;
 pub(crate) use load::Need;
+use serving::Known;
+pub(crate) use serving::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 
-/// What all plugins share: the engine and the guest threads.
+/// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
     engine: Engine,
+    compiler: Arc<Compiler>,
     guests: Guests,
+    loaded: ArcSwap<ByName>,
+    /// Held while versions change.
+    changing: Arc<tokio::sync::Mutex<()>>,
     /// The newest signed version that was loaded, by plugin: without a `min_version`, none below it is.
-    versions: Mutex<HashMap<String, u32>>,
+    signed: Mutex<HashMap<String, u32>>,
+}
+
+/// Plugins by name.
+pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
+
+/// What a reload asks of one plugin, checked and ready.
+pub(crate) enum Ready {
+    /// A plugin that was not there.
+    New(Arc<Plugin>),
+    Changed(Box<Prepared>),
+    /// It is as it was.
+    Same,
 }
 
 impl Plugins {
@@ -43,47 +69,173 @@ impl Plugins {
         let engine = engine::start(compile_cache).map_err(anyhow::Error::from)?;
         Ok(Self {
             engine,
+            compiler: Arc::new(Compiler::start()?),
             guests: Guests::start()?,
-            versions: Mutex::default(),
+            loaded: ArcSwap::default(),
+            changing: Arc::default(),
+            signed: Mutex::default(),
         })
     }
 
-    /// Compiles and links a component, which takes milliseconds to seconds: not for a thread that serves.
+    /// The plugins as they are now.
+    pub(crate) fn all(&self) -> Arc<ByName> {
+        self.loaded.load_full()
+    }
+
+    /// Reads, compiles, links and tries what a plugin's configuration asks for, away from the threads that serve.
+    /// Nothing has changed when this returns.
     ///
-    /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, or imports what it
-    /// was not granted, or is not signed as it must be.
-    pub(crate) fn load(&self, config: &config::Plugin) -> Result<Plugin, config::Fault> {
-        let versions = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = versions().get(&config.name).copied().unwrap_or(0);
-        let (pre, version) = load::load(&self.engine, config, newest)?;
-        let mut versions = versions();
-        let newest = versions.entry(config.name.clone()).or_default();
+    /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, is not signed as it must be,
+    /// imports what it was not granted, makes no instance within its limits, or does not pass its self-test.
+    pub(crate) async fn prepare(
+        &self,
+        config: &config::Plugin,
+        came: &'static str,
+    ) -> Result<Ready, Fault> {
+        let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
+            return self
+                .first(config)
+                .await
+                .map(|plugin| Ready::New(Arc::new(plugin)));
+        };
+        let mut read = None;
+        let prepared = async {
+            let source = self.source(config, Look::UntilWhole).await?;
+            let digest = *read.insert(source.digest);
+            let compiled = match plugin.known(digest) {
+                Known::Same => None,
+                Known::Compiled(compiled) => Some(compiled),
+                Known::Other => Some(self.compile(config, source).await?),
+            };
+            plugin.prepare(config, digest, compiled, came).await
+        };
+        match prepared.await {
+            Ok(Some(prepared)) => Ok(Ready::Changed(Box::new(prepared))),
+            Ok(None) => Ok(Ready::Same),
+            Err(fault) => {
+                plugin.refused();
+                let digest = read.map(tracing::field::display);
+                tracing::warn!(
+                    plugin = config.name,
+                    digest,
+                    reason = fault.message,
+                    "the new version is not served, the one before goes on"
+                );
+                Err(fault)
+            }
+        }
+    }
+
+    async fn first(&self, config: &config::Plugin) -> Result<Plugin, Fault> {
+        let source = self.source(config, Look::Once).await?;
+        let digest = source.digest;
+        let compiled = self.compile(config, source).await?;
+        let slots = self.guests.slots();
+        let version = Plugin::build(&self.engine, &slots, config, compiled).await?;
+        Ok(Plugin::new(
+            self.engine.clone(),
+            slots,
+            Arc::clone(&self.changing),
+            config.clone(),
+            digest,
+            version,
+        ))
+    }
+
+    /// A component that may be loaded: it is signed as it must be, and not older than what was loaded before.
+    async fn source(&self, config: &config::Plugin, look: Look) -> Result<Source, Fault> {
+        let source = load::read(config, look).await?;
+        let signed = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = signed().get(&config.name).copied().unwrap_or(0);
+        let config_ = config.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            trust::check(&config_, &source.bytes, newest).map(|version| (source, version))
+        });
+        let (source, version) = checked
+            .await
+            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))?;
+        let mut signed = signed();
+        let newest = signed.entry(config.name.clone()).or_default();
         *newest = version.max(*newest);
-        drop(versions);
-        let name: Arc<str> = config.name.as_str().into();
-        Ok(Plugin {
-            pool: Arc::new(Pool::new(
-                self.engine.clone(),
-                pre,
-                Arc::clone(&name),
-                config,
-            )),
-            slots: self.guests.slots(),
-            budget: Budget {
-                cpu: config.limits.cpu,
-                deadline: config.limits.deadline,
-            },
-            name,
-        })
+        Ok(source)
+    }
+
+    async fn compile(
+        &self,
+        config: &config::Plugin,
+        source: Source,
+    ) -> Result<Arc<Compiled>, Fault> {
+        let (compiler, engine) = (Arc::clone(&self.compiler), self.engine.clone());
+        let config_ = config.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
+            load::compile(&compiler, &engine, &config_, &source)
+        });
+        let compiled = compiled
+            .await
+            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))));
+        compiled.map(Arc::new)
+    }
+
+    /// Serves what was prepared, all of it; hands it back when a plugin was changed otherwise in between.
+    ///
+    /// `install` is called with the plugins as they are then. Versions that serve no more are to be ended.
+    pub(crate) async fn commit(
+        &self,
+        ready: Vec<Ready>,
+        keep: impl Fn(&str) -> bool,
+        install: impl FnOnce(&ByName),
+    ) -> Result<Committed, Stale> {
+        let _changing = self.changing.lock().await;
+        let current = |ready: &Ready| match ready {
+            Ready::Changed(prepared) => prepared.is_current(),
+            Ready::New(_) | Ready::Same => true,
+        };
+        if !ready.iter().all(current) {
+            return Err(Stale);
+        }
+        let mut plugins = ByName::clone(&self.loaded.load());
+        let mut committed = Committed::default();
+        plugins.retain(|name, plugin| {
+            let kept = keep(name);
+            if !kept {
+                committed.said.push(format!("plugin {name}: removed"));
+                committed.removed.push(Arc::clone(plugin));
+            }
+            kept
+        });
+        for ready in ready {
+            match ready {
+                Ready::New(plugin) => {
+                    committed
+                        .said
+                        .push(format!("plugin {}: added", plugin.name));
+                    plugins.insert(plugin.name.to_string(), plugin);
+                }
+                Ready::Changed(prepared) => {
+                    let (said, retired) = prepared.commit();
+                    committed.said.push(said);
+                    committed.retired.push(retired);
+                }
+                Ready::Same => {}
+            }
+        }
+        self.loaded.store(Arc::new(plugins));
+        install(&self.loaded.load());
+        Ok(committed)
     }
 }
 
-/// A loaded plugin, ready to be called.
-pub(crate) struct Plugin {
-    pub(crate) name: Arc<str>,
-    pool: Arc<Pool>,
-    slots: Slots,
-    budget: Budget,
+/// A plugin was changed while something else was prepared for it.
+#[derive(Debug)]
+pub(crate) struct Stale;
+
+/// What a change of plugins leaves to be done and said.
+#[derive(Default)]
+pub(crate) struct Committed {
+    pub(crate) said: Vec<String>,
+    pub(crate) retired: Vec<Retired>,
+    /// Routes that messages under way have met may still point to them.
+    pub(crate) removed: Vec<Arc<Plugin>>,
 }
 
 /// What a plugin may know of the stage that it is called for.
@@ -129,24 +281,10 @@ pub(crate) enum InvokeError {
     /// The guest trapped: a panic, too much memory, a broken rule of the component model.
     #[error("the plugin trapped: {0}")]
     Trapped(String),
+    /// The plugin was taken out of the configuration.
+    #[error("the plugin is in the configuration no more")]
+    Removed,
     /// Not the guest's fault.
     #[error("the gateway failed: {0:#}")]
     Host(anyhow::Error),
-}
-
-impl Plugin {
-    /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long.
-    pub(crate) async fn invoke<E: Event>(
-        &self,
-        invocation: Arc<Invocation>,
-        event: E,
-    ) -> Result<E::Answer, InvokeError> {
-        let place = self.pool.place().await?;
-        let call = Box::pin(place.call(invocation, event));
-        match self.slots.run(call, self.budget).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(guests::Overdue)) => Err(InvokeError::Deadline("limits.deadline_ms")),
-            Err(panicked) => Err(InvokeError::Host(panicked.into())),
-        }
-    }
 }

@@ -77,8 +77,7 @@ mod tests {
     use crate::signature::{PrivateKey, Signature, beside};
 
     /// Loads versions one after the other, each with its `min_version`; says which were loaded.
-    #[track_caller]
-    fn check(loads: &[(u32, Option<u32>, bool)]) {
+    async fn check(loads: &[(u32, Option<u32>, bool)]) {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let component = folder.path().join("echo.wasm");
         let public = folder.path().join("key.pub.pem");
@@ -103,16 +102,17 @@ mod tests {
                 }),
                 isolation: config::Isolation::default(),
                 limits: config::PluginLimits::default(),
+                rollback: None,
             };
-            let fault = plugins.load(&plugin).err();
+            let fault = plugins.prepare(&plugin, "test").await.err();
             assert_eq!(fault.is_none(), loaded, "version {version}: {fault:?}");
             let key = fault.map(|fault| fault.key);
             assert!(key.is_none_or(|key| key == "plugins.echo.signature.min_version"));
         }
     }
 
-    #[test]
-    fn a_process_does_not_go_back_unless_told_to() {
+    #[tokio::test]
+    async fn a_process_does_not_go_back_unless_told_to() {
         check(&[
             (4, None, true),
             (3, None, false),
@@ -121,6 +121,7 @@ mod tests {
             (3, None, false),
             (5, None, true),
             (4, None, false),
-        ]);
+        ])
+        .await;
     }
 }

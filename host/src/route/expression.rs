@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{cursor::Cursor, path::Path};
 
 /// One piece of an expression. Two literals never follow each other.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Literal(Box<str>),
     Variable(Path),

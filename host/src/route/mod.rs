@@ -64,7 +64,7 @@ pub(crate) const DISCONNECT: &str = "$disconnect";
 pub(crate) const DEFAULT: &str = "$default";
 
 /// A route selection expression, parsed once when the configuration is loaded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
     parts: Vec<Part>,
 }

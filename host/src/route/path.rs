@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Where in a message a variable's value is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     /// Leads to one value or none, which is the variable's. Empty for the whole message.
     Definite(Vec<Key>),
@@ -26,7 +26,7 @@ pub(super) enum Path {
 }
 
 /// One step of a path, from each value reached so far to those below it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) reach: Reach,
     /// At least one. The results of each come in this order.
@@ -43,7 +43,7 @@ pub(super) enum Reach {
 }
 
 /// What to take out of an object or an array.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selector {
     Key(Key),
     Slice {
@@ -55,7 +55,7 @@ pub(super) enum Selector {
 }
 
 /// The place of a single value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// Of a member of an object.
     Name(Box<str>),

@@ -259,6 +259,7 @@ pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &Invoke
         InvokeError::Busy(_)
         | InvokeError::Deadline(_)
         | InvokeError::Failed(_)
+        | InvokeError::Removed
         | InvokeError::Trapped(_) => {
             tracing::warn!(%connection, %stage, route, %request_id, plugin, "{error}");
         }
@@ -270,9 +271,10 @@ fn client_text(error: &InvokeError) -> &'static str {
     match error {
         InvokeError::Busy(_) => "Too Many Requests",
         InvokeError::Deadline(_) => "Endpoint request timed out",
-        InvokeError::Failed(_) | InvokeError::Trapped(_) | InvokeError::Host(_) => {
-            "Internal server error"
-        }
+        InvokeError::Failed(_)
+        | InvokeError::Trapped(_)
+        | InvokeError::Removed
+        | InvokeError::Host(_) => "Internal server error",
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::config::{Config, Origins, StageLimits};
 use crate::connections::{Client, ConnectionLimits, OutboxLimits};
-use crate::plugin::{Plugin, Plugins, Scope};
+use crate::plugin::{Plugin, Plugins, Ready, Scope};
 use crate::route::Selection;
 use crate::stage::Routes;
 
@@ -105,14 +105,21 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
     Arc::new(CurrentStage::from_pointee(stage))
 }
 
-fn probe(plugins: &Plugins) -> Arc<Plugin> {
+async fn probe(plugins: &Plugins) -> Arc<Plugin> {
     let component = Guest::Probe.path();
     let text = format!(
         "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.a.stages.s = {{}}\n\
          [plugins.probe]\ncomponent = {component:?}\ngrants = [\"connections\", \"groups\"]\n"
     );
     let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
-    Arc::new(plugins.load(config.plugins.first().unwrap()).unwrap())
+    match plugins
+        .prepare(config.plugins.first().unwrap(), "test")
+        .await
+    {
+        Ok(Ready::New(plugin)) => plugin,
+        Ok(Ready::Changed(_) | Ready::Same) => panic!("it was there already"),
+        Err(fault) => panic!("{fault:?}"),
+    }
 }
 
 /// Begins a session, and gives its client.
@@ -148,7 +155,7 @@ async fn id(client: &mut RawClient) -> Value {
 async fn a_panic_ends_one_connection() {
     const CONNECTIONS: usize = 1_000;
     let plugins = Plugins::start(None).unwrap();
-    let current = stage(&probe(&plugins));
+    let current = stage(&probe(&plugins).await);
     let tasks = TaskTracker::new();
     let sound = Arc::new(Bug::default());
     let mut others = Vec::new();

@@ -35,6 +35,8 @@ mod handshake {
     mod head;
     #[path = "../../../../host/src/handshake/origin.rs"]
     mod origin;
+    #[path = "../../../../host/src/handshake/places.rs"]
+    mod places;
     #[path = "../../../../host/src/handshake/refusal.rs"]
     mod refusal;
     #[path = "../../../../host/src/handshake/strict.rs"]
@@ -66,6 +68,7 @@ mod plugin {
         Deadline(&'static str),
         Failed(String),
         Trapped(String),
+        Removed,
         Host(anyhow::Error),
     }
 }

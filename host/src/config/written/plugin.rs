@@ -23,6 +23,35 @@ pub(in crate::config) struct Plugin {
     /// Bounds of its invocations and instances.
     #[serde(default)]
     pub(in crate::config) limits: PluginLimits,
+    /// When a new version of it is withdrawn by itself.
+    #[serde(default)]
+    pub(in crate::config) rollback: Rollback,
+}
+
+/// When a new version of a plugin is withdrawn by itself, and the one before serves again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Rollback {
+    /// Percent of its calls that end in a trap or are cut off at their deadline: more than so many and the
+    /// version rolls itself back. 0 never does.
+    #[schemars(range(min = 0, max = 100))]
+    pub(in crate::config) trap_percent: u32,
+    /// Calls that it must have had before it is judged, so that one bad message is no verdict.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) calls: u32,
+    /// Seconds from its start within which it is judged. What fails later is no fault of the swap.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub(in crate::config) within_s: u32,
+}
+
+impl Default for Rollback {
+    fn default() -> Self {
+        Self {
+            trap_percent: 50,
+            calls: 20,
+            within_s: 60,
+        }
+    }
 }
 
 /// Whose signature a component must bear, and which.
@@ -93,6 +122,10 @@ pub(in crate::config) struct PluginLimits {
     /// KiB that one invocation may log; the rest is dropped. 0 logs nothing.
     #[schemars(range(min = 0, max = 1_024))]
     pub(in crate::config) log_kib: u32,
+    /// Seconds that the invocations of a version may go on after another has taken its place; then they
+    /// are interrupted. Longer than the longest `deadline_ms`, unless shortened. 0 interrupts at once.
+    #[schemars(range(min = 0, max = 300))]
+    pub(in crate::config) retire_s: u32,
 }
 
 impl Default for PluginLimits {
@@ -107,6 +140,7 @@ impl Default for PluginLimits {
             max_uses: 10_000,
             posts: 256,
             log_kib: 64,
+            retire_s: 30,
         }
     }
 }

@@ -1,0 +1,292 @@
+//! `lockgate reload` and `lockgate plugins`: asks a running gateway through its management listener.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::Config;
+
+/// How long the gateway may take: a reload compiles.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The gateway that is asked.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Whom {
+    /// The configuration that the gateway runs, which has the address of its management listener
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The address of its management listener
+    #[arg(long, value_name = "ADDR")]
+    management: Option<SocketAddr>,
+}
+
+/// As [`Whom`], where the first word is a plugin.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct ByOption {
+    /// The configuration that the gateway runs, which has the address of its management listener
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address of its management listener
+    #[arg(long, value_name = "ADDR")]
+    management: Option<SocketAddr>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum PluginsCommand {
+    /// What serves: version, digest, calls, traps
+    List {
+        #[command(flatten)]
+        whom: ByOption,
+    },
+    /// The versions that a plugin has had, newest first
+    History {
+        name: String,
+        #[command(flatten)]
+        whom: ByOption,
+    },
+    /// Go back to an earlier version, which is kept compiled; it stays until the file changes
+    Rollback {
+        name: String,
+        /// Its number; by default the last that had other code
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
+        #[command(flatten)]
+        whom: ByOption,
+    },
+    /// Have a changed file serve a share of the connections, or change that share
+    Rollout {
+        name: String,
+        /// Percent of the connections, 1 to 100
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+        share: u32,
+        #[command(flatten)]
+        whom: ByOption,
+    },
+    /// Have the version of the rollout serve all connections
+    Promote {
+        name: String,
+        #[command(flatten)]
+        whom: ByOption,
+    },
+    /// End the rollout, and have the version before serve all connections
+    Abort {
+        name: String,
+        #[command(flatten)]
+        whom: ByOption,
+    },
+}
+
+pub(super) fn reload(whom: &Whom) -> Result<()> {
+    let address = address(whom.file.as_ref(), whom.management)?;
+    print_changes(&ask(address, Method::POST, "/reload", &json!({}))?)
+}
+
+pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
+    let (whom, name, what, body) = match command {
+        PluginsCommand::List { whom } => {
+            let list = ask(whom.address()?, Method::GET, "/plugins", &Value::Null)?;
+            return super::print(&plugin_table(&list));
+        }
+        PluginsCommand::History { name, whom } => {
+            let path = format!("/plugins/{name}/history");
+            let list = ask(whom.address()?, Method::GET, &path, &Value::Null)?;
+            return super::print(&history_table(&list));
+        }
+        PluginsCommand::Rollback { name, to, whom } => {
+            (whom, name, "rollback", json!({ "version": to }))
+        }
+        PluginsCommand::Rollout { name, share, whom } => {
+            (whom, name, "rollout", json!({ "share": share }))
+        }
+        PluginsCommand::Promote { name, whom } => (whom, name, "promote", json!({})),
+        PluginsCommand::Abort { name, whom } => (whom, name, "abort", json!({})),
+    };
+    let path = format!("/plugins/{name}/{what}");
+    print_changes(&ask(whom.address()?, Method::POST, &path, &body)?)
+}
+
+impl ByOption {
+    fn address(&self) -> Result<SocketAddr> {
+        address(self.config.as_ref(), self.management)
+    }
+}
+
+fn address(file: Option<&PathBuf>, given: Option<SocketAddr>) -> Result<SocketAddr> {
+    let from_file = || {
+        let file = file.context("name the configuration, or write --management ADDR")?;
+        let config = Config::load(file)?;
+        let address = config.management.with_context(|| {
+            format!(
+                "{}: it has no management listener; add [management] with address = \"127.0.0.1:9090\"",
+                file.display()
+            )
+        })?;
+        if address.port() == 0 {
+            bail!(
+                "{}: management.address has any free port; write --management ADDR, which the gateway logs",
+                file.display()
+            );
+        }
+        Ok(address)
+    };
+    given.map_or_else(from_file, Ok)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn ask(address: SocketAddr, method: Method, path: &str, body: &Value) -> Result<Value> {
+    let asked = async {
+        let stream = TcpStream::connect(address)
+            .await
+            .context("is the gateway running?")?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, address.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .context("no plugin has that name")?;
+        let answered = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            anyhow::Ok((status, body))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut answered = std::pin::pin!(answered);
+        let (status, body) = loop {
+            tokio::select! {
+                answer = &mut answered => break answer?,
+                ended = &mut connection => ended?,
+            }
+        };
+        let answer: Value = serde_json::from_slice(&body).with_context(|| {
+            format!("answered {status}, and no JSON: is it a management listener?")
+        })?;
+        if !status.is_success() {
+            let error = answer.get("error").and_then(Value::as_str);
+            bail!("{}", error.unwrap_or("refused without a reason"));
+        }
+        Ok(answer)
+    };
+    let answer = timeout(PATIENCE, asked).await;
+    let answer = answer.unwrap_or_else(|_| bail!("no answer within {PATIENCE:?}"));
+    answer.with_context(|| format!("{address}"))
+}
+
+fn print_changes(answer: &Value) -> Result<()> {
+    let changes: Vec<_> = list(answer.get("changed"))
+        .filter_map(Value::as_str)
+        .collect();
+    if changes.is_empty() {
+        return super::print("nothing has changed");
+    }
+    super::print(&changes.join("\n"))
+}
+
+fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    value.and_then(Value::as_array).into_iter().flatten()
+}
+
+fn plugin_table(answer: &Value) -> String {
+    let mut rows =
+        vec![["PLUGIN", "VERSION", "SERVES", "CALLS", "TRAPS", "DIGEST"].map(String::from)];
+    for plugin in list(Some(answer)) {
+        let share = plugin.get("share").and_then(Value::as_u64);
+        let candidate = plugin
+            .get("candidate")
+            .filter(|candidate| !candidate.is_null());
+        let serves = [
+            (
+                plugin.get("serving"),
+                share
+                    .filter(|_| candidate.is_some())
+                    .map(|share| 100 - share.min(100)),
+            ),
+            (candidate, share),
+        ];
+        for (version, percent) in serves {
+            let Some(version) = version else { continue };
+            rows.push([
+                text(plugin, "name"),
+                text(version, "version"),
+                format!("{} %", percent.unwrap_or(100)),
+                text(version, "calls"),
+                text(version, "traps"),
+                text(version, "digest"),
+            ]);
+        }
+    }
+    table(&rows)
+}
+
+fn history_table(answer: &Value) -> String {
+    let mut rows = vec![
+        [
+            "VERSION", "CALLS", "TRAPS", "COMPILED", "CAME BY", "ENDED", "DIGEST",
+        ]
+        .map(String::from),
+    ];
+    for version in list(Some(answer)) {
+        let ended = text(version, "ended");
+        rows.push([
+            text(version, "version"),
+            text(version, "calls"),
+            text(version, "traps"),
+            if text(version, "compiled") == "true" {
+                "yes"
+            } else {
+                "no"
+            }
+            .to_owned(),
+            text(version, "came"),
+            if ended.is_empty() {
+                "serves".to_owned()
+            } else {
+                ended
+            },
+            text(version, "digest"),
+        ]);
+    }
+    table(&rows)
+}
+
+fn text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}

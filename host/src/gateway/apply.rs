@@ -1,0 +1,353 @@
+//! From one configuration to another: all that can fail first, and only then all that changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{Gateway, stages};
+use crate::config::{self, Config, Fault, Faults};
+use crate::connections::Closing;
+use crate::listener::{Listener, Socket, Tls};
+use crate::management::{Desk, Management};
+use crate::plugin::{Plugin, Plugins, Ready};
+use crate::route::Selection;
+use crate::stage::CurrentStage;
+use crate::telemetry;
+
+/// File descriptors that are not a client's: listeners, logs, the engine.
+const OTHER_FILES: u64 = 128;
+
+/// How often a stage that is there no more is looked at until its last connection has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A listener that accepts.
+#[derive(Clone)]
+pub(super) struct Door {
+    config: config::Listener,
+    address: SocketAddr,
+    scheme: &'static str,
+    socket: Socket,
+    stop: CancellationToken,
+}
+
+/// The management listener.
+pub(super) struct Window {
+    address: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// What becomes of one listener of a configuration.
+enum Planned {
+    Kept(Door),
+    New(config::Listener, Listener),
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.address)
+    }
+}
+
+/// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
+pub(crate) async fn check(config: &Config) -> Result<()> {
+    let plugins = Plugins::start(config.compile_cache.clone())?;
+    let (_, mut faults) = prepare(&plugins, config, "check").await;
+    faults.extend(config.listeners.iter().enumerate().filter_map(tls_fault));
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Faults(faults).into())
+    }
+}
+
+fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
+    let error = Tls::new(listener).err()?;
+    Some(Fault {
+        key: format!("listeners[{index}].tls"),
+        message: format!("{error:#}"),
+        remedy: "name a PEM file with the certificate chain, the server's own first, and one with its key"
+            .into(),
+    })
+}
+
+async fn prepare(
+    plugins: &Plugins,
+    config: &Config,
+    came: &'static str,
+) -> (Vec<Ready>, Vec<Fault>) {
+    let (mut ready, mut faults) = (Vec::new(), Vec::new());
+    for plugin in &config.plugins {
+        let started = Instant::now();
+        match plugins.prepare(plugin, came).await {
+            Ok(Ready::Same) => {}
+            Ok(prepared) => {
+                tracing::info!(plugin = plugin.name, took = ?started.elapsed(), "loaded");
+                ready.push(prepared);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (ready, faults)
+}
+
+impl Gateway {
+    /// Serves another configuration, or on an error goes on with the one it had. Gives what has changed.
+    ///
+    /// Once this returns no invocation starts on what was replaced.
+    pub(super) async fn apply(
+        self: &Arc<Self>,
+        config: Config,
+        came: &'static str,
+    ) -> Result<Vec<String>> {
+        let planned = self.plan(&config).await?;
+        let management = self.plan_management(&config).await?;
+        let mut ready = self.prepared(&config, came).await?;
+        let apis = config.apis.clone();
+        let (committed, gone) = loop {
+            let mut gone = Vec::new();
+            let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
+            let install = |plugins: &_| {
+                let mut state = self.lock();
+                let (stages, removed) = stages::install(&apis, plugins, &mut state.stages);
+                self.entrance.stages.store(Arc::new(stages));
+                gone = removed;
+            };
+            match self.plugins.commit(ready, keep, install).await {
+                Ok(committed) => break (committed, gone),
+                // A rollback came in between: what is prepared for has changed.
+                Err(_) => ready = self.prepared(&config, came).await?,
+            }
+        };
+        let mut said = committed.said;
+        say_stages(&self.lock().config.apis, &config.apis, &mut said);
+        self.set_limits(&config, &mut said);
+        self.serve_management(management, &config, &mut said);
+        self.serve_listeners(planned, &mut said);
+        if came == "start" {
+            let connections = connection_limit(&config.limits);
+            tracing::info!(connections, "ready");
+        }
+        self.lock().config = config;
+        for retired in committed.retired {
+            retired.end().await;
+        }
+        self.dismiss(gone, committed.removed);
+        Ok(said)
+    }
+
+    async fn prepared(&self, config: &Config, came: &'static str) -> Result<Vec<Ready>> {
+        let (ready, mut faults) = prepare(&self.plugins, config, came).await;
+        if came == "start" {
+            faults.extend(config.listeners.iter().enumerate().filter_map(tls_fault));
+        }
+        if faults.is_empty() {
+            Ok(ready)
+        } else {
+            Err(Faults(faults).into())
+        }
+    }
+
+    /// Binds what is new. A listener that is as it was keeps its socket and its certificate, one whose TLS is changed
+    /// its socket.
+    async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
+        let mut open = self.lock().open.clone();
+        let mut planned = Vec::new();
+        let faults: Vec<_> = config
+            .listeners
+            .iter()
+            .enumerate()
+            .filter(|(_, listener)| !open.iter().any(|door| door.config == **listener))
+            .filter_map(tls_fault)
+            .collect();
+        if !faults.is_empty() {
+            return Err(Faults(faults).into());
+        }
+        for listener in &config.listeners {
+            if let Some(kept) = open.iter().position(|door| door.config == *listener) {
+                planned.push(Planned::Kept(open.swap_remove(kept)));
+                continue;
+            }
+            let tls = Tls::new(listener)?;
+            let same = open
+                .iter()
+                .find(|door| door.address == listener.address)
+                .map(|door| Arc::clone(&door.socket));
+            let bound = match same {
+                Some(socket) => Listener::on(socket, tls)?,
+                None => Listener::bind(listener.address, tls, &self.sockets).await?,
+            };
+            planned.push(Planned::New(listener.clone(), bound));
+        }
+        Ok(planned)
+    }
+
+    async fn plan_management(&self, config: &Config) -> Result<Option<Management>> {
+        let open = self.lock().management.as_ref().map(|window| window.address);
+        match config.management {
+            Some(address) if open != Some(address) => {
+                Management::bind(address, &self.sockets).await.map(Some)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn set_limits(&self, config: &Config, said: &mut Vec<String>) {
+        let before = self.lock().config.clone();
+        let admission = &self.entrance.admission;
+        let changed = admission
+            .load()
+            .changed(connection_limit(&config.limits), &config.limits);
+        admission.store(Arc::new(changed));
+        self.doors
+            .handshakes
+            .set_limit(config.limits.handshakes as usize);
+        let timeout = Arc::new(config.limits.handshake_timeout);
+        self.doors.handshake_timeout.store(timeout);
+        if before.limits != config.limits {
+            said.push("limits: changed".into());
+        }
+        if before.log != config.log {
+            telemetry::change(&config.log);
+            said.push("log: changed".into());
+        }
+        if before.compile_cache != config.compile_cache {
+            said.push("compile_cache: as before until the next start, since compiled code is the engine's".into());
+        }
+    }
+
+    fn serve_management(&self, bound: Option<Management>, config: &Config, said: &mut Vec<String>) {
+        let mut state = self.lock();
+        if bound.is_none() && config.management.is_some() {
+            return;
+        }
+        if let Some(before) = state.management.take() {
+            before.stop.cancel();
+            said.push(format!("management {}: closed", before.address));
+        }
+        if let (Some(bound), Some(address)) = (bound, config.management) {
+            let stop = self.stop_management.child_token();
+            tracing::info!("management listening on http://{}", bound.address);
+            said.push(format!("management {}: opened", bound.address));
+            state.management = Some(Window {
+                address,
+                stop: stop.clone(),
+            });
+            let desk = Desk {
+                metrics: Arc::clone(&self.metrics),
+                reloads: self.reloads.clone(),
+                upgrades: self.upgrades.clone(),
+            };
+            bound.serve(desk, stop, &self.doors.tasks);
+        }
+    }
+
+    fn serve_listeners(&self, planned: Vec<Planned>, said: &mut Vec<String>) {
+        let mut state = self.lock();
+        let before = std::mem::take(&mut state.open);
+        let mut open = Vec::new();
+        for planned in planned {
+            let (config, listener) = match planned {
+                Planned::Kept(door) => {
+                    open.push(door);
+                    continue;
+                }
+                Planned::New(config, listener) => (config, listener),
+            };
+            let door = Door {
+                config,
+                address: listener.address,
+                scheme: listener.scheme(),
+                socket: listener.socket(),
+                stop: self.doors.stop.child_token(),
+            };
+            open.push(door.clone());
+            tracing::info!("listening on {door}");
+            said.push(format!("listener {door}: opened"));
+            let mut doors = self.doors.clone();
+            doors.stop = door.stop;
+            listener.serve(&doors);
+        }
+        for door in before {
+            let kept = |other: &Door| Arc::ptr_eq(&other.socket, &door.socket);
+            let same = |other: &&Door| kept(other) && other.config == door.config;
+            if !open.iter().any(|other| same(&other)) {
+                door.stop.cancel();
+                said.push(format!("listener {door}: closed"));
+            }
+        }
+        state.open = open;
+    }
+
+    /// Closes the connections of stages that are there no more. Each still has its `$disconnect`, so that plugins that
+    /// are there no more end after them.
+    fn dismiss(&self, stages: Vec<Arc<CurrentStage>>, plugins: Vec<Arc<Plugin>>) {
+        if stages.is_empty() && plugins.is_empty() {
+            return;
+        }
+        self.doors.tasks.spawn(async move {
+            let end = Instant::now() + config::PluginLimits::default().retire;
+            let mut look = interval(LOOK);
+            // A handshake may be under way: it holds its stage, as does every session.
+            let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
+            while stages.iter().any(open) && Instant::now() < end {
+                for stage in &stages {
+                    for connection in stage.load().scope.connections.all() {
+                        connection.close(Closing::new(1001, "Going away"));
+                    }
+                }
+                look.tick().await;
+            }
+            for plugin in plugins {
+                plugin.remove().await;
+            }
+        });
+    }
+}
+
+/// A stage with all that its messages are judged by.
+type Meant<'a> = (&'a config::Stage, &'a Selection, &'a [config::Route]);
+
+fn by_name(apis: &[config::Api]) -> BTreeMap<String, Meant<'_>> {
+    let mut stages = BTreeMap::new();
+    for api in apis {
+        for stage in &api.stages {
+            let meant = (stage, &api.selection, &*api.routes);
+            stages.insert(format!("{}/{}", api.name, stage.name), meant);
+        }
+    }
+    stages
+}
+
+fn say_stages(before: &[config::Api], now: &[config::Api], said: &mut Vec<String>) {
+    let (before, now) = (by_name(before), by_name(now));
+    for (name, stage) in &now {
+        match before.get(name) {
+            Some(same) if same == stage => {}
+            Some(_) => said.push(format!("stage {name}: changed")),
+            None => said.push(format!("stage {name}: added")),
+        }
+    }
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    said.extend(gone.map(|name| format!("stage {name}: removed")));
+}
+
+/// How many connections there may be: as configured, and no more than the process may open files.
+fn connection_limit(limits: &config::GatewayLimits) -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+    let possible = files.saturating_sub(OTHER_FILES).max(1);
+    let wanted = limits.connections.map_or(possible, u64::from);
+    if wanted > possible {
+        tracing::warn!(
+            wanted,
+            possible,
+            "limits.connections is more than the process may open files; raise `ulimit -n`"
+        );
+    }
+    usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,260 @@
+//! The composition root: what a configuration means is built here, started, changed while it serves, and
+//! stopped.
+
+mod apply;
+mod reload;
+mod stages;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::connections::{Closing, Connection};
+use crate::handover::{self, Sockets};
+use crate::handshake::{Admission, Entrance, Places};
+use crate::listener::{Doors, Pages};
+use crate::management::{Reload, Upgrade};
+use crate::plugin::Plugins;
+use crate::telemetry::Metrics;
+
+pub(crate) use apply::check;
+use apply::{Door, Window};
+pub(crate) use reload::What;
+
+/// The part of the drain window over which closes are spread; the rest is for clients to answer.
+const SPREAD: f64 = 0.7;
+
+/// How long after the window clients may still answer the last closes.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long the last `$disconnect` handlers may take when the drain window is over: as long as a deadline may be.
+const LAST_HANDLERS: Duration = Duration::from_secs(29);
+
+/// A gateway that serves.
+pub(crate) struct Gateway {
+    /// The configuration's; none when it was made in code.
+    file: Option<PathBuf>,
+    plugins: Arc<Plugins>,
+    entrance: Arc<Entrance>,
+    doors: Doors,
+    metrics: Arc<Metrics>,
+    /// Held by a reload from its beginning to its end.
+    reloading: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// For the management listener, to ask for a reload and for an upgrade.
+    reloads: mpsc::Sender<Reload>,
+    upgrades: mpsc::Sender<Upgrade>,
+    asked_to_upgrade: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
+    /// What another process of the program would take over.
+    sockets: Sockets,
+    stop_management: CancellationToken,
+}
+
+/// Why a gateway stops, and so what its clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It was asked to, and no one serves in its place.
+    Stopped,
+    /// Another process has its sockets and serves already.
+    Succeeded,
+}
+
+/// What a reload changes, beside what is swapped.
+struct State {
+    config: Config,
+    stages: stages::Known,
+    open: Vec<Door>,
+    management: Option<Window>,
+}
+
+impl Gateway {
+    /// Loads the plugins, binds the listeners or takes those that another process gave, and then accepts clients.
+    pub(crate) async fn start(
+        config: Config,
+        file: Option<PathBuf>,
+        pages: Option<Pages>,
+        sockets: Sockets,
+    ) -> Result<Arc<Self>> {
+        let plugins = Arc::new(Plugins::start(config.compile_cache.clone())?);
+        let entrance = Arc::new(Entrance {
+            stages: ArcSwap::default(),
+            sessions: TaskTracker::new(),
+            admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
+            stopping: AtomicBool::new(false),
+        });
+        let doors = Doors {
+            entrance: Arc::clone(&entrance),
+            handshakes: Places::new(0),
+            handshake_timeout: Arc::new(ArcSwap::from_pointee(config.limits.handshake_timeout)),
+            pages,
+            stop: CancellationToken::new(),
+            accepting: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+        };
+        // One that is being answered, and one that waits.
+        let (reloads, asked) = mpsc::channel(1);
+        let (upgrades, asked_to_upgrade) = mpsc::channel(1);
+        let gateway = Arc::new(Self {
+            metrics: Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&entrance))),
+            file,
+            plugins,
+            entrance,
+            doors,
+            reloading: tokio::sync::Mutex::default(),
+            state: Mutex::new(State {
+                config: Config {
+                    listeners: Vec::new(),
+                    management: None,
+                    apis: Vec::new(),
+                    plugins: Vec::new(),
+                    ..config.clone()
+                },
+                stages: stages::Known::new(),
+                open: Vec::new(),
+                management: None,
+            }),
+            reloads,
+            upgrades,
+            asked_to_upgrade: tokio::sync::Mutex::new(asked_to_upgrade),
+            sockets,
+            stop_management: CancellationToken::new(),
+        });
+        gateway.apply(config, "start").await?;
+        gateway.sockets.close_unused();
+        let stop = &gateway.doors.stop;
+        let answering = stop
+            .clone()
+            .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked));
+        gateway.doors.tasks.spawn(answering);
+        if gateway.file.is_some() {
+            let watching = watch::watch(Arc::clone(&gateway));
+            let watching = stop.clone().run_until_cancelled_owned(watching);
+            gateway.doors.tasks.spawn(watching);
+        }
+        Ok(gateway)
+    }
+
+    /// Where it listens, each address with its scheme.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.lock().open.iter().map(Door::to_string).collect()
+    }
+
+    /// Someone asks for an upgrade on the management listener.
+    pub(crate) async fn asked_to_upgrade(&self) -> Option<Upgrade> {
+        self.asked_to_upgrade.lock().await.recv().await
+    }
+
+    /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
+    /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
+    pub(crate) async fn hand_over(&self) -> Result<u32> {
+        let limit = self.lock().config.limits.upgrade;
+        match timeout(limit, handover::hand_over(&self.sockets)).await {
+            Ok(handed_over) => handed_over,
+            Err(_) => bail!(
+                "the new process was not ready within {} s, which is limits.upgrade_s",
+                limit.as_secs()
+            ),
+        }
+    }
+
+    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.
+    pub(crate) async fn stop(&self, departure: Departure) {
+        let (window, closing) = {
+            let limits = &self.lock().config.limits;
+            (limits.drain, farewell(departure, limits.reconnect_jitter_s))
+        };
+        match departure {
+            Departure::Stopped => self.entrance.stopping.store(true, Ordering::Relaxed),
+            // What is asked here is the other's to answer.
+            Departure::Succeeded => self.stop_management.cancel(),
+        }
+        self.doors.stop.cancel();
+        // The sockets close with what accepts on them.
+        self.lock().open.clear();
+        let open = self.connections();
+        tracing::info!(connections = open.len(), ?window, ?departure, "stopping");
+        let end = Instant::now() + window + LAST_ANSWERS;
+        let sessions = &self.entrance.sessions;
+        sessions.close();
+        let spread = async {
+            let closed = close_spread(open, window.mul_f64(SPREAD), &closing);
+            match departure {
+                Departure::Stopped => closed.await,
+                // Who was accepted here knows nothing of another process, and is to be let in.
+                Departure::Succeeded => drop(tokio::join!(closed, self.handshakes_over())),
+            }
+            self.entrance.stopping.store(true, Ordering::Relaxed);
+            // Those whose handshake was under way.
+            close_spread(self.connections(), Duration::ZERO, &closing).await;
+            sessions.wait().await;
+        };
+        if timeout_at(end, spread).await.is_err() {
+            let rest = self.connections();
+            tracing::warn!(
+                connections = rest.len(),
+                "the drain window is over: cutting what is left"
+            );
+            for connection in rest {
+                connection.outbox.cut(closing.clone());
+            }
+            let _ = timeout(LAST_HANDLERS, sessions.wait()).await;
+        }
+        self.stop_management.cancel();
+        self.doors.tasks.close();
+        // Only idle HTTP/2 connections and management requests are left.
+        let _ = timeout(Duration::from_secs(1), self.doors.tasks.wait()).await;
+        tracing::info!("stopped");
+    }
+
+    /// Every socket that was accepted has had its answer, and no other is.
+    async fn handshakes_over(&self) {
+        self.doors.accepting.close();
+        self.doors.accepting.wait().await;
+        self.doors.handshakes.emptied().await;
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        let state = self.lock();
+        state
+            .stages
+            .values()
+            .flat_map(|stage| stage.load().scope.connections.all())
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What clients are told. The advice is for programs too: `; reconnect in 0-N s` ends the reason.
+fn farewell(departure: Departure, reconnect_jitter_s: u32) -> Closing {
+    let (code, mut reason) = match departure {
+        Departure::Stopped => (1001, "Going away".to_owned()),
+        Departure::Succeeded => (1012, "Service restart".to_owned()),
+    };
+    if reconnect_jitter_s > 0 {
+        reason += &format!("; reconnect in 0-{reconnect_jitter_s} s");
+    }
+    Closing::new(code, reason)
+}
+
+/// Closes connections one after the other, evenly over `window`.
+async fn close_spread(connections: Vec<Arc<Connection>>, window: Duration, closing: &Closing) {
+    let start = Instant::now();
+    let count = connections.len().max(1) as f64;
+    for (index, connection) in connections.into_iter().enumerate() {
+        sleep_until(start + window.mul_f64(index as f64 / count)).await;
+        connection.close(closing.clone());
+    }
+}

@@ -1,0 +1,106 @@
+//! What a reload is asked for by, and what comes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::mpsc;
+
+use super::Gateway;
+use crate::config::{self, Config, Faults};
+use crate::management::Reload;
+
+/// What is to be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The configuration's file, and all that it names.
+    Everything,
+    /// The component of one plugin, under the configuration as it is.
+    Component(String),
+}
+
+impl Gateway {
+    /// Reads again and serves what is new; connections stay open, and a message under way ends as it began. On an
+    /// error nothing has changed. One reload at a time, whoever asks. Gives what has changed.
+    ///
+    /// Once this returns no invocation starts on a version that was replaced.
+    pub(crate) async fn reload(
+        self: &Arc<Self>,
+        what: What,
+        came: &'static str,
+    ) -> Result<Vec<String>> {
+        let _reloading = self.reloading.lock().await;
+        let done = self.reload_alone(what.clone(), came).await;
+        let metrics = &self.metrics;
+        match &done {
+            Ok(changes) => {
+                metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                for change in changes {
+                    tracing::info!(came, "reloaded: {change}");
+                }
+                if changes.is_empty() && what == What::Everything {
+                    tracing::info!(came, "reloaded: nothing has changed");
+                }
+            }
+            Err(error) => {
+                metrics.refused_reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    came,
+                    "not reloaded, everything goes on as it was: {error:#}"
+                );
+            }
+        }
+        done
+    }
+
+    async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
+        if self.entrance.stopping.load(Ordering::Relaxed) {
+            bail!("the gateway is stopping");
+        }
+        let config = match (&what, self.file.clone()) {
+            (What::Everything, Some(file)) => {
+                tokio::task::spawn_blocking(move || Config::load(&file)).await??
+            }
+            (What::Everything, None) => bail!("there is no configuration file to read again"),
+            (What::Component(name), _) => return self.reload_component(name, came).await,
+        };
+        let applied = self.apply(config, came).await;
+        applied.map_err(|error| self.blame(error))
+    }
+
+    async fn reload_component(&self, name: &str, came: &'static str) -> Result<Vec<String>> {
+        let config = self.lock().config.clone();
+        let mut plugins = config.plugins.iter();
+        let plugin = plugins
+            .find(|plugin| plugin.name == name)
+            .with_context(|| format!("no plugin is called {name:?}"))?;
+        loop {
+            let ready = self.plugins.prepare(plugin, came).await;
+            let ready = ready.map_err(|fault| self.blame(Faults(vec![fault]).into()))?;
+            // The stages stay: their routes point to the plugin, whichever version serves.
+            if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, |_| ()).await {
+                for retired in committed.retired {
+                    retired.end().await;
+                }
+                return Ok(committed.said);
+            }
+        }
+    }
+
+    /// Adds the places in the file to what was found wrong with its values.
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match (error.downcast::<Faults>(), &self.file) {
+            (Ok(faults), Some(file)) => config::blame(file, faults).into(),
+            (Ok(faults), None) => faults.into(),
+            (Err(error), _) => error,
+        }
+    }
+}
+
+/// Answers those who ask through the management listener. A reload goes on when the one who asked is gone.
+pub(super) async fn answer(gateway: Arc<Gateway>, mut asked: mpsc::Receiver<Reload>) {
+    while let Some(request) = asked.recv().await {
+        let done = gateway.reload(What::Everything, "command").await;
+        let _ = request.send(done.map_err(|error| format!("{error:#}")));
+    }
+}

@@ -1,0 +1,166 @@
+//! A component's code: read from its file when it is whole, known by its digest, compiled out of the way.
+
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Bytes of the largest component file; Python's are 18 MB.
+pub(super) const MAX_COMPONENT: u64 = 64 << 20;
+
+/// The time between two looks at a file that has to be the same in both: a copy under way writes more often.
+const LOOK: Duration = Duration::from_millis(75);
+
+/// How long a reload waits for a file that is being written.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// How nice the compiling threads are: those that serve get ten times their share of a busy machine.
+const NICE: i32 = 10;
+
+/// The SHA-256 of a component file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A component as it was read.
+pub(super) struct Source {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
+}
+
+/// Compiled code; the versions of a plugin that come from one file share it.
+pub(super) struct Compiled {
+    pub(super) component: Component,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// What of a file changes when it is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// None when there is no file.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path)
+            .ok()
+            .map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Source {
+    /// Reads a file as it is now.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        read_file(path).map(Self::from)
+    }
+
+    /// Reads a file once it is whole: the same in two looks, in size, times and content.
+    pub(super) async fn read_whole(path: &Path) -> io::Result<Self> {
+        let give_up = Instant::now() + WHOLE;
+        let (mut stamp, mut last) = Self::read_elsewhere(path).await?;
+        loop {
+            sleep(LOOK).await;
+            let (now, read) = if Stamp::of(path) == stamp {
+                let (now, read) = Self::read_elsewhere(path).await?;
+                if (now, read.digest) == (stamp, last.digest) {
+                    return Ok(read);
+                }
+                (now, read)
+            } else {
+                Self::read_elsewhere(path).await?
+            };
+            if Instant::now() >= give_up {
+                return Err(io::Error::other("it is still being written"));
+            }
+            (stamp, last) = (now, read);
+        }
+    }
+
+    async fn read_elsewhere(path: &Path) -> io::Result<(Option<Stamp>, Self)> {
+        let path = path.to_owned();
+        let read = move || Ok((Stamp::of(&path), Self::read(&path)?));
+        tokio::task::spawn_blocking(read).await?
+    }
+}
+
+impl From<Vec<u8>> for Source {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            digest: Digest(Sha256::digest(&bytes).into()),
+            bytes,
+        }
+    }
+}
+
+/// The bytes of a component file, unless there are too many.
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let size = fs::metadata(path)?.len();
+    if size > MAX_COMPONENT {
+        return Err(io::Error::other(format!("it has {size} bytes")));
+    }
+    fs::read(path)
+}
+
+/// Compiles on threads of its own, which give way to those that serve.
+pub(super) struct Compiler(ThreadPool);
+
+impl Compiler {
+    pub(super) fn start() -> Result<Self> {
+        let pool = ThreadPoolBuilder::new()
+            .thread_name(|_| "compile".into())
+            .start_handler(|_| {
+                // Of this thread, as Linux has it. Where that is refused it compiles all the same.
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            })
+            .build()
+            .context("compiling threads")?;
+        Ok(Self(pool))
+    }
+
+    /// Takes milliseconds to seconds: not for a thread that serves.
+    pub(super) fn compile(&self, engine: &Engine, source: &Source) -> wasmtime::Result<Compiled> {
+        let component = self.0.install(|| Component::new(engine, &source.bytes))?;
+        Ok(Compiled {
+            component,
+            digest: source.digest,
+            size: source.bytes.len() as u64,
+        })
+    }
+}

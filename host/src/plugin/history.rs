@@ -1,0 +1,174 @@
+//! The versions that a plugin has had: what they were and how they ended, the last few with their code.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::component::{Compiled, Digest};
+use super::version::{Counts, Version};
+use crate::connections::now_ms;
+
+/// Versions that are remembered.
+const REMEMBERED: usize = 16;
+
+/// Replaced versions whose code is kept, beside the one that serves.
+const COMPILED: usize = 3;
+
+#[derive(Default)]
+pub(super) struct History {
+    /// Oldest first.
+    entries: VecDeque<Entry>,
+    /// What those did that are forgotten.
+    forgotten: (u64, u64),
+    numbers: u64,
+}
+
+struct Entry {
+    number: u64,
+    digest: Digest,
+    size: u64,
+    compiled: Option<Arc<Compiled>>,
+    counts: Arc<Counts>,
+    came: String,
+    loaded_at: u64,
+    ended: Option<Ended>,
+}
+
+struct Ended {
+    why: String,
+    /// It is not to be rolled back to by itself.
+    failed: bool,
+}
+
+/// A version as the admin API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct VersionInfo {
+    pub(crate) version: u64,
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) loaded_at: u64,
+    /// Why it came.
+    pub(crate) came: String,
+    /// Why it ended; none while it serves.
+    pub(crate) ended: Option<String>,
+    /// It can be rolled back to without compiling.
+    pub(crate) compiled: bool,
+    pub(crate) calls: u64,
+    pub(crate) traps: u64,
+}
+
+impl History {
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(super) fn add(&mut self, version: &Version, came: String) {
+        self.entries.push_back(Entry {
+            number: version.number,
+            digest: version.compiled.digest,
+            size: version.compiled.size,
+            compiled: Some(Arc::clone(&version.compiled)),
+            counts: Arc::clone(&version.counts),
+            came,
+            loaded_at: now_ms(),
+            ended: None,
+        });
+    }
+
+    /// Notes that a version serves no more, and lets go of code that is too old.
+    pub(super) fn end(&mut self, number: u64, why: String, failed: bool) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
+            entry.ended = Some(Ended { why, failed });
+        }
+        let mut kept: Vec<Digest> = Vec::new();
+        for entry in self.entries.iter_mut().rev() {
+            if entry.ended.is_none() {
+                continue;
+            }
+            if kept.contains(&entry.digest) || kept.len() >= COMPILED {
+                entry.compiled = None;
+            } else if entry.compiled.is_some() {
+                kept.push(entry.digest);
+            }
+        }
+        // One that still has calls under way counts them itself.
+        while self.entries.len() > REMEMBERED
+            && let Some(oldest) = self.entries.front_mut()
+            && oldest.ended.is_some()
+            && let Some(counts) = Arc::get_mut(&mut oldest.counts)
+        {
+            self.forgotten.0 += *counts.calls.get_mut();
+            self.forgotten.1 += *counts.traps.get_mut();
+            self.entries.pop_front();
+        }
+    }
+
+    /// Code that is still compiled.
+    pub(super) fn compiled(&self, digest: Digest) -> Option<Arc<Compiled>> {
+        let mut known = self.entries.iter().rev();
+        known
+            .find_map(|entry| entry.compiled.as_ref().filter(|code| code.digest == digest))
+            .cloned()
+    }
+
+    /// The version to go back to: that of this number, or else the last that has other code than `now` and did not fail.
+    pub(super) fn back_to(
+        &self,
+        number: Option<u64>,
+        now: Digest,
+    ) -> Result<(u64, Arc<Compiled>), String> {
+        if let Some(number) = number {
+            let entry = self.entries.iter().find(|entry| entry.number == number);
+            let entry = entry.ok_or_else(|| format!("there is no version {number}"))?;
+            // The code of a version may be kept by a later one that is the same.
+            let code = self.compiled(entry.digest);
+            let code =
+                code.ok_or_else(|| format!("version {number} is not kept compiled any more"))?;
+            return Ok((number, code));
+        }
+        let failed = |digest| {
+            let mut of_it = self.entries.iter().filter(|entry| entry.digest == digest);
+            of_it.any(|entry| entry.ended.as_ref().is_some_and(|ended| ended.failed))
+        };
+        let mut earlier = self.entries.iter().rev();
+        earlier
+            .find_map(|entry| {
+                let code = entry.compiled.as_ref()?;
+                let fits = entry.ended.is_some() && entry.digest != now && !failed(entry.digest);
+                fits.then(|| (entry.number, Arc::clone(code)))
+            })
+            .ok_or_else(|| "there is no earlier version to go back to".into())
+    }
+
+    /// Calls and traps of all versions together.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.entries
+            .iter()
+            .fold(self.forgotten, |(calls, traps), entry| {
+                (
+                    calls + entry.counts.calls.load(Ordering::Relaxed),
+                    traps + entry.counts.traps.load(Ordering::Relaxed),
+                )
+            })
+    }
+
+    /// Newest first.
+    pub(super) fn infos(&self) -> Vec<VersionInfo> {
+        let info = |entry: &Entry| VersionInfo {
+            version: entry.number,
+            digest: entry.digest.to_string(),
+            bytes: entry.size,
+            loaded_at: entry.loaded_at,
+            came: entry.came.clone(),
+            ended: entry.ended.as_ref().map(|ended| ended.why.clone()),
+            compiled: self.compiled(entry.digest).is_some(),
+            calls: entry.counts.calls.load(Ordering::Relaxed),
+            traps: entry.counts.traps.load(Ordering::Relaxed),
+        };
+        self.entries.iter().rev().map(info).collect()
+    }
+}

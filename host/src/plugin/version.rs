@@ -1,0 +1,173 @@
+//! One version of a plugin: code, limits, instances, and the calls that run on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wasmtime::Engine;
+
+use super::bindings::HandlerPluginPre;
+use super::component::Compiled;
+use super::event::Event;
+use super::guests::{Budget, Overdue, Slots};
+use super::instance::{Called, Pool, State};
+use super::{Invocation, InvokeError};
+use crate::config;
+
+pub(super) struct Version {
+    /// From 1, in the order in which versions came to serve.
+    pub(super) number: u64,
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) counts: Arc<Counts>,
+    since: Instant,
+    plugin: Arc<str>,
+    rollback: Option<config::Rollback>,
+    limits: config::PluginLimits,
+    judged: AtomicBool,
+    pool: Arc<Pool>,
+    slots: Slots,
+    budget: Budget,
+    /// Cancelled when its calls have had their time, and when it is freed.
+    cut: CancellationToken,
+}
+
+/// What a version has done. Outlives it, for the history and the metrics.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) calls: AtomicU64,
+    /// Calls that trapped, or were cut off at their deadline.
+    pub(super) traps: AtomicU64,
+}
+
+impl Version {
+    /// Not serving yet: [`Self::check`] it, and number it.
+    pub(super) fn new(
+        engine: &Engine,
+        pre: HandlerPluginPre<State>,
+        compiled: Arc<Compiled>,
+        slots: Slots,
+        name: &Arc<str>,
+        config: &config::Plugin,
+    ) -> Self {
+        Self {
+            number: 0,
+            compiled,
+            counts: Arc::default(),
+            since: Instant::now(),
+            plugin: Arc::clone(name),
+            rollback: config.rollback,
+            limits: config.limits.clone(),
+            judged: AtomicBool::new(false),
+            pool: Arc::new(Pool::new(engine.clone(), pre, Arc::clone(name), config)),
+            slots,
+            budget: Budget {
+                cpu: config.limits.cpu,
+                deadline: config.limits.deadline,
+            },
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// Makes its first instance and runs its self-test, each as a call would run.
+    pub(super) async fn check(&self) -> Result<(), InvokeError> {
+        let pool = Arc::clone(&self.pool);
+        let warm = Box::pin(async move { pool.warm().await });
+        self.ended(self.slots.run(warm, self.budget, &self.cut).await)?;
+        let pool = Arc::clone(&self.pool);
+        let test = Box::pin(async move { pool.self_test().await });
+        self.ended(self.slots.run(test, self.budget, &self.cut).await)
+    }
+
+    /// The answer of something that ran on the guest threads.
+    fn ended<T>(
+        &self,
+        ran: Result<Result<Result<T, InvokeError>, Overdue>, tokio::task::JoinError>,
+    ) -> Result<T, InvokeError> {
+        match ran {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Overdue::Deadline)) => Err(InvokeError::Deadline("limits.deadline_ms")),
+            Ok(Err(Overdue::Retired)) => Err(InvokeError::Deadline("limits.retire_s")),
+            Err(panicked) => Err(InvokeError::Host(panicked.into())),
+        }
+    }
+
+    /// Begins now to be the one that serves.
+    pub(super) fn begin(&mut self, number: u64) {
+        self.number = number;
+        self.since = Instant::now();
+    }
+
+    /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long. The caller
+    /// holds the version meanwhile: it ends with the last who does.
+    pub(super) async fn invoke<E: Event>(
+        &self,
+        invocation: &Arc<Invocation>,
+        event: E,
+    ) -> Called<E> {
+        let place = match self.pool.place().await {
+            Ok(Some(place)) => place,
+            Ok(None) => return Called::Retired(event),
+            Err(error) => return Called::Ended(Err(error)),
+        };
+        let invocation = Arc::clone(invocation);
+        let call = Box::pin(async move {
+            match place.call(invocation, event).await {
+                Called::Ended(Ok(answer)) => Ok(Ok(answer)),
+                Called::Ended(Err(error)) => Err(error),
+                Called::Retired(event) => Ok(Err(event)),
+            }
+        });
+        let answer = match self.ended(self.slots.run(call, self.budget, &self.cut).await) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(event)) => return Called::Retired(event),
+            Err(error) => Err(error),
+        };
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        if matches!(
+            answer,
+            Err(InvokeError::Trapped(_) | InvokeError::Deadline(_))
+        ) {
+            self.counts.traps.fetch_add(1, Ordering::Relaxed);
+        }
+        Called::Ended(answer)
+    }
+
+    /// Whether it fails so often, so soon, that it should not serve. Says so once.
+    pub(super) fn is_failing(&self) -> bool {
+        let Some(rollback) = self.rollback else {
+            return false;
+        };
+        let calls = self.counts.calls.load(Ordering::Relaxed);
+        let traps = self.counts.traps.load(Ordering::Relaxed);
+        self.since.elapsed() <= rollback.within
+            && calls >= u64::from(rollback.calls)
+            && traps * 100 > calls * u64::from(rollback.trap_percent)
+            && !self.judged.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends it, when another serves: once this returns no call of it starts, and those under way have the time that
+    /// `limits.retire_s` gives them. It is freed with the last of them.
+    pub(super) async fn retire(self: Arc<Self>) {
+        self.pool.close().await;
+        let (time, cut, slots) = (self.limits.retire, self.cut.clone(), self.slots.clone());
+        let (plugin, number) = (Arc::clone(&self.plugin), self.number);
+        drop(self);
+        slots.spawn(async move {
+            if tokio::time::timeout(time, cut.cancelled()).await.is_err() {
+                tracing::warn!(
+                    plugin = &*plugin,
+                    version = number,
+                    "interrupting the calls of a replaced version: limits.retire_s is over"
+                );
+                cut.cancel();
+            }
+        });
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        self.cut.cancel();
+    }
+}

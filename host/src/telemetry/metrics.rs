@@ -1,0 +1,150 @@
+//! The metrics page: what is counted elsewhere, read when someone asks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::{MetricType, TypedMetric as _};
+use prometheus_client::registry::Registry;
+
+use crate::handshake::Entrance;
+use crate::plugin::{Plugins, Tallies};
+
+/// Where the numbers come from.
+pub(crate) struct Metrics {
+    pub(crate) plugins: Arc<Plugins>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) reloads: AtomicU64,
+    pub(crate) refused_reloads: AtomicU64,
+}
+
+struct Page(Arc<Metrics>);
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Page")
+    }
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct OfPlugin {
+    plugin: String,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct OfVersion {
+    plugin: String,
+    version: u64,
+    digest: String,
+    role: &'static str,
+}
+
+/// A counter for each plugin: its name, its meaning, its number.
+type Count = (&'static str, &'static str, fn(&Tallies) -> u64);
+
+const COUNTS: [Count; 6] = [
+    ("invocations", "Calls of handlers that have ended", |t| {
+        t.calls
+    }),
+    (
+        "traps",
+        "Calls that trapped or were cut off at their deadline",
+        |t| t.traps,
+    ),
+    ("swaps", "Times that a new version came to serve", |t| {
+        t.swaps
+    }),
+    ("versions_refused", "Versions that failed a check", |t| {
+        t.refused
+    }),
+    ("rollbacks", "Rollbacks by command", |t| t.rollbacks),
+    (
+        "self_rollbacks",
+        "Versions that rolled themselves back",
+        |t| t.withdrawn,
+    ),
+];
+
+impl Metrics {
+    pub(crate) fn new(plugins: Arc<Plugins>, entrance: Arc<Entrance>) -> Self {
+        Self {
+            plugins,
+            entrance,
+            reloads: AtomicU64::new(0),
+            refused_reloads: AtomicU64::new(0),
+        }
+    }
+
+    /// The page, in OpenMetrics' text.
+    pub(crate) fn render(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix("lockgate");
+        registry.register_collector(Box::new(Page(Arc::clone(self))));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).expect("a string takes what is written");
+        page
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Metrics {
+            plugins, entrance, ..
+        } = &*self.0;
+        let open = i64::try_from(entrance.sessions.len()).unwrap_or(i64::MAX);
+        let open = ConstGauge::new(open);
+        let metric = encoder.encode_descriptor(
+            "connections",
+            "Open connections",
+            None,
+            open.metric_type(),
+        )?;
+        open.encode(metric)?;
+        let reloads = [
+            ("reloads", "Reloads that were done", &self.0.reloads),
+            (
+                "reloads_refused",
+                "Reloads that changed nothing, for an error",
+                &self.0.refused_reloads,
+            ),
+        ];
+        for (name, help, count) in reloads {
+            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+            count.encode(encoder.encode_descriptor(name, help, None, count.metric_type())?)?;
+        }
+        let plugins = plugins.all();
+        let tallies: Vec<_> = plugins
+            .iter()
+            .map(|(name, plugin)| (name, plugin.tallies()))
+            .collect();
+        for (name, help, of) in COUNTS {
+            let kind = ConstCounter::<u64>::TYPE;
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (plugin, tallies) in &tallies {
+                let labels = OfPlugin {
+                    plugin: (*plugin).clone(),
+                };
+                ConstCounter::new(of(tallies)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "The versions that serve";
+        let mut metric =
+            encoder.encode_descriptor("plugin_version", help, None, MetricType::Gauge)?;
+        for info in plugins.values().filter_map(|plugin| plugin.info()) {
+            let candidate = info.candidate.map(|version| ("candidate", version));
+            for (role, version) in [("stable", info.serving)].into_iter().chain(candidate) {
+                let labels = OfVersion {
+                    plugin: info.name.clone(),
+                    version: version.version,
+                    digest: version.digest,
+                    role,
+                };
+                ConstGauge::new(1).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}

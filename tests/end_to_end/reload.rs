@@ -1,0 +1,428 @@
+//! Reloading: a changed file, a signal, a command and an admin call swap the code under open connections; what is
+//! wrong changes nothing and is said.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lockgate_tests::{Client, Gateway, replace, version};
+use tokio::task::JoinSet;
+
+use crate::LOCKGATE;
+
+/// A gateway that serves version 1 of the guest `versions` at `/s`, from a file of its own.
+pub(crate) struct Served {
+    pub(crate) gateway: Gateway,
+    pub(crate) component: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With these lines in the plugin's table.
+    pub(crate) async fn with(plugin: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let component = folder.path().join("versions.wasm");
+        fs::write(&component, version(1, '-')).unwrap();
+        let configuration = format!(
+            r#"
+[apis.a.stages.s]
+
+[apis.a.routes."$default"]
+integration = "v"
+two_way = true
+
+[plugins.v]
+component = "{}"
+{plugin}
+"#,
+            component.display()
+        );
+        Self {
+            gateway: LOCKGATE.serve(&configuration).await,
+            component,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.gateway.folder().join("gateway.toml")
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        self.gateway.connect("/s").await
+    }
+
+    /// Changes the configuration file.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(self.file(), text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Reloads by the admin call, which must be done.
+    pub(crate) async fn reload(&self) -> String {
+        let (status, body) = self.gateway.post("/reload", "{}").await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Reloads by the admin call, which must be refused, and why it was.
+    async fn refused(&self) -> String {
+        let (status, body) = self.gateway.post("/reload", "{}").await;
+        assert_eq!(status, 422, "{body}");
+        body
+    }
+
+    /// The words of a command about this gateway.
+    async fn command(&self, words: &[&str]) -> lockgate_tests::Ended {
+        let address = self.gateway.management().to_string();
+        let mut words = words.to_vec();
+        words.extend(["--management", &address]);
+        LOCKGATE.run(&words).await
+    }
+}
+
+/// Checks that this version answers.
+pub(crate) async fn expect(client: &mut Client, version: u32) {
+    client.send("x").await;
+    client.expect(&format!("{version} {version} x")).await;
+}
+
+#[tokio::test]
+pub(crate) async fn a_changed_file_serves_and_no_connection_closes() {
+    let served = Served::new().await;
+    let mut first = served.connect().await;
+    let mut second = served.gateway.wss("/s").open().await;
+    for client in [&mut first, &mut second] {
+        expect(client, 1).await;
+    }
+    replace(&served.component, &version(2, '-'));
+    served
+        .gateway
+        .log()
+        .line(&["changed file", "version 2 serves"])
+        .await;
+    for client in [&mut first, &mut second] {
+        expect(client, 2).await;
+    }
+    // Written in place, and not only put there.
+    fs::write(&served.component, version(3, '-')).unwrap();
+    served
+        .gateway
+        .log()
+        .line(&["changed file", "version 3 serves"])
+        .await;
+    for client in [&mut first, &mut second] {
+        expect(client, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn every_trigger_takes_the_same_path() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+
+    // Whoever comes first loads the file; the others find that it is loaded.
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    expect(&mut client, 2).await;
+
+    replace(&served.component, &version(3, '-'));
+    let ended = served.command(&["reload"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    expect(&mut client, 3).await;
+
+    replace(&served.component, &version(4, '-'));
+    served.gateway.hang_up();
+    served.gateway.log().line(&["version 4 serves"]).await;
+    expect(&mut client, 4).await;
+
+    served.edit(
+        "[apis.a.stages.s]",
+        "[apis.a.stages.s]\nvariables = { a = \"b\" }\n[apis.a.stages.other]",
+    );
+    served.gateway.hang_up();
+    served
+        .gateway
+        .log()
+        .line(&["SIGHUP", "stage a/other: added"])
+        .await;
+    let mut other = served.gateway.connect("/other").await;
+    expect(&mut other, 4).await;
+}
+
+#[tokio::test]
+async fn a_command_names_what_is_wrong_and_exits_with_1() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    served.edit("two_way = true", "two_way = 7");
+    let ended = served.command(&["reload"]).await;
+    assert_eq!(ended.code, Some(1));
+    for part in [
+        "gateway.toml:",
+        "apis.a.routes.\"$default\".two_way",
+        "remedy:",
+    ] {
+        assert!(ended.error.contains(part), "{}", ended.error);
+    }
+    // By the file the address is found in it, or said not to be there.
+    let by_file = LOCKGATE
+        .run(&["reload", served.file().to_str().unwrap()])
+        .await;
+    assert_eq!(by_file.code, Some(1));
+    expect(&mut client, 1).await;
+}
+
+#[tokio::test]
+async fn what_is_broken_is_refused_and_no_call_fails() {
+    let served = Served::new().await;
+    let good = version(2, '-');
+    let broken: [(&str, Vec<u8>); 11] = [
+        ("the file is empty", Vec::new()),
+        (
+            "no component that can be compiled",
+            b"not wasm at all".to_vec(),
+        ),
+        ("core module", b"\0asm\x01\0\0\0".to_vec()),
+        (
+            "no component that can be compiled",
+            good[..good.len() / 2].to_vec(),
+        ),
+        ("does not export", b"\0asm\x0d\0\x01\0".to_vec()),
+        (
+            "does not export",
+            fs::read(lockgate_tests::Guest::Command.path()).unwrap(),
+        ),
+        (
+            "not granted",
+            fs::read(lockgate_tests::Guest::Probe.path()).unwrap(),
+        ),
+        (
+            "not granted",
+            fs::read(lockgate_tests::Guest::Sockets.path()).unwrap(),
+        ),
+        ("trapped", version(2, 'b')),
+        ("the sums are wrong", version(2, 'f')),
+        ("cut off at its deadline", version(2, 's')),
+    ];
+    let mut client = served.connect().await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut load = JoinSet::new();
+    for _ in 0..8 {
+        let mut client = served.connect().await;
+        let over = Arc::clone(&over);
+        load.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                expect(&mut client, 1).await;
+            }
+        });
+    }
+    for (why, bytes) in broken {
+        replace(&served.component, &bytes);
+        let said = served.refused().await;
+        assert!(said.contains(why), "{why}: {said}");
+        expect(&mut client, 1).await;
+    }
+    // Too large, without the bytes: a file may have holes.
+    let file = fs::File::create(&served.component).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    assert!(served.refused().await.contains("cannot be read"));
+    fs::remove_file(&served.component).unwrap();
+    assert!(served.refused().await.contains("there is no file"));
+    over.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended.unwrap();
+    }
+    expect(&mut client, 1).await;
+    replace(&served.component, &good);
+    served.reload().await;
+    expect(&mut client, 2).await;
+    assert!(
+        !served
+            .gateway
+            .log()
+            .contains(&["the plugin trapped", "request_id"])
+    );
+}
+
+#[tokio::test]
+async fn a_call_under_way_ends_on_the_version_it_began_with() {
+    let served = Served::new().await;
+    let mut waiting = served.connect().await;
+    waiting.send("wait 1500").await;
+    waiting.send("x").await;
+    let mut other = served.connect().await;
+    expect(&mut other, 1).await;
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    expect(&mut other, 2).await;
+    waiting.expect("1 1 wait 1500").await;
+    waiting.expect("2 2 x").await;
+}
+
+#[tokio::test]
+async fn an_old_version_is_interrupted_when_its_time_is_over() {
+    let served = Served::with("limits = { deadline_ms = 20000, retire_s = 1 }").await;
+    let mut waiting = served.connect().await;
+    waiting.send("wait 15000").await;
+    let mut other = served.connect().await;
+    expect(&mut other, 1).await;
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    let began = Instant::now();
+    waiting.expect_error("Endpoint request timed out").await;
+    assert!(began.elapsed() < Duration::from_secs(12));
+    served
+        .gateway
+        .log()
+        .line(&["interrupting the calls of a replaced version"])
+        .await;
+    expect(&mut waiting, 2).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
+    use std::io::Write as _;
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    let bytes = version(2, '-');
+    let mut file = fs::File::create(&served.component).unwrap();
+    for chunk in bytes.chunks(bytes.len() / 30) {
+        file.write_all(chunk).unwrap();
+        // As long as it takes to be answered, a few times: the gateway has its chance to look.
+        let until = Instant::now() + Duration::from_millis(30);
+        while Instant::now() < until {
+            expect(&mut client, 1).await;
+        }
+    }
+    drop(file);
+    served.gateway.log().line(&["version 2 serves"]).await;
+    expect(&mut client, 2).await;
+    assert!(!served.gateway.log().contains(&["not reloaded"]));
+}
+
+#[tokio::test]
+async fn the_whole_configuration_changes_under_open_connections() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+
+    // Routes, limits and origins count for the next message and the next handshake.
+    served.edit("two_way = true", "two_way = false");
+    served.reload().await;
+    client.send("x").await;
+    served.edit("two_way = false", "two_way = true");
+    served.edit(
+        "[apis.a.stages.s]",
+        "[apis.a.stages.s]\norigins = [\"https://a.example\"]\nlimits = { message_kib = 1 }",
+    );
+    let said = served.reload().await;
+    assert!(!said.contains("listener"), "{said}");
+    expect(&mut client, 1).await;
+    let foreign = served
+        .gateway
+        .ws("/s")
+        .header("Origin", "https://b.example");
+    assert_eq!(foreign.refused().await.status, 403);
+    client.send("x".repeat(2000)).await;
+    client.expect_close(1009, "message too big").await;
+
+    // A stage that is there no more closes its connections.
+    let mut last = served.connect().await;
+    served.edit("[apis.a.stages.s]", "[apis.a.stages.t]");
+    let said = served.reload().await;
+    assert!(said.contains("stage a/s: removed"), "{said}");
+    last.expect_close(1001, "Going away").await;
+    let mut renamed = served.gateway.connect("/t").await;
+    expect(&mut renamed, 1).await;
+
+    // A listener more, and one less: the connections of that one go on.
+    let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
+    served.edit(
+        before,
+        "[[listeners]]\naddress = \"127.0.0.2:0\"\ntls = \"off\"\n",
+    );
+    let said = served.reload().await;
+    assert!(
+        said.contains("ws://127.0.0.2:") && said.contains("opened"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("ws://{}: closed", served.gateway.plain())),
+        "{said}"
+    );
+    expect(&mut renamed, 1).await;
+    let refused = tokio::net::TcpStream::connect(served.gateway.plain()).await;
+    assert!(refused.is_err());
+
+    // An address that is taken changes nothing.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    served.edit("127.0.0.2:0", &address.to_string());
+    served.edit("[apis.a.stages.t]", "[apis.a.stages.u]");
+    assert!(served.refused().await.contains("cannot listen"));
+    expect(&mut renamed, 1).await;
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    let good = fs::read_to_string(served.file()).unwrap();
+    for (from, to, why) in [
+        ("two_way", "twoway", "did you mean"),
+        (
+            "integration = \"v\"",
+            "integration = \"w\"",
+            "no plugin is called",
+        ),
+        ("[plugins.v]", "[plugins.v", "gateway.toml:"),
+        (
+            "component = ",
+            "grants = [\"storage\"]\ncomponent = ",
+            "storage",
+        ),
+    ] {
+        served.edit(from, to);
+        let said = served.refused().await;
+        assert!(said.contains(why) && said.contains("remedy"), "{said}");
+        expect(&mut client, 1).await;
+        fs::write(served.file(), &good).unwrap();
+    }
+    assert_eq!(served.reload().await, "{\"changed\":[]}");
+}
+
+#[tokio::test]
+async fn what_a_web_page_could_send_is_refused() {
+    let served = Served::new().await;
+    let json = "Content-Type: application/json\r\n";
+    for (headers, status) in [
+        (
+            format!("Host: localhost\r\nOrigin: http://localhost\r\n{json}"),
+            403,
+        ),
+        (format!("Host: rebound.example\r\n{json}"), 403),
+        (format!("Host: 127.0.0.1.example:80\r\n{json}"), 403),
+        (
+            "Host: localhost\r\nContent-Type: text/plain\r\n".to_owned(),
+            415,
+        ),
+        ("Host: localhost\r\n".to_owned(), 415),
+        (format!("Host: [::1]:9090\r\n{json}"), 200),
+        (format!("Host: 127.0.0.1:1\r\n{json}"), 200),
+    ] {
+        let (given, body) = served.gateway.request("POST /reload", &headers, "{}").await;
+        assert_eq!(given, status, "{headers}: {body}");
+    }
+}

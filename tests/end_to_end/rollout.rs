@@ -1,0 +1,197 @@
+//! Versions: rolled back to, rolled out to a share of the connections, and withdrawn by themselves.
+
+use std::time::{Duration, Instant};
+
+use lockgate_tests::{Client, replace, version};
+use serde_json::Value;
+
+use crate::{
+    LOCKGATE,
+    reload::{Served, expect},
+};
+
+async fn json(served: &Served, path: &str) -> Value {
+    let (status, body) = served.gateway.page(path).await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+async fn post(served: &Served, what: &str, body: &str) -> (u16, String) {
+    served
+        .gateway
+        .post(&format!("/plugins/v/{what}"), body)
+        .await
+}
+
+async fn swap(served: &Served, number: u32, fault: char) {
+    replace(&served.component, &version(number, fault));
+    served.reload().await;
+}
+
+/// The version that answers a client.
+async fn answering(client: &mut Client) -> u32 {
+    client.send("x").await;
+    let text = client.text().await;
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_rollback_needs_no_compiling_and_stays() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    for number in 2..=5 {
+        swap(&served, number, '-').await;
+    }
+    expect(&mut client, 5).await;
+    let began = Instant::now();
+    let (status, said) = post(&served, "rollback", "{}").await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(status, 200, "{said}");
+    expect(&mut client, 4).await;
+    // The file is what it was: a reload for another reason does not undo it.
+    served.reload().await;
+    expect(&mut client, 4).await;
+
+    let address = served.gateway.management().to_string();
+    let run = async |words: &[&str]| {
+        let mut words = words.to_vec();
+        words.extend(["--management", &address]);
+        LOCKGATE.run(&words).await
+    };
+    let ended = run(&["plugins", "rollback", "v", "--to", "3"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    expect(&mut client, 3).await;
+    let ended = run(&["plugins", "rollback", "v", "--to", "1"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.error.contains("version 1 is not kept compiled"),
+        "{}",
+        ended.error
+    );
+    let listed = run(&["plugins", "list"]).await.output;
+    assert!(
+        listed.contains("PLUGIN") && listed.contains("sha256:"),
+        "{listed}"
+    );
+    let history = run(&["plugins", "history", "v"]).await.output;
+    assert!(
+        history.contains("rollback to version 3") && history.contains("rolled back by command"),
+        "{history}"
+    );
+    let ended = run(&["plugins", "rollback", "w"]).await;
+    assert!(
+        ended.error.contains("no plugin is called \"w\""),
+        "{}",
+        ended.error
+    );
+
+    swap(&served, 6, '-').await;
+    expect(&mut client, 6).await;
+    let history = json(&served, "/plugins/v/history").await;
+    assert_eq!(history[0]["version"], 8);
+    assert_eq!(history[0]["ended"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_version_that_traps_rolls_itself_back() {
+    let served = Served::with("rollback = { trap_percent = 25, calls = 8, within_s = 60 }").await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+    swap(&served, 2, 't').await;
+    for _ in 0..8 {
+        client.send("x").await;
+        client.expect_error("Internal server error").await;
+    }
+    let log = served.gateway.log();
+    log.line(&["ERROR", "rolled itself back", "\"traps\":8"])
+        .await;
+    expect(&mut client, 1).await;
+    let (_, page) = served.gateway.page("/metrics").await;
+    for line in [
+        "lockgate_self_rollbacks_total{plugin=\"v\"} 1",
+        "lockgate_traps_total{plugin=\"v\"} 8",
+        "lockgate_connections 1",
+        "lockgate_invocations_total{plugin=\"v\"} 10",
+        "lockgate_swaps_total{plugin=\"v\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
+    // Never to one that has rolled itself back.
+    let (status, said) = post(&served, "rollback", "{}").await;
+    assert_eq!(status, 409, "{said}");
+}
+
+#[tokio::test]
+async fn a_version_that_traps_stays_where_that_is_switched_off() {
+    let served = Served::with("rollback = { trap_percent = 0 }").await;
+    let mut client = served.connect().await;
+    swap(&served, 2, 't').await;
+    for _ in 0..40 {
+        client.send("x").await;
+        client.expect_error("Internal server error").await;
+    }
+    assert!(!served.gateway.log().contains(&["traps too often"]));
+}
+
+#[tokio::test]
+async fn a_rollout_serves_a_share_and_no_connection_flips_back() {
+    let served = Served::new().await;
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(served.connect().await);
+    }
+    let (status, said) = post(&served, "rollout", "{\"share\": 30}").await;
+    assert_eq!(status, 200, "{said}");
+    swap(&served, 2, '-').await;
+    let mut before = Vec::new();
+    for client in &mut clients {
+        before.push(answering(client).await);
+    }
+    let newer = before.iter().filter(|version| **version == 2).count();
+    assert!((3..45).contains(&newer), "{newer} of 60 for 30 %");
+    for (client, version) in clients.iter_mut().zip(&before) {
+        expect(client, *version).await;
+    }
+    // A larger share only adds.
+    post(&served, "rollout", "{\"share\": 70}").await;
+    let mut after = Vec::new();
+    for (client, before) in clients.iter_mut().zip(&before) {
+        let now = answering(client).await;
+        assert!(now >= *before);
+        after.push(now);
+    }
+    assert!(after.iter().filter(|version| **version == 2).count() > newer);
+
+    post(&served, "abort", "{}").await;
+    for client in &mut clients {
+        expect(client, 1).await;
+    }
+    post(&served, "rollout", "{\"share\": 50}").await;
+    swap(&served, 3, '-').await;
+    let (status, said) = post(&served, "promote", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    for client in &mut clients {
+        expect(client, 3).await;
+    }
+    let (status, _) = post(&served, "promote", "{}").await;
+    assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn a_candidate_that_traps_ends_its_rollout() {
+    let served = Served::with("rollback = { trap_percent = 25, calls = 4 }").await;
+    post(&served, "rollout", "{\"share\": 100}").await;
+    swap(&served, 2, 't').await;
+    let mut client = served.connect().await;
+    for _ in 0..4 {
+        client.send("x").await;
+        client.expect_error("Internal server error").await;
+    }
+    served
+        .gateway
+        .log()
+        .line(&["ERROR", "rolled itself back"])
+        .await;
+    expect(&mut client, 1).await;
+    assert_eq!(json(&served, "/plugins").await[0]["candidate"], Value::Null);
+}

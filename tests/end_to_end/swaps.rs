@@ -1,0 +1,112 @@
+//! Many swaps under load: no connection closes, no message is lost, doubled or out of order, nothing grows.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use lockgate_tests::{replace, version};
+use tokio::task::JoinSet;
+
+use crate::reload::Served;
+
+/// Kilobytes of memory, and open files, of a process.
+fn held(process: u32) -> (u64, usize) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let memory = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let files = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    (memory, files)
+}
+
+/// Swaps so often, with so many clients that each wait for their answer before they send again.
+async fn swap_under_load(swaps: u32, clients: usize) {
+    let served = Served::new().await;
+    let (done, messages) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    // The version that a reload has returned for: what is sent later must not be answered by an older one.
+    let returned = Arc::new(AtomicU32::new(1));
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let mut client = served.connect().await;
+        let (done, messages, returned) = (
+            Arc::clone(&done),
+            Arc::clone(&messages),
+            Arc::clone(&returned),
+        );
+        tasks.spawn(async move {
+            let mut sent = 0;
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let oldest = returned.load(Ordering::SeqCst);
+                client.send(sent.to_string()).await;
+                let text = client.text().await;
+                let mut words = text.split(' ');
+                let mut word = || words.next().unwrap().parse::<u32>().unwrap();
+                let (first, second, echoed) = (word(), word(), word());
+                assert_eq!((first, echoed), (second, sent), "{text}");
+                assert!(
+                    first >= oldest && first >= last,
+                    "{text} after {oldest} and {last}"
+                );
+                last = first;
+                sent += 1;
+                messages.fetch_add(1, Ordering::Relaxed);
+            }
+            client.close(1000, "").await;
+        });
+    }
+    let began = Instant::now();
+    let mut early = None;
+    for number in 2..=swaps + 1 {
+        replace(&served.component, &version(number, '-'));
+        served.reload().await;
+        returned.store(number, Ordering::SeqCst);
+        if number == swaps.min(50) {
+            early = Some(held(served.gateway.id()));
+        }
+    }
+    let took = began.elapsed();
+    let (memory, files) = held(served.gateway.id());
+    let (memory_before, files_before) = early.unwrap();
+    done.store(true, Ordering::Relaxed);
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let rate = messages.load(Ordering::Relaxed) as f64 / took.as_secs_f64();
+    eprintln!(
+        "{swaps} swaps in {took:?}, {rate:.0} messages/s; {memory_before} KiB then {memory} KiB, {files_before} files then {files}"
+    );
+    if swaps > 100 {
+        assert!(
+            memory * 10 <= memory_before * 11,
+            "{memory_before} KiB grew to {memory} KiB"
+        );
+        assert!(
+            files <= files_before + 4,
+            "{files_before} files became {files}"
+        );
+        assert!(rate >= 500.0, "only {rate:.0} messages/s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_lose_nothing() {
+    swap_under_load(25, 40).await;
+}
+
+/// Minutes long where components are compiled for the first time: `cargo test -- --ignored a_thousand_swaps`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a load test"]
+async fn a_thousand_swaps_under_a_thousand_connections_lose_nothing() {
+    swap_under_load(1_000, 1_000).await;
+}

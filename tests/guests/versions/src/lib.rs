@@ -1,0 +1,76 @@
+//! Tells which version of itself answers: a test writes a number, and how it misbehaves, into the built component.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a guest has one thread, and to hold it is what a test asks for"
+)]
+
+use std::{thread, time::Duration};
+
+use lockgate_plugin::{Event, Handler, Message, Result};
+
+mod contract {
+    wit_bindgen::generate!({ path: "../../../wit", world: "self-tested" });
+}
+
+/// `tests/src/versions.rs` finds this in the component, and puts other digits and another letter in their place.
+static MARK: [u8; 22] = *b"@lockgate-version:0000";
+static LETTER: [u8; 19] = *b"@lockgate-letter:-@";
+
+/// As it is in the component that runs, and not as the compiler saw it.
+fn read<const N: usize>(text: &'static [u8; N]) -> [u8; N] {
+    // SAFETY: a reference can be read.
+    unsafe { std::ptr::read_volatile(text) }
+}
+
+fn version() -> u32 {
+    str::from_utf8(&read(&MARK)[18..]).unwrap().parse().unwrap()
+}
+
+fn fault() -> u8 {
+    read(&LETTER)[17]
+}
+
+/// Runs when an instance is made.
+extern "C" fn begin() {
+    if fault() == b'b' {
+        panic!("it does not begin");
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: extern "C" fn() = begin;
+
+struct Versions;
+
+impl Handler for Versions {
+    fn message(_: Event, message: Message) -> Result<Option<Message>> {
+        let first = version();
+        let text = message.as_text().unwrap_or_default();
+        if fault() == b't' || text == "trap" {
+            panic!("it traps");
+        }
+        if let Some(time) = text.strip_prefix("wait ") {
+            thread::sleep(Duration::from_millis(time.parse()?));
+        }
+        Ok(Some(format!("{first} {} {text}", version()).into()))
+    }
+}
+
+lockgate_plugin::export!(Versions);
+
+impl contract::exports::lockgate::plugin::self_test::Guest for Versions {
+    fn run() -> std::result::Result<(), String> {
+        match fault() {
+            b'f' => Err("the sums are wrong".into()),
+            b's' => loop {
+                thread::yield_now();
+            },
+            b'p' => panic!("it does not work"),
+            _ => Ok(()),
+        }
+    }
+}
+
+contract::export!(Versions with_types_in contract);
