@@ -47,6 +47,8 @@ impl fmt::Debug for Digest {
 pub(super) struct Source {
     pub(super) bytes: Vec<u8>,
     pub(super) digest: Digest,
+    /// How its file looked before it was read; none when it was pulled.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// Compiled code; the versions of a plugin that come from one file share it.
@@ -88,35 +90,32 @@ impl From<&Metadata> for Stamp {
 impl Source {
     /// Reads a file as it is now.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        read_file(path).map(Self::from)
+        let stamp = Stamp::of(path);
+        let source = Self::from(read_file(path)?);
+        Ok(Self { stamp, ..source })
     }
 
     /// Reads a file once it is whole: the same in two looks, in size, times and content.
     pub(super) async fn read_whole(path: &Path) -> io::Result<Self> {
         let give_up = Instant::now() + WHOLE;
-        let (mut stamp, mut last) = Self::read_elsewhere(path).await?;
+        let mut last = Self::read_elsewhere(path).await?;
         loop {
             sleep(LOOK).await;
-            let (now, read) = if Stamp::of(path) == stamp {
-                let (now, read) = Self::read_elsewhere(path).await?;
-                if (now, read.digest) == (stamp, last.digest) {
-                    return Ok(read);
-                }
-                (now, read)
-            } else {
-                Self::read_elsewhere(path).await?
-            };
+            let looked_alike = Stamp::of(path) == last.stamp;
+            let now = Self::read_elsewhere(path).await?;
+            if looked_alike && (now.stamp, now.digest) == (last.stamp, last.digest) {
+                return Ok(now);
+            }
             if Instant::now() >= give_up {
                 return Err(io::Error::other("it is still being written"));
             }
-            (stamp, last) = (now, read);
+            last = now;
         }
     }
 
-    async fn read_elsewhere(path: &Path) -> io::Result<(Option<Stamp>, Self)> {
+    async fn read_elsewhere(path: &Path) -> io::Result<Self> {
         let path = path.to_owned();
-        let read = move || Ok((Stamp::of(&path), Self::read(&path)?));
-        tokio::task::spawn_blocking(read).await?
+        tokio::task::spawn_blocking(move || Self::read(&path)).await?
     }
 }
 
@@ -125,6 +124,7 @@ impl From<Vec<u8>> for Source {
         Self {
             digest: Digest(Sha256::digest(&bytes).into()),
             bytes,
+            stamp: None,
         }
     }
 }

@@ -98,16 +98,22 @@ impl Plugins {
                 .await
                 .map(|plugin| Ready::New(Arc::new(plugin)));
         };
+        // Looking is cheap, and reading twice is not: most files are as they were at most reloads.
+        if plugin.is_as_it_was(config) {
+            return Ok(Ready::Same);
+        }
         let mut read = None;
         let prepared = async {
             let source = self.source(config, Look::UntilWhole).await?;
-            let digest = *read.insert(source.digest);
+            let (digest, stamp) = (*read.insert(source.digest), source.stamp);
             let compiled = match plugin.known(digest) {
                 Known::Same => None,
                 Known::Compiled(compiled) => Some(compiled),
                 Known::Other => Some(self.compile(config, source).await?),
             };
-            plugin.prepare(config, digest, compiled, came).await
+            plugin
+                .prepare(config, (digest, stamp), compiled, came)
+                .await
         };
         match prepared.await {
             Ok(Some(prepared)) => Ok(Ready::Changed(Box::new(prepared))),
@@ -128,7 +134,7 @@ impl Plugins {
 
     async fn first(&self, config: &config::Plugin) -> Result<Plugin, Fault> {
         let source = self.source(config, Look::Once).await?;
-        let digest = source.digest;
+        let offered = (source.digest, source.stamp);
         let compiled = self.compile(config, source).await?;
         let slots = self.guests.slots();
         let version = Plugin::build(&self.engine, &slots, config, compiled).await?;
@@ -137,7 +143,7 @@ impl Plugins {
             slots,
             Arc::clone(&self.changing),
             config.clone(),
-            digest,
+            offered,
             version,
         ))
     }

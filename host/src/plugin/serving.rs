@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use wasmtime::Engine;
 
-use super::component::{Compiled, Digest};
+use super::component::{Compiled, Digest, Stamp};
 use super::event::Event;
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
@@ -41,6 +41,8 @@ struct Record {
     config: config::Plugin,
     /// The digest of the file that was looked at last. A rollback holds until the file is another.
     offered: Digest,
+    /// How that file looked.
+    stamp: Option<Stamp>,
     /// A rollout is under way: a changed file serves so many percent of the connections.
     rollout: Option<u32>,
     history: History,
@@ -77,8 +79,8 @@ pub(crate) struct PluginInfo {
 pub(crate) struct Prepared {
     plugin: Arc<Plugin>,
     config: config::Plugin,
-    /// The digest of the file.
-    offered: Digest,
+    /// The file's digest, and how it looked.
+    offered: (Digest, Option<Stamp>),
     /// The file's code, or what serves under changed limits and grants.
     stable: Option<Version>,
     candidate: Option<Version>,
@@ -93,7 +95,7 @@ impl Plugin {
         slots: Slots,
         changing: Arc<tokio::sync::Mutex<()>>,
         config: config::Plugin,
-        offered: Digest,
+        (offered, stamp): (Digest, Option<Stamp>),
         mut first: Version,
     ) -> Self {
         let mut history = History::default();
@@ -112,6 +114,7 @@ impl Plugin {
             record: Mutex::new(Record {
                 config,
                 offered,
+                stamp,
                 rollout: None,
                 history,
                 changes: 0,
@@ -176,13 +179,14 @@ impl Plugin {
     pub(super) async fn prepare(
         self: &Arc<Self>,
         config: &config::Plugin,
-        offered: Digest,
+        offered: (Digest, Option<Stamp>),
         compiled: Option<Arc<Compiled>>,
         came: &'static str,
     ) -> Result<Option<Prepared>, Fault> {
         let (changes, reconfigured, rollout) = {
-            let record = self.lock();
-            if record.offered == offered && record.config == *config {
+            let mut record = self.lock();
+            if record.offered == offered.0 && record.config == *config {
+                record.stamp = offered.1;
                 return Ok(None);
             }
             let before = config::Plugin {
@@ -236,6 +240,19 @@ impl Plugin {
             .history
             .compiled(offered)
             .map_or(Known::Other, Known::Compiled)
+    }
+
+    /// Whether neither the configuration nor the file has changed since that file was looked at. Of one that must be
+    /// signed that is not known: the signature and the keys are files too.
+    pub(super) fn is_as_it_was(&self, config: &config::Plugin) -> bool {
+        let config::Component::File(path) = &config.component else {
+            return false;
+        };
+        let record = self.lock();
+        config.signature.is_none()
+            && record.config == *config
+            && record.stamp.is_some()
+            && record.stamp == Stamp::of(path)
     }
 
     /// Notes that a file was refused.
@@ -500,7 +517,7 @@ impl Prepared {
         let plugin = self.plugin;
         let mut record = plugin.lock();
         record.config = self.config;
-        record.offered = self.offered;
+        (record.offered, record.stamp) = self.offered;
         let Some(before) = plugin.serving.load_full() else {
             return (String::new(), Retired(Vec::new()));
         };
