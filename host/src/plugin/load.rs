@@ -19,6 +19,9 @@ use super::instance::State;
 use crate::config::{self, Component, Fault};
 use crate::registry::{self, PullError};
 
+/// What all WebAssembly begins with.
+const MAGIC: &[u8] = b"\0asm";
+
 /// The eight bytes that a core module begins with; a component's version differs.
 pub(super) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -104,6 +107,13 @@ pub(super) fn compile(
             plugin,
             "it is a core module and not a component".into(),
             "build it for the target wasm32-wasip2, or make a component of it with `wasm-tools component new`",
+        ));
+    }
+    if !source.bytes.starts_with(MAGIC) {
+        return Err(fault(
+            plugin,
+            "it is no component that can be compiled: it does not begin as WebAssembly does".into(),
+            "build it with `lockgate build DIR`, and copy it whole",
         ));
     }
     compiler.compile(engine, source).map_err(|error| {
