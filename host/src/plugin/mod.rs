@@ -20,7 +20,7 @@ mod version;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
@@ -104,16 +104,18 @@ impl Plugins {
         }
         let mut read = None;
         let prepared = async {
-            let source = self.source(config, Look::UntilWhole).await?;
+            let (source, signed) = self.source(config, Look::UntilWhole).await?;
             let (digest, stamp) = (*read.insert(source.digest), source.stamp);
             let compiled = match plugin.known(digest) {
                 Known::Same => None,
                 Known::Compiled(compiled) => Some(compiled),
                 Known::Other => Some(self.compile(config, source).await?),
             };
-            plugin
+            let prepared = plugin
                 .prepare(config, (digest, stamp), compiled, came)
-                .await
+                .await?;
+            self.works(config, signed);
+            Ok::<_, Fault>(prepared)
         };
         match prepared.await {
             Ok(Some(prepared)) => Ok(Ready::Changed(Box::new(prepared))),
@@ -133,11 +135,12 @@ impl Plugins {
     }
 
     async fn first(&self, config: &config::Plugin) -> Result<Plugin, Fault> {
-        let source = self.source(config, Look::Once).await?;
+        let (source, signed) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
         let compiled = self.compile(config, source).await?;
         let slots = self.guests.slots();
         let version = Plugin::build(&self.engine, &slots, config, compiled).await?;
+        self.works(config, signed);
         Ok(Plugin::new(
             self.engine.clone(),
             slots,
@@ -148,22 +151,29 @@ impl Plugins {
         ))
     }
 
-    /// A component that may be loaded: it is signed as it must be, and not older than what was loaded before.
-    async fn source(&self, config: &config::Plugin, look: Look) -> Result<Source, Fault> {
+    /// A component that may be loaded, with the version that it is signed as: it is signed as it must be, and not older
+    /// than what was loaded before.
+    async fn source(&self, config: &config::Plugin, look: Look) -> Result<(Source, u32), Fault> {
         let source = load::read(config, look).await?;
-        let signed = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = signed().get(&config.name).copied().unwrap_or(0);
+        let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {
             trust::check(&config_, &source.bytes, newest).map(|version| (source, version))
         });
-        let (source, version) = checked
+        checked
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))?;
-        let mut signed = signed();
+            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))
+    }
+
+    /// A signed version has passed every check: none below it is loaded any more.
+    fn works(&self, config: &config::Plugin, version: u32) {
+        let mut signed = self.signed();
         let newest = signed.entry(config.name.clone()).or_default();
         *newest = version.max(*newest);
-        Ok(source)
+    }
+
+    fn signed(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn compile(
