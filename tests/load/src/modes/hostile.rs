@@ -32,16 +32,12 @@ const fn deed(what: &'static str, message: &'static str) -> Deed {
     }
 }
 
-static DEEDS: [Deed; 17] = [
+static DEEDS: [Deed; 16] = [
     deed("nothing, for comparison", "posts 0"),
     deed("spins", "spin"),
     deed("spins in host calls", "calls"),
     deed("copies 24 MiB to and fro by one instruction", "copy"),
     deed("takes all memory it can get", "hog"),
-    Deed {
-        stage: "/tables",
-        ..deed("has a table of over 10,000 elements", "begin")
-    },
     deed("recurses until the stack is used up", "descend"),
     deed("traps", "trap"),
     deed("posts 100,000 messages", "posts 100000"),
@@ -77,10 +73,10 @@ pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
     for guest in guests {
         components.push(bench.lockgate.build(&format!("tests/guests/{guest}"))?);
     }
-    let [hostile, tables, others @ ..] = components.as_slice() else {
+    let [hostile, others @ ..] = components.as_slice() else {
         anyhow::bail!("a component each was built");
     };
-    let text = configuration(bench, hostile, tables);
+    let text = configuration(bench, hostile);
     let server = bench.lockgate.serve_text(&text).await?;
     let length = if bench.short {
         bench.pace.length
@@ -160,13 +156,12 @@ async fn ask(server: &Server, deed: &Deed) -> Result<String> {
     Ok(error.unwrap_or_else(|| format!("“{answer}”")))
 }
 
-fn configuration(bench: &Bench, hostile: &Path, tables: &Path) -> String {
+fn configuration(bench: &Bench, hostile: &Path) -> String {
     let mut text = bench.lockgate.preamble();
     for (stage, component, isolation) in [
         ("load", bench.echo.as_path(), "reused"),
         ("hostile", hostile, "reused"),
         ("fresh", hostile, "per-message"),
-        ("tables", tables, "reused"),
     ] {
         text += &format!(
             r#"
@@ -194,6 +189,7 @@ fn refusals(bench: &Bench, components: &[PathBuf]) -> Result<Table> {
         ["a component that …", "is told"],
     );
     let whats = [
+        "has a table of over 10,000 elements",
         "is of another world",
         "imports the file system",
         "imports the network",
