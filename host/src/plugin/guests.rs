@@ -123,6 +123,16 @@ impl Slots {
         if let Poll::Ready(answer) = first {
             return Ok(Ok(answer));
         }
+        // In a box, so that who waits for a call that is over at once keeps no room for one that is not.
+        Box::pin(self.run_elsewhere(call, budget, cut)).await
+    }
+
+    async fn run_elsewhere<T: Send + 'static>(
+        &self,
+        call: Pin<Box<dyn Future<Output = T> + Send>>,
+        budget: Budget,
+        cut: &CancellationToken,
+    ) -> Result<Result<T, Overdue>, JoinError> {
         let running = Arc::clone(&self.running);
         let mut going = self.handle.spawn(go_on(call, budget, running));
         tokio::select! {

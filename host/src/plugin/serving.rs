@@ -37,6 +37,15 @@ struct Serving {
     share: u32,
 }
 
+impl Serving {
+    fn version_of(&self, id: ConnectionId) -> &Arc<Version> {
+        match &self.candidate {
+            Some(candidate) if bucket(id) < self.share => candidate,
+            Some(_) | None => &self.stable,
+        }
+    }
+}
+
 struct Record {
     config: config::Plugin,
     /// The digest of the file that was looked at last. A rollback holds until the file is another.
@@ -130,8 +139,11 @@ impl Plugin {
         mut event: E,
     ) -> Result<E::Answer, InvokeError> {
         loop {
-            // A version is replaced before it is retired: the next look finds another.
-            let version = self.version_of(invocation.connection.id)?;
+            // A version is replaced before it is retired: the next look finds another. Looking counts nothing that
+            // threads would have to share, and holds the version until its call is over.
+            let serving = self.serving.load();
+            let serving = serving.as_ref().ok_or(InvokeError::Removed)?;
+            let version = serving.version_of(invocation.connection.id);
             match version.invoke(&invocation, event).await {
                 Called::Ended(answer) => {
                     if answer.is_err() && version.is_failing() {
@@ -144,15 +156,6 @@ impl Plugin {
                 Called::Retired(again) => event = again,
             }
         }
-    }
-
-    fn version_of(&self, id: ConnectionId) -> Result<Arc<Version>, InvokeError> {
-        let serving = self.serving.load();
-        let serving = serving.as_ref().ok_or(InvokeError::Removed)?;
-        Ok(Arc::clone(match &serving.candidate {
-            Some(candidate) if bucket(id) < serving.share => candidate,
-            Some(_) | None => &serving.stable,
-        }))
     }
 
     /// Links and checks code, under the configuration given.
