@@ -188,7 +188,7 @@ async fn connect(
     });
     let answer = route
         .plugin
-        .invoke(Arc::clone(&invocation), handshake)
+        .invoke(&invocation, handshake)
         .await
         .map_err(|error| {
             session::log_failure(&invocation, route, &error);

@@ -135,7 +135,7 @@ impl Plugin {
     /// Calls the handler for an event, on the version that serves its connection.
     pub(crate) async fn invoke<E: Event>(
         self: &Arc<Self>,
-        invocation: Arc<Invocation>,
+        invocation: &Arc<Invocation>,
         mut event: E,
     ) -> Result<E::Answer, InvokeError> {
         loop {
@@ -144,7 +144,7 @@ impl Plugin {
             let serving = self.serving.load();
             let serving = serving.as_ref().ok_or(InvokeError::Removed)?;
             let version = serving.version_of(invocation.connection.id);
-            match version.invoke(&invocation, event).await {
+            match version.invoke(invocation, event).await {
                 Called::Ended(answer) => {
                     if answer.is_err() && version.is_failing() {
                         let (plugin, number) = (Arc::clone(self), version.number);

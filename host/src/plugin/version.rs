@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
@@ -73,23 +74,10 @@ impl Version {
     pub(super) async fn check(&self) -> Result<(), InvokeError> {
         let pool = Arc::clone(&self.pool);
         let warm = Box::pin(async move { pool.warm().await });
-        self.ended(self.slots.run(warm, self.budget, &self.cut).await)?;
+        done(self.slots.run(warm, self.budget, &self.cut).await)??;
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.self_test().await });
-        self.ended(self.slots.run(test, self.budget, &self.cut).await)
-    }
-
-    /// The answer of something that ran on the guest threads.
-    fn ended<T>(
-        &self,
-        ran: Result<Result<Result<T, InvokeError>, Overdue>, tokio::task::JoinError>,
-    ) -> Result<T, InvokeError> {
-        match ran {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(Overdue::Deadline)) => Err(InvokeError::Deadline("limits.deadline_ms")),
-            Ok(Err(Overdue::Retired)) => Err(InvokeError::Deadline("limits.retire_s")),
-            Err(panicked) => Err(InvokeError::Host(panicked.into())),
-        }
+        done(self.slots.run(test, self.budget, &self.cut).await)?
     }
 
     /// Begins now to be the one that serves.
@@ -110,19 +98,16 @@ impl Version {
             Ok(None) => return Called::Retired(event),
             Err(error) => return Called::Ended(Err(error)),
         };
-        let invocation = Arc::clone(invocation);
-        let call = Box::pin(async move {
-            match place.call(invocation, event).await {
-                Called::Ended(Ok(answer)) => Ok(Ok(answer)),
-                Called::Ended(Err(error)) => Err(error),
-                Called::Retired(event) => Ok(Err(event)),
-            }
-        });
-        let answer = match self.ended(self.slots.run(call, self.budget, &self.cut).await) {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(event)) => return Called::Retired(event),
-            Err(error) => Err(error),
-        };
+        let call = Box::pin(place.call(Arc::clone(invocation), event));
+        let called = done(self.slots.run(call, self.budget, &self.cut).await)
+            .unwrap_or_else(|error| Called::Ended(Err(error)));
+        if let Called::Ended(answer) = &called {
+            self.count(answer);
+        }
+        called
+    }
+
+    fn count<T>(&self, answer: &Result<T, InvokeError>) {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         if matches!(
             answer,
@@ -130,7 +115,6 @@ impl Version {
         ) {
             self.counts.traps.fetch_add(1, Ordering::Relaxed);
         }
-        Called::Ended(answer)
     }
 
     /// Whether it fails so often, so soon, that it should not serve. Says so once.
@@ -163,6 +147,16 @@ impl Version {
                 cut.cancel();
             }
         });
+    }
+}
+
+/// What became of something that ran on the guest threads.
+fn done<T>(ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
+    match ran {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(Overdue::Deadline)) => Err(InvokeError::Deadline("limits.deadline_ms")),
+        Ok(Err(Overdue::Retired)) => Err(InvokeError::Deadline("limits.retire_s")),
+        Err(panicked) => Err(InvokeError::Host(panicked.into())),
     }
 }
 

@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let invocation = begin(invocation, link, stage, route, request_id, requested_at);
         let mut end = None;
         let answer = {
-            let mut call = pin!(route.plugin.invoke(Arc::clone(&invocation), message));
+            let mut call = pin!(route.plugin.invoke(&invocation, message));
             poll_fn(|context| {
                 if let Poll::Ready(answer) = call.as_mut().poll(context) {
                     return Poll::Ready(answer);
@@ -242,7 +242,7 @@ async fn disconnect(stage: &Stage, connection: Arc<Connection>, end: &End) {
         route_key: route::DISCONNECT.into(),
         requested_at: now_ms(),
     });
-    if let Err(error) = route.plugin.invoke(Arc::clone(&invocation), closing).await {
+    if let Err(error) = route.plugin.invoke(&invocation, closing).await {
         log_failure(&invocation, route, &error);
     }
 }
