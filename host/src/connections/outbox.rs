@@ -70,10 +70,10 @@ pub(crate) struct Outbox {
 struct State {
     queue: VecDeque<Frame>,
     bytes: usize,
-    /// Set once: nothing is queued any more.
+    /// Once this is set nothing is queued any more.
     closing: Option<Closing>,
-    /// Set once: what is queued, and the close, is not written any more.
-    cut: Option<Closing>,
+    /// Nor is what was queued, or the close, written any more.
+    cut: bool,
     /// The session's waker while it waits here; none while it runs, so that a post to a running session
     /// wakes no one.
     waker: Option<Waker>,
@@ -133,8 +133,8 @@ impl Outbox {
     pub(crate) fn cut(&self, why: Closing) {
         let waker = {
             let mut state = self.lock();
-            state.closing.get_or_insert_with(|| why.clone());
-            state.cut = Some(why);
+            state.closing = Some(why);
+            state.cut = true;
             self.news.store(true, Ordering::Release);
             state.waker.take()
         };
@@ -160,12 +160,11 @@ impl Outbox {
         }
         let mut state = self.lock();
         state.waker = None;
-        if let Some(why) = &state.cut {
-            return Taken::Cut(why.clone());
-        }
-        if state.queue.is_empty() {
-            self.news.store(state.closing.is_some(), Ordering::Release);
-            return state.closing.clone().map_or(Taken::Nothing, Taken::Close);
+        if state.cut || state.queue.is_empty() {
+            let closing = state.closing.clone();
+            self.news.store(closing.is_some(), Ordering::Release);
+            let taken = if state.cut { Taken::Cut } else { Taken::Close };
+            return closing.map_or(Taken::Nothing, taken);
         }
         let full = out.len().saturating_add(room);
         while out.len() < full
@@ -194,7 +193,7 @@ impl Outbox {
     /// Ready when the connection is to be cut; for a session that has no room for more frames.
     pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.cut.is_some() {
+        if state.cut {
             return Poll::Ready(());
         }
         state.waker = Some(context.waker().clone());

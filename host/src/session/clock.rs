@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 
 use super::end::End;
@@ -19,6 +20,11 @@ const JITTER: f64 = 0.05;
 
 pub(super) struct Clock {
     timer: Pin<Box<Sleep>>,
+    /// When the timer goes off.
+    due: Instant,
+    /// The timer will wake the session: until it is due there is no reason to look at it, whose memory is far from
+    /// what a message needs.
+    armed: bool,
     opened: Instant,
     last_message: Instant,
     next_ping: Option<Instant>,
@@ -45,6 +51,8 @@ impl Clock {
         let next_ping = ping_after(now, jitter, limits);
         let mut clock = Self {
             timer: Box::pin(tokio::time::sleep_until(now)),
+            due: now,
+            armed: false,
             opened: now,
             last_message: now,
             next_ping,
@@ -99,7 +107,7 @@ impl Clock {
         limits: &StageLimits,
         deaf: bool,
     ) -> Poll<Due> {
-        while self.timer.as_mut().poll(context).is_ready() {
+        while self.is_due(context) {
             let now = Instant::now();
             let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let end = if past(self.stall_deadline(limits)) {
@@ -137,6 +145,17 @@ impl Clock {
         Poll::Pending
     }
 
+    fn is_due(&mut self, context: &mut Context<'_>) -> bool {
+        if self.armed && Instant::now() < self.due {
+            return false;
+        }
+        // Without budget left the timer only wakes the task, to be asked again.
+        let asked = coop::has_budget_remaining();
+        let due = self.timer.as_mut().poll(context).is_ready();
+        self.armed = asked && !due;
+        due
+    }
+
     fn set(&mut self, limits: &StageLimits) {
         let nearest = [
             self.stall_deadline(limits),
@@ -149,9 +168,9 @@ impl Clock {
             self.next_ping,
         ];
         let nearest = nearest.into_iter().flatten().min();
-        self.timer
-            .as_mut()
-            .reset(nearest.unwrap_or_else(|| Instant::now() + LOOK_AGAIN));
+        self.due = nearest.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+        self.armed = false;
+        self.timer.as_mut().reset(self.due);
     }
 
     fn stall_deadline(&self, limits: &StageLimits) -> Option<Instant> {

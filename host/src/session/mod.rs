@@ -14,7 +14,7 @@ mod wire;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -68,8 +68,9 @@ pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connect
 }
 
 /// Runs a future; none if it panics. The panic's message is in the log by then.
-async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+///
+/// The future stays where its caller has it: taken by value it would have its room twice, as argument and pinned.
+async fn caught<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let poll = |context: &mut Context<'_>| {
         // What the future held is dropped with it, and the session is told its end.
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
@@ -93,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (connections, connection) = (&self.stage.scope.connections, &self.link.connection);
         let registration = connections.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
-        let end = caught(self.run()).await.unwrap_or(End::Panicked);
+        let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
         if end == End::Panicked {
             tracing::error!(connection = %self.link.connection.id, stage = %self.stage.scope,
                 "a bug of the gateway has ended this connection and no other");
@@ -101,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // Gone for everyone, before the client or its `$disconnect` handler is told.
         drop(registration);
         // What broke may break once more: `$disconnect` runs all the same.
-        let _ = caught(self.link.close(&end, &self.stage.limits)).await;
+        let _ = caught(pin!(self.link.close(&end, &self.stage.limits))).await;
         end
     }
 
