@@ -9,7 +9,7 @@ use tokio::{io::AsyncReadExt, task::JoinSet};
 use crate::{LOCKGATE, probe_configuration};
 
 /// Clients that come together.
-const BURST: usize = 1_000;
+const BURST: usize = 5_000;
 
 /// Of them, those whose request is under way at the same time: fewer than `limits.handshakes`.
 const AT_A_TIME: usize = 200;
