@@ -191,6 +191,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             Farewell::Bare => self.wire.close(None),
             Farewell::Frame(closing) => self.wire.close(Some(&closing)),
         }
+        if !end.awaits_close() {
+            self.wire.forget();
+        }
         let limit = match end {
             End::Stalled => CLOSE_TIMEOUT,
             End::Client(_)

@@ -312,6 +312,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Holds nothing any more of what the client sent: nobody will make sense of it.
+    pub(super) fn forget(&mut self) {
+        self.unread = BytesMut::new();
+        self.tungstenite = None;
+    }
+
     /// Reads and forgets what still comes; ready at the end of the stream.
     pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
