@@ -103,16 +103,25 @@ impl Collector for Page {
             open.metric_type(),
         )?;
         open.encode(metric)?;
-        let reloads = [
-            ("reloads", "Reloads that were done", &self.0.reloads),
+        let counts = [
+            (
+                "reloads",
+                "Reloads that were done",
+                self.0.reloads.load(Ordering::Relaxed),
+            ),
             (
                 "reloads_refused",
                 "Reloads that changed nothing, for an error",
-                &self.0.refused_reloads,
+                self.0.refused_reloads.load(Ordering::Relaxed),
+            ),
+            (
+                "panics",
+                "Bugs of the gateway, each of which ended one connection at most",
+                super::panics(),
             ),
         ];
-        for (name, help, count) in reloads {
-            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+        for (name, help, count) in counts {
+            let count = ConstCounter::new(count);
             count.encode(encoder.encode_descriptor(name, help, None, count.metric_type())?)?;
         }
         let plugins = plugins.all();

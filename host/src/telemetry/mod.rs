@@ -2,7 +2,10 @@
 
 mod metrics;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -22,9 +25,13 @@ static LOGS: OnceLock<(
     reload::Handle<Lines, Filtered>,
 )> = OnceLock::new();
 
+/// Panics so far: the hook that sees them is the process's too.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 /// Sends everything that is logged from now on to standard error. `LOCKGATE_LOG`, if set, counts for the
 /// level and not the configuration.
 pub(crate) fn start(log: &Log) {
+    note_panics();
     let (filter, filter_handle) = reload::Layer::new(filter(log));
     let (lines, lines_handle) = reload::Layer::new(lines(log));
     // A test that starts two gateways keeps the first.
@@ -35,6 +42,35 @@ pub(crate) fn start(log: &Log) {
     if started.is_ok() {
         let _ = LOGS.set((filter_handle, lines_handle));
     }
+}
+
+/// From now on a panic is a line of the log like any other, and counted.
+pub(crate) fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        log_panic(panic);
+    }));
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(tracing::field::display);
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let backtrace = Backtrace::capture(); // if RUST_BACKTRACE asks for it
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        thread,
+        place,
+        backtrace,
+        "a bug of the gateway: panicked: {message}"
+    );
+}
+
+/// How often the gateway has panicked.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
 }
 
 /// Logs as another configuration has it.
