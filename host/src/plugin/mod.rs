@@ -12,7 +12,9 @@ mod history;
 mod imports;
 mod inspect;
 mod instance;
+mod lifecycle;
 mod load;
+mod rollout;
 mod serving;
 mod trust;
 mod version;
@@ -34,10 +36,10 @@ use component::{Compiled, Compiler, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
+use lifecycle::Known;
+pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 use load::Look;
 pub(crate) use load::Need;
-use serving::Known;
-pub(crate) use serving::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
