@@ -35,7 +35,7 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
 
 /// How a call came out.
-pub(super) enum Called<E: Event> {
+pub(crate) enum Called<E: Event> {
     Ended(Result<E::Answer, InvokeError>),
     /// It was not begun, since its version serves no more.
     Retired(E),

@@ -2,22 +2,23 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
 use super::component::{Compiled, Digest, Stamp};
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
-use super::serving::Serving;
+use super::serving::{Serving, Versions};
 use super::version::Version;
 use super::{InvokeError, load};
 use crate::config::{self, Fault};
 
-/// What a route points to. It stays the same when its code does not.
+/// A plugin of the configuration. It stays the same when its code does not.
 pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
-    /// None once the plugin is in the configuration no more and has had its time to end.
-    pub(super) serving: ArcSwapOption<Serving>,
+    /// What the newest snapshots of stages point to; empty once the plugin is in the configuration no more and has
+    /// had its time to end.
+    serving: ArcSwap<Serving>,
     pub(super) engine: Engine,
     pub(super) slots: Slots,
     /// Held while versions change, for no longer than an instance takes to be made.
@@ -85,17 +86,15 @@ impl Plugin {
         config: config::Plugin,
         (offered, stamp): (Digest, Option<Stamp>),
         mut first: Version,
-    ) -> Self {
+    ) -> Arc<Self> {
         let mut history = History::default();
         first.begin(history.next_number());
         history.add(&first, "start".into());
-        Self {
-            name: config.name.as_str().into(),
-            serving: ArcSwapOption::from_pointee(Serving {
-                stable: Arc::new(first),
-                candidate: None,
-                share: 0,
-            }),
+        let name: Arc<str> = config.name.as_str().into();
+        let versions = Versions::only(Arc::new(first));
+        Arc::new_cyclic(|plugin| Self {
+            serving: ArcSwap::from_pointee(Serving::new(&name, versions, plugin.clone())),
+            name,
             engine,
             slots,
             changing,
@@ -108,7 +107,17 @@ impl Plugin {
                 changes: 0,
                 tallies: Tallies::default(),
             }),
-        }
+        })
+    }
+
+    /// What a stage's new snapshot is to point to.
+    pub(crate) fn serving(&self) -> Arc<Serving> {
+        self.serving.load_full()
+    }
+
+    /// None once the plugin is in the configuration no more and has had its time to end.
+    pub(super) fn versions(&self) -> Option<Arc<Versions>> {
+        self.serving.load().versions().clone()
     }
 
     /// Links and checks code, under the configuration given.
@@ -151,7 +160,7 @@ impl Plugin {
             };
             (record.changes, before != *config, record.rollout.is_some())
         };
-        let serving = self.serving.load_full();
+        let serving = self.versions();
         let serving = serving.as_deref();
         let build =
             async |code: Arc<Compiled>| Self::build(&self.engine, &self.slots, config, code).await;
@@ -216,26 +225,25 @@ impl Plugin {
         self.lock().tallies.refused += 1;
     }
 
-    /// The one place where what serves is changed. Gives the versions that serve no more, to be retired.
+    /// Changes what serves under the configuration as it is: stages go on pointing here. Gives the versions that serve
+    /// no more, to be retired.
     pub(super) fn swap(
         &self,
         record: &mut Record,
-        next: Serving,
+        next: Versions,
         why: &str,
         failed: bool,
     ) -> Vec<Arc<Version>> {
-        let next = Arc::new(next);
         record.changes += 1;
-        let Some(before) = self.serving.swap(Some(Arc::clone(&next))) else {
+        let next = Arc::new(next);
+        let Some(before) = self.serving.load().swap(Some(Arc::clone(&next))) else {
             return Vec::new();
         };
-        let serves = |version: &Arc<Version>| {
-            let mut now = std::iter::once(&next.stable).chain(&next.candidate);
-            now.any(|other| Arc::ptr_eq(other, version))
-        };
-        let mut retired = vec![Arc::clone(&before.stable)];
-        retired.extend(before.candidate.clone());
-        retired.retain(|version| !serves(version));
+        let retired: Vec<_> = before
+            .all()
+            .filter(|version| !next.all().any(|other| Arc::ptr_eq(other, version)))
+            .cloned()
+            .collect();
         for version in &retired {
             record.history.end(version.number, why.to_owned(), failed);
         }
@@ -245,16 +253,14 @@ impl Plugin {
     /// Ends a plugin that is in the configuration no more.
     pub(crate) async fn remove(&self) {
         let _changing = self.changing.lock().await;
-        if let Some(serving) = self.serving.swap(None) {
-            let mut versions = vec![Arc::clone(&serving.stable)];
-            versions.extend(serving.candidate.clone());
-            drop(serving);
+        if let Some(versions) = self.serving.load().swap(None) {
+            let versions = versions.all().cloned().collect();
             retire(versions).await;
         }
     }
 
     pub(crate) fn info(&self) -> Option<PluginInfo> {
-        let serving = self.serving.load_full()?;
+        let serving = self.versions()?;
         let record = self.lock();
         let infos = record.history.infos();
         let of = |version: &Version| {
@@ -308,14 +314,15 @@ impl Prepared {
         self.plugin.lock().changes == self.changes
     }
 
-    /// Serves what was prepared: gives what to say, and what to retire.
+    /// Serves what was prepared, in stages that are installed from now on: gives what to say, and what to end when they
+    /// are.
     pub(super) fn commit(self) -> (String, Retired) {
         let plugin = self.plugin;
         let mut record = plugin.lock();
         record.config = self.config;
         (record.offered, record.stamp) = self.offered;
-        let Some(before) = plugin.serving.load_full() else {
-            return (String::new(), Retired(Vec::new()));
+        let Some(before) = plugin.versions() else {
+            return (String::new(), Retired::default());
         };
         let mut said = Vec::new();
         let share = record.rollout.unwrap_or(0);
@@ -340,13 +347,22 @@ impl Prepared {
             )),
             None => before.candidate.clone(),
         };
-        let next = Serving {
+        let next = Versions {
             stable,
             candidate,
             share,
         };
         record.tallies.swaps += 1;
-        let retired = plugin.swap(&mut record, next, "replaced", false);
+        // Messages that have met a snapshot of before go on with what that points to, until it is ended.
+        let again = Serving::new(
+            &plugin.name,
+            Versions::clone(&before),
+            Arc::downgrade(&plugin),
+        );
+        let retired = Retired {
+            serving: Some(plugin.serving.swap(Arc::new(again))),
+            versions: plugin.swap(&mut record, next, "replaced", false),
+        };
         drop(record);
         let said = if said.is_empty() {
             "nothing that serves has changed".to_owned()
@@ -354,17 +370,24 @@ impl Prepared {
             said.join(", ")
         };
         tracing::info!(plugin = &*plugin.name, came = self.came, "{said}");
-        (format!("plugin {}: {said}", plugin.name), Retired(retired))
+        (format!("plugin {}: {said}", plugin.name), retired)
     }
 }
 
-/// Versions that serve no more.
-pub(crate) struct Retired(Vec<Arc<Version>>);
+/// What serves no more in new snapshots of stages.
+#[derive(Default)]
+pub(crate) struct Retired {
+    serving: Option<Arc<Serving>>,
+    versions: Vec<Arc<Version>>,
+}
 
 impl Retired {
-    /// When this returns, no call of them starts any more.
+    /// Once the new snapshots are in place: when this returns, no call starts any more on what was replaced.
     pub(crate) async fn end(self) {
-        retire(self.0).await;
+        if let Some(serving) = self.serving {
+            serving.swap(None);
+        }
+        retire(self.versions).await;
     }
 }
 

@@ -36,10 +36,12 @@ use component::{Compiled, Compiler, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
+pub(crate) use instance::Called;
 use lifecycle::Known;
 pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 use load::Look;
 pub(crate) use load::Need;
+pub(crate) use serving::Serving;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
@@ -95,10 +97,7 @@ impl Plugins {
         came: &'static str,
     ) -> Result<Ready, Fault> {
         let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
-            return self
-                .first(config)
-                .await
-                .map(|plugin| Ready::New(Arc::new(plugin)));
+            return self.first(config).await.map(Ready::New);
         };
         // Looking is cheap, and reading twice is not: most files are as they were at most reloads.
         if plugin.is_as_it_was(config) {
@@ -136,7 +135,7 @@ impl Plugins {
         }
     }
 
-    async fn first(&self, config: &config::Plugin) -> Result<Plugin, Fault> {
+    async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
         let (source, signed) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
         let compiled = self.compile(config, source).await?;
@@ -196,7 +195,8 @@ impl Plugins {
 
     /// Serves what was prepared, all of it; hands it back when a plugin was changed otherwise in between.
     ///
-    /// `install` is called with the plugins as they are then. Versions that serve no more are to be ended.
+    /// `install` is called with the plugins as they are then, and puts a new snapshot into every stage. When it has, what
+    /// serves no more is to be ended.
     pub(crate) async fn commit(
         &self,
         ready: Vec<Ready>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lifecycle::{Plugin, REMOVED, retire};
-use super::serving::Serving;
+use super::serving::Versions;
 use super::version::Version;
 
 impl Plugin {
@@ -20,7 +20,7 @@ impl Plugin {
     }
 
     async fn go_back(&self, to: Option<u64>, why: String, failed: bool) -> Result<String, String> {
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(REMOVED)?;
         let now = serving.stable.compiled.digest;
         let (number, code, config) = {
             let record = self.lock();
@@ -37,11 +37,7 @@ impl Plugin {
                 .history
                 .add(&version, format!("rollback to version {number}"));
             record.rollout = None;
-            let next = Serving {
-                stable: Arc::new(version),
-                candidate: None,
-                share: 0,
-            };
+            let next = Versions::only(Arc::new(version));
             (serves, self.swap(&mut record, next, &why, failed))
         };
         retire(retired).await;
@@ -53,7 +49,7 @@ impl Plugin {
     /// Takes back a version that fails too often.
     pub(super) async fn withdraw(&self, number: u64) {
         let _changing = self.changing.lock().await;
-        let Some(serving) = self.serving.load_full() else {
+        let Some(serving) = self.versions() else {
             return;
         };
         let of = |version: &Arc<Version>| version.number == number;
@@ -99,7 +95,7 @@ impl Plugin {
             return Err("a share is a number from 1 to 100, in percent".into());
         }
         let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(REMOVED)?;
         let mut record = self.lock();
         record.rollout = Some(share);
         record.changes += 1;
@@ -112,10 +108,12 @@ impl Plugin {
             "version {} serves {share} % of the connections",
             candidate.number
         );
-        self.serving.store(Some(Arc::new(Serving {
+        let next = Versions {
             share,
-            ..Serving::clone(&serving)
-        })));
+            ..Versions::clone(&serving)
+        };
+        // Both serve as they did: nothing is to be retired.
+        self.swap(&mut record, next, "replaced", false);
         tracing::info!(plugin = &*self.name, "{said}");
         Ok(said)
     }
@@ -123,7 +121,7 @@ impl Plugin {
     /// The rollout's version serves all.
     pub(crate) async fn promote(&self) -> Result<String, String> {
         let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(REMOVED)?;
         let Some(candidate) = &serving.candidate else {
             return Err("no rollout has a version yet".into());
         };
@@ -131,11 +129,7 @@ impl Plugin {
         let retired = {
             let mut record = self.lock();
             record.rollout = None;
-            let next = Serving {
-                stable: Arc::clone(candidate),
-                candidate: None,
-                share: 0,
-            };
+            let next = Versions::only(Arc::clone(candidate));
             self.swap(&mut record, next, "replaced", false)
         };
         retire(retired).await;
@@ -146,7 +140,7 @@ impl Plugin {
     /// The rollout's version serves none, and the rollout is over.
     pub(crate) async fn abort(&self) -> Result<String, String> {
         let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(REMOVED)?;
         if self.lock().rollout.is_none() {
             return Err("no rollout is under way".into());
         }
@@ -159,11 +153,7 @@ impl Plugin {
     fn end_rollout(&self, stable: &Arc<Version>, why: &str, failed: bool) -> Vec<Arc<Version>> {
         let mut record = self.lock();
         record.rollout = None;
-        let next = Serving {
-            stable: Arc::clone(stable),
-            candidate: None,
-            share: 0,
-        };
+        let next = Versions::only(Arc::clone(stable));
         self.swap(&mut record, next, why, failed)
     }
 }

@@ -1,26 +1,52 @@
-//! Which of a plugin's versions serves a call.
+//! What a route points to: which of a plugin's versions serves a call.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use arc_swap::{ArcSwapOption, Guard};
+
+use super::Invocation;
 use super::event::Event;
 use super::instance::Called;
 use super::lifecycle::Plugin;
 use super::version::Version;
-use super::{Invocation, InvokeError};
 use crate::connections::ConnectionId;
+
+/// What serves of a plugin under one configuration. A rollback or a rollout changes the pointer in it.
+///
+/// A reload makes another, to which the stages' new snapshots point, and empties this one when they are in place: a
+/// message runs on what goes with the snapshot that it has met, or is told to look for a newer snapshot.
+pub(crate) struct Serving {
+    pub(crate) name: Arc<str>,
+    /// None once nothing is called through it any more.
+    versions: ArcSwapOption<Versions>,
+    plugin: Weak<Plugin>,
+}
 
 /// Which version serves: one, or two with a share of the connections for the newer.
 #[derive(Clone)]
-pub(super) struct Serving {
+pub(super) struct Versions {
     pub(super) stable: Arc<Version>,
     pub(super) candidate: Option<Arc<Version>>,
     /// Percent of the connections that the candidate serves.
     pub(super) share: u32,
 }
 
-impl Serving {
-    fn version_of(&self, id: ConnectionId) -> &Arc<Version> {
+impl Versions {
+    /// One version for all.
+    pub(super) fn only(stable: Arc<Version>) -> Self {
+        Self {
+            stable,
+            candidate: None,
+            share: 0,
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Version>> {
+        std::iter::once(&self.stable).chain(&self.candidate)
+    }
+
+    fn of(&self, id: ConnectionId) -> &Version {
         match &self.candidate {
             Some(candidate) if bucket(id) < self.share => candidate,
             Some(_) | None => &self.stable,
@@ -28,31 +54,63 @@ impl Serving {
     }
 }
 
-impl Plugin {
-    /// Calls the handler for an event, on the version that serves its connection.
+impl Serving {
+    pub(super) fn new(name: &Arc<str>, versions: Versions, plugin: Weak<Plugin>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            versions: ArcSwapOption::from_pointee(versions),
+            plugin,
+        }
+    }
+
+    /// Calls the handler for an event, on the version that serves its connection. Gives the event back when nothing
+    /// serves here any more: what does is in the stage's newest snapshot, if there is another.
     pub(crate) async fn invoke<E: Event>(
-        self: &Arc<Self>,
+        &self,
         invocation: Arc<Invocation>,
         mut event: E,
-    ) -> Result<E::Answer, InvokeError> {
+    ) -> Called<E> {
         loop {
             // A version is replaced before it is retired: the next look finds another. Looking counts nothing that
             // threads would have to share, and holds the version until its call is over.
-            let serving = self.serving.load();
-            let serving = serving.as_ref().ok_or(InvokeError::Removed)?;
-            let version = serving.version_of(invocation.connection.id);
+            let versions = self.versions.load();
+            let Some(versions) = versions.as_ref() else {
+                return Called::Retired(event);
+            };
+            let version = versions.of(invocation.connection.id);
             match version.invoke(&invocation, event).await {
                 Called::Ended(answer) => {
                     if answer.is_err() && version.is_failing() {
-                        let (plugin, number) = (Arc::clone(self), version.number);
-                        self.slots
-                            .spawn(async move { plugin.withdraw(number).await });
+                        self.withdraw(version.number);
                     }
-                    return answer;
+                    return Called::Ended(answer);
                 }
                 Called::Retired(again) => event = again,
             }
         }
+    }
+
+    fn withdraw(&self, number: u64) {
+        // One that is in the configuration no more has nothing to go back to.
+        if let Some(plugin) = self.plugin.upgrade() {
+            let slots = plugin.slots.clone();
+            slots.spawn(async move { plugin.withdraw(number).await });
+        }
+    }
+
+    pub(super) fn versions(&self) -> Guard<Option<Arc<Versions>>> {
+        self.versions.load()
+    }
+
+    /// Puts others in the place of those that serve, and gives those.
+    pub(super) fn swap(&self, versions: Option<Arc<Versions>>) -> Option<Arc<Versions>> {
+        self.versions.swap(versions)
+    }
+
+    /// What serves of the plugin now: this, or what a reload has put in its place.
+    pub(crate) fn newest(self: &Arc<Self>) -> Arc<Self> {
+        let plugin = self.plugin.upgrade();
+        plugin.map_or_else(|| Arc::clone(self), |plugin| plugin.serving())
     }
 }
 

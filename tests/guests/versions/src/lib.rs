@@ -7,7 +7,7 @@
 
 use std::{thread, time::Duration};
 
-use lockgate_plugin::{Event, Handler, Message, Result};
+use lockgate_plugin::{Event, Handler, Message, Result, context};
 
 mod contract {
     wit_bindgen::generate!({ path: "../../../wit", world: "self-tested" });
@@ -53,6 +53,10 @@ impl Handler for Versions {
         }
         if let Some(time) = text.strip_prefix("wait ") {
             thread::sleep(Duration::from_millis(time.parse()?));
+        }
+        if let Some(name) = text.strip_prefix("variable ") {
+            let value = context::variable(name).unwrap_or_default();
+            return Ok(Some(format!("{first} {value}").into()));
         }
         Ok(Some(format!("{first} {} {text}", version()).into()))
     }
