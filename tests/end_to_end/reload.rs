@@ -77,7 +77,7 @@ component = "{}"
     }
 
     /// Reloads by the admin call, which must be refused, and why it was.
-    async fn refused(&self) -> String {
+    pub(crate) async fn refused(&self) -> String {
         let (status, body) = self.gateway.post("/reload", "{}").await;
         assert_eq!(status, 422, "{body}");
         body

@@ -302,7 +302,7 @@ pub(crate) struct Signature {
     pub(crate) keys: Vec<PathBuf>,
     /// The signature file.
     pub(crate) file: PathBuf,
-    /// The oldest version that is loaded; `None` does not go below one that was loaded already.
+    /// The oldest version that serves; `None` does not go below one that was loaded already, unless it is named.
     pub(crate) min_version: Option<u32>,
     /// How long a signature counts; `None` is for ever.
     pub(crate) max_age: Option<Duration>,

@@ -9,9 +9,10 @@ use super::component::{Compiled, Digest, Stamp};
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
 use super::serving::{Serving, Versions};
-use super::version::Version;
-use super::{InvokeError, load};
+use super::version::{Code, Version};
+use super::{InvokeError, load, trust};
 use crate::config::{self, Fault};
+use crate::signature::Signature;
 
 /// A plugin of the configuration. It stays the same when its code does not.
 pub(crate) struct Plugin {
@@ -125,16 +126,16 @@ impl Plugin {
         engine: &Engine,
         slots: &Slots,
         config: &config::Plugin,
-        compiled: Arc<Compiled>,
+        code: Code,
     ) -> Result<Version, Fault> {
         let (engine_, config_) = (engine.clone(), config.clone());
-        let code = Arc::clone(&compiled);
-        let linked = tokio::task::spawn_blocking(move || load::link(&engine_, &config_, &code));
+        let compiled = Arc::clone(&code.compiled);
+        let linked = tokio::task::spawn_blocking(move || load::link(&engine_, &config_, &compiled));
         let pre = linked
             .await
             .map_err(|error| load::broken(config, &InvokeError::Host(error.into())))??;
         let name = config.name.as_str().into();
-        let version = Version::new(engine, pre, compiled, slots.clone(), &name, config);
+        let version = Version::new(engine, pre, code, slots.clone(), &name, config);
         let checked = version.check().await;
         checked.map_err(|error| load::broken(config, &error))?;
         Ok(version)
@@ -146,6 +147,7 @@ impl Plugin {
         config: &config::Plugin,
         offered: (Digest, Option<Stamp>),
         compiled: Option<Arc<Compiled>>,
+        signature: &Option<Arc<Signature>>,
         came: &'static str,
     ) -> Result<Option<Prepared>, Fault> {
         let (changes, reconfigured, rollout) = {
@@ -162,21 +164,35 @@ impl Plugin {
         };
         let serving = self.versions();
         let serving = serving.as_deref();
-        let build =
-            async |code: Arc<Compiled>| Self::build(&self.engine, &self.slots, config, code).await;
+        let build = async |code: Code| Self::build(&self.engine, &self.slots, config, code).await;
         let again = |version: Option<&Arc<Version>>| {
-            version
-                .filter(|_| reconfigured)
-                .map(|version| Arc::clone(&version.compiled))
+            let mut code = version.filter(|_| reconfigured)?.code.clone();
+            if code.compiled.digest == offered.0 {
+                code.signature.clone_from(signature);
+            }
+            Some(code)
         };
         let (mut stable, mut candidate) = (
             again(serving.map(|serving| &serving.stable)),
             again(serving.and_then(|serving| serving.candidate.as_ref())),
         );
+        let compiled = compiled.map(|compiled| Code {
+            compiled,
+            signature: signature.clone(),
+        });
         match compiled {
             Some(code) if rollout => candidate = Some(code),
             Some(code) => stable = Some(code),
             None => {}
+        }
+        for code in stable.iter().chain(&candidate) {
+            Self::trusted(config, code).await.map_err(|fault| Fault {
+                message: format!(
+                    "of what serves ({}): {}",
+                    code.compiled.digest, fault.message
+                ),
+                ..fault
+            })?;
         }
         Ok(Some(Prepared {
             plugin: Arc::clone(self),
@@ -193,6 +209,16 @@ impl Plugin {
             changes,
             came,
         }))
+    }
+
+    /// Whether code that was loaded before, its signature found to be true, may serve under the configuration given.
+    pub(super) async fn trusted(config: &config::Plugin, code: &Code) -> Result<(), Fault> {
+        let (config_, signature) = (config.clone(), code.signature.clone());
+        let checked =
+            tokio::task::spawn_blocking(move || trust::check_again(&config_, signature.as_deref()));
+        checked
+            .await
+            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))
     }
 
     /// The code for a file of this digest, if there is some; whether it differs from what was looked at last.
@@ -330,7 +356,7 @@ impl Prepared {
             version.begin(record.history.next_number());
             said.push(format!(
                 "version {} serves{how} ({})",
-                version.number, version.compiled.digest
+                version.number, version.code.compiled.digest
             ));
             record.history.add(&version, self.came.to_owned());
             Arc::new(version)

@@ -30,6 +30,7 @@ use wasmtime::Engine;
 
 use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
+use crate::signature::Signature;
 
 pub(crate) use component::Stamp;
 use component::{Compiled, Compiler, Source};
@@ -42,6 +43,7 @@ pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 use load::Look;
 pub(crate) use load::Need;
 pub(crate) use serving::Serving;
+use version::Code;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
@@ -105,7 +107,7 @@ impl Plugins {
         }
         let mut read = None;
         let prepared = async {
-            let (source, signed) = self.source(config, Look::UntilWhole).await?;
+            let (source, signature) = self.source(config, Look::UntilWhole).await?;
             let (digest, stamp) = (*read.insert(source.digest), source.stamp);
             let compiled = match plugin.known(digest) {
                 Known::Same => None,
@@ -113,9 +115,9 @@ impl Plugins {
                 Known::Other => Some(self.compile(config, source).await?),
             };
             let prepared = plugin
-                .prepare(config, (digest, stamp), compiled, came)
+                .prepare(config, (digest, stamp), compiled, &signature, came)
                 .await?;
-            self.works(config, signed);
+            self.works(config, signature.as_deref());
             Ok::<_, Fault>(prepared)
         };
         match prepared.await {
@@ -136,12 +138,16 @@ impl Plugins {
     }
 
     async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
-        let (source, signed) = self.source(config, Look::Once).await?;
+        let (source, signature) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
         let compiled = self.compile(config, source).await?;
         let slots = self.guests.slots();
-        let version = Plugin::build(&self.engine, &slots, config, compiled).await?;
-        self.works(config, signed);
+        let code = Code {
+            compiled,
+            signature: signature.clone(),
+        };
+        let version = Plugin::build(&self.engine, &slots, config, code).await?;
+        self.works(config, signature.as_deref());
         Ok(Plugin::new(
             self.engine.clone(),
             slots,
@@ -152,14 +158,19 @@ impl Plugins {
         ))
     }
 
-    /// A component that may be loaded, with the version that it is signed as: it is signed as it must be, and not older
+    /// A component that may be loaded, with its signature if it must have one: it is signed as it must be, and not older
     /// than what was loaded before.
-    async fn source(&self, config: &config::Plugin, look: Look) -> Result<(Source, u32), Fault> {
+    async fn source(
+        &self,
+        config: &config::Plugin,
+        look: Look,
+    ) -> Result<(Source, Option<Arc<Signature>>), Fault> {
         let source = load::read(config, look).await?;
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            trust::check(&config_, &source.bytes, newest).map(|version| (source, version))
+            trust::check(&config_, &source.bytes, newest)
+                .map(|signature| (source, signature.map(Arc::new)))
         });
         checked
             .await
@@ -167,10 +178,11 @@ impl Plugins {
     }
 
     /// A signed version has passed every check: none below it is loaded any more.
-    fn works(&self, config: &config::Plugin, version: u32) {
+    fn works(&self, config: &config::Plugin, signature: Option<&Signature>) {
+        let Some(signature) = signature else { return };
         let mut signed = self.signed();
         let newest = signed.entry(config.name.clone()).or_default();
-        *newest = version.max(*newest);
+        *newest = signature.version.max(*newest);
     }
 
     fn signed(&self) -> MutexGuard<'_, HashMap<String, u32>> {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lifecycle::{Plugin, REMOVED, retire};
 use super::serving::Versions;
-use super::version::Version;
+use super::version::{Code, Version};
+use crate::config;
 
 impl Plugin {
     /// Goes back to an earlier version: to that of a number, or to the last that had other code.
@@ -21,12 +22,22 @@ impl Plugin {
 
     async fn go_back(&self, to: Option<u64>, why: String, failed: bool) -> Result<String, String> {
         let serving = self.versions().ok_or(REMOVED)?;
-        let now = serving.stable.compiled.digest;
-        let (number, code, config) = {
+        let now = serving.stable.code.compiled.digest;
+        let (number, code, config, newest) = {
             let record = self.lock();
             let (number, code) = record.history.back_to(to, now)?;
-            (number, code, record.config.clone())
+            let newest = record.history.signed();
+            (number, code, record.config.clone(), newest)
         };
+        Self::trusted(&config, &code).await.map_err(|fault| {
+            format!(
+                "version {number} is not to serve again: {}; {}",
+                fault.message, fault.remedy
+            )
+        })?;
+        if to.is_none() {
+            check_floor(&config, number, &code, newest)?;
+        }
         let built = Self::build(&self.engine, &self.slots, &config, code).await;
         let mut version = built.map_err(|fault| fault.message)?;
         let (serves, retired) = {
@@ -156,4 +167,25 @@ impl Plugin {
         let next = Versions::only(Arc::clone(stable));
         self.swap(&mut record, next, why, failed)
     }
+}
+
+/// Without a `min_version` code that is signed as an older version than what was loaded already serves again only where
+/// its number is named.
+fn check_floor(
+    config: &config::Plugin,
+    number: u64,
+    code: &Code,
+    newest: u32,
+) -> Result<(), String> {
+    let (Some(wanted), Some(signature)) = (&config.signature, &code.signature) else {
+        return Ok(());
+    };
+    if wanted.min_version.is_some() || signature.version >= newest {
+        return Ok(());
+    }
+    Err(format!(
+        "version {number} is signed as {}, and {newest} was loaded already; to go back deliberately, name it: \
+         `lockgate plugins rollback {} --to {number}`, or write min_version = {}",
+        signature.version, config.name, signature.version
+    ))
 }

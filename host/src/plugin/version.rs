@@ -14,11 +14,20 @@ use super::guests::{Budget, Overdue, Slots};
 use super::instance::{Called, Pool, State};
 use super::{Invocation, InvokeError};
 use crate::config;
+use crate::signature::Signature;
+
+/// Compiled code, and who answers for it.
+#[derive(Clone)]
+pub(super) struct Code {
+    pub(super) compiled: Arc<Compiled>,
+    /// None when no signature was asked for.
+    pub(super) signature: Option<Arc<Signature>>,
+}
 
 pub(super) struct Version {
     /// From 1, in the order in which versions came to serve.
     pub(super) number: u64,
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) code: Code,
     pub(super) counts: Arc<Counts>,
     since: Instant,
     plugin: Arc<str>,
@@ -45,14 +54,14 @@ impl Version {
     pub(super) fn new(
         engine: &Engine,
         pre: HandlerPluginPre<State>,
-        compiled: Arc<Compiled>,
+        code: Code,
         slots: Slots,
         name: &Arc<str>,
         config: &config::Plugin,
     ) -> Self {
         Self {
             number: 0,
-            compiled,
+            code,
             counts: Arc::default(),
             since: Instant::now(),
             plugin: Arc::clone(name),

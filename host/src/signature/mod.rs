@@ -65,6 +65,8 @@ pub(crate) struct Trust {
 pub(crate) enum Untrusted {
     #[error("it is not signed: there is no file {}", .0.display())]
     Unsigned(PathBuf),
+    #[error("it was loaded when no signature was asked for")]
+    Unjudged,
     #[error("its signature {} cannot be read: {}", .0.display(), .1)]
     Unreadable(PathBuf, String),
     #[error("its signature file is not as `lockgate sign` wrote it: {0}")]
@@ -121,8 +123,7 @@ impl Trust {
     /// Whether these bytes are a component to run, by its signature file. Gives what that says.
     pub(crate) fn check(&self, component: &[u8], file: &[u8]) -> Result<Signature, Untrusted> {
         let signature = Signature::parse(file)?;
-        let key = self.keys.iter().find(|key| key.id() == signature.key);
-        let key = key.ok_or_else(|| Untrusted::UnknownKey(signature.key.clone()))?;
+        let key = self.key_of(&signature)?;
         if !key.verifies(signature.statement().as_bytes(), &signature.signature) {
             return Err(Untrusted::Forged);
         }
@@ -133,6 +134,13 @@ impl Trust {
                 found,
             });
         }
+        self.admit(&signature)?;
+        Ok(signature)
+    }
+
+    /// Whether a signature that was found to be true still counts: who made it, for which version, and when.
+    pub(crate) fn admit(&self, signature: &Signature) -> Result<(), Untrusted> {
+        self.key_of(signature)?;
         if signature.version < self.min_version {
             return Err(Untrusted::OldVersion {
                 version: signature.version,
@@ -141,11 +149,16 @@ impl Trust {
         }
         match self.max_age {
             Some(max_age) if signature.age()? > max_age => Err(Untrusted::Expired {
-                signed_at: signature.signed_at,
+                signed_at: signature.signed_at.clone(),
                 days: max_age.as_secs() / 86_400,
             }),
-            Some(_) | None => Ok(signature),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    fn key_of(&self, signature: &Signature) -> Result<&PublicKey, Untrusted> {
+        let key = self.keys.iter().find(|key| key.id() == signature.key);
+        key.ok_or_else(|| Untrusted::UnknownKey(signature.key.clone()))
     }
 }
 

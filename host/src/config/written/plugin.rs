@@ -64,8 +64,9 @@ pub(in crate::config) struct Signature {
     /// The signature file. By default it lies beside the component, as `FILE.wasm.sig`; for one in a
     /// registry it must be said where.
     pub(in crate::config) file: Option<String>,
-    /// The oldest version that is loaded, by the number that it was signed with. Without it, that which
-    /// this process has loaded already: a reload does not go back.
+    /// The oldest version that is loaded or rolled back to, by the number that it was signed with. Without
+    /// it, that which this process has loaded already: neither a reload goes back, nor a version that rolls
+    /// itself back, and a rollback by command only to a version that it names.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub(in crate::config) min_version: Option<u32>,
     /// Days after which a signature counts no longer, when a component is loaded. Without it, it counts
