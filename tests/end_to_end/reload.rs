@@ -291,6 +291,55 @@ async fn an_old_version_is_interrupted_when_its_time_is_over() {
     expect(&mut waiting, 2).await;
 }
 
+/// One more API, at `/t`, with a plugin of its own.
+const SECOND: &str = r#"
+[apis.b.stages.t]
+[apis.b.routes."$default"]
+integration = "w"
+two_way = true
+[apis.b.routes."$disconnect"]
+integration = "w"
+
+[plugins.w]
+component = "{probe}"
+grants = ["connections", "groups"]
+limits = { deadline_ms = 20000, retire_s = 1 }
+"#;
+
+impl Served {
+    /// Takes the second API out of the configuration, with its plugin.
+    fn remove_second(&self) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        let place = text.find("[apis.b.stages.t]").unwrap();
+        fs::write(self.file(), &text[..place]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
+    let served = Served::with(SECOND).await;
+    let mut waiting = served.gateway.connect("/t").await;
+    let mut idle = served.gateway.connect("/t").await;
+    let id = idle.id().await;
+    waiting
+        .send(r#"[{"do": "print", "text": "begun"}, {"do": "sleep", "ms": 15000}]"#)
+        .await;
+    let log = served.gateway.log();
+    log.line(&["guest", "begun"]).await;
+    served.remove_second();
+    let said = served.reload().await;
+    assert!(said.contains("plugin w: removed"), "{said}");
+    let began = Instant::now();
+    // It is there for the `$disconnect` of the stage's connections, and then no longer than it says.
+    idle.expect_close(1001, "Going away").await;
+    log.line(&[&format!("ended: {id} 1001")]).await;
+    waiting.expect_error("Endpoint request timed out").await;
+    waiting.expect_close(1001, "Going away").await;
+    assert!(began.elapsed() < Duration::from_secs(12));
+    log.line(&["interrupting the calls", "\"plugin\":\"w\""])
+        .await;
+}
+
 #[tokio::test]
 async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
     use std::io::Write as _;

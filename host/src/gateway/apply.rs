@@ -292,12 +292,17 @@ impl Gateway {
         if stages.is_empty() && plugins.is_empty() {
             return;
         }
+        let closed = CancellationToken::new();
+        for plugin in plugins {
+            let closed = closed.clone().cancelled_owned();
+            let removed = async move { plugin.remove(closed).await };
+            self.doors.tasks.spawn(removed);
+        }
         self.doors.tasks.spawn(async move {
-            let end = Instant::now() + config::PluginLimits::default().retire;
             let mut look = interval(LOOK);
             // A handshake may be under way: it holds its stage, as does every session.
             let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
-            while stages.iter().any(open) && Instant::now() < end {
+            while stages.iter().any(open) {
                 for stage in &stages {
                     for connection in stage.load().scope.connections.all() {
                         connection.close(Closing::new(1001, "Going away"));
@@ -305,9 +310,7 @@ impl Gateway {
                 }
                 look.tick().await;
             }
-            for plugin in plugins {
-                plugin.remove().await;
-            }
+            closed.cancel();
         });
     }
 }

@@ -276,8 +276,28 @@ impl Plugin {
         retired
     }
 
-    /// Ends a plugin that is in the configuration no more.
-    pub(crate) async fn remove(&self) {
+    /// Ends a plugin that is in the configuration no more. The calls under way have the time of `limits.retire_s`; what
+    /// comes later, the `$disconnect` of connections that go with it, is served until the last of these events has come.
+    pub(crate) async fn remove(&self, last_event: impl Future<Output = ()>) {
+        {
+            let _changing = self.changing.lock().await;
+            let Some(before) = self.versions() else {
+                return;
+            };
+            let later = Versions {
+                stable: Arc::new(before.stable.for_later_calls()),
+                candidate: before
+                    .candidate
+                    .as_ref()
+                    .map(|version| Arc::new(version.for_later_calls())),
+                share: before.share,
+            };
+            self.serving.load().swap(Some(Arc::new(later)));
+            for version in before.all() {
+                Arc::clone(version).interrupt_later();
+            }
+        }
+        last_event.await;
         let _changing = self.changing.lock().await;
         if let Some(versions) = self.serving.load().swap(None) {
             let versions = versions.all().cloned().collect();

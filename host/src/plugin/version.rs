@@ -159,6 +159,11 @@ impl Version {
     /// `limits.retire_s` gives them. It is freed with the last of them.
     pub(super) async fn retire(self: Arc<Self>) {
         self.pool.close().await;
+        self.interrupt_later();
+    }
+
+    /// Gives the calls under way the time of `limits.retire_s`.
+    pub(super) fn interrupt_later(self: Arc<Self>) {
         let (time, cut, slots) = (self.limits.retire, self.cut.clone(), self.slots.clone());
         let (plugin, number) = (Arc::clone(&self.plugin), self.number);
         drop(self);
@@ -172,6 +177,24 @@ impl Version {
                 cut.cancel();
             }
         });
+    }
+
+    /// The same, with the same instances, for calls that are not interrupted with those that are under way.
+    pub(super) fn for_later_calls(&self) -> Self {
+        Self {
+            number: self.number,
+            code: self.code.clone(),
+            counts: Arc::clone(&self.counts),
+            since: self.since,
+            plugin: Arc::clone(&self.plugin),
+            rollback: None,
+            limits: self.limits.clone(),
+            judged: AtomicBool::new(false),
+            pool: Arc::clone(&self.pool),
+            slots: self.slots.clone(),
+            budget: self.budget,
+            cut: CancellationToken::new(),
+        }
     }
 }
 
