@@ -219,7 +219,7 @@ pub(crate) struct Plugin {
 /// When a new version of a plugin is withdrawn by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rollback {
-    /// More than so many percent of its calls trap or are cut off.
+    /// More than so many percent of its calls trap or compute for too long.
     pub(crate) trap_percent: u32,
     /// It has had so many calls.
     pub(crate) calls: u32,

@@ -15,7 +15,7 @@ use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::console::{Console, printable};
 use super::event::Event;
 use super::gate::Gate;
-use super::{Invocation, InvokeError, guests};
+use super::{CPU, Invocation, InvokeError, guests};
 use crate::config::{self, Isolation};
 
 /// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
@@ -303,7 +303,7 @@ fn shortened(reason: &str) -> String {
 /// What to say of a call that ended in a trap, or in an error of a host function.
 fn failure(error: &wasmtime::Error) -> InvokeError {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => InvokeError::Deadline("limits.cpu_ms"),
+        Some(Trap::Interrupt) => InvokeError::Deadline(CPU),
         Some(_) | None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
     }
 }

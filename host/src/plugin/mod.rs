@@ -318,3 +318,19 @@ pub(crate) enum InvokeError {
     #[error("the gateway failed: {0:#}")]
     Host(anyhow::Error),
 }
+
+/// The limit of what a call may compute, by its key.
+const CPU: &str = "limits.cpu_ms";
+
+impl InvokeError {
+    /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
+    /// what a call waits for may be in a client's hands.
+    fn is_the_codes(&self) -> bool {
+        match self {
+            Self::Trapped(_) | Self::Deadline(CPU) => true,
+            Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
+                false
+            }
+        }
+    }
+}

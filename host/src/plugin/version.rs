@@ -45,7 +45,7 @@ pub(super) struct Version {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) calls: AtomicU64,
-    /// Calls that trapped, or were cut off at their deadline.
+    /// Calls that trapped, or computed for longer than they may.
     pub(super) traps: AtomicU64,
 }
 
@@ -133,10 +133,7 @@ impl Version {
             Err(error) => Err(error),
         };
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
-        if matches!(
-            answer,
-            Err(InvokeError::Trapped(_) | InvokeError::Deadline(_))
-        ) {
+        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
             self.counts.traps.fetch_add(1, Ordering::Relaxed);
         }
         Called::Ended(answer)

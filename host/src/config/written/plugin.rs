@@ -32,8 +32,9 @@ pub(in crate::config) struct Plugin {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Rollback {
-    /// Percent of its calls that end in a trap or are cut off at their deadline: more than so many and the
-    /// version rolls itself back. 0 never does.
+    /// Percent of its calls that trap or compute for longer than `limits.cpu_ms`: more than so many and the
+    /// version rolls itself back. Calls that wait until their deadline do not count, since a client may be
+    /// what they wait for. 0 never does.
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) trap_percent: u32,
     /// Calls that it must have had before it is judged, so that one bad message is no verdict.

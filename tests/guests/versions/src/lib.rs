@@ -42,6 +42,12 @@ extern "C" fn begin() {
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = begin;
 
+fn spin() -> ! {
+    loop {
+        thread::yield_now();
+    }
+}
+
 struct Versions;
 
 impl Handler for Versions {
@@ -50,6 +56,9 @@ impl Handler for Versions {
         let text = message.as_text().unwrap_or_default();
         if fault() == b't' || text == "trap" {
             panic!("it traps");
+        }
+        if fault() == b'm' {
+            spin();
         }
         if let Some(time) = text.strip_prefix("wait ") {
             thread::sleep(Duration::from_millis(time.parse()?));
@@ -68,9 +77,7 @@ impl contract::exports::lockgate::plugin::self_test::Guest for Versions {
     fn run() -> std::result::Result<(), String> {
         match fault() {
             b'f' => Err("the sums are wrong".into()),
-            b's' => loop {
-                thread::yield_now();
-            },
+            b's' => spin(),
             b'p' => panic!("it does not work"),
             _ => Ok(()),
         }
