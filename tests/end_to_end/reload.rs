@@ -257,6 +257,35 @@ async fn what_is_broken_is_refused_and_no_call_fails() {
 }
 
 #[tokio::test]
+async fn what_a_version_said_before_it_failed_is_in_the_log() {
+    let served = Served::new().await;
+    let log = served.gateway.log();
+    for (fault, said, printed) in [
+        (
+            'p',
+            "its self-test failed: the plugin trapped: wasm trap: wasm `unreachable`",
+            "it does not work",
+        ),
+        (
+            'b',
+            "its self-test failed: the plugin trapped: wasm trap: ",
+            "it does not begin",
+        ),
+        (
+            'f',
+            "component: its self-test failed: the sums are wrong\n",
+            "two and two is five",
+        ),
+    ] {
+        replace(&served.component, &version(2, fault));
+        let refusal = served.command(&["reload"]).await;
+        assert!(refusal.error.contains(said), "{said}: {}", refusal.error);
+        log.line(&[printed, "\"plugin\":\"v\"", "\"target\":\"guest\""])
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_call_under_way_ends_on_the_version_it_began_with() {
     let served = Served::new().await;
     let mut waiting = served.connect().await;

@@ -195,7 +195,7 @@ impl Pool {
             wasmtime::Result::Ok(passed)
         };
         let passed = tested.await.map_err(|error| failure(&error))?;
-        passed.map_err(|reason| InvokeError::Failed(format!("self-test: {}", shortened(&reason))))
+        passed.map_err(|reason| InvokeError::Failed(shortened(&reason)))
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Box<Instance>> {
@@ -304,13 +304,15 @@ fn shortened(reason: &str) -> String {
 fn failure(error: &wasmtime::Error) -> InvokeError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => InvokeError::Deadline(CPU),
-        Some(_) | None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
+        // The cause before the way there, which may be long.
+        Some(trap) => InvokeError::Trapped(shortened(&format!("{trap}; {error}"))),
+        None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
     }
 }
 
 impl State {
     fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
-        let [stdout, stderr] = Console::pair(plugin);
+        let [stdout, stderr] = Console::pair(plugin, limits.log_bytes);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)

@@ -10,7 +10,7 @@ use super::guests::Slots;
 use super::history::{History, VersionInfo};
 use super::serving::{Serving, Versions};
 use super::version::{Code, Version};
-use super::{InvokeError, load, trust};
+use super::{load, trust};
 use crate::config::{self, Fault};
 use crate::signature::Signature;
 
@@ -133,11 +133,11 @@ impl Plugin {
         let linked = tokio::task::spawn_blocking(move || load::link(&engine_, &config_, &compiled));
         let pre = linked
             .await
-            .map_err(|error| load::broken(config, &InvokeError::Host(error.into())))??;
+            .map_err(|error| load::interrupted(config, &error))??;
         let name = config.name.as_str().into();
         let version = Version::new(engine, pre, code, slots.clone(), &name, config);
         let checked = version.check().await;
-        checked.map_err(|error| load::broken(config, &error))?;
+        checked.map_err(|message| load::broken(config, message))?;
         Ok(version)
     }
 
@@ -218,7 +218,7 @@ impl Plugin {
             tokio::task::spawn_blocking(move || trust::check_again(&config_, signature.as_deref()));
         checked
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))
+            .unwrap_or_else(|error| Err(load::interrupted(config, &error)))
     }
 
     /// The code for a file of this digest, if there is some; whether it differs from what was looked at last.

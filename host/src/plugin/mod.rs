@@ -174,7 +174,7 @@ impl Plugins {
         });
         checked
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))
+            .unwrap_or_else(|error| Err(load::interrupted(config, &error)))
     }
 
     /// A signed version has passed every check: none below it is loaded any more.
@@ -201,7 +201,7 @@ impl Plugins {
         });
         let compiled = compiled
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))));
+            .unwrap_or_else(|error| Err(load::interrupted(config, &error)));
         compiled.map(Arc::new)
     }
 

@@ -78,14 +78,26 @@ impl Version {
         }
     }
 
-    /// Makes its first instance and runs its self-test, each as a call would run.
-    pub(super) async fn check(&self) -> Result<(), InvokeError> {
+    /// Makes its first instance and runs its self-test, each as a call would run. Says what is wrong with it.
+    pub(super) async fn check(&self) -> Result<(), String> {
         let pool = Arc::clone(&self.pool);
         let warm = Box::pin(async move { pool.warm().await });
-        self.ended(self.slots.run(warm, self.budget, &self.cut).await)?;
+        self.ended(self.slots.run(warm, self.budget, &self.cut).await)
+            .map_err(|error| format!("no instance of it can be made: {error}"))?;
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.self_test().await });
-        self.ended(self.slots.run(test, self.budget, &self.cut).await)
+        let tested = self.ended(self.slots.run(test, self.budget, &self.cut).await);
+        tested.map_err(|error| {
+            let reason = match error {
+                InvokeError::Failed(reason) => reason,
+                InvokeError::Busy(_)
+                | InvokeError::Deadline(_)
+                | InvokeError::Trapped(_)
+                | InvokeError::Removed
+                | InvokeError::Host(_) => error.to_string(),
+            };
+            format!("its self-test failed: {reason}")
+        })
     }
 
     /// The answer of something that ran on the guest threads.

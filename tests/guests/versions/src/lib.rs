@@ -76,7 +76,10 @@ lockgate_plugin::export!(Versions);
 impl contract::exports::lockgate::plugin::self_test::Guest for Versions {
     fn run() -> std::result::Result<(), String> {
         match fault() {
-            b'f' => Err("the sums are wrong".into()),
+            b'f' => {
+                eprint!("two and two is five"); // and no end of the line
+                Err("the sums are wrong".into())
+            }
             b's' => spin(),
             b'p' => panic!("it does not work"),
             _ => Ok(()),
