@@ -415,7 +415,6 @@ impl Prepared {
         } else {
             said.join(", ")
         };
-        tracing::info!(plugin = &*plugin.name, came = self.came, "{said}");
         (format!("plugin {}: {said}", plugin.name), retired)
     }
 }
