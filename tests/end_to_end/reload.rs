@@ -84,7 +84,7 @@ component = "{}"
     }
 
     /// The words of a command about this gateway.
-    async fn command(&self, words: &[&str]) -> lockgate_tests::Ended {
+    pub(crate) async fn command(&self, words: &[&str]) -> lockgate_tests::Ended {
         let address = self.gateway.management().to_string();
         let mut words = words.to_vec();
         words.extend(["--management", &address]);
@@ -127,39 +127,34 @@ pub(crate) async fn a_changed_file_serves_and_no_connection_closes() {
     }
 }
 
+/// Each with a component at another path, of which the watcher knows nothing.
 #[tokio::test]
 async fn every_trigger_takes_the_same_path() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     expect(&mut client, 1).await;
+    let log = served.gateway.log();
+    let mut before = served.component.clone();
+    let mut deploy = |number: u32| {
+        let component = before.with_file_name(format!("{number}.wasm"));
+        fs::write(&component, version(number, '-')).unwrap();
+        served.edit(before.to_str().unwrap(), component.to_str().unwrap());
+        before = component;
+    };
 
-    // Whoever comes first loads the file; the others find that it is loaded.
-    replace(&served.component, &version(2, '-'));
+    deploy(2);
     served.reload().await;
     expect(&mut client, 2).await;
 
-    replace(&served.component, &version(3, '-'));
+    deploy(3);
     let ended = served.command(&["reload"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.error);
     expect(&mut client, 3).await;
 
-    replace(&served.component, &version(4, '-'));
+    deploy(4);
     served.gateway.hang_up();
-    served.gateway.log().line(&["version 4 serves"]).await;
+    log.line(&["SIGHUP", "version 4 serves"]).await;
     expect(&mut client, 4).await;
-
-    served.edit(
-        "[apis.a.stages.s]",
-        "[apis.a.stages.s]\nvariables = { a = \"b\" }\n[apis.a.stages.other]",
-    );
-    served.gateway.hang_up();
-    served
-        .gateway
-        .log()
-        .line(&["SIGHUP", "stage a/other: added"])
-        .await;
-    let mut other = served.gateway.connect("/other").await;
-    expect(&mut other, 4).await;
 }
 
 #[tokio::test]
@@ -320,55 +315,6 @@ async fn an_old_version_is_interrupted_when_its_time_is_over() {
     expect(&mut waiting, 2).await;
 }
 
-/// One more API, at `/t`, with a plugin of its own.
-const SECOND: &str = r#"
-[apis.b.stages.t]
-[apis.b.routes."$default"]
-integration = "w"
-two_way = true
-[apis.b.routes."$disconnect"]
-integration = "w"
-
-[plugins.w]
-component = "{probe}"
-grants = ["connections", "groups"]
-limits = { deadline_ms = 20000, retire_s = 1 }
-"#;
-
-impl Served {
-    /// Takes the second API out of the configuration, with its plugin.
-    fn remove_second(&self) {
-        let text = fs::read_to_string(self.file()).unwrap();
-        let place = text.find("[apis.b.stages.t]").unwrap();
-        fs::write(self.file(), &text[..place]).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
-    let served = Served::with(SECOND).await;
-    let mut waiting = served.gateway.connect("/t").await;
-    let mut idle = served.gateway.connect("/t").await;
-    let id = idle.id().await;
-    waiting
-        .send(r#"[{"do": "print", "text": "begun"}, {"do": "sleep", "ms": 15000}]"#)
-        .await;
-    let log = served.gateway.log();
-    log.line(&["guest", "begun"]).await;
-    served.remove_second();
-    let said = served.reload().await;
-    assert!(said.contains("plugin w: removed"), "{said}");
-    let began = Instant::now();
-    // It is there for the `$disconnect` of the stage's connections, and then no longer than it says.
-    idle.expect_close(1001, "Going away").await;
-    log.line(&[&format!("ended: {id} 1001")]).await;
-    waiting.expect_error("Endpoint request timed out").await;
-    waiting.expect_close(1001, "Going away").await;
-    assert!(began.elapsed() < Duration::from_secs(12));
-    log.line(&["interrupting the calls", "\"plugin\":\"w\""])
-        .await;
-}
-
 #[tokio::test]
 async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
     use std::io::Write as _;
@@ -391,69 +337,6 @@ async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
     served.gateway.log().line(&["version 2 serves"]).await;
     expect(&mut client, 2).await;
     assert!(!served.gateway.log().contains(&["not reloaded"]));
-}
-
-#[tokio::test]
-async fn the_whole_configuration_changes_under_open_connections() {
-    let served = Served::new().await;
-    let mut client = served.connect().await;
-    expect(&mut client, 1).await;
-
-    // Routes, limits and origins count for the next message and the next handshake.
-    served.edit("two_way = true", "two_way = false");
-    served.reload().await;
-    client.send("x").await;
-    served.edit("two_way = false", "two_way = true");
-    served.edit(
-        "[apis.a.stages.s]",
-        "[apis.a.stages.s]\norigins = [\"https://a.example\"]\nlimits = { message_kib = 1 }",
-    );
-    let said = served.reload().await;
-    assert!(!said.contains("listener"), "{said}");
-    expect(&mut client, 1).await;
-    let foreign = served
-        .gateway
-        .ws("/s")
-        .header("Origin", "https://b.example");
-    assert_eq!(foreign.refused().await.status, 403);
-    client.send("x".repeat(2000)).await;
-    client.expect_close(1009, "message too big").await;
-
-    // A stage that is there no more closes its connections.
-    let mut last = served.connect().await;
-    served.edit("[apis.a.stages.s]", "[apis.a.stages.t]");
-    let said = served.reload().await;
-    assert!(said.contains("stage a/s: removed"), "{said}");
-    last.expect_close(1001, "Going away").await;
-    let mut renamed = served.gateway.connect("/t").await;
-    expect(&mut renamed, 1).await;
-
-    // A listener more, and one less: the connections of that one go on.
-    let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
-    served.edit(
-        before,
-        "[[listeners]]\naddress = \"127.0.0.2:0\"\ntls = \"off\"\n",
-    );
-    let said = served.reload().await;
-    assert!(
-        said.contains("ws://127.0.0.2:") && said.contains("opened"),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("ws://{}: closed", served.gateway.plain())),
-        "{said}"
-    );
-    expect(&mut renamed, 1).await;
-    let refused = tokio::net::TcpStream::connect(served.gateway.plain()).await;
-    assert!(refused.is_err());
-
-    // An address that is taken changes nothing.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    served.edit("127.0.0.2:0", &address.to_string());
-    served.edit("[apis.a.stages.t]", "[apis.a.stages.u]");
-    assert!(served.refused().await.contains("cannot listen"));
-    expect(&mut renamed, 1).await;
 }
 
 #[tokio::test]
