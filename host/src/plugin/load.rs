@@ -160,6 +160,9 @@ fn remedy(error: &PullError) -> &'static str {
         PullError::Unreachable(..) | PullError::Failed(..) => {
             "look whether the registry runs and can be reached from here; [registries] says how it is asked"
         }
+        PullError::Astray(..) => {
+            "look who runs that registry: it is followed by the same scheme only, and from a public address to public ones"
+        }
         PullError::Unknown(..) => "correct the name or the digest, or push the component there",
         PullError::Unauthorized(_) => {
             "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
