@@ -7,8 +7,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aws_lc_rs::digest::{self, SHA256};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -171,7 +171,7 @@ impl Registry {
 #[must_use]
 pub fn digest(content: &[u8]) -> String {
     let mut text = String::from("sha256:");
-    for byte in Sha256::digest(content) {
+    for byte in digest::digest(&SHA256, content).as_ref() {
         write!(text, "{byte:02x}").unwrap();
     }
     text

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::component::{Compiled, Digest};
+use super::component::Compiled;
 use super::version::{Code, Counts, Version};
 use crate::connections::now_ms;
-use crate::signature::Signature;
+use crate::signature::{Digest, Signature};
 
 /// Versions that are remembered.
 const REMEMBERED: usize = 16;

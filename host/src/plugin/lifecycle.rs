@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use super::component::{Compiled, Digest, Stamp};
+use super::component::{Compiled, Stamp};
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
 use super::serving::{Serving, Versions};
 use super::version::{Code, Version};
 use super::{load, trust};
 use crate::config::{self, Fault};
-use crate::signature::Signature;
+use crate::signature::{Digest, Signature};
 
 /// A plugin of the configuration. It stays the same when its code does not.
 pub(crate) struct Plugin {
