@@ -271,7 +271,10 @@ async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
 
 /// A redirect to this address.
 fn redirect(location: &str) -> String {
-    format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
+    format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
 }
 
 /// As most registries do it: by TLS, with a token from an address that they name.

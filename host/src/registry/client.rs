@@ -389,8 +389,9 @@ mod tests {
             ("http://169.254.169.254/latest".into(), "169.254.169.254"),
             ("https://169.254.169.254/latest".into(), "another scheme"),
         ] {
-            let answer =
-                format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let answer = format!(
+                "HTTP/1.1 302 Found\r\nLocation: {location}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            );
             registry.answer("/v2/echo/manifests/x", answer, After::Close);
             let why = astray(&registry).await;
             assert!(why.contains(said), "{location}: {why}");
