@@ -277,6 +277,11 @@ async fn what_a_version_said_before_it_failed_is_in_the_log() {
         assert!(refusal.error.contains(said), "{said}: {}", refusal.error);
         log.line(&[printed, "\"plugin\":\"v\"", "\"target\":\"guest\""])
             .await;
+        let file = served.file();
+        let invalid = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
+        for part in [said, printed] {
+            assert!(invalid.error.contains(part), "{part}: {}", invalid.error);
+        }
     }
 }
 
