@@ -120,21 +120,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Calls the route's handler and answers the client. An end that came meanwhile counts afterwards.
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
-        let requested_at = self.arrived();
-        let request_id = RequestId::next();
-        let Self {
-            link,
-            stage,
-            current,
-            invocation: last,
-        } = self;
         let mut end = None;
-        let (route, invocation, answer) = loop {
+        let (link, route, invocation, answer) = loop {
+            let requested_at = self.arrived();
+            let request_id = RequestId::next();
+            let Self {
+                link,
+                stage,
+                current,
+                invocation,
+            } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
                 link.send(&error_frame("Forbidden", &link.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
-            let invocation = begin(last, link, stage, route, request_id, requested_at);
+            let invocation = begin(invocation, link, stage, route, request_id, requested_at);
             let called = {
                 let mut call = pin!(route.plugin.invoke(Arc::clone(&invocation), message));
                 poll_fn(|context| {
@@ -155,16 +155,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 .await
             };
             match called {
-                Called::Ended(answer) => break (route, invocation, answer),
-                Called::Retired(again) => {
-                    // A reload came in between: what serves now is in the newest snapshot.
-                    let newest = current.load_full();
-                    if Arc::ptr_eq(stage, &newest) {
-                        break (route, invocation, Err(InvokeError::Removed));
-                    }
-                    link.set_limits(&newest.limits);
-                    (*stage, message) = (newest, again);
+                Called::Ended(answer) => break (link, route, invocation, answer),
+                Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
+                    break (link, route, invocation, Err(InvokeError::Removed));
                 }
+                // It has not begun, and a reload came in between: the newest snapshot has what serves now.
+                Called::Retired(again) => message = again,
             }
         };
         match answer {
@@ -173,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(error) => {
                 log_failure(&invocation, route, &error);
                 let text = client_text(&error);
-                link.send(&error_frame(text, &link.connection, request_id));
+                link.send(&error_frame(text, &link.connection, invocation.request_id));
             }
         }
         end.map_or(Ok(()), Err)
