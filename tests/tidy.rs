@@ -44,7 +44,7 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin"]),
     ("sd_notify", &["cli"]),
-    ("oci_client", &["registry"]),
+    ("reqwest", &["registry"]),
     ("aws_lc_rs", &["listener", "signature"]),
 ];
 

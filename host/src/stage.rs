@@ -8,10 +8,11 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
-use crate::plugin::{Plugin, Scope};
+use crate::plugin::{Scope, Serving};
 use crate::route::Selection;
 
 /// Everything a message or a handshake is judged by.
+#[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) scope: Arc<Scope>,
     pub(crate) origins: Origins,
@@ -23,6 +24,7 @@ pub(crate) struct Stage {
 pub(crate) type CurrentStage = ArcSwap<Stage>;
 
 /// The routes of an API. No message selects `$connect` or `$disconnect`: they are not among the keys.
+#[derive(Clone)]
 pub(crate) struct Routes {
     pub(crate) selection: Selection,
     pub(crate) connect: Option<Route>,
@@ -32,9 +34,10 @@ pub(crate) struct Routes {
 }
 
 /// What stands behind a route key.
+#[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) key: Arc<str>,
-    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) plugin: Arc<Serving>,
     /// What the handler returns is sent to the client.
     pub(crate) two_way: bool,
 }

@@ -27,6 +27,7 @@ mod isolation;
 mod limits;
 mod oci;
 mod plugin;
+mod reconfigure;
 mod reload;
 mod rollout;
 mod route;

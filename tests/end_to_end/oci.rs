@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Output};
 
-use lockgate_tests::{After, Gateway, Guest, PATIENCE, Registry, digest, write_configuration};
+use lockgate_tests::{
+    After, Certificate, Gateway, Guest, PATIENCE, Registry, digest, write_configuration,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,7 +26,7 @@ tls = "off"
 [log]
 format = "json"
 [registries."{}"]
-plain_http = true
+plain_http = {}
 username = "${{LOCKGATE_TEST_USER:-me}}"
 password = "${{LOCKGATE_TEST_PASSWORD:-secret}}"
 [apis.a.stages.s]
@@ -35,7 +37,8 @@ two_way = true
 component = "{component}"
 {plugin}
 "#,
-        registry.host()
+        registry.host(),
+        !registry.is_secure()
     );
     let _ = write_configuration(folder, &configuration);
 }
@@ -46,6 +49,11 @@ async fn validate(folder: &TempDir, password: &str) -> Output {
     command
         .current_dir(folder.path())
         .env("LOCKGATE_TEST_PASSWORD", password);
+    let certificate = folder.path().join("certificate.pem");
+    if certificate.exists() {
+        // In place of the certificates that the machine trusts.
+        command.env("SSL_CERT_FILE", certificate);
+    }
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
@@ -243,11 +251,8 @@ async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
     let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
     let component = registry.push("echo", &echo());
     let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
-    let redirect = format!(
-        "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/layer\r\nContent-Length: 0\r\n\r\n",
-        elsewhere.host()
-    );
-    registry.answer(&blob, redirect, After::Close);
+    let location = format!("http://{}/layer", elsewhere.host());
+    registry.answer(&blob, redirect(&location), After::Close);
     registry.require("Basic bWU6c2VjcmV0");
     elsewhere.put("/layer", &echo());
     let folder = configured(&registry, &component, "", "");
@@ -262,6 +267,123 @@ async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
 
     elsewhere.put("/layer", &echo()[1..]);
     refused(&folder, "is not what the digest names").await;
+}
+
+/// A redirect to this address.
+fn redirect(location: &str) -> String {
+    format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
+}
+
+/// As most registries do it: by TLS, with a token from an address that they name.
+#[tokio::test]
+async fn a_token_is_got_where_the_registry_says() {
+    let certificate = Certificate::new();
+    let (registry, tokens) = (
+        Registry::secure(&certificate).await,
+        Registry::secure(&certificate).await,
+    );
+    let component = registry.push("team/echo", &echo());
+    let realm = format!("https://{}/token", tokens.host());
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"a b\",scope=\"else\"");
+    registry.require_as(&challenge, "Bearer granted");
+    tokens.put("/token", br#"{"token": "granted", "expires_in": 300}"#);
+    let folder = configured(&registry, &component, "", "");
+    refused(&folder, "cannot be reached").await;
+    certificate.write(folder.path());
+    accepted(&folder).await;
+    let asked = ["/token?scope=repository%3Ateam%2Fecho%3Apull&service=a+b"];
+    assert_eq!(tokens.asked(), asked);
+    assert_eq!(tokens.credentials(), ["Basic bWU6c2VjcmV0"]);
+    assert_eq!(registry.credentials(), ["Bearer granted"; 2]);
+
+    // One that is not asked for by its own name for it is as good.
+    tokens.put("/token", br#"{"access_token": "granted"}"#);
+    accepted(&folder).await;
+    tokens.put("/token", br#"{"token": "other"}"#);
+    refused(&folder, "refuses these credentials").await;
+    tokens.put("/token", b"granted");
+    refused(&folder, "its token is none").await;
+    tokens.put("/token", &[b' '; (64 << 10) + 1]);
+    refused(&folder, "its token is too long").await;
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_where_they_could_be_read() {
+    let certificate = Certificate::new();
+    let secure = Registry::secure(&certificate).await;
+    let (plain, other) = (Registry::start().await, Registry::start().await);
+    let realm = |host: String| format!("Bearer realm=\"http://{host}/token\"");
+    for registry in [&secure, &plain] {
+        let component = registry.push("echo", &echo());
+        registry.require_as(&realm(other.host()), "Bearer granted");
+        let folder = configured(registry, &component, "", "");
+        certificate.write(folder.path());
+        refused(&folder, "is not followed: it leads to").await;
+    }
+    assert!(other.asked().is_empty(), "{:?}", other.asked());
+
+    // Of a registry without TLS only to itself, which has them anyway.
+    let component = plain.push("echo", &echo());
+    plain.require_as(&realm(plain.host()), "Bearer granted");
+    plain.put("/token", br#"{"token": "granted"}"#);
+    accepted(&configured(&plain, &component, "", "")).await;
+
+    // Nor to who it leads to, whatever that asks for.
+    let component = secure.push("echo", &echo());
+    secure.require_as("Basic realm=\"here\"", "Basic bWU6c2VjcmV0");
+    let elsewhere = Registry::secure(&certificate).await;
+    elsewhere.require("Basic bWU6c2VjcmV0");
+    let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
+    let location = format!("https://{}/layer", elsewhere.host());
+    secure.answer(&blob, redirect(&location), After::Close);
+    let folder = configured(&secure, &component, "", "");
+    certificate.write(folder.path());
+    refused(&folder, "refuses these credentials").await;
+    assert!(elsewhere.credentials().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_stays_with_its_scheme() {
+    let certificate = Certificate::new();
+    let (secure, plain) = (
+        Registry::secure(&certificate).await,
+        Registry::start().await,
+    );
+    let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
+    for (registry, elsewhere, scheme) in [(&secure, &plain, "http"), (&plain, &secure, "https")] {
+        let component = registry.push("echo", &echo());
+        let location = format!("{scheme}://{}/layer", elsewhere.host());
+        registry.answer(&blob, redirect(&location), After::Close);
+        elsewhere.put("/layer", &echo());
+        let folder = configured(registry, &component, "", "");
+        certificate.write(folder.path());
+        refused(&folder, "another scheme").await;
+    }
+    let component = plain.push("echo", &echo());
+    plain.answer(&blob, redirect(&blob), After::Close);
+    check(&plain, &component, "one address after the other").await;
+}
+
+#[tokio::test]
+async fn what_is_read_of_a_manifest_is_bounded() {
+    let registry = Registry::start().await;
+    let reference = |manifest: &[u8]| {
+        let digest = digest(manifest);
+        registry.put(&format!("/v2/echo/manifests/{digest}"), manifest);
+        format!("oci://{}/echo@{digest}", registry.host())
+    };
+    let longest = reference(&vec![b' '; 4 << 20]);
+    let longer = reference(&vec![b' '; (4 << 20) + 1]);
+    check(&registry, &longest, "its manifest is none").await;
+    check(&registry, &longer, "its manifest is too long").await;
+
+    // A digest that would lead to another place.
+    let layer = json!({"mediaType": "application/wasm", "digest": "sha256:../../x", "size": 3});
+    let odd = registry.push_manifest("odd", &json!([layer]));
+    check(&registry, &odd, "it is no artifact").await;
 }
 
 #[tokio::test]

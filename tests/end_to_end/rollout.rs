@@ -122,6 +122,38 @@ async fn a_version_that_traps_rolls_itself_back() {
 }
 
 #[tokio::test]
+async fn a_version_that_spins_rolls_itself_back() {
+    let served = Served::with("rollback = { calls = 4 }\nlimits = { cpu_ms = 10 }").await;
+    let mut client = served.connect().await;
+    swap(&served, 2, 'm').await;
+    for _ in 0..4 {
+        client.send("x").await;
+        client.expect_error("Endpoint request timed out").await;
+    }
+    let log = served.gateway.log();
+    log.line(&["ERROR", "rolled itself back", "\"traps\":4"])
+        .await;
+    expect(&mut client, 1).await;
+}
+
+/// How long a handler waits may be up to a client: that it waits for too long does not speak against its version.
+#[tokio::test]
+async fn a_version_whose_calls_wait_too_long_stays() {
+    let served = Served::with("rollback = { calls = 4 }\nlimits = { deadline_ms = 60 }").await;
+    let mut client = served.connect().await;
+    swap(&served, 2, '-').await;
+    for _ in 0..8 {
+        client.send("wait 10000").await;
+        client.expect_error("Endpoint request timed out").await;
+    }
+    expect(&mut client, 2).await;
+    let history = json(&served, "/plugins/v/history").await;
+    assert_eq!(history[0]["calls"], 9);
+    assert_eq!(history[0]["traps"], 0);
+    assert!(!served.gateway.log().contains(&["traps too often"]));
+}
+
+#[tokio::test]
 async fn a_version_that_traps_stays_where_that_is_switched_off() {
     let served = Served::with("rollback = { trap_percent = 0 }").await;
     let mut client = served.connect().await;

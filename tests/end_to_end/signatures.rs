@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, write_configuration};
+use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, replace, version, write_configuration};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
+use crate::reload::{Served, expect};
 
 /// A folder with two key pairs, `mine` and `other`, and a component.
 struct Workshop(TempDir);
@@ -256,4 +257,82 @@ async fn keys_are_the_owners_alone_and_never_overwritten() {
         "{}",
         ended.error
     );
+}
+
+/// Puts a version of a guest in the place of the one before, signed as a version of this number.
+async fn deploy(served: &Served, number: u32, fault: char) {
+    let folder = served.component.parent().unwrap();
+    fs::write(folder.join("next.wasm"), version(number, fault)).unwrap();
+    let signed = number.to_string();
+    let words = ["sign", "next.wasm", "--key", "k.pem", "--version", &signed];
+    let ended = LOCKGATE.run_in(folder, &words).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let beside = folder.join("versions.wasm.sig");
+    fs::rename(folder.join("next.wasm.sig"), beside).unwrap();
+    replace(&served.component, &version(number, fault));
+}
+
+/// A version that is older by its signature serves again only if it is named, and never below `min_version`.
+#[tokio::test]
+async fn a_rollback_does_not_go_below_the_floor() {
+    let served = Served::with("rollback = { calls = 4 }").await;
+    let folder = served.component.parent().unwrap();
+    let made = LOCKGATE.run_in(folder, &["keys", "new", "k.pem"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
+    let back = async |body: &str| served.gateway.post("/plugins/v/rollback", body).await;
+    let mut client = served.connect().await;
+
+    // Version 1 was loaded when no signature was asked for; 2 and 3 are signed.
+    deploy(&served, 2, '-').await;
+    let key = folder.join("k.pub.pem");
+    let signature = format!("signature = {{ keys = [{key:?}] }}");
+    served.edit("rollback =", &format!("{signature}\nrollback ="));
+    served.reload().await;
+    expect(&mut client, 2).await;
+    let (status, said) = back("{}").await;
+    assert!(
+        status == 409 && said.contains("no signature was asked for"),
+        "{said}"
+    );
+    deploy(&served, 3, '-').await;
+    served.reload().await;
+    let (status, said) = back("{}").await;
+    assert!(
+        status == 409 && said.contains("lockgate plugins rollback v --to 2"),
+        "{said}"
+    );
+    expect(&mut client, 3).await;
+    let (status, said) = back("{\"version\": 2}").await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut client, 2).await;
+
+    // What serves would be below the floor; and then what is to serve again.
+    served.edit("] }", "], min_version = 3 }");
+    let said = served.refused().await;
+    assert!(said.contains("of what serves"), "{said}");
+    let (status, said) = back("{\"version\": 3}").await;
+    assert_eq!(status, 200, "{said}");
+    served.reload().await;
+    let (status, said) = back("{\"version\": 2}").await;
+    assert!(status == 409 && said.contains("min_version = 2"), "{said}");
+    expect(&mut client, 3).await;
+
+    // Nor by itself.
+    served.edit("min_version = 3", "min_version = 4");
+    deploy(&served, 4, 't').await;
+    served.reload().await;
+    for _ in 0..4 {
+        client.send("x").await;
+        client.expect_error("Internal server error").await;
+    }
+    let log = served.gateway.log();
+    log.line(&["ERROR", "goes on serving", "min_version"]).await;
+    served.edit("min_version = 4", "min_version = 3");
+    served.reload().await;
+    for _ in 0..4 {
+        client.send("x").await;
+        client.expect_error("Internal server error").await;
+    }
+    log.line(&["ERROR", "rolled itself back"]).await;
+    expect(&mut client, 3).await;
 }

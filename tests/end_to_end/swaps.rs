@@ -104,6 +104,57 @@ async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
     }
 }
 
+/// What one message sees of a configuration is of one reload: never new code with old variables, nor the reverse. With
+/// few instances, so that there are always messages that have met their stage and not begun yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_sees_one_reload() {
+    let served = Served::with("limits = { instances = 2, waiting = 4096 }").await;
+    let folder = served.component.parent().unwrap();
+    for number in [1, 2] {
+        let component = folder.join(format!("{number}.wasm"));
+        fs::write(component, version(number, '-')).unwrap();
+    }
+    let text = fs::read_to_string(served.file()).unwrap();
+    // The odd reloads bring version 1, the even ones version 2, and each a variable with its number.
+    let reload = async |number: u32| {
+        let variable = format!("[apis.a.stages.s.variables]\nreload = \"{number}\"");
+        let component = format!("{}.wasm", 2 - number % 2);
+        let text = text.replace("[apis.a.stages.s]", &variable);
+        fs::write(served.file(), text.replace("versions.wasm", &component)).unwrap();
+        served.reload().await;
+    };
+    reload(1).await;
+    let (done, returned) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU32::new(1)),
+    );
+    let mut tasks = JoinSet::new();
+    for _ in 0..40 {
+        let mut client = served.connect().await;
+        let (done, returned) = (Arc::clone(&done), Arc::clone(&returned));
+        tasks.spawn(async move {
+            let mut last = 1;
+            while !done.load(Ordering::Relaxed) {
+                let oldest = returned.load(Ordering::SeqCst).max(last);
+                client.send("variable reload").await;
+                let text = client.text().await;
+                let (version, number) = text.split_once(' ').unwrap();
+                last = number.parse().unwrap();
+                assert_eq!(version, (2 - last % 2).to_string(), "mixed: {text}");
+                assert!(last >= oldest, "{last} after {oldest}");
+            }
+        });
+    }
+    for number in 2..60 {
+        reload(number).await;
+        returned.store(number, Ordering::SeqCst);
+    }
+    done.store(true, Ordering::Relaxed);
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_lose_nothing() {
     swap_under_load(25, 40, None).await;

@@ -7,17 +7,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aws_lc_rs::digest::{self, SHA256};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
+
+use crate::Certificate;
 
 /// Ends with its value.
 pub struct Registry {
     address: SocketAddr,
+    secure: bool,
     shared: Arc<Shared>,
     _serving: JoinSet<()>,
 }
@@ -26,8 +30,8 @@ pub struct Registry {
 struct Shared {
     /// By path: an answer's bytes, and what comes after them.
     answers: Mutex<HashMap<String, (Vec<u8>, After)>>,
-    /// What `Authorization` must say; anything, if none.
-    authorization: Mutex<Option<String>>,
+    /// What `Authorization` must say, and how that is asked for; anything, if none.
+    authorization: Mutex<Option<(String, String)>>,
     asked: Mutex<Vec<String>>,
     /// Every `Authorization` that came.
     given: Mutex<Vec<String>>,
@@ -43,8 +47,18 @@ pub enum After {
 
 impl Registry {
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// With TLS.
+    pub async fn secure(certificate: &Certificate) -> Self {
+        Self::listen(Some(TlsAcceptor::from(certificate.server()))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let secure = tls.is_some();
         let shared = Arc::new(Shared::default());
         let mut serving = JoinSet::new();
         let known = Arc::clone(&shared);
@@ -52,14 +66,31 @@ impl Registry {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(socket, Arc::clone(&known)));
+                let (tls, known) = (tls.clone(), Arc::clone(&known));
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(socket, known).await,
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                serve(socket, known).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self {
             address,
+            secure,
             shared,
             _serving: serving,
         }
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// Its host and port, as a reference names it.
@@ -114,7 +145,13 @@ impl Registry {
 
     /// Asks for credentials: the header `Authorization` must be this.
     pub fn require(&self, authorization: &str) {
-        *self.shared.authorization.lock().unwrap() = Some(authorization.to_owned());
+        self.require_as("Basic realm=\"here\"", authorization);
+    }
+
+    /// Asks for it in these words, everywhere but at `/token`.
+    pub fn require_as(&self, challenge: &str, authorization: &str) {
+        let required = (challenge.to_owned(), authorization.to_owned());
+        *self.shared.authorization.lock().unwrap() = Some(required);
     }
 
     /// Every header `Authorization` that was sent here.
@@ -134,13 +171,13 @@ impl Registry {
 #[must_use]
 pub fn digest(content: &[u8]) -> String {
     let mut text = String::from("sha256:");
-    for byte in Sha256::digest(content) {
+    for byte in digest::digest(&SHA256, content).as_ref() {
         write!(text, "{byte:02x}").unwrap();
     }
     text
 }
 
-async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match socket.read_u8().await {
@@ -158,15 +195,20 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
         .lock()
         .unwrap()
         .extend(given.map(str::to_owned));
-    let wanted = shared.authorization.lock().unwrap().clone();
-    let admitted = wanted.is_none_or(|wanted| given == Some(&*wanted));
-    let answer = if admitted {
-        shared.asked.lock().unwrap().push(path.clone());
-        shared.answers.lock().unwrap().get(&path).cloned()
-    } else {
-        let refusal = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"\r\nConnection: close\r\n\
-                       Content-Length: 0\r\n\r\n";
+    let without_query = path.split('?').next().unwrap();
+    let required = shared.authorization.lock().unwrap().clone();
+    let refused = required
+        .filter(|(_, wanted)| without_query != "/token" && given != Some(&**wanted))
+        .map(|(challenge, _)| challenge);
+    let answer = if let Some(challenge) = refused {
+        let refusal = format!(
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nConnection: close\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
         Some((refusal.into(), After::Close))
+    } else {
+        shared.asked.lock().unwrap().push(path.clone());
+        shared.answers.lock().unwrap().get(without_query).cloned()
     };
     let (bytes, after) = answer.unwrap_or_else(|| {
         let unknown = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

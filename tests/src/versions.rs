@@ -8,7 +8,8 @@ const MARK: &[u8] = b"@lockgate-version:";
 const LETTER: &[u8] = b"@lockgate-letter:";
 
 /// The component of version `number`, which answers `number number text`. `fault` is how it misbehaves: `-` not at
-/// all, `b` traps when an instance is made, `t` at every message, `f` fails its self-test, `p` traps in it, `s` spins.
+/// all, `b` traps when an instance is made, `t` at every message, `m` spins at every message, `f` fails its self-test,
+/// `p` traps in it, `s` spins in it.
 #[must_use]
 pub fn version(number: u32, fault: char) -> Vec<u8> {
     let mut bytes = fs::read(Guest::Versions.path()).unwrap();

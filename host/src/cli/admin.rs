@@ -59,7 +59,8 @@ pub(super) enum PluginsCommand {
     /// Go back to an earlier version, which is kept compiled; it stays until the file changes
     Rollback {
         name: String,
-        /// Its number; by default the last that had other code
+        /// Its number; by default the last that had other code. Below the newest signed version that was
+        /// loaded only by its number, unless min_version allows it
         #[arg(long, value_name = "N")]
         to: Option<u64>,
         #[command(flatten)]

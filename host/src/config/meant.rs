@@ -219,7 +219,7 @@ pub(crate) struct Plugin {
 /// When a new version of a plugin is withdrawn by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rollback {
-    /// More than so many percent of its calls trap or are cut off.
+    /// More than so many percent of its calls trap or compute for too long.
     pub(crate) trap_percent: u32,
     /// It has had so many calls.
     pub(crate) calls: u32,
@@ -302,7 +302,7 @@ pub(crate) struct Signature {
     pub(crate) keys: Vec<PathBuf>,
     /// The signature file.
     pub(crate) file: PathBuf,
-    /// The oldest version that is loaded; `None` does not go below one that was loaded already.
+    /// The oldest version that serves; `None` does not go below one that was loaded already, unless it is named.
     pub(crate) min_version: Option<u32>,
     /// How long a signature counts; `None` is for ever.
     pub(crate) max_age: Option<Duration>,

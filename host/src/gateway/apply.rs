@@ -15,7 +15,7 @@ use crate::config::{self, Config, Fault, Faults};
 use crate::connections::Closing;
 use crate::listener::{Listener, Socket, Tls};
 use crate::management::{Desk, Management};
-use crate::plugin::{Plugin, Plugins, Ready};
+use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::CurrentStage;
 use crate::telemetry;
@@ -108,16 +108,10 @@ impl Gateway {
         let planned = self.plan(&config).await?;
         let management = self.plan_management(&config).await?;
         let mut ready = self.prepared(&config, came).await?;
-        let apis = config.apis.clone();
         let (committed, gone) = loop {
             let mut gone = Vec::new();
             let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
-            let install = |plugins: &_| {
-                let mut state = self.lock();
-                let (stages, removed) = stages::install(&apis, plugins, &mut state.stages);
-                self.entrance.stages.store(Arc::new(stages));
-                gone = removed;
-            };
+            let install = |plugins: &_| gone = self.install(&config.apis, plugins);
             match self.plugins.commit(ready, keep, install).await {
                 Ok(committed) => break (committed, gone),
                 // A rollback came in between: what is prepared for has changed.
@@ -139,6 +133,14 @@ impl Gateway {
         }
         self.dismiss(gone, committed.removed);
         Ok(said)
+    }
+
+    /// Puts a new snapshot into every stage; gives the stages that are there no more.
+    pub(super) fn install(&self, apis: &[config::Api], plugins: &ByName) -> Vec<Arc<CurrentStage>> {
+        let mut state = self.lock();
+        let (stages, gone) = stages::install(apis, plugins, &mut state.stages);
+        self.entrance.stages.store(Arc::new(stages));
+        gone
     }
 
     async fn prepared(&self, config: &Config, came: &'static str) -> Result<Vec<Ready>> {
@@ -290,12 +292,17 @@ impl Gateway {
         if stages.is_empty() && plugins.is_empty() {
             return;
         }
+        let closed = CancellationToken::new();
+        for plugin in plugins {
+            let closed = closed.clone().cancelled_owned();
+            let removed = async move { plugin.remove(closed).await };
+            self.doors.tasks.spawn(removed);
+        }
         self.doors.tasks.spawn(async move {
-            let end = Instant::now() + config::PluginLimits::default().retire;
             let mut look = interval(LOOK);
             // A handshake may be under way: it holds its stage, as does every session.
             let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
-            while stages.iter().any(open) && Instant::now() < end {
+            while stages.iter().any(open) {
                 for stage in &stages {
                     for connection in stage.load().scope.connections.all() {
                         connection.close(Closing::new(1001, "Going away"));
@@ -303,9 +310,7 @@ impl Gateway {
                 }
                 look.tick().await;
             }
-            for plugin in plugins {
-                plugin.remove().await;
-            }
+            closed.cancel();
         });
     }
 }

@@ -119,7 +119,7 @@ impl Gateway {
                     plugins: Vec::new(),
                     ..config.clone()
                 },
-                stages: stages::Known::new(),
+                stages: stages::Known::default(),
                 open: Vec::new(),
                 management: None,
             }),
@@ -227,7 +227,7 @@ impl Gateway {
         let state = self.lock();
         state
             .stages
-            .values()
+            .all()
             .flat_map(|stage| stage.load().scope.connections.all())
             .collect()
     }

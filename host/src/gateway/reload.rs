@@ -77,8 +77,8 @@ impl Gateway {
         loop {
             let ready = self.plugins.prepare(plugin, came).await;
             let ready = ready.map_err(|fault| self.blame(Faults(vec![fault]).into()))?;
-            // The stages stay: their routes point to the plugin, whichever version serves.
-            if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, |_| ()).await {
+            let install = |plugins: &_| drop(self.install(&config.apis, plugins));
+            if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, install).await {
                 for retired in committed.retired {
                     retired.end().await;
                 }

@@ -1,7 +1,7 @@
 //! The snapshots of stages that a configuration and its plugins make.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::config;
 use crate::connections::{ConnectionLimits, OutboxLimits};
@@ -9,8 +9,21 @@ use crate::plugin::{ByName, Scope};
 use crate::route::{CONNECT, DEFAULT, DISCONNECT};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
 
-/// The stages of all APIs, by API and stage: connections keep theirs across reloads.
-pub(super) type Known = HashMap<(String, String), Arc<CurrentStage>>;
+/// The stages of all APIs: connections keep theirs across reloads.
+#[derive(Default)]
+pub(super) struct Known {
+    /// By API and stage.
+    served: HashMap<(String, String), Arc<CurrentStage>>,
+    /// Those that are there no more, while they still have connections.
+    leaving: Vec<Weak<CurrentStage>>,
+}
+
+impl Known {
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<CurrentStage>> {
+        let leaving = self.leaving.iter().filter_map(Weak::upgrade);
+        self.served.values().cloned().chain(leaving)
+    }
+}
 
 /// Puts a new snapshot into every stage, adds those that are new, and gives those that are there no more.
 pub(super) fn install(
@@ -19,7 +32,7 @@ pub(super) fn install(
     known: &mut Known,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages::default();
-    let mut before = std::mem::take(known);
+    let mut before = std::mem::take(&mut known.served);
     for api in apis {
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
@@ -47,10 +60,31 @@ pub(super) fn install(
                 None => Arc::new(CurrentStage::from(snapshot)),
             };
             place(&mut stages, stage, &current);
-            known.insert(key, current);
+            known.served.insert(key, current);
         }
     }
-    (stages, before.into_values().collect())
+    let gone: Vec<_> = before.into_values().collect();
+    known.leaving.retain(|stage| stage.strong_count() > 0);
+    known.leaving.extend(gone.iter().map(Arc::downgrade));
+    for stage in known.leaving.iter().filter_map(Weak::upgrade) {
+        outlive(&stage);
+    }
+    (stages, gone)
+}
+
+/// A stage that is there no more goes on as it was, with what serves now: its last messages are about to come, and the
+/// `$disconnect` of its connections.
+fn outlive(stage: &CurrentStage) {
+    let mut last = Stage::clone(&stage.load());
+    let routes = &mut last.routes;
+    let ours = [
+        &mut routes.connect,
+        &mut routes.disconnect,
+        &mut routes.default,
+    ];
+    let all = ours.into_iter().flatten().chain(routes.custom.values_mut());
+    all.for_each(|route| route.plugin = route.plugin.newest());
+    stage.store(Arc::new(last));
 }
 
 fn routes(api: &config::Api, plugins: &ByName) -> Routes {
@@ -67,7 +101,7 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
             .expect("checked with the configuration");
         let built = Route {
             key: route.key.as_str().into(),
-            plugin: Arc::clone(plugin),
+            plugin: plugin.serving(),
             two_way: route.two_way,
         };
         match route.key.as_str() {

@@ -20,6 +20,7 @@ use http::header::{
     SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -35,7 +36,7 @@ pub(crate) use self::places::{Places, Taken};
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
 use crate::connections::{Client, Connection, RequestId, now_ms};
-use crate::plugin::{Acceptance, Handshake, Invocation};
+use crate::plugin::{Acceptance, Called, Handshake, Invocation, InvokeError};
 use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage, Stages};
@@ -117,19 +118,13 @@ async fn decide(
         .find(authority.host(), parts.uri.path())
         .ok_or(Refusal::UnknownStage)?;
     let current = Arc::clone(current);
-    let stage = current.load_full();
-    if let Some(origin) = parts.headers.get(ORIGIN)
-        && !origin::allowed(&stage.origins, origin.as_bytes(), &authority)
-    {
-        return Err(Refusal::ForeignOrigin);
-    }
     let user_agent = head::text(&parts.headers, &USER_AGENT);
     let connection = Arc::new(Connection::new(Client {
         source_ip: peer.address.ip().to_canonical(),
         domain_name: authority.host().to_ascii_lowercase().into(),
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
     }));
-    let acceptance = connect(&stage, &connection, parts, request_id).await?;
+    let acceptance = admit(&current, &connection, parts, &authority, request_id).await?;
     connection.set_subprotocol(acceptance.subprotocol.as_deref());
     let response = check_silence(&peer.seen).and_then(|()| accept(&opening, acceptance));
     match response {
@@ -153,15 +148,41 @@ fn check_silence(seen: &Seen) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Asks the `$connect` handler; without one every client is let in.
+/// Judges a client by one snapshot of its stage: the newest, or when a reload came in between, the one that it made.
+async fn admit(
+    current: &CurrentStage,
+    connection: &Arc<Connection>,
+    parts: &Parts,
+    authority: &Authority,
+    request_id: RequestId,
+) -> Result<Acceptance, Refusal> {
+    let mut stage = current.load_full();
+    loop {
+        if let Some(origin) = parts.headers.get(ORIGIN)
+            && !origin::allowed(&stage.origins, origin.as_bytes(), authority)
+        {
+            return Err(Refusal::ForeignOrigin);
+        }
+        if let Some(acceptance) = connect(&stage, connection, parts, request_id).await? {
+            return Ok(acceptance);
+        }
+        let newest = current.load_full();
+        if Arc::ptr_eq(&stage, &newest) {
+            return Err(Refusal::Failed(InvokeError::Removed));
+        }
+        stage = newest;
+    }
+}
+
+/// Asks the `$connect` handler; without one every client is let in. None if what the snapshot points to serves no more.
 async fn connect(
     stage: &Arc<Stage>,
     connection: &Arc<Connection>,
     parts: &Parts,
     request_id: RequestId,
-) -> Result<Acceptance, Refusal> {
+) -> Result<Option<Acceptance>, Refusal> {
     let Some(route) = &stage.routes.connect else {
-        return Ok(Acceptance::default());
+        return Ok(Some(Acceptance::default()));
     };
     let headers = parts.headers.iter().filter_map(|(name, value)| {
         Some((
@@ -186,14 +207,14 @@ async fn connect(
         route_key: route::CONNECT.into(),
         requested_at: now_ms(),
     });
-    let answer = route
-        .plugin
-        .invoke(&invocation, handshake)
-        .await
-        .map_err(|error| {
-            session::log_failure(&invocation, route, &error);
-            Refusal::Failed(error)
-        })?;
+    let called = route.plugin.invoke(&invocation, handshake);
+    let Called::Ended(answer) = called.await else {
+        return Ok(None);
+    };
+    let answer = answer.map_err(|error| {
+        session::log_failure(&invocation, route, &error);
+        Refusal::Failed(error)
+    })?;
     let checked = match answer {
         Ok(acceptance) => check_acceptance(acceptance, &offered),
         Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
@@ -207,7 +228,7 @@ async fn connect(
             )),
         }),
     };
-    checked.inspect_err(|refusal| {
+    checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {
             tracing::warn!(connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
                 %request_id, plugin = &*route.plugin.name, "{refusal}");

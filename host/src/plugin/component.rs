@@ -1,6 +1,5 @@
 //! A component's code: read from its file when it is whole, known by its digest, compiled out of the way.
 
-use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use crate::signature::Digest;
 
 /// Bytes of the largest component file; Python's are 18 MB.
 pub(super) const MAX_COMPONENT: u64 = 64 << 20;
@@ -25,23 +25,6 @@ const WHOLE: Duration = Duration::from_secs(10);
 
 /// How nice the compiling threads are: those that serve get ten times their share of a busy machine.
 const NICE: i32 = 10;
-
-/// The SHA-256 of a component file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Digest([u8; 32]);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
 
 /// A component as it was read.
 pub(super) struct Source {
@@ -122,7 +105,7 @@ impl Source {
 impl From<Vec<u8>> for Source {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
-            digest: Digest(Sha256::digest(&bytes).into()),
+            digest: Digest::of(&bytes),
             bytes,
             stamp: None,
         }

@@ -45,13 +45,15 @@ struct Shared {
 
 impl Console {
     /// Standard output and standard error.
-    pub(super) fn pair(plugin: &Arc<str>) -> [Self; 2] {
+    ///
+    /// What is written before the first invocation, when an instance is made or tested, is logged too.
+    pub(super) fn pair(plugin: &Arc<str>, log_bytes: usize) -> [Self; 2] {
         let shared = Arc::new(Mutex::new(Shared {
             plugin: Arc::clone(plugin),
             invocation: None,
             stdout: Vec::new(),
             stderr: Vec::new(),
-            left: 0,
+            left: log_bytes,
             cut: false,
         }));
         [Stream::Stdout, Stream::Stderr].map(|stream| Self {
@@ -71,8 +73,7 @@ impl Console {
     /// The invocation is over: an unfinished line is a line.
     pub(super) fn end(&self) {
         let mut shared = self.lock();
-        shared.flush(Stream::Stdout);
-        shared.flush(Stream::Stderr);
+        shared.flush_all();
         shared.invocation = None;
     }
 
@@ -120,6 +121,11 @@ impl Shared {
         self.flush(stream);
     }
 
+    fn flush_all(&mut self) {
+        self.flush(Stream::Stdout);
+        self.flush(Stream::Stderr);
+    }
+
     fn flush(&mut self, stream: Stream) {
         let line = std::mem::take(self.line(stream));
         if line.is_empty() {
@@ -142,6 +148,13 @@ impl Shared {
                 tracing::warn!(target: "guest", plugin, %connection, %stage, route, %request_id, "{line}");
             }
         }
+    }
+}
+
+/// What an instance has written when its call is cut short, or its test, is whole as it is.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.flush_all();
     }
 }
 

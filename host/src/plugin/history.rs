@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::component::{Compiled, Digest};
-use super::version::{Counts, Version};
+use super::component::Compiled;
+use super::version::{Code, Counts, Version};
 use crate::connections::now_ms;
+use crate::signature::{Digest, Signature};
 
 /// Versions that are remembered.
 const REMEMBERED: usize = 16;
@@ -23,6 +24,8 @@ pub(super) struct History {
     /// What those did that are forgotten.
     forgotten: (u64, u64),
     numbers: u64,
+    /// The newest version that code was signed as.
+    signed: u32,
 }
 
 struct Entry {
@@ -30,6 +33,7 @@ struct Entry {
     digest: Digest,
     size: u64,
     compiled: Option<Arc<Compiled>>,
+    signature: Option<Arc<Signature>>,
     counts: Arc<Counts>,
     came: String,
     loaded_at: u64,
@@ -67,11 +71,16 @@ impl History {
     }
 
     pub(super) fn add(&mut self, version: &Version, came: String) {
+        let signed = version.code.signature.as_ref();
+        self.signed = self
+            .signed
+            .max(signed.map_or(0, |signature| signature.version));
         self.entries.push_back(Entry {
             number: version.number,
-            digest: version.compiled.digest,
-            size: version.compiled.size,
-            compiled: Some(Arc::clone(&version.compiled)),
+            digest: version.code.compiled.digest,
+            size: version.code.compiled.size,
+            compiled: Some(Arc::clone(&version.code.compiled)),
+            signature: version.code.signature.clone(),
             counts: Arc::clone(&version.counts),
             came,
             loaded_at: now_ms(),
@@ -116,19 +125,22 @@ impl History {
     }
 
     /// The version to go back to: that of this number, or else the last that has other code than `now` and did not fail.
-    pub(super) fn back_to(
-        &self,
-        number: Option<u64>,
-        now: Digest,
-    ) -> Result<(u64, Arc<Compiled>), String> {
+    pub(super) fn back_to(&self, number: Option<u64>, now: Digest) -> Result<(u64, Code), String> {
         if let Some(number) = number {
             let entry = self.entries.iter().find(|entry| entry.number == number);
             let entry = entry.ok_or_else(|| format!("there is no version {number}"))?;
             // The code of a version may be kept by a later one that is the same.
             let code = self.compiled(entry.digest);
-            let code =
+            let compiled =
                 code.ok_or_else(|| format!("version {number} is not kept compiled any more"))?;
-            return Ok((number, code));
+            let signature = entry.signature.clone();
+            return Ok((
+                number,
+                Code {
+                    compiled,
+                    signature,
+                },
+            ));
         }
         let failed = |digest| {
             let mut of_it = self.entries.iter().filter(|entry| entry.digest == digest);
@@ -137,11 +149,19 @@ impl History {
         let mut earlier = self.entries.iter().rev();
         earlier
             .find_map(|entry| {
-                let code = entry.compiled.as_ref()?;
+                let code = Code {
+                    compiled: entry.compiled.clone()?,
+                    signature: entry.signature.clone(),
+                };
                 let fits = entry.ended.is_some() && entry.digest != now && !failed(entry.digest);
-                fits.then(|| (entry.number, Arc::clone(code)))
+                fits.then_some((entry.number, code))
             })
             .ok_or_else(|| "there is no earlier version to go back to".into())
+    }
+
+    /// The newest version that code was signed as; 0 when none was.
+    pub(super) fn signed(&self) -> u32 {
+        self.signed
     }
 
     /// Calls and traps of all versions together.

@@ -15,7 +15,7 @@ use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::console::{Console, printable};
 use super::event::Event;
 use super::gate::Gate;
-use super::{Invocation, InvokeError, guests};
+use super::{CPU, Invocation, InvokeError, guests};
 use crate::config::{self, Isolation};
 
 /// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
@@ -35,7 +35,7 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
 
 /// How a call came out.
-pub(super) enum Called<E: Event> {
+pub(crate) enum Called<E: Event> {
     Ended(Result<E::Answer, InvokeError>),
     /// It was not begun, since its version serves no more.
     Retired(E),
@@ -225,7 +225,7 @@ impl Pool {
             wasmtime::Result::Ok(passed)
         };
         let passed = tested.await.map_err(|error| failure(&error))?;
-        passed.map_err(|reason| InvokeError::Failed(format!("self-test: {}", shortened(&reason))))
+        passed.map_err(|reason| InvokeError::Failed(shortened(&reason)))
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Box<Instance>> {
@@ -336,14 +336,16 @@ fn shortened(reason: &str) -> String {
 /// What to say of a call that ended in a trap, or in an error of a host function.
 fn failure(error: &wasmtime::Error) -> InvokeError {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => InvokeError::Deadline("limits.cpu_ms"),
-        Some(_) | None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
+        Some(Trap::Interrupt) => InvokeError::Deadline(CPU),
+        // The cause before the way there, which may be long.
+        Some(trap) => InvokeError::Trapped(shortened(&format!("{trap}; {error}"))),
+        None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
     }
 }
 
 impl State {
     fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
-        let [stdout, stderr] = Console::pair(plugin);
+        let [stdout, stderr] = Console::pair(plugin, limits.log_bytes);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)

@@ -11,7 +11,6 @@ use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
 
-use super::InvokeError;
 use super::bindings::HandlerPluginPre;
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
 use super::component::{Compiled, Compiler, MAX_COMPONENT, Source};
@@ -63,7 +62,7 @@ pub(super) enum Look {
 
 /// Reads a plugin's component, or pulls it.
 pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, Fault> {
-    let broken = |error: tokio::task::JoinError| broken(plugin, &InvokeError::Host(error.into()));
+    let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
     let source = match (&plugin.component, look) {
         (Component::File(path), Look::UntilWhole) => Source::read_whole(path).await,
         (Component::File(path), Look::Once) => {
@@ -161,6 +160,9 @@ fn remedy(error: &PullError) -> &'static str {
         PullError::Unreachable(..) | PullError::Failed(..) => {
             "look whether the registry runs and can be reached from here; [registries] says how it is asked"
         }
+        PullError::Astray(..) => {
+            "look who runs that registry: it is followed by the same scheme only, and from a public address to public ones"
+        }
         PullError::Unknown(..) => "correct the name or the digest, or push the component there",
         PullError::Unauthorized(_) => {
             "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
@@ -180,11 +182,17 @@ fn remedy(error: &PullError) -> &'static str {
 }
 
 /// A component that loads and does not work.
-pub(super) fn broken(plugin: &config::Plugin, error: &InvokeError) -> Fault {
+pub(super) fn broken(plugin: &config::Plugin, message: String) -> Fault {
+    let remedy = "see what it does there; what it printed is in the log";
+    fault(plugin, message, remedy)
+}
+
+/// A part of loading that ended in a panic, or never ran.
+pub(super) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinError) -> Fault {
     fault(
         plugin,
-        format!("it did not pass its first call: {error}"),
-        "see what it does when an instance is made, and in its self-test",
+        format!("the gateway failed to load it: {error}"),
+        "tell the authors of Lockgate, with what the log says",
     )
 }
 

@@ -12,7 +12,9 @@ mod history;
 mod imports;
 mod inspect;
 mod instance;
+mod lifecycle;
 mod load;
+mod rollout;
 mod serving;
 mod trust;
 mod version;
@@ -28,16 +30,20 @@ use wasmtime::Engine;
 
 use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
+use crate::signature::Signature;
 
 pub(crate) use component::Stamp;
 use component::{Compiled, Compiler, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
+pub(crate) use instance::Called;
+use lifecycle::Known;
+pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Tallies};
 use load::Look;
 pub(crate) use load::Need;
-use serving::Known;
-pub(crate) use serving::{Plugin, PluginInfo, Prepared, Retired, Tallies};
+pub(crate) use serving::Serving;
+use version::Code;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
@@ -93,10 +99,7 @@ impl Plugins {
         came: &'static str,
     ) -> Result<Ready, Fault> {
         let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
-            return self
-                .first(config)
-                .await
-                .map(|plugin| Ready::New(Arc::new(plugin)));
+            return self.first(config).await.map(Ready::New);
         };
         // Looking is cheap, and reading twice is not: most files are as they were at most reloads.
         if plugin.is_as_it_was(config) {
@@ -104,7 +107,7 @@ impl Plugins {
         }
         let mut read = None;
         let prepared = async {
-            let (source, signed) = self.source(config, Look::UntilWhole).await?;
+            let (source, signature) = self.source(config, Look::UntilWhole).await?;
             let (digest, stamp) = (*read.insert(source.digest), source.stamp);
             let compiled = match plugin.known(digest) {
                 Known::Same => None,
@@ -112,9 +115,9 @@ impl Plugins {
                 Known::Other => Some(self.compile(config, source).await?),
             };
             let prepared = plugin
-                .prepare(config, (digest, stamp), compiled, came)
+                .prepare(config, (digest, stamp), compiled, &signature, came)
                 .await?;
-            self.works(config, signed);
+            self.works(config, signature.as_deref());
             Ok::<_, Fault>(prepared)
         };
         match prepared.await {
@@ -134,13 +137,17 @@ impl Plugins {
         }
     }
 
-    async fn first(&self, config: &config::Plugin) -> Result<Plugin, Fault> {
-        let (source, signed) = self.source(config, Look::Once).await?;
+    async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
+        let (source, signature) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
         let compiled = self.compile(config, source).await?;
         let slots = self.guests.slots();
-        let version = Plugin::build(&self.engine, &slots, config, compiled).await?;
-        self.works(config, signed);
+        let code = Code {
+            compiled,
+            signature: signature.clone(),
+        };
+        let version = Plugin::build(&self.engine, &slots, config, code).await?;
+        self.works(config, signature.as_deref());
         Ok(Plugin::new(
             self.engine.clone(),
             slots,
@@ -151,25 +158,31 @@ impl Plugins {
         ))
     }
 
-    /// A component that may be loaded, with the version that it is signed as: it is signed as it must be, and not older
+    /// A component that may be loaded, with its signature if it must have one: it is signed as it must be, and not older
     /// than what was loaded before.
-    async fn source(&self, config: &config::Plugin, look: Look) -> Result<(Source, u32), Fault> {
+    async fn source(
+        &self,
+        config: &config::Plugin,
+        look: Look,
+    ) -> Result<(Source, Option<Arc<Signature>>), Fault> {
         let source = load::read(config, look).await?;
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            trust::check(&config_, &source.bytes, newest).map(|version| (source, version))
+            trust::check(&config_, &source.bytes, newest)
+                .map(|signature| (source, signature.map(Arc::new)))
         });
         checked
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))))
+            .unwrap_or_else(|error| Err(load::interrupted(config, &error)))
     }
 
     /// A signed version has passed every check: none below it is loaded any more.
-    fn works(&self, config: &config::Plugin, version: u32) {
+    fn works(&self, config: &config::Plugin, signature: Option<&Signature>) {
+        let Some(signature) = signature else { return };
         let mut signed = self.signed();
         let newest = signed.entry(config.name.clone()).or_default();
-        *newest = version.max(*newest);
+        *newest = signature.version.max(*newest);
     }
 
     fn signed(&self) -> MutexGuard<'_, HashMap<String, u32>> {
@@ -188,13 +201,14 @@ impl Plugins {
         });
         let compiled = compiled
             .await
-            .unwrap_or_else(|error| Err(load::broken(config, &InvokeError::Host(error.into()))));
+            .unwrap_or_else(|error| Err(load::interrupted(config, &error)));
         compiled.map(Arc::new)
     }
 
     /// Serves what was prepared, all of it; hands it back when a plugin was changed otherwise in between.
     ///
-    /// `install` is called with the plugins as they are then. Versions that serve no more are to be ended.
+    /// `install` is called with the plugins as they are then, and puts a new snapshot into every stage. When it has, what
+    /// serves no more is to be ended.
     pub(crate) async fn commit(
         &self,
         ready: Vec<Ready>,
@@ -303,4 +317,20 @@ pub(crate) enum InvokeError {
     /// Not the guest's fault.
     #[error("the gateway failed: {0:#}")]
     Host(anyhow::Error),
+}
+
+/// The limit of what a call may compute, by its key.
+const CPU: &str = "limits.cpu_ms";
+
+impl InvokeError {
+    /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
+    /// what a call waits for may be in a client's hands.
+    fn is_the_codes(&self) -> bool {
+        match self {
+            Self::Trapped(_) | Self::Deadline(CPU) => true,
+            Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
+                false
+            }
+        }
+    }
 }

@@ -1,44 +1,52 @@
-//! A plugin by its name: which of its versions serves whom. Swapping, rolling out and rolling back change one pointer.
+//! What a route points to: which of a plugin's versions serves a call.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwapOption;
-use wasmtime::Engine;
+use arc_swap::{ArcSwapOption, Guard};
 
-use super::component::{Compiled, Digest, Stamp};
+use super::Invocation;
 use super::event::Event;
-use super::guests::Slots;
-use super::history::{History, VersionInfo};
 use super::instance::Called;
+use super::lifecycle::Plugin;
 use super::version::Version;
-use super::{Invocation, InvokeError, load};
-use crate::config::{self, Fault};
 use crate::connections::ConnectionId;
 
-/// What a route points to. It stays the same when its code does not.
-pub(crate) struct Plugin {
+/// What serves of a plugin under one configuration. A rollback or a rollout changes the pointer in it.
+///
+/// A reload makes another, to which the stages' new snapshots point, and empties this one when they are in place: a
+/// message runs on what goes with the snapshot that it has met, or is told to look for a newer snapshot.
+pub(crate) struct Serving {
     pub(crate) name: Arc<str>,
-    /// None once the plugin is in the configuration no more and has had its time to end.
-    serving: ArcSwapOption<Serving>,
-    engine: Engine,
-    slots: Slots,
-    /// Held while versions change, for no longer than an instance takes to be made.
-    changing: Arc<tokio::sync::Mutex<()>>,
-    record: Mutex<Record>,
+    /// None once nothing is called through it any more.
+    versions: ArcSwapOption<Versions>,
+    plugin: Weak<Plugin>,
 }
 
 /// Which version serves: one, or two with a share of the connections for the newer.
 #[derive(Clone)]
-struct Serving {
-    stable: Arc<Version>,
-    candidate: Option<Arc<Version>>,
+pub(super) struct Versions {
+    pub(super) stable: Arc<Version>,
+    pub(super) candidate: Option<Arc<Version>>,
     /// Percent of the connections that the candidate serves.
-    share: u32,
+    pub(super) share: u32,
 }
 
-impl Serving {
-    fn version_of(&self, id: ConnectionId) -> &Arc<Version> {
+impl Versions {
+    /// One version for all.
+    pub(super) fn only(stable: Arc<Version>) -> Self {
+        Self {
+            stable,
+            candidate: None,
+            share: 0,
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Version>> {
+        std::iter::once(&self.stable).chain(&self.candidate)
+    }
+
+    fn of(&self, id: ConnectionId) -> &Version {
         match &self.candidate {
             Some(candidate) if bucket(id) < self.share => candidate,
             Some(_) | None => &self.stable,
@@ -46,538 +54,63 @@ impl Serving {
     }
 }
 
-struct Record {
-    config: config::Plugin,
-    /// The digest of the file that was looked at last. A rollback holds until the file is another.
-    offered: Digest,
-    /// How that file looked.
-    stamp: Option<Stamp>,
-    /// A rollout is under way: a changed file serves so many percent of the connections.
-    rollout: Option<u32>,
-    history: History,
-    /// Changes so far: what was prepared before another change is prepared again.
-    changes: u64,
-    tallies: Tallies,
-}
-
-/// What has happened to a plugin, for the metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tallies {
-    pub(crate) calls: u64,
-    pub(crate) traps: u64,
-    pub(crate) swaps: u64,
-    pub(crate) refused: u64,
-    /// By command.
-    pub(crate) rollbacks: u64,
-    /// By itself.
-    pub(crate) withdrawn: u64,
-}
-
-/// A plugin as the admin API shows it.
-#[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct PluginInfo {
-    pub(crate) name: String,
-    pub(crate) serving: VersionInfo,
-    /// The version of a rollout under way.
-    pub(crate) candidate: Option<VersionInfo>,
-    /// Percent of the connections that a rollout under way gives to its candidate.
-    pub(crate) share: Option<u32>,
-}
-
-/// Versions that are ready to serve, checked; nothing has changed yet.
-pub(crate) struct Prepared {
-    plugin: Arc<Plugin>,
-    config: config::Plugin,
-    /// The file's digest, and how it looked.
-    offered: (Digest, Option<Stamp>),
-    /// The file's code, or what serves under changed limits and grants.
-    stable: Option<Version>,
-    candidate: Option<Version>,
-    changes: u64,
-    came: &'static str,
-}
-
-impl Plugin {
-    /// Begins with its first version.
-    pub(super) fn new(
-        engine: Engine,
-        slots: Slots,
-        changing: Arc<tokio::sync::Mutex<()>>,
-        config: config::Plugin,
-        (offered, stamp): (Digest, Option<Stamp>),
-        mut first: Version,
-    ) -> Self {
-        let mut history = History::default();
-        first.begin(history.next_number());
-        history.add(&first, "start".into());
+impl Serving {
+    pub(super) fn new(name: &Arc<str>, versions: Versions, plugin: Weak<Plugin>) -> Self {
         Self {
-            name: config.name.as_str().into(),
-            serving: ArcSwapOption::from_pointee(Serving {
-                stable: Arc::new(first),
-                candidate: None,
-                share: 0,
-            }),
-            engine,
-            slots,
-            changing,
-            record: Mutex::new(Record {
-                config,
-                offered,
-                stamp,
-                rollout: None,
-                history,
-                changes: 0,
-                tallies: Tallies::default(),
-            }),
+            name: Arc::clone(name),
+            versions: ArcSwapOption::from_pointee(versions),
+            plugin,
         }
     }
 
-    /// Calls the handler for an event, on the version that serves its connection.
+    /// Calls the handler for an event, on the version that serves its connection. Gives the event back when nothing
+    /// serves here any more: what does is in the stage's newest snapshot, if there is another.
     pub(crate) async fn invoke<E: Event>(
-        self: &Arc<Self>,
+        &self,
         invocation: &Arc<Invocation>,
         mut event: E,
-    ) -> Result<E::Answer, InvokeError> {
+    ) -> Called<E> {
         loop {
             // A version is replaced before it is retired: the next look finds another. Looking counts nothing that
             // threads would have to share, and holds the version until its call is over.
-            let serving = self.serving.load();
-            let serving = serving.as_ref().ok_or(InvokeError::Removed)?;
-            let version = serving.version_of(invocation.connection.id);
+            let versions = self.versions.load();
+            let Some(versions) = versions.as_ref() else {
+                return Called::Retired(event);
+            };
+            let version = versions.of(invocation.connection.id);
             match version.invoke(invocation, event).await {
                 Called::Ended(answer) => {
                     if answer.is_err() && version.is_failing() {
-                        let (plugin, number) = (Arc::clone(self), version.number);
-                        self.slots
-                            .spawn(async move { plugin.withdraw(number).await });
+                        self.withdraw(version.number);
                     }
-                    return answer;
+                    return Called::Ended(answer);
                 }
                 Called::Retired(again) => event = again,
             }
         }
     }
 
-    /// Links and checks code, under the configuration given.
-    pub(super) async fn build(
-        engine: &Engine,
-        slots: &Slots,
-        config: &config::Plugin,
-        compiled: Arc<Compiled>,
-    ) -> Result<Version, Fault> {
-        let (engine_, config_) = (engine.clone(), config.clone());
-        let code = Arc::clone(&compiled);
-        let linked = tokio::task::spawn_blocking(move || load::link(&engine_, &config_, &code));
-        let pre = linked
-            .await
-            .map_err(|error| load::broken(config, &InvokeError::Host(error.into())))??;
-        let name = config.name.as_str().into();
-        let version = Version::new(engine, pre, compiled, slots.clone(), &name, config);
-        let checked = version.check().await;
-        checked.map_err(|error| load::broken(config, &error))?;
-        Ok(version)
-    }
-
-    /// Prepares what a file and a configuration ask for; none when that is what there is.
-    pub(super) async fn prepare(
-        self: &Arc<Self>,
-        config: &config::Plugin,
-        offered: (Digest, Option<Stamp>),
-        compiled: Option<Arc<Compiled>>,
-        came: &'static str,
-    ) -> Result<Option<Prepared>, Fault> {
-        let (changes, reconfigured, rollout) = {
-            let mut record = self.lock();
-            if record.offered == offered.0 && record.config == *config {
-                record.stamp = offered.1;
-                return Ok(None);
-            }
-            let before = config::Plugin {
-                component: config.component.clone(),
-                ..record.config.clone()
-            };
-            (record.changes, before != *config, record.rollout.is_some())
-        };
-        let serving = self.serving.load_full();
-        let serving = serving.as_deref();
-        let build =
-            async |code: Arc<Compiled>| Self::build(&self.engine, &self.slots, config, code).await;
-        let again = |version: Option<&Arc<Version>>| {
-            version
-                .filter(|_| reconfigured)
-                .map(|version| Arc::clone(&version.compiled))
-        };
-        let (mut stable, mut candidate) = (
-            again(serving.map(|serving| &serving.stable)),
-            again(serving.and_then(|serving| serving.candidate.as_ref())),
-        );
-        match compiled {
-            Some(code) if rollout => candidate = Some(code),
-            Some(code) => stable = Some(code),
-            None => {}
-        }
-        Ok(Some(Prepared {
-            plugin: Arc::clone(self),
-            config: config.clone(),
-            offered,
-            stable: match stable {
-                Some(code) => Some(build(code).await?),
-                None => None,
-            },
-            candidate: match candidate {
-                Some(code) => Some(build(code).await?),
-                None => None,
-            },
-            changes,
-            came,
-        }))
-    }
-
-    /// The code for a file of this digest, if there is some; whether it differs from what was looked at last.
-    pub(super) fn known(&self, offered: Digest) -> Known {
-        let record = self.lock();
-        if record.offered == offered {
-            return Known::Same;
-        }
-        record
-            .history
-            .compiled(offered)
-            .map_or(Known::Other, Known::Compiled)
-    }
-
-    /// Whether neither the configuration nor the file has changed since that file was looked at. Of one that must be
-    /// signed that is not known: the signature and the keys are files too.
-    pub(super) fn is_as_it_was(&self, config: &config::Plugin) -> bool {
-        let config::Component::File(path) = &config.component else {
-            return false;
-        };
-        let record = self.lock();
-        config.signature.is_none()
-            && record.config == *config
-            && record.stamp.is_some()
-            && record.stamp == Stamp::of(path)
-    }
-
-    /// Notes that a file was refused.
-    pub(super) fn refused(&self) {
-        self.lock().tallies.refused += 1;
-    }
-
-    /// Goes back to an earlier version: to that of a number, or to the last that had other code.
-    pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
-        let said = self
-            .go_back(to, "rolled back by command".into(), false)
-            .await?;
-        self.lock().tallies.rollbacks += 1;
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
-    }
-
-    async fn go_back(&self, to: Option<u64>, why: String, failed: bool) -> Result<String, String> {
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
-        let now = serving.stable.compiled.digest;
-        let (number, code, config) = {
-            let record = self.lock();
-            let (number, code) = record.history.back_to(to, now)?;
-            (number, code, record.config.clone())
-        };
-        let built = Self::build(&self.engine, &self.slots, &config, code).await;
-        let mut version = built.map_err(|fault| fault.message)?;
-        let (serves, retired) = {
-            let mut record = self.lock();
-            version.begin(record.history.next_number());
-            let serves = version.number;
-            record
-                .history
-                .add(&version, format!("rollback to version {number}"));
-            record.rollout = None;
-            let next = Serving {
-                stable: Arc::new(version),
-                candidate: None,
-                share: 0,
-            };
-            (serves, self.swap(&mut record, next, &why, failed))
-        };
-        retire(retired).await;
-        Ok(format!(
-            "version {serves} serves, the code of version {number}"
-        ))
-    }
-
-    /// Takes back a version that fails too often.
-    async fn withdraw(&self, number: u64) {
-        let _changing = self.changing.lock().await;
-        let Some(serving) = self.serving.load_full() else {
-            return;
-        };
-        let of = |version: &Arc<Version>| version.number == number;
-        let (version, is_stable) = match &serving.candidate {
-            _ if of(&serving.stable) => (&serving.stable, true),
-            Some(candidate) if of(candidate) => (candidate, false),
-            Some(_) | None => return,
-        };
-        let load =
-            |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        let (calls, traps) = (load(&version.counts.calls), load(&version.counts.traps));
-        let why = format!("rolled itself back: {traps} of {calls} calls trapped");
-        let done = if is_stable {
-            self.go_back(None, why, true).await
-        } else {
-            let retired = self.end_rollout(&serving.stable, &why, true);
-            retire(retired).await;
-            Ok(format!("version {} serves all", serving.stable.number))
-        };
-        match done {
-            Ok(said) => {
-                self.lock().tallies.withdrawn += 1;
-                tracing::error!(
-                    plugin = &*self.name,
-                    version = number,
-                    calls,
-                    traps,
-                    "the version traps too often and rolled itself back: {said}"
-                );
-            }
-            Err(reason) => tracing::error!(
-                plugin = &*self.name,
-                version = number,
-                calls,
-                traps,
-                "the version traps too often and goes on serving: {reason}"
-            ),
+    fn withdraw(&self, number: u64) {
+        // One that is in the configuration no more has nothing to go back to.
+        if let Some(plugin) = self.plugin.upgrade() {
+            let slots = plugin.slots.clone();
+            slots.spawn(async move { plugin.withdraw(number).await });
         }
     }
 
-    /// From now on a changed file serves a share of the connections; or changes the share of one that does.
-    pub(crate) async fn roll_out(&self, share: u32) -> Result<String, String> {
-        if !(1..=100).contains(&share) {
-            return Err("a share is a number from 1 to 100, in percent".into());
-        }
-        let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
-        let mut record = self.lock();
-        record.rollout = Some(share);
-        record.changes += 1;
-        let Some(candidate) = &serving.candidate else {
-            return Ok(format!(
-                "the next version of the file will serve {share} % of the connections"
-            ));
-        };
-        let said = format!(
-            "version {} serves {share} % of the connections",
-            candidate.number
-        );
-        self.serving.store(Some(Arc::new(Serving {
-            share,
-            ..Serving::clone(&serving)
-        })));
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+    pub(super) fn versions(&self) -> Guard<Option<Arc<Versions>>> {
+        self.versions.load()
     }
 
-    /// The rollout's version serves all.
-    pub(crate) async fn promote(&self) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
-        let Some(candidate) = &serving.candidate else {
-            return Err("no rollout has a version yet".into());
-        };
-        let said = format!("version {} serves all connections", candidate.number);
-        let retired = {
-            let mut record = self.lock();
-            record.rollout = None;
-            let next = Serving {
-                stable: Arc::clone(candidate),
-                candidate: None,
-                share: 0,
-            };
-            self.swap(&mut record, next, "replaced", false)
-        };
-        retire(retired).await;
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+    /// Puts others in the place of those that serve, and gives those.
+    pub(super) fn swap(&self, versions: Option<Arc<Versions>>) -> Option<Arc<Versions>> {
+        self.versions.swap(versions)
     }
 
-    /// The rollout's version serves none, and the rollout is over.
-    pub(crate) async fn abort(&self) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
-        let serving = self.serving.load_full().ok_or(REMOVED)?;
-        if self.lock().rollout.is_none() {
-            return Err("no rollout is under way".into());
-        }
-        retire(self.end_rollout(&serving.stable, "aborted by command", false)).await;
-        let said = format!("version {} serves all connections", serving.stable.number);
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
-    }
-
-    fn end_rollout(&self, stable: &Arc<Version>, why: &str, failed: bool) -> Vec<Arc<Version>> {
-        let mut record = self.lock();
-        record.rollout = None;
-        let next = Serving {
-            stable: Arc::clone(stable),
-            candidate: None,
-            share: 0,
-        };
-        self.swap(&mut record, next, why, failed)
-    }
-
-    /// The one place where what serves is changed. Gives the versions that serve no more, to be retired.
-    fn swap(
-        &self,
-        record: &mut Record,
-        next: Serving,
-        why: &str,
-        failed: bool,
-    ) -> Vec<Arc<Version>> {
-        let next = Arc::new(next);
-        record.changes += 1;
-        let Some(before) = self.serving.swap(Some(Arc::clone(&next))) else {
-            return Vec::new();
-        };
-        let serves = |version: &Arc<Version>| {
-            let mut now = std::iter::once(&next.stable).chain(&next.candidate);
-            now.any(|other| Arc::ptr_eq(other, version))
-        };
-        let mut retired = vec![Arc::clone(&before.stable)];
-        retired.extend(before.candidate.clone());
-        retired.retain(|version| !serves(version));
-        for version in &retired {
-            record.history.end(version.number, why.to_owned(), failed);
-        }
-        retired
-    }
-
-    /// Ends a plugin that is in the configuration no more.
-    pub(crate) async fn remove(&self) {
-        let _changing = self.changing.lock().await;
-        if let Some(serving) = self.serving.swap(None) {
-            let mut versions = vec![Arc::clone(&serving.stable)];
-            versions.extend(serving.candidate.clone());
-            drop(serving);
-            retire(versions).await;
-        }
-    }
-
-    pub(crate) fn info(&self) -> Option<PluginInfo> {
-        let serving = self.serving.load_full()?;
-        let record = self.lock();
-        let infos = record.history.infos();
-        let of = |version: &Version| {
-            infos
-                .iter()
-                .find(|info| info.version == version.number)
-                .cloned()
-        };
-        Some(PluginInfo {
-            name: self.name.to_string(),
-            serving: of(&serving.stable)?,
-            candidate: serving.candidate.as_deref().and_then(of),
-            share: record.rollout,
-        })
-    }
-
-    /// Newest first.
-    pub(crate) fn history(&self) -> Vec<VersionInfo> {
-        self.lock().history.infos()
-    }
-
-    pub(crate) fn tallies(&self) -> Tallies {
-        let record = self.lock();
-        let (calls, traps) = record.history.totals();
-        Tallies {
-            calls,
-            traps,
-            ..record.tallies
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-const REMOVED: &str = "the plugin is in the configuration no more";
-
-/// What there is of a file's code.
-pub(super) enum Known {
-    /// It is the file that was looked at last.
-    Same,
-    /// It served before and is still compiled.
-    Compiled(Arc<Compiled>),
-    Other,
-}
-
-impl Prepared {
-    /// Whether the plugin is still as it was when this was prepared.
-    pub(super) fn is_current(&self) -> bool {
-        self.plugin.lock().changes == self.changes
-    }
-
-    /// Serves what was prepared: gives what to say, and what to retire.
-    pub(super) fn commit(self) -> (String, Retired) {
-        let plugin = self.plugin;
-        let mut record = plugin.lock();
-        record.config = self.config;
-        (record.offered, record.stamp) = self.offered;
-        let Some(before) = plugin.serving.load_full() else {
-            return (String::new(), Retired(Vec::new()));
-        };
-        let mut said = Vec::new();
-        let share = record.rollout.unwrap_or(0);
-        let mut number = |record: &mut Record, mut version: Version, how: String| {
-            version.begin(record.history.next_number());
-            said.push(format!(
-                "version {} serves{how} ({})",
-                version.number, version.compiled.digest
-            ));
-            record.history.add(&version, self.came.to_owned());
-            Arc::new(version)
-        };
-        let stable = match self.stable {
-            Some(version) => number(&mut record, version, String::new()),
-            None => Arc::clone(&before.stable),
-        };
-        let candidate = match self.candidate {
-            Some(version) => Some(number(
-                &mut record,
-                version,
-                format!(" {share} % of the connections"),
-            )),
-            None => before.candidate.clone(),
-        };
-        let next = Serving {
-            stable,
-            candidate,
-            share,
-        };
-        record.tallies.swaps += 1;
-        let retired = plugin.swap(&mut record, next, "replaced", false);
-        drop(record);
-        let said = if said.is_empty() {
-            "nothing that serves has changed".to_owned()
-        } else {
-            said.join(", ")
-        };
-        tracing::info!(plugin = &*plugin.name, came = self.came, "{said}");
-        (format!("plugin {}: {said}", plugin.name), Retired(retired))
-    }
-}
-
-/// Versions that serve no more.
-pub(crate) struct Retired(Vec<Arc<Version>>);
-
-impl Retired {
-    /// When this returns, no call of them starts any more.
-    pub(crate) async fn end(self) {
-        retire(self.0).await;
-    }
-}
-
-async fn retire(versions: Vec<Arc<Version>>) {
-    for version in versions {
-        version.retire().await;
+    /// What serves of the plugin now: this, or what a reload has put in its place.
+    pub(crate) fn newest(self: &Arc<Self>) -> Arc<Self> {
+        let plugin = self.plugin.upgrade();
+        plugin.map_or_else(|| Arc::clone(self), |plugin| plugin.serving())
     }
 }
 

@@ -1,20 +1,47 @@
 //! Whether a plugin's component is signed as its configuration wants it.
 
 use crate::config::{self, Fault};
-use crate::signature::{self, PublicKey, Trust, Untrusted};
+use crate::signature::{self, PublicKey, Signature, Trust, Untrusted};
 
-/// Gives the version that the component was signed as: 0 when none is asked for. Without a `min_version` it is not to
-/// be below the one that is `loaded`.
-pub(super) fn check(plugin: &config::Plugin, component: &[u8], loaded: u32) -> Result<u32, Fault> {
+/// Gives the component's signature; none when none is asked for. Without a `min_version` it is not to be of a version
+/// below the one that is `loaded`.
+pub(super) fn check(
+    plugin: &config::Plugin,
+    component: &[u8],
+    loaded: u32,
+) -> Result<Option<Signature>, Fault> {
     let Some(wanted) = &plugin.signature else {
-        return Ok(0);
+        return Ok(None);
     };
-    let key = format!("plugins.{}.signature", plugin.name);
+    let trust = trust(plugin, wanted, loaded)?;
+    signature::read(&wanted.file)
+        .and_then(|file| trust.check(component, &file))
+        .map(Some)
+        .map_err(|untrusted| fault(plugin, &untrusted))
+}
+
+/// Whether code that was loaded before, with this signature, may serve under this configuration. Without a `min_version`
+/// any version may.
+pub(super) fn check_again(
+    plugin: &config::Plugin,
+    signature: Option<&Signature>,
+) -> Result<(), Fault> {
+    let Some(wanted) = &plugin.signature else {
+        return Ok(());
+    };
+    let trust = trust(plugin, wanted, 0)?;
+    signature
+        .ok_or(Untrusted::Unjudged)
+        .and_then(|signature| trust.admit(signature))
+        .map_err(|untrusted| fault(plugin, &untrusted))
+}
+
+fn trust(plugin: &config::Plugin, wanted: &config::Signature, loaded: u32) -> Result<Trust, Fault> {
     let mut keys = Vec::new();
     for (index, path) in wanted.keys.iter().enumerate() {
         keys.push(PublicKey::read(path).map_err(|error| {
             Fault {
-                key: format!("{key}.keys[{index}]"),
+                key: format!("plugins.{}.signature.keys[{index}]", plugin.name),
                 message: format!("{error:#}"),
                 remedy:
                     "name the PEM file of an ed25519 public key; `lockgate keys new FILE` makes one"
@@ -22,20 +49,18 @@ pub(super) fn check(plugin: &config::Plugin, component: &[u8], loaded: u32) -> R
             }
         })?);
     }
-    let trust = Trust {
+    Ok(Trust {
         keys,
         min_version: wanted.min_version.unwrap_or(loaded),
         max_age: wanted.max_age,
-    };
-    signature::read(&wanted.file)
-        .and_then(|file| trust.check(component, &file))
-        .map(|signature| signature.version)
-        .map_err(|untrusted| fault(key, &plugin.component.to_string(), &untrusted))
+    })
 }
 
-fn fault(key: String, component: &str, untrusted: &Untrusted) -> Fault {
+fn fault(plugin: &config::Plugin, untrusted: &Untrusted) -> Fault {
+    let component = &plugin.component;
     let (part, remedy) = match untrusted {
         Untrusted::Unsigned(_) => ("", format!("sign it: `lockgate sign {component} --key KEY.pem`")),
+        Untrusted::Unjudged => ("", "load it anew, signed".into()),
         Untrusted::Unreadable(..) | Untrusted::Malformed(_) => (
             "",
             format!("copy the signature file unchanged, or sign again: `lockgate sign {component} --key KEY.pem`"),
@@ -60,7 +85,7 @@ fn fault(key: String, component: &str, untrusted: &Untrusted) -> Fault {
         ),
     };
     Fault {
-        key: key + part,
+        key: format!("plugins.{}.signature{part}", plugin.name),
         message: untrusted.to_string(),
         remedy,
     }

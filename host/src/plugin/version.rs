@@ -15,11 +15,20 @@ use super::guests::{Budget, Overdue, Slots};
 use super::instance::{Called, Pool, State};
 use super::{Invocation, InvokeError};
 use crate::config;
+use crate::signature::Signature;
+
+/// Compiled code, and who answers for it.
+#[derive(Clone)]
+pub(super) struct Code {
+    pub(super) compiled: Arc<Compiled>,
+    /// None when no signature was asked for.
+    pub(super) signature: Option<Arc<Signature>>,
+}
 
 pub(super) struct Version {
     /// From 1, in the order in which versions came to serve.
     pub(super) number: u64,
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) code: Code,
     pub(super) counts: Arc<Counts>,
     since: Instant,
     plugin: Arc<str>,
@@ -37,7 +46,7 @@ pub(super) struct Version {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) calls: AtomicU64,
-    /// Calls that trapped, or were cut off at their deadline.
+    /// Calls that trapped, or computed for longer than they may.
     pub(super) traps: AtomicU64,
 }
 
@@ -46,14 +55,14 @@ impl Version {
     pub(super) fn new(
         engine: &Engine,
         pre: HandlerPluginPre<State>,
-        compiled: Arc<Compiled>,
+        code: Code,
         slots: Slots,
         name: &Arc<str>,
         config: &config::Plugin,
     ) -> Self {
         Self {
             number: 0,
-            compiled,
+            code,
             counts: Arc::default(),
             since: Instant::now(),
             plugin: Arc::clone(name),
@@ -70,14 +79,27 @@ impl Version {
         }
     }
 
-    /// Makes its first instance and runs its self-test, each as a call would run.
-    pub(super) async fn check(&self) -> Result<(), InvokeError> {
+    /// Makes its first instance and runs its self-test, each as a call would run. Says what is wrong with it.
+    pub(super) async fn check(&self) -> Result<(), String> {
         let pool = Arc::clone(&self.pool);
         let warm = Box::pin(async move { pool.warm().await });
-        done(self.slots.run(warm, self.budget, &self.cut).await)??;
+        done(self.slots.run(warm, self.budget, &self.cut).await)
+            .flatten()
+            .map_err(|error| format!("no instance of it can be made: {error}"))?;
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.self_test().await });
-        done(self.slots.run(test, self.budget, &self.cut).await)?
+        let tested = done(self.slots.run(test, self.budget, &self.cut).await);
+        tested.flatten().map_err(|error| {
+            let reason = match error {
+                InvokeError::Failed(reason) => reason,
+                InvokeError::Busy(_)
+                | InvokeError::Deadline(_)
+                | InvokeError::Trapped(_)
+                | InvokeError::Removed
+                | InvokeError::Host(_) => error.to_string(),
+            };
+            format!("its self-test failed: {reason}")
+        })
     }
 
     /// Begins now to be the one that serves.
@@ -109,10 +131,7 @@ impl Version {
 
     fn count<T>(&self, answer: &Result<T, InvokeError>) {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
-        if matches!(
-            answer,
-            Err(InvokeError::Trapped(_) | InvokeError::Deadline(_))
-        ) {
+        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
             self.counts.traps.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -134,6 +153,11 @@ impl Version {
     /// `limits.retire_s` gives them. It is freed with the last of them.
     pub(super) async fn retire(self: Arc<Self>) {
         self.pool.close().await;
+        self.interrupt_later();
+    }
+
+    /// Gives the calls under way the time of `limits.retire_s`.
+    pub(super) fn interrupt_later(self: Arc<Self>) {
         let (time, cut, slots) = (self.limits.retire, self.cut.clone(), self.slots.clone());
         let (plugin, number) = (Arc::clone(&self.plugin), self.number);
         drop(self);
@@ -147,6 +171,24 @@ impl Version {
                 cut.cancel();
             }
         });
+    }
+
+    /// The same, with the same instances, for calls that are not interrupted with those that are under way.
+    pub(super) fn for_later_calls(&self) -> Self {
+        Self {
+            number: self.number,
+            code: self.code.clone(),
+            counts: Arc::clone(&self.counts),
+            since: self.since,
+            plugin: Arc::clone(&self.plugin),
+            rollback: None,
+            limits: self.limits.clone(),
+            judged: AtomicBool::new(false),
+            pool: Arc::clone(&self.pool),
+            slots: self.slots.clone(),
+            budget: self.budget,
+            cut: CancellationToken::new(),
+        }
     }
 }
 

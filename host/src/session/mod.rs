@@ -24,7 +24,7 @@ use self::end::End;
 use self::link::{Event, Link};
 use self::wire::ReadError;
 use crate::connections::{Connection, Message, RequestId, now_ms};
-use crate::plugin::{Invocation, InvokeError};
+use crate::plugin::{Called, Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
 
@@ -53,18 +53,13 @@ where
         let connection = Arc::clone(&session.link.connection);
         let current = Arc::clone(&session.current);
         drop(session);
-        disconnect(&current.load_full(), connection, &end).await;
+        disconnect(&current, connection, &end).await;
     }
 }
 
 /// The `$connect` handler let a client in that went before it had its 101: its `$disconnect` runs all the same.
 pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connection>) {
-    disconnect(
-        &current.load_full(),
-        connection,
-        &End::Client(ReadError::Gone),
-    )
-    .await;
+    disconnect(current, connection, &End::Client(ReadError::Gone)).await;
 }
 
 /// Runs a future; none if it panics. The panic's message is in the log by then.
@@ -125,39 +120,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Calls the route's handler and answers the client. An end that came meanwhile counts afterwards.
-    async fn handle(&mut self, message: Message) -> Result<(), End> {
-        let requested_at = self.arrived();
-        let request_id = RequestId::next();
-        let Self {
-            link,
-            stage,
-            invocation,
-            ..
-        } = self;
-        let Some(route) = stage.routes.select(&message) else {
-            link.send(&error_frame("Forbidden", &link.connection, request_id));
-            return Ok(());
-        };
-        let invocation = begin(invocation, link, stage, route, request_id, requested_at);
+    async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         let mut end = None;
-        let answer = {
-            let mut call = pin!(route.plugin.invoke(&invocation, message));
-            poll_fn(|context| {
-                if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                    return Poll::Ready(answer);
-                }
-                while end.is_none()
-                    && let Poll::Ready(event) =
-                        link.poll_event(context, &stage.limits, !link.is_ahead())
-                {
-                    match event {
-                        Event::Message(message) => link.read_ahead(message),
-                        Event::End(ended) => end = Some(ended),
+        let (link, route, invocation, answer) = loop {
+            let requested_at = self.arrived();
+            let request_id = RequestId::next();
+            let Self {
+                link,
+                stage,
+                current,
+                invocation,
+            } = &mut *self;
+            let Some(route) = stage.routes.select(&message) else {
+                link.send(&error_frame("Forbidden", &link.connection, request_id));
+                return end.map_or(Ok(()), Err);
+            };
+            let invocation = begin(invocation, link, stage, route, request_id, requested_at);
+            let called = {
+                let mut call = pin!(route.plugin.invoke(&invocation, message));
+                poll_fn(|context| {
+                    if let Poll::Ready(called) = call.as_mut().poll(context) {
+                        return Poll::Ready(called);
                     }
+                    while end.is_none()
+                        && let Poll::Ready(event) =
+                            link.poll_event(context, &stage.limits, !link.is_ahead())
+                    {
+                        match event {
+                            Event::Message(message) => link.read_ahead(message),
+                            Event::End(ended) => end = Some(ended),
+                        }
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            match called {
+                Called::Ended(answer) => break (link, route, invocation, answer),
+                Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
+                    break (link, route, invocation, Err(InvokeError::Removed));
                 }
-                Poll::Pending
-            })
-            .await
+                // It has not begun, and a reload came in between: the newest snapshot has what serves now.
+                Called::Retired(again) => message = again,
+            }
         };
         match answer {
             Ok(Some(reply)) if route.two_way => self.reply(&reply, &invocation),
@@ -165,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(error) => {
                 log_failure(&invocation, route, &error);
                 let text = client_text(&error);
-                link.send(&error_frame(text, &link.connection, request_id));
+                link.send(&error_frame(text, &link.connection, invocation.request_id));
             }
         }
         end.map_or(Ok(()), Err)
@@ -229,22 +234,34 @@ fn begin<S>(
 }
 
 /// Runs the `$disconnect` handler. Its result is ignored.
-async fn disconnect(stage: &Stage, connection: Arc<Connection>, end: &End) {
-    let closing = end.closing();
+async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &End) {
+    let mut stage = current.load_full();
+    let mut closing = end.closing();
     tracing::debug!(connection = %connection.id, stage = %stage.scope, code = closing.code,
         reason = closing.reason, end = ?end, "disconnected");
-    let Some(route) = &stage.routes.disconnect else {
-        return;
-    };
-    let invocation = Arc::new(Invocation {
-        request_id: RequestId::next(),
-        scope: Arc::clone(&stage.scope),
-        connection,
-        route_key: route::DISCONNECT.into(),
-        requested_at: now_ms(),
-    });
-    if let Err(error) = route.plugin.invoke(&invocation, closing).await {
-        log_failure(&invocation, route, &error);
+    loop {
+        let Some(route) = &stage.routes.disconnect else {
+            return;
+        };
+        let invocation = Arc::new(Invocation {
+            request_id: RequestId::next(),
+            scope: Arc::clone(&stage.scope),
+            connection: Arc::clone(&connection),
+            route_key: route::DISCONNECT.into(),
+            requested_at: now_ms(),
+        });
+        let newest = match route.plugin.invoke(&invocation, closing).await {
+            Called::Ended(Ok(())) => return,
+            Called::Ended(Err(error)) => return log_failure(&invocation, route, &error),
+            Called::Retired(again) => {
+                closing = again;
+                current.load_full()
+            }
+        };
+        if Arc::ptr_eq(&stage, &newest) {
+            return log_failure(&invocation, route, &InvokeError::Removed);
+        }
+        stage = newest;
     }
 }
 

@@ -73,7 +73,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
     let route = |key: &str| {
         Some(Route {
             key: key.into(),
-            plugin: Arc::clone(plugin),
+            plugin: plugin.serving(),
             two_way: true,
         })
     };

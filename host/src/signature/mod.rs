@@ -18,12 +18,13 @@
 mod keys;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{self, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -65,6 +66,8 @@ pub(crate) struct Trust {
 pub(crate) enum Untrusted {
     #[error("it is not signed: there is no file {}", .0.display())]
     Unsigned(PathBuf),
+    #[error("it was loaded when no signature was asked for")]
+    Unjudged,
     #[error("its signature {} cannot be read: {}", .0.display(), .1)]
     Unreadable(PathBuf, String),
     #[error("its signature file is not as `lockgate sign` wrote it: {0}")]
@@ -85,13 +88,34 @@ pub(crate) enum Untrusted {
     Expired { signed_at: String, days: u64 },
 }
 
+/// The SHA-256 of a component, or of something else that is known by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let digest = digest::digest(&SHA256, bytes);
+        Self(digest.as_ref().try_into().expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+/// `sha256:` and the digits, as it is written everywhere.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// `sha256:` and the digest of some bytes in hexadecimal.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in digest(&SHA256, bytes).as_ref() {
-        text += &format!("{byte:02x}");
-    }
-    text
+    Digest::of(bytes).to_string()
 }
 
 /// Where the signature of a component lies.
@@ -121,8 +145,7 @@ impl Trust {
     /// Whether these bytes are a component to run, by its signature file. Gives what that says.
     pub(crate) fn check(&self, component: &[u8], file: &[u8]) -> Result<Signature, Untrusted> {
         let signature = Signature::parse(file)?;
-        let key = self.keys.iter().find(|key| key.id() == signature.key);
-        let key = key.ok_or_else(|| Untrusted::UnknownKey(signature.key.clone()))?;
+        let key = self.key_of(&signature)?;
         if !key.verifies(signature.statement().as_bytes(), &signature.signature) {
             return Err(Untrusted::Forged);
         }
@@ -133,6 +156,13 @@ impl Trust {
                 found,
             });
         }
+        self.admit(&signature)?;
+        Ok(signature)
+    }
+
+    /// Whether a signature that was found to be true still counts: who made it, for which version, and when.
+    pub(crate) fn admit(&self, signature: &Signature) -> Result<(), Untrusted> {
+        self.key_of(signature)?;
         if signature.version < self.min_version {
             return Err(Untrusted::OldVersion {
                 version: signature.version,
@@ -141,11 +171,16 @@ impl Trust {
         }
         match self.max_age {
             Some(max_age) if signature.age()? > max_age => Err(Untrusted::Expired {
-                signed_at: signature.signed_at,
+                signed_at: signature.signed_at.clone(),
                 days: max_age.as_secs() / 86_400,
             }),
-            Some(_) | None => Ok(signature),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    fn key_of(&self, signature: &Signature) -> Result<&PublicKey, Untrusted> {
+        let key = self.keys.iter().find(|key| key.id() == signature.key);
+        key.ok_or_else(|| Untrusted::UnknownKey(signature.key.clone()))
     }
 }
 

@@ -52,7 +52,7 @@ const COUNTS: [Count; 6] = [
     }),
     (
         "traps",
-        "Calls that trapped or were cut off at their deadline",
+        "Calls that trapped, or computed for longer than limits.cpu_ms",
         |t| t.traps,
     ),
     ("swaps", "Times that a new version came to serve", |t| {

@@ -32,8 +32,9 @@ pub(in crate::config) struct Plugin {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Rollback {
-    /// Percent of its calls that end in a trap or are cut off at their deadline: more than so many and the
-    /// version rolls itself back. 0 never does.
+    /// Percent of its calls that trap or compute for longer than `limits.cpu_ms`: more than so many and the
+    /// version rolls itself back. Calls that wait until their deadline do not count, since a client may be
+    /// what they wait for. 0 never does.
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) trap_percent: u32,
     /// Calls that it must have had before it is judged, so that one bad message is no verdict.
@@ -64,8 +65,9 @@ pub(in crate::config) struct Signature {
     /// The signature file. By default it lies beside the component, as `FILE.wasm.sig`; for one in a
     /// registry it must be said where.
     pub(in crate::config) file: Option<String>,
-    /// The oldest version that is loaded, by the number that it was signed with. Without it, that which
-    /// this process has loaded already: a reload does not go back.
+    /// The oldest version that is loaded or rolled back to, by the number that it was signed with. Without
+    /// it, that which this process has loaded already: neither a reload goes back, nor a version that rolls
+    /// itself back, and a rollback by command only to a version that it names.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub(in crate::config) min_version: Option<u32>,
     /// Days after which a signature counts no longer, when a component is loaded. Without it, it counts

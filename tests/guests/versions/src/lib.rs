@@ -7,7 +7,7 @@
 
 use std::{thread, time::Duration};
 
-use lockgate_plugin::{Event, Handler, Message, Result};
+use lockgate_plugin::{Event, Handler, Message, Result, context};
 
 mod contract {
     wit_bindgen::generate!({ path: "../../../wit", world: "self-tested" });
@@ -42,6 +42,12 @@ extern "C" fn begin() {
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = begin;
 
+fn spin() -> ! {
+    loop {
+        thread::yield_now();
+    }
+}
+
 struct Versions;
 
 impl Handler for Versions {
@@ -51,8 +57,15 @@ impl Handler for Versions {
         if fault() == b't' || text == "trap" {
             panic!("it traps");
         }
+        if fault() == b'm' {
+            spin();
+        }
         if let Some(time) = text.strip_prefix("wait ") {
             thread::sleep(Duration::from_millis(time.parse()?));
+        }
+        if let Some(name) = text.strip_prefix("variable ") {
+            let value = context::variable(name).unwrap_or_default();
+            return Ok(Some(format!("{first} {value}").into()));
         }
         Ok(Some(format!("{first} {} {text}", version()).into()))
     }
@@ -63,10 +76,11 @@ lockgate_plugin::export!(Versions);
 impl contract::exports::lockgate::plugin::self_test::Guest for Versions {
     fn run() -> std::result::Result<(), String> {
         match fault() {
-            b'f' => Err("the sums are wrong".into()),
-            b's' => loop {
-                thread::yield_now();
-            },
+            b'f' => {
+                eprint!("two and two is five"); // and no end of the line
+                Err("the sums are wrong".into())
+            }
+            b's' => spin(),
             b'p' => panic!("it does not work"),
             _ => Ok(()),
         }

@@ -3,32 +3,26 @@
 //! What is pulled is what the digest in the configuration names, whatever the registry, a proxy or the cache says: the
 //! manifest's digest is recomputed, and with it the digest of the layer that it names. Knows not what a component is.
 
+mod address;
+mod client;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use self::client::{Answer, Client};
 use crate::config::Image;
 use crate::signature::digest_of;
 
 /// What a registry may be asked for.
-const MANIFESTS: [&str; 2] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json";
 
-/// How long a registry may take to be reached, and to send anything more.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// Bytes of the longest manifest that is read from the cache or believed.
-const LONGEST_MANIFEST: usize = 4 << 20;
+/// Bytes of the longest manifest.
+const LONGEST_MANIFEST: u64 = 4 << 20;
 
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +33,8 @@ pub(crate) enum PullError {
     Unknown(String, String),
     #[error("the registry {0} refuses these credentials, or wants some")]
     Unauthorized(String),
+    #[error("the registry {0} is not followed: {1}")]
+    Astray(String, String),
     #[error("the registry {0} failed: {1}")]
     Failed(String, String),
     #[error("what the registry sent is not what the digest names: {0}")]
@@ -94,65 +90,28 @@ pub(crate) fn pull(image: &Image, longest: u64) -> Result<Vec<u8>, PullError> {
 }
 
 async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullError> {
-    let client = Client::try_from(ClientConfig {
-        protocol: if image.plain_http {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        },
-        connect_timeout: Some(SILENCE),
-        read_timeout: Some(SILENCE),
-        user_agent: concat!("lockgate/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    })
-    .map_err(|error| why(image, error))?;
-    let reference = Reference::with_digest(
-        image.registry.clone(),
-        image.repository.clone(),
-        image.digest.clone(),
-    );
-    let auth = match &image.credentials {
-        Some(credentials) => RegistryAuth::Basic(
-            credentials.username.clone(),
-            credentials.password.reveal().to_owned(),
-        ),
-        None => RegistryAuth::Anonymous,
+    let mut client = Client::new(image).await?;
+    let path = format!("manifests/{}", image.digest);
+    let Answer::Whole(manifest) = client.get(&path, MANIFESTS, LONGEST_MANIFEST).await? else {
+        return Err(PullError::NoComponent("its manifest is too long".into()));
     };
-    let (manifest, _) = client
-        .pull_manifest_raw(&reference, &auth, &MANIFESTS)
-        .await
-        .map_err(|error| why(image, error))?;
     check_digest(&manifest, &image.digest)?;
     let layer = layer(&manifest, longest)?;
 
     // By its digest alone: other places that a manifest may name for a layer are not asked.
-    let mut stream = client
-        .pull_blob_stream(&reference, &*layer.digest)
-        .await
-        .map_err(|error| why(image, error))?;
-    let mut component = Vec::new();
-    loop {
-        match stream.try_next().await {
-            Ok(Some(bytes)) => component.extend_from_slice(&bytes),
-            Ok(None) => break,
-            Err(error) => return Err(broken(image, &error)),
-        }
-        if component.len() as u64 > layer.size {
-            return Err(PullError::OtherContent(format!(
-                "the layer is longer than the {} bytes that its manifest says",
-                layer.size
-            )));
-        }
-    }
+    let path = format!("blobs/{}", layer.digest);
+    let Answer::Whole(component) = client.get(&path, "*/*", layer.size).await? else {
+        return Err(PullError::OtherContent(format!(
+            "the layer is longer than the {} bytes that its manifest says",
+            layer.size
+        )));
+    };
     check_digest(&component, &layer.digest)?;
-    Ok((manifest.to_vec(), component))
+    Ok((manifest, component))
 }
 
 /// The only layer of a manifest that is WebAssembly.
 fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
-    if manifest.len() > LONGEST_MANIFEST {
-        return Err(PullError::NoComponent("its manifest is too long".into()));
-    }
     let manifest: Manifest = serde_json::from_slice(manifest)
         .map_err(|error| PullError::NoComponent(format!("its manifest is none: {error}")))?;
     let kinds: Vec<_> = manifest
@@ -168,7 +127,7 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
         (Some(layer), None) if layer.size > longest => {
             Err(PullError::TooLarge(layer.size, longest))
         }
-        (Some(layer), None) if layer.digest.starts_with("sha256:") => Ok(layer),
+        (Some(layer), None) if is_digest(&layer.digest) => Ok(layer),
         _ if kinds.is_empty() => Err(PullError::NoComponent(
             "it has no layers, as an index of several images has none".into(),
         )),
@@ -179,6 +138,15 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
     }
 }
 
+/// Whether it is a SHA-256 as it is written everywhere, and so nothing but a name in a path.
+fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").map(str::as_bytes);
+    digits.is_some_and(|digits| {
+        let hexadecimal = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        digits.len() == 64 && digits.iter().copied().all(hexadecimal)
+    })
+}
+
 fn check_digest(content: &[u8], expected: &str) -> Result<(), PullError> {
     let found = digest_of(content);
     if found == expected {
@@ -187,59 +155,6 @@ fn check_digest(content: &[u8], expected: &str) -> Result<(), PullError> {
     Err(PullError::OtherContent(format!(
         "{expected} is asked for, {found} was sent"
     )))
-}
-
-/// What the client's errors mean to an operator.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the client has two dozen errors, and new ones in each version"
-)]
-fn why(image: &Image, error: OciDistributionError) -> PullError {
-    let registry = image.registry.clone();
-    match error {
-        OciDistributionError::RequestError(error) if error.is_timeout() => {
-            PullError::Failed(registry, "it fell silent".into())
-        }
-        OciDistributionError::RequestError(error) if error.is_connect() => {
-            PullError::Unreachable(registry, chain(&error))
-        }
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::ServerError { code: 404, .. } => {
-            PullError::Unknown(registry, image.to_string())
-        }
-        OciDistributionError::RegistryError { ref envelope, .. }
-            if envelope.errors.iter().any(|error| {
-                use oci_client::errors::OciErrorCode::{
-                    BlobUnknown, ManifestUnknown, NameUnknown, NotFound,
-                };
-                matches!(
-                    error.code,
-                    BlobUnknown | ManifestUnknown | NameUnknown | NotFound
-                )
-            }) =>
-        {
-            PullError::Unknown(registry, image.to_string())
-        }
-        OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => PullError::Unauthorized(registry),
-        OciDistributionError::DigestError(DigestError::VerificationError { expected, actual }) => {
-            PullError::OtherContent(format!("{expected} is asked for, {actual} was sent"))
-        }
-        error => PullError::Failed(registry, chain(&error)),
-    }
-}
-
-/// What went wrong in the middle of a layer.
-fn broken(image: &Image, error: &std::io::Error) -> PullError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<DigestError>());
-    match inner {
-        Some(DigestError::VerificationError { expected, actual }) => {
-            PullError::OtherContent(format!("{expected} is asked for, {actual} was sent"))
-        }
-        _ => PullError::Failed(image.registry.clone(), chain(error)),
-    }
 }
 
 /// An error with its causes.
@@ -266,7 +181,7 @@ fn cached(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
         let content = (length <= longest).then(|| fs::read(path).ok())??;
         check_digest(&content, digest).is_ok().then_some(content)
     };
-    let manifest = read(&image.digest, LONGEST_MANIFEST as u64)?;
+    let manifest = read(&image.digest, LONGEST_MANIFEST)?;
     let layer = layer(&manifest, longest).ok()?;
     read(&layer.digest, longest)
 }

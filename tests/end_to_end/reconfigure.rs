@@ -1,0 +1,320 @@
+//! What of a configuration changes under open connections, and what of it is refused.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use lockgate_tests::{Client, within};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::{
+    LOCKGATE,
+    reload::{Served, expect},
+};
+
+#[tokio::test]
+async fn the_whole_configuration_changes_under_open_connections() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+
+    // Routes, limits and origins count for the next message and the next handshake.
+    served.edit("two_way = true", "two_way = false");
+    served.reload().await;
+    client.send("x").await;
+    served.edit("two_way = false", "two_way = true");
+    served.edit(
+        "[apis.a.stages.s]",
+        "[apis.a.stages.s]\norigins = [\"https://a.example\"]\nlimits = { message_kib = 1 }",
+    );
+    let said = served.reload().await;
+    assert!(!said.contains("listener"), "{said}");
+    expect(&mut client, 1).await;
+    let foreign = served
+        .gateway
+        .ws("/s")
+        .header("Origin", "https://b.example");
+    assert_eq!(foreign.refused().await.status, 403);
+    client.send("x".repeat(2000)).await;
+    client.expect_close(1009, "message too big").await;
+
+    // A stage that is there no more closes its connections.
+    let mut last = served.connect().await;
+    served.edit("[apis.a.stages.s]", "[apis.a.stages.t]");
+    let said = served.reload().await;
+    assert!(said.contains("stage a/s: removed"), "{said}");
+    last.expect_close(1001, "Going away").await;
+    let mut renamed = served.gateway.connect("/t").await;
+    expect(&mut renamed, 1).await;
+
+    // A listener more, and one less: the connections of that one go on.
+    let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
+    served.edit(
+        before,
+        "[[listeners]]\naddress = \"127.0.0.2:0\"\ntls = \"off\"\n",
+    );
+    let said = served.reload().await;
+    assert!(
+        said.contains("ws://127.0.0.2:") && said.contains("opened"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("ws://{}: closed", served.gateway.plain())),
+        "{said}"
+    );
+    expect(&mut renamed, 1).await;
+    let refused = TcpStream::connect(served.gateway.plain()).await;
+    assert!(refused.is_err());
+
+    // An address that is taken changes nothing.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    served.edit("127.0.0.2:0", &address.to_string());
+    served.edit("[apis.a.stages.t]", "[apis.a.stages.u]");
+    assert!(served.refused().await.contains("cannot listen"));
+    expect(&mut renamed, 1).await;
+}
+
+/// One more API, at `/t`, with a plugin of its own.
+const SECOND: &str = r#"
+[apis.b.stages.t]
+[apis.b.routes."$default"]
+integration = "w"
+two_way = true
+[apis.b.routes."$disconnect"]
+integration = "w"
+
+[plugins.w]
+component = "{probe}"
+grants = ["connections", "groups"]
+limits = { deadline_ms = 20000, retire_s = 1 }
+"#;
+
+impl Served {
+    /// Takes the second API out of the configuration, with its plugin.
+    fn remove_second(&self) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        let place = text.find("[apis.b.stages.t]").unwrap();
+        fs::write(self.file(), &text[..place]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
+    let served = Served::with(SECOND).await;
+    let mut waiting = served.gateway.connect("/t").await;
+    let mut idle = served.gateway.connect("/t").await;
+    let id = idle.id().await;
+    waiting
+        .send(r#"[{"do": "print", "text": "begun"}, {"do": "sleep", "ms": 15000}]"#)
+        .await;
+    let log = served.gateway.log();
+    log.line(&["guest", "begun"]).await;
+    served.remove_second();
+    let said = served.reload().await;
+    assert!(said.contains("plugin w: removed"), "{said}");
+    let began = Instant::now();
+    // It is there for the `$disconnect` of the stage's connections, and then no longer than it says.
+    idle.expect_close(1001, "Going away").await;
+    log.line(&[&format!("ended: {id} 1001")]).await;
+    waiting.expect_error("Endpoint request timed out").await;
+    waiting.expect_close(1001, "Going away").await;
+    assert!(began.elapsed() < Duration::from_secs(12));
+    log.line(&["interrupting the calls", "\"plugin\":\"w\""])
+        .await;
+}
+
+/// The value of the stage's variable `v`, as a handler sees it.
+async fn variable(client: &mut Client) -> String {
+    client.send("variable v").await;
+    let text = client.text().await;
+    text.split_once(' ').unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn variables_change_for_the_next_message() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    assert_eq!(variable(&mut client).await, "");
+    served.edit(
+        "[apis.a.stages.s]",
+        "[apis.a.stages.s]\nvariables = { v = \"one\" }",
+    );
+    let said = served.reload().await;
+    assert!(said.contains("stage a/s: changed"), "{said}");
+    assert_eq!(variable(&mut client).await, "one");
+    served.edit("\"one\"", "\"two\"");
+    served.reload().await;
+    assert_eq!(variable(&mut client).await, "two");
+    served.edit("variables = { v = \"two\" }", "");
+    served.reload().await;
+    assert_eq!(variable(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn a_plugin_that_needs_what_is_no_longer_granted_goes_on_as_it_was() {
+    let served = Served::with(SECOND).await;
+    let mut client = served.gateway.connect("/t").await;
+    let join = json!({"do": "join", "group": "lobby"});
+    let count = json!({"do": "count", "group": "lobby"});
+    assert_eq!(client.step(join).await, "ok");
+    served.edit("[\"connections\", \"groups\"]", "[\"connections\"]");
+    // With it, all that would have changed besides.
+    served.edit("[apis.a.stages.s]", "[apis.a.stages.other]");
+    let said = served.refused().await;
+    for part in [
+        "plugins.w.component",
+        "lockgate:plugin/groups@0.1.0",
+        "not granted",
+        "remedy: add \\\"groups\\\" to its grants",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(client.step(count.clone()).await, 1);
+    let mut first = served.connect().await;
+    expect(&mut first, 1).await;
+    assert_eq!(served.gateway.ws("/other").refused().await.status, 403);
+    served.edit("[\"connections\"]", "[\"connections\", \"groups\"]");
+    served.reload().await;
+    assert_eq!(client.step(count).await, 1);
+}
+
+/// Waits until nobody listens there any more.
+async fn closed(address: SocketAddr) {
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the end of a listener", refused).await;
+}
+
+#[tokio::test]
+async fn the_management_listener_moves_and_the_process_stays() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    let before = served.gateway.management();
+    let log = served.gateway.log();
+
+    // An address that is taken changes nothing.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let management = "[management]\naddress = ";
+    let written = format!("{management}\"127.0.0.1:0\"");
+    served.edit(&written, &format!("{management}\"{address}\""));
+    let said = served.refused().await;
+    assert!(said.contains("cannot listen"), "{said}");
+    assert_eq!(served.gateway.page("/healthz").await.0, 200);
+
+    served.edit(
+        &format!("{management}\"{address}\""),
+        &format!("{management}\"127.0.0.2:0\""),
+    );
+    let said = served.reload().await;
+    let opened = said.split_once("management 127.0.0.2:").unwrap().1;
+    let port = opened.split_once(':').unwrap().0;
+    let now = format!("127.0.0.2:{port}");
+    closed(before).await;
+    expect(&mut client, 1).await;
+    let ended = LOCKGATE
+        .run(&["plugins", "list", "--management", &now])
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+
+    // None at all, by the new one; a signal still reaches it.
+    served.edit(&format!("{management}\"127.0.0.2:0\""), "");
+    let ended = LOCKGATE.run(&["reload", "--management", &now]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    closed(now.parse().unwrap()).await;
+    served.edit(
+        "[apis.a.stages.s]",
+        "[apis.a.stages.s]\n[apis.a.stages.more]",
+    );
+    served.gateway.hang_up();
+    log.line(&["SIGHUP", "stage a/more: added"]).await;
+    expect(&mut client, 1).await;
+}
+
+#[tokio::test]
+async fn limits_of_the_gateway_count_for_the_next_connect() {
+    let served = Served::new().await;
+    let mut first = served.connect().await;
+    let second = served.connect().await;
+    served.edit(
+        "[apis.a.stages.s]",
+        "[limits]\nconnections = 2\n[apis.a.stages.s]",
+    );
+    let said = served.reload().await;
+    assert!(said.contains("limits: changed"), "{said}");
+    assert_eq!(served.gateway.ws("/s").refused().await.status, 503);
+    served.edit("connections = 2", "connections = 3");
+    served.reload().await;
+    let third = served.connect().await;
+    assert_eq!(served.gateway.ws("/s").refused().await.status, 503);
+    // Fewer than there are closes none of them.
+    served.edit("connections = 3", "connections = 1");
+    served.reload().await;
+    expect(&mut first, 1).await;
+    drop((second, third));
+}
+
+#[tokio::test]
+async fn the_log_level_changes() {
+    let served = Served::new().await;
+    let log = served.gateway.log();
+    served.edit("info,lockgate=debug", "info");
+    let said = served.reload().await;
+    assert!(said.contains("log: changed"), "{said}");
+    drop(served.gateway.connect("/s").await);
+    // What comes later in the log stands behind what came before.
+    served.edit("level = \"info\"", "level = \"info,lockgate=debug\"");
+    served.reload().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+    log.line(&["DEBUG", "\"connected\""]).await;
+    let connected = log.lines();
+    let connected = connected
+        .iter()
+        .filter(|line| line.contains("\"connected\""));
+    assert_eq!(connected.count(), 1);
+}
+
+/// The `$disconnect` of a stage that is there no more runs, on what serves of its plugin by then.
+#[tokio::test]
+async fn a_stage_that_is_removed_has_its_disconnects() {
+    let served = Served::with(SECOND).await;
+    // A route of the first stage, so that the plugin stays.
+    served.edit(
+        "[apis.b.stages.t]",
+        "[apis.a.routes.w]\nintegration = \"w\"\n[apis.b.stages.t]",
+    );
+    served.reload().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = served.gateway.connect("/t").await;
+        let id = client.id().await;
+        clients.push((client, id));
+    }
+    served.edit("[apis.b.stages.t]", "[apis.b.stages.u]");
+    served.edit("retire_s = 1", "retire_s = 2");
+    let said = served.reload().await;
+    assert!(
+        said.contains("stage b/t: removed") && said.contains("plugin w: version 2"),
+        "{said}"
+    );
+    // Once more, while they have not answered their close.
+    served.edit("retire_s = 2", "retire_s = 3");
+    served.reload().await;
+    for (client, id) in &mut clients {
+        client.expect_close(1001, "Going away").await;
+        served
+            .gateway
+            .log()
+            .line(&[&format!("ended: {id} 1001")])
+            .await;
+    }
+    assert!(!served.gateway.log().contains(&["configuration no more"]));
+}
