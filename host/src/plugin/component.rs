@@ -4,7 +4,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -57,6 +57,17 @@ impl Stamp {
             .ok()
             .map(|metadata| Self::from(&metadata))
     }
+
+    /// Whether the file last changed, or was put in its place, longer ago than the time between two looks.
+    fn rests(&self) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let (Ok(seconds), Ok(nanoseconds)) = (seconds.try_into(), nanoseconds.try_into()) else {
+            return false;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let age = now.map(|now| now.checked_sub(Duration::new(seconds, nanoseconds)));
+        matches!(age, Ok(Some(age)) if age >= LOOK)
+    }
 }
 
 impl From<&Metadata> for Stamp {
@@ -78,10 +89,14 @@ impl Source {
         Ok(Self { stamp, ..source })
     }
 
-    /// Reads a file once it is whole: the same in two looks, in size, times and content.
+    /// Reads a file once it is whole: not changed for some time, or the same in two looks, in size, times and content.
     pub(super) async fn read_whole(path: &Path) -> io::Result<Self> {
         let give_up = Instant::now() + WHOLE;
         let mut last = Self::read_elsewhere(path).await?;
+        // Who tells of a changed file has looked at it twice already.
+        if last.stamp.is_some_and(|stamp| stamp.rests()) && Stamp::of(path) == last.stamp {
+            return Ok(last);
+        }
         loop {
             sleep(LOOK).await;
             let looked_alike = Stamp::of(path) == last.stamp;

@@ -13,6 +13,7 @@ mod raw;
 mod report;
 mod server;
 mod tls;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -94,6 +95,10 @@ enum Mode {
     Scale,
     /// From the start of the process to its listening
     Start,
+    /// From a replaced component file to the new version's answer
+    Swap,
+    /// What clients wait while a large component is compiled
+    Compile,
     /// Guests that take more than they should
     Hostile,
     /// Clients that do
@@ -168,6 +173,8 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,
             Mode::Start => modes::start::start(&bench).await,
+            Mode::Swap => modes::swap::swap(&bench).await,
+            Mode::Compile => modes::compile::compile(&bench).await,
             Mode::Hostile => modes::hostile::hostile(&bench).await.map(|made| {
                 tables.extend(made);
                 Vec::new()

@@ -194,7 +194,7 @@ fn rows_text(rows: &[Row]) -> String {
     );
     let with_speed = rows
         .iter()
-        .filter(|row| row.lockgate.iter().any(|round| round.per_second.is_some()));
+        .filter(|row| row.lockgate.iter().any(|round| round.latency_us.is_some()));
     text.push('\n');
     text += &table(
         [

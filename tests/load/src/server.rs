@@ -122,8 +122,13 @@ impl Lockgate {
         Ok(line.map_or_else(|| said.trim(), |(_, why)| why).to_owned())
     }
 
+    /// A file that a measurement may write.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
     fn write(&self, text: &str) -> Result<PathBuf> {
-        let file = self.scratch.join("gateway.toml");
+        let file = self.file("gateway.toml");
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         Ok(file)
     }

@@ -1,6 +1,7 @@
 //! What can be measured, a file a topic.
 
 mod beside;
+pub(crate) mod compile;
 pub(crate) mod echo;
 pub(crate) mod floods;
 pub(crate) mod handshakes;
@@ -9,6 +10,7 @@ pub(crate) mod idle;
 pub(crate) mod publish;
 pub(crate) mod scale;
 pub(crate) mod start;
+pub(crate) mod swap;
 
 use std::path::{Path, PathBuf};
 
