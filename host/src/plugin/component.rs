@@ -4,10 +4,15 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::time::{Instant, sleep};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -23,7 +28,11 @@ const LOOK: Duration = Duration::from_millis(75);
 /// How long a reload waits for a file that is being written.
 const WHOLE: Duration = Duration::from_secs(10);
 
-/// How nice the compiling threads are: those that serve get ten times their share of a busy machine.
+/// How long compiling may wait for the machine to be idle, for each KiB of a component: some ten times what it takes
+/// then.
+const IDLE_PER_KIB: Duration = Duration::from_millis(2);
+
+/// How nice the threads are that compile on a busy machine: those that serve get ten times their share.
 const NICE: i32 = 10;
 
 /// A component as it was read.
@@ -136,29 +145,94 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Compiles on threads of its own, which give way to those that serve.
-pub(super) struct Compiler(ThreadPool);
+/// Compiles on threads of its own, out of the way of those that serve.
+pub(super) struct Compiler {
+    /// Run while no other thread of the machine wants to: who serves does not notice them.
+    idle: ThreadPool,
+    /// Run always, with a small share of a busy machine.
+    nice: ThreadPool,
+}
 
 impl Compiler {
     pub(super) fn start() -> Result<Self> {
-        let pool = ThreadPoolBuilder::new()
-            .thread_name(|_| "compile".into())
-            .start_handler(|_| {
-                // Of this thread, as Linux has it. Where that is refused it compiles all the same.
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-            })
-            .build()
-            .context("compiling threads")?;
-        Ok(Self(pool))
+        // Both of the thread that calls, as Linux has it. Where they are refused it compiles all the same.
+        let be_idle = |_| {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        };
+        let be_nice = |_| {
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        };
+        Ok(Self {
+            idle: threads(be_idle)?,
+            nice: threads(be_nice)?,
+        })
     }
 
     /// Takes milliseconds to seconds: not for a thread that serves.
-    pub(super) fn compile(&self, engine: &Engine, source: &Source) -> wasmtime::Result<Compiled> {
-        let component = self.0.install(|| Component::new(engine, &source.bytes))?;
+    ///
+    /// On a machine that is never idle it would take for ever: after some time it is begun anew with a share of its
+    /// own.
+    pub(super) fn compile(&self, engine: &Engine, source: Source) -> wasmtime::Result<Compiled> {
+        let source = Arc::new(source);
+        let (done, compiled) = mpsc::channel();
+        self.idle.spawn({
+            // One that is begun when nobody waits for it any more is not.
+            let (source, engine) = (Arc::downgrade(&source), engine.clone());
+            move || {
+                if let Some(source) = source.upgrade() {
+                    let _ = done.send(Component::new(&engine, &source.bytes));
+                }
+            }
+        });
+        let size = source.bytes.len() as u64;
+        let component = match compiled.recv_timeout(IDLE_PER_KIB * (size / 1_024) as u32) {
+            Ok(component) => component?,
+            Err(_) => self
+                .nice
+                .install(|| Component::new(engine, &source.bytes))?,
+        };
         Ok(Compiled {
             component,
             digest: source.digest,
-            size: source.bytes.len() as u64,
+            size,
         })
+    }
+}
+
+fn threads(start: impl Fn(usize) + Send + Sync + 'static) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .thread_name(|_| "compile".into())
+        .start_handler(start)
+        .build()
+        .context("compiling threads")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use lockgate_tests::Guest;
+
+    use super::super::engine;
+    use super::*;
+
+    #[test]
+    fn compiles_on_a_machine_that_is_never_idle() {
+        let compiler = Compiler::start().unwrap();
+        let engine = engine::start(None).unwrap();
+        let threads = compiler.idle.current_num_threads();
+        let busy = Arc::new(Barrier::new(threads + 1));
+        for _ in 0..threads {
+            let busy = Arc::clone(&busy);
+            compiler.idle.spawn(move || {
+                busy.wait();
+            });
+        }
+        let source = Source::read(Guest::Probe.path()).unwrap();
+        let digest = source.digest;
+        let compiled = compiler.compile(&engine, source).unwrap();
+        assert_eq!(compiled.digest, digest);
+        busy.wait();
     }
 }

@@ -197,7 +197,7 @@ impl Plugins {
         let (compiler, engine) = (Arc::clone(&self.compiler), self.engine.clone());
         let config_ = config.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            load::compile(&compiler, &engine, &config_, &source)
+            load::compile(&compiler, &engine, &config_, source)
         });
         let compiled = compiled
             .await
