@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
@@ -110,8 +109,8 @@ impl History {
             && oldest.ended.is_some()
             && let Some(counts) = Arc::get_mut(&mut oldest.counts)
         {
-            self.forgotten.0 += *counts.calls.get_mut();
-            self.forgotten.1 += *counts.traps.get_mut();
+            self.forgotten.0 += counts.calls();
+            self.forgotten.1 += counts.traps();
             self.entries.pop_front();
         }
     }
@@ -169,10 +168,7 @@ impl History {
         self.entries
             .iter()
             .fold(self.forgotten, |(calls, traps), entry| {
-                (
-                    calls + entry.counts.calls.load(Ordering::Relaxed),
-                    traps + entry.counts.traps.load(Ordering::Relaxed),
-                )
+                (calls + entry.counts.calls(), traps + entry.counts.traps())
             })
     }
 
@@ -186,8 +182,8 @@ impl History {
             came: entry.came.clone(),
             ended: entry.ended.as_ref().map(|ended| ended.why.clone()),
             compiled: self.compiled(entry.digest).is_some(),
-            calls: entry.counts.calls.load(Ordering::Relaxed),
-            traps: entry.counts.traps.load(Ordering::Relaxed),
+            calls: entry.counts.calls(),
+            traps: entry.counts.traps(),
         };
         self.entries.iter().rev().map(info).collect()
     }

@@ -1,12 +1,8 @@
 //! Instances of one plugin: made, called, used again or thrown away.
 
-use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::future::Future;
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -14,7 +10,6 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::console::{Console, printable};
 use super::event::Event;
-use super::gate::Gate;
 use super::{CPU, Invocation, InvokeError, guests};
 use crate::config::{self, Isolation};
 
@@ -41,78 +36,19 @@ pub(crate) enum Called<E: Event> {
     Retired(E),
 }
 
-/// The instances of one version: so many at once, each used by one call at a time.
-pub(super) struct Pool {
-    engine: Engine,
-    pre: HandlerPluginPre<State>,
-    plugin: Arc<str>,
-    isolation: Isolation,
-    limits: config::PluginLimits,
-    places: Mutex<Places>,
-    gate: Gate,
+/// Makes the instances of one version.
+pub(super) struct Maker {
+    pub(super) engine: Engine,
+    pub(super) pre: HandlerPluginPre<State>,
+    pub(super) plugin: Arc<str>,
+    pub(super) isolation: Isolation,
+    pub(super) limits: config::PluginLimits,
 }
 
-/// Who uses an instance, and who waits for one. One lock for all of it: a call takes it twice.
-#[derive(Default)]
-struct Places {
-    taken: u32,
-    idle: Idle,
-    waiting: VecDeque<oneshot::Sender<Place>>,
-    /// The version serves no more.
-    closed: bool,
-}
-
-/// Instances that wait for a call, each with the thread that used it last: it finds what it needs in its own cache,
-/// where another would have to fetch it.
-#[derive(Default)]
-struct Idle(Vec<(Thread, Box<Instance>)>);
-
-/// How many idle instances are looked at for one of the caller's thread.
-const LOOKED_AT: usize = 8;
-
-impl Idle {
-    fn take(&mut self) -> Option<Box<Instance>> {
-        let here = Thread::current();
-        let last = self.0.len().checked_sub(1)?;
-        let mut newest = self.0.iter().enumerate().rev().take(LOOKED_AT);
-        let own = newest.find(|(_, (thread, _))| *thread == here);
-        let at = own.map_or(last, |(at, _)| at);
-        Some(self.0.swap_remove(at).1)
-    }
-
-    fn put(&mut self, instance: Box<Instance>) {
-        self.0.push((Thread::current(), instance));
-    }
-}
-
-/// A thread, told from others by where its own variables lie: no more than a register is read for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Thread(usize);
-
-impl Thread {
-    fn current() -> Self {
-        thread_local!(static HERE: u8 = const { 0 });
-        HERE.with(|here| Self(std::ptr::from_ref(here).addr()))
-    }
-}
-
-/// A call's right to an instance, with the one that it uses. Given to who has waited longest, or back to the
-/// pool, when it is dropped.
-pub(super) struct Place {
-    pool: Arc<Pool>,
-    instance: Option<Box<Instance>>,
-}
-
-enum Entered {
-    At(Place),
-    Queue(oneshot::Receiver<Place>),
-    Closed,
-}
-
-struct Instance {
+pub(super) struct Instance {
     store: Store<State>,
     exports: HandlerPlugin,
-    uses: u32,
+    pub(super) uses: u32,
 }
 
 /// What an instance's store holds beside its memory.
@@ -127,83 +63,7 @@ pub(crate) struct State {
     pub(super) posts_left: u32,
 }
 
-impl Pool {
-    pub(super) fn new(
-        engine: Engine,
-        pre: HandlerPluginPre<State>,
-        plugin: Arc<str>,
-        config: &config::Plugin,
-    ) -> Self {
-        Self {
-            engine,
-            pre,
-            plugin,
-            isolation: config.isolation,
-            limits: config.limits.clone(),
-            places: Mutex::default(),
-            gate: Gate::new(),
-        }
-    }
-
-    /// A place for a call. Waits for one if all are taken, unless too many wait already. None once the version serves
-    /// no more, also for who has waited.
-    pub(super) async fn place(self: &Arc<Self>) -> Result<Option<Place>, InvokeError> {
-        match self.enter()? {
-            Entered::At(place) => Ok(Some(place)),
-            Entered::Queue(turn) => Ok(turn.await.ok()),
-            Entered::Closed => Ok(None),
-        }
-    }
-
-    fn enter(self: &Arc<Self>) -> Result<Entered, InvokeError> {
-        let mut places = self.lock();
-        if places.closed {
-            return Ok(Entered::Closed);
-        }
-        if places.taken < self.limits.instances {
-            places.taken += 1;
-            let instance = places.idle.take();
-            drop(places);
-            return Ok(Entered::At(Place {
-                pool: Arc::clone(self),
-                instance,
-            }));
-        }
-        // Who has given up waiting is not in the way of others.
-        if places.waiting.len() >= self.limits.waiting as usize {
-            places.waiting.retain(|waiting| !waiting.is_closed());
-        }
-        if places.waiting.len() >= self.limits.waiting as usize {
-            return Err(InvokeError::Busy(self.limits.waiting));
-        }
-        let (offer, turn) = oneshot::channel();
-        places.waiting.push_back(offer);
-        Ok(Entered::Queue(turn))
-    }
-
-    /// Sends away those who wait and who still comes. Once this returns no call begins.
-    pub(super) async fn close(&self) {
-        let (waiting, idle) = {
-            let mut places = self.lock();
-            places.closed = true;
-            (
-                std::mem::take(&mut places.waiting),
-                std::mem::take(&mut places.idle),
-            )
-        };
-        drop((waiting, idle));
-        self.gate.shut().await;
-    }
-
-    /// Makes an instance that waits for its first call, under the limits of a call.
-    pub(super) async fn warm(&self) -> Result<(), InvokeError> {
-        let instance = self.instantiate().await.map_err(|error| failure(&error))?;
-        if self.isolation == Isolation::Reused {
-            self.lock().idle.put(instance);
-        }
-        Ok(())
-    }
-
+impl Maker {
     /// Runs the self-test of a component that has one, in an instance that is used for nothing else.
     pub(super) async fn self_test(&self) -> Result<(), InvokeError> {
         let tested = async {
@@ -228,7 +88,7 @@ impl Pool {
         passed.map_err(|reason| InvokeError::Failed(shortened(&reason)))
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Box<Instance>> {
+    pub(super) async fn instance(&self) -> wasmtime::Result<Box<Instance>> {
         let mut store = self.store();
         let exports = self.pre.instantiate_async(&mut store).await?;
         Ok(Box::new(Instance {
@@ -245,96 +105,45 @@ impl Pool {
         store.set_epoch_deadline(1);
         store
     }
-
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Place {
-    /// Calls a handler in an instance that no other call uses. One whose call did not end well, or was dropped on
-    /// the way, is never used again: it is in its place again only after all is well. Gives the event back when the
-    /// version serves no more before the handler begins.
-    pub(super) async fn call<E: Event>(
-        mut self,
-        invocation: Arc<Invocation>,
-        event: E,
-    ) -> Called<E> {
-        let pool = &*self.pool;
-        let mut instance = match self.instance.take() {
-            Some(instance) => instance,
-            // In a box, so that a call that finds an instance keeps no room for making one.
-            None => match Box::pin(pool.instantiate()).await {
-                Ok(instance) => instance,
-                Err(error) => return Called::Ended(Err(failure(&error))),
-            },
-        };
-        let Some(open) = pool.gate.enter() else {
-            return Called::Retired(event);
-        };
-        let Instance { store, exports, .. } = &mut *instance;
+impl Instance {
+    /// What it does from now on belongs to `invocation`.
+    pub(super) fn begin(&mut self, invocation: &Arc<Invocation>, limits: &config::PluginLimits) {
+        let store = &mut self.store;
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(
             HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
         );
-        store.data_mut().begin(&invocation, &pool.limits);
-        let handler = exports.lockgate_plugin_handler();
-        let answered = {
-            let mut call = pin!(event.call(handler, store, &invocation));
-            let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-            drop(open);
-            match begun {
-                Poll::Ready(answered) => answered,
-                Poll::Pending => call.await,
-            }
-        };
-        store.data_mut().end();
-        let answer = match answered {
-            Ok(answer) => answer,
-            Err(error) => return Called::Ended(Err(failure(&error))),
-        };
-        instance.uses += 1;
-        if pool.isolation == Isolation::Reused && instance.uses < pool.limits.max_uses {
-            self.instance = Some(instance);
-        }
-        Called::Ended(answer.map_err(|reason| InvokeError::Failed(shortened(&reason))))
+        store.data_mut().begin(invocation, limits);
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        loop {
-            let mut places = self.pool.lock();
-            let Some(waiting) = places.waiting.pop_front() else {
-                places.taken -= 1;
-                if !places.closed
-                    && let Some(instance) = self.instance.take()
-                {
-                    places.idle.put(instance);
-                }
-                return;
-            };
-            drop(places);
-            if waiting.is_closed() {
-                continue;
-            }
-            let (pool, instance) = (Arc::clone(&self.pool), self.instance.take());
-            // If it gives up at this very moment the place is dropped once more, and goes to the next.
-            let _ = waiting.send(Self { pool, instance });
-            return;
-        }
+    /// Calls the handler for an event. The outer error is a trap, the inner one the handler's own failure.
+    pub(super) fn call<E: Event>(
+        &mut self,
+        event: E,
+        invocation: &Invocation,
+    ) -> impl Future<Output = wasmtime::Result<Result<E::Answer, String>>> + Send {
+        let handler = self.exports.lockgate_plugin_handler();
+        event.call(handler, &mut self.store, invocation)
+    }
+
+    /// The call is over.
+    pub(super) fn end(&mut self) {
+        self.store.data_mut().end();
+        self.uses += 1;
     }
 }
 
 /// A handler's reason as the log shows it: of one line, and not longer than that.
-fn shortened(reason: &str) -> String {
+pub(super) fn shortened(reason: &str) -> String {
     let shown = reason.floor_char_boundary(MAX_REASON);
     let rest = if shown < reason.len() { "…" } else { "" };
     printable(reason.get(..shown).unwrap_or_default().as_bytes()) + rest
 }
 
 /// What to say of a call that ended in a trap, or in an error of a host function.
-fn failure(error: &wasmtime::Error) -> InvokeError {
+pub(super) fn failure(error: &wasmtime::Error) -> InvokeError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => InvokeError::Deadline(CPU),
         // The cause before the way there, which may be long.

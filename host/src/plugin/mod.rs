@@ -14,6 +14,8 @@ mod inspect;
 mod instance;
 mod lifecycle;
 mod load;
+mod per_thread;
+mod pool;
 mod rollout;
 mod serving;
 mod trust;

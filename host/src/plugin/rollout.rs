@@ -1,7 +1,6 @@
 //! Going back to an earlier version, by command or by itself, and rolling a newer one out to a share of the connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lifecycle::{Plugin, REMOVED, retire};
 use super::serving::Versions;
@@ -69,8 +68,7 @@ impl Plugin {
             Some(candidate) if of(candidate) => (candidate, false),
             Some(_) | None => return,
         };
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (calls, traps) = (load(&version.counts.calls), load(&version.counts.traps));
+        let (calls, traps) = (version.counts.calls(), version.counts.traps());
         let why = format!("rolled itself back: {traps} of {calls} calls trapped");
         let done = if is_stable {
             self.go_back(None, why, true).await

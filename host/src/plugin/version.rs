@@ -12,7 +12,9 @@ use super::bindings::HandlerPluginPre;
 use super::component::Compiled;
 use super::event::Event;
 use super::guests::{Budget, Overdue, Slots};
-use super::instance::{Called, Pool, State};
+use super::instance::{Called, Maker, State};
+use super::per_thread::PerThread;
+use super::pool::Pool;
 use super::{Invocation, InvokeError};
 use crate::config;
 use crate::signature::Signature;
@@ -45,9 +47,28 @@ pub(super) struct Version {
 /// What a version has done. Outlives it, for the history and the metrics.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) calls: AtomicU64,
+    calls: PerThread<AtomicU64>,
+    traps: AtomicU64,
+}
+
+impl Counts {
+    fn add<T>(&self, answer: &Result<T, InvokeError>) {
+        self.calls.own().fetch_add(1, Ordering::Relaxed);
+        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
+            self.traps.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Calls that have ended.
+    pub(super) fn calls(&self) -> u64 {
+        let each = self.calls.all();
+        each.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Calls that trapped, or computed for longer than they may.
-    pub(super) traps: AtomicU64,
+    pub(super) fn traps(&self) -> u64 {
+        self.traps.load(Ordering::Relaxed)
+    }
 }
 
 impl Version {
@@ -69,7 +90,13 @@ impl Version {
             rollback: config.rollback,
             limits: config.limits.clone(),
             judged: AtomicBool::new(false),
-            pool: Arc::new(Pool::new(engine.clone(), pre, Arc::clone(name), config)),
+            pool: Arc::new(Pool::new(Maker {
+                engine: engine.clone(),
+                pre,
+                plugin: Arc::clone(name),
+                isolation: config.isolation,
+                limits: config.limits.clone(),
+            })),
             slots,
             budget: Budget {
                 cpu: config.limits.cpu,
@@ -87,7 +114,7 @@ impl Version {
             .flatten()
             .map_err(|error| format!("no instance of it can be made: {error}"))?;
         let pool = Arc::clone(&self.pool);
-        let test = Box::pin(async move { pool.self_test().await });
+        let test = Box::pin(async move { pool.maker().self_test().await });
         let tested = done(self.slots.run(test, self.budget, &self.cut).await);
         tested.flatten().map_err(|error| {
             let reason = match error {
@@ -124,16 +151,9 @@ impl Version {
         let called = done(self.slots.run(call, self.budget, &self.cut).await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));
         if let Called::Ended(answer) = &called {
-            self.count(answer);
+            self.counts.add(answer);
         }
         called
-    }
-
-    fn count<T>(&self, answer: &Result<T, InvokeError>) {
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
-        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
-            self.counts.traps.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Whether it fails so often, so soon, that it should not serve. Says so once.
@@ -141,8 +161,7 @@ impl Version {
         let Some(rollback) = self.rollback else {
             return false;
         };
-        let calls = self.counts.calls.load(Ordering::Relaxed);
-        let traps = self.counts.traps.load(Ordering::Relaxed);
+        let (calls, traps) = (self.counts.calls(), self.counts.traps());
         self.since.elapsed() <= rollback.within
             && calls >= u64::from(rollback.calls)
             && traps * 100 > calls * u64::from(rollback.trap_percent)
