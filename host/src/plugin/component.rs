@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(75);
 /// How long a reload waits for a file that is being written.
 const WHOLE: Duration = Duration::from_secs(10);
 
+/// Bytes from which on compiling is left to the machine's idle time: what is smaller is done in a moment.
+const LARGE: u64 = 512 << 10;
+
 /// How long compiling may wait for the machine to be idle, for each KiB of a component: some ten times what it takes
 /// then.
 const IDLE_PER_KIB: Duration = Duration::from_millis(2);
@@ -147,7 +150,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Compiles on threads of its own, out of the way of those that serve.
 pub(super) struct Compiler {
-    /// Run while no other thread of the machine wants to: who serves does not notice them.
+    /// Run while no other thread of the machine wants to: who serves does not notice them. For large components.
     idle: ThreadPool,
     /// Run always, with a small share of a busy machine.
     nice: ThreadPool,
@@ -170,25 +173,13 @@ impl Compiler {
     }
 
     /// Takes milliseconds to seconds: not for a thread that serves.
-    ///
-    /// On a machine that is never idle it would take for ever: after some time it is begun anew with a share of its
-    /// own.
     pub(super) fn compile(&self, engine: &Engine, source: Source) -> wasmtime::Result<Compiled> {
         let source = Arc::new(source);
-        let (done, compiled) = mpsc::channel();
-        self.idle.spawn({
-            // One that is begun when nobody waits for it any more is not.
-            let (source, engine) = (Arc::downgrade(&source), engine.clone());
-            move || {
-                if let Some(source) = source.upgrade() {
-                    let _ = done.send(Component::new(&engine, &source.bytes));
-                }
-            }
-        });
         let size = source.bytes.len() as u64;
-        let component = match compiled.recv_timeout(IDLE_PER_KIB * (size / 1_024) as u32) {
-            Ok(component) => component?,
-            Err(_) => self
+        let at_leisure = (size >= LARGE).then(|| self.at_leisure(engine, &source));
+        let component = match at_leisure.flatten() {
+            Some(component) => component?,
+            None => self
                 .nice
                 .install(|| Component::new(engine, &source.bytes))?,
         };
@@ -197,6 +188,27 @@ impl Compiler {
             digest: source.digest,
             size,
         })
+    }
+
+    /// Compiles in the machine's idle time. None when that is not enough: on a machine that is never idle it would take
+    /// for ever.
+    fn at_leisure(
+        &self,
+        engine: &Engine,
+        source: &Arc<Source>,
+    ) -> Option<wasmtime::Result<Component>> {
+        let (done, compiled) = mpsc::channel();
+        self.idle.spawn({
+            // What nobody waits for any more is not begun.
+            let (source, engine) = (Arc::downgrade(source), engine.clone());
+            move || {
+                if let Some(source) = source.upgrade() {
+                    let _ = done.send(Component::new(&engine, &source.bytes));
+                }
+            }
+        });
+        let kib = u32::try_from(source.bytes.len() >> 10).ok()?;
+        compiled.recv_timeout(IDLE_PER_KIB * kib).ok()
     }
 }
 
@@ -229,7 +241,11 @@ mod tests {
                 busy.wait();
             });
         }
-        let source = Source::read(Guest::Probe.path()).unwrap();
+        // A custom section makes any component a large one.
+        let mut bytes = Source::read(Guest::Probe.path()).unwrap().bytes;
+        bytes.extend([0, 0x80, 0x80, 0x40, 1, b'x']); // of 1 MiB, by the name of x
+        bytes.resize(bytes.len() + (1 << 20) - 2, 0);
+        let source = Source::from(bytes);
         let digest = source.digest;
         let compiled = compiler.compile(&engine, source).unwrap();
         assert_eq!(compiled.digest, digest);
