@@ -45,7 +45,7 @@ pub(crate) fn start(log: &Log) {
 }
 
 /// From now on a panic is a line of the log like any other, and counted.
-pub(crate) fn note_panics() {
+fn note_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
         log_panic(panic);
@@ -69,7 +69,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// How often the gateway has panicked.
-pub(crate) fn panics() -> u64 {
+fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
@@ -96,5 +96,19 @@ fn lines(log: &Log) -> Lines {
             lines.with_target(false).with_ansi(colour).boxed()
         }
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted() {
+        note_panics();
+        let before = panics();
+        let broken = std::thread::spawn(move || assert_eq!(before + 1, before, "a bug"));
+        assert!(broken.join().is_err());
+        assert!(panics() > before);
     }
 }
