@@ -216,6 +216,8 @@ fn threads(start: impl Fn(usize) + Send + Sync + 'static) -> Result<ThreadPool> 
     ThreadPoolBuilder::new()
         .thread_name(|_| "compile".into())
         .start_handler(start)
+        // Ends what panicked and not the process: who waits for it is told by the end of the channel.
+        .panic_handler(|_| ())
         .build()
         .context("compiling threads")
 }
@@ -250,5 +252,21 @@ mod tests {
         let compiled = compiler.compile(&engine, source).unwrap();
         assert_eq!(compiled.digest, digest);
         busy.wait();
+    }
+
+    #[test]
+    fn a_panic_of_a_compiling_thread_ends_nothing_else() {
+        let compiler = Compiler::start().unwrap();
+        for pool in [&compiler.idle, &compiler.nice] {
+            let (begun, panicking) = mpsc::channel::<()>();
+            pool.spawn(move || {
+                let _begun = begun;
+                std::panic::resume_unwind(Box::new("a bug"));
+            });
+            assert!(panicking.recv().is_err());
+        }
+        let engine = engine::start(None).unwrap();
+        let source = Source::read(Guest::Probe.path()).unwrap();
+        assert!(compiler.compile(&engine, source).is_ok());
     }
 }
