@@ -45,9 +45,9 @@ enum Command {
     /// Serve the APIs of a configuration file
     ///
     /// SIGTERM or ctrl-c stops: clients are closed with 1001, spread over limits.drain_s, and every
-    /// $disconnect handler runs. A second one exits at once. SIGUSR2 upgrades: see `lockgate upgrade --help`.
     /// $disconnect handler runs. A second one exits at once. SIGHUP reads the configuration and the components
-    /// again, as `lockgate reload` does; a component file that changes is loaded by itself.
+    /// again, as `lockgate reload` does; a component file that changes is loaded by itself. SIGUSR2 upgrades: see
+    /// `lockgate upgrade --help`.
     Run {
         /// The configuration (TOML); `lockgate config schema` documents every key
         file: PathBuf,
