@@ -15,9 +15,6 @@ const MARK: &[u8] = b"@lockgate-version:";
 /// How long a version may take to serve.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Between two looks at which version answers.
-const BETWEEN: Duration = Duration::from_millis(1);
-
 /// The sections of a component that are written here.
 const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
@@ -68,8 +65,13 @@ impl Versions {
         Ok(Instant::now())
     }
 
-    /// Has a client ask until the newest version answers, and gives when it did.
-    pub(crate) async fn served(&self, server: &Server, client: &mut Raw) -> Result<Instant> {
+    /// Has a client ask, with a pause after each answer, until the newest version answers; gives when it did.
+    pub(crate) async fn served(
+        &self,
+        server: &Server,
+        client: &mut Raw,
+        pause: Duration,
+    ) -> Result<Instant> {
         let began = Instant::now();
         loop {
             let answer = client.ask("which").await.with_context(|| server.log())?;
@@ -82,7 +84,7 @@ impl Versions {
                 self.newest,
                 server.log()
             );
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }

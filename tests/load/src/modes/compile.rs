@@ -24,6 +24,10 @@ const SHORT_BYTES: usize = 100 << 10;
 /// Between two messages of one client. More than a machine can do would measure its queues.
 const TURN: Duration = Duration::from_millis(32);
 
+/// Between two looks at whether it is done. Asking each millisecond, when without compiling nobody asks, would be a load
+/// of its own.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What the 99th percentile may be, compared with nothing being compiled.
 const MOST: f64 = 1.2;
 
@@ -50,7 +54,7 @@ pub(crate) async fn compile(bench: &Bench) -> Result<Vec<Row>> {
             .push(paced(&mut clients, wait(bench.pace.length)).await?);
         let replaced = versions.replace(Some(&module))?;
         let served = async {
-            let served = versions.served(&server, &mut asking).await?;
+            let served = versions.served(&server, &mut asking, PAUSE).await?;
             compiling += served - replaced;
             Ok(())
         };

@@ -1,5 +1,7 @@
 //! From a component file that was replaced to an open connection's answer by the new version.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::Bench;
@@ -12,13 +14,16 @@ use crate::versions::Versions;
 /// Swaps in one round.
 const SWAPS: usize = 10;
 
+/// Between two looks at which version answers: it makes the figure that much coarser.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Milliseconds until the new version answers.
 const MOST: f64 = 300.0;
 
 pub(crate) async fn swap(bench: &Bench) -> Result<Vec<Row>> {
     let (server, mut versions) = serve(bench).await?;
     let mut client = Raw::open(server.plain, "/versions").await?;
-    versions.served(&server, &mut client).await?;
+    versions.served(&server, &mut client, PAUSE).await?;
     let mut row = Row {
         target: Some(Target::AtMost(MOST)),
         ..Row::new(
@@ -32,7 +37,7 @@ pub(crate) async fn swap(bench: &Bench) -> Result<Vec<Row>> {
         let mut took = Vec::new();
         for _ in 0..swaps {
             let replaced = versions.replace(None)?;
-            let answered = versions.served(&server, &mut client).await?;
+            let answered = versions.served(&server, &mut client, PAUSE).await?;
             took.push(u32::try_from((answered - replaced).as_nanos())?);
         }
         let latency = percentiles(took);
