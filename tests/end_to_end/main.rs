@@ -11,6 +11,7 @@
 mod admission;
 mod arbitrary;
 mod cli;
+mod compile;
 mod connect;
 mod connections;
 mod dev;

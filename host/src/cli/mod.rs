@@ -16,7 +16,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Log, LogFormat};
-use crate::{gateway, telemetry};
+use crate::{gateway, plugin, telemetry};
 
 /// A self-hosted edge gateway for real-time APIs.
 ///
@@ -113,6 +113,9 @@ enum Command {
     Sign(sign::SignOptions),
     /// Check a component's signature
     Verify(sign::VerifyOptions),
+    /// Compile the component on standard input into a folder, for the gateway that runs
+    #[command(name = plugin::COMPILE_INTO, hide = true)]
+    CompileInto { cache: PathBuf, parent: u32 },
     /// Print the version of Lockgate and of the plugin contract
     Version,
 }
@@ -153,6 +156,7 @@ pub(crate) fn main() -> ExitCode {
         } => sign::new_key(&file),
         Command::Sign(options) => sign::sign(&options),
         Command::Verify(options) => sign::verify(&options),
+        Command::CompileInto { cache, parent } => plugin::compile_into(&cache, parent),
         Command::Version => print(concat!(
             "lockgate ",
             env!("CARGO_PKG_VERSION"),

@@ -1,14 +1,19 @@
 //! A component's code: read from its file when it is whole, known by its digest, compiled out of the way.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::process::Signal;
+use tempfile::TempDir;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -17,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::engine;
 use crate::signature::Digest;
 
 /// Bytes of the largest component file; Python's are 18 MB.
@@ -28,7 +34,10 @@ const LOOK: Duration = Duration::from_millis(75);
 /// How long a reload waits for a file that is being written.
 const WHOLE: Duration = Duration::from_secs(10);
 
-/// Bytes from which on compiling is left to the machine's idle time: what is smaller is done in a moment.
+/// The word that has the program compile for the one that runs.
+pub(crate) const COMMAND: &str = "compile-into";
+
+/// Bytes from which on a child compiles, in the machine's idle time: what is smaller is done in a moment.
 const LARGE: u64 = 512 << 10;
 
 /// How long compiling may wait for the machine to be idle, for each KiB of a component: some ten times what it takes
@@ -148,125 +157,124 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Compiles on threads of its own, out of the way of those that serve.
+/// Compiles out of the way of those that serve: large components in a child process, all else on threads of its own.
 pub(super) struct Compiler {
-    /// Run while no other thread of the machine wants to: who serves does not notice them. For large components.
-    idle: ThreadPool,
     /// Run always, with a small share of a busy machine.
     nice: ThreadPool,
+    cache: PathBuf,
+    /// Who gave no cache has compiled code kept for as long as it takes to load it.
+    private: Option<TempDir>,
 }
 
 impl Compiler {
-    pub(super) fn start() -> Result<Self> {
-        // Both of the thread that calls, as Linux has it. Where they are refused it compiles all the same.
-        let be_idle = |_| {
-            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    /// With the folder where compiled code is kept, which is also how a child process hands it over.
+    pub(super) fn start(cache: Option<PathBuf>) -> Result<Self> {
+        let nice = ThreadPoolBuilder::new()
+            .thread_name(|_| "compile".into())
+            // Of the thread that calls, as Linux has it. Where it is refused it compiles all the same.
+            .start_handler(|_| {
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            })
+            .build()
+            .context("compiling threads")?;
+        let private = match cache {
+            Some(_) => None,
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("lockgate-")
+                    // Who writes here has code run.
+                    .permissions(Permissions::from_mode(0o700))
+                    .tempdir()
+                    .context("a folder for compiled code")?,
+            ),
         };
-        let be_nice = |_| {
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-        };
+        let folder = private.as_ref().map(|folder| folder.path().to_owned());
         Ok(Self {
-            idle: threads(be_idle)?,
-            nice: threads(be_nice)?,
+            nice,
+            cache: cache.or(folder).unwrap_or_default(),
+            private,
         })
     }
 
+    /// Where the engine is to look for compiled code.
+    pub(super) fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// Takes milliseconds to seconds: not for a thread that serves.
-    pub(super) fn compile(&self, engine: &Engine, source: Source) -> wasmtime::Result<Compiled> {
-        let source = Arc::new(source);
+    pub(super) fn compile(&self, engine: &Engine, source: &Source) -> wasmtime::Result<Compiled> {
         let size = source.bytes.len() as u64;
-        let at_leisure = (size >= LARGE).then(|| self.at_leisure(engine, &source));
-        let component = match at_leisure.flatten() {
-            Some(component) => component?,
-            None => self
-                .nice
-                .install(|| Component::new(engine, &source.bytes))?,
-        };
+        if size >= LARGE
+            && let Err(error) = self.ahead(&source.bytes)
+        {
+            tracing::debug!("a component is compiled by the gateway itself: {error:#}");
+        }
+        // Finds what the child has left, and otherwise compiles.
+        let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
+        if let Some(folder) = &self.private {
+            let _ = fs::remove_dir_all(folder.path().join("modules"));
+        }
         Ok(Compiled {
-            component,
+            component: compiled?,
             digest: source.digest,
             size,
         })
     }
 
-    /// Compiles in the machine's idle time. None when that is not enough: on a machine that is never idle it would take
-    /// for ever.
-    fn at_leisure(
-        &self,
-        engine: &Engine,
-        source: &Arc<Source>,
-    ) -> Option<wasmtime::Result<Component>> {
-        let (done, compiled) = mpsc::channel();
-        self.idle.spawn({
-            // What nobody waits for any more is not begun.
-            let (source, engine) = (Arc::downgrade(source), engine.clone());
-            move || {
-                if let Some(source) = source.upgrade() {
-                    let _ = done.send(Component::new(&engine, &source.bytes));
-                }
-            }
-        });
-        let kib = u32::try_from(source.bytes.len() >> 10).ok()?;
-        compiled.recv_timeout(IDLE_PER_KIB * kib).ok()
+    /// Has a process of its own compile a component into the cache, in the machine's idle time. What it takes is not of
+    /// this process: its memory, its locks, and how it may end.
+    fn ahead(&self, bytes: &[u8]) -> Result<()> {
+        let input = rustix::fs::memfd_create("component", MemfdFlags::CLOEXEC)?;
+        let mut input = File::from(input);
+        input.write_all(bytes)?;
+        input.rewind()?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg(COMMAND)
+            .arg(&self.cache)
+            .arg(std::process::id().to_string())
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("no process for it")?;
+        let patience = IDLE_PER_KIB * u32::try_from(bytes.len() >> 10)?;
+        let over = match &child.stdout {
+            Some(output) => closed(output.as_fd(), patience),
+            None => Ok(false),
+        };
+        if !matches!(over, Ok(true)) {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        ensure!(over?, "the machine was never idle");
+        ensure!(status.success(), "its process ended with {status}");
+        tracing::debug!("a component was compiled by a process of its own");
+        Ok(())
     }
 }
 
-fn threads(start: impl Fn(usize) + Send + Sync + 'static) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .thread_name(|_| "compile".into())
-        .start_handler(start)
-        // Ends what panicked and not the process: who waits for it is told by the end of the channel.
-        .panic_handler(|_| ())
-        .build()
-        .context("compiling threads")
+/// Waits until the other end of a pipe, on which nothing is said, is closed.
+fn closed(pipe: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let patience = Timespec::try_from(patience)?;
+    let mut pipe = [PollFd::new(&pipe, PollFlags::IN)];
+    let closed = rustix::io::retry_on_intr(|| rustix::event::poll(&mut pipe, Some(&patience)))?;
+    Ok(closed > 0)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-
-    use lockgate_tests::Guest;
-
-    use super::super::engine;
-    use super::*;
-
-    #[test]
-    fn compiles_on_a_machine_that_is_never_idle() {
-        let compiler = Compiler::start().unwrap();
-        let engine = engine::start(None).unwrap();
-        let threads = compiler.idle.current_num_threads();
-        let busy = Arc::new(Barrier::new(threads + 1));
-        for _ in 0..threads {
-            let busy = Arc::clone(&busy);
-            compiler.idle.spawn(move || {
-                busy.wait();
-            });
-        }
-        // A custom section makes any component a large one.
-        let mut bytes = Source::read(Guest::Probe.path()).unwrap().bytes;
-        bytes.extend([0, 0x80, 0x80, 0x40, 1, b'x']); // of 1 MiB, by the name of x
-        bytes.resize(bytes.len() + (1 << 20) - 2, 0);
-        let source = Source::from(bytes);
-        let digest = source.digest;
-        let compiled = compiler.compile(&engine, source).unwrap();
-        assert_eq!(compiled.digest, digest);
-        busy.wait();
-    }
-
-    #[test]
-    fn a_panic_of_a_compiling_thread_ends_nothing_else() {
-        let compiler = Compiler::start().unwrap();
-        for pool in [&compiler.idle, &compiler.nice] {
-            let (begun, panicking) = mpsc::channel::<()>();
-            pool.spawn(move || {
-                let _begun = begun;
-                std::panic::resume_unwind(Box::new("a bug"));
-            });
-            assert!(panicking.recv().is_err());
-        }
-        let engine = engine::start(None).unwrap();
-        let source = Source::read(Guest::Probe.path()).unwrap();
-        assert!(compiler.compile(&engine, source).is_ok());
-    }
+/// The child process: compiles the component on standard input into a cache.
+///
+/// It runs only while nothing else wants to, and ends with `parent`, the process that began it.
+pub(crate) fn compile_into(cache: &Path, parent: u32) -> Result<()> {
+    // Inherited by the threads to come. Where they are refused it compiles all the same.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let now = rustix::process::getppid().map_or(0, |id| id.as_raw_nonzero().get());
+    ensure!(u32::try_from(now) == Ok(parent), "nobody waits for it");
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    let engine = engine::start(cache)?;
+    Component::new(&engine, &bytes)?;
+    Ok(())
 }

@@ -92,7 +92,7 @@ pub(super) fn compile(
     compiler: &Compiler,
     engine: &Engine,
     plugin: &config::Plugin,
-    source: Source,
+    source: &Source,
 ) -> Result<Compiled, Fault> {
     if source.bytes.is_empty() {
         return Err(fault(

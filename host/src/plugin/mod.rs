@@ -35,6 +35,7 @@ use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
 pub(crate) use component::Stamp;
+pub(crate) use component::{COMMAND as COMPILE_INTO, compile_into};
 use component::{Compiled, Compiler, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
@@ -74,10 +75,11 @@ pub(crate) enum Ready {
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        let engine = engine::start(compile_cache).map_err(anyhow::Error::from)?;
+        let compiler = Compiler::start(compile_cache)?;
+        let engine = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
         Ok(Self {
             engine,
-            compiler: Arc::new(Compiler::start()?),
+            compiler: Arc::new(compiler),
             guests: Guests::start()?,
             loaded: ArcSwap::default(),
             changing: Arc::default(),
@@ -199,7 +201,7 @@ impl Plugins {
         let (compiler, engine) = (Arc::clone(&self.compiler), self.engine.clone());
         let config_ = config.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            load::compile(&compiler, &engine, &config_, source)
+            load::compile(&compiler, &engine, &config_, &source)
         });
         let compiled = compiled
             .await

@@ -322,9 +322,10 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
         let plugin = config.plugins.first().unwrap();
-        let engine = engine::start(None).unwrap();
+        let compiler = Compiler::start(None).unwrap();
+        let engine = engine::start(compiler.cache()).unwrap();
         let source = Source::read(component).unwrap();
-        let compiled = Compiler::start().unwrap().compile(&engine, source).unwrap();
+        let compiled = compiler.compile(&engine, &source).unwrap();
         Pool::new(Maker {
             pre: load::link(&engine, plugin, &compiled).unwrap(),
             engine,
