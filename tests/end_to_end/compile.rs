@@ -1,7 +1,6 @@
-//! Large components are compiled by a process of its own, in the machine's idle time.
+//! A large component is compiled by a process of its own, in the machine's idle time.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,19 +13,92 @@ use crate::LOCKGATE;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A configuration whose plugin is a component that is large, and that nobody has compiled before.
-fn configuration(folder: &TempDir, component: &[u8]) -> PathBuf {
-    let file = folder.path().join("large.wasm");
-    fs::write(&file, component).unwrap();
-    let text = format!(
-        "compile_cache = {:?}\nlisteners = [{{ address = \"127.0.0.1:0\" }}]\n\
-         [plugins.large]\ncomponent = {file:?}\ngrants = [\"connections\", \"groups\"]\n\
-         [apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"large\"\n",
-        folder.path().join("cache"),
-    );
-    write_configuration(folder.path(), &text)
+/// Of a process that waits for idle time, in `/proc/ID/stat`.
+const SCHED_IDLE: &str = "5";
+
+/// `lockgate validate` with one plugin, and the temporary folder that it is to use.
+struct Loading {
+    process: Child,
+    folder: TempDir,
 }
 
+impl Loading {
+    /// Begins to load a component, with a compile cache that has nothing in it.
+    fn begin(component: &[u8]) -> Self {
+        Self::begin_with(component, true, true)
+    }
+
+    /// With a compile cache or without, and with a temporary folder or with one that is not there.
+    fn begin_with(component: &[u8], with_cache: bool, with_temporary: bool) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("large.wasm");
+        fs::write(&file, component).unwrap();
+        let mut text = format!(
+            "listeners = [{{ address = \"127.0.0.1:0\" }}]\n\
+             [plugins.large]\ncomponent = {file:?}\ngrants = [\"connections\", \"groups\"]\n\
+             [apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"large\"\n",
+        );
+        if with_cache {
+            let cache = folder.path().join("cache");
+            text = format!("compile_cache = {cache:?}\n{text}");
+        }
+        let temporary = folder.path().join("temporary");
+        if with_temporary {
+            fs::create_dir(&temporary).unwrap();
+        }
+        let file = write_configuration(folder.path(), &text);
+        let process = LOCKGATE
+            .command(&["validate", file.to_str().unwrap()])
+            .env("TMPDIR", &temporary)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process, folder }
+    }
+
+    /// The process that compiles for it, and the words it was started with.
+    fn child(&mut self) -> (Pid, String) {
+        let give_up = Instant::now() + PATIENCE;
+        let tasks = format!("/proc/{}/task", self.process.id());
+        loop {
+            assert!(Instant::now() < give_up, "it neither ends nor has a child");
+            let ended = self.process.try_wait().unwrap();
+            assert_eq!(ended, None, "nobody else compiled it");
+            for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children"));
+                for id in children.unwrap_or_default().split_whitespace() {
+                    let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                    let words = String::from_utf8(words).unwrap().replace('\0', " ");
+                    // Until it has become the program, it is a copy of the process.
+                    if words.contains("compile-into") {
+                        return (Pid::from_raw(id.parse().unwrap()).unwrap(), words);
+                    }
+                }
+            }
+            yield_now();
+        }
+    }
+
+    fn loaded(&mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+}
+
+/// Waits until a process that runs is as it should be, by what `/proc/ID/stat` tells after its name: none when it ended.
+fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    let file = format!("/proc/{}/stat", id.as_raw_nonzero());
+    loop {
+        let stat = fs::read_to_string(&file).ok();
+        if right(stat.as_deref().and_then(|stat| stat.split(") ").nth(1))) {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{what}");
+        yield_now();
+    }
+}
+
+/// A component that is large, and that nobody has compiled before.
 fn large() -> Vec<u8> {
     let mut bytes = fs::read(Guest::Probe.path()).unwrap();
     bytes.extend([0, 0x80, 0x80, 0x40, 1, b'x']); // a custom section of 1 MiB, by the name of x
@@ -37,45 +109,13 @@ fn large() -> Vec<u8> {
     bytes
 }
 
-/// The first child of a process that runs: its id, and what it was started with. None when it ended without one.
-fn child_of(process: &mut Child) -> Option<(Pid, String)> {
-    let give_up = Instant::now() + PATIENCE;
-    let tasks = format!("/proc/{}/task", process.id());
-    while process.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < give_up, "it neither ends nor has a child");
-        for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
-            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for id in children.split_whitespace() {
-                let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-                let words = String::from_utf8(words).unwrap().replace('\0', " ");
-                // Until it has become the program, it is a copy of the process.
-                if words.contains("compile-into") {
-                    return Some((Pid::from_raw(id.parse().unwrap()).unwrap(), words));
-                }
-            }
-        }
-        yield_now();
-    }
-    None
-}
-
-fn validate(file: &std::path::Path) -> Child {
-    LOCKGATE
-        .command(&["validate", file.to_str().unwrap()])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 #[test]
 fn a_large_component_is_compiled_once_by_a_process_of_its_own() {
-    let folder = TempDir::new().unwrap();
-    let file = configuration(&folder, &large());
-    let mut process = validate(&file);
-    let (_, words) = child_of(&mut process).expect("nobody else compiled it");
-    let cache = folder.path().join("cache");
+    let mut loading = Loading::begin(&large());
+    let (_, words) = loading.child();
+    let cache = loading.folder.path().join("cache");
     assert!(words.contains(&format!(" {} ", cache.display())), "{words}");
-    assert!(process.wait().unwrap().success());
+    assert!(loading.loaded());
     // Two would tell that the gateway did not find what was compiled for it.
     let modules = fs::read_dir(cache.join("modules")).unwrap();
     let compiled: Vec<_> = modules
@@ -87,37 +127,67 @@ fn a_large_component_is_compiled_once_by_a_process_of_its_own() {
 }
 
 #[test]
-fn a_component_loads_when_the_process_that_compiles_it_ends() {
-    let folder = TempDir::new().unwrap();
-    let file = configuration(&folder, &large());
-    let mut process = validate(&file);
-    let (child, _) = child_of(&mut process).expect("nobody else compiled it");
-    kill_process(child, Signal::KILL).unwrap();
-    assert!(process.wait().unwrap().success());
+fn it_runs_in_the_machines_idle_time() {
+    let mut loading = Loading::begin(&large());
+    let (child, _) = loading.child();
+    // It is the 41st field, of which two stand before.
+    wait_for(child, "it takes the time of others", |stat| {
+        stat.expect("it runs").split(' ').nth(38) == Some(SCHED_IDLE)
+    });
+    assert!(loading.loaded());
 }
 
 #[test]
-fn a_large_file_that_is_no_component_is_refused() {
-    let folder = TempDir::new().unwrap();
-    let mut bytes = large();
-    bytes.extend([0xff; 100]);
-    let file = configuration(&folder, &bytes);
-    assert_eq!(validate(&file).wait().unwrap().code(), Some(1));
+fn a_component_loads_when_the_process_that_compiles_it_ends() {
+    let mut loading = Loading::begin(&large());
+    kill_process(loading.child().0, Signal::KILL).unwrap();
+    assert!(loading.loaded());
+}
+
+/// As on a machine that is never idle.
+#[test]
+fn a_component_loads_when_the_process_that_compiles_it_gets_no_time() {
+    let mut loading = Loading::begin(&large());
+    let (child, _) = loading.child();
+    kill_process(child, Signal::STOP).unwrap();
+    assert!(loading.loaded());
+    wait_for(child, "it is still there", |stat| stat.is_none());
 }
 
 #[test]
 fn a_process_that_compiles_ends_with_the_one_that_began_it() {
-    let folder = TempDir::new().unwrap();
-    let file = configuration(&folder, &large());
-    let mut process = validate(&file);
-    let (child, _) = child_of(&mut process).expect("nobody else compiled it");
-    process.kill().unwrap();
-    process.wait().unwrap();
-    let give_up = Instant::now() + PATIENCE;
-    let stat = format!("/proc/{}/stat", child.as_raw_nonzero());
+    let mut loading = Loading::begin(&large());
+    let (child, _) = loading.child();
+    loading.process.kill().unwrap();
+    loading.process.wait().unwrap();
     // Nobody may be there to collect it, but then it is a zombie.
-    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < give_up, "it compiles for nobody");
-        yield_now();
-    }
+    wait_for(child, "it compiles for nobody", |stat| {
+        stat.is_none_or(|stat| stat.starts_with('Z'))
+    });
+}
+
+#[test]
+fn without_a_cache_nothing_is_left() {
+    let mut loading = Loading::begin_with(&large(), false, true);
+    let (_, words) = loading.child();
+    let temporary = loading.folder.path().join("temporary");
+    assert!(
+        words.contains(&format!(" {}/lockgate-", temporary.display())),
+        "{words}"
+    );
+    assert!(loading.loaded());
+    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn a_component_loads_where_there_is_nowhere_to_write() {
+    assert!(Loading::begin_with(&large(), false, false).loaded());
+}
+
+#[test]
+fn a_large_file_that_is_no_component_is_refused() {
+    let mut bytes = large();
+    bytes.extend([0xff; 100]);
+    let mut loading = Loading::begin(&bytes);
+    assert_eq!(loading.process.wait().unwrap().code(), Some(1));
 }

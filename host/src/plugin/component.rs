@@ -161,8 +161,8 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 pub(super) struct Compiler {
     /// Run always, with a small share of a busy machine.
     nice: ThreadPool,
-    cache: PathBuf,
-    /// Who gave no cache has compiled code kept for as long as it takes to load it.
+    cache: Option<PathBuf>,
+    /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
     private: Option<TempDir>,
 }
 
@@ -177,28 +177,22 @@ impl Compiler {
             })
             .build()
             .context("compiling threads")?;
-        let private = match cache {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("lockgate-")
-                    // Who writes here has code run.
-                    .permissions(Permissions::from_mode(0o700))
-                    .tempdir()
-                    .context("a folder for compiled code")?,
-            ),
+        let private = if cache.is_none() {
+            private_folder()
+        } else {
+            None
         };
-        let folder = private.as_ref().map(|folder| folder.path().to_owned());
         Ok(Self {
             nice,
-            cache: cache.or(folder).unwrap_or_default(),
+            cache,
             private,
         })
     }
 
-    /// Where the engine is to look for compiled code.
-    pub(super) fn cache(&self) -> &Path {
-        &self.cache
+    /// Where the engine is to look for compiled code, if anywhere.
+    pub(super) fn cache(&self) -> Option<&Path> {
+        let private = self.private.as_ref().map(TempDir::path);
+        self.cache.as_deref().or(private)
     }
 
     /// Takes milliseconds to seconds: not for a thread that serves.
@@ -224,13 +218,14 @@ impl Compiler {
     /// Has a process of its own compile a component into the cache, in the machine's idle time. What it takes is not of
     /// this process: its memory, its locks, and how it may end.
     fn ahead(&self, bytes: &[u8]) -> Result<()> {
+        let cache = self.cache().context("there is no folder for it")?;
         let input = rustix::fs::memfd_create("component", MemfdFlags::CLOEXEC)?;
         let mut input = File::from(input);
         input.write_all(bytes)?;
         input.rewind()?;
         let mut child = Command::new("/proc/self/exe")
             .arg(COMMAND)
-            .arg(&self.cache)
+            .arg(cache)
             .arg(std::process::id().to_string())
             .stdin(input)
             .stdout(Stdio::piped())
@@ -251,6 +246,22 @@ impl Compiler {
         tracing::debug!("a component was compiled by a process of its own");
         Ok(())
     }
+}
+
+/// A folder in the temporary one, gone with the gateway; none where there is nowhere to write.
+fn private_folder() -> Option<TempDir> {
+    tempfile::Builder::new()
+        .prefix("lockgate-")
+        // Who writes here has code run.
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .inspect_err(|error| {
+            tracing::warn!(
+                "large components are compiled by the gateway itself: \
+                 there is no compile_cache, and no temporary folder to write to: {error}"
+            );
+        })
+        .ok()
 }
 
 /// Waits until the other end of a pipe, on which nothing is said, is closed.
@@ -274,7 +285,27 @@ pub(crate) fn compile_into(cache: &Path, parent: u32) -> Result<()> {
     ensure!(u32::try_from(now) == Ok(parent), "nobody waits for it");
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    let engine = engine::start(cache)?;
+    let engine = engine::start(Some(cache))?;
     Component::new(&engine, &bytes)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use lockgate_tests::Guest;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_while_compiling_ends_nothing_else() {
+        let compiler = Compiler::start(None).unwrap();
+        let bug = || resume_unwind(Box::new("a bug"));
+        let ended = catch_unwind(AssertUnwindSafe(|| compiler.nice.install(bug)));
+        assert!(ended.is_err());
+        let engine = engine::start(compiler.cache()).unwrap();
+        let source = Source::read(Guest::Probe.path()).unwrap();
+        assert!(compiler.compile(&engine, &source).is_ok());
+    }
 }

@@ -28,8 +28,8 @@ const MAX_MEMORY: usize = 512 << 20;
 /// The largest `limits.table_elements`.
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
-/// Makes the engine, which keeps compiled code in a folder, and starts the thread that advances its epoch for as long as the engine lives.
-pub(super) fn start(compile_cache: &Path) -> Result<Engine> {
+/// Makes the engine, and starts the thread that advances its epoch for as long as the engine lives.
+pub(super) fn start(compile_cache: Option<&Path>) -> Result<Engine> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -45,10 +45,12 @@ pub(super) fn start(compile_cache: &Path) -> Result<Engine> {
         .wasm_stack_switching(false)
         .wasm_wide_arithmetic(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-    let place = || format!("compile_cache {}", compile_cache.display());
-    let mut cache = CacheConfig::new();
-    cache.with_directory(std::path::absolute(compile_cache).with_context(place)?);
-    config.cache(Some(Cache::new(cache).with_context(place)?));
+    if let Some(directory) = compile_cache {
+        let place = || format!("compile_cache {}", directory.display());
+        let mut cache = CacheConfig::new();
+        cache.with_directory(std::path::absolute(directory).with_context(place)?);
+        config.cache(Some(Cache::new(cache).with_context(place)?));
+    }
     let engine = Engine::new(&config).context("cannot set up the WebAssembly engine")?;
     advance_epochs(&engine)?;
     Ok(engine)

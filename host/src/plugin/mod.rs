@@ -34,8 +34,7 @@ use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
-pub(crate) use component::Stamp;
-pub(crate) use component::{COMMAND as COMPILE_INTO, compile_into};
+pub(crate) use component::{COMMAND as COMPILE_INTO, Stamp, compile_into};
 use component::{Compiled, Compiler, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
