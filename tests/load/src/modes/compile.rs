@@ -81,7 +81,8 @@ async fn paced(
     for (place, mut client) in (0_u32..).zip(clients.drain(..)) {
         let load = Arc::clone(&load);
         let mut turns = interval_at((began + TURN * place / count).into(), TURN);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Who is late once keeps its turns. Otherwise all that were late together stay so, and wait for each other.
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tasks.spawn(async move {
             while !load.stop.load(Ordering::Relaxed) {
                 turns.tick().await;
