@@ -1,6 +1,7 @@
-//! A large component is compiled by a process of its own, in the machine's idle time.
+//! A component is compiled by a process of its own, within bounds; a large one in the machine's idle time.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,17 +26,22 @@ struct Loading {
 impl Loading {
     /// Begins to load a component, with a compile cache that has nothing in it.
     fn begin(component: &[u8]) -> Self {
-        Self::begin_with(component, true, true)
+        Self::begin_with(component, TempDir::new().unwrap(), true, true)
     }
 
     /// With a compile cache or without, and with a temporary folder or with one that is not there.
-    fn begin_with(component: &[u8], with_cache: bool, with_temporary: bool) -> Self {
-        let folder = TempDir::new().unwrap();
+    fn begin_with(
+        component: &[u8],
+        folder: TempDir,
+        with_cache: bool,
+        with_temporary: bool,
+    ) -> Self {
         let file = folder.path().join("large.wasm");
         fs::write(&file, component).unwrap();
         let mut text = format!(
             "listeners = [{{ address = \"127.0.0.1:0\" }}]\n\
              [plugins.large]\ncomponent = {file:?}\ngrants = [\"connections\", \"groups\"]\n\
+             limits = {{ compile_s = 5 }}\n\
              [apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"large\"\n",
         );
         if with_cache {
@@ -44,13 +50,14 @@ impl Loading {
         }
         let temporary = folder.path().join("temporary");
         if with_temporary {
-            fs::create_dir(&temporary).unwrap();
+            fs::create_dir_all(&temporary).unwrap();
         }
         let file = write_configuration(folder.path(), &text);
         let process = LOCKGATE
             .command(&["validate", file.to_str().unwrap()])
             .env("TMPDIR", &temporary)
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         Self { process, folder }
@@ -79,8 +86,19 @@ impl Loading {
         }
     }
 
-    fn loaded(&mut self) -> bool {
-        self.process.wait().unwrap().success()
+    /// Gives the folder back, with what is left in it.
+    fn loaded(self) -> TempDir {
+        let ended = self.process.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{said}");
+        self.folder
+    }
+
+    /// Gives what it says about that.
+    fn refused(self) -> String {
+        let ended = self.process.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        String::from_utf8(ended.stderr).unwrap()
     }
 }
 
@@ -98,50 +116,111 @@ fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool) {
     }
 }
 
-/// A component that is large, and that nobody has compiled before.
-fn large() -> Vec<u8> {
-    let mut bytes = fs::read(Guest::Probe.path()).unwrap();
-    bytes.extend([0, 0x80, 0x80, 0x40, 1, b'x']); // a custom section of 1 MiB, by the name of x
-    let end = bytes.len() + (1 << 20) - 2;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    bytes.extend(now.as_nanos().to_le_bytes());
-    bytes.resize(end, 0);
-    bytes
+/// A component that nobody has compiled before.
+fn new() -> Vec<u8> {
+    padded(32)
 }
 
-#[test]
-fn a_large_component_is_compiled_once_by_a_process_of_its_own() {
-    let mut loading = Loading::begin(&large());
-    let (_, words) = loading.child();
-    let cache = loading.folder.path().join("cache");
-    assert!(words.contains(&format!(" {} ", cache.display())), "{words}");
-    assert!(loading.loaded());
-    // Two would tell that the gateway did not find what was compiled for it.
-    let modules = fs::read_dir(cache.join("modules")).unwrap();
-    let compiled: Vec<_> = modules
+/// The same, and large.
+fn large() -> Vec<u8> {
+    padded(1 << 20)
+}
+
+/// The probe with a custom section of so many bytes, of which some are never the same.
+fn padded(bytes: usize) -> Vec<u8> {
+    let mut component = fs::read(Guest::Probe.path()).unwrap();
+    let length = u32::try_from(bytes).unwrap();
+    component.push(0);
+    // In five bytes, as LEB128 may be: with the length of the name, and the name.
+    let leb128 = |shift: u32| u8::try_from((length >> shift) & 0x7f).unwrap();
+    component.extend([0, 7, 14, 21].map(|shift| leb128(shift) | 0x80));
+    component.extend([leb128(28), 1, b'x']);
+    let end = component.len() + bytes - 2;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    component.extend(now.as_nanos().to_le_bytes());
+    component.resize(end, 0);
+    component
+}
+
+/// A small component of one function that is hard to compile: each of its loops hands on each of its locals.
+fn hard(loops: usize, locals: usize) -> Vec<u8> {
+    let counted: String = (0..locals)
+        .map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))"))
+        .collect();
+    let text = format!(
+        "(component (core module (func (local {}) {} {counted} {})))",
+        "i32 ".repeat(locals),
+        "loop ".repeat(loops),
+        "local.get 0 br_if 0 end ".repeat(loops),
+    );
+    // What it says of an error has the whole text.
+    wat::parse_str(text).unwrap_or_else(|_| panic!("it is no WebAssembly"))
+}
+
+/// What is in the cache: compiled components, by the names of their files.
+fn compiled(folder: &TempDir) -> Vec<PathBuf> {
+    let modules = fs::read_dir(folder.path().join("cache/modules")).unwrap();
+    modules
         .flat_map(|version| fs::read_dir(version.unwrap().path()).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_none())
-        .collect();
-    assert_eq!(compiled.len(), 1, "{compiled:?}");
+        .collect()
 }
 
 #[test]
-fn it_runs_in_the_machines_idle_time() {
+fn a_component_is_compiled_once_by_a_process_of_its_own() {
+    for component in [new(), large()] {
+        let mut loading = Loading::begin(&component);
+        let (_, words) = loading.child();
+        let cache = loading.folder.path().join("cache");
+        assert!(words.contains(&format!(" {} ", cache.display())), "{words}");
+        // Two would tell that the gateway did not find what was compiled for it.
+        let found = compiled(&loading.loaded());
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+#[test]
+fn a_large_one_runs_in_the_machines_idle_time() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     // It is the 41st field, of which two stand before.
     wait_for(child, "it takes the time of others", |stat| {
         stat.expect("it runs").split(' ').nth(38) == Some(SCHED_IDLE)
     });
-    assert!(loading.loaded());
+    loading.loaded();
 }
 
 #[test]
-fn a_component_loads_when_the_process_that_compiles_it_ends() {
-    let mut loading = Loading::begin(&large());
-    kill_process(loading.child().0, Signal::KILL).unwrap();
-    assert!(loading.loaded());
+fn a_component_that_takes_too_long_is_refused() {
+    let mut loading = Loading::begin(&hard(200, 2_000));
+    let (child, _) = loading.child();
+    let said = loading.refused();
+    let remedy = "raise limits.compile_s of the plugin if the machine is slow";
+    assert!(
+        said.contains("plugins.large.component: compiling it takes more than 5 s"),
+        "{said}"
+    );
+    assert!(said.contains(remedy), "{said}");
+    wait_for(child, "it is still there", |stat| stat.is_none());
+}
+
+#[test]
+fn a_component_that_takes_too_much_memory_is_refused() {
+    let said = Loading::begin(&hard(3_000, 40_000)).refused();
+    let fault = "plugins.large.component: compiling it takes more than 1024 MiB of memory";
+    assert!(said.contains(fault), "{said}");
+}
+
+/// As by the machine, when there is no memory left: the gateway must not try it then.
+#[test]
+fn a_component_is_refused_when_the_process_that_compiles_it_is_killed() {
+    for component in [new(), large()] {
+        let mut loading = Loading::begin(&component);
+        kill_process(loading.child().0, Signal::KILL).unwrap();
+        let said = loading.refused();
+        assert!(said.contains("ended with signal: 9 (SIGKILL)"), "{said}");
+    }
 }
 
 /// As on a machine that is never idle.
@@ -150,7 +229,7 @@ fn a_component_loads_when_the_process_that_compiles_it_gets_no_time() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     kill_process(child, Signal::STOP).unwrap();
-    assert!(loading.loaded());
+    loading.loaded();
     wait_for(child, "it is still there", |stat| stat.is_none());
 }
 
@@ -168,26 +247,52 @@ fn a_process_that_compiles_ends_with_the_one_that_began_it() {
 
 #[test]
 fn without_a_cache_nothing_is_left() {
-    let mut loading = Loading::begin_with(&large(), false, true);
-    let (_, words) = loading.child();
-    let temporary = loading.folder.path().join("temporary");
-    assert!(
-        words.contains(&format!(" {}/lockgate-", temporary.display())),
-        "{words}"
-    );
-    assert!(loading.loaded());
-    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
+    for component in [new(), large()] {
+        let mut loading = Loading::begin_with(&component, TempDir::new().unwrap(), false, true);
+        let (_, words) = loading.child();
+        let temporary = loading.folder.path().join("temporary");
+        assert!(
+            words.contains(&format!(" {}/lockgate-", temporary.display())),
+            "{words}"
+        );
+        let folder = loading.loaded();
+        assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "{folder:?}");
+    }
 }
 
 #[test]
 fn a_component_loads_where_there_is_nowhere_to_write() {
-    assert!(Loading::begin_with(&large(), false, false).loaded());
+    Loading::begin_with(&new(), TempDir::new().unwrap(), false, false).loaded();
+}
+
+/// Half a GiB is what the cache keeps. A file of that length needs no room on the disk.
+#[test]
+fn what_is_too_much_for_the_cache_goes() {
+    let folder = Loading::begin(&new()).loaded();
+    let first = compiled(&folder);
+    // The next that is compiled has it look, which it does once an hour.
+    for file in fs::read_dir(folder.path().join("cache")).unwrap() {
+        let file = file.unwrap().path();
+        if !file.is_dir() {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let old = |name: usize| first.first().unwrap().with_file_name(name.to_string());
+    // To look at so many takes longer than a process needs to end.
+    for name in 1..3_000 {
+        File::create(old(name)).unwrap();
+    }
+    File::create(old(0)).unwrap().set_len(1 << 30).unwrap();
+    let folder = Loading::begin_with(&new(), folder, true, true).loaded();
+    assert!(!compiled(&folder).contains(&old(0)));
 }
 
 #[test]
 fn a_large_file_that_is_no_component_is_refused() {
     let mut bytes = large();
     bytes.extend([0xff; 100]);
-    let mut loading = Loading::begin(&bytes);
-    assert_eq!(loading.process.wait().unwrap().code(), Some(1));
+    let said = Loading::begin(&bytes).refused();
+    let fault = "plugins.large.component: it is no component that can be compiled: ";
+    assert!(said.contains(fault), "{said}");
+    assert!(!said.contains("error: "), "{said}");
 }

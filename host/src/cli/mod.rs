@@ -115,7 +115,12 @@ enum Command {
     Verify(sign::VerifyOptions),
     /// Compile the component on standard input into a folder, for the gateway that runs
     #[command(name = plugin::COMPILE_INTO, hide = true)]
-    CompileInto { cache: PathBuf, parent: u32 },
+    CompileInto {
+        cache: PathBuf,
+        parent: u32,
+        cpu_s: u64,
+        pace: plugin::Pace,
+    },
     /// Print the version of Lockgate and of the plugin contract
     Version,
 }
@@ -156,7 +161,12 @@ pub(crate) fn main() -> ExitCode {
         } => sign::new_key(&file),
         Command::Sign(options) => sign::sign(&options),
         Command::Verify(options) => sign::verify(&options),
-        Command::CompileInto { cache, parent } => plugin::compile_into(&cache, parent),
+        Command::CompileInto {
+            cache,
+            parent,
+            cpu_s,
+            pace,
+        } => plugin::compile_into(&cache, parent, cpu_s, pace),
         Command::Version => print(concat!(
             "lockgate ",
             env!("CARGO_PKG_VERSION"),

@@ -64,6 +64,7 @@ impl From<written::PluginLimits> for PluginLimits {
             posts: written.posts,
             log_bytes: kib(written.log_kib),
             retire: seconds(written.retire_s),
+            compile: seconds(written.compile_s),
         }
     }
 }

@@ -352,4 +352,6 @@ pub(crate) struct PluginLimits {
     pub(crate) log_bytes: usize,
     /// How long the invocations of a version may go on after another has taken its place.
     pub(crate) retire: Duration,
+    /// Processor time that compiling the component may take.
+    pub(crate) compile: Duration,
 }

@@ -30,6 +30,17 @@ const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
 /// Makes the engine, and starts the thread that advances its epoch for as long as the engine lives.
 pub(super) fn start(compile_cache: Option<&Path>) -> Result<Engine> {
+    let engine = engine(compile_cache, INSTANCES)?;
+    advance_epochs(&engine)?;
+    Ok(engine)
+}
+
+/// An engine that compiles as the other does, and for it, and has next to no room for instances.
+pub(super) fn to_compile(compile_cache: &Path) -> Result<Engine> {
+    engine(Some(compile_cache), 1)
+}
+
+fn engine(compile_cache: Option<&Path>, instances: u32) -> Result<Engine> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -44,25 +55,23 @@ pub(super) fn start(compile_cache: Option<&Path>) -> Result<Engine> {
         .wasm_shared_everything_threads(false)
         .wasm_stack_switching(false)
         .wasm_wide_arithmetic(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
     if let Some(directory) = compile_cache {
         let place = || format!("compile_cache {}", directory.display());
         let mut cache = CacheConfig::new();
         cache.with_directory(std::path::absolute(directory).with_context(place)?);
         config.cache(Some(Cache::new(cache).with_context(place)?));
     }
-    let engine = Engine::new(&config).context("cannot set up the WebAssembly engine")?;
-    advance_epochs(&engine)?;
-    Ok(engine)
+    Engine::new(&config).context("cannot set up the WebAssembly engine")
 }
 
-fn pool() -> PoolingAllocationConfig {
+fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * 4)
-        .total_memories(INSTANCES)
-        .total_tables(INSTANCES * 4)
-        .total_stacks(INSTANCES)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * 4)
+        .total_memories(instances)
+        .total_tables(instances * 4)
+        .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(4 << 20)

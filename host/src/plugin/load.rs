@@ -13,7 +13,8 @@ use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
 
 use super::bindings::HandlerPluginPre;
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
-use super::component::{Compiled, Compiler, MAX_COMPONENT, Source};
+use super::compile::{CompileError, Compiler};
+use super::component::{Compiled, MAX_COMPONENT, Source};
 use super::instance::State;
 use crate::config::{self, Component, Fault};
 use crate::registry::{self, PullError};
@@ -75,7 +76,7 @@ pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, 
             let pull = move || registry::pull(&image_, MAX_COMPONENT).map(Source::from);
             let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
             return pulled
-                .map_err(|error| fault(plugin, format!("{image}: {error}"), remedy(&error)));
+                .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
         }
     };
     source.map_err(|error| {
@@ -115,13 +116,8 @@ pub(super) fn compile(
             "build it with `lockgate build DIR`, and copy it whole",
         ));
     }
-    compiler.compile(engine, source).map_err(|error| {
-        fault(
-            plugin,
-            format!("it is no component that can be compiled: {error:#}"),
-            "build it with `lockgate build DIR`, and copy it whole",
-        )
-    })
+    let compiled = compiler.compile(engine, source, plugin.limits.compile);
+    compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
 }
 
 /// Checks what a component imports against the grants, and links it to what it was granted.
@@ -154,8 +150,23 @@ pub(super) fn link(
         })
 }
 
+/// What to do about a component that could not be compiled.
+fn compile_remedy(error: &CompileError) -> &'static str {
+    match error {
+        CompileError::NoComponent(_) => "build it with `lockgate build DIR`, and copy it whole",
+        CompileError::TooLong(_) => {
+            "raise limits.compile_s of the plugin if the machine is slow, or build a smaller component"
+        }
+        CompileError::TooMuch => "build a smaller component, of smaller functions",
+        CompileError::NoTime => "look what the machine is busy with, and try again",
+        CompileError::Ended(_) => {
+            "see the log for what it said; if the machine killed it for want of memory, give it more"
+        }
+    }
+}
+
 /// What to do about a component that could not be pulled.
-fn remedy(error: &PullError) -> &'static str {
+fn pull_remedy(error: &PullError) -> &'static str {
     match error {
         PullError::Unreachable(..) | PullError::Failed(..) => {
             "look whether the registry runs and can be reached from here; [registries] says how it is asked"

@@ -2,6 +2,7 @@
 //! module that knows wasmtime.
 
 mod bindings;
+mod compile;
 mod component;
 mod console;
 mod engine;
@@ -34,8 +35,10 @@ use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
-pub(crate) use component::{COMMAND as COMPILE_INTO, Stamp, compile_into};
-use component::{Compiled, Compiler, Source};
+use compile::Compiler;
+pub(crate) use compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
+pub(crate) use component::Stamp;
+use component::{Compiled, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};

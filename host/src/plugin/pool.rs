@@ -305,8 +305,9 @@ mod tests {
 
     use lockgate_tests::Guest;
     use tokio::task::{JoinSet, yield_now};
+    use wasmtime::component::Component;
 
-    use super::super::component::{Compiler, Source};
+    use super::super::component::{Compiled, Source};
     use super::super::{engine, load};
     use super::*;
     use crate::config::Config;
@@ -322,10 +323,13 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
         let plugin = config.plugins.first().unwrap();
-        let compiler = Compiler::start(None).unwrap();
-        let engine = engine::start(compiler.cache()).unwrap();
+        let engine = engine::start(None).unwrap();
         let source = Source::read(component).unwrap();
-        let compiled = compiler.compile(&engine, &source).unwrap();
+        let compiled = Compiled {
+            component: Component::new(&engine, &source.bytes).unwrap(),
+            digest: source.digest,
+            size: source.bytes.len() as u64,
+        };
         Pool::new(Maker {
             pre: load::link(&engine, plugin, &compiled).unwrap(),
             engine,

@@ -128,6 +128,10 @@ pub(in crate::config) struct PluginLimits {
     /// are interrupted. Longer than the longest `deadline_ms`, unless shortened. 0 interrupts at once.
     #[schemars(range(min = 0, max = 300))]
     pub(in crate::config) retire_s: u32,
+    /// Seconds of processor time that compiling the component may take, in a process of its own; then
+    /// it is not loaded. Large components take a few.
+    #[schemars(range(min = 1, max = 600))]
+    pub(in crate::config) compile_s: u32,
 }
 
 impl Default for PluginLimits {
@@ -143,6 +147,7 @@ impl Default for PluginLimits {
             posts: 256,
             log_kib: 64,
             retire_s: 30,
+            compile_s: 30,
         }
     }
 }

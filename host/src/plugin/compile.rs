@@ -1,0 +1,340 @@
+//! Compiling a component out of the way of those that serve: by a process of its own, within bounds.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::{available_parallelism, park_timeout};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Resource, Rlimit, Signal};
+use tempfile::TempDir;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::component::{Compiled, Source};
+use super::engine;
+
+/// The word that has the program compile for the one that runs.
+pub(crate) const COMMAND: &str = "compile-into";
+
+/// Memory that compiling may take, in bytes: some ten times what the largest components of today's toolchains need.
+const MAX_MEMORY: u64 = 1 << 30;
+
+/// Threads that compile one component: each keeps some MiB, however many cores there are.
+const MAX_THREADS: usize = 16;
+
+/// Bytes from which on a component waits for the machine's idle time: what is smaller is compiled in a moment.
+const LARGE: u64 = 512 << 10;
+
+/// How long it waits for that, for each KiB: some four times what it takes then.
+const IDLE_PER_KIB: Duration = Duration::from_millis(2);
+
+/// How nice compiling is on a busy machine: those that serve get ten times its share.
+const NICE: i32 = 10;
+
+/// How much longer than its processor time compiling may take, with the share that leaves it.
+const WAITS: u32 = 20;
+
+/// How long the cache may take to tidy up.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// Bytes that are read of what a process says when it ends.
+const WORDS: u64 = 4 << 10;
+
+/// Compiles components, each in a child process.
+pub(super) struct Compiler {
+    /// Where the gateway itself takes up compiled code, or compiles where there can be no child.
+    nice: ThreadPool,
+    cache: Option<PathBuf>,
+    /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
+    private: Option<TempDir>,
+}
+
+/// Why a component was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompileError {
+    #[error("it is no component that can be compiled: {0}")]
+    NoComponent(String),
+    #[error("compiling it takes more than {0} s of processor time")]
+    TooLong(u64),
+    #[error("compiling it takes more than {} MiB of memory", MAX_MEMORY >> 20)]
+    TooMuch,
+    #[error("there was no processor time to compile it")]
+    NoTime,
+    #[error("it was not compiled: the process that did it ended with {0}")]
+    Ended(ExitStatus),
+}
+
+/// How a child gets its processor time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pace {
+    /// While nothing else wants to run.
+    Idle,
+    /// Always, with a small share of a busy machine.
+    Nice,
+}
+
+impl Pace {
+    /// The word for it on the command line of the child.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Nice => "nice",
+        }
+    }
+
+    /// Sets it, for this thread and those that it starts. Where the machine refuses, it is compiled all the same.
+    fn set(self) {
+        let _ = rustix::process::setpriority_process(None, NICE);
+        if self == Self::Idle {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        }
+    }
+
+    /// Who has no haste leaves half of the cores to themselves: a thread that wakes finds one that is free.
+    fn threads(self) -> usize {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let threads = match self {
+            Self::Idle => cores / 2,
+            Self::Nice => cores,
+        };
+        threads.clamp(1, MAX_THREADS)
+    }
+}
+
+impl Compiler {
+    /// With the folder where compiled code is kept, which is also how a child process hands it over.
+    pub(super) fn start(cache: Option<PathBuf>) -> Result<Self> {
+        let nice = ThreadPoolBuilder::new()
+            .thread_name(|_| "compile".into())
+            // Of the thread that calls, as Linux has it. Where it is refused it compiles all the same.
+            .start_handler(|_| {
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            })
+            .build()
+            .context("compiling threads")?;
+        let private = if cache.is_none() {
+            private_folder()
+        } else {
+            None
+        };
+        Ok(Self {
+            nice,
+            cache,
+            private,
+        })
+    }
+
+    /// Where the engine is to look for compiled code, if anywhere.
+    pub(super) fn cache(&self) -> Option<&Path> {
+        let private = self.private.as_ref().map(TempDir::path);
+        self.cache.as_deref().or(private)
+    }
+
+    /// Takes milliseconds to seconds: not for a thread that serves. `cpu` is the processor time that compiling may take.
+    pub(super) fn compile(
+        &self,
+        engine: &Engine,
+        source: &Source,
+        cpu: Duration,
+    ) -> Result<Compiled, CompileError> {
+        if let Some(cache) = self.cache() {
+            ahead(cache, &source.bytes, cpu)?;
+        }
+        // Finds what the child has left. Where there can be none, compiles.
+        let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
+        if let Some(folder) = &self.private {
+            let _ = fs::remove_dir_all(folder.path().join("modules"));
+        }
+        Ok(Compiled {
+            component: compiled.map_err(|error| CompileError::NoComponent(format!("{error:#}")))?,
+            digest: source.digest,
+            size: source.bytes.len() as u64,
+        })
+    }
+}
+
+/// A folder in the temporary one, gone with the gateway; none where there is nowhere to write.
+fn private_folder() -> Option<TempDir> {
+    tempfile::Builder::new()
+        .prefix("lockgate-")
+        // Who writes here has code run.
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .inspect_err(|error| {
+            tracing::warn!(
+                "components are compiled by the gateway itself, without bounds: \
+                 there is no compile_cache, and no temporary folder to write to: {error}"
+            );
+        })
+        .ok()
+}
+
+/// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
+fn ahead(cache: &Path, bytes: &[u8], cpu: Duration) -> Result<(), CompileError> {
+    let size = bytes.len() as u64;
+    let idle = (size >= LARGE).then(|| {
+        let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX);
+        (Pace::Idle, IDLE_PER_KIB.saturating_mul(kib))
+    });
+    let nice = (Pace::Nice, cpu * WAITS);
+    for (pace, patience) in idle.into_iter().chain([nice]) {
+        match child(cache, bytes, cpu, pace, patience) {
+            Ok(Some((status, words))) => return judge(status, &words, cpu),
+            Ok(None) => tracing::debug!("a component waited for the machine to be {}", pace.word()),
+            Err(error) => {
+                tracing::warn!(
+                    "a component is compiled by the gateway itself, without bounds: \
+                     no process can do it: {error:#}"
+                );
+                return Ok(());
+            }
+        }
+    }
+    Err(CompileError::NoTime)
+}
+
+/// Runs the child process. What it takes is not of this one: its memory, its locks, and how it may end. Gives how it
+/// ended, and what it said; none when that took longer than `patience`.
+fn child(
+    cache: &Path,
+    bytes: &[u8],
+    cpu: Duration,
+    pace: Pace,
+    patience: Duration,
+) -> Result<Option<(ExitStatus, String)>> {
+    let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
+    let (mut input, mut words) = (file("component")?, file("words")?);
+    input.write_all(bytes)?;
+    input.rewind()?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("lockgate")
+        .arg(COMMAND)
+        .arg(cache)
+        .arg(std::process::id().to_string())
+        .arg(cpu.as_secs().to_string())
+        .arg(pace.word())
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(words.try_clone()?)
+        .spawn()?;
+    let over = match &child.stdout {
+        Some(output) => closed(output.as_fd(), patience),
+        None => Ok(true),
+    };
+    if !matches!(over, Ok(true)) {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    if !over? {
+        return Ok(None);
+    }
+    words.rewind()?;
+    let mut said = Vec::new();
+    words.take(WORDS).read_to_end(&mut said)?;
+    Ok(Some((status, String::from_utf8_lossy(&said).into_owned())))
+}
+
+/// Waits until the other end of a pipe, on which nothing is said, is closed.
+fn closed(pipe: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let patience = Timespec::try_from(patience)?;
+    let mut pipe = [PollFd::new(&pipe, PollFlags::IN)];
+    let closed = rustix::io::retry_on_intr(|| rustix::event::poll(&mut pipe, Some(&patience)))?;
+    Ok(closed > 0)
+}
+
+/// What it means that a child ended so, with these words.
+fn judge(status: ExitStatus, words: &str, cpu: Duration) -> Result<(), CompileError> {
+    if status.success() {
+        return Ok(());
+    }
+    let words = words.trim_end();
+    let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
+    Err(if status.code() == Some(1) {
+        let error = words.strip_prefix("error: ").unwrap_or(words);
+        CompileError::NoComponent(error.to_owned())
+    } else if signal(Signal::XCPU) {
+        CompileError::TooLong(cpu.as_secs())
+    } else if signal(Signal::ABORT) && words.contains("memory allocation of") {
+        CompileError::TooMuch
+    } else {
+        tracing::warn!("a process that compiled ended with {status}: {words}");
+        CompileError::Ended(status)
+    })
+}
+
+/// The child process: compiles the component on standard input into a cache, and ends with `parent`, the process that
+/// began it.
+pub(crate) fn compile_into(cache: &Path, parent: u32, cpu_s: u64, pace: Pace) -> Result<()> {
+    // What `top` shows: the program was begun by another name.
+    rustix::thread::set_name(c"lockgate")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let now = rustix::process::getppid().map_or(0, |id| id.as_raw_nonzero().get());
+    ensure!(u32::try_from(now) == Ok(parent), "nobody waits for it");
+    bound(Resource::Cpu, cpu_s)?;
+    // What it can write to, heap and stacks: the engine reserves much more address space than that.
+    bound(Resource::Data, MAX_MEMORY)?;
+    bound(Resource::Core, 0)?;
+    pace.set();
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    {
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(pace.threads())
+            .build()?;
+        let engine = engine::to_compile(cache)?;
+        threads.install(|| Component::new(&engine, &bytes))?;
+    }
+    wait_for_the_cache();
+    Ok(())
+}
+
+/// Sets what this process may take of something, or leaves it where less is allowed.
+fn bound(resource: Resource, most: u64) -> Result<()> {
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    let current = Some(maximum.map_or(most, |maximum| maximum.min(most)));
+    Ok(rustix::process::setrlimit(
+        resource,
+        Rlimit { current, maximum },
+    )?)
+}
+
+/// The cache has a thread that removes what is too old or too much, and ends with the engine.
+fn wait_for_the_cache() {
+    let give_up = Instant::now() + TIDY;
+    while fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
+        && Instant::now() < give_up
+    {
+        park_timeout(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_while_compiling_ends_nothing_else() {
+        let compiler = Compiler::start(None).unwrap();
+        let bug = || resume_unwind(Box::new("a bug"));
+        let ended = catch_unwind(AssertUnwindSafe(|| compiler.nice.install(bug)));
+        assert!(ended.is_err());
+        assert_eq!(compiler.nice.install(|| 1), 1);
+    }
+}
