@@ -159,7 +159,7 @@ fn hard(loops: usize, locals: usize) -> Vec<u8> {
 
 /// What is in the cache: compiled components, by the names of their files.
 fn compiled(folder: &TempDir) -> Vec<PathBuf> {
-    let modules = fs::read_dir(folder.path().join("cache/modules")).unwrap();
+    let modules = fs::read_dir(folder.path().join("cache/wasmtime/modules")).unwrap();
     modules
         .flat_map(|version| fs::read_dir(version.unwrap().path()).unwrap())
         .map(|entry| entry.unwrap().path())
@@ -270,8 +270,11 @@ fn a_component_loads_where_there_is_nowhere_to_write() {
 fn what_is_too_much_for_the_cache_goes() {
     let folder = Loading::begin(&new()).loaded();
     let first = compiled(&folder);
+    // What is not the cache's stays.
+    let other = folder.path().join("cache/other");
+    fs::write(&other, "").unwrap();
     // The next that is compiled has it look, which it does once an hour.
-    for file in fs::read_dir(folder.path().join("cache")).unwrap() {
+    for file in fs::read_dir(folder.path().join("cache/wasmtime")).unwrap() {
         let file = file.unwrap().path();
         if !file.is_dir() {
             fs::remove_file(file).unwrap();
@@ -285,6 +288,7 @@ fn what_is_too_much_for_the_cache_goes() {
     File::create(old(0)).unwrap().set_len(1 << 30).unwrap();
     let folder = Loading::begin_with(&new(), folder, true, true).loaded();
     assert!(!compiled(&folder).contains(&old(0)));
+    assert!(other.exists());
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Compiler {
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
         if let Some(folder) = &self.private {
-            let _ = fs::remove_dir_all(folder.path().join("modules"));
+            let _ = fs::remove_dir_all(folder.path().join(engine::CACHE).join("modules"));
         }
         Ok(Compiled {
             component: compiled.map_err(|error| CompileError::NoComponent(format!("{error:#}")))?,

@@ -28,6 +28,9 @@ const MAX_MEMORY: usize = 512 << 20;
 /// The largest `limits.table_elements`.
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
+/// The folder of compiled code, in the one that the configuration names.
+pub(super) const CACHE: &str = "wasmtime";
+
 /// Makes the engine, and starts the thread that advances its epoch for as long as the engine lives.
 pub(super) fn start(compile_cache: Option<&Path>) -> Result<Engine> {
     let engine = engine(compile_cache, INSTANCES)?;
@@ -59,7 +62,8 @@ fn engine(compile_cache: Option<&Path>, instances: u32) -> Result<Engine> {
     if let Some(directory) = compile_cache {
         let place = || format!("compile_cache {}", directory.display());
         let mut cache = CacheConfig::new();
-        cache.with_directory(std::path::absolute(directory).with_context(place)?);
+        // A folder of its own in there: it removes all that it does not know.
+        cache.with_directory(std::path::absolute(directory.join(CACHE)).with_context(place)?);
         config.cache(Some(Cache::new(cache).with_context(place)?));
     }
     Engine::new(&config).context("cannot set up the WebAssembly engine")
