@@ -188,7 +188,7 @@ async fn many_swaps_leave_nothing() {
     swap_under_load(300, 300, Some(Duration::from_millis(250))).await;
 }
 
-/// Minutes long, since each swap looks twice at its file and compiles it: `cargo test -- --ignored a_thousand_swaps`.
+/// Minutes long, since each swap looks twice at its file and compiles it: a step of its own in `.ci/run`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a load test"]
 async fn a_thousand_swaps_under_a_thousand_connections_lose_nothing() {
