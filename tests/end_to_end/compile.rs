@@ -2,20 +2,28 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockgate_tests::{Guest, write_configuration};
+use lockgate_tests::{Gateway, Guest, left_out, write_configuration};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::LOCKGATE;
+use crate::{LOCKGATE, probe_configuration};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of a process that waits for idle time, in `/proc/ID/stat`.
 const SCHED_IDLE: &str = "5";
+
+/// What there is to hand over compiled code by.
+enum Place {
+    /// A compile cache, in this folder.
+    Cache(TempDir),
+    Temporary,
+    Nowhere,
+}
 
 /// `lockgate validate` with one plugin, and the temporary folder that it is to use.
 struct Loading {
@@ -26,16 +34,15 @@ struct Loading {
 impl Loading {
     /// Begins to load a component, with a compile cache that has nothing in it.
     fn begin(component: &[u8]) -> Self {
-        Self::begin_with(component, TempDir::new().unwrap(), true, true)
+        Self::begin_in(Place::Cache(TempDir::new().unwrap()), component)
     }
 
-    /// With a compile cache or without, and with a temporary folder or with one that is not there.
-    fn begin_with(
-        component: &[u8],
-        folder: TempDir,
-        with_cache: bool,
-        with_temporary: bool,
-    ) -> Self {
+    fn begin_in(place: Place, component: &[u8]) -> Self {
+        let (folder, with_cache, with_temporary) = match place {
+            Place::Cache(folder) => (folder, true, true),
+            Place::Temporary => (TempDir::new().unwrap(), false, true),
+            Place::Nowhere => (TempDir::new().unwrap(), false, false),
+        };
         let file = folder.path().join("large.wasm");
         fs::write(&file, component).unwrap();
         let mut text = format!(
@@ -191,6 +198,18 @@ fn a_large_one_runs_in_the_machines_idle_time() {
     loading.loaded();
 }
 
+/// By the process that the machine ends first.
+#[test]
+fn it_is_not_the_gateway_that_goes_when_there_is_no_memory() {
+    let mut loading = Loading::begin(&large());
+    let (child, _) = loading.child();
+    let file = format!("/proc/{}/oom_score_adj", child.as_raw_nonzero());
+    wait_for(child, "it is as dear as the gateway", |_| {
+        fs::read_to_string(&file).expect("it runs").trim() == "1000"
+    });
+    loading.loaded();
+}
+
 #[test]
 fn a_component_that_takes_too_long_is_refused() {
     let mut loading = Loading::begin(&hard(200, 2_000));
@@ -248,7 +267,7 @@ fn a_process_that_compiles_ends_with_the_one_that_began_it() {
 #[test]
 fn without_a_cache_nothing_is_left() {
     for component in [new(), large()] {
-        let mut loading = Loading::begin_with(&component, TempDir::new().unwrap(), false, true);
+        let mut loading = Loading::begin_in(Place::Temporary, &component);
         let (_, words) = loading.child();
         let temporary = loading.folder.path().join("temporary");
         assert!(
@@ -262,7 +281,39 @@ fn without_a_cache_nothing_is_left() {
 
 #[test]
 fn a_component_loads_where_there_is_nowhere_to_write() {
-    Loading::begin_with(&new(), TempDir::new().unwrap(), false, false).loaded();
+    Loading::begin_in(Place::Nowhere, &new()).loaded();
+}
+
+/// As in a container without `/proc`.
+#[tokio::test]
+async fn a_component_loads_where_no_process_can_be_begun() {
+    let without_proc = |command: &Command| {
+        let mut sandbox = Command::new("unshare");
+        let script = "umount --lazy /proc && exec \"$@\"";
+        sandbox.args(["--mount", "sh", "-c", script, "sh"]);
+        sandbox.arg(command.get_program()).args(command.get_args());
+        sandbox
+    };
+    let tried = without_proc(&Command::new("true"))
+        .stderr(Stdio::null())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return left_out(
+            "a machine without /proc",
+            "`unshare` with the rights of root",
+        );
+    }
+    let folder = TempDir::new().unwrap();
+    let configuration = format!(
+        "compile_cache = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n{}",
+        folder.path().join("cache"),
+        probe_configuration("", "")
+    );
+    let file = write_configuration(folder.path(), &configuration);
+    let command = without_proc(&LOCKGATE.command(&["run", file.to_str().unwrap()]));
+    let gateway = Gateway::start(command, folder, lockgate_tests::PATIENCE).await;
+    let warning = "a component is compiled by the gateway itself, without bounds";
+    assert!(gateway.log().contains(&["plugin=\"probe\"", warning]));
 }
 
 /// Half a GiB is what the cache keeps. A file of that length needs no room on the disk.
@@ -286,7 +337,7 @@ fn what_is_too_much_for_the_cache_goes() {
         File::create(old(name)).unwrap();
     }
     File::create(old(0)).unwrap().set_len(1 << 30).unwrap();
-    let folder = Loading::begin_with(&new(), folder, true, true).loaded();
+    let folder = Loading::begin_in(Place::Cache(folder), &new()).loaded();
     assert!(!compiled(&folder).contains(&old(0)));
     assert!(other.exists());
 }

@@ -26,6 +26,7 @@ use wasmtime::component::Component;
 
 use super::component::{Compiled, Source};
 use super::engine;
+use crate::config;
 
 /// The word that has the program compile for the one that runs.
 pub(crate) const COMMAND: &str = "compile-into";
@@ -74,8 +75,19 @@ pub(super) enum CompileError {
     TooMuch,
     #[error("there was no processor time to compile it")]
     NoTime,
-    #[error("it was not compiled: the process that did it ended with {0}")]
-    Ended(ExitStatus),
+    #[error(
+        "it was not compiled: the process that did it ended with {status}{}",
+        said(words)
+    )]
+    Ended { status: ExitStatus, words: String },
+}
+
+/// The last words of a process, behind how it ended.
+fn said(words: &str) -> String {
+    match words.lines().next() {
+        Some(line) => format!(" and said: {line}"),
+        None => String::new(),
+    }
 }
 
 /// How a child gets its processor time.
@@ -145,15 +157,15 @@ impl Compiler {
         self.cache.as_deref().or(private)
     }
 
-    /// Takes milliseconds to seconds: not for a thread that serves. `cpu` is the processor time that compiling may take.
+    /// Takes milliseconds to seconds: not for a thread that serves.
     pub(super) fn compile(
         &self,
         engine: &Engine,
+        plugin: &config::Plugin,
         source: &Source,
-        cpu: Duration,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            ahead(cache, &source.bytes, cpu)?;
+            ahead(cache, plugin, &source.bytes)?;
         }
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
@@ -185,7 +197,8 @@ fn private_folder() -> Option<TempDir> {
 }
 
 /// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
-fn ahead(cache: &Path, bytes: &[u8], cpu: Duration) -> Result<(), CompileError> {
+fn ahead(cache: &Path, plugin: &config::Plugin, bytes: &[u8]) -> Result<(), CompileError> {
+    let (name, cpu) = (&plugin.name, plugin.limits.compile);
     let size = bytes.len() as u64;
     let idle = (size >= LARGE).then(|| {
         let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX);
@@ -195,9 +208,10 @@ fn ahead(cache: &Path, bytes: &[u8], cpu: Duration) -> Result<(), CompileError> 
     for (pace, patience) in idle.into_iter().chain([nice]) {
         match child(cache, bytes, cpu, pace, patience) {
             Ok(Some((status, words))) => return judge(status, &words, cpu),
-            Ok(None) => tracing::debug!("a component waited for the machine to be {}", pace.word()),
+            Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
             Err(error) => {
                 tracing::warn!(
+                    plugin = name,
                     "a component is compiled by the gateway itself, without bounds: \
                      no process can do it: {error:#}"
                 );
@@ -272,8 +286,8 @@ fn judge(status: ExitStatus, words: &str, cpu: Duration) -> Result<(), CompileEr
     } else if signal(Signal::ABORT) && words.contains("memory allocation of") {
         CompileError::TooMuch
     } else {
-        tracing::warn!("a process that compiled ended with {status}: {words}");
-        CompileError::Ended(status)
+        let words = words.to_owned();
+        CompileError::Ended { status, words }
     })
 }
 
@@ -289,6 +303,8 @@ pub(crate) fn compile_into(cache: &Path, parent: u32, cpu_s: u64, pace: Pace) ->
     // What it can write to, heap and stacks: the engine reserves much more address space than that.
     bound(Resource::Data, MAX_MEMORY)?;
     bound(Resource::Core, 0)?;
+    // Where there is less memory than that, the machine takes this process and not the gateway.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
     pace.set();
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;

@@ -116,7 +116,7 @@ pub(super) fn compile(
             "build it with `lockgate build DIR`, and copy it whole",
         ));
     }
-    let compiled = compiler.compile(engine, source, plugin.limits.compile);
+    let compiled = compiler.compile(engine, plugin, source);
     compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
 }
 
@@ -159,8 +159,8 @@ fn compile_remedy(error: &CompileError) -> &'static str {
         }
         CompileError::TooMuch => "build a smaller component, of smaller functions",
         CompileError::NoTime => "look what the machine is busy with, and try again",
-        CompileError::Ended(_) => {
-            "see the log for what it said; if the machine killed it for want of memory, give it more"
+        CompileError::Ended { .. } => {
+            "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"
         }
     }
 }
