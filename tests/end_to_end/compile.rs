@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockgate_tests::{Gateway, Guest, left_out, write_configuration};
+use lockgate_tests::{Gateway, Guest, left_out, replace, write_configuration};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -72,25 +72,10 @@ impl Loading {
 
     /// The process that compiles for it, and the words it was started with.
     fn child(&mut self) -> (Pid, String) {
-        let give_up = Instant::now() + PATIENCE;
-        let tasks = format!("/proc/{}/task", self.process.id());
-        loop {
-            assert!(Instant::now() < give_up, "it neither ends nor has a child");
+        child_of(self.process.id(), || {
             let ended = self.process.try_wait().unwrap();
             assert_eq!(ended, None, "nobody else compiled it");
-            for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
-                let children = fs::read_to_string(task.path().join("children"));
-                for id in children.unwrap_or_default().split_whitespace() {
-                    let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-                    let words = String::from_utf8(words).unwrap().replace('\0', " ");
-                    // Until it has become the program, it is a copy of the process.
-                    if words.contains("compile-into") {
-                        return (Pid::from_raw(id.parse().unwrap()).unwrap(), words);
-                    }
-                }
-            }
-            yield_now();
-        }
+        })
     }
 
     /// Gives the folder back, with what is left in it.
@@ -106,6 +91,28 @@ impl Loading {
         let ended = self.process.wait_with_output().unwrap();
         assert_eq!(ended.status.code(), Some(1));
         String::from_utf8(ended.stderr).unwrap()
+    }
+}
+
+/// The process that compiles for another, as soon as there is one, and the words it was started with.
+fn child_of(parent: u32, mut meanwhile: impl FnMut()) -> (Pid, String) {
+    let give_up = Instant::now() + PATIENCE;
+    let tasks = format!("/proc/{parent}/task");
+    loop {
+        assert!(Instant::now() < give_up, "it has no child");
+        meanwhile();
+        for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children"));
+            for id in children.unwrap_or_default().split_whitespace() {
+                let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                let words = String::from_utf8(words).unwrap().replace('\0', " ");
+                // Until it has become the program, it is a copy of the process.
+                if words.contains("compile-into") {
+                    return (Pid::from_raw(id.parse().unwrap()).unwrap(), words);
+                }
+            }
+        }
+        yield_now();
     }
 }
 
@@ -259,6 +266,29 @@ fn a_process_that_compiles_ends_with_the_one_that_began_it() {
     loading.process.kill().unwrap();
     loading.process.wait().unwrap();
     // Nobody may be there to collect it, but then it is a zombie.
+    wait_for(child, "it compiles for nobody", |stat| {
+        stat.is_none_or(|stat| stat.starts_with('Z'))
+    });
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_does_not_wait_for_a_component() {
+    let folder = TempDir::new().unwrap();
+    let component = folder.path().join("component.wasm");
+    fs::copy(Guest::Probe.path(), &component).unwrap();
+    let plugin = "limits = { compile_s = 600 }";
+    let configuration = format!(
+        "compile_cache = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n{}",
+        folder.path().join("cache"),
+        probe_configuration("", plugin).replace("{probe}", component.to_str().unwrap())
+    );
+    let file = write_configuration(folder.path(), &configuration);
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let mut gateway = Gateway::start(command, folder, lockgate_tests::PATIENCE).await;
+    replace(&component, &hard(200, 2_000));
+    let (child, _) = child_of(gateway.id(), || {});
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
     wait_for(child, "it compiles for nobody", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::build::build;
-use super::run::{Signals, runtime, stop};
+use super::run::{Signals, block_on, stop};
 use crate::config::{
     Api, Component, Config, Faults, GatewayLimits, Grants, Isolation, Listener, Log, LogFormat,
     Origins, Plugin, PluginLimits, Rollback, Route, Stage, StageLimits, Tls,
@@ -61,7 +61,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
         .map(|folder| Pages { folder });
     let with_page = pages.is_some();
     let config = config(options, component);
-    runtime()?.block_on(async {
+    block_on(async {
         let mut signals = Signals::new()?;
         let started = Gateway::start(config, None, pages, Sockets::default()).await;
         let gateway = started.map_err(|error| {

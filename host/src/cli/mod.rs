@@ -189,9 +189,7 @@ fn validate(file: &std::path::Path) -> Result<()> {
         level: "off,guest=info".into(),
         format: LogFormat::Text,
     });
-    run::runtime()?
-        .block_on(gateway::check(&config))
-        .map_err(|error| blame(file, error))?;
+    run::block_on(gateway::check(&config)).map_err(|error| blame(file, error))?;
     print(&format!(
         "{}: valid; {} listeners, {} APIs, {} plugins",
         file.display(),

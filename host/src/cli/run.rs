@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::id;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
@@ -28,7 +29,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
 fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -> Result<()> {
     let config = Config::load(file)?;
     telemetry::start(&config.log);
-    runtime()?.block_on(async {
+    block_on(async {
         let mut signals = Signals::new()?;
         let gateway = Gateway::start(config, Some(file.to_owned()), None, sockets).await;
         let gateway = gateway.map_err(|error| super::blame(file, error))?;
@@ -90,13 +91,19 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// The threads that serve sockets: one a core.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// How long what is under way and can no more be stopped may take at the end: compiling, or a pull, for nobody.
+const REST: Duration = Duration::from_secs(1);
+
+/// Does something on the threads that serve sockets: one a core.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
         .enable_all()
         .build()
-        .context("cannot start threads")
+        .context("cannot start threads")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(REST);
+    done
 }
 
 /// Stops in good order, or at once at a second signal.

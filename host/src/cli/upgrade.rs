@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::run::runtime;
+use super::run::block_on;
 use crate::config::Config;
 
 /// Bytes of the longest answer.
@@ -18,7 +18,7 @@ const LONGEST: usize = 64 << 10;
 /// The gateway is named by its configuration file, or by the address of its management listener.
 pub(super) fn upgrade(gateway: &str) -> Result<()> {
     let address = management(gateway)?;
-    let (status, answer) = runtime()?.block_on(post(address, "/upgrade"))?;
+    let (status, answer) = block_on(post(address, "/upgrade"))?;
     if status != StatusCode::OK {
         bail!("{}", answer.trim_end());
     }

@@ -237,6 +237,8 @@ fn child(
     input.rewind()?;
     let mut child = Command::new("/proc/self/exe")
         .arg0("lockgate")
+        // Out of reach of a ctrl-c that is meant for the gateway.
+        .process_group(0)
         .arg(COMMAND)
         .arg(cache)
         .arg(std::process::id().to_string())
