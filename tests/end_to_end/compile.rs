@@ -157,7 +157,7 @@ fn padded(bytes: usize) -> Vec<u8> {
 }
 
 /// A small component of one function that is hard to compile: each of its loops hands on each of its locals.
-fn hard(loops: usize, locals: usize) -> Vec<u8> {
+pub(crate) fn hard(loops: usize, locals: usize) -> Vec<u8> {
     let counted: String = (0..locals)
         .map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))"))
         .collect();

@@ -14,7 +14,7 @@ use std::{
 use lockgate_tests::{Client, Gateway, replace, version};
 use tokio::task::JoinSet;
 
-use crate::LOCKGATE;
+use crate::{LOCKGATE, compile};
 
 /// A gateway that serves version 1 of the guest `versions` at `/s`, from a file of its own.
 pub(crate) struct Served {
@@ -183,7 +183,7 @@ async fn a_command_names_what_is_wrong_and_exits_with_1() {
 async fn what_is_broken_is_refused_and_no_call_fails() {
     let served = Served::new().await;
     let good = version(2, '-');
-    let broken: [(&str, Vec<u8>); 11] = [
+    let broken: [(&str, Vec<u8>); 12] = [
         ("the file is empty", Vec::new()),
         (
             "no component that can be compiled",
@@ -207,6 +207,7 @@ async fn what_is_broken_is_refused_and_no_call_fails() {
             "not granted",
             fs::read(lockgate_tests::Guest::Sockets.path()).unwrap(),
         ),
+        ("1024 MiB of memory", compile::hard(3_000, 40_000)),
         ("trapped", version(2, 'b')),
         ("the sums are wrong", version(2, 'f')),
         ("cut off at its deadline", version(2, 's')),

@@ -31,7 +31,7 @@ use crate::config;
 /// The word that has the program compile for the one that runs.
 pub(crate) const COMMAND: &str = "compile-into";
 
-/// Memory that compiling may take, in bytes: some ten times what the largest components of today's toolchains need.
+/// Memory that compiling may take, in bytes: seven times what 12 MB of code take.
 const MAX_MEMORY: u64 = 1 << 30;
 
 /// Threads that compile one component: each keeps some MiB, however many cores there are.
@@ -82,11 +82,13 @@ pub(super) enum CompileError {
     Ended { status: ExitStatus, words: String },
 }
 
-/// The last words of a process, behind how it ended.
+/// The last words of a process, behind how it ended. Of a panic, the first line tells where, and the second what.
 fn said(words: &str) -> String {
-    match words.lines().next() {
-        Some(line) => format!(" and said: {line}"),
-        None => String::new(),
+    let mut lines = words.lines().filter(|line| !line.is_empty());
+    match (lines.next(), lines.next()) {
+        (Some(first), Some(second)) => format!(" and said: {first} {second}"),
+        (Some(only), None) => format!(" and said: {only}"),
+        (None, _) => String::new(),
     }
 }
 
