@@ -1,5 +1,6 @@
 //! A component is compiled by a process of its own, within bounds; a large one in the machine's idle time.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -307,6 +308,45 @@ fn without_a_cache_nothing_is_left() {
         let folder = loading.loaded();
         assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "{folder:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_gateway_that_was_killed_has_left_goes_and_the_others_stays() {
+    let temporary = TempDir::new().unwrap();
+    let start = async || {
+        let folder = TempDir::new().unwrap();
+        let text = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\n{}",
+            probe_configuration("", "")
+        );
+        let file = write_configuration(folder.path(), &text);
+        let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+        command.env("TMPDIR", temporary.path());
+        Gateway::start(command, folder, lockgate_tests::PATIENCE).await
+    };
+    let folders = || -> BTreeSet<PathBuf> {
+        let entries = fs::read_dir(temporary.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let (mut killed, living) = (start().await, start().await);
+    let two = folders();
+    assert_eq!(two.len(), 2);
+    let id = Pid::from_raw(i32::try_from(killed.id()).unwrap()).unwrap();
+    kill_process(id, Signal::KILL).unwrap();
+    assert_eq!(killed.ended().await, None);
+    // One that was just made may not be locked yet.
+    for folder in &two {
+        let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+        File::open(folder).unwrap().set_modified(yesterday).unwrap();
+    }
+    let third = start().await;
+    let left = folders();
+    assert_eq!(two.intersection(&left).count(), 1);
+    for mut gateway in [living, third] {
+        gateway.terminate();
+        assert_eq!(gateway.ended().await, Some(0));
+    }
+    assert_eq!(folders().len(), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Compiling a component out of the way of those that serve: by a process of its own, within bounds.
 
+use std::env;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -52,6 +53,12 @@ const WAITS: u32 = 20;
 /// How long the cache may take to tidy up.
 const TIDY: Duration = Duration::from_secs(5);
 
+/// What the names of the gateways' own folders in the temporary one begin with.
+const PREFIX: &str = "lockgate-";
+
+/// Age from which on such a folder is somebody's or nobody's, and not one that is being made.
+const ABANDONED: Duration = Duration::from_secs(60);
+
 /// Bytes that are read of what a process says when it ends.
 const WORDS: u64 = 4 << 10;
 
@@ -60,8 +67,15 @@ pub(super) struct Compiler {
     /// Where the gateway itself takes up compiled code, or compiles where there can be no child.
     nice: ThreadPool,
     cache: Option<PathBuf>,
-    /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
-    private: Option<TempDir>,
+    private: Option<Private>,
+}
+
+/// Without a cache, the folder in the temporary one where a child hands over what it compiled: kept for as long as it
+/// takes to load it.
+struct Private {
+    folder: TempDir,
+    /// Open and locked for as long as the gateway lives: whose is not, was left by one that was killed.
+    _lock: File,
 }
 
 /// Why a component was not compiled.
@@ -142,7 +156,7 @@ impl Compiler {
             .build()
             .context("compiling threads")?;
         let private = if cache.is_none() {
-            private_folder()
+            Private::make()
         } else {
             None
         };
@@ -155,7 +169,7 @@ impl Compiler {
 
     /// Where the engine is to look for compiled code, if anywhere.
     pub(super) fn cache(&self) -> Option<&Path> {
-        let private = self.private.as_ref().map(TempDir::path);
+        let private = self.private.as_ref().map(|private| private.folder.path());
         self.cache.as_deref().or(private)
     }
 
@@ -171,7 +185,7 @@ impl Compiler {
         }
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
-        if let Some(folder) = &self.private {
+        if let Some(Private { folder, .. }) = &self.private {
             let _ = fs::remove_dir_all(folder.path().join(engine::CACHE).join("modules"));
         }
         Ok(Compiled {
@@ -182,20 +196,57 @@ impl Compiler {
     }
 }
 
-/// A folder in the temporary one, gone with the gateway; none where there is nowhere to write.
-fn private_folder() -> Option<TempDir> {
-    tempfile::Builder::new()
-        .prefix("lockgate-")
-        // Who writes here has code run.
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .inspect_err(|error| {
+impl Private {
+    /// None where there is nowhere to write.
+    fn make() -> Option<Self> {
+        let made = Self::try_make().inspect_err(|error| {
             tracing::warn!(
                 "components are compiled by the gateway itself, without bounds: \
                  there is no compile_cache, and no temporary folder to write to: {error}"
             );
+        });
+        Self::remove_abandoned();
+        made.ok()
+    }
+
+    fn try_make() -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(PREFIX)
+            // Who writes here has code run.
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
+        let lock = File::open(folder.path())?;
+        lock.lock()?;
+        Ok(Self {
+            folder,
+            _lock: lock,
         })
-        .ok()
+    }
+
+    /// Removes the folders of those that were killed.
+    fn remove_abandoned() {
+        for entry in fs::read_dir(env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let is_one = entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(PREFIX.as_bytes())
+                && entry.file_type().is_ok_and(|file_type| file_type.is_dir());
+            if is_one && is_abandoned(&entry.path()).unwrap_or(false) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Whether nobody has a folder locked, and has had the time to.
+fn is_abandoned(folder: &Path) -> io::Result<bool> {
+    let folder = File::open(folder)?;
+    let age = folder.metadata()?.modified()?.elapsed();
+    Ok(age.is_ok_and(|age| age >= ABANDONED) && folder.try_lock().is_ok())
 }
 
 /// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
