@@ -1,10 +1,8 @@
 //! Compiling a component out of the way of those that serve: by a process of its own, within bounds.
 
-use std::env;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -17,7 +15,6 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
-use tempfile::TempDir;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -27,6 +24,7 @@ use wasmtime::component::Component;
 
 use super::component::{Compiled, Source};
 use super::engine;
+use super::private::Private;
 use crate::config;
 
 /// The word that has the program compile for the one that runs.
@@ -53,12 +51,6 @@ const WAITS: u32 = 20;
 /// How long the cache may take to tidy up.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// What the names of the gateways' own folders in the temporary one begin with.
-const PREFIX: &str = "lockgate-";
-
-/// Age from which on such a folder is somebody's or nobody's, and not one that is being made.
-const ABANDONED: Duration = Duration::from_secs(60);
-
 /// Bytes that are read of what a process says when it ends.
 const WORDS: u64 = 4 << 10;
 
@@ -67,15 +59,8 @@ pub(super) struct Compiler {
     /// Where the gateway itself takes up compiled code, or compiles where there can be no child.
     nice: ThreadPool,
     cache: Option<PathBuf>,
+    /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
     private: Option<Private>,
-}
-
-/// Without a cache, the folder in the temporary one where a child hands over what it compiled: kept for as long as it
-/// takes to load it.
-struct Private {
-    folder: TempDir,
-    /// Open and locked for as long as the gateway lives: whose is not, was left by one that was killed.
-    _lock: File,
 }
 
 /// Why a component was not compiled.
@@ -134,8 +119,7 @@ impl Pace {
     }
 
     /// Who has no haste leaves half of the cores to themselves: a thread that wakes finds one that is free.
-    fn threads(self) -> usize {
-        let cores = available_parallelism().map_or(1, usize::from);
+    fn threads(self, cores: usize) -> usize {
         let threads = match self {
             Self::Idle => cores / 2,
             Self::Nice => cores,
@@ -169,7 +153,7 @@ impl Compiler {
 
     /// Where the engine is to look for compiled code, if anywhere.
     pub(super) fn cache(&self) -> Option<&Path> {
-        let private = self.private.as_ref().map(|private| private.folder.path());
+        let private = self.private.as_ref().map(Private::path);
         self.cache.as_deref().or(private)
     }
 
@@ -185,8 +169,8 @@ impl Compiler {
         }
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
-        if let Some(Private { folder, .. }) = &self.private {
-            let _ = fs::remove_dir_all(folder.path().join(engine::CACHE).join("modules"));
+        if let Some(private) = &self.private {
+            let _ = fs::remove_dir_all(private.path().join(engine::CACHE).join("modules"));
         }
         Ok(Compiled {
             component: compiled.map_err(|error| CompileError::NoComponent(format!("{error:#}")))?,
@@ -194,59 +178,6 @@ impl Compiler {
             size: source.bytes.len() as u64,
         })
     }
-}
-
-impl Private {
-    /// None where there is nowhere to write.
-    fn make() -> Option<Self> {
-        let made = Self::try_make().inspect_err(|error| {
-            tracing::warn!(
-                "components are compiled by the gateway itself, without bounds: \
-                 there is no compile_cache, and no temporary folder to write to: {error}"
-            );
-        });
-        Self::remove_abandoned();
-        made.ok()
-    }
-
-    fn try_make() -> io::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            // Who writes here has code run.
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir()?;
-        let lock = File::open(folder.path())?;
-        lock.lock()?;
-        Ok(Self {
-            folder,
-            _lock: lock,
-        })
-    }
-
-    /// Removes the folders of those that were killed.
-    fn remove_abandoned() {
-        for entry in fs::read_dir(env::temp_dir())
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let is_one = entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(PREFIX.as_bytes())
-                && entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-            if is_one && is_abandoned(&entry.path()).unwrap_or(false) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-}
-
-/// Whether nobody has a folder locked, and has had the time to.
-fn is_abandoned(folder: &Path) -> io::Result<bool> {
-    let folder = File::open(folder)?;
-    let age = folder.metadata()?.modified()?.elapsed();
-    Ok(age.is_ok_and(|age| age >= ABANDONED) && folder.try_lock().is_ok())
 }
 
 /// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
@@ -364,8 +295,9 @@ pub(crate) fn compile_into(cache: &Path, parent: u32, cpu_s: u64, pace: Pace) ->
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
     {
+        let cores = available_parallelism().map_or(1, usize::from);
         let threads = ThreadPoolBuilder::new()
-            .num_threads(pace.threads())
+            .num_threads(pace.threads(cores))
             .build()?;
         let engine = engine::to_compile(cache)?;
         threads.install(|| Component::new(&engine, &bytes))?;
@@ -407,5 +339,12 @@ mod tests {
         let ended = catch_unwind(AssertUnwindSafe(|| compiler.nice.install(bug)));
         assert!(ended.is_err());
         assert_eq!(compiler.nice.install(|| 1), 1);
+    }
+
+    #[test]
+    fn who_has_no_haste_leaves_half_of_the_cores() {
+        let threads = |pace: Pace| [1, 2, 5, 16, 17, 33, 64].map(|cores| pace.threads(cores));
+        assert_eq!(threads(Pace::Idle), [1, 1, 2, 8, 8, 16, 16]);
+        assert_eq!(threads(Pace::Nice), [1, 2, 5, 16, 16, 16, 16]);
     }
 }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod load;
 mod per_thread;
 mod pool;
+mod private;
 mod rollout;
 mod serving;
 mod trust;
