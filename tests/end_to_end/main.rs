@@ -8,6 +8,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod abandoned;
 mod admission;
 mod arbitrary;
 mod cli;

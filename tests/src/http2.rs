@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream, client::SendRequest, ext::Protocol};
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+    ext::Protocol,
+};
 use http::{Method, Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -98,6 +102,13 @@ impl Http2 {
         path: &str,
         headers: &[(&str, &str)],
     ) -> (Response<RecvStream>, SendStream<Bytes>) {
+        let Asked { response, stream } = self.ask(path, headers).await;
+        let response = within("the answer to CONNECT", response).await.unwrap();
+        (response, stream)
+    }
+
+    /// Asks to open a WebSocket, and does not wait for the answer.
+    pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
         let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(format!("https://localhost:{}{path}", self.port))
@@ -112,10 +123,20 @@ impl Http2 {
         let (response, stream) = requests
             .send_request(request.body(()).unwrap(), false)
             .unwrap();
-        (
-            within("the answer to CONNECT", response).await.unwrap(),
-            stream,
-        )
+        Asked { response, stream }
+    }
+}
+
+/// A request on a stream of its own, not answered yet.
+pub struct Asked {
+    response: ResponseFuture,
+    stream: SendStream<Bytes>,
+}
+
+impl Asked {
+    /// Takes the request back.
+    pub fn reset(mut self) {
+        self.stream.send_reset(Reason::CANCEL);
     }
 }
 

@@ -36,7 +36,7 @@ pub use cable::Cable;
 pub use client::Client;
 pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
 pub use guests::Guest;
-pub use http2::Http2;
+pub use http2::{Asked, Http2};
 pub use log::Log;
 pub use orphan::Orphan;
 pub use probe::Closed;

@@ -206,7 +206,7 @@ impl Gateway {
             .load()
             .changed(connection_limit(&config.limits), &config.limits);
         admission.store(Arc::new(changed));
-        self.doors
+        self.entrance
             .handshakes
             .set_limit(config.limits.handshakes as usize);
         let timeout = Arc::new(config.limits.handshake_timeout);

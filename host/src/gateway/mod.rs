@@ -88,13 +88,14 @@ impl Gateway {
         let plugins = Arc::new(Plugins::start(config.compile_cache.clone())?);
         let entrance = Arc::new(Entrance {
             stages: ArcSwap::default(),
+            deciding: TaskTracker::new(),
+            handshakes: Places::new(0),
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
             stopping: AtomicBool::new(false),
         });
         let doors = Doors {
             entrance: Arc::clone(&entrance),
-            handshakes: Places::new(0),
             handshake_timeout: Arc::new(ArcSwap::from_pointee(config.limits.handshake_timeout)),
             pages,
             stop: CancellationToken::new(),
@@ -184,8 +185,14 @@ impl Gateway {
         let open = self.connections();
         tracing::info!(connections = open.len(), ?window, ?departure, "stopping");
         let end = Instant::now() + window + LAST_ANSWERS;
-        let sessions = &self.entrance.sessions;
+        let (deciding, sessions) = (&self.entrance.deciding, &self.entrance.sessions);
+        deciding.close();
         sessions.close();
+        // A handshake that is decided about becomes a session before it ends.
+        let over = || async {
+            deciding.wait().await;
+            sessions.wait().await;
+        };
         let spread = async {
             let closed = close_spread(open, window.mul_f64(SPREAD), &closing);
             match departure {
@@ -196,7 +203,7 @@ impl Gateway {
             self.entrance.stopping.store(true, Ordering::Relaxed);
             // Those whose handshake was under way.
             close_spread(self.connections(), Duration::ZERO, &closing).await;
-            sessions.wait().await;
+            over().await;
         };
         if timeout_at(end, spread).await.is_err() {
             let rest = self.connections();
@@ -207,7 +214,7 @@ impl Gateway {
             for connection in rest {
                 connection.outbox.cut(closing.clone());
             }
-            let _ = timeout(LAST_HANDLERS, sessions.wait()).await;
+            let _ = timeout(LAST_HANDLERS, over()).await;
         }
         self.stop_management.cancel();
         self.doors.tasks.close();
@@ -220,7 +227,7 @@ impl Gateway {
     async fn handshakes_over(&self) {
         self.doors.accepting.close();
         self.doors.accepting.wait().await;
-        self.doors.handshakes.emptied().await;
+        self.entrance.handshakes.emptied().await;
     }
 
     fn connections(&self) -> Vec<Arc<Connection>> {

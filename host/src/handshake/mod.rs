@@ -26,6 +26,7 @@ use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,11 @@ const MAX_USER_AGENT: usize = 512;
 /// What every handshake needs to know.
 pub(crate) struct Entrance {
     pub(crate) stages: ArcSwap<Stages>,
+    /// One task for each handshake that is decided about. It does not end with the HTTP request: what the `$connect`
+    /// handler has been asked is to be followed by what comes of it, also when the client has gone.
+    pub(crate) deciding: TaskTracker,
+    /// One permit for each handshake under way.
+    pub(crate) handshakes: Arc<Places>,
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its place.
@@ -61,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The socket's place among the open connections.
     pub(crate) place: Arc<Place>,
+    /// The socket's permit for its handshake, on HTTP/1.1.
+    pub(crate) permit: Option<Arc<Taken>>,
     /// What its socket has seen of the request, on HTTP/1.1.
     pub(crate) seen: Arc<Seen>,
 }
@@ -72,31 +80,65 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
 
 /// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
 pub(crate) async fn answer<B>(
-    entrance: &Entrance,
+    entrance: &Arc<Entrance>,
     peer: Peer,
     mut request: Request<B>,
 ) -> Response<Full<Bytes>> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
+    let (version, path) = (parts.version, parts.uri.path().to_owned());
     let request_id = RequestId::next();
-    match decide(entrance, peer, &parts, upgrade, request_id).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            let (status, path) = (refusal.status().as_u16(), parts.uri.path());
-            tracing::debug!(%request_id, status, path, "refused: {refusal}");
-            refusal.response(parts.version, request_id)
-        }
-    }
+    let answer = match judge(entrance, peer, parts, upgrade, request_id) {
+        Ok(arrival) => decision(entrance, arrival).await,
+        Err(refusal) => Err(refusal),
+    };
+    answer.unwrap_or_else(|refusal| {
+        let status = refusal.status().as_u16();
+        tracing::debug!(%request_id, status, path, "refused: {refusal}");
+        refusal.response(version, request_id)
+    })
 }
 
-async fn decide(
-    entrance: &Entrance,
-    peer: Peer,
-    parts: &Parts,
+/// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
+async fn decision(
+    entrance: &Arc<Entrance>,
+    arrival: Arrival,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let deciding = arrival.decide(Arc::clone(entrance), reply);
+    entrance.deciding.spawn(deciding);
+    answer.await.unwrap_or_else(|_| {
+        let failed = anyhow::anyhow!("the task that decides about a handshake panicked");
+        Err(Refusal::Failed(InvokeError::Host(failed)))
+    })
+}
+
+/// A client with a well-formed request for a stage, not decided about yet.
+struct Arrival {
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    parts: Parts,
+    authority: Authority,
+    opening: Opening,
+    seen: Arc<Seen>,
     upgrade: OnUpgrade,
     request_id: RequestId,
-) -> Result<Response<Full<Bytes>>, Refusal> {
-    let opening = head::check(parts)?;
+    /// Held until the connection has had its `$disconnect`.
+    place: Arc<Place>,
+    /// Held until the client has its answer, or has gone and its call is over: clients that come and go do not get
+    /// more calls under way than those that wait.
+    permit: Arc<Taken>,
+}
+
+/// Checks all that can be checked without waiting.
+fn judge(
+    entrance: &Entrance,
+    peer: Peer,
+    parts: Parts,
+    upgrade: OnUpgrade,
+    request_id: RequestId,
+) -> Result<Arrival, Refusal> {
+    let opening = head::check(&parts)?;
     if peer.seen.lone_line_feed() {
         return Err(Refusal::Malformed("a line of the head ends without CR"));
     }
@@ -104,15 +146,18 @@ async fn decide(
     if entrance.stopping.load(Ordering::Relaxed) {
         return Err(Refusal::Stopping);
     }
-    let place = match opening {
-        Opening::Upgrade { .. } => Arc::clone(&peer.place),
-        // A socket carries many streams: each is a connection of its own.
-        Opening::Connect => {
+    let (permit, place) = match peer.permit {
+        Some(permit) => (permit, peer.place),
+        // An HTTP/2 socket carries many streams: each is a connection of its own.
+        None => {
+            let permit = entrance.handshakes.take();
+            let permit = permit.ok_or(Refusal::NoPlace(NoPlace::TooManyHandshakes))?;
             let admitted = entrance.admission.load().admit(peer.address.ip());
-            Arc::new(admitted.map_err(Refusal::NoPlace)?)
+            let place = admitted.map_err(Refusal::NoPlace)?;
+            (Arc::new(permit), Arc::new(place))
         }
     };
-    let authority = head::authority(parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
+    let authority = head::authority(&parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
     let stages = entrance.stages.load();
     let current = stages
         .find(authority.host(), parts.uri.path())
@@ -124,19 +169,57 @@ async fn decide(
         domain_name: authority.host().to_ascii_lowercase().into(),
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
     }));
-    let acceptance = admit(&current, &connection, parts, &authority, request_id).await?;
-    connection.set_subprotocol(acceptance.subprotocol.as_deref());
-    let response = check_silence(&peer.seen).and_then(|()| accept(&opening, acceptance));
-    match response {
-        Ok(_) => entrance
-            .sessions
-            .spawn(begin(current, connection, upgrade, place)),
-        // The handler has let the client in, and must be told that it is not.
-        Err(_) => entrance
-            .sessions
-            .spawn(async move { session::never_opened(&current, connection).await }),
-    };
-    response
+    Ok(Arrival {
+        current,
+        connection,
+        parts,
+        authority,
+        opening,
+        seen: peer.seen,
+        upgrade,
+        request_id,
+        place,
+        permit,
+    })
+}
+
+impl Arrival {
+    /// Asks the `$connect` handler, answers, and starts the session of a client that is let in. One that has gone
+    /// meanwhile is told of by its `$disconnect`.
+    async fn decide(
+        self,
+        entrance: Arc<Entrance>,
+        reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
+    ) {
+        let acceptance = match admit(
+            &self.current,
+            &self.connection,
+            &self.parts,
+            &self.authority,
+            self.request_id,
+        )
+        .await
+        {
+            Ok(acceptance) => acceptance,
+            Err(refusal) => {
+                // Who has gone needs no refusal.
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        self.connection
+            .set_subprotocol(acceptance.subprotocol.as_deref());
+        let answer = check_silence(&self.seen).and_then(|()| accept(&self.opening, acceptance));
+        let let_in = answer.is_ok();
+        let is_there = reply.send(answer).is_ok();
+        entrance.sessions.spawn(begin(
+            self.current,
+            self.connection,
+            (let_in && is_there).then_some(self.upgrade),
+            self.permit,
+            self.place,
+        ));
+    }
 }
 
 /// A client waits for the 101 before it goes on: what it sends sooner is meant for someone behind us, or for a
@@ -291,18 +374,24 @@ fn accept(opening: &Opening, acceptance: Acceptance) -> Result<Response<Full<Byt
     Ok(response)
 }
 
-/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it.
+/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it. Without a
+/// 101 the handler has let the client in all the same, and is told that it is not.
 async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
-    upgrade: OnUpgrade,
+    upgrade: Option<OnUpgrade>,
+    permit: Arc<Taken>,
     place: Arc<Place>,
 ) {
-    let Ok(upgraded) = upgrade.await else {
-        session::never_opened(&current, connection).await;
-        return;
+    let upgraded = match upgrade {
+        Some(upgrade) => upgrade.await.ok(),
+        None => None,
     };
-    session(current, connection, upgraded).await;
+    drop(permit);
+    match upgraded {
+        Some(upgraded) => session(current, connection, upgraded).await,
+        None => session::never_opened(&current, connection).await,
+    }
     drop(place);
 }
 

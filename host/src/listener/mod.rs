@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handover::{Listening, Sockets};
-use crate::handshake::{self, Entrance, NoPlace, Peer, Places, Seen, Strict, Taken};
+use crate::handshake::{self, Entrance, NoPlace, Peer, Seen, Strict};
 
 pub(crate) use self::pages::Pages;
 pub(crate) use self::tls::Tls;
@@ -62,8 +62,6 @@ pub(crate) struct Listener {
 #[derive(Clone)]
 pub(crate) struct Doors {
     pub(crate) entrance: Arc<Entrance>,
-    /// One permit for each handshake under way.
-    pub(crate) handshakes: Arc<Places>,
     /// From accept to the last byte of the request's head.
     pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
@@ -138,6 +136,7 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
             }
         };
         let admitted = doors
+            .entrance
             .handshakes
             .take()
             .ok_or(NoPlace::TooManyHandshakes)
@@ -155,12 +154,11 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
         let peer = Peer {
             address,
             place: Arc::new(place),
+            permit: Some(Arc::new(handshake)),
             seen: Arc::new(Seen::default()),
         };
         let (tls, serving) = (tls.clone(), doors.clone());
-        doors
-            .tasks
-            .spawn(greet(stream, tls, peer, serving, handshake));
+        doors.tasks.spawn(greet(stream, tls, peer, serving));
     }
 }
 
@@ -173,14 +171,8 @@ async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
     let _ = timeout(FAREWELL, stream.write_all(answer.as_bytes())).await;
 }
 
-/// TLS, if any, then HTTP. The handshake's permit is held until there has been a request.
-async fn greet(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    peer: Peer,
-    doors: Doors,
-    handshake: Taken,
-) {
+/// TLS, if any, then HTTP.
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, peer: Peer, doors: Doors) {
     let deadline = Instant::now() + **doors.handshake_timeout.load();
     // A message is one small write: waiting for more to send with it only delays it.
     let _ = stream.set_nodelay(true);
@@ -189,7 +181,7 @@ async fn greet(
     };
     match timeout_at(deadline, tls.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(stream, peer, doors, deadline, handshake).await;
+            http2(stream, peer, doors, deadline).await;
         }
         Ok(Ok(stream)) => http1(stream, peer, doors, deadline).await,
         Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),
@@ -225,8 +217,9 @@ where
     }
 }
 
-/// A stream for each WebSocket (RFC 8441). The connection lives as long as its client wants it to.
-async fn http2<S>(stream: S, peer: Peer, doors: Doors, deadline: Instant, handshake: Taken)
+/// A stream for each WebSocket (RFC 8441). The connection lives as long as its client wants it to. It has a permit until
+/// there is a request, which takes its own.
+async fn http2<S>(stream: S, mut peer: Peer, doors: Doors, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -234,20 +227,11 @@ where
     let stop = doors.stop.clone();
     let first = CancellationToken::new();
     let begun = first.clone();
-    let handshake = Mutex::new(Some(handshake));
+    let permit = Mutex::new(peer.permit.take());
     let service = service_fn(move |request| {
         begun.cancel();
-        // Given back when the first request has its answer.
-        let handshake = handshake
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let answer = route(request, peer.clone(), doors.clone());
-        async move {
-            let answer = answer.await;
-            drop(handshake);
-            answer
-        }
+        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        route(request, peer.clone(), doors.clone())
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -138,7 +138,8 @@ pub(in crate::config) struct GatewayLimits {
     #[schemars(range(min = 0, max = 10_000_000))]
     pub(in crate::config) connections_per_ip: u32,
     /// Handshakes under way at once. A handshake costs more than an open connection (TLS, the
-    /// `$connect` route): beyond these a client is told at once to come again.
+    /// `$connect` route): beyond these a client is told at once to come again. Each WebSocket of an HTTP/2
+    /// connection counts, and so does a client that has gone while its `$connect` handler is at work.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) handshakes: u32,
     /// Seconds from a client's first byte to its request's last: a client that trickles one holds a

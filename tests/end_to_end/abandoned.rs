@@ -1,0 +1,110 @@
+//! Clients that go while the `$connect` handler decides about them: what it lets in has its `$disconnect`, and the call
+//! counts until it is over.
+
+use lockgate_tests::{Gateway, Request, within};
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::{LOCKGATE, connect::connecting, probe, probe_configuration};
+
+/// How many clients go.
+const CLIENTS: usize = 20;
+
+/// Has the handler say that it is asked, and let the client in a moment later.
+fn slowly(ms: u32) -> String {
+    connecting(&json!([{"do": "print", "text": "asked"}, {"do": "sleep", "ms": ms}]))
+}
+
+/// A client over TCP that has sent its request, and whose handler is at work as the `place`th.
+async fn asking(gateway: &Gateway, request: &Request, place: usize) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let mut socket = within("the connection", socket.connect(gateway.plain()))
+        .await
+        .unwrap();
+    socket.write_all(&request.bytes()).await.unwrap();
+    gateway.log().nth_line(place, &["\"asked\""]).await;
+    socket
+}
+
+/// Checks that this many `$disconnect` handlers run and were told that the client has gone, each once.
+async fn all_are_told_of(gateway: &Gateway, clients: usize) {
+    const TOLD: &str = "\"message\":\"ended: ";
+    gateway.log().nth_line(clients - 1, &[TOLD, " 1006 "]).await;
+    let lines = gateway.log().lines();
+    let told = lines.iter().filter(|line| line.contains(TOLD)).count();
+    assert_eq!(told, clients);
+}
+
+#[tokio::test]
+async fn client_that_ends_its_connection_during_connect_has_its_disconnect() {
+    let gateway = probe().await;
+    for place in 0..CLIENTS {
+        drop(asking(&gateway, &gateway.ws(&slowly(300)), place).await);
+    }
+    all_are_told_of(&gateway, CLIENTS).await;
+}
+
+#[tokio::test]
+async fn client_that_resets_its_connection_during_connect_has_its_disconnect() {
+    let gateway = probe().await;
+    for place in 0..CLIENTS {
+        let socket = asking(&gateway, &gateway.ws(&slowly(300)), place).await;
+        socket.set_zero_linger().unwrap();
+        drop(socket);
+    }
+    all_are_told_of(&gateway, CLIENTS).await;
+}
+
+#[tokio::test]
+async fn client_that_resets_its_stream_during_connect_has_its_disconnect() {
+    let gateway = probe().await;
+    let http2 = gateway.http2().await;
+    for place in 0..CLIENTS {
+        let asked = http2.ask(&slowly(300), &[]).await;
+        gateway.log().nth_line(place, &["\"asked\""]).await;
+        asked.reset();
+    }
+    all_are_told_of(&gateway, CLIENTS).await;
+    // Nobody else is harmed.
+    http2.open("/s").await.id().await;
+}
+
+#[tokio::test]
+async fn client_that_goes_during_connect_holds_its_place_and_permit_until_the_call_ends() {
+    for limit in ["handshakes", "connections"] {
+        let configuration = probe_configuration("", "");
+        let gateway = LOCKGATE
+            .serve(&format!("[limits]\n{limit} = 1\n{configuration}"))
+            .await;
+        drop(asking(&gateway, &gateway.ws(&slowly(2_000)), 0).await);
+        gateway.log().line(&["HTTP/1.1 connection failed"]).await;
+        assert_eq!(gateway.ws("/s").refused().await.status, 503, "{limit}");
+        assert!(!gateway.log().contains(&["\"message\":\"ended: "]));
+        all_are_told_of(&gateway, 1).await;
+        within("room again", async {
+            while gateway.ws("/s").attempt().await.is_err() {}
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_hold_their_permits_until_their_calls_end() {
+    let configuration = probe_configuration("", "");
+    let gateway = LOCKGATE
+        .serve(&format!("[limits]\nhandshakes = 2\n{configuration}"))
+        .await;
+    let http2 = gateway.http2().await;
+    for place in 0..2 {
+        let asked = http2.ask(&slowly(2_000), &[]).await;
+        gateway.log().nth_line(place, &["\"asked\""]).await;
+        asked.reset();
+    }
+    assert_eq!(http2.refused("/s", &[]).await.status, 503);
+    assert_eq!(gateway.ws("/s").refused().await.status, 503);
+    all_are_told_of(&gateway, 2).await;
+    gateway.connect("/s").await.id().await;
+}
