@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
@@ -40,6 +41,8 @@ pub(crate) struct Route {
     pub(crate) plugin: Arc<Serving>,
     /// What the handler returns is sent to the client.
     pub(crate) two_way: bool,
+    /// Whether it was said already that an answer of this one-way route is dropped.
+    pub(crate) drop_logged: Arc<AtomicBool>,
 }
 
 impl Routes {

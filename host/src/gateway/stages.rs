@@ -103,6 +103,7 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
             key: route.key.as_str().into(),
             plugin: plugin.serving(),
             two_way: route.two_way,
+            drop_logged: Arc::default(),
         };
         match route.key.as_str() {
             CONNECT => routes.connect = Some(built),

@@ -16,6 +16,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -166,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         match answer {
             Ok(Some(reply)) if route.two_way => self.reply(&reply, &invocation),
-            Ok(_) => {}
+            Ok(Some(_)) => log_dropped(&invocation, route),
+            Ok(None) => {}
             Err(error) => {
                 log_failure(&invocation, route, &error);
                 let text = client_text(&error);
@@ -263,6 +265,20 @@ async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &E
         }
         stage = newest;
     }
+}
+
+/// Says once a route that it is one-way and its handler answers: the author may wonder where the answer is.
+fn log_dropped(invocation: &Invocation, route: &Route) {
+    if route.drop_logged.load(Ordering::Relaxed) || route.drop_logged.swap(true, Ordering::Relaxed)
+    {
+        return;
+    }
+    let (connection, stage) = (invocation.connection.id, &invocation.scope);
+    let (plugin, request_id) = (&*route.plugin.name, invocation.request_id);
+    let key = &*invocation.route_key;
+    tracing::warn!(%connection, %stage, route = key, %request_id, plugin,
+        "the handler returned an answer, and this one-way route drops it, from now on without a word; \
+         set two_way = true for the route, or send with connections.send");
 }
 
 /// Writes why an invocation failed to the log, where operators and plugin authors look.

@@ -74,6 +74,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             key: key.into(),
             plugin: plugin.serving(),
             two_way: true,
+            drop_logged: Arc::default(),
         })
     };
     let stage = Stage {
