@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -138,6 +139,25 @@ async fn build_prints_the_components_path_last() {
     assert!(path.is_absolute(), "{}", path.display());
     // The head of a component, which a core module's differs from.
     assert_eq!(fs::read(path).unwrap()[..8], *b"\0asm\x0d\0\x01\0");
+}
+
+/// What the user sets for cargo is cargo's to read.
+#[tokio::test]
+async fn build_leaves_the_users_settings_of_cargo() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("elsewhere-echo");
+    let folder = copy_of_plugin("echo", &folder, LOCKGATE.target());
+    let elsewhere = TempDir::new().unwrap();
+    let target = elsewhere.path().canonicalize().unwrap().join("target");
+    symlink(LOCKGATE.target().join("guests"), &target).unwrap();
+    let mut command = LOCKGATE.command(&["build", folder.to_str().unwrap()]);
+    command.env("CARGO_TARGET_DIR", &target);
+    let built = tokio::process::Command::from(command)
+        .output()
+        .await
+        .unwrap();
+    let error = String::from_utf8_lossy(&built.stderr);
+    let path = String::from_utf8(built.stdout).unwrap();
+    assert!(path.starts_with(target.to_str().unwrap()), "{path}{error}");
 }
 
 #[tokio::test]

@@ -1,26 +1,68 @@
 //! `lockgate dev`: builds a plugin, serves it on this machine, and serves the new build after every save.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use lockgate_tests::{Gateway, LONG_PATIENCE, copy_of_plugin};
+use lockgate_tests::{Gateway, LONG_PATIENCE, copy_of_plugin, left_out};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
 /// A copy of a plugin, and the gateway that `dev` serves it with.
 pub(crate) async fn serving(plugin: &str, copy: &str) -> (PathBuf, Gateway) {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(copy);
-    let folder = copy_of_plugin(plugin, &folder, LOCKGATE.target());
-    let command = LOCKGATE.command(&[
-        "dev",
-        folder.to_str().unwrap(),
-        "--wss-port",
-        "0",
-        "--ws-port",
-        "0",
-    ]);
-    let gateway = Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await;
+    let folder = copied(plugin, copy);
+    let gateway = start(dev(&folder, &[])).await;
     (folder, gateway)
+}
+
+fn copied(plugin: &str, copy: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(copy);
+    copy_of_plugin(plugin, &folder, LOCKGATE.target())
+}
+
+/// `lockgate dev` on free ports.
+fn dev(what: &Path, more: &[&str]) -> Command {
+    let mut command = LOCKGATE.command(&["dev", what.to_str().unwrap()]);
+    command
+        .args(["--wss-port", "0", "--ws-port", "0"])
+        .args(more);
+    command
+}
+
+async fn start(command: Command) -> Gateway {
+    Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
+}
+
+/// Has the handler of a copy of `echo` answer with this before each message.
+fn answer_with(folder: &Path, word: &str) {
+    let source = folder.join("src/lib.rs");
+    let text = "use lockgate_plugin::{Event, Handler, Message, Result};\n\nstruct Echo;\n\n\
+        impl Handler for Echo {\n\
+        fn message(_: Event, message: Message) -> Result<Option<Message>> {\n\
+        Ok(Some(format!(\"WORD {}\", message.as_text().unwrap_or_default()).into()))\n}\n}\n\n\
+        lockgate_plugin::export!(Echo);\n";
+    fs::write(source, text.replace("WORD", word)).unwrap();
+}
+
+/// Waits until a new build serves, the `place`th of this gateway.
+async fn built(gateway: &Gateway, place: usize) {
+    let words = ["serving the new build"];
+    gateway
+        .log()
+        .nth_line_within(LONG_PATIENCE, place, &words)
+        .await;
+}
+
+fn builds(gateway: &Gateway) -> usize {
+    let lines = gateway.log().lines();
+    lines
+        .iter()
+        .filter(|line| line.contains("changed: building"))
+        .count()
 }
 
 #[tokio::test]
@@ -107,4 +149,236 @@ async fn it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine() {
     // Pages of other sites are kept out here too.
     let foreign = gateway.ws("/dev").header("Origin", "https://example.com");
     assert_eq!(foreign.refused().await.status, 403);
+}
+
+/// What cargo writes is no reason to build, wherever its target folder is.
+#[tokio::test]
+async fn target_folder_inside_the_plugins_starts_no_build() {
+    let folder = copied("echo", "inside-echo");
+    fs::create_dir_all(folder.join(".cargo")).unwrap();
+    fs::write(
+        folder.join(".cargo/config.toml"),
+        "[build]\ntarget-dir = \"out\"\n",
+    )
+    .unwrap();
+    if !folder.join("out").exists() {
+        symlink(LOCKGATE.target().join("guests"), folder.join("out")).unwrap();
+    }
+    answer_with(&folder, "zero");
+    let gateway = start(dev(&folder, &[])).await;
+    let mut client = gateway.connect("/dev").await;
+    for (place, word) in ["one", "two"].into_iter().enumerate() {
+        answer_with(&folder, word);
+        built(&gateway, place).await;
+        client.send("hello").await;
+        client.expect(&format!("{word} hello")).await;
+    }
+    assert_eq!(builds(&gateway), 2, "each save is built once");
+}
+
+#[tokio::test]
+async fn saved_path_dependency_is_built_and_served() {
+    let folder = copied("echo", "depending-echo");
+    let word = folder.with_file_name("word");
+    fs::create_dir_all(word.join("src")).unwrap();
+    let manifest = "[package]\nname = \"word\"\nedition = \"2024\"\n";
+    fs::write(word.join("Cargo.toml"), manifest).unwrap();
+    let say = |said: &str| {
+        fs::write(
+            word.join("src/lib.rs"),
+            "pub const WORD: &str = include_str!(\"word.txt\");",
+        )
+        .unwrap();
+        fs::write(word.join("src/word.txt"), said).unwrap();
+    };
+    say("zero");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let with = format!("[dependencies]\nword = {{ path = {word:?} }}\n");
+    fs::write(
+        folder.join("Cargo.toml"),
+        manifest.replace("[dependencies]\n", &with),
+    )
+    .unwrap();
+    answer_with(&folder, "{}");
+    let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+    fs::write(
+        folder.join("src/lib.rs"),
+        source.replace("{}\", ", "{}\", word::WORD, "),
+    )
+    .unwrap();
+
+    let gateway = start(dev(&folder, &[])).await;
+    let mut client = gateway.connect("/dev").await;
+    client.send("hello").await;
+    client.expect("zero hello").await;
+    // A file that is no Rust, and that only cargo knows the compiler to have read.
+    fs::write(word.join("src/word.txt"), "one").unwrap();
+    built(&gateway, 0).await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+}
+
+/// As on a machine where other programs have taken all watches.
+#[tokio::test]
+async fn folders_that_cannot_be_watched_are_looked_at() {
+    let without_watches = |command: &Command| {
+        let mut inside = Command::new("unshare");
+        let script = "echo 0 > /proc/sys/user/max_inotify_watches && exec \"$@\"";
+        inside.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
+        inside.arg(command.get_program()).args(command.get_args());
+        inside
+    };
+    let tried = without_watches(&Command::new("true"))
+        .stderr(Stdio::null())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return left_out(
+            "a machine without file watches",
+            "`unshare` with user namespaces",
+        );
+    }
+    let folder = copied("echo", "unwatched-echo");
+    answer_with(&folder, "zero");
+    let gateway = start(without_watches(&dev(&folder, &[]))).await;
+    gateway.log().line(&["cannot watch", "instead"]).await;
+    let mut client = gateway.connect("/dev").await;
+    answer_with(&folder, "one");
+    built(&gateway, 0).await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+}
+
+#[tokio::test]
+async fn named_routes_of_a_folder_are_selected() {
+    let folder = copied("chat", "routed-chat");
+    let source = "use lockgate_plugin::{Event, Handler, Message, Result};\n\nstruct Named;\n\n\
+        impl Handler for Named {\n\
+        fn message(event: Event, _: Message) -> Result<Option<Message>> {\n\
+        Ok(Some(event.route_key.into()))\n}\n}\n\nlockgate_plugin::export!(Named);\n";
+    fs::write(folder.join("src/lib.rs"), source).unwrap();
+    let gateway = start(dev(&folder, &["--route", "join", "--route", "send it"])).await;
+    let mut client = gateway.connect("/dev").await;
+    for (message, route) in [
+        (r#"{"action":"join"}"#, "join"),
+        (r#"{"action":"send it"}"#, "send it"),
+        (r#"{"action":"other"}"#, "$default"),
+        ("no JSON", "$default"),
+    ] {
+        client.send(message).await;
+        client.expect(route).await;
+    }
+    let ended = LOCKGATE
+        .run(&["dev", folder.to_str().unwrap(), "--route", "$mine"])
+        .await;
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.error.contains("a key of your own"), "{}", ended.error);
+}
+
+/// The configuration of two plugins that are built, with a listener that `dev` does not open.
+const TWO: &str = r#"
+[[listeners]]
+address = "0.0.0.0:443"
+tls = { certificate = "nowhere.pem", key = "nowhere.key" }
+
+[management]
+address = "127.0.0.1:0"
+
+[apis.a.stages.prod]
+
+[apis.a.routes."$default"]
+integration = "one"
+two_way = true
+
+[apis.a.routes.other]
+integration = "two"
+
+[plugins.one]
+source = "ONE"
+
+[plugins.two]
+source = "TWO"
+component = "nowhere.wasm"
+signature = { keys = ["nowhere.pem"] }
+"#;
+
+#[tokio::test]
+async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
+    let (one, two) = (copied("echo", "first-echo"), copied("echo", "second-echo"));
+    answer_with(&one, "one");
+    answer_with(&two, "two");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let text = TWO
+        .replace("\"ONE\"", &format!("{one:?}"))
+        .replace("\"TWO\"", &format!("{two:?}"));
+    fs::write(&file, &text).unwrap();
+
+    // It is not to be served like that, and says what to do.
+    for command in ["run", "validate"] {
+        let ended = LOCKGATE.run(&[command, file.to_str().unwrap()]).await;
+        assert_eq!(ended.code, Some(1));
+        for words in ["plugins.one.source", "lockgate dev", "lockgate build"] {
+            assert!(ended.error.contains(words), "{}", ended.error);
+        }
+    }
+
+    let gateway = start(dev(&file, &[])).await;
+    let mut client = gateway.connect("/prod").await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+    // A one-way route drops the answer, and says so once.
+    let other = r#"{"action":"other"}"#;
+    let dropped = [
+        "this one-way route drops it",
+        "two_way = true",
+        "route=\"other\"",
+    ];
+    for _ in 0..2 {
+        client.send(other).await;
+    }
+    gateway.log().line(&dropped).await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+    let lines = gateway.log().lines();
+    let said = lines.iter().filter(|line| line.contains(dropped[0]));
+    assert_eq!(said.count(), 1);
+
+    // The configuration is read again when it changes, and what is wrong changes nothing.
+    let wrong = text.replace(
+        "[apis.a.routes.other]",
+        "[apis.a.routes.other]\ntwoway = true",
+    );
+    fs::write(&file, wrong).unwrap();
+    gateway
+        .log()
+        .line_within(LONG_PATIENCE, &["gateway.toml:", "twoway"])
+        .await;
+    let two_way = text.replace(
+        "[apis.a.routes.other]",
+        "[apis.a.routes.other]\ntwo_way = true",
+    );
+    fs::write(&file, two_way).unwrap();
+    gateway
+        .log()
+        .line(&["serving the configuration as it is now"])
+        .await;
+    client.send(other).await;
+    client.expect(&format!("two {other}")).await;
+
+    // Each plugin is built by itself: one that does not build keeps no other back.
+    fs::write(one.join("src/lib.rs"), "this is no Rust").unwrap();
+    gateway
+        .log()
+        .line_within(LONG_PATIENCE, &["still serving the last good build"])
+        .await;
+    answer_with(&two, "new");
+    built(&gateway, 0).await;
+    client.send(other).await;
+    client.expect(&format!("new {other}")).await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+    // Another gateway's command is told who reads the file.
+    let (status, body) = gateway.post("/reload", "{}").await;
+    assert_ne!(status, 200);
+    assert!(body.contains("lockgate dev"), "{body}");
 }

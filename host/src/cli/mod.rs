@@ -32,6 +32,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   lockgate dev plugins/chat       build a plugin, serve it on this machine, rebuild on every save
+  lockgate dev gateway.toml       the same with the routes, limits and plugins of a configuration
   lockgate build plugins/chat     build a plugin; the last line is the component's path
   lockgate validate gateway.toml  find everything that is wrong with a configuration
   lockgate run gateway.toml       serve it
@@ -91,10 +92,15 @@ enum Command {
         /// The plugin's folder; with a Cargo.toml it is built by cargo for wasm32-wasip2
         dir: PathBuf,
     },
-    /// Build a plugin, serve it on this machine with safe defaults, rebuild and swap on every save
+    /// Build plugins, serve them on this machine, rebuild and swap on every save
     ///
-    /// Serves wss://localhost:8443/dev and ws://localhost:8080/dev, on loopback only, with a certificate made at
-    /// start; and, if the plugin has a folder `web`, its files at /. Open connections stay open across rebuilds.
+    /// Of a plugin's folder: serves it at wss://localhost:8443/dev and ws://localhost:8080/dev, with all grants, and
+    /// answers every message. Of a configuration file: serves its stages, routes, limits and grants; the plugins with
+    /// a `source` are built from that folder, and the file is read again when it changes. Its listeners count if
+    /// they are on loopback addresses.
+    ///
+    /// Nothing is opened beyond this machine. wss has a certificate made at start. If a plugin has a folder `web`, its
+    /// files are served at /. Open connections stay open across rebuilds.
     Dev(dev::Options),
     /// Show what a component is: its world, imports, size, digest, toolchain, signature
     ///
@@ -152,7 +158,8 @@ pub(crate) fn main() -> ExitCode {
             command: ConfigCommand::Schema,
         } => print(&config::schema()),
         Command::Build { dir } => {
-            build::build(&dir).and_then(|path| print(&path.display().to_string()))
+            let built = run::block_on(build::build(&dir));
+            built.and_then(|built| print(&built.component.display().to_string()))
         }
         Command::Dev(options) => dev::dev(&options),
         Command::Inspect(options) => inspect::inspect(&options),

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::gateway::{Departure, Gateway, What};
+use crate::gateway::{Departure, Gateway, Origin, What};
 use crate::handover::{Predecessor, Sockets};
 use crate::management::Upgrade;
 use crate::telemetry;
@@ -31,7 +31,8 @@ fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -
     telemetry::start(&config.log);
     block_on(async {
         let mut signals = Signals::new()?;
-        let gateway = Gateway::start(config, Some(file.to_owned()), None, sockets).await;
+        let origin = Origin::File(file.to_owned());
+        let gateway = Gateway::start(config, origin, None, sockets).await;
         let gateway = gateway.map_err(|error| super::blame(file, error))?;
         match predecessor.take().map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracing_subscriber::EnvFilter;
 
+use super::Purpose;
 use super::api;
 use super::meant::{Config, GatewayLimits, Listener, Log, Tls};
 use super::plugin;
@@ -14,9 +15,9 @@ use super::report::{Report, join};
 use super::written;
 
 /// Gives the configuration that `file` means.
-pub(super) fn config(file: written::File, report: &mut Report<'_>) -> Config {
+pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<'_>) -> Config {
     let mut addresses = BTreeMap::new();
-    let listeners = listeners(file.listeners, &mut addresses, report);
+    let listeners = listeners(file.listeners, purpose, &mut addresses, report);
     let management = file
         .management
         .and_then(|management| management_address(&management.address, &mut addresses, report));
@@ -28,6 +29,7 @@ pub(super) fn config(file: written::File, report: &mut Report<'_>) -> Config {
             .component_cache
             .map(|folder| report.path("component_cache", &folder)),
         patience: limits.pull,
+        purpose,
     };
     let plugins = plugin::plugins(file.plugins, &source, file.require_signatures, report);
     Config {
@@ -45,10 +47,11 @@ pub(super) fn config(file: written::File, report: &mut Report<'_>) -> Config {
 
 fn listeners(
     written: Vec<written::Listener>,
+    purpose: Purpose,
     addresses: &mut BTreeMap<SocketAddr, String>,
     report: &mut Report<'_>,
 ) -> Vec<Listener> {
-    if written.is_empty() && report.is_clean("listeners") {
+    if written.is_empty() && purpose == Purpose::Serve && report.is_clean("listeners") {
         report.problem(
             "listeners",
             "there is no listener, so that no client could connect",
@@ -58,10 +61,17 @@ fn listeners(
     written
         .into_iter()
         .enumerate()
+        .filter(|(_, written)| purpose == Purpose::Serve || is_loopback(&written.address))
         .filter_map(|(index, written)| {
             listener(&format!("listeners[{index}]"), written, addresses, report)
         })
         .collect()
+}
+
+/// Whether only this machine can connect there; also of what is no address, which is still to be judged.
+fn is_loopback(address: &str) -> bool {
+    let address = address.parse::<SocketAddr>();
+    address.map_or(true, |address| address.ip().is_loopback())
 }
 
 fn listener(

@@ -123,11 +123,6 @@ impl Rollback {
             within: seconds(written.within_s),
         })
     }
-
-    /// As it is where a file says nothing.
-    pub(crate) fn by_default() -> Option<Self> {
-        Self::meant(&written::Rollback::default())
-    }
 }
 
 impl Default for GatewayLimits {

@@ -234,6 +234,13 @@ pub(crate) enum Component {
     File(PathBuf),
     /// In a registry.
     Image(Box<Image>),
+    /// Where cargo puts it: `lockgate dev` builds the plugin from its source.
+    Source {
+        /// The plugin's folder.
+        folder: PathBuf,
+        /// The file that the last good build made; none before there was one.
+        built: Option<PathBuf>,
+    },
 }
 
 /// The path, or the reference as it is written.
@@ -242,6 +249,7 @@ impl fmt::Display for Component {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Image(image) => write!(f, "oci://{image}"),
+            Self::Source { folder, built } => built.as_ref().unwrap_or(folder).display().fmt(f),
         }
     }
 }

@@ -36,12 +36,35 @@ use report::Report;
 /// The longest file that is read: far more than anyone writes, far less than memory.
 const FILE_MIB: u64 = 4;
 
+/// What a configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To serve it: every plugin has a component.
+    Serve,
+    /// To develop its plugins on this machine: those with a source are built, and only listeners on loopback
+    /// addresses count.
+    Develop,
+}
+
 impl Config {
     /// Reads a file, and checks that the files it names exist.
     pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
-        let text = read(path)?;
-        let mut report = Report::new(path, &text);
-        let config = interpret(&text, &mut report);
+        Self::of(&read(path)?, path, Purpose::Serve)
+    }
+
+    /// As [`Self::load`], for `lockgate dev`: it may have no listener, and a plugin with a source is not built yet.
+    pub(crate) fn develop(path: &Path) -> Result<Self, Problems> {
+        Self::develop_text(&read(path)?, path)
+    }
+
+    /// As [`Self::develop`], with `text` as the content of `file`.
+    pub(crate) fn develop_text(text: &str, file: &Path) -> Result<Self, Problems> {
+        Self::of(text, file, Purpose::Develop)
+    }
+
+    fn of(text: &str, file: &Path, purpose: Purpose) -> Result<Self, Problems> {
+        let mut report = Report::new(file, text);
+        let config = interpret(text, purpose, &mut report);
         report.check_files();
         report.judge(config)
     }
@@ -51,7 +74,7 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         let mut report = Report::new(file, text);
-        let config = interpret(text, &mut report);
+        let config = interpret(text, Purpose::Serve, &mut report);
         report.judge(config)
     }
 }
@@ -63,7 +86,9 @@ pub(crate) fn blame(path: &Path, faults: Faults) -> Problems {
         Err(problems) => return problems,
     };
     let mut report = Report::new(path, &text);
-    interpret(&text, &mut report);
+    interpret(&text, Purpose::Serve, &mut report);
+    // Only the places are wanted: what else is wrong by now is for the next reading to say.
+    report.forget_problems();
     for Fault {
         key,
         message,
@@ -81,10 +106,10 @@ pub(crate) fn schema() -> String {
 }
 
 /// Gives what the report's text means; `None`, and a problem in the report, when it is no TOML.
-fn interpret(text: &str, report: &mut Report<'_>) -> Option<Config> {
+fn interpret(text: &str, purpose: Purpose, report: &mut Report<'_>) -> Option<Config> {
     let right = tree::read(text, &schema::schema(), report)?;
     match written::File::deserialize(right) {
-        Ok(file) => Some(check::config(file, report)),
+        Ok(file) => Some(check::config(file, purpose, report)),
         Err(error) => {
             report.problem("", error.to_string(), "correct the value");
             None

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Purpose;
 use super::limits;
 use super::meant::{Component, Credentials, Grants, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
@@ -18,6 +19,7 @@ pub(super) struct Source {
     pub(super) registries: BTreeMap<String, Registry>,
     pub(super) cache: Option<PathBuf>,
     pub(super) patience: Duration,
+    pub(super) purpose: Purpose,
 }
 
 /// How one registry wants to be asked.
@@ -101,17 +103,49 @@ fn plugin(
 ) -> Plugin {
     let key = join("plugins", &name);
     report.check_name(&key, &name);
-    let component = component(&join(&key, "component"), &written.component, source, report);
+    let component = match (&written.component, &written.source) {
+        (_, Some(folder)) if source.purpose == Purpose::Develop => Component::Source {
+            folder: report.path(&join(&key, "source"), folder),
+            built: None,
+        },
+        (Some(written), _) => component(&join(&key, "component"), written, source, report),
+        (None, folder) => {
+            missing_component(&key, folder.as_deref(), report);
+            Component::File(PathBuf::new())
+        }
+    };
+    // What was built here just now, nobody has signed.
+    let signed = written
+        .signature
+        .filter(|_| !matches!(component, Component::Source { .. }));
     Plugin {
         grants: grants(&join(&key, "grants"), &written.grants, report),
-        signature: written
-            .signature
+        signature: signed
             .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
         component,
         isolation: written.isolation,
         rollback: Rollback::meant(&written.rollback),
         limits: limits::plugin(&join(&key, "limits"), written.limits, report),
         name,
+    }
+}
+
+fn missing_component(key: &str, source: Option<&str>, report: &mut Report<'_>) {
+    match source {
+        Some(folder) => report.problem(
+            &join(key, "source"),
+            "the plugin has a source and no component, and only `lockgate dev` builds plugins",
+            format!(
+                "develop it with `lockgate dev FILE`; to serve it, run `lockgate build {folder}` and add \
+                 component = \"…\" with the file that it prints"
+            ),
+        ),
+        None if report.is_clean(key) => report.problem(
+            &join(key, "component"),
+            "the key \"component\" is missing",
+            "add component = \"FILE.wasm\"; or, for `lockgate dev`, source = \"FOLDER\"",
+        ),
+        None => {}
     }
 }
 
@@ -201,6 +235,7 @@ fn signature(
             );
             PathBuf::new()
         }
+        (None, Component::Source { .. }) => PathBuf::new(),
     };
     let keys = written.keys.iter().enumerate();
     Signature {
@@ -217,7 +252,8 @@ fn signature(
 
 fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
     let key = join(&join("plugins", &plugin.name), "signature");
-    if plugin.signature.is_none() && !report.is_written(&key) {
+    let built_here = matches!(plugin.component, Component::Source { .. });
+    if plugin.signature.is_none() && !built_here && !report.is_written(&key) {
         report.problem(
             &key,
             "require_signatures is true, and it is not said whose signature this plugin must bear",

@@ -63,6 +63,10 @@ impl<'a> Report<'a> {
         })
     }
 
+    pub(super) fn forget_problems(&mut self) {
+        self.problems.clear();
+    }
+
     /// Adds a problem with `key`, at its place or, where it is not written, at that of the table
     /// that should have it.
     pub(super) fn problem(

@@ -6,7 +6,7 @@ mod reload;
 mod stages;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::telemetry::Metrics;
 pub(crate) use apply::check;
 use apply::{Door, Window};
 pub(crate) use reload::What;
+pub(crate) use watch::Folders;
 
 /// The part of the drain window over which closes are spread; the rest is for clients to answer.
 const SPREAD: f64 = 0.7;
@@ -42,8 +43,7 @@ const LAST_HANDLERS: Duration = Duration::from_secs(29);
 
 /// A gateway that serves.
 pub(crate) struct Gateway {
-    /// The configuration's; none when it was made in code.
-    file: Option<PathBuf>,
+    origin: Origin,
     plugins: Arc<Plugins>,
     entrance: Arc<Entrance>,
     doors: Doors,
@@ -58,6 +58,24 @@ pub(crate) struct Gateway {
     /// What another process of the program would take over.
     sockets: Sockets,
     stop_management: CancellationToken,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// A file: a reload reads it again.
+    File(PathBuf),
+    /// `lockgate dev`, which reads its file by itself, if it has one.
+    Dev(Option<PathBuf>),
+}
+
+impl Origin {
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Dev(file) => file.as_deref(),
+        }
+    }
 }
 
 /// Why a gateway stops, and so what its clients are told.
@@ -81,7 +99,7 @@ impl Gateway {
     /// Loads the plugins, binds the listeners or takes those that another process gave, and then accepts clients.
     pub(crate) async fn start(
         config: Config,
-        file: Option<PathBuf>,
+        origin: Origin,
         pages: Option<Pages>,
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
@@ -107,7 +125,7 @@ impl Gateway {
         let (upgrades, asked_to_upgrade) = mpsc::channel(1);
         let gateway = Arc::new(Self {
             metrics: Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&entrance))),
-            file,
+            origin,
             plugins,
             entrance,
             doors,
@@ -137,7 +155,7 @@ impl Gateway {
             .clone()
             .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked));
         gateway.doors.tasks.spawn(answering);
-        if gateway.file.is_some() {
+        if gateway.origin.file().is_some() {
             let watching = watch::watch(Arc::clone(&gateway));
             let watching = stop.clone().run_until_cancelled_owned(watching);
             gateway.doors.tasks.spawn(watching);

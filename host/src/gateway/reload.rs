@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 
-use super::Gateway;
+use super::{Gateway, Origin};
 use crate::config::{self, Config, Faults};
 use crate::management::Reload;
 
 /// What is to be read again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     /// The configuration's file, and all that it names.
     Everything,
+    /// Nothing: this configuration is served.
+    Configuration(Box<Config>),
     /// The component of one plugin, under the configuration as it is.
     Component(String),
 }
@@ -30,7 +32,8 @@ impl Gateway {
         came: &'static str,
     ) -> Result<Vec<String>> {
         let _reloading = self.reloading.lock().await;
-        let done = self.reload_alone(what.clone(), came).await;
+        let whole = !matches!(what, What::Component(_));
+        let done = self.reload_alone(what, came).await;
         let metrics = &self.metrics;
         match &done {
             Ok(changes) => {
@@ -38,7 +41,7 @@ impl Gateway {
                 for change in changes {
                     tracing::info!(came, "reloaded: {change}");
                 }
-                if changes.is_empty() && what == What::Everything {
+                if changes.is_empty() && whole {
                     tracing::info!(came, "reloaded: nothing has changed");
                 }
             }
@@ -57,12 +60,15 @@ impl Gateway {
         if self.entrance.stopping.load(Ordering::Relaxed) {
             bail!("the gateway is stopping");
         }
-        let config = match (&what, self.file.clone()) {
-            (What::Everything, Some(file)) => {
+        let config = match (what, self.origin.clone()) {
+            (What::Everything, Origin::File(file)) => {
                 tokio::task::spawn_blocking(move || Config::load(&file)).await??
             }
-            (What::Everything, None) => bail!("there is no configuration file to read again"),
-            (What::Component(name), _) => return self.reload_component(name, came).await,
+            (What::Everything, Origin::Dev(_)) => {
+                bail!("`lockgate dev` reads what has changed by itself")
+            }
+            (What::Configuration(config), _) => *config,
+            (What::Component(name), _) => return self.reload_component(&name, came).await,
         };
         let applied = self.apply(config, came).await;
         applied.map_err(|error| self.blame(error))
@@ -89,7 +95,7 @@ impl Gateway {
 
     /// Adds the places in the file to what was found wrong with its values.
     fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        match (error.downcast::<Faults>(), &self.file) {
+        match (error.downcast::<Faults>(), self.origin.file()) {
             (Ok(faults), Some(file)) => config::blame(file, faults).into(),
             (Ok(faults), None) => faults.into(),
             (Err(error), _) => error,

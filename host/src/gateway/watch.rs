@@ -41,7 +41,7 @@ fn files(plugin: &config::Plugin) -> (String, Vec<PathBuf>) {
 /// Runs until it is dropped.
 pub(super) async fn watch(gateway: Arc<Gateway>) {
     let (changed, mut changes) = mpsc::channel(1);
-    let mut folders = Folders::new(changed);
+    let mut folders = Folders::new(changed, POLL);
     let mut seen: HashMap<(String, Vec<PathBuf>), Seen> = HashMap::new();
     loop {
         let files: HashSet<_> = {
@@ -51,7 +51,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
         seen.retain(|file, _| files.contains(file));
         let mut settling = false;
         for file in files {
-            file.1.iter().for_each(|file| folders.add(file));
+            file.1.iter().for_each(|file| folders.add_folder_of(file));
             let known = seen.entry(file.clone()).or_default();
             let now: Vec<_> = file.1.iter().map(|file| Stamp::of(file)).collect();
             let before = std::mem::replace(&mut known.last, now.clone());
@@ -84,14 +84,16 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
 }
 
 /// The folders that the operating system tells of.
-struct Folders {
+pub(crate) struct Folders {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
+    poll: Duration,
 }
 
 impl Folders {
-    /// `changed` is told of every change; where that is not possible, polling has to do.
-    fn new(changed: mpsc::Sender<()>) -> Self {
+    /// `changed` is told of every change; where that is not possible, it has to do that the files are looked at every
+    /// `poll`.
+    pub(crate) fn new(changed: mpsc::Sender<()>, poll: Duration) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading is no change; and it is what we do ourselves.
             if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
@@ -99,25 +101,31 @@ impl Folders {
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!("cannot watch files, looking at them every {POLL:?} instead: {error}");
+            tracing::warn!("cannot watch files, looking at them every {poll:?} instead: {error}");
         }
         Self {
             watcher: watcher.ok(),
             watched: HashSet::new(),
+            poll,
         }
     }
 
-    fn add(&mut self, file: &Path) {
+    pub(crate) fn add_folder_of(&mut self, file: &Path) {
         // Of a bare name it is the empty path, which means here.
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             Some(_) | None => Path::new("."),
         };
+        self.add(folder);
+    }
+
+    pub(crate) fn add(&mut self, folder: &Path) {
+        let poll = self.poll;
         if let Some(watcher) = &mut self.watcher
             && self.watched.insert(folder.to_owned())
             && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
         {
-            tracing::warn!(folder = %folder.display(), "cannot watch it, looking every {POLL:?} instead: {error}");
+            tracing::warn!(folder = %folder.display(), "cannot watch it, looking every {poll:?} instead: {error}");
         }
     }
 }

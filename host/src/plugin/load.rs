@@ -46,8 +46,12 @@ const GRANTS: [&str; 2] = ["connections", "groups"];
 
 /// What is wrong with a plugin's component.
 fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
+    let key = match plugin.component {
+        Component::Source { .. } => "source",
+        Component::File(_) | Component::Image(_) => "component",
+    };
     Fault {
-        key: format!("plugins.{}.component", plugin.name),
+        key: format!("plugins.{}.{key}", plugin.name),
         message,
         remedy: remedy.to_owned(),
     }
@@ -64,19 +68,29 @@ pub(super) enum Look {
 /// Reads a plugin's component, or pulls it.
 pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, Fault> {
     let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
-    let source = match (&plugin.component, look) {
-        (Component::File(path), Look::UntilWhole) => Source::read_whole(path).await,
-        (Component::File(path), Look::Once) => {
-            let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || Source::read(&path));
-            read.await.map_err(broken)?
+    let path = match &plugin.component {
+        Component::File(path)
+        | Component::Source {
+            built: Some(path), ..
+        } => path,
+        Component::Source { built: None, .. } => {
+            let remedy = "build it with `lockgate build`, and name the component";
+            return Err(fault(plugin, "it is not built".into(), remedy));
         }
-        (Component::Image(image), Look::Once | Look::UntilWhole) => {
+        Component::Image(image) => {
             let image_ = image.clone();
             let pull = move || registry::pull(&image_, MAX_COMPONENT).map(Source::from);
             let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
             return pulled
                 .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
+        }
+    };
+    let source = match look {
+        Look::UntilWhole => Source::read_whole(path).await,
+        Look::Once => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || Source::read(&path));
+            read.await.map_err(broken)?
         }
     };
     source.map_err(|error| {

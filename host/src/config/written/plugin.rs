@@ -10,8 +10,11 @@ use crate::config::meant::Isolation;
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Plugin {
     /// The component file; or, as `oci://REGISTRY/NAME@sha256:…`, the image in an OCI registry whose only
-    /// WebAssembly layer it is.
-    pub(in crate::config) component: String,
+    /// WebAssembly layer it is. Needed to serve; `lockgate dev` builds it where there is a `source`.
+    pub(in crate::config) component: Option<String>,
+    /// The plugin's source folder, which `lockgate dev FILE` builds, watches and serves, in place of the component
+    /// and whether that is signed or not. Nothing else looks at it.
+    pub(in crate::config) source: Option<String>,
     /// The interfaces that it may import. A plugin that imports one it was not granted is refused.
     #[serde(default)]
     pub(in crate::config) grants: Vec<Grant>,

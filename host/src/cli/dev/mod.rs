@@ -1,0 +1,360 @@
+//! `lockgate dev`: builds plugins, serves them on this machine, and swaps in a new build on every save.
+
+mod inputs;
+mod subject;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::build::build;
+use super::run::{Signals, block_on, stop};
+use crate::config::{Component, Config, Fault, Faults, Listener, Tls};
+use crate::gateway::{Departure, Folders, Gateway, Origin, What};
+use crate::handover::Sockets;
+use crate::listener::Pages;
+use crate::telemetry;
+use inputs::Inputs;
+use subject::Subject;
+
+/// An editor's save is several events: a build begins when there has been none for so long.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// How many events may come close together before a build begins all the same.
+const MANY: u32 = 20;
+
+/// How often files are looked at unasked: for folders that cannot be watched.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The ports that are served unless others are chosen.
+const WSS_PORT: u16 = 8443;
+const WS_PORT: u16 = 8080;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// A plugin's folder; or a configuration file, whose plugins with a `source` are built
+    path: PathBuf,
+    /// The port for wss; 0 takes any free one [default: 8443, or the listeners of the file]
+    #[arg(long)]
+    wss_port: Option<u16>,
+    /// The port for ws; 0 takes any free one [default: 8080, or the listeners of the file]
+    #[arg(long)]
+    ws_port: Option<u16>,
+    /// With a folder: a route key of the plugin's own, beside $connect, $default and $disconnect. Two-way; may be
+    /// repeated
+    #[arg(long = "route", value_name = "KEY", value_parser = subject::route_key)]
+    routes: Vec<String>,
+}
+
+pub(super) fn dev(options: &Options) -> Result<()> {
+    block_on(async {
+        let mut signals = Signals::new()?;
+        let (changed, mut changes) = mpsc::channel(1);
+        let subject = Subject::of(&options.path, &options.routes)?;
+        let mut workshop = Workshop::new(subject, options, changed);
+        let gateway = tokio::select! {
+            () = signals.stop() => return Ok(()),
+            started = workshop.start() => started?,
+        };
+        loop {
+            tokio::select! {
+                () = signals.stop() => break,
+                () = workshop.next(&gateway, &mut changes) => {}
+            }
+        }
+        stop(&gateway, signals, Departure::Stopped).await;
+        Ok(())
+    })
+}
+
+/// What is served, and the plugins that are built for it.
+struct Workshop<'a> {
+    subject: Subject,
+    options: &'a Options,
+    folders: Folders,
+    /// By source folder.
+    sources: BTreeMap<PathBuf, Source>,
+    /// Something was wrong with the configuration, or with a plugin that is new in it: it does not serve yet.
+    waiting: bool,
+}
+
+struct Source {
+    inputs: Inputs,
+    /// The plugins that it is built for.
+    plugins: Vec<String>,
+    /// The component of the last build that was a good one.
+    component: Option<PathBuf>,
+}
+
+impl<'a> Workshop<'a> {
+    fn new(subject: Subject, options: &'a Options, changed: mpsc::Sender<()>) -> Self {
+        Self {
+            subject,
+            options,
+            folders: Folders::new(changed, POLL),
+            sources: BTreeMap::new(),
+            waiting: false,
+        }
+    }
+
+    async fn start(&mut self) -> Result<Arc<Gateway>> {
+        let config = self.read()?;
+        telemetry::start(&config.log);
+        let config = self.built(config).await?;
+        let pages = self.pages();
+        let with_page = pages.is_some();
+        let stages = subject::places(&config);
+        let origin = Origin::Dev(self.subject.file());
+        let started = Gateway::start(config, origin, pages, Sockets::default()).await;
+        let gateway = started.map_err(|error| {
+            if error.is::<Faults>() {
+                return self.subject.blame(error);
+            }
+            error.context(
+                "if a port is taken, choose others with --wss-port and --ws-port (0 takes any free one)",
+            )
+        })?;
+        introduce(&gateway, &stages, with_page)?;
+        Ok(gateway)
+    }
+
+    /// Waits until something may have changed, and serves what has. Whatever goes wrong, what serves goes on.
+    async fn next(&mut self, gateway: &Arc<Gateway>, changes: &mut mpsc::Receiver<()>) {
+        self.watch();
+        let _ = timeout(POLL, changes.recv()).await;
+        if !self.subject.has_changed() && self.changed().is_empty() {
+            return;
+        }
+        for _ in 0..MANY {
+            if timeout(QUIET, changes.recv()).await.is_err() {
+                break;
+            }
+        }
+        if self.subject.has_changed() {
+            tracing::info!("the configuration changed");
+            self.reload(gateway).await;
+        }
+        for (folder, file) in self.changed() {
+            let file = file.strip_prefix(&folder).unwrap_or(&file).to_owned();
+            tracing::info!(plugin = %folder.display(), "{} changed: building", file.display());
+            match self.build(&folder).await {
+                Ok(same_file) if self.waiting || !same_file => self.reload(gateway).await,
+                Ok(_) => self.swap(gateway, &folder).await,
+                Err(error) => tracing::warn!("still serving the last good build: {error:#}"),
+            }
+        }
+    }
+
+    /// Serves the configuration as it is now.
+    async fn reload(&mut self, gateway: &Arc<Gateway>) {
+        let config = match self.read() {
+            Ok(config) => self.built(config).await,
+            Err(error) => Err(error),
+        };
+        let changed = match config {
+            Ok(config) => {
+                let what = What::Configuration(Box::new(config));
+                gateway.reload(what, "changed configuration").await
+            }
+            Err(error) => Err(error),
+        };
+        self.waiting = changed.is_err();
+        match changed {
+            Ok(_) => {
+                tracing::info!("serving the configuration as it is now; connections stayed open");
+            }
+            Err(error) => tracing::warn!("still serving what was right last: {error:#}"),
+        }
+    }
+
+    /// Serves the last build of the plugins that come from a folder.
+    async fn swap(&self, gateway: &Arc<Gateway>, folder: &Path) {
+        let source = self.sources.get(folder);
+        for plugin in source.iter().flat_map(|source| &source.plugins) {
+            match gateway
+                .reload(What::Component(plugin.clone()), "build")
+                .await
+            {
+                Ok(_) => tracing::info!("serving the new build; connections stayed open"),
+                Err(error) => tracing::warn!("still serving the last good build: {error:#}"),
+            }
+        }
+    }
+
+    /// The configuration, for this machine only.
+    fn read(&mut self) -> Result<Config> {
+        let mut config = self.subject.read()?;
+        let Options {
+            wss_port, ws_port, ..
+        } = self.options;
+        if wss_port.is_some() || ws_port.is_some() || config.listeners.is_empty() {
+            config.listeners = listeners(wss_port.unwrap_or(WSS_PORT), ws_port.unwrap_or(WS_PORT));
+        }
+        for plugin in &mut config.plugins {
+            if let Component::Source { folder, .. } = &mut plugin.component
+                && let Ok(path) = folder.canonicalize()
+            {
+                *folder = path;
+            }
+        }
+        Ok(config)
+    }
+
+    /// The configuration with the component of each plugin that has a source; what is not built yet is built.
+    async fn built(&mut self, mut config: Config) -> Result<Config> {
+        let mut named: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        for plugin in &config.plugins {
+            if let Component::Source { folder, .. } = &plugin.component {
+                let plugins = named.entry(folder.clone()).or_default();
+                plugins.push(plugin.name.clone());
+            }
+        }
+        self.sources.retain(|folder, _| named.contains_key(folder));
+        let mut failed = BTreeMap::new();
+        for (folder, plugins) in named {
+            let source = self.source(&folder);
+            source.plugins = plugins;
+            if source.component.is_none()
+                && let Err(error) = self.build(&folder).await
+            {
+                failed.insert(folder, format!("{error:#}"));
+            }
+        }
+        let mut faults = Vec::new();
+        for plugin in &mut config.plugins {
+            let Component::Source { folder, built } = &mut plugin.component else {
+                continue;
+            };
+            *built = self
+                .sources
+                .get(folder)
+                .and_then(|source| source.component.clone());
+            if let Some(message) = failed.get(folder) {
+                faults.push(Fault {
+                    key: format!("plugins.{}.source", plugin.name),
+                    message: message.clone(),
+                    remedy: "correct the source, or the path, which is relative to the folder of this file".into(),
+                });
+            }
+        }
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        Err(self.subject.blame(Faults(faults).into()))
+    }
+
+    /// Builds what is in a folder; tells whether the component is the same file as before.
+    async fn build(&mut self, folder: &Path) -> Result<bool> {
+        let source = self.source(folder);
+        let began = SystemTime::now();
+        source.inputs.begin();
+        let built = build(folder).await;
+        source.inputs.end(built.as_ref().ok(), began);
+        let component = Some(built?.component);
+        let same_file = source.component == component;
+        source.component = component;
+        Ok(same_file)
+    }
+
+    fn source(&mut self, folder: &Path) -> &mut Source {
+        self.sources
+            .entry(folder.to_owned())
+            .or_insert_with(|| Source {
+                inputs: Inputs::guess(folder),
+                plugins: Vec::new(),
+                component: None,
+            })
+    }
+
+    /// The source folders of which something changed since their last build began, each with the first such file.
+    fn changed(&self) -> Vec<(PathBuf, PathBuf)> {
+        let sources = self.sources.iter();
+        sources
+            .filter_map(|(folder, source)| Some((folder.clone(), source.inputs.changed()?)))
+            .collect()
+    }
+
+    fn watch(&mut self) {
+        if let Some(file) = self.subject.file() {
+            self.folders.add_folder_of(&file);
+        }
+        for folder in self
+            .sources
+            .values()
+            .flat_map(|source| source.inputs.watched())
+        {
+            self.folders.add(&folder);
+        }
+    }
+
+    /// The page of the only plugin that has one.
+    fn pages(&self) -> Option<Pages> {
+        let mut folders = self.sources.keys().map(|folder| folder.join("web"));
+        let folder = folders.find(|folder| folder.is_dir())?;
+        Some(Pages { folder })
+    }
+}
+
+/// On loopback addresses only.
+fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
+    let listener = |ip: IpAddr, port, tls: Tls| Listener {
+        address: SocketAddr::new(ip, port),
+        http2: tls != Tls::Off,
+        tls,
+    };
+    let mut listeners = Vec::new();
+    for ip in loopback() {
+        listeners.push(listener(ip, wss_port, Tls::SelfSigned));
+        listeners.push(listener(ip, ws_port, Tls::Off));
+    }
+    listeners
+}
+
+/// The addresses of `localhost`: not every machine has the second, and with any free port each would be another.
+fn loopback() -> Vec<IpAddr> {
+    let v6 = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    if std::net::TcpListener::bind((v6, 0)).is_ok() {
+        addresses.push(v6);
+    }
+    addresses
+}
+
+/// Tells how to talk to it.
+fn introduce(gateway: &Gateway, places: &[subject::Place], with_page: bool) -> Result<()> {
+    let mut lines = String::new();
+    // Of the two addresses of localhost, the first is enough to know.
+    for address in gateway
+        .addresses()
+        .iter()
+        .filter(|address| !address.contains('['))
+    {
+        let address = address.replace("127.0.0.1", "localhost");
+        let unverified = if address.starts_with("wss") {
+            " --no-check"
+        } else {
+            ""
+        };
+        if with_page {
+            let page = address.replacen("ws", "http", 1);
+            lines += &format!("  in a browser   {page}/\n");
+        }
+        for place in places {
+            let host = place.host.as_ref().map(|host| format!(" --host {host}"));
+            let host = host.unwrap_or_default();
+            lines += &format!(
+                "  in a terminal  npx wscat{unverified}{host} -c {address}/{}\n",
+                place.path
+            );
+        }
+    }
+    super::print(&format!(
+        "\nTalk to it:\n{lines}\nEvery save rebuilds it; ctrl-c stops.\n"
+    ))
+}
