@@ -96,7 +96,12 @@ impl Loading {
 }
 
 /// The process that compiles for another, as soon as there is one, and the words it was started with.
-fn child_of(parent: u32, mut meanwhile: impl FnMut()) -> (Pid, String) {
+pub(crate) fn child_of(parent: u32, meanwhile: impl FnMut()) -> (Pid, String) {
+    child_with(parent, "compile-into", meanwhile)
+}
+
+/// The process that another has started with this among its words.
+pub(crate) fn child_with(parent: u32, word: &str, mut meanwhile: impl FnMut()) -> (Pid, String) {
     let give_up = Instant::now() + PATIENCE;
     let tasks = format!("/proc/{parent}/task");
     loop {
@@ -108,7 +113,7 @@ fn child_of(parent: u32, mut meanwhile: impl FnMut()) -> (Pid, String) {
                 let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 let words = String::from_utf8(words).unwrap().replace('\0', " ");
                 // Until it has become the program, it is a copy of the process.
-                if words.contains("compile-into") {
+                if words.contains(word) {
                     return (Pid::from_raw(id.parse().unwrap()).unwrap(), words);
                 }
             }
@@ -118,7 +123,7 @@ fn child_of(parent: u32, mut meanwhile: impl FnMut()) -> (Pid, String) {
 }
 
 /// Waits until a process that runs is as it should be, by what `/proc/ID/stat` tells after its name: none when it ended.
-fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool) {
+pub(crate) fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool) {
     let give_up = Instant::now() + PATIENCE;
     let file = format!("/proc/{}/stat", id.as_raw_nonzero());
     loop {

@@ -37,6 +37,7 @@ mod session;
 mod signatures;
 mod silence;
 mod stalled;
+mod start;
 mod swaps;
 mod tls;
 mod upgrade;

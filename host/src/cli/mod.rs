@@ -6,6 +6,7 @@ mod dev;
 mod inspect;
 mod run;
 mod sign;
+mod signals;
 mod upgrade;
 
 use std::io::{self, Write};
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Log, LogFormat};
+use self::signals::Signals;
+use crate::config::{self, Log, LogFormat};
 use crate::{gateway, plugin, telemetry};
 
 /// A self-hosted edge gateway for real-time APIs.
@@ -190,13 +192,20 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn validate(file: &std::path::Path) -> Result<()> {
-    let config = Config::load(file)?;
-    // What plugins print when they are tested, and nothing of what the gateway does.
-    telemetry::start(&Log {
-        level: "off,guest=info".into(),
-        format: LogFormat::Text,
-    });
-    run::block_on(gateway::check(&config)).map_err(|error| blame(file, error))?;
+    let signals = Signals::listen()?;
+    let checked = async {
+        let config = run::load(file).await?;
+        // What plugins print when they are tested, and nothing of what the gateway does.
+        telemetry::start(&Log {
+            level: "off,guest=info".into(),
+            format: LogFormat::Text,
+        });
+        gateway::check(&config)
+            .await
+            .map_err(|error| blame(file, error))?;
+        Ok(config)
+    };
+    let config = run::block_on(signals.until_any(checked))?;
     print(&format!(
         "{}: valid; {} listeners, {} APIs, {} plugins",
         file.display(),

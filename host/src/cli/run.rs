@@ -7,67 +7,96 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
+use super::signals::{Asked, Signals};
 use crate::config::Config;
 use crate::gateway::{Departure, Gateway, Origin, What};
-use crate::handover::{Predecessor, Sockets};
+use crate::handover::Predecessor;
 use crate::management::Upgrade;
 use crate::telemetry;
 
 pub(super) fn run(file: &Path) -> Result<()> {
-    let (mut predecessor, sockets) = Predecessor::find()?;
-    let served = serve(file, sockets, &mut predecessor);
-    if let (Err(error), Some(predecessor)) = (&served, predecessor) {
-        predecessor.goes_on(&format!("{error:#}"));
-    }
-    served
-}
-
-/// The predecessor is taken once this process serves in its place.
-fn serve(file: &Path, sockets: Sockets, predecessor: &mut Option<Predecessor>) -> Result<()> {
-    let config = Config::load(file)?;
-    telemetry::start(&config.log);
-    block_on(async {
-        let mut signals = Signals::new()?;
-        let origin = Origin::File(file.to_owned());
-        let gateway = Gateway::start(config, origin, None, sockets).await;
-        let gateway = gateway.map_err(|error| super::blame(file, error))?;
-        match predecessor.take().map(Predecessor::succeeded) {
+    let signals = Signals::listen()?;
+    let file = file.to_owned();
+    block_on(async move {
+        let mut predecessor = None;
+        let start = start(&file, &mut predecessor);
+        let started = tokio::select! {
+            biased;
+            started = start => started,
+            // What was begun is dropped: what compiles ends, and what it wrote goes.
+            () = signals.stop() => {
+                tracing::info!("stopped before it served");
+                return Ok(());
+            }
+        };
+        let gateway = match started {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                if let Some(predecessor) = predecessor {
+                    predecessor.goes_on(&format!("{error:#}"));
+                }
+                return Err(error);
+            }
+        };
+        match predecessor.map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 tracing::warn!("the process that started this one is gone already: {error}");
             }
         }
-        let departure = until_departure(&gateway, &mut signals).await;
-        stop(&gateway, signals, departure).await;
+        let departure = until_departure(&gateway, &signals).await;
+        stop(&gateway, &signals, departure).await;
         Ok(())
     })
 }
 
+/// Finds the process that this one is to take over from, if there is one, and starts to serve.
+async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc<Gateway>> {
+    let sockets;
+    (*predecessor, sockets) = spawn_blocking(Predecessor::find).await??;
+    let config = load(file).await?;
+    telemetry::start(&config.log);
+    let origin = Origin::File(file.to_owned());
+    let gateway = Gateway::start(config, origin, None, sockets).await;
+    gateway.map_err(|error| super::blame(file, error))
+}
+
+/// Reads a configuration on a thread that may wait for its disk.
+pub(super) async fn load(file: &Path) -> Result<Config> {
+    let file = file.to_owned();
+    Ok(spawn_blocking(move || Config::load(&file)).await??)
+}
+
 /// Serves until it is time to go; an upgrade that fails is not.
-async fn until_departure(gateway: &Arc<Gateway>, signals: &mut Signals) -> Departure {
+async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure {
     let mut reloads = JoinSet::new();
     loop {
         let asked: Option<Upgrade> = tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Stop => return Departure::Stopped,
-                Asked::Reload => {
+                None => return Departure::Stopped,
+                Some(Asked::Reload) => {
                     let gateway = Arc::clone(gateway);
                     // Whatever comes of it is in the log.
                     reloads.spawn(async move { gateway.reload(What::Everything, "SIGHUP").await.is_ok() });
                     continue;
                 }
-                Asked::Upgrade => None,
+                Some(Asked::Upgrade) => None,
             },
             Some(asked) = gateway.asked_to_upgrade() => Some(asked),
         };
         tracing::info!("upgrading: starting a new process");
+        let given_up = CancellationToken::new();
+        let mut handing_over = std::pin::pin!(gateway.hand_over(&given_up));
         let handed_over = tokio::select! {
-            handed_over = gateway.hand_over() => handed_over,
-            () = signals.stop() => return Departure::Stopped,
+            handed_over = &mut handing_over => handed_over,
+            () = signals.stop() => {
+                given_up.cancel();
+                handing_over.await
+            }
         };
         // Who asked may have gone meanwhile.
         match handed_over {
@@ -107,63 +136,20 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     done
 }
 
-/// Stops in good order, or at once at a second signal.
-pub(super) async fn stop(gateway: &Gateway, mut signals: Signals, departure: Departure) {
+/// Stops in good order. A process that another serves in the place of goes at once if it is told to.
+pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
+    let told = async {
+        match departure {
+            // The next signal ends the process: it waits for nobody here.
+            Departure::Stopped => std::future::pending().await,
+            Departure::Succeeded => signals.stop().await,
+        }
+    };
     tokio::select! {
         () = gateway.stop(departure) => {}
-        () = signals.stop() => {
-            tracing::warn!("a second signal: exiting at once");
+        () = told => {
+            tracing::warn!("a signal while another process serves: exiting at once");
             std::process::exit(1);
-        }
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Stop,
-    /// SIGHUP.
-    Reload,
-    /// SIGUSR2.
-    Upgrade,
-}
-
-/// SIGTERM, ctrl-c, SIGHUP and SIGUSR2.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    user2: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
-            hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
-            user2: signal(SignalKind::user_defined2()).context("SIGUSR2")?,
-        })
-    }
-
-    /// What the process is asked for next.
-    pub(super) async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hang_up.recv() => Asked::Reload,
-            _ = self.user2.recv() => Asked::Upgrade,
-        }
-    }
-
-    /// Ready when the process is asked to stop. What else is asked for cannot be done now.
-    pub(super) async fn stop(&mut self) {
-        loop {
-            match self.next().await {
-                Asked::Stop => return,
-                Asked::Reload => tracing::warn!("SIGHUP: there is nothing to reload now"),
-                Asked::Upgrade => tracing::warn!("SIGUSR2: there is nothing to upgrade now"),
-            }
         }
     }
 }

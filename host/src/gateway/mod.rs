@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -175,15 +175,18 @@ impl Gateway {
 
     /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
     /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
-    pub(crate) async fn hand_over(&self) -> Result<u32> {
+    pub(crate) async fn hand_over(&self, given_up: &CancellationToken) -> Result<u32> {
         let limit = self.lock().config.limits.upgrade;
-        match timeout(limit, handover::hand_over(&self.sockets)).await {
-            Ok(handed_over) => handed_over,
-            Err(_) => bail!(
-                "the new process was not ready within {} s, which is limits.upgrade_s",
-                limit.as_secs()
-            ),
-        }
+        let given_up = async {
+            tokio::select! {
+                () = given_up.cancelled() => anyhow!("this process was asked to stop"),
+                () = sleep(limit) => anyhow!(
+                    "the new process was not ready within {} s, which is limits.upgrade_s",
+                    limit.as_secs()
+                ),
+            }
+        };
+        handover::hand_over(&self.sockets, given_up).await
     }
 
     /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
@@ -18,11 +19,17 @@ use super::{END, FAILED, READY, Sockets, VARIABLE};
 /// How long a process may take to end that has closed its end of the pair.
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
+/// How long a process may take to clean up that was asked to end before it served.
+const CLEANING_UP: Duration = Duration::from_secs(2);
+
 /// Starts this program again, as it was started, and gives the id of the new process once that serves.
 ///
-/// The program is looked up anew: an upgrade has put another file in its place. On an error, and when this is dropped
-/// before it is over, the new process is ended, and nothing has changed for this one.
-pub(crate) async fn hand_over(sockets: &Sockets) -> Result<u32> {
+/// The program is looked up anew: an upgrade has put another file in its place. On an error, and when `given_up` gives
+/// one first, the new process is ended, and nothing has changed for this one.
+pub(crate) async fn hand_over(
+    sockets: &Sockets,
+    given_up: impl Future<Output = anyhow::Error>,
+) -> Result<u32> {
     let mut words = env::args_os();
     let program = words
         .next()
@@ -47,8 +54,26 @@ pub(crate) async fn hand_over(sockets: &Sockets) -> Result<u32> {
         child,
         serves: false,
     };
+    let served = tokio::select! {
+        served = serves(&mut successor, &channel, sockets) => served,
+        why = given_up => Err(why),
+    };
+    if let Err(error) = served {
+        successor.end().await;
+        return Err(error);
+    }
+    successor.serves = true;
+    Ok(successor.child.id())
+}
+
+/// Hands the sockets over, and waits until the new process serves.
+async fn serves(
+    successor: &mut Successor,
+    channel: &UnixDatagram,
+    sockets: &Sockets,
+) -> Result<()> {
     // It may be gone already: what it said before is the reason then.
-    let sent = send_all(&channel, sockets).await;
+    let sent = send_all(channel, sockets).await;
     let answer = channel
         .async_io(Interest::READABLE, || receive(channel.as_fd()))
         .await
@@ -57,8 +82,7 @@ pub(crate) async fn hand_over(sockets: &Sockets) -> Result<u32> {
             socket: None,
         });
     if answer.text == READY {
-        successor.serves = true;
-        return Ok(successor.child.id());
+        return Ok(());
     }
     if let Some(why) = answer.text.strip_prefix(FAILED) {
         bail!("the new process cannot serve: {why}");
@@ -91,6 +115,18 @@ struct Successor {
 }
 
 impl Successor {
+    /// Asks it to end, so that it takes away what it has begun, and kills it if it does not.
+    async fn end(&mut self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(id) = id
+            && self.child.try_wait().is_ok_and(|status| status.is_none())
+        {
+            // An error means that it has ended.
+            let _ = kill_process(id, Signal::TERM);
+            let _ = timeout(CLEANING_UP, self.ended()).await;
+        }
+    }
+
     /// How it ended.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         loop {

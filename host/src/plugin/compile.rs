@@ -1,7 +1,7 @@
 //! Compiling a component out of the way of those that serve: by a process of its own, within bounds.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, PipeReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -61,6 +61,8 @@ pub(super) struct Compiler {
     cache: Option<PathBuf>,
     /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
     private: Option<Private>,
+    /// Its other end is closed when nobody waits for anything that is compiled.
+    stopped: PipeReader,
 }
 
 /// Why a component was not compiled.
@@ -74,6 +76,8 @@ pub(super) enum CompileError {
     TooMuch,
     #[error("there was no processor time to compile it")]
     NoTime,
+    #[error("the gateway stopped meanwhile")]
+    Stopped,
     #[error(
         "it was not compiled: the process that did it ended with {status}{}",
         said(words)
@@ -129,8 +133,9 @@ impl Pace {
 }
 
 impl Compiler {
-    /// With the folder where compiled code is kept, which is also how a child process hands it over.
-    pub(super) fn start(cache: Option<PathBuf>) -> Result<Self> {
+    /// With the folder where compiled code is kept, which is also how a child process hands it over. What compiles ends
+    /// when the other end of `stopped` is closed.
+    pub(super) fn start(cache: Option<PathBuf>, stopped: PipeReader) -> Result<Self> {
         let nice = ThreadPoolBuilder::new()
             .thread_name(|_| "compile".into())
             // Of the thread that calls, as Linux has it. Where it is refused it compiles all the same.
@@ -148,6 +153,7 @@ impl Compiler {
             nice,
             cache,
             private,
+            stopped,
         })
     }
 
@@ -165,7 +171,7 @@ impl Compiler {
         source: &Source,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            ahead(cache, plugin, &source.bytes)?;
+            ahead(cache, plugin, &source.bytes, &self.stopped)?;
         }
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
@@ -181,7 +187,12 @@ impl Compiler {
 }
 
 /// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
-fn ahead(cache: &Path, plugin: &config::Plugin, bytes: &[u8]) -> Result<(), CompileError> {
+fn ahead(
+    cache: &Path,
+    plugin: &config::Plugin,
+    bytes: &[u8],
+    stopped: &PipeReader,
+) -> Result<(), CompileError> {
     let (name, cpu) = (&plugin.name, plugin.limits.compile);
     let size = bytes.len() as u64;
     let idle = (size >= LARGE).then(|| {
@@ -190,8 +201,9 @@ fn ahead(cache: &Path, plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Comp
     });
     let nice = (Pace::Nice, cpu * WAITS);
     for (pace, patience) in idle.into_iter().chain([nice]) {
-        match child(cache, bytes, cpu, pace, patience) {
+        match child(cache, bytes, cpu, pace, patience, stopped) {
             Ok(Some((status, words))) => return judge(status, &words, cpu),
+            Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
             Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
             Err(error) => {
                 tracing::warn!(
@@ -207,13 +219,14 @@ fn ahead(cache: &Path, plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Comp
 }
 
 /// Runs the child process. What it takes is not of this one: its memory, its locks, and how it may end. Gives how it
-/// ended, and what it said; none when that took longer than `patience`.
+/// ended, and what it said; none when that took longer than `patience`, or nobody waits for it.
 fn child(
     cache: &Path,
     bytes: &[u8],
     cpu: Duration,
     pace: Pace,
     patience: Duration,
+    stopped: &PipeReader,
 ) -> Result<Option<(ExitStatus, String)>> {
     let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
     let (mut input, mut words) = (file("component")?, file("words")?);
@@ -233,7 +246,7 @@ fn child(
         .stderr(words.try_clone()?)
         .spawn()?;
     let over = match &child.stdout {
-        Some(output) => closed(output.as_fd(), patience),
+        Some(output) => closed(output.as_fd(), patience, stopped),
         None => Ok(true),
     };
     if !matches!(over, Ok(true)) {
@@ -249,12 +262,23 @@ fn child(
     Ok(Some((status, String::from_utf8_lossy(&said).into_owned())))
 }
 
-/// Waits until the other end of a pipe, on which nothing is said, is closed.
-fn closed(pipe: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+/// Waits until the other end of a pipe, on which nothing is said, is closed; not if that of `stopped` is first.
+fn closed(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
     let patience = Timespec::try_from(patience)?;
-    let mut pipe = [PollFd::new(&pipe, PollFlags::IN)];
-    let closed = rustix::io::retry_on_intr(|| rustix::event::poll(&mut pipe, Some(&patience)))?;
-    Ok(closed > 0)
+    let mut pipes = [
+        PollFd::new(&pipe, PollFlags::IN),
+        PollFd::new(stopped, PollFlags::IN),
+    ];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut pipes, Some(&patience)))?;
+    let [pipe, _] = &pipes;
+    Ok(!pipe.revents().is_empty())
+}
+
+/// Whether somebody still holds the other end.
+fn is_open(pipe: &PipeReader) -> bool {
+    let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
+    let now = Timespec::default();
+    rustix::event::poll(&mut pipe, Some(&now)).is_ok_and(|closed| closed == 0)
 }
 
 /// What it means that a child ended so, with these words.
@@ -334,7 +358,8 @@ mod tests {
 
     #[test]
     fn a_panic_while_compiling_ends_nothing_else() {
-        let compiler = Compiler::start(None).unwrap();
+        let (stopped, _running) = io::pipe().unwrap();
+        let compiler = Compiler::start(None, stopped).unwrap();
         let bug = || resume_unwind(Box::new("a bug"));
         let ended = catch_unwind(AssertUnwindSafe(|| compiler.nice.install(bug)));
         assert!(ended.is_err());

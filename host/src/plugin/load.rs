@@ -172,6 +172,7 @@ fn compile_remedy(error: &CompileError) -> &'static str {
             "raise limits.compile_s of the plugin if the machine is slow, or build a smaller component"
         }
         CompileError::TooMuch => "build a smaller component, of smaller functions",
+        CompileError::Stopped => "start it again",
         CompileError::NoTime => "look what the machine is busy with, and try again",
         CompileError::Ended { .. } => {
             "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::build::build;
-use super::run::{Signals, block_on, stop};
+use super::run::{block_on, stop};
+use super::signals::Signals;
 use crate::config::{Component, Config, Fault, Faults, Listener, Tls};
 use crate::gateway::{Departure, Folders, Gateway, Origin, What};
 use crate::handover::Sockets;
@@ -53,8 +54,8 @@ pub(super) struct Options {
 }
 
 pub(super) fn dev(options: &Options) -> Result<()> {
+    let signals = Signals::listen()?;
     block_on(async {
-        let mut signals = Signals::new()?;
         let (changed, mut changes) = mpsc::channel(1);
         let subject = Subject::of(&options.path, &options.routes)?;
         let mut workshop = Workshop::new(subject, options, changed);
@@ -68,7 +69,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                 () = workshop.next(&gateway, &mut changes) => {}
             }
         }
-        stop(&gateway, signals, Departure::Stopped).await;
+        stop(&gateway, &signals, Departure::Stopped).await;
         Ok(())
     })
 }
@@ -113,7 +114,10 @@ impl<'a> Workshop<'a> {
         let origin = Origin::Dev(self.subject.file());
         let started = Gateway::start(config, origin, pages, Sockets::default()).await;
         let gateway = started.map_err(|error| {
-            if error.is::<Faults>() {
+            let of_a_plugin = |faults: &Faults| {
+                faults.0.iter().any(|fault| !fault.key.starts_with("listeners"))
+            };
+            if error.downcast_ref().is_some_and(of_a_plugin) {
                 return self.subject.blame(error);
             }
             error.context(

@@ -1,0 +1,149 @@
+//! What stops a process before it serves, and what it leaves behind then: nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use lockgate_tests::{Gateway, Orphan, PATIENCE, within, write_configuration};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::{
+    LOCKGATE,
+    compile::{child_of, child_with, hard, wait_for},
+    probe_configuration,
+};
+
+/// How long a process may take to end that has nothing to wait for: a fraction of what it was doing would take.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A command that has begun, with a temporary folder of its own.
+struct Begun {
+    process: Child,
+    folder: TempDir,
+}
+
+impl Begun {
+    fn new(word: &str, configuration: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("temporary")).unwrap();
+        fs::write(folder.path().join("hard.wasm"), hard(200, 2_000)).unwrap();
+        let file = write_configuration(folder.path(), configuration);
+        let process = LOCKGATE
+            .command(&[word, file.to_str().unwrap()])
+            .env("TMPDIR", folder.path().join("temporary"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process, folder }
+    }
+
+    /// Sends a signal, upon which it ends soon with this code, and leaves nothing.
+    #[track_caller]
+    fn ends_at(&mut self, signal: Signal, code: i32) {
+        let id = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
+        let asked = Instant::now();
+        kill_process(id, signal).unwrap();
+        let status = self.process.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{signal:?}: {status}");
+        assert!(asked.elapsed() < SOON, "{signal:?}: {:?}", asked.elapsed());
+        assert_eq!(left(&self.folder), <[PathBuf; 0]>::default(), "{signal:?}");
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+    }
+}
+
+/// What lies in the temporary folder.
+fn left(folder: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.path().join("temporary")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+#[tokio::test]
+async fn a_stop_while_a_component_is_pulled_does_not_wait_for_it() {
+    for (word, signal, code) in [
+        ("run", Signal::TERM, 0),
+        ("run", Signal::INT, 0),
+        ("validate", Signal::TERM, 1),
+        ("validate", Signal::HUP, 1),
+    ] {
+        // It takes connections, and answers nothing.
+        let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = registry.local_addr().unwrap();
+        let configuration = format!(
+            "limits = {{ pull_s = 600 }}\n\
+             registries.\"{host}\" = {{ plain_http = true }}\n{LISTENER}{}",
+            probe_configuration("", "").replace(
+                "{probe}",
+                &format!("oci://{host}/probe@sha256:{}", "0".repeat(64))
+            )
+        );
+        let mut begun = Begun::new(word, &configuration);
+        let _pulling = within("a pull", registry.accept()).await.unwrap();
+        begun.ends_at(signal, code);
+    }
+}
+
+fn with_a_hard_component() -> String {
+    let plugin = "limits = { compile_s = 600 }";
+    format!(
+        "{LISTENER}{}",
+        probe_configuration("", plugin).replace("{probe}", "hard.wasm")
+    )
+}
+
+#[test]
+fn a_stop_while_a_component_is_compiled_ends_the_process_that_does_it() {
+    for (word, signal, code) in [("run", Signal::TERM, 0), ("validate", Signal::INT, 1)] {
+        let mut begun = Begun::new(word, &with_a_hard_component());
+        let (child, _) = child_of(begun.process.id(), || {});
+        begun.ends_at(signal, code);
+        wait_for(child, "it compiles for nobody", |stat| stat.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_a_new_process_loads_ends_both_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let temporary = folder.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    fs::write(folder.path().join("hard.wasm"), hard(200, 2_000)).unwrap();
+    let good = format!(
+        "limits = {{ upgrade_s = 600 }}\n{LISTENER}{}",
+        probe_configuration("", "")
+    );
+    let file = write_configuration(folder.path(), &good);
+    let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    command.env("TMPDIR", &temporary);
+    let mut gateway = Gateway::start(command, folder, PATIENCE).await;
+    let bad = format!(
+        "{}\n[plugins.hard]\ncomponent = \"hard.wasm\"\nlimits = {{ compile_s = 600 }}\n",
+        fs::read_to_string(&file).unwrap()
+    );
+    fs::write(&file, bad).unwrap();
+    gateway.upgrade();
+    let (successor, compiling) = tokio::task::block_in_place(|| {
+        let (successor, _) = child_with(gateway.id(), " run ", || {});
+        let id = successor.as_raw_nonzero().get().unsigned_abs();
+        (Orphan::new(id), child_of(id, || {}).0)
+    });
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    successor.ended().await;
+    wait_for(compiling, "it compiles for nobody", |stat| {
+        stat.is_none_or(|stat| stat.starts_with('Z'))
+    });
+    let left: Vec<_> = fs::read_dir(Path::new(&temporary)).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
