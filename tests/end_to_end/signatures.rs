@@ -336,3 +336,45 @@ async fn a_rollback_does_not_go_below_the_floor() {
     log.line(&["ERROR", "rolled itself back"]).await;
     expect(&mut client, 3).await;
 }
+
+/// What is prepared changes nothing: a version that did not come to serve is no floor for others.
+#[tokio::test]
+async fn a_reload_that_fails_as_a_whole_raises_no_floor() {
+    let served = Served::new().await;
+    let folder = served.component.parent().unwrap();
+    let made = LOCKGATE.run_in(folder, &["keys", "new", "k.pem"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
+    for (number, signed) in [(4, "4"), (5, "5"), (6, "4")] {
+        let file = format!("{number}.wasm");
+        fs::write(folder.join(&file), version(number, '-')).unwrap();
+        let words = ["sign", &file, "--key", "k.pem", "--version", signed];
+        let ended = LOCKGATE.run_in(folder, &words).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+    }
+    let mut client = served.connect().await;
+    let key = folder.join("k.pub.pem");
+    let signature = format!("\nsignature = {{ keys = [{key:?}] }}");
+    served.edit("versions.wasm\"", &format!("4.wasm\"{signature}"));
+    served.reload().await;
+    expect(&mut client, 4).await;
+
+    fs::write(folder.join("none.wasm"), "none").unwrap();
+    let none = folder.join("none.wasm");
+    let broken = format!("[plugins.none]\ncomponent = {none:?}\n");
+    served.edit("4.wasm", "5.wasm");
+    served.edit("[plugins.v]", &format!("{broken}[plugins.v]"));
+    let said = served.refused().await;
+    assert!(said.contains("plugins.none.component"), "{said}");
+    expect(&mut client, 4).await;
+
+    // Signed as the version that serves.
+    served.edit(&broken, "");
+    served.edit("5.wasm", "6.wasm");
+    served.reload().await;
+    expect(&mut client, 6).await;
+    served.edit("6.wasm", "5.wasm");
+    served.reload().await;
+    served.edit("5.wasm", "4.wasm");
+    let said = served.refused().await;
+    assert!(said.contains("min_version = 4"), "{said}");
+}

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,29 @@ fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
     })
 }
 
+/// An address cannot be listened on.
+fn bind_fault(key: String, address: SocketAddr, error: &io::Error) -> Faults {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "write a port from 1024 on, or allow the process lower ones: CAP_NET_BIND_SERVICE"
+                .into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "write an address of this machine (`ip address` lists them), or 0.0.0.0 for all".into()
+        }
+        _ => "correct the address".into(),
+    };
+    Faults(vec![Fault {
+        key,
+        message: format!("cannot listen on {address}: {error}"),
+        remedy,
+    }])
+}
+
 async fn prepare(
     plugins: &Plugins,
     config: &Config,
@@ -86,6 +110,7 @@ async fn prepare(
         let started = Instant::now();
         match plugins.prepare(plugin, came).await {
             Ok(Ready::Same) => {}
+            Ok(read @ Ready::Read(_)) => ready.push(read),
             Ok(prepared) => {
                 tracing::info!(plugin = plugin.name, took = ?started.elapsed(), "loaded");
                 ready.push(prepared);
@@ -105,8 +130,8 @@ impl Gateway {
         config: Config,
         came: &'static str,
     ) -> Result<Vec<String>> {
-        let planned = self.plan(&config).await?;
-        let management = self.plan_management(&config).await?;
+        let planned = self.plan(&config)?;
+        let management = self.plan_management(&config)?;
         let mut ready = self.prepared(&config, came).await?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();
@@ -122,7 +147,7 @@ impl Gateway {
         say_stages(&self.lock().config.apis, &config.apis, &mut said);
         self.set_limits(&config, &mut said);
         self.serve_management(management, &config, &mut said);
-        self.serve_listeners(planned, &mut said);
+        self.serve_listeners(planned, &config.listeners, &mut said);
         if came == "start" {
             let connections = connection_limit(&config.limits);
             tracing::info!(connections, "ready");
@@ -157,7 +182,7 @@ impl Gateway {
 
     /// Binds what is new. A listener that is as it was keeps its socket and its certificate, one whose TLS is changed
     /// its socket.
-    async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
+    fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
         let mut open = self.lock().open.clone();
         let mut planned = Vec::new();
         let faults: Vec<_> = config
@@ -170,7 +195,7 @@ impl Gateway {
         if !faults.is_empty() {
             return Err(Faults(faults).into());
         }
-        for listener in &config.listeners {
+        for (index, listener) in config.listeners.iter().enumerate() {
             if let Some(kept) = open.iter().position(|door| door.config == *listener) {
                 planned.push(Planned::Kept(open.swap_remove(kept)));
                 continue;
@@ -182,19 +207,25 @@ impl Gateway {
                 .map(|door| Arc::clone(&door.socket));
             let bound = match same {
                 Some(socket) => Listener::on(socket, tls)?,
-                None => Listener::bind(listener.address, tls, &self.sockets).await?,
+                None => Listener::bind(listener.address, tls, &self.sockets).map_err(|error| {
+                    bind_fault(
+                        format!("listeners[{index}].address"),
+                        listener.address,
+                        &error,
+                    )
+                })?,
             };
             planned.push(Planned::New(listener.clone(), bound));
         }
         Ok(planned)
     }
 
-    async fn plan_management(&self, config: &Config) -> Result<Option<Management>> {
+    fn plan_management(&self, config: &Config) -> Result<Option<Management>> {
         let open = self.lock().management.as_ref().map(|window| window.address);
         match config.management {
-            Some(address) if open != Some(address) => {
-                Management::bind(address, &self.sockets).await.map(Some)
-            }
+            Some(address) if open != Some(address) => Management::bind(address, &self.sockets)
+                .map(Some)
+                .map_err(|error| bind_fault("management.address".into(), address, &error).into()),
             Some(_) | None => Ok(None),
         }
     }
@@ -249,7 +280,12 @@ impl Gateway {
         }
     }
 
-    fn serve_listeners(&self, planned: Vec<Planned>, said: &mut Vec<String>) {
+    fn serve_listeners(
+        &self,
+        planned: Vec<Planned>,
+        wanted: &[config::Listener],
+        said: &mut Vec<String>,
+    ) {
         let mut state = self.lock();
         let before = std::mem::take(&mut state.open);
         let mut open = Vec::new();
@@ -270,6 +306,7 @@ impl Gateway {
             };
             open.push(door.clone());
             tracing::info!("listening on {door}");
+            say_ipv6_only(&door.address, wanted);
             said.push(format!("listener {door}: opened"));
             let mut doors = self.doors.clone();
             doors.stop = door.stop;
@@ -312,6 +349,17 @@ impl Gateway {
             }
             closed.cancel();
         });
+    }
+}
+
+/// Others take IPv4 with such an address, as it may have been meant.
+fn say_ipv6_only(address: &SocketAddr, wanted: &[config::Listener]) {
+    let port = address.port();
+    let is_v4 = |other: &config::Listener| {
+        other.address.is_ipv4() && (other.address.port() == port || other.address.port() == 0)
+    };
+    if *address == SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) && !wanted.iter().any(is_v4) {
+        tracing::info!("{address} takes IPv6 only; for IPv4 add a listener on 0.0.0.0:{port}");
     }
 }
 

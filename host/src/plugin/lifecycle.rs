@@ -67,8 +67,10 @@ pub(crate) struct PluginInfo {
 
 /// Versions that are ready to serve, checked; nothing has changed yet.
 pub(crate) struct Prepared {
-    plugin: Arc<Plugin>,
+    pub(super) plugin: Arc<Plugin>,
     config: config::Plugin,
+    /// The file's.
+    pub(super) signature: Option<Arc<Signature>>,
     /// The file's digest, and how it looked.
     offered: (Digest, Option<Stamp>),
     /// The file's code, or what serves under changed limits and grants.
@@ -151,9 +153,8 @@ impl Plugin {
         came: &'static str,
     ) -> Result<Option<Prepared>, Fault> {
         let (changes, reconfigured, rollout) = {
-            let mut record = self.lock();
+            let record = self.lock();
             if record.offered == offered.0 && record.config == *config {
-                record.stamp = offered.1;
                 return Ok(None);
             }
             let before = config::Plugin {
@@ -197,6 +198,7 @@ impl Plugin {
         Ok(Some(Prepared {
             plugin: Arc::clone(self),
             config: config.clone(),
+            signature: signature.clone(),
             offered,
             stable: match stable {
                 Some(code) => Some(build(code).await?),
@@ -416,6 +418,24 @@ impl Prepared {
             said.join(", ")
         };
         (format!("plugin {}: {said}", plugin.name), retired)
+    }
+}
+
+/// A plugin's file was read, and is what the plugin has already.
+pub(crate) struct Seen {
+    pub(super) plugin: Arc<Plugin>,
+    /// The file's digest, and how it looked.
+    pub(super) offered: (Digest, Option<Stamp>),
+    pub(super) signature: Option<Arc<Signature>>,
+}
+
+impl Seen {
+    /// Spares the next reload to read it.
+    pub(super) fn commit(self) {
+        let mut record = self.plugin.lock();
+        if record.offered == self.offered.0 {
+            record.stamp = self.offered.1;
+        }
     }
 }
 

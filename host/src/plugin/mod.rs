@@ -25,6 +25,7 @@ mod version;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +46,7 @@ use guests::Guests;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
 pub(crate) use instance::Called;
 use lifecycle::Known;
-pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Tallies};
+pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
 use load::Look;
 pub(crate) use load::Need;
 pub(crate) use serving::Serving;
@@ -55,11 +56,13 @@ use version::Code;
 pub(crate) struct Plugins {
     engine: Engine,
     compiler: Arc<Compiler>,
+    /// Closed when the last who could wait for compiled code is gone.
+    _running: PipeWriter,
     guests: Guests,
     loaded: ArcSwap<ByName>,
     /// Held while versions change.
     changing: Arc<tokio::sync::Mutex<()>>,
-    /// The newest signed version that was loaded, by plugin: without a `min_version`, none below it is.
+    /// The newest signed version that has served, by plugin: without a `min_version`, none below it is.
     signed: Mutex<HashMap<String, u32>>,
 }
 
@@ -71,18 +74,43 @@ pub(crate) enum Ready {
     /// A plugin that was not there.
     New(Arc<Plugin>),
     Changed(Box<Prepared>),
+    /// What serves is what is asked for; its files were read again, as they have changed.
+    Read(Seen),
     /// It is as it was.
     Same,
+}
+
+impl Ready {
+    /// The signature of the file that was read.
+    fn signature(&self) -> Option<Arc<Signature>> {
+        match self {
+            Self::New(plugin) => plugin.versions()?.stable.code.signature.clone(),
+            Self::Changed(prepared) => prepared.signature.clone(),
+            Self::Read(seen) => seen.signature.clone(),
+            Self::Same => None,
+        }
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::New(plugin) => Some(&plugin.name),
+            Self::Changed(prepared) => Some(&prepared.plugin.name),
+            Self::Read(seen) => Some(&seen.plugin.name),
+            Self::Same => None,
+        }
+    }
 }
 
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        let compiler = Compiler::start(compile_cache)?;
+        let (stopped, running) = io::pipe()?;
+        let compiler = Compiler::start(compile_cache, stopped)?;
         let engine = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
         Ok(Self {
             engine,
             compiler: Arc::new(compiler),
+            _running: running,
             guests: Guests::start()?,
             loaded: ArcSwap::default(),
             changing: Arc::default(),
@@ -124,12 +152,18 @@ impl Plugins {
             let prepared = plugin
                 .prepare(config, (digest, stamp), compiled, &signature, came)
                 .await?;
-            self.works(config, signature.as_deref());
-            Ok::<_, Fault>(prepared)
+            let seen = Seen {
+                plugin: Arc::clone(&plugin),
+                offered: (digest, stamp),
+                signature,
+            };
+            Ok::<_, Fault>(match prepared {
+                Some(prepared) => Ready::Changed(Box::new(prepared)),
+                None => Ready::Read(seen),
+            })
         };
         match prepared.await {
-            Ok(Some(prepared)) => Ok(Ready::Changed(Box::new(prepared))),
-            Ok(None) => Ok(Ready::Same),
+            Ok(ready) => Ok(ready),
             Err(fault) => {
                 plugin.refused();
                 let digest = read.map(tracing::field::display);
@@ -151,10 +185,9 @@ impl Plugins {
         let slots = self.guests.slots();
         let code = Code {
             compiled,
-            signature: signature.clone(),
+            signature,
         };
         let version = Plugin::build(&self.engine, &slots, config, code).await?;
-        self.works(config, signature.as_deref());
         Ok(Plugin::new(
             self.engine.clone(),
             slots,
@@ -184,11 +217,13 @@ impl Plugins {
             .unwrap_or_else(|error| Err(load::interrupted(config, &error)))
     }
 
-    /// A signed version has passed every check: none below it is loaded any more.
-    fn works(&self, config: &config::Plugin, signature: Option<&Signature>) {
-        let Some(signature) = signature else { return };
+    /// A signed version serves: none below it is loaded any more.
+    fn raise_floor(&self, ready: &Ready) {
+        let (Some(name), Some(signature)) = (ready.name(), ready.signature()) else {
+            return;
+        };
         let mut signed = self.signed();
-        let newest = signed.entry(config.name.clone()).or_default();
+        let newest = signed.entry(name.to_owned()).or_default();
         *newest = signature.version.max(*newest);
     }
 
@@ -225,7 +260,7 @@ impl Plugins {
         let _changing = self.changing.lock().await;
         let current = |ready: &Ready| match ready {
             Ready::Changed(prepared) => prepared.is_current(),
-            Ready::New(_) | Ready::Same => true,
+            Ready::New(_) | Ready::Read(_) | Ready::Same => true,
         };
         if !ready.iter().all(current) {
             return Err(Stale);
@@ -241,6 +276,7 @@ impl Plugins {
             kept
         });
         for ready in ready {
+            self.raise_floor(&ready);
             match ready {
                 Ready::New(plugin) => {
                     committed
@@ -253,6 +289,7 @@ impl Plugins {
                     committed.said.push(said);
                     committed.retired.push(retired);
                 }
+                Ready::Read(seen) => seen.commit(),
                 Ready::Same => {}
             }
         }

@@ -101,8 +101,9 @@ mod tests {
     use crate::plugin::Plugins;
     use crate::signature::{PrivateKey, Signature, beside};
 
-    /// Loads versions one after the other, each with its `min_version`; says which were loaded.
-    async fn check(loads: &[(u32, Option<u32>, bool)]) {
+    /// Loads versions one after the other, each with its `min_version`; says which were loaded. They serve then, or are
+    /// only prepared.
+    async fn check(commits: bool, loads: &[(u32, Option<u32>, bool)]) {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let component = folder.path().join("echo.wasm");
         let public = folder.path().join("key.pub.pem");
@@ -129,8 +130,16 @@ mod tests {
                 limits: config::PluginLimits::default(),
                 rollback: None,
             };
-            let fault = plugins.prepare(&plugin, "test").await.err();
+            let (ready, fault) = match plugins.prepare(&plugin, "test").await {
+                Ok(ready) => (Some(ready), None),
+                Err(fault) => (None, Some(fault)),
+            };
             assert_eq!(fault.is_none(), loaded, "version {version}: {fault:?}");
+            // What is prepared changes nothing: a version that is not committed may be as new as it likes.
+            if let Some(ready) = ready.filter(|_| commits) {
+                let committed = plugins.commit(vec![ready], |_| true, |_| {}).await;
+                assert!(committed.is_ok());
+            }
             let key = fault.map(|fault| fault.key);
             assert!(key.is_none_or(|key| key == "plugins.echo.signature.min_version"));
         }
@@ -138,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_does_not_go_back_unless_told_to() {
-        check(&[
+        let loads = [
             (4, None, true),
             (3, None, false),
             (4, None, true),
@@ -146,7 +155,12 @@ mod tests {
             (3, None, false),
             (5, None, true),
             (4, None, false),
-        ])
-        .await;
+        ];
+        check(true, &loads).await;
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_prepared_and_not_served_raises_no_floor() {
+        check(false, &[(5, None, true), (4, None, true)]).await;
     }
 }

@@ -118,7 +118,7 @@ async fn probe(plugins: &Plugins) -> Arc<Plugin> {
         .await
     {
         Ok(Ready::New(plugin)) => plugin,
-        Ok(Ready::Changed(_) | Ready::Same) => panic!("it was there already"),
+        Ok(Ready::Changed(_) | Ready::Read(_) | Ready::Same) => panic!("it was there already"),
         Err(fault) => panic!("{fault:?}"),
     }
 }
