@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockgate_tests::{Client, within};
+use lockgate_tests::{Client, Request, within};
 use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::{
-    LOCKGATE,
+    LOCKGATE, probe_configuration,
     reload::{Served, expect},
 };
 
@@ -74,7 +74,14 @@ async fn the_whole_configuration_changes_under_open_connections() {
     let address = taken.local_addr().unwrap();
     served.edit("127.0.0.2:0", &address.to_string());
     served.edit("[apis.a.stages.t]", "[apis.a.stages.u]");
-    assert!(served.refused().await.contains("cannot listen"));
+    let said = served.refused().await;
+    for part in [
+        "gateway.toml:",
+        " listeners[0].address: cannot listen on",
+        "remedy: stop who listens there",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     expect(&mut renamed, 1).await;
 }
 
@@ -183,6 +190,80 @@ async fn a_plugin_that_needs_what_is_no_longer_granted_goes_on_as_it_was() {
 }
 
 /// Waits until nobody listens there any more.
+/// A port that nobody listens on now, at any address.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn an_address_that_has_the_one_before_in_it_needs_no_restart() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    let port = free_port();
+    let open = async |ip: &str| {
+        let address = format!("{ip}:{port}").parse().unwrap();
+        expect(&mut Request::new(address, "/s").open().await, 1).await;
+    };
+    let (one, all) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    served.edit("127.0.0.1:0", &one);
+    served.reload().await;
+    open("127.0.0.1").await;
+    for _ in 0..2 {
+        served.edit(&one, &all);
+        let said = served.reload().await;
+        assert!(said.contains(&format!("ws://{all}: opened")), "{said}");
+        open("127.0.0.2").await;
+        open("127.0.0.1").await;
+        served.edit(&all, &one);
+        served.reload().await;
+        closed(format!("127.0.0.2:{port}").parse().unwrap()).await;
+        open("127.0.0.1").await;
+    }
+    // Nor does the management listener stand in the way of one for clients.
+    served.edit(&one, &served.gateway.management().to_string());
+    served.edit(
+        "[management]\naddress = \"127.0.0.1:0\"",
+        &format!("[management]\naddress = \"{one}\""),
+    );
+    served.reload().await;
+    closed(served.gateway.plain()).await;
+    let address = served.gateway.management();
+    expect(&mut Request::new(address, "/s").open().await, 1).await;
+    expect(&mut client, 1).await;
+}
+
+#[tokio::test]
+async fn all_addresses_of_both_families_are_two_listeners() {
+    let port = free_port();
+    let configuration = format!(
+        "[[listeners]]\naddress = \"[::]:{port}\"\ntls = \"off\"\n\
+         [[listeners]]\naddress = \"0.0.0.0:{port}\"\ntls = \"off\"\n{}",
+        probe_configuration("", "")
+    );
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        Request::new(address.parse().unwrap(), "/s")
+            .open()
+            .await
+            .id()
+            .await;
+    }
+    assert!(!gateway.log().contains(&["takes IPv6 only"]));
+    // One of them alone takes its own family and no other.
+    let port = free_port();
+    let configuration = format!(
+        "[[listeners]]\naddress = \"[::]:{port}\"\ntls = \"off\"\n{}",
+        probe_configuration("", "")
+    );
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    let address = format!("[::1]:{port}").parse().unwrap();
+    Request::new(address, "/s").open().await.id().await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+    let said = format!("for IPv4 add a listener on 0.0.0.0:{port}");
+    gateway.log().line(&[&said]).await;
+}
+
 async fn closed(address: SocketAddr) {
     let refused = async {
         while TcpStream::connect(address).await.is_ok() {
@@ -206,7 +287,11 @@ async fn the_management_listener_moves_and_the_process_stays() {
     let written = format!("{management}\"127.0.0.1:0\"");
     served.edit(&written, &format!("{management}\"{address}\""));
     let said = served.refused().await;
-    assert!(said.contains("cannot listen"), "{said}");
+    let at = "management.address: cannot listen on";
+    assert!(
+        said.contains("gateway.toml:") && said.contains(at),
+        "{said}"
+    );
     assert_eq!(served.gateway.page("/healthz").await.0, 200);
 
     served.edit(

@@ -73,7 +73,8 @@ impl Answer {
 }
 
 impl Request {
-    pub(crate) fn new(address: SocketAddr, target: &str) -> Self {
+    #[must_use]
+    pub fn new(address: SocketAddr, target: &str) -> Self {
         let headers = [
             ("Host", format!("localhost:{}", address.port())),
             ("Connection", "Upgrade".to_owned()),
@@ -205,6 +206,7 @@ impl Request {
     /// A stream to the listener, with nothing sent yet.
     pub async fn stream(&self) -> std::io::Result<Box<dyn Duplex>> {
         let socket = match &self.host {
+            None if self.address.is_ipv6() => TcpSocket::new_v6()?,
             None => TcpSocket::new_v4()?,
             Some(host) => host.socket()?,
         };

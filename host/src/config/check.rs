@@ -155,16 +155,42 @@ fn address(
         }
         return None;
     };
-    if address.port() != 0
-        && let Some(other) = addresses.insert(address, key.to_owned())
+    if let SocketAddr::V6(v6) = address
+        && let Some(v4) = v6.ip().to_ipv4_mapped()
     {
         report.problem(
             key,
-            format!("{address} is already the address of {other}"),
-            "give each its own port",
+            format!(
+                "{address} is an IPv4 address in an IPv6 one, and an IPv6 socket takes no IPv4"
+            ),
+            format!("write \"{}\"", SocketAddr::new(v4.into(), v6.port())),
         );
+        return None;
     }
+    if let Some((other, of)) = addresses
+        .iter()
+        .find(|(other, _)| overlap(**other, address))
+    {
+        let message = if *other == address {
+            format!("{address} is already the address of {of}")
+        } else {
+            format!(
+                "{address} and {other}, the address of {of}, cannot both be bound: one has the other in it"
+            )
+        };
+        report.problem(key, message, "give each its own port");
+    }
+    addresses.insert(address, key.to_owned());
     Some(address)
+}
+
+/// Whether two sockets cannot listen at both addresses. An IPv6 socket takes IPv6 only.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a == b || a.is_unspecified() || b.is_unspecified())
 }
 
 fn log(written: written::Log, report: &mut Report<'_>) -> Log {

@@ -79,19 +79,18 @@ fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
 
 /// An address cannot be listened on.
 fn bind_fault(key: String, address: SocketAddr, error: &io::Error) -> Faults {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
+    let is = |kind| error.kind() == kind;
+    let remedy = if is(io::ErrorKind::AddrInUse) {
+        format!(
             "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
             address.port()
-        ),
-        io::ErrorKind::PermissionDenied => {
-            "write a port from 1024 on, or allow the process lower ones: CAP_NET_BIND_SERVICE"
-                .into()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "write an address of this machine (`ip address` lists them), or 0.0.0.0 for all".into()
-        }
-        _ => "correct the address".into(),
+        )
+    } else if is(io::ErrorKind::PermissionDenied) {
+        "write a port from 1024 on, or allow the process lower ones: CAP_NET_BIND_SERVICE".into()
+    } else if is(io::ErrorKind::AddrNotAvailable) {
+        "write an address of this machine (`ip address` lists them), or 0.0.0.0 for all".into()
+    } else {
+        "correct the address".into()
     };
     Faults(vec![Fault {
         key,

@@ -7,6 +7,7 @@
 
 mod channel;
 mod predecessor;
+mod socket;
 mod successor;
 
 use std::io;
@@ -51,17 +52,21 @@ impl Sockets {
     /// Gives the socket that another process had at this address for this purpose, or a new one.
     ///
     /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
-    pub(crate) async fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
+    pub(crate) fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
         let name = format!("{purpose} {address}");
         let given = self.take(&name);
         let socket = match given {
             Some(socket) => {
                 let socket = std::net::TcpListener::from(socket);
                 socket.set_nonblocking(true)?;
-                TcpListener::from_std(socket)?
+                socket
             }
-            None => TcpListener::bind(address).await?,
+            None => {
+                let open: Vec<_> = self.open().into_iter().map(|(_, socket)| socket).collect();
+                socket::bind(address, &open)?
+            }
         };
+        let socket = TcpListener::from_std(socket)?;
         let shared = Arc::new(socket.as_fd().try_clone_to_owned()?);
         let mut known = self.lock();
         known.open.retain(|(_, socket)| socket.strong_count() > 0);

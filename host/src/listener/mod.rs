@@ -4,11 +4,11 @@ mod pages;
 mod tls;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -74,21 +74,17 @@ pub(crate) struct Doors {
 
 impl Listener {
     /// Takes an address, and does not accept yet.
-    pub(crate) async fn bind(
+    pub(crate) fn bind(
         address: SocketAddr,
         tls: Option<Tls>,
         sockets: &Sockets,
-    ) -> Result<Self> {
-        let listening = sockets
-            .listen("clients", address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        Self::on(Arc::new(listening), tls)
+    ) -> io::Result<Self> {
+        Self::on(Arc::new(sockets.listen("clients", address)?), tls)
     }
 
     /// Accepts on a socket that is bound already.
-    pub(crate) fn on(socket: Socket, tls: Option<Tls>) -> Result<Self> {
-        let address = socket.socket.local_addr().context("its own address")?;
+    pub(crate) fn on(socket: Socket, tls: Option<Tls>) -> io::Result<Self> {
+        let address = socket.socket.local_addr()?;
         Ok(Self {
             address,
             socket,

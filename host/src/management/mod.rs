@@ -4,11 +4,11 @@ mod guard;
 
 mod plugins;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -45,13 +45,10 @@ pub(crate) struct Desk {
 }
 
 impl Management {
-    pub(crate) async fn bind(address: SocketAddr, sockets: &Sockets) -> Result<Self> {
-        let listening = sockets
-            .listen("management", address)
-            .await
-            .with_context(|| format!("cannot listen on {address} for management"))?;
+    pub(crate) fn bind(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
+        let listening = sockets.listen("management", address)?;
         Ok(Self {
-            address: listening.socket.local_addr().context("its own address")?,
+            address: listening.socket.local_addr()?,
             listening,
         })
     }

@@ -66,7 +66,9 @@ pub(in crate::config) struct Registry {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Listener {
-    /// The IP address and port, as in `"127.0.0.1:8443"` or `"[::]:443"`. Port 0 takes any free one.
+    /// The IP address and port, as in `"127.0.0.1:8443"` or `"[::]:443"`. Port 0 takes any free one. An IPv6
+    /// address takes IPv6 only: for all addresses of both kinds write two listeners, `"0.0.0.0:443"` and
+    /// `"[::]:443"`.
     pub(in crate::config) address: String,
     /// How connections are encrypted; `"off"` by default, but to be said where the address is not
     /// a loopback one, so that nobody serves in the clear by omission.
