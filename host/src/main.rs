@@ -20,6 +20,7 @@
 //! | [`registry`] | components from OCI registries |
 //! | [`signature`] | who answers for a component: keys, signatures |
 //! | [`connections`] | registry, outboxes, groups, attributes |
+//! | [`net`] | files that are read again while the gateway serves |
 //!
 //! `host/README.md` tells what each must not know.
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod handover;
 mod handshake;
 mod listener;
 mod management;
+mod net;
 mod plugin;
 mod registry;
 mod route;

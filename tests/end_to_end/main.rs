@@ -17,6 +17,7 @@ mod connect;
 mod connections;
 mod dev;
 mod drain;
+mod files;
 mod floods;
 mod foreign;
 mod groups;

@@ -23,8 +23,6 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -33,7 +31,9 @@ pub(crate) use meant::*;
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;
 
-/// The longest file that is read: far more than anyone writes, far less than memory.
+use crate::net::watch;
+
+/// MiB of the longest file that is read: far more than anyone writes, far less than memory.
 const FILE_MIB: u64 = 4;
 
 /// What a configuration is read for.
@@ -128,24 +128,12 @@ fn read(path: &Path) -> Result<String, Problems> {
             remedy: remedy.to_owned(),
         }])
     };
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| {
-            file.take(FILE_MIB * 1024 * 1024 + 1)
-                .read_to_end(&mut bytes)
-        })
-        .map_err(|error| {
-            unreadable(
-                format!("cannot be read: {error}"),
-                "name the configuration file, as in lockgate run gateway.toml",
-            )
-        })?;
-    if bytes.len() as u64 > FILE_MIB * 1024 * 1024 {
-        return Err(unreadable(
-            format!("is longer than {FILE_MIB} MiB"),
-            "name a configuration file",
-        ));
-    }
+    let (bytes, _) = watch::read(path, FILE_MIB << 20).map_err(|error| {
+        unreadable(
+            format!("cannot be read: {error}"),
+            "name the configuration file, as in lockgate run gateway.toml",
+        )
+    })?;
     String::from_utf8(bytes)
         .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))
 }

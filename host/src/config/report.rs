@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::{Problem, Problems};
 use super::spelling::is_name;
+use crate::net::watch;
 
 /// What has been found in one file so far.
 pub(super) struct Report<'a> {
@@ -145,8 +146,10 @@ impl<'a> Report<'a> {
     pub(super) fn check_files(&mut self) {
         for (key, path) in std::mem::take(&mut self.paths) {
             let message = match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() => continue,
-                Ok(_) => format!("{path:?} is not a file"),
+                Ok(metadata) => match watch::other_kind(&metadata) {
+                    None => continue,
+                    Some(kind) => format!("{path:?} is {kind} and not a file"),
+                },
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     format!("there is no file {path:?}")
                 }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Gateway, What};
 use crate::config::{self, Component};
-use crate::plugin::Stamp;
+use crate::net::watch::Stamp;
 
 /// How often files are looked at unasked: for folders that cannot be watched, and links that point elsewhere.
 const POLL: Duration = Duration::from_secs(2);

@@ -1,14 +1,13 @@
 //! A component's code: read from its file when it is whole, known by its digest.
 
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use wasmtime::component::Component;
 
+use crate::net::watch::{self, Stamp};
 use crate::signature::Digest;
 
 /// Bytes of the largest component file; Python's are 18 MB.
@@ -35,52 +34,14 @@ pub(super) struct Compiled {
     pub(super) size: u64,
 }
 
-/// What of a file changes when it is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    size: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// None when there is no file.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path)
-            .ok()
-            .map(|metadata| Self::from(&metadata))
-    }
-
-    /// Whether the file last changed, or was put in its place, longer ago than the time between two looks.
-    fn rests(&self) -> bool {
-        let (seconds, nanoseconds) = self.changed;
-        let (Ok(seconds), Ok(nanoseconds)) = (seconds.try_into(), nanoseconds.try_into()) else {
-            return false;
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let age = now.map(|now| now.checked_sub(Duration::new(seconds, nanoseconds)));
-        matches!(age, Ok(Some(age)) if age >= LOOK)
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 impl Source {
     /// Reads a file as it is now.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let stamp = Stamp::of(path);
-        let source = Self::from(read_file(path)?);
-        Ok(Self { stamp, ..source })
+        let (bytes, stamp) = watch::read(path, MAX_COMPONENT)?;
+        Ok(Self {
+            stamp: Some(stamp),
+            ..Self::from(bytes)
+        })
     }
 
     /// Reads a file once it is whole: not changed for some time, or the same in two looks, in size, times and content.
@@ -88,7 +49,8 @@ impl Source {
         let give_up = Instant::now() + WHOLE;
         let mut last = Self::read_elsewhere(path).await?;
         // Who tells of a changed file has looked at it twice already.
-        if last.stamp.is_some_and(|stamp| stamp.rests()) && Stamp::of(path) == last.stamp {
+        let age = last.stamp.and_then(|stamp| stamp.age());
+        if age.is_some_and(|age| age >= LOOK) && Stamp::of(path) == last.stamp {
             return Ok(last);
         }
         loop {
@@ -119,13 +81,4 @@ impl From<Vec<u8>> for Source {
             stamp: None,
         }
     }
-}
-
-/// The bytes of a component file, unless there are too many.
-pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let size = fs::metadata(path)?.len();
-    if size > MAX_COMPONENT {
-        return Err(io::Error::other(format!("it has {size} bytes")));
-    }
-    fs::read(path)
 }

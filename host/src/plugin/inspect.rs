@@ -8,8 +8,9 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload, ProducersSectionReader, Validator, WasmFeatures};
 
-use super::component::{self, MAX_COMPONENT};
+use super::component::MAX_COMPONENT;
 use super::load::{self, CORE_MODULE, Need};
+use crate::net::watch;
 
 /// The world of `wit/`, and the export by which a component is of it.
 const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
@@ -58,8 +59,8 @@ pub(crate) struct Tool {
 
 /// Reads a component file whole, as far as one may be as long as it is.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    match component::read_file(path) {
-        Ok(bytes) => Ok(bytes),
+    match watch::read(path, MAX_COMPONENT) {
+        Ok((bytes, _)) => Ok(bytes),
         Err(error) => bail!(
             "{} cannot be read: {error}; name a component file of at most {} MiB",
             path.display(),

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use super::component::{Compiled, Stamp};
+use super::component::Compiled;
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
 use super::serving::{Serving, Versions};
 use super::version::{Code, Version};
 use super::{load, trust};
 use crate::config::{self, Fault};
+use crate::net::watch::Stamp;
 use crate::signature::{Digest, Signature};
 
 /// A plugin of the configuration. It stays the same when its code does not.

@@ -39,7 +39,6 @@ use crate::signature::Signature;
 
 use compile::Compiler;
 pub(crate) use compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
-pub(crate) use component::Stamp;
 use component::{Compiled, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use self::client::{Answer, Client};
 use crate::config::Image;
+use crate::net::watch;
 use crate::signature::digest_of;
 
 /// What a registry may be asked for.
@@ -177,8 +178,7 @@ fn place(folder: &Path, digest: &str) -> PathBuf {
 fn cached(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
     let read = |digest: &str, longest: u64| {
         let path = place(folder, digest);
-        let length = fs::metadata(&path).ok()?.len();
-        let content = (length <= longest).then(|| fs::read(path).ok())??;
+        let (content, _) = watch::read(&path, longest).ok()?;
         check_digest(&content, digest).is_ok().then_some(content)
     };
     let manifest = read(&image.digest, LONGEST_MANIFEST)?;

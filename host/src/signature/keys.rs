@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
-use super::digest_of;
+use super::{LONGEST, digest_of};
+use crate::net::watch;
 
 /// What signs. Never shown.
 pub(crate) struct PrivateKey(Ed25519KeyPair);
@@ -62,7 +63,8 @@ impl PrivateKey {
 
 impl PublicKey {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let pem = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let (pem, _) = watch::read(path, LONGEST)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(&pem) else {
             let private = PrivatePkcs8KeyDer::from_pem_slice(&pem).is_ok();
             let instead = if private { ", but a private one" } else { "" };

@@ -19,8 +19,7 @@ mod keys;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,9 +30,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::net::watch;
 pub(crate) use keys::{PrivateKey, PublicKey};
 
-/// Bytes of the longest signature file that is read; one has about 330.
+/// Bytes of the longest signature or public key that is read; they have about 330 and 120.
 const LONGEST: u64 = 4_096;
 
 /// The first line of a signature file, and so of what is signed.
@@ -128,14 +128,8 @@ pub(crate) fn beside(component: &Path) -> PathBuf {
 /// Reads a signature file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Untrusted> {
     let path = path.to_owned();
-    let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > LONGEST => Err(Untrusted::Unreadable(
-            path,
-            format!("it is longer than {LONGEST} bytes"),
-        )),
-        Ok(_) => Ok(bytes),
+    match watch::read(&path, LONGEST) {
+        Ok((bytes, _)) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Untrusted::Unsigned(path)),
         Err(error) => Err(Untrusted::Unreadable(path, error.to_string())),
     }

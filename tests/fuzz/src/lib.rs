@@ -23,6 +23,10 @@ mod config;
 mod connections;
 
 #[allow(dead_code, unused_imports, reason = "the host needs the rest")]
+#[path = "../../../host/src/net/mod.rs"]
+mod net;
+
+#[allow(dead_code, unused_imports, reason = "the host needs the rest")]
 #[path = "../../../host/src/route/mod.rs"]
 mod route;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::cli::build::Built;
-use crate::plugin::Stamp;
+use crate::net::watch::Stamp;
 
 /// Files of a package's folder that cargo reads and lists nowhere.
 const MANIFESTS: [&str; 4] = [

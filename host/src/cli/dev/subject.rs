@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use toml::Value;
 
 use crate::config::{self, Config, Faults};
-use crate::plugin::Stamp;
+use crate::net::watch::Stamp;
 
 /// The name of a folder's API, stage and plugin.
 const NAME: &str = "dev";

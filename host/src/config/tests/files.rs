@@ -78,7 +78,7 @@ fn what_is_no_file_of_text_is_said_to_be_none() {
     fs::write(&file, [0xff]).expect("the folder can be written");
     assert!(said(&file).contains("bytes.toml: is not text: "));
     fs::write(&file, vec![b'\n'; 5 << 20]).expect("the folder can be written");
-    assert!(said(&file).contains("bytes.toml: is longer than 4 MiB"));
+    assert!(said(&file).contains("bytes.toml: cannot be read: it is longer than 4 MiB"));
 }
 
 /// Text that may mean something else where it is put.

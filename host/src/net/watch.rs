@@ -1,0 +1,173 @@
+//! Files that are read again while the gateway serves: configuration, components, signatures, certificates. Reading
+//! one never waits for anybody, and one kind of stamp tells whether it has changed.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::OFlags;
+
+/// Bytes up to which a file's content is part of its stamp. Certificates, keys and signatures are smaller; reading a
+/// component at every look would cost too much.
+const SMALL: u64 = 64 << 10;
+
+/// What changes when a file is written, replaced, or may be read at last. Two stamps are equal only if nothing has
+/// happened between them, even on a file system with coarse times or for a copy that keeps size and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    /// The SHA-256; none for a file that is not small, or cannot be read.
+    content: Option<[u8; 32]>,
+}
+
+impl Stamp {
+    /// None when there is no file.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        match read(path, SMALL) {
+            Ok((_, stamp)) => Some(stamp),
+            Err(_) => Some(Self::new(&fs::metadata(path).ok()?, None)),
+        }
+    }
+
+    fn new(metadata: &Metadata, content: Option<&[u8]>) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            content: content.map(|content| {
+                let digest = digest(&SHA256, content);
+                digest.as_ref().try_into().expect("a SHA-256 has 32 bytes")
+            }),
+        }
+    }
+
+    /// How long ago the file changed, or was put in its place; none by a clock that was set back since.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let (seconds, nanoseconds) = self.changed;
+        let changed = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        now.checked_sub(changed)
+    }
+}
+
+/// The bytes of a regular file, at most so many, and how it looked before they were read.
+///
+/// Anything else is refused, and named: reading a FIFO would wait until somebody writes to it, and a reload with it.
+pub(crate) fn read(path: &Path, longest: u64) -> io::Result<(Vec<u8>, Stamp)> {
+    check_regular(&fs::metadata(path)?)?;
+    let (file, metadata) = open(path)?;
+    let mut bytes = Vec::new();
+    if metadata.len() <= longest {
+        file.take(longest + 1).read_to_end(&mut bytes)?;
+    }
+    let size = metadata.len().max(bytes.len() as u64);
+    if size > longest {
+        let longest = match longest >> 20 {
+            mib if mib << 20 == longest => format!("{mib} MiB"),
+            _ => format!("{longest} bytes"),
+        };
+        return Err(io::Error::other(format!("it is longer than {longest}")));
+    }
+    let stamp = Stamp::new(&metadata, (size <= SMALL).then_some(&bytes));
+    Ok((bytes, stamp))
+}
+
+/// Opens without waiting, and looks again: since it was looked at, a FIFO may have come in the file's place.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let no_waiting = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_waiting.cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    check_regular(&metadata)?;
+    Ok((file, metadata))
+}
+
+fn check_regular(metadata: &Metadata) -> io::Result<()> {
+    match other_kind(metadata) {
+        None => Ok(()),
+        Some(kind) => Err(io::Error::other(format!("it is {kind} and not a file"))),
+    }
+}
+
+/// What lies at a path instead of a regular file; none if that is what it is.
+pub(crate) fn other_kind(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a folder")
+    } else if kind.is_fifo() {
+        Some("a FIFO")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn fifo_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let fifo = folder.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO is made");
+        let error = read(&fifo, 10).expect_err("it is no file").to_string();
+        assert_eq!(error, "it is a FIFO and not a file");
+        // Also if it comes between the two looks.
+        let error = open(&fifo).expect_err("it is no file").to_string();
+        assert_eq!(error, "it is a FIFO and not a file");
+        assert!(Stamp::of(&fifo).is_some());
+        assert!(Stamp::of(&folder.path().join("none")).is_none());
+    }
+
+    #[test]
+    fn file_is_read_up_to_its_bound() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("file");
+        fs::write(&path, "12345").expect("the folder can be written");
+        assert_eq!(read(&path, 5).expect("it can be read").0, b"12345");
+        let error = read(&path, 4).expect_err("it is too long").to_string();
+        assert_eq!(error, "it is longer than 4 bytes");
+    }
+
+    #[test]
+    fn stamp_differs_after_every_change() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (path, next) = (folder.path().join("file"), folder.path().join("next"));
+        fs::write(&path, "one").expect("the folder can be written");
+        let first = Stamp::of(&path);
+        assert_eq!(first, Stamp::of(&path));
+        // Another file of the same size and time in its place.
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        fs::write(&next, "two").expect("the folder can be written");
+        let times = FileTimes::new().set_modified(modified.expect("there are times"));
+        let file = File::options().write(true).open(&next);
+        file.and_then(|file| file.set_times(times))
+            .expect("times can be set");
+        fs::rename(&next, &path).expect("it can be renamed");
+        let second = Stamp::of(&path);
+        assert_ne!(first, second);
+        // Nothing but who may read it.
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        assert_ne!(second, Stamp::of(&path));
+    }
+}
