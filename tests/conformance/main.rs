@@ -9,9 +9,14 @@
     reason = "a test fails where it stands"
 )]
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
-use lockgate_tests::{Lockgate, Python, Relay, left_out};
+use lockgate_tests::{Lockgate, Python, Relay, cases, run};
 use serde_json::Value;
 
 const LOCKGATE: Lockgate =
@@ -34,26 +39,52 @@ component = "{echo}"
 limits = { memory_mib = 256, instances = 8, cpu_ms = 3000 }
 "#;
 
-#[tokio::test]
-async fn autobahn_over_ws() {
-    let Some(python) = Python::find(LOCKGATE.target()) else {
-        return left_out(
-            "Autobahn's cases over ws",
-            "Python with tests/foreign/python",
-        );
+fn main() -> ExitCode {
+    let cases = cases![
+        autobahn_over_ws: Python;
+        autobahn_over_wss: Python;
+        test_whose_tool_is_missing_is_shown_as_ignored:;
+    ];
+    run(LOCKGATE.target(), cases)
+}
+
+/// This very target, on a machine without its tools.
+async fn test_whose_tool_is_missing_is_shown_as_ignored() {
+    let without_tools = |ci: &str| {
+        let mut target = Command::new(env::current_exe().unwrap());
+        target
+            .arg("autobahn")
+            .env("LOCKGATE_PYTHON_BIN", "/nowhere")
+            .env("CI", ci);
+        let output = target.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
     };
+    let (success, said) = without_tools("");
+    assert!(success, "{said}");
+    let name = "Python with the packages of tests/foreign/python";
+    for words in [
+        &format!("... ignored ({name} is missing)"),
+        "0 passed; 0 failed; 2 ignored",
+        &format!("2 tests did not run. Missing: {name}."),
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    let (success, said) = without_tools("true");
+    assert!(!success, "{said}");
+    assert!(said.contains(&format!("{name} is missing")), "{said}");
+}
+
+async fn autobahn_over_ws() {
+    let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = LOCKGATE.serve(CONFIGURATION).await;
     check(&python, "ws", &gateway.plain().to_string()).await;
 }
 
-#[tokio::test]
 async fn autobahn_over_wss() {
-    let Some(python) = Python::find(LOCKGATE.target()) else {
-        return left_out(
-            "Autobahn's cases over wss",
-            "Python with tests/foreign/python",
-        );
-    };
+    let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = LOCKGATE.serve(CONFIGURATION).await;
     let relay = Relay::to(gateway.secure()).await;
     check(&python, "wss", &relay.address().to_string()).await;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockgate_tests::{Gateway, Guest, left_out, replace, write_configuration};
+use lockgate_tests::{Gateway, Guest, replace, write_configuration};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -362,38 +362,6 @@ async fn what_a_gateway_that_was_killed_has_left_goes_and_the_others_stays() {
 #[test]
 fn a_component_loads_where_there_is_nowhere_to_write() {
     Loading::begin_in(Place::Nowhere, &new()).loaded();
-}
-
-/// As in a container without `/proc`.
-#[tokio::test]
-async fn a_component_loads_where_no_process_can_be_begun() {
-    let without_proc = |command: &Command| {
-        let mut sandbox = Command::new("unshare");
-        let script = "umount --lazy /proc && exec \"$@\"";
-        sandbox.args(["--mount", "sh", "-c", script, "sh"]);
-        sandbox.arg(command.get_program()).args(command.get_args());
-        sandbox
-    };
-    let tried = without_proc(&Command::new("true"))
-        .stderr(Stdio::null())
-        .status();
-    if !tried.is_ok_and(|status| status.success()) {
-        return left_out(
-            "a machine without /proc",
-            "`unshare` with the rights of root",
-        );
-    }
-    let folder = TempDir::new().unwrap();
-    let configuration = format!(
-        "compile_cache = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n{}",
-        folder.path().join("cache"),
-        probe_configuration("", "")
-    );
-    let file = write_configuration(folder.path(), &configuration);
-    let command = without_proc(&LOCKGATE.command(&["run", file.to_str().unwrap()]));
-    let gateway = Gateway::start(command, folder, lockgate_tests::PATIENCE).await;
-    let warning = "a component is compiled by the gateway itself, without bounds";
-    assert!(gateway.log().contains(&["plugin=\"probe\"", warning]));
 }
 
 /// Half a GiB is what the cache keeps. A file of that length needs no room on the disk.

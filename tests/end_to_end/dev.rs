@@ -1,52 +1,11 @@
 //! `lockgate dev`: builds a plugin, serves it on this machine, and serves the new build after every save.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, os::unix::fs::symlink};
 
-use lockgate_tests::{Gateway, LONG_PATIENCE, copy_of_plugin, left_out};
+use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
-
-/// A copy of a plugin, and the gateway that `dev` serves it with.
-pub(crate) async fn serving(plugin: &str, copy: &str) -> (PathBuf, Gateway) {
-    let folder = copied(plugin, copy);
-    let gateway = start(dev(&folder, &[])).await;
-    (folder, gateway)
-}
-
-fn copied(plugin: &str, copy: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(copy);
-    copy_of_plugin(plugin, &folder, LOCKGATE.target())
-}
-
-/// `lockgate dev` on free ports.
-fn dev(what: &Path, more: &[&str]) -> Command {
-    let mut command = LOCKGATE.command(&["dev", what.to_str().unwrap()]);
-    command
-        .args(["--wss-port", "0", "--ws-port", "0"])
-        .args(more);
-    command
-}
-
-async fn start(command: Command) -> Gateway {
-    Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
-}
-
-/// Has the handler of a copy of `echo` answer with this before each message.
-fn answer_with(folder: &Path, word: &str) {
-    let source = folder.join("src/lib.rs");
-    let text = "use lockgate_plugin::{Event, Handler, Message, Result};\n\nstruct Echo;\n\n\
-        impl Handler for Echo {\n\
-        fn message(_: Event, message: Message) -> Result<Option<Message>> {\n\
-        Ok(Some(format!(\"WORD {}\", message.as_text().unwrap_or_default()).into()))\n}\n}\n\n\
-        lockgate_plugin::export!(Echo);\n";
-    fs::write(source, text.replace("WORD", word)).unwrap();
-}
 
 /// Waits until a new build serves, the `place`th of this gateway.
 async fn built(gateway: &Gateway, place: usize) {
@@ -67,7 +26,8 @@ fn builds(gateway: &Gateway) -> usize {
 
 #[tokio::test]
 async fn every_save_is_served_and_no_connection_closes() {
-    let (folder, mut gateway) = serving("echo", "saved-echo").await;
+    let folder = LOCKGATE.copy_of("echo", "saved-echo");
+    let mut gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let mut plain = gateway.connect("/dev").await;
     let mut secure = gateway.wss("/dev").open().await;
     for client in [&mut plain, &mut secure] {
@@ -117,8 +77,9 @@ async fn every_save_is_served_and_no_connection_closes() {
 }
 
 #[tokio::test]
-async fn it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine() {
-    let (_, gateway) = serving("chat", "introduced-chat").await;
+pub(crate) async fn it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine() {
+    let folder = LOCKGATE.copy_of("chat", "introduced-chat");
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let ws = format!("wscat -c ws://localhost:{}/dev", gateway.plain().port());
     let wss = format!("-c wss://localhost:{}/dev", gateway.secure().port());
     let page = format!("https://localhost:{}/", gateway.secure().port());
@@ -154,7 +115,7 @@ async fn it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine() {
 /// What cargo writes is no reason to build, wherever its target folder is.
 #[tokio::test]
 async fn target_folder_inside_the_plugins_starts_no_build() {
-    let folder = copied("echo", "inside-echo");
+    let folder = LOCKGATE.copy_of("echo", "inside-echo");
     fs::create_dir_all(folder.join(".cargo")).unwrap();
     fs::write(
         folder.join(".cargo/config.toml"),
@@ -165,7 +126,7 @@ async fn target_folder_inside_the_plugins_starts_no_build() {
         symlink(LOCKGATE.target().join("guests"), folder.join("out")).unwrap();
     }
     answer_with(&folder, "zero");
-    let gateway = start(dev(&folder, &[])).await;
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let mut client = gateway.connect("/dev").await;
     for (place, word) in ["one", "two"].into_iter().enumerate() {
         answer_with(&folder, word);
@@ -178,7 +139,7 @@ async fn target_folder_inside_the_plugins_starts_no_build() {
 
 #[tokio::test]
 async fn saved_path_dependency_is_built_and_served() {
-    let folder = copied("echo", "depending-echo");
+    let folder = LOCKGATE.copy_of("echo", "depending-echo");
     let word = folder.with_file_name("word");
     fs::create_dir_all(word.join("src")).unwrap();
     let manifest = "[package]\nname = \"word\"\nedition = \"2024\"\n";
@@ -203,11 +164,11 @@ async fn saved_path_dependency_is_built_and_served() {
     let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
     fs::write(
         folder.join("src/lib.rs"),
-        source.replace("{}\", ", "{}\", word::WORD, "),
+        source.replace("{}\", text", "{}\", word::WORD, text"),
     )
     .unwrap();
 
-    let gateway = start(dev(&folder, &[])).await;
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let mut client = gateway.connect("/dev").await;
     client.send("hello").await;
     client.expect("zero hello").await;
@@ -218,45 +179,16 @@ async fn saved_path_dependency_is_built_and_served() {
     client.expect("one hello").await;
 }
 
-/// As on a machine where other programs have taken all watches.
-#[tokio::test]
-async fn folders_that_cannot_be_watched_are_looked_at() {
-    let without_watches = |command: &Command| {
-        let mut inside = Command::new("unshare");
-        let script = "echo 0 > /proc/sys/user/max_inotify_watches && exec \"$@\"";
-        inside.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
-        inside.arg(command.get_program()).args(command.get_args());
-        inside
-    };
-    let tried = without_watches(&Command::new("true"))
-        .stderr(Stdio::null())
-        .status();
-    if !tried.is_ok_and(|status| status.success()) {
-        return left_out(
-            "a machine without file watches",
-            "`unshare` with user namespaces",
-        );
-    }
-    let folder = copied("echo", "unwatched-echo");
-    answer_with(&folder, "zero");
-    let gateway = start(without_watches(&dev(&folder, &[]))).await;
-    gateway.log().line(&["cannot watch", "instead"]).await;
-    let mut client = gateway.connect("/dev").await;
-    answer_with(&folder, "one");
-    built(&gateway, 0).await;
-    client.send("hello").await;
-    client.expect("one hello").await;
-}
-
 #[tokio::test]
 async fn named_routes_of_a_folder_are_selected() {
-    let folder = copied("chat", "routed-chat");
+    let folder = LOCKGATE.copy_of("chat", "routed-chat");
     let source = "use lockgate_plugin::{Event, Handler, Message, Result};\n\nstruct Named;\n\n\
         impl Handler for Named {\n\
         fn message(event: Event, _: Message) -> Result<Option<Message>> {\n\
         Ok(Some(event.route_key.into()))\n}\n}\n\nlockgate_plugin::export!(Named);\n";
     fs::write(folder.join("src/lib.rs"), source).unwrap();
-    let gateway = start(dev(&folder, &["--route", "join", "--route", "send it"])).await;
+    let gateway =
+        Gateway::start_dev(LOCKGATE.dev(&folder, &["--route", "join", "--route", "send it"])).await;
     let mut client = gateway.connect("/dev").await;
     for (message, route) in [
         (r#"{"action":"join"}"#, "join"),
@@ -303,7 +235,10 @@ signature = { keys = ["nowhere.pem"] }
 
 #[tokio::test]
 async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
-    let (one, two) = (copied("echo", "first-echo"), copied("echo", "second-echo"));
+    let (one, two) = (
+        LOCKGATE.copy_of("echo", "first-echo"),
+        LOCKGATE.copy_of("echo", "second-echo"),
+    );
     answer_with(&one, "one");
     answer_with(&two, "two");
     let folder = TempDir::new().unwrap();
@@ -322,7 +257,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
         }
     }
 
-    let gateway = start(dev(&file, &[])).await;
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&file, &[])).await;
     let mut client = gateway.connect("/prod").await;
     client.send("hello").await;
     client.expect("one hello").await;

@@ -19,7 +19,6 @@ mod dev;
 mod drain;
 mod files;
 mod floods;
-mod foreign;
 mod groups;
 mod handshake;
 mod heads;
@@ -36,7 +35,6 @@ mod rollout;
 mod route;
 mod session;
 mod signatures;
-mod silence;
 mod stalled;
 mod start;
 mod swaps;
@@ -45,7 +43,7 @@ mod upgrade;
 mod validate;
 mod wire;
 
-use lockgate_tests::{Gateway, Guest, Lockgate};
+use lockgate_tests::{Gateway, Guest, Lockgate, echo_configuration, probe_configuration};
 
 const LOCKGATE: Lockgate =
     Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
@@ -57,20 +55,7 @@ async fn echo() -> Gateway {
 
 /// As [`echo`], with these lines in the stage's table.
 async fn echo_with(stage: &str) -> Gateway {
-    let configuration = format!(
-        r#"
-[apis.a.stages.s]
-{stage}
-
-[apis.a.routes."$default"]
-integration = "echo"
-two_way = true
-
-[plugins.echo]
-component = "{{echo}}"
-"#
-    );
-    LOCKGATE.serve(&configuration).await
+    LOCKGATE.serve(&echo_configuration(stage)).await
 }
 
 /// A gateway that has the guest `probe` behind every route of `/s`. What is sent to the route `quietly` is
@@ -84,30 +69,10 @@ async fn probe_with(stage: &str, plugin: &str) -> Gateway {
     LOCKGATE.serve(&probe_configuration(stage, plugin)).await
 }
 
-fn probe_configuration(stage: &str, plugin: &str) -> String {
-    format!(
-        r#"
-[apis.a.stages.s]
-{stage}
-
-[apis.a.routes]
-"$connect" = {{ integration = "probe" }}
-"$disconnect" = {{ integration = "probe" }}
-"$default" = {{ integration = "probe", two_way = true }}
-quietly = {{ integration = "probe" }}
-
-[plugins.probe]
-component = "{{probe}}"
-grants = ["connections", "groups"]
-{plugin}
-"#
-    )
-}
-
 /// A test for each guest; one that is missing here does not compile.
 fn tested_by(guest: Guest) -> fn() {
     match guest {
-        Guest::Chat => foreign::two_browser_tabs_chat_over_wss,
+        Guest::Chat => dev::it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine,
         Guest::Command => plugin::a_component_of_another_world_is_refused,
         Guest::Echo => connect::text_comes_back,
         Guest::Filesystem => plugin::the_file_system_is_not_to_be_imported,

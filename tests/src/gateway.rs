@@ -17,7 +17,9 @@ use tokio::{
     process::Child,
 };
 
-use crate::{Client, Guest, Http2, Log, PATIENCE, Request, tls::Tls, within};
+use crate::{
+    Client, Guest, Http2, LONG_PATIENCE, Log, PATIENCE, Request, copy_of_plugin, tls::Tls, within,
+};
 
 /// The gateway's binary.
 #[derive(Clone, Copy)]
@@ -72,6 +74,22 @@ impl Lockgate {
             output: output.whole().await,
             error: error.whole().await,
         }
+    }
+
+    /// A copy of an example plugin, in a folder that outlives the test run. No other test has one of the same name.
+    #[must_use]
+    pub fn copy_of(&self, plugin: &str, copy: &str) -> PathBuf {
+        copy_of_plugin(plugin, &Path::new(self.scratch).join(copy), self.target())
+    }
+
+    /// `lockgate dev` on free ports.
+    #[must_use]
+    pub fn dev(&self, what: &Path, more: &[&str]) -> Command {
+        let mut command = self.command(&["dev", what.to_str().unwrap()]);
+        command
+            .args(["--wss-port", "0", "--ws-port", "0"])
+            .args(more);
+        command
     }
 
     #[must_use]
@@ -189,6 +207,11 @@ impl Gateway {
             }
         }
         gateway
+    }
+
+    /// Starts `lockgate dev`, and waits until what it builds serves.
+    pub async fn start_dev(command: Command) -> Self {
+        Self::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
     }
 
     /// What the gateway writes to its standard error.

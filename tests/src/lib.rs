@@ -15,7 +15,9 @@
 )]
 
 mod cable;
+mod cases;
 mod client;
+mod configurations;
 mod gateway;
 mod guests;
 mod http2;
@@ -33,7 +35,9 @@ mod tools;
 mod versions;
 
 pub use cable::Cable;
+pub use cases::{Case, run};
 pub use client::Client;
+pub use configurations::{echo_configuration, probe_configuration};
 pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
 pub use guests::Guest;
 pub use http2::{Asked, Http2};
@@ -44,9 +48,9 @@ pub use raw::{Frame, Opcode, RawClient};
 pub use registry::{After, Registry, digest};
 pub use relay::Relay;
 pub use request::{Answer, Request};
-pub use sources::copy_of_plugin;
+pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
-pub use tools::{Chromium, Node, OpenSsl, Python, left_out};
+pub use tools::{Chromium, Node, OpenSsl, Python, Tool, without_proc, without_watches};
 pub use versions::{replace, version};
 
 use std::time::Duration;

@@ -31,6 +31,24 @@ pub fn copy_of_plugin(name: &str, folder: &Path, target: &Path) -> PathBuf {
     folder.to_owned()
 }
 
+/// Has the handler of a copy of `echo` answer with this before each message.
+pub fn answer_with(folder: &Path, word: &str) {
+    let source = r#"use lockgate_plugin::{Event, Handler, Message, Result};
+
+struct Echo;
+
+impl Handler for Echo {
+    fn message(_: Event, message: Message) -> Result<Option<Message>> {
+        let text = message.as_text().unwrap_or_default();
+        Ok(Some(format!("WORD {}", text).into()))
+    }
+}
+
+lockgate_plugin::export!(Echo);
+"#;
+    fs::write(folder.join("src/lib.rs"), source.replace("WORD", word)).unwrap();
+}
+
 /// Copies files and folders but for what a build leaves; `adapt` rewrites the manifests.
 fn copy(from: &Path, to: &Path, adapt: &dyn Fn(&str) -> String) {
     fs::create_dir_all(to).unwrap();

@@ -1,5 +1,5 @@
-//! Clients not of our making. `.ci/run` installs them; a test that needs a missing one is left out by name,
-//! or fails where the environment says `CI=true`.
+//! What not every machine has: clients not of our making, and rights of root. `.ci/run` installs the clients.
+//! [`run`](crate::run) says which tests did not run for want of them.
 //!
 //! | what | where it is looked for | unless this variable names another place |
 //! | --- | --- | --- |
@@ -15,7 +15,82 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::LONG_PATIENCE;
+use crate::{Cable, LONG_PATIENCE};
+
+/// What a test may need and a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    Node,
+    Python,
+    Chromium,
+    OpenSsl,
+    /// Two hosts and a cable between them.
+    Cable,
+    /// Mounts of a process's own.
+    Mounts,
+    /// A user namespace, whose root may set limits of its own.
+    UserNamespaces,
+}
+
+impl Tool {
+    /// What to install, or what to be.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "Node with the packages of tests/foreign/node",
+            Self::Python => "Python with the packages of tests/foreign/python",
+            Self::Chromium => "Chromium",
+            Self::OpenSsl => "openssl",
+            Self::Cable => "`ip` of iproute2 with the rights of root",
+            Self::Mounts => "`unshare` with the rights of root",
+            Self::UserNamespaces => "`unshare` with user namespaces",
+        }
+    }
+
+    /// Whether this machine has it; `target` is cargo's target folder.
+    #[must_use]
+    pub fn is_there(self, target: &Path) -> bool {
+        match self {
+            Self::Node => Node::find(target).is_some(),
+            Self::Python => Python::find(target).is_some(),
+            Self::Chromium => Chromium::find().is_some(),
+            Self::OpenSsl => OpenSsl::find().is_some(),
+            Self::Cable => Cable::lay().is_some(),
+            Self::Mounts => succeeds(without_proc(&Command::new("true"))),
+            Self::UserNamespaces => succeeds(without_watches(&Command::new("true"))),
+        }
+    }
+}
+
+/// Has a command run without `/proc`, as in some containers. That needs [`Tool::Mounts`].
+#[must_use]
+pub fn without_proc(command: &Command) -> Command {
+    inside(&["--mount"], "umount --lazy /proc", command)
+}
+
+/// Has a command run without file watches, as on a machine where other programs have taken all of them. That needs
+/// [`Tool::UserNamespaces`].
+#[must_use]
+pub fn without_watches(command: &Command) -> Command {
+    let none = "echo 0 > /proc/sys/user/max_inotify_watches";
+    inside(&["--user", "--map-root-user"], none, command)
+}
+
+fn inside(namespaces: &[&str], before: &str, command: &Command) -> Command {
+    let mut inside = Command::new("unshare");
+    let script = format!("{before} && exec \"$@\"");
+    inside.args(namespaces).args(["sh", "-c", &script, "sh"]);
+    inside.arg(command.get_program()).args(command.get_args());
+    inside
+}
+
+fn succeeds(mut command: Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
 
 /// Node with the packages of `tests/foreign/node`.
 pub struct Node {
@@ -40,12 +115,9 @@ impl Node {
         let there = ["ws", "playwright-core"]
             .iter()
             .all(|package| modules.join(package).is_dir());
-        let node = Command::new("node")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        (there && node.is_ok_and(|status| status.success())).then_some(Self { modules })
+        let mut node = Command::new("node");
+        node.arg("--version");
+        (there && succeeds(node)).then_some(Self { modules })
     }
 
     /// Runs a script to its end.
@@ -91,12 +163,9 @@ pub struct OpenSsl;
 impl OpenSsl {
     #[must_use]
     pub fn find() -> Option<Self> {
-        let version = Command::new("openssl")
-            .arg("version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        version.is_ok_and(|status| status.success()).then_some(Self)
+        let mut openssl = Command::new("openssl");
+        openssl.arg("version");
+        succeeds(openssl).then_some(Self)
     }
 
     /// Runs it to its end, with nothing to read.
@@ -105,20 +174,6 @@ impl OpenSsl {
         command.args(words);
         output(command).await
     }
-}
-
-/// Says that a test is left out because a tool is missing.
-///
-/// # Panics
-///
-/// When the environment says `CI=true`: there, everything is tested.
-pub fn left_out(test: &str, tool: &str) {
-    let message = format!("left out: {test}, since {tool} is not installed (see .ci/run)");
-    assert!(
-        env::var_os("CI").is_none_or(|value| value != "true"),
-        "{message}"
-    );
-    eprintln!("{message}");
 }
 
 fn place(variable: &str, usual: impl FnOnce() -> PathBuf) -> PathBuf {

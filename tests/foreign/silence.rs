@@ -2,20 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use lockgate_tests::{Cable, Frame, Gateway, Opcode, left_out, write_configuration};
+use lockgate_tests::{Cable, Frame, Gateway, Opcode, probe_configuration, write_configuration};
 use tempfile::TempDir;
 
-use crate::{LOCKGATE, probe_configuration};
+use crate::LOCKGATE;
 
 /// With pings every second and a second to answer, and a second for a busy machine.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
 
 /// By default it is 25 and 8 seconds; the configuration's tests show that.
-#[tokio::test]
-async fn a_client_whose_cable_is_pulled_is_found_by_the_pings() {
-    let Some(cable) = Cable::lay() else {
-        return left_out("a cable that is pulled", "`ip` with the rights of root");
-    };
+pub(crate) async fn a_client_whose_cable_is_pulled_is_found_by_the_pings() {
+    let cable = Cable::lay().unwrap();
     let folder = TempDir::new().unwrap();
     let stage = "limits = { ping_interval_s = 1, pong_timeout_s = 1 }";
     let configuration = format!(

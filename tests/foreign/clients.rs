@@ -1,17 +1,21 @@
-//! Clients not of our making. Where one is not installed its test is left out by name, and fails in CI: see
-//! `lockgate_tests::left_out`.
+//! Clients not of our making: npm's, PyPI's, a browser, OpenSSL.
 
 use std::{path::PathBuf, process::Output};
 
-use lockgate_tests::{Chromium, Node, OpenSsl, Python, left_out};
+use lockgate_tests::{Chromium, Gateway, Node, OpenSsl, Python, echo_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{LOCKGATE, dev, echo};
+use crate::LOCKGATE;
 
 /// A file of `tests/foreign`.
 fn script(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/foreign")).join(name)
+}
+
+/// A gateway that echoes, at `/s`.
+async fn echo() -> Gateway {
+    LOCKGATE.serve(&echo_configuration("")).await
 }
 
 #[track_caller]
@@ -26,11 +30,8 @@ fn check(output: &Output) -> String {
     text
 }
 
-#[tokio::test]
-async fn the_npm_package_ws() {
-    let Some(node) = Node::find(LOCKGATE.target()) else {
-        return left_out("the npm package ws", "Node with tests/foreign/node");
-    };
+pub(crate) async fn the_npm_package_ws() {
+    let node = Node::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     for url in [
         format!("ws://{}/s", gateway.plain()),
@@ -45,14 +46,8 @@ async fn the_npm_package_ws() {
     }
 }
 
-#[tokio::test]
-async fn the_python_package_websockets() {
-    let Some(python) = Python::find(LOCKGATE.target()) else {
-        return left_out(
-            "the Python package websockets",
-            "Python with tests/foreign/python",
-        );
-    };
+pub(crate) async fn the_python_package_websockets() {
+    let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     let script = script("python/websockets_client.py");
     for url in [
@@ -72,15 +67,11 @@ async fn the_python_package_websockets() {
     }
 }
 
-#[tokio::test]
 pub(crate) async fn two_browser_tabs_chat_over_wss() {
-    let (Some(node), Some(chromium)) = (Node::find(LOCKGATE.target()), Chromium::find()) else {
-        return left_out(
-            "two tabs of Chromium",
-            "Chromium, or Node with tests/foreign/node",
-        );
-    };
-    let (_, gateway) = dev::serving("chat", "browsed-chat").await;
+    let node = Node::find(LOCKGATE.target()).unwrap();
+    let chromium = Chromium::find().unwrap();
+    let folder = LOCKGATE.copy_of("chat", "browsed-chat");
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let chat = script("node/chat.cjs");
     let secure = format!("https://localhost:{}/", gateway.secure().port());
     let plain = format!("http://localhost:{}/", gateway.plain().port());
@@ -103,14 +94,9 @@ pub(crate) async fn two_browser_tabs_chat_over_wss() {
 }
 
 /// A browser names the page's site, and the gateway goes by that.
-#[tokio::test]
-async fn a_page_of_another_site_in_a_browser() {
-    let (Some(node), Some(chromium)) = (Node::find(LOCKGATE.target()), Chromium::find()) else {
-        return left_out(
-            "a page of another site",
-            "Chromium, or Node with tests/foreign/node",
-        );
-    };
+pub(crate) async fn a_page_of_another_site_in_a_browser() {
+    let node = Node::find(LOCKGATE.target()).unwrap();
+    let chromium = Chromium::find().unwrap();
     let gateway = echo().await;
     let port = gateway.plain().port();
     let own = format!("http://localhost:{port}/");
@@ -139,14 +125,8 @@ async fn a_page_of_another_site_in_a_browser() {
     assert_eq!(refused.count(), foreign.len());
 }
 
-#[tokio::test]
-async fn the_python_package_sslyze() {
-    let Some(python) = Python::find(LOCKGATE.target()) else {
-        return left_out(
-            "the Python package sslyze",
-            "Python with tests/foreign/python",
-        );
-    };
+pub(crate) async fn the_python_package_sslyze() {
+    let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     let (script, port) = (
         script("python/tls_scan.py"),
@@ -157,16 +137,12 @@ async fn the_python_package_sslyze() {
             .run("python", &[script.to_str().unwrap(), &port])
             .await,
     );
-    eprintln!("{said}");
     let held = said.lines().filter(|line| line.starts_with("ok ")).count();
     assert_eq!(held, 12, "{said}");
 }
 
-#[tokio::test]
-async fn the_openssl_client() {
-    let Some(openssl) = OpenSsl::find() else {
-        return left_out("the OpenSSL client", "openssl");
-    };
+pub(crate) async fn the_openssl_client() {
+    let openssl = OpenSsl::find().unwrap();
     let gateway = echo().await;
     let address = gateway.secure().to_string();
     let s_client = async |words: &[&str]| {

@@ -1,0 +1,42 @@
+//! Configurations that more than one test target serves.
+
+/// A plugin that echoes, at `/s`, with these lines in the stage's table.
+#[must_use]
+pub fn echo_configuration(stage: &str) -> String {
+    format!(
+        r#"
+[apis.a.stages.s]
+{stage}
+
+[apis.a.routes."$default"]
+integration = "echo"
+two_way = true
+
+[plugins.echo]
+component = "{{echo}}"
+"#
+    )
+}
+
+/// The guest `probe` behind every route of `/s`, with these lines in the stage's table and these in the plugin's. What is
+/// sent to the route `quietly` is not answered.
+#[must_use]
+pub fn probe_configuration(stage: &str, plugin: &str) -> String {
+    format!(
+        r#"
+[apis.a.stages.s]
+{stage}
+
+[apis.a.routes]
+"$connect" = {{ integration = "probe" }}
+"$disconnect" = {{ integration = "probe" }}
+"$default" = {{ integration = "probe", two_way = true }}
+quietly = {{ integration = "probe" }}
+
+[plugins.probe]
+component = "{{probe}}"
+grants = ["connections", "groups"]
+{plugin}
+"#
+    )
+}
