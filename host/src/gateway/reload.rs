@@ -34,19 +34,23 @@ impl Gateway {
         let _reloading = self.reloading.lock().await;
         let whole = !matches!(what, What::Component(_));
         let done = self.reload_alone(what, came).await;
-        let metrics = &self.metrics;
+        let reloads = &self.metrics.reloads;
         match &done {
-            Ok(changes) => {
-                metrics.reloads.fetch_add(1, Ordering::Relaxed);
-                for change in changes {
-                    tracing::info!(came, "reloaded: {change}");
-                }
-                if changes.is_empty() && whole {
+            Ok(changes) if changes.is_empty() => {
+                // A file that was touched is no reload.
+                if whole {
+                    reloads.unchanged.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(came, "reloaded: nothing has changed");
                 }
             }
+            Ok(changes) => {
+                reloads.changed.fetch_add(1, Ordering::Relaxed);
+                for change in changes {
+                    tracing::info!(came, "reloaded: {change}");
+                }
+            }
             Err(error) => {
-                metrics.refused_reloads.fetch_add(1, Ordering::Relaxed);
+                reloads.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     came,
                     "not reloaded, everything goes on as it was: {error:#}"

@@ -18,8 +18,16 @@ use crate::plugin::{Plugins, Tallies};
 pub(crate) struct Metrics {
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) entrance: Arc<Entrance>,
-    pub(crate) reloads: AtomicU64,
-    pub(crate) refused_reloads: AtomicU64,
+    pub(crate) reloads: Reloads,
+}
+
+/// Reloads so far, by what came of them. One that nobody asked for and that changed nothing was none: a file was
+/// touched.
+#[derive(Default)]
+pub(crate) struct Reloads {
+    pub(crate) changed: AtomicU64,
+    pub(crate) unchanged: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 struct Page(Arc<Metrics>);
@@ -31,6 +39,11 @@ impl fmt::Debug for Page {
 }
 
 #[derive(Debug, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPlugin {
     plugin: String,
 }
@@ -74,8 +87,7 @@ impl Metrics {
         Self {
             plugins,
             entrance,
-            reloads: AtomicU64::new(0),
-            refused_reloads: AtomicU64::new(0),
+            reloads: Reloads::default(),
         }
     }
 
@@ -92,7 +104,9 @@ impl Metrics {
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Metrics {
-            plugins, entrance, ..
+            plugins,
+            entrance,
+            reloads,
         } = &*self.0;
         let open = i64::try_from(entrance.sessions.len()).unwrap_or(i64::MAX);
         let open = ConstGauge::new(open);
@@ -105,16 +119,6 @@ impl Collector for Page {
         open.encode(metric)?;
         let counts = [
             (
-                "reloads",
-                "Reloads that were done",
-                self.0.reloads.load(Ordering::Relaxed),
-            ),
-            (
-                "reloads_refused",
-                "Reloads that changed nothing, for an error",
-                self.0.refused_reloads.load(Ordering::Relaxed),
-            ),
-            (
                 "panics",
                 "Bugs of the gateway, each of which ended one connection at most",
                 super::panics(),
@@ -123,6 +127,17 @@ impl Collector for Page {
         for (name, help, count) in counts {
             let count = ConstCounter::new(count);
             count.encode(encoder.encode_descriptor(name, help, None, count.metric_type())?)?;
+        }
+        let help = "Reloads that were asked for, or changed something, or were refused";
+        let kind = ConstCounter::<u64>::TYPE;
+        let mut metric = encoder.encode_descriptor("reloads", help, None, kind)?;
+        for (result, count) in [
+            ("changed", &reloads.changed),
+            ("unchanged", &reloads.unchanged),
+            ("refused", &reloads.refused),
+        ] {
+            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+            count.encode(metric.encode_family(&OfResult { result })?)?;
         }
         let plugins = plugins.all();
         let tallies: Vec<_> = plugins
@@ -155,5 +170,35 @@ impl Collector for Page {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::family::Family;
+
+    use super::*;
+
+    #[test]
+    fn hostile_name_in_a_label_writes_no_line_of_its_own() {
+        let calls = Family::<OfPlugin, Counter>::default();
+        for plugin in ["a\"} 1\nevil 5", "\\", "\n", "\"", "b\r\nevil 6", "{}"] {
+            let plugin = plugin.to_owned();
+            calls.get_or_create(&OfPlugin { plugin }).inc();
+        }
+        let mut registry = Registry::with_prefix("lockgate");
+        registry.register("calls", "Calls", calls);
+        let mut page = String::new();
+        text::encode(&mut page, &registry).expect("a string takes what is written");
+        let samples: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(samples.len(), 6, "{page}");
+        for sample in samples {
+            let value = sample.strip_prefix("lockgate_calls_total{plugin=\"");
+            assert!(
+                value.is_some_and(|rest| rest.ends_with("\"} 1")),
+                "{sample}"
+            );
+        }
     }
 }
