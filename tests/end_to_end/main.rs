@@ -27,6 +27,7 @@ mod hostile;
 mod inspect;
 mod isolation;
 mod limits;
+mod logs;
 mod oci;
 mod plugin;
 mod reconfigure;

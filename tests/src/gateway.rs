@@ -54,6 +54,11 @@ impl Lockgate {
         Self::run_to_end(self.command(words), PATIENCE).await
     }
 
+    /// As [`Self::run`], for a command that was changed.
+    pub async fn end(&self, command: Command) -> Ended {
+        Self::run_to_end(command, PATIENCE).await
+    }
+
     /// As [`Self::run`], for what takes longer.
     pub async fn run_within(&self, patience: Duration, words: &[&str]) -> Ended {
         Self::run_to_end(self.command(words), patience).await

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     thread,
     time::Duration,
 };
@@ -16,6 +16,12 @@ use crate::{PATIENCE, within};
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     grown: watch::Receiver<State>,
+    reading: Arc<Mutex<()>>,
+}
+
+/// For as long as this lives nobody reads an output.
+pub struct Held<'log> {
+    _reading: MutexGuard<'log, ()>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -30,6 +36,8 @@ impl Log {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (growth, grown) = watch::channel(State::default());
         let collected = Arc::clone(&lines);
+        let reading = Arc::new(Mutex::new(()));
+        let may_read = Arc::clone(&reading);
         thread::spawn(move || {
             let mut reader = BufReader::new(output);
             let mut line = Vec::new();
@@ -41,13 +49,32 @@ impl Log {
                     .trim_end_matches('\n')
                     .to_owned();
                 line.clear();
-                let mut collected = collected.lock().unwrap();
-                collected.push(text);
-                growth.send_modify(|state| state.lines = collected.len());
+                {
+                    let mut collected = collected.lock().unwrap();
+                    collected.push(text);
+                    growth.send_modify(|state| state.lines = collected.len());
+                }
+                drop(may_read.lock().unwrap());
             }
             growth.send_modify(|state| state.ended = true);
         });
-        Self { lines, grown }
+        Self {
+            lines,
+            grown,
+            reading,
+        }
+    }
+
+    /// Has nobody read the output, but for a line, for as long as the guard lives.
+    ///
+    /// # Panics
+    ///
+    /// When the thread that reads has panicked.
+    #[must_use]
+    pub fn hold(&self) -> Held<'_> {
+        Held {
+            _reading: self.reading.lock().unwrap(),
+        }
     }
 
     /// All lines so far.

@@ -150,6 +150,7 @@ enum KeysCommand {
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let serves = matches!(arguments.command, Command::Run { .. } | Command::Dev(_));
     let done = match arguments.command {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
@@ -182,13 +183,15 @@ pub(crate) fn main() -> ExitCode {
             " (lockgate:plugin@0.1.0)"
         )),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry::finish(serves);
+    code
 }
 
 fn validate(file: &std::path::Path) -> Result<()> {
@@ -197,9 +200,9 @@ fn validate(file: &std::path::Path) -> Result<()> {
         let config = run::load(file).await?;
         // What plugins print when they are tested, and nothing of what the gateway does.
         telemetry::start(&Log {
-            level: "off,guest=info".into(),
+            filter: "off,guest=info".into(),
             format: LogFormat::Text,
-        });
+        })?;
         gateway::check(&config)
             .await
             .map_err(|error| blame(file, error))?;
@@ -207,11 +210,11 @@ fn validate(file: &std::path::Path) -> Result<()> {
     };
     let config = run::block_on(signals.until_any(checked))?;
     print(&format!(
-        "{}: valid; {} listeners, {} APIs, {} plugins",
+        "{}: valid; {}, {}, {}",
         file.display(),
-        config.listeners.len(),
-        config.apis.len(),
-        config.plugins.len()
+        counted(config.listeners.len(), "listener"),
+        counted(config.apis.len(), "API"),
+        counted(config.plugins.len(), "plugin")
     ))
 }
 
@@ -223,6 +226,12 @@ fn blame(file: &std::path::Path, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
+/// So many of something, by its name.
+fn counted(count: usize, name: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {name}{plural}")
+}
+
 /// A line on standard output, for pipes too.
 fn print(line: &str) -> Result<()> {
     writeln!(io::stdout().lock(), "{line}")?;
@@ -231,9 +240,8 @@ fn print(line: &str) -> Result<()> {
 
 /// An error with its causes on standard error. The problems of a configuration are paragraphs of their own.
 fn complain(error: &anyhow::Error) {
-    let mut stderr = io::stderr().lock();
-    let _ = match error.downcast_ref::<config::Problems>() {
-        Some(problems) => writeln!(stderr, "{problems}"),
-        None => writeln!(stderr, "error: {error:#}"),
-    };
+    telemetry::print(&match error.downcast_ref::<config::Problems>() {
+        Some(problems) => problems.to_string(),
+        None => format!("error: {error:#}"),
+    });
 }

@@ -59,7 +59,7 @@ async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc
     let sockets;
     (*predecessor, sockets) = spawn_blocking(Predecessor::find).await??;
     let config = load(file).await?;
-    telemetry::start(&config.log);
+    telemetry::start(&config.log)?;
     let origin = Origin::File(file.to_owned());
     let gateway = Gateway::start(config, origin, None, sockets).await;
     gateway.map_err(|error| super::blame(file, error))
@@ -149,6 +149,7 @@ pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Depart
         () = gateway.stop(departure) => {}
         () = told => {
             tracing::warn!("a signal while another process serves: exiting at once");
+            telemetry::last_words();
             std::process::exit(1);
         }
     }

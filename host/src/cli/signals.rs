@@ -9,6 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry;
+
 /// What a signal asks for, beside a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -112,6 +114,7 @@ impl Signals {
     fn stop_or_exit(&self) {
         if self.stop.is_cancelled() {
             tracing::warn!("a second signal: exiting at once");
+            telemetry::last_words();
             std::process::exit(1);
         }
         self.stop.cancel();

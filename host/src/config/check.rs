@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use tracing_subscriber::EnvFilter;
-
 use super::Purpose;
 use super::api;
+use super::log;
 use super::meant::{Config, GatewayLimits, Listener, Log, Tls};
 use super::plugin;
 use super::report::{Report, join};
@@ -41,7 +40,7 @@ pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<
         compile_cache: file
             .compile_cache
             .map(|folder| report.path("compile_cache", &folder)),
-        log: log(file.log, report),
+        log: logging(file.log, report),
     }
 }
 
@@ -193,16 +192,13 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (a == b || a.is_unspecified() || b.is_unspecified())
 }
 
-fn log(written: written::Log, report: &mut Report<'_>) -> Log {
-    if let Err(error) = EnvFilter::builder().parse(&written.level) {
-        report.problem(
-            "log.level",
-            format!("{:?} is no level: {error}", written.level),
-            "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or module=level",
-        );
-    }
+fn logging(written: written::Log, report: &mut Report<'_>) -> Log {
+    let filter = log::filter(&written.level).unwrap_or_else(|(message, remedy)| {
+        report.problem("log.level", message, remedy);
+        written.level
+    });
     Log {
-        level: written.level,
+        filter,
         format: written.format,
     }
 }

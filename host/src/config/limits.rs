@@ -146,7 +146,10 @@ impl Default for PluginLimits {
 impl Default for Log {
     fn default() -> Self {
         let written::Log { level, format } = written::Log::default();
-        Self { level, format }
+        Self {
+            filter: level,
+            format,
+        }
     }
 }
 

@@ -88,8 +88,8 @@ pub(crate) struct GatewayLimits {
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Log {
-    /// A directive of `tracing_subscriber::EnvFilter`, known to parse.
-    pub(crate) level: String,
+    /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
+    pub(crate) filter: String,
     /// How a line is written.
     pub(crate) format: LogFormat,
 }

@@ -11,6 +11,7 @@ mod api;
 mod check;
 mod expand;
 mod limits;
+mod log;
 mod meant;
 mod plugin;
 mod problem;
@@ -27,6 +28,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub(crate) use log::filter as log_filter;
 pub(crate) use meant::*;
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;

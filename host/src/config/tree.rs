@@ -13,19 +13,27 @@ use super::report::{Report, join};
 use super::schema::{Kind, VERBATIM, alternative, remedy, strings, words};
 use super::spelling::{list, nearest};
 
+/// What the parser says of a key that is written twice, without naming it.
+const DUPLICATE: &str = "duplicate key";
+
 /// Reads the report's text against `schema`. `None` when it is no TOML.
 pub(super) fn read(text: &str, schema: &Value, report: &mut Report<'_>) -> Option<Value> {
     match DeTable::parse(text) {
         Ok(table) => Reader { report }.table("", schema, table.get_ref()),
         Err(error) => {
-            let offset = error.span().map_or(0, |span| span.start);
-            let message = error.message().replace('\n', "; ");
-            report.problem_at(
-                offset,
-                "",
-                format!("this is not TOML: {message}"),
-                "correct the line; strings stand in quotes, tables begin with [name]",
-            );
+            let span = error.span().unwrap_or_default();
+            let said = error.message().replace('\n', "; ");
+            let (message, remedy) = match text.get(span.clone()) {
+                Some(key) if said == DUPLICATE => (
+                    format!("the key \"{}\" is written twice", key.trim_matches('"')),
+                    "remove one of the two",
+                ),
+                Some(_) | None => (
+                    format!("this is not TOML: {said}"),
+                    "correct the line; strings stand in quotes, tables begin with [name]",
+                ),
+            };
+            report.problem_at(span.start, "", message, remedy);
             None
         }
     }

@@ -111,7 +111,8 @@ async fn prepare(
             Ok(Ready::Same) => {}
             Ok(read @ Ready::Read(_)) => ready.push(read),
             Ok(prepared) => {
-                tracing::info!(plugin = plugin.name, took = ?started.elapsed(), "loaded");
+                let load_ms = started.elapsed().as_millis() as u64;
+                tracing::info!(plugin = plugin.name, load_ms, "loaded");
                 ready.push(prepared);
             }
             Err(fault) => faults.push(fault),
@@ -148,8 +149,8 @@ impl Gateway {
         self.serve_management(management, &config, &mut said);
         self.serve_listeners(planned, &config.listeners, &mut said);
         if came == "start" {
-            let connections = connection_limit(&config.limits);
-            tracing::info!(connections, "ready");
+            let max_connections = connection_limit(&config.limits);
+            tracing::info!(max_connections, "ready");
         }
         self.lock().config = config;
         for retired in committed.retired {

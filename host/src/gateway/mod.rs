@@ -87,6 +87,15 @@ pub(crate) enum Departure {
     Succeeded,
 }
 
+impl Departure {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Stopped => "asked to stop",
+            Self::Succeeded => "another process serves",
+        }
+    }
+}
+
 /// What a reload changes, beside what is swapped.
 struct State {
     config: Config,
@@ -204,7 +213,13 @@ impl Gateway {
         // The sockets close with what accepts on them.
         self.lock().open.clear();
         let open = self.connections();
-        tracing::info!(connections = open.len(), ?window, ?departure, "stopping");
+        let drain_s = window.as_secs();
+        tracing::info!(
+            connections = open.len(),
+            drain_s,
+            reason = departure.reason(),
+            "stopping"
+        );
         let end = Instant::now() + window + LAST_ANSWERS;
         let (deciding, sessions) = (&self.entrance.deciding, &self.entrance.sessions);
         deciding.close();

@@ -101,7 +101,10 @@ impl Folders {
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!("cannot watch files, looking at them every {poll:?} instead: {error}");
+            tracing::warn!(
+                poll_ms = poll.as_millis() as u64,
+                "cannot watch files, polling them instead: {error}"
+            );
         }
         Self {
             watcher: watcher.ok(),
@@ -125,7 +128,7 @@ impl Folders {
             && self.watched.insert(folder.to_owned())
             && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
         {
-            tracing::warn!(folder = %folder.display(), "cannot watch it, looking every {poll:?} instead: {error}");
+            tracing::warn!(folder = %folder.display(), poll_ms = poll.as_millis() as u64, "cannot watch it, polling instead: {error}");
         }
     }
 }

@@ -313,7 +313,7 @@ async fn connect(
     };
     checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {
-            tracing::warn!(connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
+            tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
                 %request_id, plugin = &*route.plugin.name, "{refusal}");
         }
     })

@@ -138,14 +138,15 @@ impl Shared {
         let Some(call) = &self.invocation else {
             return tracing::warn!(target: "guest", plugin, "{line}");
         };
+        let client = call.connection.client.source_ip;
         let (connection, stage) = (call.connection.id, &call.scope);
         let (route, request_id) = (&*call.route_key, call.request_id);
         match stream {
             Stream::Stdout => {
-                tracing::info!(target: "guest", plugin, %connection, %stage, route, %request_id, "{line}");
+                tracing::info!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
             }
             Stream::Stderr => {
-                tracing::warn!(target: "guest", plugin, %connection, %stage, route, %request_id, "{line}");
+                tracing::warn!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
             }
         }
     }

@@ -92,7 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
         if end == End::Panicked {
-            tracing::error!(connection = %self.link.connection.id, stage = %self.stage.scope,
+            let connection = &self.link.connection;
+            tracing::error!(client = %connection.client.source_ip, connection = %connection.id, stage = %self.stage.scope,
                 "a bug of the gateway has ended this connection and no other");
         }
         // Gone for everyone, before the client or its `$disconnect` handler is told.
@@ -192,8 +193,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if reply.len() <= stage.limits.message_bytes {
             return link.send(reply);
         }
-        tracing::warn!(connection = %link.connection.id, stage = %stage.scope, route = &*invocation.route_key,
-            request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
+        let connection = &link.connection;
+        tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope,
+            route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib and was not sent");
         link.send(&error_frame(
             "Internal server error",
@@ -240,7 +242,7 @@ async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &E
     let mut stage = current.load_full();
     let mut closing = end.closing();
     tracing::debug!(connection = %connection.id, stage = %stage.scope, code = closing.code,
-        reason = closing.reason, end = ?end, "disconnected");
+        reason = closing.reason, "disconnected");
     loop {
         let Some(route) = &stage.routes.disconnect else {
             return;
@@ -284,18 +286,19 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
 /// Writes why an invocation failed to the log, where operators and plugin authors look.
 pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
     let plugin = &*route.plugin.name;
+    let client = invocation.connection.client.source_ip;
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
     let (route, request_id) = (&*invocation.route_key, invocation.request_id);
     match error {
         InvokeError::Host(_) => {
-            tracing::error!(%connection, %stage, route, %request_id, plugin, "{error}")
+            tracing::error!(%client, %connection, %stage, route, %request_id, plugin, "{error}")
         }
         InvokeError::Busy(_)
         | InvokeError::Deadline(_)
         | InvokeError::Failed(_)
         | InvokeError::Removed
         | InvokeError::Trapped(_) => {
-            tracing::warn!(%connection, %stage, route, %request_id, plugin, "{error}");
+            tracing::warn!(%client, %connection, %stage, route, %request_id, plugin, "{error}");
         }
     }
 }

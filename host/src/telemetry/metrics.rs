@@ -123,6 +123,16 @@ impl Collector for Page {
                 "Bugs of the gateway, each of which ended one connection at most",
                 super::panics(),
             ),
+            (
+                "log_dropped",
+                "Lines of the log that were dropped: standard error took them too slowly, or not at all",
+                super::WRITER.dropped(),
+            ),
+            (
+                "log_suppressed",
+                "Lines of the log that were left out, since there were many of one kind",
+                super::LIMITER.suppressed(),
+            ),
         ];
         for (name, help, count) in counts {
             let count = ConstCounter::new(count);

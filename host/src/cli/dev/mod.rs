@@ -106,7 +106,7 @@ impl<'a> Workshop<'a> {
 
     async fn start(&mut self) -> Result<Arc<Gateway>> {
         let config = self.read()?;
-        telemetry::start(&config.log);
+        telemetry::start(&config.log)?;
         let config = self.built(config).await?;
         let pages = self.pages();
         let with_page = pages.is_some();

@@ -187,7 +187,9 @@ impl Default for GatewayLimits {
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Log {
     /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`; or
-    /// directives for each module, as in `"info,lockgate::session=debug"`.
+    /// directives for each module, as in `"info,lockgate::session=debug"`. What they do not speak of is
+    /// logged when it is an error, unless it is said to be `off`. The environment variable
+    /// `LOCKGATE_LOG`, if set, counts instead.
     pub(in crate::config) level: String,
     /// How a line is written.
     pub(in crate::config) format: LogFormat,
