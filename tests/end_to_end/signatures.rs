@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, replace, version, write_configuration};
+use lockgate_tests::{
+    Ended, Gateway, Guest, Orphan, PATIENCE, replace, version, write_configuration,
+};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
@@ -375,6 +377,49 @@ async fn a_reload_that_fails_as_a_whole_raises_no_floor() {
     served.edit("6.wasm", "5.wasm");
     served.reload().await;
     served.edit("5.wasm", "4.wasm");
+    let said = served.refused().await;
+    assert!(said.contains("min_version = 4"), "{said}");
+}
+
+/// The floor is the gateway's, whichever of its processes serves; and what serves keeps its signature.
+#[tokio::test]
+async fn an_upgrade_keeps_the_floor_and_what_was_rolled_back_to() {
+    let mut served = Served::new().await;
+    let folder = served.component.parent().unwrap().to_owned();
+    let made = LOCKGATE.run_in(&folder, &["keys", "new", "k.pem"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
+    deploy(&served, 4, '-').await;
+    let key = folder.join("k.pub.pem");
+    served.edit(
+        "[plugins.v]",
+        &format!("[plugins.v]\nsignature = {{ keys = [{key:?}] }}"),
+    );
+    served.edit(
+        "[apis.a.stages.s]",
+        "[limits]\ndrain_s = 0\n[apis.a.stages.s]",
+    );
+    served.reload().await;
+    deploy(&served, 5, '-').await;
+    served.reload().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 5).await;
+    let back = "{\"version\": 2}";
+    let (status, said) = served.gateway.post("/plugins/v/rollback", back).await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut client, 4).await;
+
+    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+    let (status, said) = served.gateway.ask("POST", "/upgrade", headers).await;
+    assert_eq!(status, 200, "{said}");
+    let id = said.split(' ').nth(1).unwrap().parse().unwrap();
+    let _serving = Orphan::new(id);
+    assert_eq!(served.gateway.ended().await, Some(0));
+    expect(&mut served.connect().await, 4).await;
+    fs::write(folder.join("6.wasm"), version(6, '-')).unwrap();
+    let words = ["sign", "6.wasm", "--key", "k.pem", "--version", "4"];
+    let ended = LOCKGATE.run_in(&folder, &words).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    served.edit("versions.wasm", "6.wasm");
     let said = served.refused().await;
     assert!(said.contains("min_version = 4"), "{said}");
 }

@@ -16,13 +16,18 @@ use std::{
     time::Duration,
 };
 
-use lockgate_tests::{Gateway, Http2, Orphan, PATIENCE, within, write_configuration};
+use lockgate_tests::{
+    Gateway, Http2, Orphan, PATIENCE, replace, version, within, write_configuration,
+};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::{LOCKGATE, probe_configuration};
+use crate::{
+    LOCKGATE, probe_configuration,
+    reload::{Served, expect},
+};
 
-const LOCAL: &str = "Host: localhost\r\n";
+const LOCAL: &str = "Host: localhost\r\nContent-Type: application/json\r\n";
 
 async fn gateway(limits: &str) -> Gateway {
     LOCKGATE.serve(&configuration(limits)).await
@@ -388,4 +393,92 @@ async fn addresses_that_changed_are_bound_anew() {
         .nth_line(0, &[&format!("listening on wss://{before}")])
         .await;
     drop(serving);
+}
+
+/// Upgrades; gives the process that serves once it does so alone.
+async fn upgraded(served: &mut Served, before: Option<Orphan>) -> Orphan {
+    let serving = upgrade(&served.gateway).await;
+    match before {
+        None => assert_eq!(served.gateway.ended().await, Some(0)),
+        Some(before) => before.ended().await,
+    }
+    serving
+}
+
+async fn without_drain() -> Served {
+    let served = Served::new().await;
+    served.edit(
+        "[apis.a.stages.s]",
+        "[limits]\ndrain_s = 0\n[apis.a.stages.s]",
+    );
+    served.reload().await;
+    served
+}
+
+#[tokio::test]
+async fn a_rollback_outlives_upgrades_until_the_file_changes() {
+    let mut served = without_drain().await;
+    let mut client = served.connect().await;
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    expect(&mut client, 2).await;
+    let (status, said) = served.gateway.post("/plugins/v/rollback", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    let mut serving = None;
+    for _ in 0..2 {
+        serving = Some(upgraded(&mut served, serving).await);
+        let mut client = served.connect().await;
+        expect(&mut client, 1).await;
+        // It is the file that was rolled back from.
+        served.reload().await;
+        expect(&mut client, 1).await;
+    }
+    let mut client = served.connect().await;
+    replace(&served.component, &version(3, '-'));
+    served.reload().await;
+    expect(&mut client, 3).await;
+    // And that is over.
+    let _last = upgraded(&mut served, serving).await;
+    expect(&mut served.connect().await, 3).await;
+}
+
+#[tokio::test]
+async fn a_rollout_goes_on_after_an_upgrade() {
+    let mut served = without_drain().await;
+    let plugin = async |served: &Served| {
+        let (status, page) = served.gateway.page("/plugins").await;
+        assert_eq!(status, 200);
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        let plugin = &page[0];
+        [
+            plugin["serving"]["digest"].clone(),
+            plugin["candidate"]["digest"].clone(),
+            plugin["share"].clone(),
+        ]
+    };
+    let (status, said) = served
+        .gateway
+        .post("/plugins/v/rollout", "{\"share\": 40}")
+        .await;
+    assert_eq!(status, 200, "{said}");
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    let before = plugin(&served).await;
+    assert_eq!(before[2], 40);
+    let first = upgraded(&mut served, None).await;
+    assert_eq!(plugin(&served).await, before);
+    // A file that changed while nobody looked is the rollout's too.
+    served.edit("versions.wasm", "other.wasm");
+    fs::write(
+        served.component.with_file_name("other.wasm"),
+        version(3, '-'),
+    )
+    .unwrap();
+    let _last = upgraded(&mut served, Some(first)).await;
+    let after = plugin(&served).await;
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+    assert_ne!(after[1], before[1]);
+    let (status, said) = served.gateway.post("/plugins/v/promote", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut served.connect().await, 3).await;
 }

@@ -56,7 +56,8 @@ pub(super) enum PluginsCommand {
         #[command(flatten)]
         whom: ByOption,
     },
-    /// Go back to an earlier version, which is kept compiled; it stays until the file changes
+    /// Go back to an earlier version, which is kept compiled; it stays until the file
+    /// changes, over upgrades too; a restart serves the file
     Rollback {
         name: String,
         /// Its number; by default the last that had other code. Below the newest signed version that was

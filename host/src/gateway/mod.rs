@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +41,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How long the last `$disconnect` handlers may take when the drain window is over: as long as a deadline may be.
 const LAST_HANDLERS: Duration = Duration::from_secs(29);
+
+/// The name of the file in which a process tells its successor what it serves.
+const HERITAGE: &str = "plugins";
 
 /// A gateway that serves.
 pub(crate) struct Gateway {
@@ -157,7 +161,13 @@ impl Gateway {
             sockets,
             stop_management: CancellationToken::new(),
         });
+        if let Some(heritage) = gateway.sockets.take_file(HERITAGE)? {
+            let heritage = serde_json::from_slice(&heritage);
+            let heritage = heritage.context("what the process before this one serves")?;
+            gateway.plugins.inherit(heritage);
+        }
         gateway.apply(config, "start").await?;
+        gateway.plugins.forget();
         gateway.sockets.close_unused();
         let stop = &gateway.doors.stop;
         let answering = stop
@@ -195,7 +205,9 @@ impl Gateway {
                 ),
             }
         };
-        handover::hand_over(&self.sockets, given_up).await
+        let plugins = Arc::clone(&self.plugins);
+        let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
+        handover::hand_over(&self.sockets, (HERITAGE, &heritage), given_up).await
     }
 
     /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.

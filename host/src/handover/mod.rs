@@ -2,7 +2,7 @@
 //! connect is refused meanwhile.
 //!
 //! The two talk over a pair of sockets, of which the new process has one end as its standard input. The old one sends
-//! each listening socket with its name, then [`END`]; the new one loads and compiles everything, accepts, and answers
+//! each listening socket with its name, and a file that tells what its successor is to know, then [`END`]; the new one loads and compiles everything, accepts, and answers
 //! [`READY`], or why it cannot. Until then nothing has changed for the old one. Knows neither HTTP nor plugins.
 
 mod channel;
@@ -10,7 +10,8 @@ mod predecessor;
 mod socket;
 mod successor;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -77,6 +78,17 @@ impl Sockets {
     /// Closes what was given and is not wanted.
     pub(crate) fn close_unused(&self) {
         self.lock().given.clear();
+    }
+
+    /// The content of a file that another process gave by this name.
+    pub(crate) fn take_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.take(name) else {
+            return Ok(None);
+        };
+        let (mut file, mut content) = (File::from(file), Vec::new());
+        file.rewind()?;
+        file.read_to_end(&mut content)?;
+        Ok(Some(content))
     }
 
     fn take(&self, name: &str) -> Option<OwnedFd> {

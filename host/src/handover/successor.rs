@@ -1,12 +1,14 @@
 //! In the old process: starts the new one, hands it the sockets, and waits until it serves.
 
 use std::env;
-use std::io;
-use std::os::fd::AsFd as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
@@ -28,12 +30,15 @@ const CLEANING_UP: Duration = Duration::from_secs(2);
 /// one first, the new process is ended, and nothing has changed for this one.
 pub(crate) async fn hand_over(
     sockets: &Sockets,
+    (file, content): (&str, &[u8]),
     given_up: impl Future<Output = anyhow::Error>,
 ) -> Result<u32> {
     let mut words = env::args_os();
     let program = words
         .next()
         .context("this process knows no name of its own")?;
+    let mut told = memfd_create(file, MemfdFlags::CLOEXEC).map(File::from)?;
+    told.write_all(content)?;
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -55,7 +60,7 @@ pub(crate) async fn hand_over(
         serves: false,
     };
     let served = tokio::select! {
-        served = serves(&mut successor, &channel, sockets) => served,
+        served = serves(&mut successor, &channel, sockets, (file, told.as_fd())) => served,
         why = given_up => Err(why),
     };
     if let Err(error) = served {
@@ -71,9 +76,10 @@ async fn serves(
     successor: &mut Successor,
     channel: &UnixDatagram,
     sockets: &Sockets,
+    file: (&str, BorrowedFd<'_>),
 ) -> Result<()> {
     // It may be gone already: what it said before is the reason then.
-    let sent = send_all(channel, sockets).await;
+    let sent = send_all(channel, sockets, file).await;
     let answer = channel
         .async_io(Interest::READABLE, || receive(channel.as_fd()))
         .await
@@ -95,7 +101,16 @@ async fn serves(
     bail!("the new process ended before it served ({status}); its log says why");
 }
 
-async fn send_all(channel: &UnixDatagram, sockets: &Sockets) -> io::Result<()> {
+async fn send_all(
+    channel: &UnixDatagram,
+    sockets: &Sockets,
+    (name, file): (&str, BorrowedFd<'_>),
+) -> io::Result<()> {
+    channel
+        .async_io(Interest::WRITABLE, || {
+            send(channel.as_fd(), name, Some(file))
+        })
+        .await?;
     for (name, socket) in sockets.open() {
         channel
             .async_io(Interest::WRITABLE, || {

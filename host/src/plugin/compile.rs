@@ -181,7 +181,7 @@ impl Compiler {
         Ok(Compiled {
             component: compiled.map_err(|error| CompileError::NoComponent(format!("{error:#}")))?,
             digest: source.digest,
-            size: source.bytes.len() as u64,
+            bytes: source.bytes.clone(),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use wasmtime::component::Component;
 
@@ -21,7 +22,7 @@ const WHOLE: Duration = Duration::from_secs(10);
 
 /// A component as it was read.
 pub(super) struct Source {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) digest: Digest,
     /// How its file looked before it was read; none when it was pulled.
     pub(super) stamp: Option<Stamp>,
@@ -31,7 +32,8 @@ pub(super) struct Source {
 pub(super) struct Compiled {
     pub(super) component: Component,
     pub(super) digest: Digest,
-    pub(super) size: u64,
+    /// What it was compiled from. A process that takes over compiles it again.
+    pub(super) bytes: Bytes,
 }
 
 impl Source {
@@ -77,7 +79,7 @@ impl From<Vec<u8>> for Source {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             digest: Digest::of(&bytes),
-            bytes,
+            bytes: bytes.into(),
             stamp: None,
         }
     }

@@ -77,7 +77,7 @@ impl History {
         self.entries.push_back(Entry {
             number: version.number,
             digest: version.code.compiled.digest,
-            size: version.code.compiled.size,
+            size: version.code.compiled.bytes.len() as u64,
             compiled: Some(Arc::clone(&version.code.compiled)),
             signature: version.code.signature.clone(),
             counts: Arc::clone(&version.counts),

@@ -31,7 +31,7 @@ pub(crate) struct Plugin {
 pub(super) struct Record {
     pub(super) config: config::Plugin,
     /// The digest of the file that was looked at last. A rollback holds until the file is another.
-    offered: Digest,
+    pub(super) offered: Digest,
     /// How that file looked.
     stamp: Option<Stamp>,
     /// A rollout is under way: a changed file serves so many percent of the connections.
@@ -81,21 +81,37 @@ pub(crate) struct Prepared {
     came: &'static str,
 }
 
+/// What a plugin begins with.
+pub(super) struct First {
+    pub(super) stable: Version,
+    /// That of a rollout that is under way.
+    pub(super) candidate: Option<Version>,
+    pub(super) rollout: Option<u32>,
+    pub(super) came: &'static str,
+}
+
 impl Plugin {
-    /// Begins with its first version.
+    /// Begins with its first version, or two.
     pub(super) fn new(
         engine: Engine,
         slots: Slots,
         changing: Arc<tokio::sync::Mutex<()>>,
         config: config::Plugin,
         (offered, stamp): (Digest, Option<Stamp>),
-        mut first: Version,
+        first: First,
     ) -> Arc<Self> {
         let mut history = History::default();
-        first.begin(history.next_number());
-        history.add(&first, "start".into());
+        let mut begin = |mut version: Version| {
+            version.begin(history.next_number());
+            history.add(&version, first.came.into());
+            Arc::new(version)
+        };
         let name: Arc<str> = config.name.as_str().into();
-        let versions = Versions::only(Arc::new(first));
+        let versions = Versions {
+            stable: begin(first.stable),
+            candidate: first.candidate.map(begin),
+            share: first.rollout.unwrap_or(0),
+        };
         Arc::new_cyclic(|plugin| Self {
             serving: ArcSwap::from_pointee(Serving::new(&name, versions, plugin.clone())),
             name,
@@ -106,7 +122,7 @@ impl Plugin {
                 config,
                 offered,
                 stamp,
-                rollout: None,
+                rollout: first.rollout,
                 history,
                 changes: 0,
                 tallies: Tallies::default(),

@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod gate;
 mod guests;
+mod heritage;
 mod history;
 mod imports;
 mod inspect;
@@ -23,7 +24,7 @@ mod serving;
 mod trust;
 mod version;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, PipeWriter};
 use std::path::PathBuf;
@@ -42,9 +43,11 @@ pub(crate) use compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
 use component::{Compiled, Source};
 pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
+pub(crate) use heritage::Heritage;
+use heritage::Inherited;
 pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
 pub(crate) use instance::Called;
-use lifecycle::Known;
+use lifecycle::{First, Known};
 pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
 use load::Look;
 pub(crate) use load::Need;
@@ -62,7 +65,9 @@ pub(crate) struct Plugins {
     /// Held while versions change.
     changing: Arc<tokio::sync::Mutex<()>>,
     /// The newest signed version that has served, by plugin: without a `min_version`, none below it is.
-    signed: Mutex<HashMap<String, u32>>,
+    signed: Mutex<BTreeMap<String, u32>>,
+    /// What the process before this one served, until this one does.
+    inherited: Mutex<BTreeMap<String, Inherited>>,
 }
 
 /// Plugins by name.
@@ -114,7 +119,32 @@ impl Plugins {
             loaded: ArcSwap::default(),
             changing: Arc::default(),
             signed: Mutex::default(),
+            inherited: Mutex::default(),
         })
+    }
+
+    /// Begins as another process was, where the files alone do not tell: until [`Self::forget`], a plugin that is loaded
+    /// for the first time serves what it served there.
+    pub(crate) fn inherit(&self, heritage: Heritage) {
+        *self.signed() = heritage.floors;
+        *self.inherited() = heritage.plugins;
+    }
+
+    /// This process serves: a plugin that is taken out and put in again is a new one.
+    pub(crate) fn forget(&self) {
+        self.inherited().clear();
+    }
+
+    /// What another process is to begin with.
+    pub(crate) fn heritage(&self) -> Heritage {
+        let plugins = self.all();
+        let inherited = plugins.iter();
+        Heritage {
+            floors: self.signed().clone(),
+            plugins: inherited
+                .filter_map(|(name, plugin)| Some((name.clone(), plugin.inherited()?)))
+                .collect(),
+        }
     }
 
     /// The plugins as they are now.
@@ -180,20 +210,51 @@ impl Plugins {
     async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
         let (source, signature) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
-        let compiled = self.compile(config, source).await?;
+        let before = self.inherited().get(&config.name).cloned();
         let slots = self.guests.slots();
-        let code = Code {
-            compiled,
-            signature,
+        let build = async |source, signature| {
+            let compiled = self.compile(config, source).await?;
+            let code = Code {
+                compiled,
+                signature,
+            };
+            Plugin::build(&self.engine, &slots, config, code).await
         };
-        let version = Plugin::build(&self.engine, &slots, config, code).await?;
+        let again = async |inheritance: &heritage::Inheritance| {
+            let (source, signature) = inheritance.open(config)?;
+            build(source, signature.map(Arc::new)).await
+        };
+        let first = match before {
+            // The file is the one that was looked at there: it serves as far as it did.
+            Some(before) if before.offered == source.digest.to_string() => First {
+                stable: again(&before.stable).await?,
+                candidate: match &before.candidate {
+                    Some(candidate) => Some(again(candidate).await?),
+                    None => None,
+                },
+                rollout: before.rollout,
+                came: "upgrade",
+            },
+            Some(before) if before.rollout.is_some() => First {
+                stable: again(&before.stable).await?,
+                candidate: Some(build(source, signature).await?),
+                rollout: before.rollout,
+                came: "upgrade",
+            },
+            Some(_) | None => First {
+                stable: build(source, signature).await?,
+                candidate: None,
+                rollout: None,
+                came: "start",
+            },
+        };
         Ok(Plugin::new(
             self.engine.clone(),
-            slots,
+            slots.clone(),
             Arc::clone(&self.changing),
             config.clone(),
             offered,
-            version,
+            first,
         ))
     }
 
@@ -226,8 +287,13 @@ impl Plugins {
         *newest = signature.version.max(*newest);
     }
 
-    fn signed(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+    fn signed(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inherited(&self) -> MutexGuard<'_, BTreeMap<String, Inherited>> {
+        let inherited = self.inherited.lock();
+        inherited.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn compile(

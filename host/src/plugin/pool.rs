@@ -328,7 +328,7 @@ mod tests {
         let compiled = Compiled {
             component: Component::new(&engine, &source.bytes).unwrap(),
             digest: source.digest,
-            size: source.bytes.len() as u64,
+            bytes: source.bytes,
         };
         Pool::new(Maker {
             pre: load::link(&engine, plugin, &compiled).unwrap(),
