@@ -1,6 +1,7 @@
 //! Named sets of connections.
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::{probe, probe_with};
 
@@ -147,6 +148,53 @@ async fn a_publish_to_many_reaches_all_in_order() {
     for member in &mut members {
         for number in 0..20 {
             member.expect(&number.to_string()).await;
+        }
+    }
+}
+
+/// More at once than `outbox_messages`, from one client, and from several at the same time.
+#[tokio::test]
+async fn burst_of_publishes_reaches_every_member_that_reads() {
+    const MEMBERS: usize = 20;
+    const PUBLISHES: usize = 250;
+    const BURSTS: usize = 8;
+    let gateway = probe_with("", "limits = { cpu_ms = 2000 }").await;
+    let publish = json!({"do": "publish", "group": "g", "letters": 100});
+    let burst = Value::from(vec![publish; PUBLISHES]).to_string();
+    for publishers in [1, 4] {
+        let mut members = JoinSet::new();
+        for _ in 0..MEMBERS {
+            let mut member = gateway.connect("/s").await;
+            assert_eq!(member.step(json!({"do": "join", "group": "g"})).await, "ok");
+            members.spawn(async move {
+                for _ in 0..publishers * BURSTS * PUBLISHES {
+                    assert_eq!(member.text().await.len(), 100);
+                }
+                member
+            });
+        }
+        let mut senders = Vec::new();
+        for _ in 0..publishers {
+            senders.push(gateway.connect("/s").await);
+        }
+        for sender in &mut senders {
+            for _ in 0..BURSTS {
+                sender.feed(burst.clone()).await;
+            }
+            sender.send("[]").await;
+        }
+        for sender in &mut senders {
+            for _ in 0..BURSTS {
+                let reached = vec![MEMBERS; PUBLISHES];
+                assert_eq!(sender.json().await, json!(reached));
+            }
+            sender.expect("[]").await;
+        }
+        for mut member in members.join_all().await {
+            assert_eq!(
+                member.step(json!({"do": "leave", "group": "g"})).await,
+                "ok"
+            );
         }
     }
 }

@@ -135,6 +135,7 @@ async fn a_full_outbox_is_busy_and_then_takes_messages_again() {
     slow.expect("again").await;
 }
 
+/// A client that takes what it is sent may be owed four times as many before its session comes round to write.
 #[tokio::test]
 async fn an_outbox_is_bounded_in_messages_too() {
     let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
@@ -143,7 +144,7 @@ async fn an_outbox_is_bounded_in_messages_too() {
     // held up may find room again, and so a few tries are due.
     for _ in 0..20 {
         client
-            .send(json!([{"do": "burst", "times": 5, "text": "x"}]).to_string())
+            .send(json!([{"do": "burst", "times": 17, "text": "x"}]).to_string())
             .await;
         let mut received = 0;
         let answer = loop {
@@ -152,13 +153,13 @@ async fn an_outbox_is_bounded_in_messages_too() {
                 answer => break answer.to_owned(),
             }
         };
-        if answer == r#"[[4,"busy"]]"# {
-            assert_eq!(received, 4);
+        if answer == r#"[[16,"busy"]]"# {
+            assert_eq!(received, 16);
             return;
         }
-        assert_eq!(answer, "[[5,null]]");
+        assert_eq!(answer, "[[17,null]]");
     }
-    panic!("an outbox of 4 messages took 5 of them, 20 times");
+    panic!("an outbox of 16 messages took 17 of them, 20 times");
 }
 
 #[tokio::test]

@@ -122,3 +122,49 @@ async fn readers_that_stall_are_closed_and_everyone_else_gets_everything() {
     );
     drop(stalled);
 }
+
+/// KiB that each of many clients costs that have their handlers and others send to them, and read nothing.
+async fn kib_of_each(gateway: &Gateway, name: &str, clients: &mut [Client]) -> usize {
+    let mut ids = Vec::new();
+    for client in &mut *clients {
+        ids.push(client.id().await);
+    }
+    let mut sender = gateway.connect("/s").await;
+    let before = resident_kib(gateway);
+    let filled = format!("{name} filled");
+    let burst = json!({"do": "burst", "times": 16, "letters": 120 << 10});
+    let steps = json!([burst, {"do": "print", "text": filled}]).to_string();
+    for client in &mut *clients {
+        for _ in 0..6 {
+            client.send(steps.clone()).await;
+        }
+    }
+    gateway.log().nth_line(clients.len() - 1, &[&filled]).await;
+    for id in ids {
+        let mut burst = burst.clone();
+        burst["id"] = id.into();
+        while sender.step(burst.clone()).await[1] != "busy" {}
+    }
+    (resident_kib(gateway) - before) / clients.len()
+}
+
+#[tokio::test]
+async fn stalled_client_costs_its_outbox_and_one_message() {
+    const CLIENTS: usize = 40;
+    let stage = "limits = { stall_timeout_s = 60 }";
+    let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
+    let mut over = [Vec::new(), Vec::new(), Vec::new()];
+    let mut http2 = Vec::new();
+    for _ in 0..CLIENTS {
+        over[0].push(gateway.ws("/s").receive_buffer(4_096).open().await);
+        over[1].push(gateway.wss("/s").receive_buffer(4_096).open().await);
+        let connection = gateway.http2().await;
+        over[2].push(connection.open("/s").await);
+        http2.push(connection);
+    }
+    for (name, clients) in ["ws", "wss", "HTTP/2"].iter().zip(&mut over) {
+        let each = kib_of_each(&gateway, name, clients).await;
+        eprintln!("a stalled client over {name}: {each} KiB");
+        assert!(each <= 1_330, "{name}: {each} KiB");
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits
 pub(crate) use frame::{Frame, Message};
 pub(crate) use groups::{Groups, JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, RequestId};
-pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken};
+pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
 
 /// The registry of one stage. A connection is found here from its 101 until its session has ended.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What waits to be written to one connection: bounded in bytes and in messages, filled by anyone, emptied
 //! by the connection's own session.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,10 +42,14 @@ impl Closing {
 /// How much an outbox takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboxLimits {
-    /// Bytes on the wire.
+    /// Bytes on the wire, of all that is queued or taken and not written yet.
     pub(crate) bytes: usize,
     pub(crate) messages: usize,
 }
+
+/// How many times `messages` may be queued while the session runs or is about to: its client is not slow, the gateway
+/// is busy. Bytes are bounded all the same.
+const NOT_FULL: usize = 4;
 
 /// What the session finds when it looks.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,14 +74,63 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Frame>,
-    bytes: usize,
+    /// Bytes of the queue.
+    queued: usize,
+    /// Bytes that the session has taken and not written, when it last looked.
+    unwritten: usize,
     /// Once this is set nothing is queued any more.
     closing: Option<Closing>,
     /// Nor is what was queued, or the close, written any more.
     cut: bool,
-    /// The session's waker while it waits here; none while it runs, so that a post to a running session
-    /// wakes no one.
-    waker: Option<Waker>,
+    session: Session,
+}
+
+/// What the session is doing.
+#[derive(Debug, Default)]
+enum Session {
+    /// It runs, or has been woken to.
+    #[default]
+    Running,
+    /// It waits for something to take.
+    Waiting(Waker),
+    /// It waits for its client to take what it has; only a cut wakes it.
+    Full(Waker),
+}
+
+impl Session {
+    /// The waker of a session that waits for something to take, which runs from now on.
+    fn wake(&mut self) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::Waiting(waker) => {
+                WOKE_OTHERS.set(true);
+                Some(waker)
+            }
+            Self::Full(waker) => {
+                *self = Self::Full(waker);
+                None
+            }
+            Self::Running => None,
+        }
+    }
+
+    /// The waker of a session that waits for anything, which runs from now on.
+    fn wake_to_cut(&mut self) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::Waiting(waker) | Self::Full(waker) => Some(waker),
+            Self::Running => None,
+        }
+    }
+}
+
+thread_local! {
+    /// This thread has woken a session since somebody last asked.
+    static WOKE_OTHERS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has woken a session since this was last asked. Such a session should have its turn before the
+/// one that woke it goes on: its outbox fills meanwhile.
+pub(crate) fn woke_others() -> bool {
+    WOKE_OTHERS.take()
 }
 
 impl Outbox {
@@ -94,17 +148,18 @@ impl Outbox {
             if state.closing.is_some() {
                 return Err(PostError::Gone);
             }
-            let bytes = state.bytes + frame.len();
+            let messages = match state.session {
+                Session::Full(_) => limits.messages,
+                Session::Running | Session::Waiting(_) => limits.messages.saturating_mul(NOT_FULL),
+            };
+            let held = state.queued + state.unwritten;
             // An empty outbox takes any message that is within the message limit.
-            if state.queue.len() >= limits.messages
-                || (bytes > limits.bytes && !state.queue.is_empty())
-            {
+            if state.queue.len() >= messages || (held + frame.len() > limits.bytes && held > 0) {
                 return Err(PostError::Busy);
             }
-            state.bytes = bytes;
-            state.queue.push_back(frame);
+            state.enqueue(frame);
             self.news.store(true, Ordering::Release);
-            state.waker.take()
+            state.session.wake()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -121,7 +176,7 @@ impl Outbox {
             }
             state.closing = Some(closing);
             self.news.store(true, Ordering::Release);
-            state.waker.take()
+            state.session.wake()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -136,7 +191,7 @@ impl Outbox {
             state.closing = Some(why);
             state.cut = true;
             self.news.store(true, Ordering::Release);
-            state.waker.take()
+            state.session.wake_to_cut()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -148,61 +203,88 @@ impl Outbox {
         let mut state = self.lock();
         state.closing.get_or_insert_with(|| Closing::new(1006, ""));
         state.queue = VecDeque::new();
-        state.bytes = 0;
+        state.queued = 0;
     }
 
-    /// Moves queued frames to the end of `out` until `room` bytes are filled; the last frame may be over.
+    /// Queues a frame of the session's own behind all that was queued before, whatever the limits say.
+    pub(crate) fn push_own(&self, frame: Frame) {
+        let mut state = self.lock();
+        state.enqueue(frame);
+        self.news.store(true, Ordering::Release);
+    }
+
+    /// Whether the session has taken all that was queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.news.load(Ordering::Acquire) || self.lock().queue.is_empty()
+    }
+
+    /// Moves queued frames to the end of `out`, of which `unwritten` bytes wait to be written, until there are `enough`;
+    /// the last frame may be over.
     ///
     /// The session runs from here to its next [`Outbox::poll_wait`], and is not woken.
-    pub(crate) fn take(&self, out: &mut Vec<u8>, room: usize) -> Taken {
+    pub(crate) fn take(&self, out: &mut Vec<u8>, mut unwritten: usize, enough: usize) -> Taken {
         if !self.news.load(Ordering::Acquire) {
             return Taken::Nothing;
         }
         let mut state = self.lock();
-        state.waker = None;
+        state.session = Session::Running;
+        state.unwritten = unwritten;
         if state.cut || state.queue.is_empty() {
             let closing = state.closing.clone();
             self.news.store(closing.is_some(), Ordering::Release);
             let taken = if state.cut { Taken::Cut } else { Taken::Close };
             return closing.map_or(Taken::Nothing, taken);
         }
-        let full = out.len().saturating_add(room);
-        while out.len() < full
+        while unwritten < enough
             && let Some(frame) = state.queue.pop_front()
         {
-            state.bytes -= frame.len();
+            state.queued -= frame.len();
+            unwritten += frame.len();
             out.extend_from_slice(frame.as_ref());
         }
+        state.unwritten = unwritten;
         if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
             state.queue = VecDeque::new();
         }
         Taken::Frames
     }
 
-    /// Ready when there is something to take.
-    pub(crate) fn poll_wait(&self, context: &Context<'_>) -> Poll<()> {
+    /// Ready when there is something to take. `unwritten` bytes of what was taken wait to be written.
+    pub(crate) fn poll_wait(&self, context: &Context<'_>, unwritten: usize) -> Poll<()> {
         let mut state = self.lock();
         if !state.queue.is_empty() || state.closing.is_some() {
             return Poll::Ready(());
         }
-        state.waker = Some(context.waker().clone());
-        self.news.store(true, Ordering::Release); // the waker, to be taken back
-        Poll::Pending
+        let session = Session::Waiting(context.waker().clone());
+        self.wait(&mut state, session, unwritten)
     }
 
     /// Ready when the connection is to be cut; for a session that has no room for more frames.
-    pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_cut(&self, context: &Context<'_>, unwritten: usize) -> Poll<()> {
         let mut state = self.lock();
         if state.cut {
             return Poll::Ready(());
         }
-        state.waker = Some(context.waker().clone());
-        self.news.store(true, Ordering::Release);
+        let session = Session::Full(context.waker().clone());
+        self.wait(&mut state, session, unwritten)
+    }
+
+    fn wait(&self, state: &mut State, session: Session, unwritten: usize) -> Poll<()> {
+        state.unwritten = unwritten;
+        state.session = session;
+        self.news.store(true, Ordering::Release); // the waker, to be taken back
         Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, frame: Frame) {
+        self.queued += frame.len();
+        self.queue.push_back(frame);
     }
 }
 
@@ -226,11 +308,34 @@ mod tests {
         assert_eq!(outbox.push(frame("12345678"), LIMITS), Ok(())); // exactly ten bytes
         assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
         let mut out = Vec::new();
-        assert_eq!(outbox.take(&mut out, 1), Taken::Frames);
-        for _ in 0..LIMITS.messages {
+        assert_eq!(outbox.take(&mut out, 0, 1), Taken::Frames);
+        // What was taken counts until it is written.
+        assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
+        assert_eq!(outbox.take(&mut out, 0, 1), Taken::Nothing);
+        for _ in 0..LIMITS.bytes / 2 {
             assert_eq!(outbox.push(frame(""), LIMITS), Ok(()));
         }
         assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
+    }
+
+    #[test]
+    fn messages_are_bounded_more_narrowly_while_the_client_takes_nothing() {
+        let limits = OutboxLimits {
+            bytes: 100,
+            messages: 3,
+        };
+        let context = Context::from_waker(Waker::noop());
+        let (outbox, mut out) = (Outbox::new(), Vec::new());
+        for _ in 0..NOT_FULL * limits.messages {
+            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+        }
+        assert_eq!(outbox.push(frame(""), limits), Err(PostError::Busy));
+        assert_eq!(outbox.take(&mut out, 0, 100), Taken::Frames);
+        assert!(outbox.poll_cut(&context, out.len()).is_pending());
+        for _ in 0..limits.messages {
+            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+        }
+        assert_eq!(outbox.push(frame(""), limits), Err(PostError::Busy));
     }
 
     #[test]
@@ -241,10 +346,10 @@ mod tests {
         assert!(!outbox.close(Closing::new(1001, "again")));
         assert_eq!(outbox.push(frame("b"), LIMITS), Err(PostError::Gone));
         let mut out = Vec::new();
-        assert_eq!(outbox.take(&mut out, 100), Taken::Frames);
+        assert_eq!(outbox.take(&mut out, 0, 100), Taken::Frames);
         assert_eq!(&out[..], b"\x81\x01a");
         assert_eq!(
-            outbox.take(&mut out, 100),
+            outbox.take(&mut out, 0, 100),
             Taken::Close(Closing::new(1000, "bye"))
         );
     }
@@ -263,10 +368,10 @@ mod tests {
         let waker = Waker::from(Arc::clone(&count));
         let context = Context::from_waker(&waker);
         let outbox = Outbox::new();
-        assert!(outbox.poll_wait(&context).is_pending());
+        assert!(outbox.poll_wait(&context, 0).is_pending());
         outbox.push(frame("a"), LIMITS).expect("there is room");
         outbox.push(frame("b"), LIMITS).expect("there is room");
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert!(outbox.poll_wait(&context).is_ready());
+        assert!(outbox.poll_wait(&context, 0).is_ready());
     }
 }

@@ -127,9 +127,12 @@ fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(None), Ok(1), "two have no room left");
     let mut out = Vec::new();
-    assert_eq!(members[1].outbox.take(&mut out, 100), Taken::Frames);
+    assert_eq!(members[1].outbox.take(&mut out, 0, 100), Taken::Frames);
     let closing = Closing::new(1013, "slow consumer");
-    assert_eq!(members[1].outbox.take(&mut out, 100), Taken::Close(closing));
+    assert_eq!(
+        members[1].outbox.take(&mut out, 0, 100),
+        Taken::Close(closing)
+    );
     assert_eq!(groups.publish("nobody", &text("hi"), None, &LIMITS), Ok(0));
     assert_eq!(
         groups.publish("room", &text("0123456789A"), None, &LIMITS),

@@ -7,16 +7,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout};
 
 use super::clock::{Clock, Due};
 use super::end::{End, Farewell};
 use super::wire::{ReadError, Received, Wire};
 use crate::config::StageLimits;
-use crate::connections::{Closing, Connection, Message, Taken, now_ms};
+use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, woke_others};
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Messages that a session handles before it lets others run, and how long it may take for more than one. A thread with
+/// many busy sessions comes round to each of them soon: promise S3 is 20 ms.
+const MESSAGES: u32 = 32;
+const TURN: Duration = Duration::from_millis(1);
 
 pub(super) struct Link<S> {
     wire: Wire<S>,
@@ -26,6 +32,15 @@ pub(super) struct Link<S> {
     ahead: Option<Message>,
     /// Someone asked for the connection to be closed; it is, once all is written.
     closing: Option<Closing>,
+    turn: Turn,
+}
+
+/// What a session has done since it last gave way to others.
+#[derive(Default)]
+struct Turn {
+    messages: u32,
+    /// When its second message came: a session that handles one at a time pays for no clock.
+    since: Option<Instant>,
 }
 
 /// What a session has to act on.
@@ -48,17 +63,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             connection,
             ahead: None,
             closing: None,
+            turn: Turn::default(),
         }
     }
 
     /// The limits may have changed with the stage.
     pub(super) fn set_limits(&mut self, limits: &StageLimits) {
         self.wire.set_limits(limits);
-    }
-
-    /// The message that was read ahead, unless the connection is to be closed.
-    pub(super) fn next(&mut self) -> Option<Message> {
-        self.ahead.take().filter(|_| self.closing.is_none())
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
@@ -77,6 +88,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.wire.heard_at
     }
 
+    /// A message has been handled. Once the session has had its turn, writes what waits and lets others run, however many
+    /// messages its client has sent: those whom its posts have woken at once.
+    pub(super) async fn handled(&mut self, limits: &StageLimits) {
+        let turn = &mut self.turn;
+        turn.messages += 1;
+        let over = woke_others()
+            || turn.messages >= MESSAGES
+            || turn.messages > 1 && turn.since.get_or_insert_with(Instant::now).elapsed() >= TURN;
+        if over {
+            self.turn = Turn::default();
+            // What has failed fails again where it is looked at.
+            poll_fn(|context| Poll::Ready(self.poll_write(context, limits).ok())).await;
+            yield_now().await;
+        }
+    }
+
     /// Messages go out.
     fn sent(&mut self, limits: &StageLimits) {
         self.clock.message(limits);
@@ -85,12 +112,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Queues a frame behind the posts that the handler made to this connection before it answered.
     pub(super) fn send(&mut self, message: &Message) {
-        self.wire.take_all(&self.connection.outbox);
-        self.wire.send(message);
+        let outbox = &self.connection.outbox;
+        self.wire.take(outbox);
+        if outbox.is_empty() {
+            self.wire.send(message);
+        } else {
+            outbox.push_own(Frame::encode(message));
+        }
     }
 
     /// Moves everything that can move: outbox to socket, pings, deadlines, and what the client sent if
-    /// `reading`. Frames that are ready together leave in one write: it flushes when there is nothing to read.
+    /// `reading`, first what was read ahead. Frames that are ready together leave in one write: it flushes when there is nothing to read.
     pub(super) fn poll_event(
         &mut self,
         context: &mut Context<'_>,
@@ -104,17 +136,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
                 Taken::Nothing => {}
             }
-            let reads = reading && self.closing.is_none() && self.wire.room() > 0;
+            // A client that does not take its answers is asked for no more messages.
+            let reads = reading && self.closing.is_none() && !self.wire.is_full();
             if reads && let Poll::Ready(event) = self.poll_message(context, limits) {
                 return Poll::Ready(event);
             }
             // Full of posts, or by now of pongs.
-            let full = self.wire.room() == 0;
+            let full = self.wire.is_full();
             if self.poll_write(context, limits).is_err() {
                 return Poll::Ready(Event::End(End::Client(ReadError::Gone)));
             }
             // What was written has made room to read, or to take more from the outbox.
-            if full && self.wire.room() > 0 {
+            if full && !self.wire.is_full() {
                 continue;
             }
             if self.wire.waiting() == 0
@@ -131,20 +164,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Pending => {}
             }
             // With a full buffer the socket wakes us, and the outbox has to wait.
-            let outbox = &self.connection.outbox;
+            let (outbox, waiting) = (&self.connection.outbox, self.wire.waiting());
             let busy = full || self.closing.is_some();
             let woken = if busy {
-                outbox.poll_cut(context)
+                outbox.poll_cut(context, waiting)
             } else {
-                outbox.poll_wait(context)
+                outbox.poll_wait(context, waiting)
             };
             if woken.is_pending() {
+                self.turn = Turn::default();
                 return Poll::Pending;
             }
         }
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Event> {
+        if let Some(message) = self.ahead.take() {
+            return Poll::Ready(Event::Message(message));
+        }
         let read = self.poll_frames(context);
         self.clock.unfinished(self.wire.message_since(), limits);
         read
@@ -157,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             match read {
                 Ok(Received::Message(message)) => return Poll::Ready(Event::Message(message)),
-                Ok(Received::Control) if self.wire.room() > 0 => {}
+                Ok(Received::Control) if !self.wire.is_full() => {}
                 Ok(Received::Control) => break, // pongs have filled the buffer
                 Err(error) => return Poll::Ready(Event::End(End::Client(error))),
             }

@@ -106,15 +106,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn run(&mut self) -> End {
         loop {
             let Self { link, stage, .. } = self;
-            let event = match link.next() {
-                Some(message) => Event::Message(message),
-                None => poll_fn(|context| link.poll_event(context, &stage.limits, true)).await,
-            };
-            match event {
+            match poll_fn(|context| link.poll_event(context, &stage.limits, true)).await {
                 Event::Message(message) => {
                     if let Err(end) = self.handle(message).await {
                         return end;
                     }
+                    self.link.handled(&self.stage.limits).await;
                 }
                 Event::End(end) => return end,
             }

@@ -195,3 +195,36 @@ async fn a_panic_ends_one_connection() {
     }
     id(&mut observer).await;
 }
+
+/// A client that has sent thousands of messages, and one that asks once, on one thread.
+#[tokio::test]
+async fn pipelining_client_leaves_others_their_turn() {
+    const MESSAGES: usize = 8_000;
+    let plugins = Plugins::start(None).unwrap();
+    let current = stage(&probe(&plugins).await);
+    let (tasks, sound) = (TaskTracker::new(), Arc::new(Bug::default()));
+    let mut flooder = open(&tasks, &current, &sound);
+    let mut other = open(&tasks, &current, &sound);
+    for client in [&mut flooder, &mut other] {
+        id(client).await;
+    }
+    let message = Frame::text("[]").bytes();
+    flooder.send_bytes(&message.repeat(MESSAGES)).await;
+    other.send_bytes(&message).await;
+    other.expect("[]").await;
+    // Those that have come by now: nobody else runs meanwhile.
+    let mut before = 0;
+    loop {
+        let mut answer = pin!(flooder.frame());
+        let come = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        let Poll::Ready(Some(answer)) = come else {
+            break;
+        };
+        assert_eq!(answer.payload, b"[]");
+        before += 1;
+    }
+    assert!(before < 500, "{before} answers before the other's one");
+    for _ in before..MESSAGES {
+        flooder.expect("[]").await;
+    }
+}

@@ -25,7 +25,8 @@ const READ_BUFFER: usize = 64 << 10;
 /// Bytes that tungstenite reads at a time, which it fills with zeros before.
 const READ_AT_LEAST: usize = 16 << 10;
 
-/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too.
+/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too. As many
+/// are written at a time at most: HTTP/2 keeps a copy of each write until it has left.
 const ENOUGH: usize = 64 << 10;
 
 /// Bytes that an empty write buffer keeps.
@@ -55,6 +56,31 @@ pub(super) struct Wire<S> {
 struct Out {
     bytes: Vec<u8>,
     written: usize,
+}
+
+impl Out {
+    fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    /// So many bytes have gone. Lets go of them once they are many beside those that wait: moving these costs two
+    /// copies of each byte at most, and a client that never takes all of it makes the buffer no longer.
+    fn gone(&mut self, bytes: usize) {
+        self.written += bytes;
+        let waiting = self.bytes.len() - self.written;
+        if waiting == 0 {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BUFFER);
+        } else if self.written >= ENOUGH.max(waiting / 2) {
+            self.bytes.drain(..self.written);
+            if self.bytes.capacity() > 2 * (waiting + ENOUGH) {
+                self.bytes.shrink_to(waiting + ENOUGH);
+            }
+        } else {
+            return;
+        }
+        self.written = 0;
+    }
 }
 
 /// What a client can do wrong, or how it can go.
@@ -248,23 +274,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Moves frames from a connection's outbox behind what waits, while there is room.
     pub(super) fn take(&mut self, outbox: &Outbox) -> Taken {
-        let room = self.room();
-        outbox.take(&mut self.out.bytes, room)
+        let waiting = self.waiting();
+        outbox.take(&mut self.out.bytes, waiting, ENOUGH)
     }
 
-    /// Moves all that is in a connection's outbox behind what waits.
-    pub(super) fn take_all(&mut self, outbox: &Outbox) {
-        while let Taken::Frames = outbox.take(&mut self.out.bytes, usize::MAX) {}
-    }
-
-    /// Bytes that may be added before reading stops and the outbox has to wait.
-    pub(super) fn room(&self) -> usize {
-        ENOUGH.saturating_sub(self.waiting())
+    /// Whether so much waits that reading stops and the outbox has to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting() >= ENOUGH
     }
 
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
-        self.out.bytes.len() - self.out.written
+        self.out.waiting().len()
     }
 
     /// Writes what waits, as much as the socket takes; tells in `progress` whether it took anything.
@@ -273,17 +294,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         context: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
-        while let rest @ [_, ..] = self.out.bytes.get(self.out.written..).unwrap_or_default() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(context, rest))?;
+        while let rest @ [_, ..] = self.out.waiting() {
+            let next = rest.get(..ENOUGH).unwrap_or(rest);
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progress = true;
-            self.out.written += written;
+            self.out.gone(written);
         }
-        self.out.written = 0;
-        self.out.bytes.clear();
-        self.out.bytes.shrink_to(KEPT_BUFFER);
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
@@ -425,4 +444,41 @@ fn read_error(error: tungstenite::Error) -> Option<ReadError> {
         | Error::Http(_)
         | Error::HttpFormat(_) => ReadError::Gone,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio::task::coop::unconstrained;
+
+    use super::*;
+    use crate::connections::OutboxLimits;
+
+    /// A client that is always owed some, and takes less at a time than waits for it.
+    #[tokio::test]
+    async fn buffer_of_client_that_reads_slowly_is_bounded() {
+        const LIMITS: OutboxLimits = OutboxLimits {
+            bytes: 1 << 20,
+            messages: 1_024,
+        };
+        let (near, mut far) = duplex(16 << 10);
+        let mut wire = Wire::new(near, &[], &StageLimits::default());
+        let (outbox, mut longest) = (Outbox::new(), 0);
+        for letters in [1_000, 100_000] {
+            let message = Message::Binary(vec![7; letters]);
+            for _ in 0..5_000 {
+                while outbox.push(Frame::encode(&message), LIMITS).is_ok() {}
+                wire.take(&outbox);
+                let full = unconstrained(poll_fn(|context| {
+                    Poll::Ready(wire.poll_flush(context, &mut false).is_pending())
+                }));
+                assert!(full.await, "more waits than the socket takes");
+                longest = longest.max(wire.out.bytes.capacity());
+                far.read_exact(&mut [0; 10 << 10]).await.unwrap();
+            }
+        }
+        assert!(longest <= 4 * ENOUGH + 100_000, "{longest} bytes");
+    }
 }

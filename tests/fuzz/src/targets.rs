@@ -160,7 +160,7 @@ fn groups(input: &[u8]) {
             }
             4 => {
                 let mut out = Vec::new();
-                while let Taken::Frames = connection.outbox.take(&mut out, 16) {}
+                while let Taken::Frames = connection.outbox.take(&mut out, 0, 16) {}
                 assert!(out.len() <= limits.outbox.bytes + limits.message_bytes + 16);
             }
             _ => {
