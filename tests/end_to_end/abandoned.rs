@@ -14,7 +14,7 @@ use crate::{LOCKGATE, connect::connecting, probe, probe_configuration};
 const CLIENTS: usize = 20;
 
 /// Has the handler say that it is asked, and let the client in a moment later.
-fn slowly(ms: u32) -> String {
+pub(crate) fn slowly(ms: u32) -> String {
     connecting(&json!([{"do": "print", "text": "asked"}, {"do": "sleep", "ms": ms}]))
 }
 

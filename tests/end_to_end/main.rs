@@ -17,6 +17,7 @@ mod connect;
 mod connections;
 mod dev;
 mod drain;
+mod drain_handshakes;
 mod files;
 mod floods;
 mod groups;

@@ -67,44 +67,12 @@ impl Http2 {
 
     /// Opens a WebSocket on a stream of its own.
     pub async fn open(&self, path: &str) -> Client {
-        let (response, stream) = self.request(path, &[]).await;
-        assert_eq!(response.status(), 200, "not let in: {response:?}");
-        let answer = answer(&response, Vec::new());
-        let stream = Stream {
-            sending: stream,
-            receiving: response.into_body(),
-            received: Bytes::new(),
-        };
-        Client::new(Box::new(stream), Vec::new(), answer).await
+        self.ask(path, &[]).await.open().await
     }
 
     /// The answer to a request to open a WebSocket that is refused.
     pub async fn refused(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let (response, _stream) = self.request(path, headers).await;
-        assert_ne!(response.status(), 200, "let in: {response:?}");
-        let head = response.map(|mut body| {
-            let read = async move {
-                let mut whole = Vec::new();
-                while let Some(Ok(data)) = body.data().await {
-                    whole.extend_from_slice(&data);
-                }
-                whole
-            };
-            Box::pin(read)
-        });
-        let (parts, body) = head.into_parts();
-        let body = within("the body", body).await;
-        answer(&Response::from_parts(parts, ()), body)
-    }
-
-    async fn request(
-        &self,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> (Response<RecvStream>, SendStream<Bytes>) {
-        let Asked { response, stream } = self.ask(path, headers).await;
-        let response = within("the answer to CONNECT", response).await.unwrap();
-        (response, stream)
+        self.ask(path, headers).await.refused().await
     }
 
     /// Asks to open a WebSocket, and does not wait for the answer.
@@ -134,6 +102,38 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The WebSocket that is opened.
+    pub async fn open(self) -> Client {
+        let response = within("the answer to CONNECT", self.response)
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200, "not let in: {response:?}");
+        let answer = answer(&response, Vec::new());
+        let stream = Stream {
+            sending: self.stream,
+            receiving: response.into_body(),
+            received: Bytes::new(),
+        };
+        Client::new(Box::new(stream), Vec::new(), answer).await
+    }
+
+    /// The answer to a client that is not let in.
+    pub async fn refused(self) -> Answer {
+        let response = within("the answer to CONNECT", self.response)
+            .await
+            .unwrap();
+        assert_ne!(response.status(), 200, "let in: {response:?}");
+        let (parts, mut body) = response.into_parts();
+        let mut whole = Vec::new();
+        let read = async {
+            while let Some(Ok(data)) = body.data().await {
+                whole.extend_from_slice(&data);
+            }
+        };
+        within("the body", read).await;
+        answer(&Response::from_parts(parts, ()), whole)
+    }
+
     /// Takes the request back.
     pub fn reset(mut self) {
         self.stream.send_reset(Reason::CANCEL);

@@ -6,8 +6,8 @@ mod reload;
 mod stages;
 mod watch;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,9 @@ const SPREAD: f64 = 0.7;
 
 /// How long after the window clients may still answer the last closes.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How often it is looked for connections that handshakes under way have opened.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the last `$disconnect` handlers may take when the drain window is over: as long as a deadline may be.
 const LAST_HANDLERS: Duration = Duration::from_secs(29);
@@ -123,7 +126,8 @@ impl Gateway {
             handshakes: Places::new(0),
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            overdue: CancellationToken::new(),
         });
         let doors = Doors {
             entrance: Arc::clone(&entrance),
@@ -210,17 +214,26 @@ impl Gateway {
         handover::hand_over(&self.sockets, (HERITAGE, &heritage), given_up).await
     }
 
-    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.
+    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run. Who is
+    /// being decided about is let in and closed like the others, or is refused when the window is over.
     pub(crate) async fn stop(&self, departure: Departure) {
         let (window, closing) = {
             let limits = &self.lock().config.limits;
             (limits.drain, farewell(departure, limits.reconnect_jitter_s))
         };
-        match departure {
-            Departure::Stopped => self.entrance.stopping.store(true, Ordering::Relaxed),
-            // What is asked here is the other's to answer.
-            Departure::Succeeded => self.stop_management.cancel(),
-        }
+        let end = Instant::now() + window + LAST_ANSWERS;
+        let entrance = &self.entrance;
+        let answer_until = match departure {
+            Departure::Stopped => {
+                entrance.stopping.cancel();
+                end - LAST_ANSWERS
+            }
+            // Who was accepted here knows nothing of another process, and is to be let in.
+            Departure::Succeeded => {
+                self.stop_management.cancel();
+                end
+            }
+        };
         self.doors.stop.cancel();
         // The sockets close with what accepts on them.
         self.lock().open.clear();
@@ -232,41 +245,47 @@ impl Gateway {
             reason = departure.reason(),
             "stopping"
         );
-        let end = Instant::now() + window + LAST_ANSWERS;
-        let (deciding, sessions) = (&self.entrance.deciding, &self.entrance.sessions);
-        deciding.close();
-        sessions.close();
-        // A handshake that is decided about becomes a session before it ends.
-        let over = || async {
-            deciding.wait().await;
-            sessions.wait().await;
-        };
-        let spread = async {
-            let closed = close_spread(open, window.mul_f64(SPREAD), &closing);
-            match departure {
-                Departure::Stopped => closed.await,
-                // Who was accepted here knows nothing of another process, and is to be let in.
-                Departure::Succeeded => drop(tokio::join!(closed, self.handshakes_over())),
+        entrance.deciding.close();
+        entrance.sessions.close();
+        let over = async {
+            if timeout_at(answer_until, self.handshakes_over())
+                .await
+                .is_err()
+            {
+                entrance.overdue.cancel();
             }
-            self.entrance.stopping.store(true, Ordering::Relaxed);
-            // Those whose handshake was under way.
-            close_spread(self.connections(), Duration::ZERO, &closing).await;
-            over().await;
+            entrance.stopping.cancel();
+            self.sessions_over().await;
         };
-        if timeout_at(end, spread).await.is_err() {
-            let rest = self.connections();
+        let closes = async {
+            close_spread(open, window.mul_f64(SPREAD), &closing).await;
+            let close = |connection: &Connection| {
+                connection.close(closing.clone());
+            };
+            self.keep_ending(close).await
+        };
+        let drained = async {
+            tokio::select! {
+                () = over => {}
+                never = closes => match never {},
+            }
+        };
+        if timeout_at(end, drained).await.is_err() {
+            entrance.stopping.cancel();
+            entrance.overdue.cancel();
             tracing::warn!(
-                connections = rest.len(),
+                connections = self.connections().len(),
                 "the drain window is over: cutting what is left"
             );
-            for connection in rest {
-                connection.outbox.cut(closing.clone());
+            let cuts = self.keep_ending(|connection| connection.outbox.cut(closing.clone()));
+            tokio::select! {
+                _ = timeout(LAST_HANDLERS, self.sessions_over()) => {}
+                never = cuts => match never {},
             }
-            let _ = timeout(LAST_HANDLERS, over()).await;
         }
         self.stop_management.cancel();
         self.doors.tasks.close();
-        // Only idle HTTP/2 connections and management requests are left.
+        // Only idle HTTP/2 connections, the last answers and management requests are left.
         let _ = timeout(Duration::from_secs(1), self.doors.tasks.wait()).await;
         tracing::info!("stopped");
     }
@@ -276,6 +295,22 @@ impl Gateway {
         self.doors.accepting.close();
         self.doors.accepting.wait().await;
         self.entrance.handshakes.emptied().await;
+    }
+
+    /// No client is being decided about, and no session is left. A decision begins a session before it ends.
+    async fn sessions_over(&self) {
+        self.entrance.deciding.wait().await;
+        self.entrance.sessions.wait().await;
+    }
+
+    /// Ends every connection that is open, and those that handshakes under way open meanwhile.
+    async fn keep_ending(&self, end: impl Fn(&Connection)) -> Infallible {
+        loop {
+            for connection in self.connections() {
+                end(&connection);
+            }
+            sleep(LOOK).await;
+        }
     }
 
     fn connections(&self) -> Vec<Arc<Connection>> {

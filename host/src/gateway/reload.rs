@@ -61,7 +61,7 @@ impl Gateway {
     }
 
     async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
-        if self.entrance.stopping.load(Ordering::Relaxed) {
+        if self.entrance.stopping.is_cancelled() {
             bail!("the gateway is stopping");
         }
         let config = match (what, self.origin.clone()) {

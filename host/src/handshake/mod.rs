@@ -11,7 +11,6 @@ mod strict;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -29,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admission::{Admission, NoPlace, Place};
@@ -58,7 +58,9 @@ pub(crate) struct Entrance {
     /// Gives each connection its place.
     pub(crate) admission: ArcSwap<Admission>,
     /// The gateway stops: no one is let in any more.
-    pub(crate) stopping: AtomicBool,
+    pub(crate) stopping: CancellationToken,
+    /// It has waited long enough: who is being decided about is refused, whatever the handler says later.
+    pub(crate) overdue: CancellationToken,
 }
 
 /// Who is asking.
@@ -88,8 +90,8 @@ pub(crate) async fn answer<B>(
     let (parts, _) = request.into_parts();
     let (version, path) = (parts.version, parts.uri.path().to_owned());
     let request_id = RequestId::next();
-    let answer = match judge(entrance, peer, parts, upgrade, request_id) {
-        Ok(arrival) => decision(entrance, arrival).await,
+    let answer = match judge(entrance, peer, parts, request_id) {
+        Ok(arrival) => decision(entrance, arrival, upgrade).await,
         Err(refusal) => Err(refusal),
     };
     answer.unwrap_or_else(|refusal| {
@@ -103,14 +105,25 @@ pub(crate) async fn answer<B>(
 async fn decision(
     entrance: &Arc<Entrance>,
     arrival: Arrival,
+    upgrade: OnUpgrade,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let (reply, answer) = oneshot::channel();
-    let deciding = arrival.decide(Arc::clone(entrance), reply);
+    let (reply, decided) = oneshot::channel();
+    let (let_in, letting_in) = oneshot::channel();
+    let deciding = arrival.decide(Arc::clone(entrance), reply, letting_in);
     entrance.deciding.spawn(deciding);
-    answer.await.unwrap_or_else(|_| {
-        let failed = anyhow::anyhow!("the task that decides about a handshake panicked");
-        Err(Refusal::Failed(InvokeError::Host(failed)))
-    })
+    let answer = tokio::select! {
+        biased;
+        decided = decided => decided.unwrap_or_else(|_| {
+            let failed = anyhow::anyhow!("the task that decides about a handshake panicked");
+            Err(Refusal::Failed(InvokeError::Host(failed)))
+        }),
+        () = entrance.overdue.cancelled() => Err(Refusal::Stopping),
+    };
+    if answer.is_ok() {
+        // hyper gives the socket of a refused client, too, to whoever waits for it.
+        let _ = let_in.send(upgrade);
+    }
+    answer
 }
 
 /// A client with a well-formed request for a stage, not decided about yet.
@@ -121,7 +134,6 @@ struct Arrival {
     authority: Authority,
     opening: Opening,
     seen: Arc<Seen>,
-    upgrade: OnUpgrade,
     request_id: RequestId,
     /// Held until the connection has had its `$disconnect`.
     place: Arc<Place>,
@@ -135,7 +147,6 @@ fn judge(
     entrance: &Entrance,
     peer: Peer,
     parts: Parts,
-    upgrade: OnUpgrade,
     request_id: RequestId,
 ) -> Result<Arrival, Refusal> {
     let opening = head::check(&parts)?;
@@ -143,7 +154,7 @@ fn judge(
         return Err(Refusal::Malformed("a line of the head ends without CR"));
     }
     check_silence(&peer.seen)?;
-    if entrance.stopping.load(Ordering::Relaxed) {
+    if entrance.stopping.is_cancelled() {
         return Err(Refusal::Stopping);
     }
     let (permit, place) = match peer.permit {
@@ -176,7 +187,6 @@ fn judge(
         authority,
         opening,
         seen: peer.seen,
-        upgrade,
         request_id,
         place,
         permit,
@@ -184,12 +194,12 @@ fn judge(
 }
 
 impl Arrival {
-    /// Asks the `$connect` handler, answers, and starts the session of a client that is let in. One that has gone
-    /// meanwhile is told of by its `$disconnect`.
+    /// Asks the `$connect` handler, answers, and starts the session of a client that is let in.
     async fn decide(
         self,
         entrance: Arc<Entrance>,
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
+        letting_in: oneshot::Receiver<OnUpgrade>,
     ) {
         let acceptance = match admit(
             &self.current,
@@ -210,12 +220,11 @@ impl Arrival {
         self.connection
             .set_subprotocol(acceptance.subprotocol.as_deref());
         let answer = check_silence(&self.seen).and_then(|()| accept(&self.opening, acceptance));
-        let let_in = answer.is_ok();
-        let is_there = reply.send(answer).is_ok();
+        let _ = reply.send(answer);
         entrance.sessions.spawn(begin(
             self.current,
             self.connection,
-            (let_in && is_there).then_some(self.upgrade),
+            letting_in,
             self.permit,
             self.place,
         ));
@@ -375,17 +384,17 @@ fn accept(opening: &Opening, acceptance: Acceptance) -> Result<Response<Full<Byt
 }
 
 /// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it. Without a
-/// 101 the handler has let the client in all the same, and is told that it is not.
+/// 101, since the client has gone or had another answer, the handler that let it in is told of its end.
 async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
-    upgrade: Option<OnUpgrade>,
+    letting_in: oneshot::Receiver<OnUpgrade>,
     permit: Arc<Taken>,
     place: Arc<Place>,
 ) {
-    let upgraded = match upgrade {
-        Some(upgrade) => upgrade.await.ok(),
-        None => None,
+    let upgraded = match letting_in.await {
+        Ok(upgrade) => upgrade.await.ok(),
+        Err(_) => None,
     };
     drop(permit);
     match upgraded {

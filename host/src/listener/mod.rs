@@ -1,22 +1,17 @@
 //! Sockets: binds, accepts under permits and a deadline, speaks TLS and HTTP up to the handshake's answer.
 
+mod http1;
+mod http2;
 mod pages;
 mod tls;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -24,23 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handover::{Listening, Sockets};
-use crate::handshake::{self, Entrance, NoPlace, Peer, Seen, Strict};
+use crate::handshake::{Entrance, NoPlace, Peer, Seen};
 
 pub(crate) use self::pages::Pages;
 pub(crate) use self::tls::Tls;
 
 /// Bytes of the longest request head.
 const MAX_HEAD: usize = 16 << 10;
-
-/// Headers of one request.
-const MAX_HEADERS: usize = 64;
-
-/// WebSockets on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
-
-/// How often an HTTP/2 connection is pinged, and how long it may take to answer.
-const HTTP2_PING: Duration = Duration::from_secs(25);
-const HTTP2_PONG: Duration = Duration::from_secs(8);
 
 /// How long it may take to tell a client that there is no room.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -173,101 +158,14 @@ async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, peer: Peer, doors: D
     // A message is one small write: waiting for more to send with it only delays it.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return http1(stream, peer, doors, deadline).await;
+        return http1::serve(stream, peer, doors, deadline).await;
     };
     match timeout_at(deadline, tls.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(stream, peer, doors, deadline).await;
+            http2::serve(stream, peer, doors, deadline).await;
         }
-        Ok(Ok(stream)) => http1(stream, peer, doors, deadline).await,
+        Ok(Ok(stream)) => http1::serve(stream, peer, doors, deadline).await,
         Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),
         Err(_) => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
     }
-}
-
-/// One request: a refusal is the last answer on its connection, whatever else was sent with the request. (Pages
-/// keep the connection, as browsers like it.)
-async fn http1<S>(stream: S, peer: Peer, doors: Doors, deadline: Instant)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let address = peer.address;
-    let stream = Strict::new(stream);
-    let peer = Peer {
-        seen: stream.seen(),
-        ..peer
-    };
-    let served = hyper::server::conn::http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .timer(TokioTimer::new())
-        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| route(request, peer.clone(), doors.clone())),
-        )
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%address, "HTTP/1.1 connection failed: {error}");
-    }
-}
-
-/// A stream for each WebSocket (RFC 8441). The connection lives as long as its client wants it to. It has a permit until
-/// there is a request, which takes its own.
-async fn http2<S>(stream: S, mut peer: Peer, doors: Doors, deadline: Instant)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let address = peer.address;
-    let stop = doors.stop.clone();
-    let first = CancellationToken::new();
-    let begun = first.clone();
-    let permit = Mutex::new(peer.permit.take());
-    let service = service_fn(move |request| {
-        begun.cancel();
-        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
-        route(request, peer.clone(), doors.clone())
-    });
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .enable_connect_protocol()
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32)
-        .keep_alive_interval(HTTP2_PING)
-        .keep_alive_timeout(HTTP2_PONG)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let silent = async {
-        if timeout_at(deadline, first.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = silent => return tracing::debug!(%address, "HTTP/2 connection without a request"),
-        // Its sessions are closed one by one; after that it ends by itself. A client that has been accepted has its
-        // first request answered.
-        ((), ()) = async { tokio::join!(stop.cancelled(), first.cancelled()) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%address, "HTTP/2 connection failed: {error}");
-    }
-}
-
-async fn route(
-    request: Request<Incoming>,
-    peer: Peer,
-    doors: Doors,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (parts, body) = request.into_parts();
-    if let Some(pages) = &doors.pages
-        && !handshake::wants_websocket(&parts)
-    {
-        return Ok(pages.answer(&parts).await);
-    }
-    Ok(handshake::answer(&doors.entrance, peer, Request::from_parts(parts, body)).await)
 }

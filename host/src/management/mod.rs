@@ -7,7 +7,6 @@ mod plugins;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -89,7 +88,7 @@ impl Management {
 
 /// Whether new clients should be sent here.
 async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
-    if desk.metrics.entrance.stopping.load(Ordering::Relaxed) {
+    if desk.metrics.entrance.stopping.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else {
         (StatusCode::OK, "ready\n")

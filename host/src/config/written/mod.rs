@@ -149,7 +149,8 @@ pub(in crate::config) struct GatewayLimits {
     #[schemars(range(min = 1, max = 60))]
     pub(in crate::config) handshake_timeout_s: u32,
     /// Seconds over which the closes are spread when the gateway stops, so that the clients do not
-    /// all come back at once. 0 closes all together.
+    /// all come back at once. 0 closes all together. A client whose `$connect` handler takes longer is refused
+    /// when they are over.
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) drain_s: u32,
     /// Seconds over which clients are advised to spread their reconnects: the close frame's reason then

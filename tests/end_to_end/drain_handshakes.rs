@@ -1,0 +1,154 @@
+//! Stopping while handshakes are under way: they end as sessions do, or are refused, and nobody is forgotten.
+
+use std::{cell::Cell, time::Duration};
+
+use lockgate_tests::{Client, Gateway, Http2, Orphan, Request, within};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinSet,
+};
+
+use crate::{LOCKGATE, abandoned::slowly, probe_configuration};
+
+async fn serve(limits: &str, plugin: &str) -> Gateway {
+    let configuration = probe_configuration("", plugin);
+    LOCKGATE
+        .serve(&format!("[limits]\n{limits}\n{configuration}"))
+        .await
+}
+
+/// Clients over each kind of connection, whose handlers are at work; the HTTP/2 connection of one of them.
+async fn asking(gateway: &Gateway, target: &str) -> (Http2, JoinSet<Client>) {
+    let mut clients = JoinSet::new();
+    for request in [gateway.ws(target), gateway.wss(target)] {
+        clients.spawn(async move { Request::open(&request).await });
+    }
+    let http2 = gateway.http2().await;
+    let asked = http2.ask(target, &[]).await;
+    clients.spawn(asked.open());
+    gateway.log().nth_line(2, &["\"asked\""]).await;
+    (http2, clients)
+}
+
+/// Checks that all are let in, told this, and told of.
+async fn let_in_and_closed(
+    gateway: &mut Gateway,
+    mut clients: JoinSet<Client>,
+    code: u16,
+    reason: &str,
+) {
+    while let Some(client) = clients.join_next().await {
+        let mut client = client.unwrap();
+        client.expect_close(code, reason).await;
+        client.expect_end().await;
+    }
+    assert_eq!(gateway.ended().await, Some(0));
+    let told = format!("{code} \\\"{reason}\\\"");
+    gateway.log().nth_line(2, &["ended: ", &told]).await;
+}
+
+#[tokio::test]
+async fn client_in_connect_at_a_stop_is_let_in_and_closed() {
+    for drain_s in [5, 3_600] {
+        let mut gateway = serve(&format!("drain_s = {drain_s}"), "").await;
+        let (_http2, clients) = asking(&gateway, &slowly(1_000)).await;
+        gateway.terminate();
+        let_in_and_closed(&mut gateway, clients, 1001, "Going away").await;
+    }
+}
+
+#[tokio::test]
+async fn client_in_connect_at_an_upgrade_is_let_in_and_closed() {
+    let mut gateway = serve("drain_s = 5", "limits = { deadline_ms = 20_000 }").await;
+    let (_http2, clients) = asking(&gateway, &slowly(3_000)).await;
+    gateway.upgrade();
+    let serving = successor(&gateway).await;
+    let_in_and_closed(&mut gateway, clients, 1012, "Service restart").await;
+    // The next client is the other process's.
+    gateway.connect("/s").await.id().await;
+    drop(serving);
+}
+
+/// Checks that those whose handlers are at work when `stop` comes are refused before the handlers end, which go on: what
+/// they let in has its `$disconnect`.
+async fn refused_when_the_window_is_over(drain_s: u32, stop: impl AsyncFnOnce(&Gateway)) {
+    let limits = format!("drain_s = {drain_s}");
+    let mut gateway = serve(&limits, "limits = { deadline_ms = 29_000 }").await;
+    let target = slowly(8_000);
+    let mut refused = JoinSet::new();
+    for request in [gateway.ws(&target), gateway.wss(&target)] {
+        refused.spawn(async move {
+            let answer = request.refused().await;
+            assert!(answer.closed, "{answer:?}");
+            answer
+        });
+    }
+    let http2 = gateway.http2().await;
+    let asked = http2.ask(&target, &[]).await;
+    refused.spawn(asked.refused());
+    gateway.log().nth_line(2, &["\"asked\""]).await;
+    stop(&gateway).await;
+    while let Some(answer) = refused.join_next().await {
+        assert_eq!(answer.unwrap().status, 503);
+    }
+    assert!(!gateway.log().contains(&["\"message\":\"ended: "]));
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.log().nth_line(2, &["ended: ", " 1006 "]).await;
+}
+
+#[tokio::test]
+async fn client_in_connect_at_a_stop_is_refused_when_the_window_is_over() {
+    refused_when_the_window_is_over(1, async |gateway| gateway.terminate()).await;
+}
+
+#[tokio::test]
+async fn client_in_connect_at_an_upgrade_is_refused_when_the_window_is_over() {
+    let serving = Cell::new(None);
+    refused_when_the_window_is_over(0, async |gateway| {
+        gateway.upgrade();
+        serving.set(Some(successor(gateway).await));
+    })
+    .await;
+}
+
+/// The process that takes over.
+async fn successor(gateway: &Gateway) -> Orphan {
+    let line = gateway.log().line(&["hands over"]).await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap())
+}
+
+/// With those that say nothing nothing is under way.
+#[tokio::test]
+async fn stop_does_not_wait_for_silent_connections() {
+    let mut gateway = serve("drain_s = 3600\nhandshake_timeout_s = 60", "").await;
+    let plain = gateway.ws("/s").stream().await.unwrap();
+    let secure = gateway.wss("/s").stream().await.unwrap();
+    let http2 = gateway.http2().await;
+    gateway.terminate();
+    let ended = tokio::time::timeout(Duration::from_secs(10), gateway.ended());
+    assert_eq!(ended.await.ok(), Some(Some(0)));
+    drop((plain, secure, http2));
+}
+
+/// What is under way when it stops may be a request that is half sent.
+#[tokio::test]
+async fn request_that_ends_after_a_stop_is_refused() {
+    let mut gateway = serve("drain_s = 3600", "").await;
+    let request = gateway.ws("/s");
+    let bytes = request.bytes();
+    let (first, rest) = bytes.split_at(bytes.len() - 2);
+    let mut stream = request.stream().await.unwrap();
+    stream.write_all(first).await.unwrap();
+    gateway.terminate();
+    gateway.log().line(&["\"stopping\""]).await;
+    stream.write_all(rest).await.unwrap();
+    let mut answer = String::new();
+    within("the answer", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(gateway.ended().await, Some(0));
+}
