@@ -3,10 +3,10 @@
 //! Every function takes the id of any connection of the stage, the event's own one or another. An id of
 //! another API or stage is answered like an unknown one.
 
-use crate::bindings::lockgate::plugin::connections as contract;
+use crate::gateway::connections as contract;
 use crate::{Error, Fields, Message, Result};
 
-pub use contract::ConnectionInfo;
+pub use crate::bindings::lockgate::plugin::connections::ConnectionInfo;
 
 /// Queues a message for a connection, and never waits. Messages from one invocation arrive in the order
 /// they were sent.

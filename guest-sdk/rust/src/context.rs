@@ -1,9 +1,9 @@
 //! What surrounds the present invocation. Always granted.
 
 use crate::Fields;
-use crate::bindings::lockgate::plugin::context as contract;
+use crate::gateway::context as contract;
 
-pub use contract::Invocation;
+pub use crate::bindings::lockgate::plugin::context::Invocation;
 
 /// The present invocation: its request id, API, stage and time.
 ///

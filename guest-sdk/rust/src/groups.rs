@@ -2,7 +2,7 @@
 //!
 //! A group exists while it has members. A connection leaves its groups when it ends.
 
-use crate::bindings::lockgate::plugin::groups as contract;
+use crate::gateway::groups as contract;
 use crate::{ConnectionId, Error, Message, Result};
 
 /// Adds a connection to a group. To join twice is to join once.

@@ -41,9 +41,10 @@
 //!
 //! # Tests
 //!
-//! The crate builds for the machine you work on, so `cargo test` runs the tests of a plugin's own
-//! logic. The functions of [`connections`], [`groups`] and [`context`] panic there: no gateway
-//! answers them.
+//! The crate builds for the machine you work on, so `cargo test` runs a plugin's tests. There
+//! [`testing::Gateway`] stands in for the gateway: it runs the handler, answers what it asks of
+//! [`connections`], [`groups`] and [`context`], and tells what was sent to whom. Without one those
+//! functions panic, and name themselves.
 #![warn(missing_docs)]
 
 #[doc(hidden)]
@@ -54,6 +55,15 @@ mod error;
 pub mod groups;
 mod handler;
 mod message;
+// Not in a component: it is what the gateway is there.
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+// Who answers what a handler asks.
+#[cfg(target_family = "wasm")]
+use bindings::lockgate::plugin as gateway;
+#[cfg(not(target_family = "wasm"))]
+use testing::calls as gateway;
 
 #[doc(hidden)]
 pub use handler::Exported;

@@ -188,3 +188,111 @@ fn not_sent(error: Error) -> Result<Option<Message>> {
 fn complain(text: &str) -> Result<Option<Message>> {
     Ok(Some(Reply::Error { text }.to_message()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use lockgate_plugin::testing::{Gateway, handshake};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The chat with ada and bob, who have been welcomed.
+    fn two() -> (Gateway<Chat>, ConnectionId, ConnectionId) {
+        let mut gateway = Gateway::new();
+        let mut enter = |name: &str| {
+            let request = Handshake {
+                query: vec![("name".to_owned(), name.to_owned())],
+                ..handshake()
+            };
+            let id = gateway.connect_with(request).unwrap();
+            let welcome = json!({"event": "welcome", "id": id, "name": name});
+            assert_eq!(heard(&mut gateway, &id), [welcome]);
+            id
+        };
+        let (ada, bob) = (enter("ada"), enter("bob"));
+        (gateway, ada, bob)
+    }
+
+    /// What a client has been told since it was last asked.
+    fn heard(gateway: &mut Gateway<Chat>, id: &str) -> Vec<Value> {
+        gateway.received(id).iter().map(read).collect()
+    }
+
+    fn read(message: &Message) -> Value {
+        serde_json::from_slice(message.as_bytes()).unwrap()
+    }
+
+    /// What a client is answered.
+    fn ask(gateway: &mut Gateway<Chat>, id: &str, action: Value) -> Value {
+        let answer = gateway.message(id, action.to_string()).unwrap();
+        read(&answer.unwrap())
+    }
+
+    fn join(gateway: &mut Gateway<Chat>, id: &str) -> Value {
+        ask(gateway, id, json!({"action": "join", "room": "lobby"}))
+    }
+
+    #[test]
+    fn a_name_that_is_no_name_makes_a_guest() {
+        let mut gateway = Gateway::<Chat>::new();
+        let request = Handshake {
+            query: vec![("name".to_owned(), "\n".to_owned())],
+            ..handshake()
+        };
+        let id = gateway.connect_with(request).unwrap();
+        let [welcome] = &*heard(&mut gateway, &id) else {
+            panic!("one welcome");
+        };
+        assert!(welcome["name"].as_str().unwrap().starts_with("guest-"));
+    }
+
+    #[test]
+    fn what_is_said_in_a_room_is_heard_there() {
+        let (mut gateway, ada, bob) = two();
+        assert_eq!(join(&mut gateway, &ada)["count"], 1);
+        let say = json!({"action": "say", "room": "lobby", "text": "hi"});
+        let answer = ask(&mut gateway, &bob, say.clone());
+        assert_eq!(answer["event"], "error", "{answer}");
+        let there = join(&mut gateway, &bob);
+        assert_eq!(there["count"], 2);
+        assert_eq!(there["members"][1], json!({"id": bob, "name": "bob"}));
+        heard(&mut gateway, &ada);
+
+        let said = ask(&mut gateway, &bob, say);
+        assert_eq!((&said["event"], &said["name"]), (&json!("said"), &json!("bob")));
+        assert_eq!(heard(&mut gateway, &ada), [said]);
+    }
+
+    #[test]
+    fn a_whisper_reaches_one_and_its_sender_is_told_when_it_does_not() {
+        let (mut gateway, ada, bob) = two();
+        let whisper = json!({"action": "whisper", "to": bob, "text": "psst"});
+        let whispered = ask(&mut gateway, &ada, whisper.clone());
+        assert_eq!(whispered["event"], "whispered");
+        assert_eq!(heard(&mut gateway, &bob), [whispered]);
+        for (error, told) in [
+            (Error::Gone, "That person is not here any more."),
+            (
+                Error::Busy,
+                "That person reads too slowly just now. Try again.",
+            ),
+            (Error::TooLarge, "That is too long."),
+        ] {
+            gateway.fail(&bob, error);
+            let answer = ask(&mut gateway, &ada, whisper.clone());
+            assert_eq!(answer, json!({"event": "error", "text": told}));
+        }
+    }
+
+    #[test]
+    fn a_room_is_told_who_left_it() {
+        let (mut gateway, ada, bob) = two();
+        join(&mut gateway, &ada);
+        join(&mut gateway, &bob);
+        heard(&mut gateway, &ada);
+        gateway.disconnect(&bob);
+        let left = json!({"event": "left", "room": "lobby", "id": bob, "name": "bob"});
+        assert_eq!(heard(&mut gateway, &ada), [left]);
+        assert_eq!(gateway.members("lobby"), [ada]);
+    }
+}

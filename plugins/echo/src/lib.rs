@@ -11,3 +11,20 @@ impl Handler for Echo {
 }
 
 lockgate_plugin::export!(Echo);
+
+#[cfg(test)]
+mod tests {
+    use lockgate_plugin::testing::Gateway;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_comes_back() {
+        let mut gateway = Gateway::<Echo>::new();
+        let client = gateway.connect().unwrap();
+        for message in [Message::from("hello"), Message::from(vec![0, 255])] {
+            let answer = gateway.message(&client, &message);
+            assert_eq!(answer, Ok(Some(message)));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a handler calls when it runs outside of a gateway: the functions of `wit/`, answered by the test's own.
+
+use std::cell::RefCell;
+
+use super::state::State;
+
+thread_local! {
+    /// Who answers while a handler runs on this thread.
+    static GATEWAY: RefCell<Option<State>> = const { RefCell::new(None) };
+}
+
+/// Runs something whose calls are answered by `state`, and puts that back whatever happens.
+pub(super) fn answered_by<T>(state: &mut State, run: impl FnOnce() -> T) -> T {
+    struct Back<'a> {
+        state: &'a mut State,
+        before: Option<State>,
+    }
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            if let Some(state) = GATEWAY.replace(self.before.take()) {
+                *self.state = state;
+            }
+        }
+    }
+    let before = GATEWAY.replace(Some(std::mem::take(state)));
+    let _back = Back { state, before };
+    run()
+}
+
+fn ask<T>(function: &str, call: impl FnOnce(&mut State) -> T) -> T {
+    GATEWAY.with_borrow_mut(|gateway| {
+        #[expect(clippy::panic, reason = "there is nobody to answer")]
+        let Some(state) = gateway else {
+            panic!(
+                "lockgate_plugin::{function} was called where no gateway is: \
+                 in a test, run the handler by lockgate_plugin::testing::Gateway"
+            )
+        };
+        call(state)
+    })
+}
+
+pub(crate) mod connections {
+    use super::ask;
+    use crate::connections::ConnectionInfo;
+    use crate::{Error, Fields, Message};
+
+    pub(crate) fn send(to: &str, message: &Message) -> Result<(), Error> {
+        ask("connections::send", |gateway| gateway.send(to, message))
+    }
+
+    pub(crate) fn close(id: &str, code: u16, reason: &str) -> Result<(), Error> {
+        ask("connections::close", |gateway| {
+            gateway.close(id, code, reason)
+        })
+    }
+
+    pub(crate) fn info(id: &str) -> Result<ConnectionInfo, Error> {
+        ask("connections::info", |gateway| gateway.info(id))
+    }
+
+    pub(crate) fn attribute(id: &str, name: &str) -> Result<Option<String>, Error> {
+        ask("connections::attribute", |gateway| {
+            gateway.attribute(id, name)
+        })
+    }
+
+    pub(crate) fn attributes(id: &str) -> Result<Fields, Error> {
+        ask("connections::attributes", |gateway| gateway.attributes(id))
+    }
+
+    pub(crate) fn set_attribute(id: &str, name: &str, value: Option<&str>) -> Result<(), Error> {
+        let function = match value {
+            Some(_) => "connections::set_attribute",
+            None => "connections::remove_attribute",
+        };
+        ask(function, |gateway| gateway.set_attribute(id, name, value))
+    }
+}
+
+pub(crate) mod groups {
+    use super::ask;
+    use crate::{ConnectionId, Error, Message};
+
+    pub(crate) fn join(group: &str, id: &str) -> Result<(), Error> {
+        ask("groups::join", |gateway| gateway.join(group, id))
+    }
+
+    pub(crate) fn leave(group: &str, id: &str) -> Result<(), Error> {
+        ask("groups::leave", |gateway| gateway.leave(group, id))
+    }
+
+    pub(crate) fn publish(
+        group: &str,
+        message: &Message,
+        except: Option<&str>,
+    ) -> Result<u32, Error> {
+        let function = match except {
+            None => "groups::publish",
+            Some(_) => "groups::publish_except",
+        };
+        ask(function, |gateway| gateway.publish(group, message, except))
+    }
+
+    pub(crate) fn members(
+        group: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionId>, Error> {
+        ask("groups::members", |gateway| {
+            gateway.members(group, after, limit)
+        })
+    }
+
+    pub(crate) fn count(group: &str) -> u32 {
+        ask("groups::count", |gateway| gateway.count(group))
+    }
+}
+
+pub(crate) mod context {
+    use super::ask;
+    use crate::Fields;
+    use crate::context::Invocation;
+
+    pub(crate) fn current() -> Invocation {
+        ask("context::current", |gateway| gateway.invocation())
+    }
+
+    pub(crate) fn variables() -> Fields {
+        ask("context::variables", |gateway| gateway.variables())
+    }
+}

@@ -1,0 +1,247 @@
+//! A gateway for the tests of a [`Handler`]: it runs the handler where `cargo test` runs, without a component, a socket
+//! or a configuration.
+//!
+//! ```
+//! use lockgate_plugin::testing::Gateway;
+//! use lockgate_plugin::{Event, Handler, Message, Result, connections};
+//!
+//! struct Relay;
+//!
+//! impl Handler for Relay {
+//!     fn message(_: Event, message: Message) -> Result<Option<Message>> {
+//!         let (to, text) = message.as_text().and_then(|line| line.split_once(' ')).ok_or("to whom?")?;
+//!         connections::send(to, text)?;
+//!         Ok(Some("sent".into()))
+//!     }
+//! }
+//!
+//! let mut gateway = Gateway::<Relay>::new();
+//! let ada = gateway.connect().unwrap();
+//! let bob = gateway.connect().unwrap();
+//!
+//! let answer = gateway.message(&ada, format!("{bob} hello"));
+//! assert_eq!(answer, Ok(Some("sent".into())));
+//! assert_eq!(gateway.received(&bob), ["hello".into()]);
+//!
+//! gateway.disconnect(&bob);
+//! assert!(gateway.message(&ada, format!("{bob} hello")).is_err());
+//! ```
+//!
+//! It answers as the gateway does under the defaults of its configuration: what a handler does in
+//! [`connect`](Handler::connect) takes effect when the client is let in, a connection leaves its groups when it ends,
+//! arguments that can never be right are [`Error::Invalid`], and the limits of attributes, groups, messages and of what
+//! one invocation may send are those that the gateway has by default. [`Gateway::fail`] makes it refuse what it would
+//! have taken.
+//!
+//! What it does not do: it runs no two events at once, knows no routes but the ones you name, interrupts nothing that
+//! takes too long, and drops no answer: whether a route is two-way is the configuration's to say.
+
+pub(crate) mod calls;
+mod state;
+
+use std::marker::PhantomData;
+
+use crate::{
+    Closing, ConnectionId, Error, Event, Fields, Handler, Handshake, Message, Refusal, Result,
+};
+
+pub use state::Call;
+use state::State;
+
+/// A gateway that has the handler `H` behind every route.
+#[derive(Debug)]
+pub struct Gateway<H> {
+    state: State,
+    handler: PhantomData<H>,
+}
+
+impl<H: Handler> Gateway<H> {
+    /// A gateway with the API `api` and its stage `stage`, which has no variables.
+    pub fn new() -> Self {
+        Self {
+            state: State::default(),
+            handler: PhantomData,
+        }
+    }
+
+    /// Gives the stage a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.state.set_variable(name, value);
+        self
+    }
+
+    /// Connects a client, as [`handshake`] makes its request.
+    pub fn connect(&mut self) -> Result<ConnectionId, Refusal> {
+        self.connect_with(handshake())
+    }
+
+    /// Connects a client with this request, and gives the id of its connection. Fails when the handler turns it away.
+    ///
+    /// ```
+    /// # use lockgate_plugin::testing::{Gateway, handshake};
+    /// # use lockgate_plugin::{Handler, Handshake};
+    /// # struct Quiet;
+    /// # impl Handler for Quiet {}
+    /// let mut gateway = Gateway::<Quiet>::new();
+    /// let request = Handshake {
+    ///     query: vec![("name".into(), "ada".into())],
+    ///     ..handshake()
+    /// };
+    /// let ada = gateway.connect_with(request).unwrap();
+    /// ```
+    pub fn connect_with(&mut self, handshake: Handshake) -> Result<ConnectionId, Refusal> {
+        let id = self.state.open(&handshake);
+        let answer = self.run(&id, "$connect", |event| H::connect(event, handshake));
+        match answer {
+            Ok(acceptance) => {
+                self.state.let_in(&id, acceptance.subprotocol);
+                Ok(id)
+            }
+            Err(refusal) => {
+                self.state.turn_away(&id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Has a client send a message, behind the route `$default`; gives the handler's answer.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more.
+    #[track_caller]
+    pub fn message(&mut self, id: &str, message: impl Into<Message>) -> Result<Option<Message>> {
+        self.message_on("$default", id, message)
+    }
+
+    /// As [`message`](Self::message), behind the route with this key.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more.
+    #[track_caller]
+    pub fn message_on(
+        &mut self,
+        route_key: &str,
+        id: &str,
+        message: impl Into<Message>,
+    ) -> Result<Option<Message>> {
+        self.state.expect_open(id);
+        self.run(id, route_key, |event| H::message(event, message.into()))
+    }
+
+    /// Ends a connection: with the code that the handler closed it with, or by its client, with 1000.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more.
+    #[track_caller]
+    pub fn disconnect(&mut self, id: &str) {
+        let closing = self.closing(id).unwrap_or_else(|| Closing {
+            code: 1000,
+            reason: String::new(),
+        });
+        self.disconnect_with(id, closing);
+    }
+
+    /// Ends a connection in this way; 1006 is that of a client that is gone without a word.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more.
+    #[track_caller]
+    pub fn disconnect_with(&mut self, id: &str, closing: Closing) {
+        self.state.expect_open(id);
+        self.state.end(id);
+        self.run(id, "$disconnect", |event| H::disconnect(event, closing));
+    }
+
+    /// What the handler has sent and published to a client since this was last asked, in order. What it answered a message
+    /// with is not among it.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn received(&mut self, id: &str) -> Vec<Message> {
+        std::mem::take(&mut self.state.expect_mut(id).received)
+    }
+
+    /// What the handler has asked for since this was last asked, in order: sends, publishes and closes, those that failed
+    /// too.
+    pub fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.state.calls)
+    }
+
+    /// How the handler has closed a connection, if it has; 1013 when a publish found no room there.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn closing(&self, id: &str) -> Option<Closing> {
+        self.state.expect(id).closing.clone()
+    }
+
+    /// From now on every message to this connection fails so; `None` takes it back.
+    ///
+    /// A send returns the error. A publish goes on as the gateway's does: a member that is [`Busy`](Error::Busy) is closed
+    /// with 1013 and, like one that is [`Gone`](Error::Gone), not counted; any other error is the publish's own.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn fail(&mut self, id: &str, error: impl Into<Option<Error>>) {
+        self.state.expect_mut(id).fails = error.into();
+    }
+
+    /// The members of a group, ordered by id.
+    pub fn members(&self, group: &str) -> Vec<ConnectionId> {
+        self.state.members_of(group)
+    }
+
+    /// The attributes of a connection, ordered by name; those that it had, if it has ended.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn attributes(&self, id: &str) -> Fields {
+        self.state.expect(id).attributes()
+    }
+
+    /// Runs the handler for one event.
+    fn run<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
+        self.state.begin(id);
+        let event = Event {
+            connection_id: id.to_owned(),
+            route_key: route_key.to_owned(),
+        };
+        calls::answered_by(&mut self.state, || handle(event))
+    }
+}
+
+impl<H: Handler> Default for Gateway<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The request of a client that asks for nothing in particular.
+pub fn handshake() -> Handshake {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Handshake {
+        query: Vec::new(),
+        headers: vec![
+            header("host", "gateway.example"),
+            header("user-agent", "test"),
+        ],
+        subprotocols: Vec::new(),
+        source_ip: "203.0.113.7".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! What a gateway for tests knows: connections, groups, and what the handler asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::connections::ConnectionInfo;
+use crate::context::Invocation;
+use crate::{Closing, ConnectionId, Error, Fields, Handshake, Message};
+
+// The gateway's own defaults, as `lockgate config schema` has them.
+const ATTRIBUTES: usize = 4 << 10;
+const GROUPS: usize = 64;
+const MESSAGE: usize = 128 << 10;
+const POSTS: u32 = 256;
+
+// What no configuration changes.
+const GROUP_NAME: usize = 128;
+const PAGE: u32 = 1_000;
+const REASON: usize = 123;
+
+/// When the first event happened: the clock of a test stands still but for a millisecond an event.
+const FIRST: u64 = 1_700_000_000_000;
+
+/// Something that a handler asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`connections::send`](crate::connections::send).
+    Send {
+        /// The connection.
+        to: ConnectionId,
+        /// What was sent.
+        message: Message,
+    },
+    /// [`connections::close`](crate::connections::close).
+    Close {
+        /// The connection.
+        id: ConnectionId,
+        /// Code and reason.
+        closing: Closing,
+    },
+    /// [`groups::publish`](crate::groups::publish) and [`groups::publish_except`](crate::groups::publish_except).
+    Publish {
+        /// The group.
+        group: String,
+        /// What was published.
+        message: Message,
+        /// Who was left out.
+        except: Option<ConnectionId>,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    variables: BTreeMap<String, String>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) calls: Vec<Call>,
+    /// Whose event it is.
+    current: ConnectionId,
+    /// Events so far.
+    events: u64,
+    posts_left: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    life: Life,
+    info: ConnectionInfo,
+    attributes: BTreeMap<String, String>,
+    groups: BTreeSet<String>,
+    pub(super) received: Vec<Message>,
+    pub(super) closing: Option<Closing>,
+    pub(super) fails: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// The handler has not decided yet: nobody else sees it.
+    Opening,
+    Open,
+    Ended,
+}
+
+impl Connection {
+    pub(super) fn attributes(&self) -> Fields {
+        self.attributes.clone().into_iter().collect()
+    }
+
+    /// Queues a message, unless it is to fail.
+    fn take(&mut self, message: &Message) -> Result<(), Error> {
+        if self.closing.is_some() || self.life == Life::Ended {
+            return Err(Error::Gone);
+        }
+        if let Some(error) = &self.fails {
+            return Err(error.clone());
+        }
+        self.received.push(message.clone());
+        Ok(())
+    }
+}
+
+/// What the test does.
+impl State {
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// A client asks to be let in.
+    pub(super) fn open(&mut self, handshake: &Handshake) -> ConnectionId {
+        let id = format!("connection-{:04}", self.connections.len() + 1);
+        let now = FIRST + self.events + 1;
+        let connection = Connection {
+            life: Life::Opening,
+            info: ConnectionInfo {
+                connected_at: now,
+                last_active_at: now,
+                source_ip: handshake.source_ip.clone(),
+                user_agent: handshake.header("user-agent").map(str::to_owned),
+                domain_name: handshake.header("host").unwrap_or_default().to_owned(),
+                subprotocol: None,
+            },
+            attributes: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            received: Vec::new(),
+            closing: None,
+            fails: None,
+        };
+        self.connections.insert(id.clone(), connection);
+        id
+    }
+
+    pub(super) fn let_in(&mut self, id: &str, subprotocol: Option<String>) {
+        let connection = self.expect_mut(id);
+        connection.life = Life::Open;
+        connection.info.subprotocol = subprotocol;
+    }
+
+    /// What the handler did for a client that it turned away is forgotten.
+    pub(super) fn turn_away(&mut self, id: &str) {
+        self.connections.remove(id);
+    }
+
+    pub(super) fn end(&mut self, id: &str) {
+        let connection = self.expect_mut(id);
+        connection.life = Life::Ended;
+        connection.groups.clear();
+    }
+
+    /// An event begins.
+    pub(super) fn begin(&mut self, id: &str) {
+        id.clone_into(&mut self.current);
+        self.events += 1;
+        self.posts_left = POSTS;
+        let now = FIRST + self.events;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.info.last_active_at = now;
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn expect(&self, id: &str) -> &Connection {
+        let connection = self.connections.get(id);
+        connection.unwrap_or_else(|| unknown(id))
+    }
+
+    #[track_caller]
+    pub(super) fn expect_mut(&mut self, id: &str) -> &mut Connection {
+        let connection = self.connections.get_mut(id);
+        connection.unwrap_or_else(|| unknown(id))
+    }
+
+    #[track_caller]
+    pub(super) fn expect_open(&self, id: &str) {
+        assert!(
+            self.expect(id).life == Life::Open,
+            "the connection {id} has ended: it has no events any more"
+        );
+    }
+
+    /// Ordered by id.
+    pub(super) fn members_of(&self, group: &str) -> Vec<ConnectionId> {
+        let members = self.connections.iter().filter(|(_, connection)| {
+            connection.life == Life::Open && connection.groups.contains(group)
+        });
+        members.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+#[track_caller]
+#[expect(clippy::panic, reason = "a test fails where it stands")]
+fn unknown(id: &str) -> ! {
+    panic!("there is no connection {id}: `Gateway::connect` gives the ids of those there are")
+}
+
+/// What the handler asks for.
+impl State {
+    /// The event's own connection, in whatever state, or an open one.
+    fn connection(&mut self, id: &str) -> Result<&mut Connection, Error> {
+        let own = id == self.current;
+        let connection = self.connections.get_mut(id).ok_or(Error::Gone)?;
+        (own || connection.life == Life::Open)
+            .then_some(connection)
+            .ok_or(Error::Gone)
+    }
+
+    fn take_post(&mut self) -> Result<(), Error> {
+        self.posts_left = self.posts_left.checked_sub(1).ok_or(Error::Busy)?;
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, to: &str, message: &Message) -> Result<(), Error> {
+        self.calls.push(Call::Send {
+            to: to.to_owned(),
+            message: message.clone(),
+        });
+        self.connection(to)?;
+        self.take_post()?;
+        check_length(message)?;
+        self.connection(to)?.take(message)
+    }
+
+    pub(super) fn close(&mut self, id: &str, code: u16, reason: &str) -> Result<(), Error> {
+        let closing = Closing {
+            code,
+            reason: reason.to_owned(),
+        };
+        self.calls.push(Call::Close {
+            id: id.to_owned(),
+            closing: closing.clone(),
+        });
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Err(Error::Invalid(format!(
+                "no endpoint may send the close code {code}"
+            )));
+        }
+        if reason.len() > REASON {
+            return Err(Error::Invalid(format!(
+                "a reason has at most {REASON} bytes"
+            )));
+        }
+        let connection = self.connection(id)?;
+        if connection.closing.is_some() || connection.life == Life::Ended {
+            return Err(Error::Gone);
+        }
+        connection.closing = Some(closing);
+        Ok(())
+    }
+
+    pub(super) fn info(&mut self, id: &str) -> Result<ConnectionInfo, Error> {
+        Ok(self.connection(id)?.info.clone())
+    }
+
+    pub(super) fn attribute(&mut self, id: &str, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.connection(id)?.attributes.get(name).cloned())
+    }
+
+    pub(super) fn attributes(&mut self, id: &str) -> Result<Fields, Error> {
+        Ok(self.connection(id)?.attributes())
+    }
+
+    pub(super) fn set_attribute(
+        &mut self,
+        id: &str,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), Error> {
+        let attributes = &mut self.connection(id)?.attributes;
+        if name.is_empty() {
+            return Err(Error::Invalid("an attribute's name is empty".into()));
+        }
+        let Some(value) = value else {
+            attributes.remove(name);
+            return Ok(());
+        };
+        let others = attributes.iter().filter(|(other, _)| *other != name);
+        let held: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        if held + name.len() + value.len() > ATTRIBUTES {
+            return Err(Error::TooLarge);
+        }
+        attributes.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn join(&mut self, group: &str, id: &str) -> Result<(), Error> {
+        if !(1..=GROUP_NAME).contains(&group.len()) {
+            return Err(Error::Invalid(format!(
+                "a group's name has 1 to {GROUP_NAME} bytes"
+            )));
+        }
+        let connection = self.connection(id)?;
+        if connection.life == Life::Ended {
+            return Err(Error::Gone);
+        }
+        if !connection.groups.contains(group) && connection.groups.len() >= GROUPS {
+            return Err(Error::Busy);
+        }
+        connection.groups.insert(group.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, group: &str, id: &str) -> Result<(), Error> {
+        self.connection(id)?.groups.remove(group);
+        Ok(())
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        group: &str,
+        message: &Message,
+        except: Option<&str>,
+    ) -> Result<u32, Error> {
+        self.calls.push(Call::Publish {
+            group: group.to_owned(),
+            message: message.clone(),
+            except: except.map(str::to_owned),
+        });
+        self.take_post()?;
+        check_length(message)?;
+        let mut reached = 0;
+        for id in self.members_of(group) {
+            if Some(&*id) == except {
+                continue;
+            }
+            let member = self.expect_mut(&id);
+            match member.take(message) {
+                Ok(()) => reached += 1,
+                Err(Error::Gone) => {}
+                Err(Error::Busy) => {
+                    member.closing = Some(Closing {
+                        code: 1013,
+                        reason: "slow consumer".into(),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reached)
+    }
+
+    pub(super) fn members(
+        &mut self,
+        group: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionId>, Error> {
+        if !(1..=PAGE).contains(&limit) {
+            return Err(Error::Invalid(format!("limit is 1 to {PAGE}")));
+        }
+        let members = self.members_of(group).into_iter();
+        let rest = members.filter(|id| after.is_none_or(|after| id.as_str() > after));
+        Ok(rest.take(limit as usize).collect())
+    }
+
+    pub(super) fn count(&mut self, group: &str) -> u32 {
+        u32::try_from(self.members_of(group).len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn invocation(&mut self) -> Invocation {
+        Invocation {
+            request_id: format!("request-{:04}", self.events),
+            api: "api".into(),
+            stage: "stage".into(),
+            requested_at: FIRST + self.events,
+        }
+    }
+
+    pub(super) fn variables(&mut self) -> Fields {
+        self.variables.clone().into_iter().collect()
+    }
+}
+
+fn check_length(message: &Message) -> Result<(), Error> {
+    if message.as_bytes().len() > MESSAGE {
+        return Err(Error::TooLarge);
+    }
+    Ok(())
+}

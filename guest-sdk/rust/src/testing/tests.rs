@@ -1,0 +1,207 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::{Acceptance, connections, context, groups};
+
+/// Does what its client says: one word of the message, and what it needs.
+struct Word;
+
+impl Handler for Word {
+    fn connect(event: Event, handshake: Handshake) -> Result<Acceptance, Refusal> {
+        connections::set_attribute(&event.connection_id, "name", "guest")?;
+        groups::join("lobby", &event.connection_id)?;
+        // Nobody sees it there yet.
+        assert_eq!(connections::send(&event.connection_id, "welcome"), Ok(()));
+        groups::publish("lobby", "someone comes")?;
+        match handshake.query_parameter("no") {
+            Some(_) => Err(Refusal::new(403)),
+            None => Ok(Acceptance::new().subprotocol("words")),
+        }
+    }
+
+    fn message(event: Event, message: Message) -> Result<Option<Message>> {
+        let own = &event.connection_id;
+        let line = message.as_text().unwrap_or_default();
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "send" => connections::send(rest, "hello")?,
+            "publish" => return Ok(Some(groups::publish("lobby", rest)?.to_string().into())),
+            "others" => {
+                groups::publish_except("lobby", rest, own)?;
+            }
+            "flood" => while connections::send(own, "more").is_ok() {},
+            "close" => connections::close(own, rest.parse()?, "told to")?,
+            "route" => return Ok(Some(event.route_key.into())),
+            "count" => return Ok(Some(groups::count("lobby").to_string().into())),
+            "room" => return Ok(context::variable("room").map(Message::from)),
+            "trap" => panic!("as told"),
+            _ => return Err("no such word".into()),
+        }
+        Ok(None)
+    }
+
+    fn disconnect(event: Event, closing: Closing) {
+        let id = &event.connection_id;
+        // The connection is gone, and what was kept with it can still be read.
+        assert_eq!(connections::send(id, "too late"), Err(Error::Gone));
+        let name = connections::attribute(id, "name").unwrap();
+        let farewell = format!("{} left with {}", name.unwrap(), closing.code);
+        groups::publish("lobby", farewell).unwrap();
+    }
+}
+
+fn two() -> (Gateway<Word>, ConnectionId, ConnectionId) {
+    let mut gateway = Gateway::new().variable("room", "attic");
+    let (ada, bob) = (gateway.connect().unwrap(), gateway.connect().unwrap());
+    gateway.received(&ada);
+    gateway.received(&bob);
+    gateway.calls();
+    (gateway, ada, bob)
+}
+
+#[test]
+fn call_without_a_gateway_panics_with_the_name_of_the_function() {
+    let message = |call: &dyn Fn()| {
+        let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+        panic.downcast_ref::<String>().unwrap().clone()
+    };
+    let calls: [(&str, &dyn Fn()); 12] = [
+        ("connections::send", &|| drop(connections::send("id", "x"))),
+        ("connections::close", &|| {
+            drop(connections::close("id", 1000, ""))
+        }),
+        ("connections::info", &|| drop(connections::info("id"))),
+        ("connections::attribute", &|| {
+            drop(connections::attribute("id", "x"))
+        }),
+        ("connections::attributes", &|| {
+            drop(connections::attributes("id"))
+        }),
+        ("connections::remove_attribute", &|| {
+            drop(connections::remove_attribute("id", "x"));
+        }),
+        ("groups::join", &|| drop(groups::join("x", "id"))),
+        ("groups::publish", &|| drop(groups::publish("x", "y"))),
+        ("groups::members", &|| drop(groups::members("x", None, 1))),
+        ("groups::count", &|| drop(groups::count("x").to_string())),
+        ("context::current", &|| drop(context::current())),
+        ("context::variables", &|| drop(context::variables())),
+    ];
+    for (function, call) in calls {
+        let said = message(call);
+        assert!(
+            said.contains(&format!("lockgate_plugin::{function} was called")),
+            "{function}: {said}"
+        );
+        assert!(said.contains("testing::Gateway"), "{said}");
+    }
+}
+
+#[test]
+fn connecting_takes_effect_when_the_client_is_let_in() {
+    let mut gateway = Gateway::<Word>::new();
+    let ada = gateway.connect().unwrap();
+    assert_eq!(gateway.received(&ada), ["welcome".into()]);
+    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    assert_eq!(gateway.attributes(&ada), [("name".into(), "guest".into())]);
+
+    let request = Handshake {
+        query: vec![("no".into(), String::new())],
+        ..handshake()
+    };
+    assert_eq!(gateway.connect_with(request), Err(Refusal::new(403)));
+    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    assert_eq!(gateway.received(&ada), ["someone comes".into()]);
+}
+
+#[test]
+fn sends_and_publishes_reach_their_clients_and_are_recorded() {
+    let (mut gateway, ada, bob) = two();
+    assert_eq!(gateway.message(&ada, format!("send {bob}")), Ok(None));
+    assert_eq!(gateway.message(&ada, "publish hi"), Ok(Some("2".into())));
+    assert_eq!(gateway.message(&ada, "others psst"), Ok(None));
+    assert_eq!(gateway.received(&ada), ["hi".into()]);
+    assert_eq!(
+        gateway.received(&bob),
+        ["hello".into(), "hi".into(), "psst".into()]
+    );
+    let publish = |message: &str, except| Call::Publish {
+        group: "lobby".into(),
+        message: message.into(),
+        except,
+    };
+    assert_eq!(
+        gateway.calls(),
+        [
+            Call::Send {
+                to: bob.clone(),
+                message: "hello".into()
+            },
+            publish("hi", None),
+            publish("psst", Some(ada.clone())),
+        ]
+    );
+    assert!(gateway.calls().is_empty() && gateway.received(&bob).is_empty());
+    let route = gateway.message_on("join", &ada, "route");
+    assert_eq!(route, Ok(Some("join".into())));
+    assert_eq!(gateway.message(&ada, "room"), Ok(Some("attic".into())));
+}
+
+#[test]
+fn a_connection_that_is_to_fail_fails() {
+    let (mut gateway, ada, bob) = two();
+    for error in [Error::Gone, Error::Busy, Error::TooLarge, Error::Denied] {
+        gateway.fail(&bob, error.clone());
+        let answer = gateway.message(&ada, format!("send {bob}"));
+        assert_eq!(answer, Err(error.into()));
+    }
+    // A publish goes on to the others; who has no room is closed, since it would miss one.
+    gateway.fail(&bob, Error::Gone);
+    assert_eq!(gateway.message(&ada, "publish 1"), Ok(Some("1".into())));
+    assert_eq!(gateway.closing(&bob), None);
+    gateway.fail(&bob, None);
+    assert_eq!(gateway.message(&ada, "publish 2"), Ok(Some("2".into())));
+    gateway.fail(&bob, Error::Busy);
+    assert_eq!(gateway.message(&ada, "publish 3"), Ok(Some("1".into())));
+    assert_eq!(gateway.closing(&bob).unwrap().code, 1013);
+    assert_eq!(gateway.received(&bob), ["2".into()]);
+}
+
+#[test]
+fn a_connection_ends_as_in_the_gateway() {
+    let (mut gateway, ada, bob) = two();
+    assert_eq!(gateway.message(&bob, "close 4001"), Ok(None));
+    let answer = gateway.message(&ada, format!("send {bob}"));
+    assert_eq!(answer, Err(Error::Gone.into()));
+    gateway.disconnect(&bob);
+    assert_eq!(gateway.received(&ada), ["guest left with 4001".into()]);
+    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    gateway.disconnect(&ada);
+    assert!(gateway.members("lobby").is_empty());
+    assert_eq!(gateway.attributes(&ada), [("name".into(), "guest".into())]);
+    let late = catch_unwind(AssertUnwindSafe(|| gateway.message(&ada, "count")));
+    let said = late.unwrap_err();
+    let said = said.downcast_ref::<String>().unwrap();
+    assert!(said.contains("has ended"), "{said}");
+}
+
+#[test]
+fn the_gateways_bounds_hold() {
+    let (mut gateway, ada, _) = two();
+    let long = format!("publish {}", "x".repeat((128 << 10) + 1));
+    assert_eq!(gateway.message(&ada, long), Err(Error::TooLarge.into()));
+    assert_eq!(gateway.message(&ada, "flood"), Ok(None));
+    assert_eq!(gateway.received(&ada).len(), 256);
+    let closed = gateway.message(&ada, "close 1006").unwrap_err();
+    assert!(closed.as_str().contains("1006"), "{}", closed.as_str());
+}
+
+/// The test that goes on after a panic finds the gateway as it was.
+#[test]
+fn a_panic_of_the_handler_leaves_the_gateway_whole() {
+    let (mut gateway, ada, bob) = two();
+    let ended = catch_unwind(AssertUnwindSafe(|| gateway.message(&ada, "trap")));
+    assert!(ended.is_err());
+    assert_eq!(gateway.message(&ada, "count"), Ok(Some("2".into())));
+    assert_eq!(gateway.members("lobby"), [ada, bob]);
+}
