@@ -32,6 +32,7 @@ mod logs;
 mod oci;
 mod plugin;
 mod reconfigure;
+mod registries;
 mod reload;
 mod rollout;
 mod route;

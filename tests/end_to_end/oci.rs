@@ -11,7 +11,12 @@ use tempfile::TempDir;
 use crate::LOCKGATE;
 
 /// A folder with a configuration whose plugin is this component, with these lines in front and in the plugin's table.
-fn configured(registry: &Registry, component: &str, before: &str, plugin: &str) -> TempDir {
+pub(crate) fn configured(
+    registry: &Registry,
+    component: &str,
+    before: &str,
+    plugin: &str,
+) -> TempDir {
     let folder = TempDir::new().unwrap();
     configure(folder.path(), registry, component, before, plugin);
     folder
@@ -44,7 +49,7 @@ component = "{component}"
 }
 
 /// What `validate` says of the configuration in a folder.
-async fn validate(folder: &TempDir, password: &str) -> Output {
+pub(crate) async fn validate(folder: &TempDir, password: &str) -> Output {
     let mut command = LOCKGATE.command(&["validate", "gateway.toml"]);
     command
         .current_dir(folder.path())
@@ -59,13 +64,13 @@ async fn validate(folder: &TempDir, password: &str) -> Output {
         .unwrap()
 }
 
-async fn accepted(folder: &TempDir) {
+pub(crate) async fn accepted(folder: &TempDir) {
     let output = validate(folder, "secret").await;
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{error}");
 }
 
-async fn refused(folder: &TempDir, said: &str) {
+pub(crate) async fn refused(folder: &TempDir, said: &str) {
     let output = validate(folder, "secret").await;
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
@@ -79,7 +84,7 @@ async fn refused(folder: &TempDir, said: &str) {
     }
 }
 
-fn echo() -> Vec<u8> {
+pub(crate) fn echo() -> Vec<u8> {
     fs::read(Guest::Echo.path()).unwrap()
 }
 
@@ -184,7 +189,7 @@ async fn what_cannot_be_pulled_is_told() {
         "application/wasm, application/wasm",
     )
     .await;
-    check(&registry, &with("index", json!([])), "it has no layers").await;
+    check(&registry, &with("empty", json!([])), "it has no layers").await;
     check(
         &registry,
         &with("odd", json!("none")),
@@ -205,7 +210,7 @@ async fn what_cannot_be_pulled_is_told() {
 
 /// Checks that a component is refused with these words.
 #[track_caller]
-fn check<'a>(
+pub(crate) fn check<'a>(
     registry: &'a Registry,
     component: &'a str,
     said: &'a str,
@@ -289,7 +294,7 @@ async fn a_token_is_got_where_the_registry_says() {
     let realm = format!("https://{}/token", tokens.host());
     let challenge = format!("Bearer realm=\"{realm}\",service=\"a b\",scope=\"else\"");
     registry.require_as(&challenge, "Bearer granted");
-    tokens.put("/token", br#"{"token": "granted", "expires_in": 300}"#);
+    tokens.grant("/token", br#"{"token": "granted", "expires_in": 300}"#);
     let folder = configured(&registry, &component, "", "");
     refused(&folder, "cannot be reached").await;
     certificate.write(folder.path());
@@ -300,13 +305,13 @@ async fn a_token_is_got_where_the_registry_says() {
     assert_eq!(registry.credentials(), ["Bearer granted"; 2]);
 
     // One that is not asked for by its own name for it is as good.
-    tokens.put("/token", br#"{"access_token": "granted"}"#);
+    tokens.grant("/token", br#"{"access_token": "granted"}"#);
     accepted(&folder).await;
-    tokens.put("/token", br#"{"token": "other"}"#);
+    tokens.grant("/token", br#"{"token": "other"}"#);
     refused(&folder, "refuses these credentials").await;
-    tokens.put("/token", b"granted");
+    tokens.grant("/token", b"granted");
     refused(&folder, "its token is none").await;
-    tokens.put("/token", &[b' '; (64 << 10) + 1]);
+    tokens.grant("/token", &[b' '; (64 << 10) + 1]);
     refused(&folder, "its token is too long").await;
 }
 
@@ -328,7 +333,7 @@ async fn credentials_are_not_sent_where_they_could_be_read() {
     // Of a registry without TLS only to itself, which has them anyway.
     let component = plain.push("echo", &echo());
     plain.require_as(&realm(plain.host()), "Bearer granted");
-    plain.put("/token", br#"{"token": "granted"}"#);
+    plain.grant("/token", br#"{"token": "granted"}"#);
     accepted(&configured(&plain, &component, "", "")).await;
 
     // Nor to who it leads to, whatever that asks for.

@@ -30,8 +30,12 @@ pub struct Registry {
 struct Shared {
     /// By path: an answer's bytes, and what comes after them.
     answers: Mutex<HashMap<String, (Vec<u8>, After)>>,
+    /// What is answered first, and once: by path, an answer's bytes.
+    first: Mutex<Vec<(String, Vec<u8>)>>,
     /// What `Authorization` must say, and how that is asked for; anything, if none.
     authorization: Mutex<Option<(String, String)>>,
+    /// The path of the service for tokens, which asks for nothing.
+    token: Mutex<Option<String>>,
     asked: Mutex<Vec<String>>,
     /// Every `Authorization` that came.
     given: Mutex<Vec<String>>,
@@ -143,15 +147,35 @@ impl Registry {
         answers.insert(path.to_owned(), (bytes.into(), after));
     }
 
+    /// Answers a path with these bytes once, before all that it is answered with else.
+    pub fn answer_once(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        let mut first = self.shared.first.lock().unwrap();
+        first.push((path.to_owned(), bytes.into()));
+    }
+
+    /// Adds these lines to the head of what a path is answered with.
+    pub fn add_headers(&self, path: &str, lines: &str) {
+        let mut answers = self.shared.answers.lock().unwrap();
+        let (bytes, _) = answers.get_mut(path).unwrap();
+        let end = bytes.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        bytes.splice(end..end, lines.bytes());
+    }
+
     /// Asks for credentials: the header `Authorization` must be this.
     pub fn require(&self, authorization: &str) {
         self.require_as("Basic realm=\"here\"", authorization);
     }
 
-    /// Asks for it in these words, everywhere but at `/token`.
+    /// Asks for it in these words, everywhere but where tokens are given.
     pub fn require_as(&self, challenge: &str, authorization: &str) {
         let required = (challenge.to_owned(), authorization.to_owned());
         *self.shared.authorization.lock().unwrap() = Some(required);
+    }
+
+    /// Gives tokens at this path: answers so.
+    pub fn grant(&self, path: &str, answer: &[u8]) {
+        *self.shared.token.lock().unwrap() = Some(path.to_owned());
+        self.put(path, answer);
     }
 
     /// Every header `Authorization` that was sent here.
@@ -197,8 +221,9 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shar
         .extend(given.map(str::to_owned));
     let without_query = path.split('?').next().unwrap();
     let required = shared.authorization.lock().unwrap().clone();
+    let is_token = shared.token.lock().unwrap().as_deref() == Some(without_query);
     let refused = required
-        .filter(|(_, wanted)| without_query != "/token" && given != Some(&**wanted))
+        .filter(|(_, wanted)| !is_token && given != Some(&**wanted))
         .map(|(challenge, _)| challenge);
     let answer = if let Some(challenge) = refused {
         let refusal = format!(
@@ -208,7 +233,11 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shar
         Some((refusal.into(), After::Close))
     } else {
         shared.asked.lock().unwrap().push(path.clone());
-        shared.answers.lock().unwrap().get(without_query).cloned()
+        let mut first = shared.first.lock().unwrap();
+        match first.iter().position(|(path, _)| path == without_query) {
+            Some(at) => Some((first.remove(at).1, After::Close)),
+            None => shared.answers.lock().unwrap().get(without_query).cloned(),
+        }
     };
     let (bytes, after) = answer.unwrap_or_else(|| {
         let unknown = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

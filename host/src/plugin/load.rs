@@ -190,8 +190,11 @@ fn pull_remedy(error: &PullError) -> &'static str {
             "look who runs that registry: it is followed by the same scheme only, and from a public address to public ones"
         }
         PullError::Unknown(..) => "correct the name or the digest, or push the component there",
-        PullError::Unauthorized(_) => {
+        PullError::Unauthorized(..) => {
             "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
+        }
+        PullError::Busy(..) => {
+            "try again later; who logs in, in [registries.\"HOST\"], may pull more, and component_cache keeps what was pulled"
         }
         PullError::OtherContent(_) => {
             "do not run it before you know who changed it; correct the digest if it was misspelt"

@@ -5,38 +5,27 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Response, StatusCode, Url};
+use http::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
-use tokio::net::lookup_host;
+use tokio::time::{Instant, sleep};
 
-use super::address::is_public;
+use super::bounds::{Astray, Bounds};
+use super::challenge::{Challenge, challenges};
+use super::refusal::{said, wait};
 use super::{PullError, chain};
 use crate::config::{Credentials, Image};
 
 /// How long a registry may take to be reached, and to send anything more.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Redirects that are followed one after the other.
-const REDIRECTS: usize = 5;
-
 /// Bytes of the longest answer with a token; real ones have a few thousand.
 const LONGEST_TOKEN: u64 = 64 << 10;
-
-/// The variables of the environment that name a proxy for HTTPS.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-
-/// Where a registry led that is not followed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("it leads to {0}")]
-struct Astray(String);
 
 /// What a registry answered.
 pub(super) enum Answer {
@@ -51,19 +40,10 @@ pub(super) struct Client<'a> {
     base: Url,
     bounds: Bounds,
     http: reqwest::Client,
+    /// When whoever waits for the image has waited for long enough.
+    give_up: Instant,
     /// What the registry has asked for.
     authorization: Option<HeaderValue>,
-}
-
-/// Where requests may go.
-#[derive(Clone)]
-struct Bounds {
-    /// The registry's own host.
-    home: String,
-    /// The registry is on this machine or in a network of its owner's, and so may be what it names.
-    inside: bool,
-    /// Requests go through a proxy of the environment, which looks names up and has rules of its own.
-    proxied: bool,
 }
 
 impl<'a> Client<'a> {
@@ -101,6 +81,7 @@ impl<'a> Client<'a> {
             http: http
                 .build()
                 .map_err(|error| PullError::Failed(image.registry.clone(), chain(&error)))?,
+            give_up: Instant::now() + image.patience,
             authorization: None,
         })
     }
@@ -115,33 +96,101 @@ impl<'a> Client<'a> {
         let registry = || self.image.registry.clone();
         let url = self.base.join(path);
         let url = url.map_err(|error| PullError::Failed(registry(), error.to_string()))?;
-        let mut response = self.ask(url.clone(), accept).await?;
+        let mut response = self.ask(&url, accept).await?;
         // Who it has led to has no credentials to ask for.
         let its_own = response.url().origin() == self.base.origin();
-        if response.status() == StatusCode::UNAUTHORIZED && its_own && self.authorization.is_none()
-        {
-            self.authorization = self.authorize(&response).await?;
-            response = self.ask(url, accept).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && its_own {
+            response = self.authorized(&url, accept, response).await?;
         }
         match response.status() {
             StatusCode::OK => self.read(response, longest).await,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(PullError::Unauthorized(registry()))
+                Err(PullError::Unauthorized(registry(), said(response).await))
             }
-            StatusCode::NOT_FOUND => Err(PullError::Unknown(registry(), self.image.to_string())),
-            status => Err(PullError::Failed(
+            StatusCode::NOT_FOUND => Err(PullError::Unknown(
                 registry(),
-                format!("it answers {status}"),
+                self.image.to_string(),
+                said(response).await,
             )),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let said = said(response).await;
+                Err(PullError::Busy(
+                    registry(),
+                    format!("turns requests away{said}"),
+                ))
+            }
+            status => {
+                let said = said(response).await;
+                Err(PullError::Failed(
+                    registry(),
+                    format!("it answers {status}{said}"),
+                ))
+            }
         }
     }
 
-    async fn ask(&self, url: Url, accept: &'static str) -> Result<Response, PullError> {
-        let mut request = self.http.get(url).header(ACCEPT, accept);
+    async fn ask(&self, url: &Url, accept: &'static str) -> Result<Response, PullError> {
+        let mut request = self.http.get(url.clone()).header(ACCEPT, accept);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        request.send().await.map_err(|error| self.why(&error))
+        self.send(request).await
+    }
+
+    /// Sends a request; again, when the registry says that it came too early.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, PullError> {
+        loop {
+            let again = request.try_clone();
+            let request = again.expect("it has no body that could be used up");
+            let response = request.send().await.map_err(|error| self.why(&error))?;
+            let Some(wait) = wait(&response) else {
+                return Ok(response);
+            };
+            if Instant::now() + wait >= self.give_up {
+                let why = format!(
+                    "wants to be asked again in {} s, which is longer than limits.pull_s waits",
+                    wait.as_secs()
+                );
+                return Err(PullError::Busy(self.image.registry.clone(), why));
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Asks again, with an answer to each of the challenges in turn, until one is enough. Fails as the first did when none
+    /// is.
+    async fn authorized(
+        &mut self,
+        url: &Url,
+        accept: &'static str,
+        refusal: Response,
+    ) -> Result<Response, PullError> {
+        let mut failure = None;
+        for challenge in challenges(refusal.headers()) {
+            match self.answer(challenge).await {
+                Ok(None) => continue,
+                Ok(authorization) => self.authorization = authorization,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            }
+            let response = self.ask(url, accept).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            let refused = self.refused(response).await;
+            failure.get_or_insert(refused);
+        }
+        self.authorization = None;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Err(self.refused(refusal).await),
+        }
+    }
+
+    async fn refused(&self, response: Response) -> PullError {
+        PullError::Unauthorized(self.image.registry.clone(), said(response).await)
     }
 
     async fn read(&self, mut response: Response, longest: u64) -> Result<Answer, PullError> {
@@ -155,44 +204,38 @@ impl<'a> Client<'a> {
         Ok(Answer::Whole(content))
     }
 
-    /// What answers a registry that asks who is there: a token from where it says, or the credentials themselves.
-    async fn authorize(&self, refusal: &Response) -> Result<Option<HeaderValue>, PullError> {
-        let unauthorized = || PullError::Unauthorized(self.image.registry.clone());
-        let credentials = self.image.credentials.as_ref();
-        let challenges = refusal.headers().get_all(WWW_AUTHENTICATE).iter();
-        for challenge in challenges.filter_map(|value| value.to_str().ok()) {
-            let Ok(challenges) = http_auth::parse_challenges(challenge) else {
-                continue;
-            };
-            for challenge in challenges {
-                let parameter = |name: &str| {
-                    let mut all = challenge.params.iter();
-                    all.find(|(key, _)| key.eq_ignore_ascii_case(name))
-                        .map(|(_, value)| value.to_unescaped())
-                };
-                if challenge.scheme.eq_ignore_ascii_case("bearer") {
-                    let realm = parameter("realm").ok_or_else(unauthorized)?;
-                    let token = self.token(&realm, parameter("service")).await?;
-                    return secret(format!("Bearer {token}"))
-                        .map(Some)
-                        .ok_or_else(unauthorized);
-                }
-                if challenge.scheme.eq_ignore_ascii_case("basic")
-                    && let Some(credentials) = credentials
-                {
-                    return basic(credentials).map(Some).ok_or_else(unauthorized);
-                }
+    /// What answers a challenge: a token from where it says, or the credentials themselves; none if there are none.
+    async fn answer(&self, challenge: Challenge) -> Result<Option<HeaderValue>, PullError> {
+        match challenge {
+            Challenge::Basic => Ok(self.image.credentials.as_ref().and_then(basic)),
+            Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            } => {
+                let token = self.token(&realm, service, scope.as_deref()).await?;
+                let authorization = secret(format!("Bearer {token}"));
+                authorization.map(Some).ok_or_else(|| {
+                    let registry = self.image.registry.clone();
+                    PullError::Failed(registry, "its token is none: it fits in no header".into())
+                })
             }
         }
-        Err(unauthorized())
     }
 
     /// A token to pull with, from the address that the registry names.
-    async fn token(&self, realm: &str, service: Option<String>) -> Result<String, PullError> {
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<String>,
+        scope: Option<&str>,
+    ) -> Result<String, PullError> {
+        /// Of the two at least one is there, and they mean the same; so the token specification. Harbor leaves the second
+        /// empty. How long it is good for does not matter: who finds that it is not is given another.
         #[derive(Deserialize)]
         struct Granted {
-            #[serde(alias = "access_token")]
-            token: String,
+            token: Option<String>,
+            access_token: Option<String>,
         }
         let registry = || self.image.registry.clone();
         let mut url = Url::parse(realm)
@@ -202,19 +245,31 @@ impl<'a> Client<'a> {
                 let realm = format!("{realm:?} for a token");
                 PullError::Astray(registry(), Astray(realm).to_string())
             })?;
-        let scope = format!("repository:{}:pull", self.image.repository);
+        // What the registry names is asked for too, where it has other names for what it keeps; but nothing beyond
+        // pulling.
+        let own = format!("repository:{}:pull", self.image.repository);
+        let named = scope.unwrap_or_default().split(' ').filter(|scope| {
+            scope.starts_with("repository:") && scope.ends_with(":pull") && **scope != own
+        });
         url.query_pairs_mut()
-            .append_pair("scope", &scope)
+            .append_pair("scope", &own)
+            .extend_pairs(named.map(|scope| ("scope", scope)))
             .extend_pairs(service.map(|service| ("service", service)));
         let mut request = self.http.get(url);
         if let Some(credentials) = &self.image.credentials {
-            let authorization = basic(credentials);
-            let authorization = authorization.ok_or_else(|| PullError::Unauthorized(registry()))?;
+            let unauthorized = || PullError::Unauthorized(registry(), String::new());
+            let authorization = basic(credentials).ok_or_else(unauthorized)?;
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = request.send().await.map_err(|error| self.why(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(PullError::Unauthorized(registry()));
+        let response = self.send(request).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::TOO_MANY_REQUESTS => {
+                let said = said(response).await;
+                let why = format!("turns requests for a token away{said}");
+                return Err(PullError::Busy(registry(), why));
+            }
+            _ => return Err(self.refused(response).await),
         }
         let Answer::Whole(answer) = self.read(response, LONGEST_TOKEN).await? else {
             return Err(PullError::Failed(
@@ -222,9 +277,14 @@ impl<'a> Client<'a> {
                 "its token is too long".into(),
             ));
         };
-        serde_json::from_slice::<Granted>(&answer)
-            .map(|granted| granted.token)
-            .map_err(|error| PullError::Failed(registry(), format!("its token is none: {error}")))
+        let none = |why: String| PullError::Failed(registry(), format!("its token is none: {why}"));
+        let granted: Granted =
+            serde_json::from_slice(&answer).map_err(|error| none(error.to_string()))?;
+        let tokens = [granted.token, granted.access_token].into_iter().flatten();
+        let mut tokens = tokens.filter(|token| !token.is_empty());
+        tokens
+            .next()
+            .ok_or_else(|| none("neither `token` nor `access_token` is there".into()))
     }
 
     /// Credentials go to who has a certificate; without TLS only to the registry itself.
@@ -261,73 +321,6 @@ impl<'a> Client<'a> {
             PullError::Failed(registry, chain(error))
         }
     }
-}
-
-impl Bounds {
-    /// Those of the registry that is asked at this address.
-    async fn of(base: &Url) -> io::Result<Self> {
-        let home = base.host_str().unwrap_or_default().to_owned();
-        let proxied = PROXIES.iter().any(|name| std::env::var_os(name).is_some());
-        let inside = match literal(base) {
-            Some(address) => !is_public(address),
-            None if proxied => false,
-            None => lookup_host((home.as_str(), 0))
-                .await?
-                .any(|address| !is_public(address.ip())),
-        };
-        Ok(Self {
-            home,
-            inside,
-            proxied,
-        })
-    }
-
-    fn follow(&self, attempt: Attempt<'_>) -> reqwest::redirect::Action {
-        let first = attempt.previous().first().map(Url::scheme);
-        if attempt.previous().len() > REDIRECTS {
-            return attempt.error(Astray("one address after the other".into()));
-        }
-        if first != Some(attempt.url().scheme()) {
-            let astray = Astray(format!("{}, another scheme", attempt.url()));
-            return attempt.error(astray);
-        }
-        match self.judge(attempt.url()) {
-            Ok(()) => attempt.follow(),
-            Err(astray) => attempt.error(astray),
-        }
-    }
-
-    /// Whether a host may be asked. One that has a name is judged again when that is looked up.
-    fn judge(&self, url: &Url) -> Result<(), Astray> {
-        match literal(url) {
-            Some(address) if !self.inside && !is_public(address) => {
-                Err(Astray(format!("{address}, which is no public address")))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-impl Resolve for Bounds {
-    fn resolve(&self, name: Name) -> Resolving {
-        let any = self.inside || name.as_str() == self.home;
-        Box::pin(async move {
-            let found: Vec<_> = lookup_host((name.as_str(), 0)).await?.collect();
-            if let Some(private) = found.iter().find(|found| !any && !is_public(found.ip())) {
-                let (name, address) = (name.as_str(), private.ip());
-                let astray = Astray(format!("{name}, at {address}, which is no public address"));
-                return Err(astray.into());
-            }
-            let found: Addrs = Box::new(found.into_iter());
-            Ok(found)
-        })
-    }
-}
-
-/// The address that a URL has for a host, if it is none with a name.
-fn literal(url: &Url) -> Option<IpAddr> {
-    let host = url.host_str()?;
-    host.trim_matches(['[', ']']).parse().ok()
 }
 
 fn basic(credentials: &Credentials) -> Option<HeaderValue> {

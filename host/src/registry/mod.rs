@@ -4,7 +4,10 @@
 //! manifest's digest is recomputed, and with it the digest of the layer that it names. Knows not what a component is.
 
 mod address;
+mod bounds;
+mod challenge;
 mod client;
+mod refusal;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,9 +21,11 @@ use crate::config::Image;
 use crate::net::watch;
 use crate::signature::digest_of;
 
-/// What a registry may be asked for.
+/// What a registry may be asked for. An index is not what is wanted, but a registry has to show it to be told so.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
-                         application/vnd.docker.distribution.manifest.v2+json";
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Bytes of the longest manifest.
 const LONGEST_MANIFEST: u64 = 4 << 20;
@@ -30,10 +35,13 @@ const LONGEST_MANIFEST: u64 = 4 << 20;
 pub(crate) enum PullError {
     #[error("the registry {0} cannot be reached: {1}")]
     Unreachable(String, String),
-    #[error("the registry {0} has no {1}")]
-    Unknown(String, String),
-    #[error("the registry {0} refuses these credentials, or wants some")]
-    Unauthorized(String),
+    /// With what the registry says.
+    #[error("the registry {0} has no {1}{2}")]
+    Unknown(String, String, String),
+    #[error("the registry {0} refuses these credentials, or wants some{1}")]
+    Unauthorized(String, String),
+    #[error("the registry {0} {1}")]
+    Busy(String, String),
     #[error("the registry {0} is not followed: {1}")]
     Astray(String, String),
     #[error("the registry {0} failed: {1}")]
@@ -55,6 +63,15 @@ pub(crate) enum PullError {
 struct Manifest {
     #[serde(default)]
     layers: Vec<Layer>,
+    /// Of an index: the images in it.
+    #[serde(default)]
+    manifests: Vec<Listed>,
+}
+
+/// An image in an index.
+#[derive(Deserialize)]
+struct Listed {
+    digest: String,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +138,9 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
         .map(|layer| layer.media_type.clone())
         .collect();
     let mut layers = manifest.layers.into_iter().filter(|layer| {
-        let kind = layer.media_type.as_str();
+        // A type is the same in capitals, and with parameters.
+        let kind = layer.media_type.split(';').next().unwrap_or_default();
+        let kind = kind.trim().to_ascii_lowercase();
         kind == "application/wasm" || kind.ends_with("+wasm")
     });
     match (layers.next(), layers.next()) {
@@ -129,14 +148,24 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
             Err(PullError::TooLarge(layer.size, longest))
         }
         (Some(layer), None) if is_digest(&layer.digest) => Ok(layer),
-        _ if kinds.is_empty() => Err(PullError::NoComponent(
-            "it has no layers, as an index of several images has none".into(),
-        )),
+        _ if !manifest.manifests.is_empty() => Err(PullError::NoComponent(format!(
+            "it is an index of {} images, among them {}",
+            manifest.manifests.len(),
+            listed(&manifest.manifests)
+        ))),
+        _ if kinds.is_empty() => Err(PullError::NoComponent("it has no layers".into())),
         _ => Err(PullError::NoComponent(format!(
             "it has {}",
             kinds.join(", ")
         ))),
     }
+}
+
+/// The digests of the first images of an index.
+fn listed(images: &[Listed]) -> String {
+    let digests = images.iter().map(|image| image.digest.as_str());
+    let digests: Vec<_> = digests.filter(|digest| is_digest(digest)).take(4).collect();
+    digests.join(", ")
 }
 
 /// Whether it is a SHA-256 as it is written everywhere, and so nothing but a name in a path.
