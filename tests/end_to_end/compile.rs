@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread::yield_now;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockgate_tests::{Gateway, Guest, replace, write_configuration};
+use lockgate_tests::{Gateway, Guest, digest, replace, write_configuration};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -149,12 +149,10 @@ fn large() -> Vec<u8> {
 /// The probe with a custom section of so many bytes, of which some are never the same.
 fn padded(bytes: usize) -> Vec<u8> {
     let mut component = fs::read(Guest::Probe.path()).unwrap();
-    let length = u32::try_from(bytes).unwrap();
     component.push(0);
-    // In five bytes, as LEB128 may be: with the length of the name, and the name.
-    let leb128 = |shift: u32| u8::try_from((length >> shift) & 0x7f).unwrap();
-    component.extend([0, 7, 14, 21].map(|shift| leb128(shift) | 0x80));
-    component.extend([leb128(28), 1, b'x']);
+    component.extend(leb128(bytes));
+    // The length of the name, and the name.
+    component.extend([1, b'x']);
     let end = component.len() + bytes - 2;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     component.extend(now.as_nanos().to_le_bytes());
@@ -162,19 +160,38 @@ fn padded(bytes: usize) -> Vec<u8> {
     component
 }
 
-/// A small component of one function that is hard to compile: each of its loops hands on each of its locals.
+/// The echo with a module beside it, of one small function that is hard to compile: each of its loops hands on each of
+/// its locals.
 pub(crate) fn hard(loops: usize, locals: usize) -> Vec<u8> {
     let counted: String = (0..locals)
         .map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))"))
         .collect();
     let text = format!(
-        "(component (core module (func (local {}) {} {counted} {})))",
+        "(module (func (local {}) {} {counted} {}))",
         "i32 ".repeat(locals),
         "loop ".repeat(loops),
         "local.get 0 br_if 0 end ".repeat(loops),
     );
     // What it says of an error has the whole text.
-    wat::parse_str(text).unwrap_or_else(|_| panic!("it is no WebAssembly"))
+    let module = wat::parse_str(text).unwrap_or_else(|_| panic!("it is no WebAssembly"));
+    let mut component = fs::read(Guest::Echo.path()).unwrap();
+    component.push(1);
+    component.extend(leb128(module.len()));
+    component.extend(module);
+    component
+}
+
+/// A length in five bytes, as LEB128 may be.
+fn leb128(length: usize) -> [u8; 5] {
+    let length = u32::try_from(length).unwrap();
+    let seven = |shift: u32| u8::try_from((length >> shift) & 0x7f).unwrap();
+    [
+        seven(0) | 0x80,
+        seven(7) | 0x80,
+        seven(14) | 0x80,
+        seven(21) | 0x80,
+        seven(28),
+    ]
 }
 
 /// What is in the cache: compiled components, by the names of their files.
@@ -298,6 +315,94 @@ async fn a_gateway_that_stops_does_not_wait_for_a_component() {
     wait_for(child, "it compiles for nobody", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
+}
+
+/// Large components take half a minute, and a log that says nothing looks like a gateway that hangs.
+#[tokio::test]
+async fn a_component_that_takes_a_while_is_named_while_it_is_compiled() {
+    let folder = TempDir::new().unwrap();
+    let component = folder.path().join("component.wasm");
+    fs::copy(Guest::Probe.path(), &component).unwrap();
+    let configuration = format!(
+        "compile_cache = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n{}",
+        folder.path().join("cache"),
+        probe_configuration("", "").replace("{probe}", component.to_str().unwrap())
+    );
+    let file = write_configuration(folder.path(), &configuration);
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let gateway = Gateway::start(command, folder, lockgate_tests::PATIENCE).await;
+    let new = new();
+    let digest = digest(&new);
+    replace(&component, &new);
+    let (child, _) = child_of(gateway.id(), || {});
+    kill_process(child, Signal::STOP).unwrap();
+    let line = gateway
+        .log()
+        .line(&["compiling a component", &digest])
+        .await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["plugin"], "probe", "{line}");
+    assert!(line["kib"].as_u64().unwrap() > 0, "{line}");
+    kill_process(child, Signal::CONT).unwrap();
+    let line = gateway
+        .log()
+        .line(&["compiled the component", &digest])
+        .await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(line["took_ms"].as_u64().unwrap() >= 500, "{line}");
+}
+
+/// What its imports, its world and its sizes tell is told without compiling it, which could take half a minute.
+#[test]
+fn a_component_that_is_refused_for_what_it_says_is_not_compiled() {
+    let mut probe = fs::read(Guest::Probe.path()).unwrap();
+    let module = wat::parse_str("(module (memory 2048) (table 20000 funcref))").unwrap();
+    probe.push(1);
+    probe.extend(leb128(module.len()));
+    probe.extend(module);
+    let command = fs::read(Guest::Command.path()).unwrap();
+    let network = fs::read(Guest::Sockets.path()).unwrap();
+    for (component, said) in [
+        (
+            &probe,
+            &[
+                "its memory begins with 128 MiB, and limits.memory_mib gives it 64",
+                "it has a table of 20000 elements, and limits.table_elements allows 10000",
+                "raise limits.memory_mib of the plugin to 128",
+            ][..],
+        ),
+        (
+            &command,
+            &["it does not export lockgate:plugin/handler@0.1.0"],
+        ),
+        (&network, &["it imports wasi:", "which no plugin is given"]),
+    ] {
+        let loading = Loading::begin(component);
+        let cache = loading.folder.path().join("cache/wasmtime");
+        let ended = loading.process.wait_with_output().unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{error}");
+        for said in said {
+            assert!(error.contains(said), "{said}: {error}");
+        }
+        let compiled = walk(&cache);
+        assert!(compiled.is_empty(), "{compiled:?}");
+    }
+}
+
+/// The files in a folder and those below.
+fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 #[test]

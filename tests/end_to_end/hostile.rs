@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockgate_tests::{Client, Frame, Gateway, Opcode, write_configuration};
+use lockgate_tests::{Client, Frame, Gateway, Guest, Opcode, write_configuration};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -389,7 +389,16 @@ component = "suspect.wasm"
 
 /// A component of these sections, each with its number.
 fn component(sections: &[(u8, &[u8])]) -> Vec<u8> {
-    let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+    with_sections(b"\0asm\x0d\0\x01\0", sections)
+}
+
+/// The echo with these sections behind its own.
+fn echo_with(sections: &[(u8, &[u8])]) -> Vec<u8> {
+    with_sections(&fs::read(Guest::Echo.path()).unwrap(), sections)
+}
+
+fn with_sections(bytes: &[u8], sections: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     for (number, content) in sections {
         bytes.extend([*number, u8::try_from(content.len()).unwrap()]);
         bytes.extend(*content);
@@ -463,11 +472,11 @@ async fn what_webassembly_has_beyond_need_is_refused() {
         ("a continuation", &[1, 6, 2, 0x60, 0, 0, 0x5d, 0]),
     ] {
         let module = [b"\0asm\x01\0\0\0", module].concat();
-        let error = refusal(&component(&[(CORE_MODULE, &module)])).await;
+        let error = refusal(&echo_with(&[(CORE_MODULE, &module)])).await;
         assert!(!error.contains("does not export"), "{what}: {error}");
         assert!(error.contains("compiled"), "{what}: {error}");
     }
-    let error = refusal(&component(&[(CANONICAL, &[1, 5])])).await;
+    let error = refusal(&echo_with(&[(CANONICAL, &[1, 5])])).await;
     assert!(
         error.contains("compiled"),
         "an asynchronous component: {error}"

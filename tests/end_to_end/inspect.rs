@@ -70,13 +70,13 @@ async fn what_no_plugin_is_given_is_told() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|import| import["needs"] == "refused")
+        .filter(|import| import["needs"] == "stub")
         .map(|import| import["name"].as_str().unwrap())
         .collect();
     assert!(refused.contains(&"wasi:filesystem/types"), "{told}");
     let ended = inspect(Guest::Filesystem.path()).await;
     assert!(
-        ended.output.contains("refused: given to no plugin\n"),
+        ended.output.contains("given to no plugin; stub_wasi"),
         "{}",
         ended.output
     );

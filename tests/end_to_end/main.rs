@@ -40,6 +40,7 @@ mod session;
 mod signatures;
 mod stalled;
 mod start;
+mod stubs;
 mod swaps;
 mod tls;
 mod upgrade;
@@ -75,6 +76,7 @@ async fn probe_with(stage: &str, plugin: &str) -> Gateway {
 /// A test for each guest; one that is missing here does not compile.
 fn tested_by(guest: Guest) -> fn() {
     match guest {
+        Guest::Ambient => stubs::plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_wanted,
         Guest::Chat => dev::it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine,
         Guest::Command => plugin::a_component_of_another_world_is_refused,
         Guest::Echo => connect::text_comes_back,

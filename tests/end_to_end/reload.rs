@@ -204,7 +204,7 @@ async fn what_is_broken_is_refused_and_no_call_fails() {
             fs::read(lockgate_tests::Guest::Probe.path()).unwrap(),
         ),
         (
-            "not granted",
+            "which no plugin is given",
             fs::read(lockgate_tests::Guest::Sockets.path()).unwrap(),
         ),
         ("1024 MiB of memory", compile::hard(3_000, 40_000)),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::plugin::{self, Import, Inspection, Interface, Need};
+use crate::plugin::{self, Import, Inspection, Need};
 use crate::signature::{self, Signature, Untrusted};
 
 #[derive(Debug, clap::Args)]
@@ -105,21 +105,25 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
         inspection
             .exports
             .iter()
-            .map(|export| ("exports", in_full(export))),
+            .map(|export| ("exports", export.to_string())),
     );
     let width = inspection
         .imports
         .iter()
-        .map(|import| in_full(&import.interface).len())
+        .map(|import| import.interface.to_string().len())
         .max();
     for Import { interface, need } in &inspection.imports {
         let needs = match need {
             Need::Nothing => "given to every plugin".to_owned(),
             Need::Grant(grant) => format!("needs the grant {grant:?}"),
-            Need::Refused => "refused: given to no plugin".to_owned(),
+            Need::Stub => {
+                "given to no plugin; stub_wasi = true puts a stub in its place".to_owned()
+            }
+            Need::Refused => "the gateway does not have it".to_owned(),
         };
         let width = width.unwrap_or_default();
-        rows.push(("imports", format!("{:width$}  {needs}", in_full(interface))));
+        let interface = interface.to_string();
+        rows.push(("imports", format!("{interface:width$}  {needs}")));
     }
     for (field, tools) in &inspection.toolchain {
         for tool in tools {
@@ -136,7 +140,16 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
         ),
         State::Wrong { why } => format!("wrong: {why}"),
     }));
+    rows.push((
+        "memory",
+        format!("{} KiB to begin with", inspection.memory_bytes >> 10),
+    ));
     rows.push(("grants", format!("grants = {:?}", inspection.grants)));
+    if inspection.stub_wasi {
+        let stub =
+            "stub_wasi = true: it may import what no plugin is given, and every call is refused";
+        rows.push(("stubs", stub.to_owned()));
+    }
 
     let mut text = file.display().to_string();
     let mut before = "";
@@ -147,11 +160,4 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
         write!(text, "\n  {shown:9}  {row}").expect("a string takes what is written");
     }
     text
-}
-
-fn in_full(Interface { name, version }: &Interface) -> String {
-    match version {
-        Some(version) => format!("{name}@{version}"),
-        None => name.clone(),
-    }
 }

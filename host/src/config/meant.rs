@@ -206,6 +206,8 @@ pub(crate) struct Plugin {
     pub(crate) component: Component,
     /// The interfaces that it may import.
     pub(crate) grants: Grants,
+    /// Whether the interfaces of WASI that no plugin is given are there, and refuse every call.
+    pub(crate) stub_wasi: bool,
     /// Who must have signed the component; `None` asks for no signature.
     pub(crate) signature: Option<Signature>,
     /// Whether an instance serves one message or many.

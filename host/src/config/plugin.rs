@@ -120,6 +120,7 @@ fn plugin(
         .filter(|_| !matches!(component, Component::Source { .. }));
     Plugin {
         grants: grants(&join(&key, "grants"), &written.grants, report),
+        stub_wasi: written.stub_wasi,
         signature: signed
             .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
         component,

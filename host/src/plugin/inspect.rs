@@ -2,6 +2,7 @@
 //! compiled or run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -9,15 +10,16 @@ use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload, ProducersSectionReader, Validator, WasmFeatures};
 
 use super::component::MAX_COMPONENT;
-use super::load::{self, CORE_MODULE, Need};
+use super::load::{CORE_MODULE, MAGIC};
+use super::offer::{Need, need, on_track};
 use crate::net::watch;
 
 /// The world of `wit/`, and the export by which a component is of it.
 const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
-const HANDLER: &str = "lockgate:plugin/handler@0.1.0";
+const HANDLER: &str = "lockgate:plugin/handler";
 
-/// What every WebAssembly file begins with.
-const MAGIC: &[u8] = b"\0asm";
+/// Bytes of a page of memory.
+const PAGE: u64 = 64 << 10;
 
 /// A component as it describes itself.
 #[derive(Debug, Serialize)]
@@ -30,6 +32,12 @@ pub(crate) struct Inspection {
     pub(crate) imports: Vec<Import>,
     /// The grants that it needs, as `grants` would list them.
     pub(crate) grants: Vec<&'static str>,
+    /// Whether it needs `stub_wasi = true`.
+    pub(crate) stub_wasi: bool,
+    /// Bytes of the largest memory that one of its modules begins with.
+    pub(crate) memory_bytes: u64,
+    /// Elements of the largest table that one of its modules begins with.
+    pub(crate) table_elements: u64,
     /// By `language`, `processed-by` and `sdk`: what it was made with.
     pub(crate) toolchain: BTreeMap<String, BTreeSet<Tool>>,
 }
@@ -83,12 +91,21 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
     if let Err(error) = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes) {
         bail!("it is damaged, or no component: {error}; build it again, and copy it whole");
     }
+    describe(bytes)
+}
+
+/// Says what is in a component, without looking whether it is right: takes milliseconds, however long compiling it would.
+/// Fails where it cannot be read.
+pub(super) fn describe(bytes: &[u8]) -> Result<Inspection> {
     let mut found = Inspection {
         size: bytes.len() as u64,
         world: None,
         exports: Vec::new(),
         imports: Vec::new(),
         grants: Vec::new(),
+        stub_wasi: false,
+        memory_bytes: 0,
+        table_elements: 0,
         toolchain: BTreeMap::new(),
     };
     // What is inside the component's own modules and components is theirs; only their makers count.
@@ -102,7 +119,16 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
         {
             depth += 1;
         } else if let Payload::End(_) = payload {
-            depth -= 1;
+            depth = depth.saturating_sub(1);
+        } else if let Payload::MemorySection(section) = payload {
+            for memory in section {
+                let bytes = memory?.initial.saturating_mul(PAGE);
+                found.memory_bytes = found.memory_bytes.max(bytes);
+            }
+        } else if let Payload::TableSection(section) = payload {
+            for table in section {
+                found.table_elements = found.table_elements.max(table?.ty.initial);
+            }
         } else if depth == 1
             && let Payload::ComponentImportSection(section) = payload
         {
@@ -127,11 +153,11 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
 
 impl Inspection {
     fn import(&mut self, name: &str) {
-        let need = load::need(name);
-        if let Need::Grant(grant) = need
-            && !self.grants.contains(&grant)
-        {
-            self.grants.push(grant);
+        let need = need(name);
+        match need {
+            Need::Grant(grant) if !self.grants.contains(&grant) => self.grants.push(grant),
+            Need::Stub => self.stub_wasi = true,
+            Need::Grant(_) | Need::Nothing | Need::Refused => {}
         }
         self.imports.push(Import {
             interface: Interface::from(name),
@@ -140,7 +166,7 @@ impl Inspection {
     }
 
     fn export(&mut self, name: &str) {
-        if name == HANDLER {
+        if on_track(name) == Some(HANDLER) {
             self.world = Some(WORLD);
         }
         self.exports.push(Interface::from(name));
@@ -159,6 +185,16 @@ impl Inspection {
             }
         }
         Ok(())
+    }
+}
+
+/// The name as a component has it.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 

@@ -1,48 +1,23 @@
 //! From a component file to something that can be instantiated: compiled, its imports checked against its
 //! grants, linked to what it was granted and nothing else.
 
-use serde::Serialize;
 use wasmtime::Engine;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime_wasi::WasiView;
-use wasmtime_wasi::cli::{WasiCli, WasiCliView};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
-use wasmtime_wasi::p2::bindings::{cli, clocks, random};
-use wasmtime_wasi::random::WasiRandom;
-use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
+use wasmtime::component::{self, Linker};
 
 use super::bindings::HandlerPluginPre;
-use super::bindings::lockgate::plugin::{connections, context, groups, types};
 use super::compile::{CompileError, Compiler};
 use super::component::{Compiled, MAX_COMPONENT, Source};
 use super::instance::State;
+use super::offer::{self, Need, is_given, need};
+use super::{inspect, stubs};
 use crate::config::{self, Component, Fault};
 use crate::registry::{self, PullError};
 
 /// What all WebAssembly begins with.
-const MAGIC: &[u8] = b"\0asm";
+pub(super) const MAGIC: &[u8] = b"\0asm";
 
 /// The eight bytes that a core module begins with; a component's version differs.
 pub(super) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
-
-/// What every plugin may import, by the beginning of the name.
-const ALWAYS: [&str; 12] = [
-    "lockgate:plugin/types@",
-    "lockgate:plugin/context@",
-    "wasi:io/",
-    "wasi:clocks/wall-clock@",
-    "wasi:clocks/monotonic-clock@",
-    "wasi:random/",
-    "wasi:cli/environment@",
-    "wasi:cli/exit@",
-    "wasi:cli/stdin@",
-    "wasi:cli/stdout@",
-    "wasi:cli/stderr@",
-    "wasi:cli/terminal-",
-];
-
-/// The interfaces of `lockgate:plugin` that take a grant.
-const GRANTS: [&str; 2] = ["connections", "groups"];
 
 /// What is wrong with a plugin's component.
 fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
@@ -130,6 +105,7 @@ pub(super) fn compile(
             "build it with `lockgate build DIR`, and copy it whole",
         ));
     }
+    judge(plugin, &source.bytes)?;
     let compiled = compiler.compile(engine, plugin, source);
     compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
 }
@@ -141,10 +117,13 @@ pub(super) fn link(
     compiled: &Compiled,
 ) -> Result<HandlerPluginPre<State>, Fault> {
     let component = &compiled.component;
+    // Once more: what was compiled before may be linked under other grants.
+    let mut wrong = Wrong::default();
     let imports = component.component_type();
-    check_imports(imports.imports(engine).map(|(name, _)| name), plugin.grants)
-        .map_err(|(message, remedy)| fault(plugin, message, &remedy))?;
-    linker(engine, plugin.grants)
+    let imports = imports.imports(engine).map(|(name, _)| name.to_owned());
+    wrong.imports(plugin, imports.collect());
+    wrong.judge(plugin)?;
+    linker(engine, component, plugin)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(|error| {
             fault(
@@ -225,104 +204,124 @@ pub(super) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinErro
     )
 }
 
-/// What it takes to import an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "needs", content = "grant", rename_all = "kebab-case")]
-pub(crate) enum Need {
-    /// Every plugin is given it.
-    Nothing,
-    /// The plugins that were granted it are given it.
-    Grant(&'static str),
-    /// No plugin is given it.
-    Refused,
-}
-
-/// What it takes to import the interface of this name.
-pub(super) fn need(import: &str) -> Need {
-    let grant = GRANTS
-        .into_iter()
-        .find(|grant| import.starts_with(&format!("lockgate:plugin/{grant}@")));
-    match grant {
-        Some(grant) => Need::Grant(grant),
-        None if ALWAYS.iter().any(|allowed| import.starts_with(allowed)) => Need::Nothing,
-        None => Need::Refused,
-    }
-}
-
-/// Names everything that a component imports and may not, and what to do about it.
-fn check_imports<'a>(
-    imports: impl Iterator<Item = &'a str>,
-    grants: config::Grants,
-) -> Result<(), (String, String)> {
-    let (mut refused, mut grantable) = (Vec::new(), Vec::new());
-    for import in imports {
-        match need(import) {
-            Need::Nothing => continue,
-            Need::Grant("connections") if grants.connections => continue,
-            Need::Grant("groups") if grants.groups => continue,
-            Need::Grant(grant) => grantable.push(format!("{grant:?}")),
-            Need::Refused => {}
-        }
-        refused.push(import);
-    }
-    if refused.is_empty() {
+/// Refuses a component for what can be seen without compiling it: its world, its imports, its sizes. One that cannot be
+/// read is left to the compiler, which says why.
+fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
+    let Ok(found) = inspect::describe(bytes) else {
         return Ok(());
-    }
-    let remedy = if grantable.len() == refused.len() {
-        format!("add {} to its grants", grantable.join(" and "))
-    } else {
-        "do without what wit/README.md does not list: the gateway gives it to no plugin".to_owned()
     };
-    Err((
-        format!(
-            "it imports {}, which it was not granted",
-            refused.join(", ")
-        ),
-        remedy,
-    ))
+    let mut wrong = Wrong::default();
+    if found.world.is_none() {
+        wrong.add(
+            "it does not export lockgate:plugin/handler@0.1.0".into(),
+            "export a handler: wit/README.md tells how, plugins/echo is one".into(),
+        );
+    }
+    let imports = found
+        .imports
+        .iter()
+        .map(|import| import.interface.to_string());
+    wrong.imports(plugin, imports.collect());
+    let limits = &plugin.limits;
+    if found.memory_bytes > limits.memory_bytes as u64 {
+        let needed = found.memory_bytes.div_ceil(1 << 20);
+        wrong.add(
+            format!(
+                "its memory begins with {needed} MiB, and limits.memory_mib gives it {}",
+                limits.memory_bytes >> 20
+            ),
+            format!("raise limits.memory_mib of the plugin to {needed}, 512 at most"),
+        );
+    }
+    if found.table_elements > limits.table_elements as u64 {
+        wrong.add(
+            format!(
+                "it has a table of {} elements, and limits.table_elements allows {}",
+                found.table_elements, limits.table_elements
+            ),
+            format!(
+                "raise limits.table_elements of the plugin to {}, 1000000 at most",
+                found.table_elements
+            ),
+        );
+    }
+    wrong.judge(plugin)
+}
+
+/// All that is wrong with a component, and what to do about each.
+#[derive(Default)]
+struct Wrong {
+    what: Vec<String>,
+    remedies: Vec<String>,
+}
+
+impl Wrong {
+    fn add(&mut self, what: String, remedy: String) {
+        self.what.push(what);
+        self.remedies.push(remedy);
+    }
+
+    /// Names every interface that a component imports and its plugin is not given.
+    fn imports(&mut self, plugin: &config::Plugin, imports: Vec<String>) {
+        let (mut grants, mut ungranted, mut stubbed, mut unknown) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for import in imports {
+            match need(&import) {
+                need if is_given(need, plugin.grants) => {}
+                Need::Stub if plugin.stub_wasi => {}
+                Need::Grant(grant) => {
+                    grants.push(format!("{grant:?}"));
+                    ungranted.push(import);
+                }
+                Need::Stub => stubbed.push(import),
+                Need::Nothing | Need::Refused => unknown.push(import),
+            }
+        }
+        if !ungranted.is_empty() {
+            self.add(
+                format!(
+                    "it imports {}, which it was not granted",
+                    ungranted.join(", ")
+                ),
+                format!("add {} to its grants", grants.join(" and ")),
+            );
+        }
+        if !stubbed.is_empty() {
+            self.add(
+                format!("it imports {}, which no plugin is given", stubbed.join(", ")),
+                "if it works without, as most do whose standard library imports it unasked, write stub_wasi = true: \
+                 then it may import it, and every call is refused"
+                    .into(),
+            );
+        }
+        if !unknown.is_empty() {
+            self.add(
+                format!("it imports {}, which the gateway does not have", unknown.join(", ")),
+                "build it for WASI 0.2 and lockgate:plugin@0.1.0, and without what wit/README.md does not list".into(),
+            );
+        }
+    }
+
+    fn judge(self, plugin: &config::Plugin) -> Result<(), Fault> {
+        if self.what.is_empty() {
+            return Ok(());
+        }
+        let remedy = self.remedies.join("; ");
+        Err(fault(plugin, self.what.join("; "), &remedy))
+    }
 }
 
 /// A linker with the plugin's grants: what was not granted is not there.
-fn linker(engine: &Engine, grants: config::Grants) -> wasmtime::Result<Linker<State>> {
+fn linker(
+    engine: &Engine,
+    component: &component::Component,
+    plugin: &config::Plugin,
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    link_wasi(&mut linker)?;
-    types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    context::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    if grants.connections {
-        connections::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    }
-    if grants.groups {
-        groups::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    offer::link(&mut linker, plugin.grants)?;
+    if plugin.stub_wasi {
+        let name = plugin.name.as_str().into();
+        stubs::link(&mut linker, engine, component, &name)?;
     }
     Ok(linker)
-}
-
-/// The harmless part of WASI 0.2: clocks, random numbers, standard streams, an empty environment. Its file
-/// system and its sockets are not linked at all.
-fn link_wasi(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    struct Io;
-    impl wasmtime::component::HasData for Io {
-        type Data<'a> = &'a mut ResourceTable;
-    }
-    wasi_io::error::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
-    wasi_io::poll::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
-    wasi_io::streams::add_to_linker::<_, Io>(linker, |state| state.ctx().table)?;
-    clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
-    clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
-    random::random::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    random::insecure::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |state| {
-        state.ctx().ctx.random()
-    })?;
-    cli::environment::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::exit::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
-    Ok(())
 }

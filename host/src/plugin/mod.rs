@@ -16,11 +16,13 @@ mod inspect;
 mod instance;
 mod lifecycle;
 mod load;
+mod offer;
 mod per_thread;
 mod pool;
 mod private;
 mod rollout;
 mod serving;
+mod stubs;
 mod trust;
 mod version;
 
@@ -29,9 +31,11 @@ use std::fmt;
 use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
+use tokio::time::{Instant, timeout};
 use wasmtime::Engine;
 
 use crate::config::{self, Fault};
@@ -45,12 +49,12 @@ pub(crate) use event::{Acceptance, Handshake};
 use guests::Guests;
 pub(crate) use heritage::Heritage;
 use heritage::Inherited;
-pub(crate) use inspect::{Import, Inspection, Interface, inspect, read};
+pub(crate) use inspect::{Import, Inspection, inspect, read};
 pub(crate) use instance::Called;
 use lifecycle::{First, Known};
 pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
 use load::Look;
-pub(crate) use load::Need;
+pub(crate) use offer::Need;
 pub(crate) use serving::Serving;
 use version::Code;
 
@@ -69,6 +73,9 @@ pub(crate) struct Plugins {
     /// What the process before this one served, until this one does.
     inherited: Mutex<BTreeMap<String, Inherited>>,
 }
+
+/// How long a component is compiled before that is said.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Plugins by name.
 pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
@@ -302,13 +309,25 @@ impl Plugins {
         source: Source,
     ) -> Result<Arc<Compiled>, Fault> {
         let (compiler, engine) = (Arc::clone(&self.compiler), self.engine.clone());
-        let config_ = config.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
+        let (config_, digest, size) = (config.clone(), source.digest, source.bytes.len());
+        let began = Instant::now();
+        let mut compiling = tokio::task::spawn_blocking(move || {
             load::compile(&compiler, &engine, &config_, &source)
         });
-        let compiled = compiled
-            .await
-            .unwrap_or_else(|error| Err(load::interrupted(config, &error)));
+        let compiled = match timeout(SOON, &mut compiling).await {
+            Ok(compiled) => compiled,
+            Err(_) => {
+                let (plugin, kib) = (&config.name, size >> 10);
+                tracing::info!(plugin, %digest, kib, "compiling a component, which takes a while");
+                let compiled = compiling.await;
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                if let Ok(Ok(_)) = &compiled {
+                    tracing::info!(plugin, %digest, took_ms, "compiled the component");
+                }
+                compiled
+            }
+        };
+        let compiled = compiled.unwrap_or_else(|error| Err(load::interrupted(config, &error)));
         compiled.map(Arc::new)
     }
 

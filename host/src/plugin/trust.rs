@@ -126,6 +126,7 @@ mod tests {
                     min_version,
                     max_age: None,
                 }),
+                stub_wasi: false,
                 isolation: config::Isolation::default(),
                 limits: config::PluginLimits::default(),
                 rollback: None,

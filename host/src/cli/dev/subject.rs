@@ -124,7 +124,8 @@ pub(super) fn route_key(written: &str) -> Result<String, String> {
     Ok(written.to_owned())
 }
 
-/// Safe local defaults: this host's own pages only, all grants, and an answer to every message.
+/// Safe local defaults: this host's own pages only, all grants, stubs for what no plugin is given, and an answer to every
+/// message.
 fn configuration(folder: &str, routes: &[String]) -> String {
     // `${` would be an environment variable.
     let folder = Value::from(folder.replace("${", "$${"));
@@ -150,6 +151,7 @@ log.level = "info,notify=error"
 [plugins.{NAME}]
 source = {folder}
 grants = ["connections", "groups"]
+stub_wasi = true
 "#
     )
 }

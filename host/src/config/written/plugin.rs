@@ -18,6 +18,11 @@ pub(in crate::config) struct Plugin {
     /// The interfaces that it may import. A plugin that imports one it was not granted is refused.
     #[serde(default)]
     pub(in crate::config) grants: Vec<Grant>,
+    /// Whether it may import WASI's file system, sockets and HTTP, which no plugin is given, and is given stubs of
+    /// them: no folder, no network, and every call is refused. For languages whose standard library imports them
+    /// unasked, as Go's and Python's do. Without it, such a component is refused when it is loaded.
+    #[serde(default)]
+    pub(in crate::config) stub_wasi: bool,
     /// Who must have signed the component, with `lockgate sign`. Without it, any component is loaded.
     pub(in crate::config) signature: Option<Signature>,
     /// Whether an instance serves one message or many.

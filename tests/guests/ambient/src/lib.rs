@@ -1,0 +1,42 @@
+//! Uses what a standard library has for files, the network and the process, and tells how each attempt ended. Imports all
+//! of it, as a program in Go or Python does that uses none of it.
+
+use std::{
+    env, fs,
+    net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
+};
+
+use lockgate_plugin::{Event, Handler, Message, Result};
+
+struct Ambient;
+
+impl Handler for Ambient {
+    /// A word and what it needs: `read /etc/hostname`, `connect 127.0.0.1:80`.
+    fn message(_: Event, message: Message) -> Result<Option<Message>> {
+        let line = message.as_text().ok_or("no text")?;
+        let (word, what) = line.split_once(' ').unwrap_or((line, ""));
+        let outcome = match word {
+            "read" => told(fs::read(what)),
+            "write" => told(fs::write(what, "x")),
+            "list" => told(fs::read_dir(what)),
+            "connect" => told(TcpStream::connect(what)),
+            "listen" => told(TcpListener::bind(what)),
+            "datagram" => told(UdpSocket::bind(what)),
+            "resolve" => told(what.to_socket_addrs()),
+            "environment" => format!("{:?} {:?}", env::vars().count(), env::args().count()),
+            "folder" => told(env::current_dir()),
+            _ => return Err("no such word".into()),
+        };
+        Ok(Some(outcome.into()))
+    }
+}
+
+/// What came of something, in the words of the standard library.
+fn told<T>(outcome: std::io::Result<T>) -> String {
+    match outcome {
+        Ok(_) => "done".to_owned(),
+        Err(error) => format!("{:?}: {error}", error.kind()),
+    }
+}
+
+lockgate_plugin::export!(Ambient);
