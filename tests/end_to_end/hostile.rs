@@ -232,14 +232,14 @@ pub(crate) async fn tables_are_bounded() {
         "within its bounds"
     );
 
-    // One that has no room for its tables makes no instance, and is not loaded.
+    // One that has no room for its tables is not loaded.
     let folder = tempfile::tempdir().unwrap();
     let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     let file = write_configuration(folder.path(), &(before.to_owned() + &configuration("")));
     let ended = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.error.contains("exceeds table limits"),
+        ended.error.contains("limits.table_elements allows 10000"),
         "{}",
         ended.error
     );

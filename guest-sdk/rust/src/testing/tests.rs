@@ -102,7 +102,7 @@ fn connecting_takes_effect_when_the_client_is_let_in() {
     let mut gateway = Gateway::<Word>::new();
     let ada = gateway.connect().unwrap();
     assert_eq!(gateway.received(&ada), ["welcome".into()]);
-    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    assert_eq!(gateway.members("lobby"), [&*ada]);
     assert_eq!(gateway.attributes(&ada), [("name".into(), "guest".into())]);
 
     let request = Handshake {
@@ -110,7 +110,7 @@ fn connecting_takes_effect_when_the_client_is_let_in() {
         ..handshake()
     };
     assert_eq!(gateway.connect_with(request), Err(Refusal::new(403)));
-    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    assert_eq!(gateway.members("lobby"), [&*ada]);
     assert_eq!(gateway.received(&ada), ["someone comes".into()]);
 }
 
@@ -175,7 +175,7 @@ fn a_connection_ends_as_in_the_gateway() {
     assert_eq!(answer, Err(Error::Gone.into()));
     gateway.disconnect(&bob);
     assert_eq!(gateway.received(&ada), ["guest left with 4001".into()]);
-    assert_eq!(gateway.members("lobby"), [ada.clone()]);
+    assert_eq!(gateway.members("lobby"), [&*ada]);
     gateway.disconnect(&ada);
     assert!(gateway.members("lobby").is_empty());
     assert_eq!(gateway.attributes(&ada), [("name".into(), "guest".into())]);
