@@ -65,7 +65,7 @@ impl Routes {
 /// Where each stage is served.
 #[derive(Default)]
 pub(crate) struct Stages {
-    /// The configured domains, in lower case.
+    /// The configured domains, as [`crate::config::Host`] writes them.
     pub(crate) domains: HashSet<Box<str>>,
     /// By `domain` or `domain/base-path`; such a stage is served nowhere else.
     pub(crate) by_domain: HashMap<Box<str>, Arc<CurrentStage>>,
@@ -74,16 +74,16 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// The stage at a host (without port) and a path. A trailing slash is accepted, further segments are not.
+    /// The stage at a host (as [`crate::config::Host`] writes it, without port) and a path. A trailing slash is
+    /// accepted, further segments are not.
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<CurrentStage>> {
         let segment = path.strip_prefix('/')?;
         let segment = segment.strip_suffix('/').unwrap_or(segment);
-        let host = host.to_ascii_lowercase();
-        if !self.domains.contains(host.as_str()) {
+        if !self.domains.contains(host) {
             return self.by_name.get(segment);
         }
         if segment.is_empty() {
-            return self.by_domain.get(host.as_str());
+            return self.by_domain.get(host);
         }
         self.by_domain.get(format!("{host}/{segment}").as_str())
     }

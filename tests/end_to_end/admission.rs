@@ -1,7 +1,10 @@
 //! How many connections there may be and how fast they may come, of everyone together and of one address: what is
 //! over is turned away before any TLS and any plugin, and a moment later there is room again.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use lockgate_tests::{Answer, Gateway, Request, within};
 use tokio::{io::AsyncReadExt, task::JoinSet};
@@ -141,6 +144,38 @@ async fn one_more_than_the_rate_is_turned_away() {
         });
         assert_eq!(refused.await.status, status, "{limit}");
         room_again(&gateway.ws("/s")).await;
+    }
+}
+
+/// A reload that is about something else is no way to come faster.
+#[tokio::test]
+async fn what_was_used_of_a_rate_outlives_a_reload() {
+    for limit in ["connections_per_s", "connections_per_s_per_ip"] {
+        let gateway = serve(&format!("{limit} = 1\ndrain_s = 1")).await;
+        let file = gateway.folder().join("gateway.toml");
+        // On a machine that takes longer than a second for a reload the next is let in: then once more.
+        let turned_away = async {
+            for drain_s in 2.. {
+                let _first = gateway.ws("/s").attempt().await;
+                let text = fs::read_to_string(&file).unwrap();
+                let before = format!("drain_s = {}", drain_s - 1);
+                fs::write(
+                    &file,
+                    text.replace(&before, &format!("drain_s = {drain_s}")),
+                )
+                .unwrap();
+                let (status, answer) = gateway.post("/reload", "{}").await;
+                assert_eq!(status, 200, "{answer}");
+                if gateway.ws("/s").attempt().await.is_err() {
+                    return;
+                }
+            }
+        };
+        within(
+            &format!("someone to be turned away by {limit}"),
+            turned_away,
+        )
+        .await;
     }
 }
 

@@ -11,6 +11,7 @@
 mod abandoned;
 mod admission;
 mod arbitrary;
+mod canonical;
 mod cli;
 mod compile;
 mod connect;
@@ -30,6 +31,7 @@ mod isolation;
 mod limits;
 mod logs;
 mod oci;
+mod origins;
 mod plugin;
 mod reconfigure;
 mod registries;

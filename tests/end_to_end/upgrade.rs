@@ -212,6 +212,12 @@ async fn web_pages_cannot_upgrade() {
         let (status, answer) = gateway.ask("POST", "/upgrade", headers).await;
         assert_eq!(status, 403, "{headers}{answer}");
     }
+    // A form of any page can send these.
+    for kind in ["", "Content-Type: text/plain\r\n"] {
+        let headers = format!("Host: localhost\r\n{kind}");
+        let (status, answer) = gateway.ask("POST", "/upgrade", &headers).await;
+        assert_eq!(status, 415, "{headers}{answer}");
+    }
     assert_eq!(gateway.ask("GET", "/upgrade", LOCAL).await.0, 405);
     assert!(gateway.is_running());
     assert!(!gateway.log().contains(&["upgrading"]));

@@ -67,7 +67,12 @@ impl Http2 {
 
     /// Opens a WebSocket on a stream of its own.
     pub async fn open(&self, path: &str) -> Client {
-        self.ask(path, &[]).await.open().await
+        self.open_with(path, &[]).await
+    }
+
+    /// As [`Self::open`], with these headers beside the usual ones.
+    pub async fn open_with(&self, path: &str, headers: &[(&str, &str)]) -> Client {
+        self.ask(path, headers).await.open().await
     }
 
     /// The answer to a request to open a WebSocket that is refused.

@@ -51,6 +51,7 @@ async fn post(address: SocketAddr, path: &str) -> Result<(StatusCode, String)> {
         .method(Method::POST)
         .uri(path)
         .header(header::HOST, address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
         .body(Empty::<&[u8]>::new())?;
     let answered = async {
         let response = sender.send_request(request).await?;

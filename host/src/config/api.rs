@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::limits;
 use super::meant::{Api, Domain, Origins, Route, Stage};
+use super::origin::OriginPattern;
 use super::report::{Report, join};
 use super::spelling::{self, nearest};
 use super::written;
@@ -233,7 +234,7 @@ fn origins(stage_key: &str, written: &written::Stage, report: &mut Report<'_>) -
     };
     for (index, text) in list.iter().enumerate() {
         let key = format!("{}[{index}]", join(stage_key, "origins"));
-        match (text.as_str(), spelling::origin(text)) {
+        match (text.as_str(), OriginPattern::parse(text)) {
             ("self", _) => origins.same_host = true,
             ("*", _) => report.problem(
                 &key,
@@ -245,7 +246,8 @@ fn origins(stage_key: &str, written: &written::Stage, report: &mut Report<'_>) -
                 &key,
                 format!("{text:?} is not an origin"),
                 "write it as browsers do, scheme://host[:port] without a path, as in \
-                 \"https://app.example.com\"; or \"self\"",
+                 \"https://app.example.com\" or, for all below a host, \"https://*.example.com\"; or \"self\", \
+                 \"null\" or \"file://\"",
             ),
         }
     }

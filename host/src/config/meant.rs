@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::OriginPattern;
 use crate::route;
 
 /// All that one gateway serves, and within which bounds.
@@ -146,7 +147,7 @@ pub(crate) struct Stage {
 /// A host, or one path of a host, that belongs to a stage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Domain {
-    /// The host, in lower case, without a port; an IPv6 address stands in brackets.
+    /// The host as [`super::Host`] writes it, without a port.
     pub(crate) host: String,
     /// The first segment of the path, without slashes; `None` is the whole host.
     pub(crate) base_path: Option<String>,
@@ -158,10 +159,10 @@ pub(crate) struct Domain {
 pub(crate) struct Origins {
     /// Every origin may connect.
     pub(crate) any: bool,
-    /// The host of the request's own `Host` header may connect.
+    /// The pages of the host that the request is for may connect.
     pub(crate) same_host: bool,
-    /// These may connect: `scheme://host[:port]`, lower case, without the scheme's default port.
-    pub(crate) list: Vec<String>,
+    /// These may connect.
+    pub(crate) list: Vec<OriginPattern>,
 }
 
 /// Bounds of each connection of a stage.

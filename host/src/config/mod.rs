@@ -13,6 +13,7 @@ mod expand;
 mod limits;
 mod log;
 mod meant;
+mod origin;
 mod plugin;
 mod problem;
 mod report;
@@ -30,6 +31,7 @@ use serde::Deserialize;
 
 pub(crate) use log::filter as log_filter;
 pub(crate) use meant::*;
+pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,18 +20,27 @@ const FORGET_AFTER: u32 = 4_096;
 /// The gate that every connection goes through: each TCP connection, and each stream that is a WebSocket of HTTP/2.
 pub(crate) struct Admission {
     places: Arc<Places>,
-    rate: Option<Everyone>,
-    rate_per_ip: Option<Each>,
-    asked: AtomicU32,
+    rate: Option<Rate<Everyone>>,
+    rate_per_ip: Option<Rate<Each>>,
     per_ip: Option<(u32, Arc<Open>)>,
 }
 
 type Everyone = governor::DefaultDirectRateLimiter;
-type Each = RateLimiter<
-    Block,
-    governor::state::keyed::HashMapStateStore<Block>,
-    governor::clock::DefaultClock,
->;
+
+struct Each {
+    limiter: RateLimiter<
+        Block,
+        governor::state::keyed::HashMapStateStore<Block>,
+        governor::clock::DefaultClock,
+    >,
+    asked: AtomicU32,
+}
+
+/// A rate, and what has been used of it: kept for as long as the rate stays, whatever else a reload changes.
+struct Rate<L> {
+    per_s: NonZeroU32,
+    used: Arc<L>,
+}
 
 /// Open connections of each address that has any.
 type Open = Mutex<HashMap<Block, u32>>;
@@ -81,13 +91,13 @@ impl NoPlace {
 impl Admission {
     /// For so many connections, which the process must be able to open, within the configured rates.
     pub(crate) fn new(connections: usize, limits: &GatewayLimits) -> Self {
-        let rate = limits.connections_per_s.map(Quota::per_second);
-        let rate_per_ip = limits.connections_per_s_per_ip.map(Quota::per_second);
         Self {
             places: Places::new(connections),
-            rate: rate.map(RateLimiter::direct),
-            rate_per_ip: rate_per_ip.map(RateLimiter::hashmap),
-            asked: AtomicU32::new(0),
+            rate: Rate::new(limits.connections_per_s, RateLimiter::direct),
+            rate_per_ip: Rate::new(limits.connections_per_s_per_ip, |quota| Each {
+                limiter: RateLimiter::hashmap(quota),
+                asked: AtomicU32::new(0),
+            }),
             per_ip: limits
                 .connections_per_ip
                 .map(|most| (most.get(), Arc::default())),
@@ -99,6 +109,8 @@ impl Admission {
         self.places.set_limit(connections);
         let mut changed = Self::new(connections, limits);
         changed.places = Arc::clone(&self.places);
+        Rate::keep(&mut changed.rate, self.rate.as_ref());
+        Rate::keep(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
         if let (Some((_, open)), Some((_, before))) = (&mut changed.per_ip, &self.per_ip) {
             *open = Arc::clone(before);
         }
@@ -110,15 +122,10 @@ impl Admission {
         let block = Block::of(address);
         let of_ip = self.place_of_ip(block)?;
         if let Some(rate) = &self.rate_per_ip {
-            if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_AFTER == FORGET_AFTER - 1 {
-                rate.retain_recent();
-                rate.shrink_to_fit();
-            }
-            rate.check_key(&block)
-                .map_err(|_| NoPlace::TooFastFromOne)?;
+            rate.used.check(block)?;
         }
         if let Some(rate) = &self.rate {
-            rate.check().map_err(|_| NoPlace::TooFast)?;
+            rate.used.check().map_err(|_| NoPlace::TooFast)?;
         }
         let place = self.places.take().ok_or(NoPlace::Full)?;
         Ok(Place {
@@ -139,6 +146,34 @@ impl Admission {
         *count += 1;
         let open = Arc::clone(open);
         Ok(Some(PlaceOfIp { block, open }))
+    }
+}
+
+impl<L> Rate<L> {
+    fn new(per_s: Option<NonZeroU32>, limiter: impl FnOnce(Quota) -> L) -> Option<Self> {
+        per_s.map(|per_s| Self {
+            per_s,
+            used: Arc::new(limiter(Quota::per_second(per_s))),
+        })
+    }
+
+    fn keep(changed: &mut Option<Self>, before: Option<&Self>) {
+        if let (Some(changed), Some(before)) = (changed, before)
+            && changed.per_s == before.per_s
+        {
+            changed.used = Arc::clone(&before.used);
+        }
+    }
+}
+
+impl Each {
+    fn check(&self, block: Block) -> Result<(), NoPlace> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_AFTER == FORGET_AFTER - 1 {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+        let checked = self.limiter.check_key(&block);
+        checked.map_err(|_| NoPlace::TooFastFromOne)
     }
 }
 
@@ -170,19 +205,21 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::num::NonZeroU32;
 
     use super::*;
 
-    fn admission(connections: usize, rates: [u32; 3]) -> Admission {
+    fn limits(rates: [u32; 3]) -> GatewayLimits {
         let [per_s, per_s_per_ip, per_ip] = rates.map(NonZeroU32::new);
-        let limits = GatewayLimits {
+        GatewayLimits {
             connections_per_s: per_s,
             connections_per_s_per_ip: per_s_per_ip,
             connections_per_ip: per_ip,
             ..GatewayLimits::default()
-        };
-        Admission::new(connections, &limits)
+        }
+    }
+
+    fn admission(connections: usize, rates: [u32; 3]) -> Admission {
+        Admission::new(connections, &limits(rates))
     }
 
     #[track_caller]
@@ -246,6 +283,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_of_a_rate_outlives_a_reload() {
+        let before = admission(9, [3, 1, 0]);
+        check(&before, "127.0.0.1", Ok(()));
+        check(&before, "127.0.0.2", Ok(()));
+        let same = before.changed(9, &limits([3, 1, 9]));
+        check(&same, "127.0.0.1", Err(NoPlace::TooFastFromOne));
+        check(&same, "127.0.0.3", Ok(()));
+        check(&same, "127.0.0.4", Err(NoPlace::TooFast));
+        // Another rate begins anew.
+        let other = same.changed(9, &limits([3, 2, 9]));
+        check(&other, "127.0.0.1", Err(NoPlace::TooFast));
+        let other = other.changed(9, &limits([4, 2, 9]));
+        check(&other, "127.0.0.1", Ok(()));
+    }
+
+    #[test]
     fn a_place_that_is_not_given_is_not_taken() {
         let admission = admission(1, [0, 0, 5]);
         let held = check(&admission, "127.0.0.1", Ok(()));
@@ -265,7 +318,7 @@ mod tests {
                 .admit(Ipv4Addr::from_bits(address).into())
                 .unwrap();
         }
-        let known = admission.rate_per_ip.unwrap().len();
+        let known = admission.rate_per_ip.unwrap().used.limiter.len();
         assert!(known <= 2 * FORGET_AFTER as usize, "{known}");
     }
 }

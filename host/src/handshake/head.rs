@@ -2,16 +2,20 @@
 //!
 //! hyper has parsed it; here stands what hyper lets pass and RFC 6455 §4.2.1, RFC 8441 §4 and RFC 9112 do not.
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
 };
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version, uri};
 use hyper::ext::Protocol;
 
 use super::refusal::Refusal;
+use crate::config::{Host, port_unless_implied};
 
 /// Bytes of the longest path with its query, as API Gateway has it.
 const MAX_TARGET: usize = 4_096;
@@ -26,13 +30,41 @@ const AT_MOST_ONCE: [HeaderName; 6] = [
     AUTHORIZATION,
 ];
 
+/// Headers of HTTP/1.1 that say how it becomes a WebSocket, which other versions do without.
+const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
+
+/// A request to open a WebSocket: the same value whatever version of HTTP it came by.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) opening: Opening,
+    pub(super) authority: Authority,
+    pub(super) path: String,
+    pub(super) query: String,
+    /// As handlers are told them: names in lower case, values that are UTF-8. `host` comes first, `cookie` is one.
+    pub(super) headers: Vec<(String, String)>,
+    /// What the browser says of the page that asks.
+    pub(super) origin: Option<HeaderValue>,
+    pub(super) user_agent: Option<String>,
+    /// What the client offers, most wanted first.
+    pub(super) subprotocols: Vec<String>,
+}
+
 /// How the connection becomes a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
     /// HTTP/1.1: a 101 with this key (RFC 6455 §4.2.2).
     Upgrade { key: String },
-    /// HTTP/2: a 200 to an extended CONNECT (RFC 8441 §4).
+    /// HTTP/2 and later: a 200 to an extended CONNECT (RFC 8441 §4, RFC 9220 §3).
     Connect,
+}
+
+/// The host that a request is for, and the port if it names one.
+#[derive(Clone, Debug)]
+pub(super) struct Authority {
+    pub(super) host: Host,
+    pub(super) port: Option<u16>,
+    /// As the client spells it.
+    text: String,
 }
 
 /// Whether a request asks for a WebSocket at all, well-formed or not.
@@ -40,8 +72,58 @@ pub(super) fn wants_websocket(parts: &Parts) -> bool {
     parts.extensions.get::<Protocol>().is_some() || parts.headers.contains_key(UPGRADE)
 }
 
-/// Checks everything that can be checked without knowing any stage.
-pub(super) fn check(parts: &Parts) -> Result<Opening, Refusal> {
+impl Head {
+    /// Checks everything that can be checked without knowing any stage.
+    pub(super) fn read(parts: &Parts) -> Result<Self, Refusal> {
+        check_bounds(parts)?;
+        let opening = if parts.version < Version::HTTP_2 {
+            check_upgrade(parts)?
+        } else {
+            check_connect(parts)?
+        };
+        let authority = Authority::of(parts)?;
+        let (headers, uri) = (&parts.headers, &parts.uri);
+        Ok(Self {
+            opening,
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or_default().to_owned(),
+            headers: told(headers, &authority),
+            origin: headers.get(ORIGIN).cloned(),
+            user_agent: text(headers, &USER_AGENT).map(str::to_owned),
+            subprotocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
+                .map(str::to_owned)
+                .collect(),
+            authority,
+        })
+    }
+}
+
+/// The headers as handlers are told them. What HTTP/1.1 needs to become a WebSocket is left out, and HTTP/2, which may
+/// split a `cookie` and has its host in `:authority`, is put as HTTP/1.1 writes it (RFC 9113 §8.2.3, §8.3.1).
+fn told(headers: &HeaderMap, authority: &Authority) -> Vec<(String, String)> {
+    let mut told = vec![(HOST.as_str().to_owned(), authority.text.clone())];
+    let mut cookie: Option<usize> = None;
+    for (name, value) in headers {
+        if OF_UPGRADE.contains(name) || name == HOST {
+            continue;
+        }
+        let Ok(value) = str::from_utf8(value.as_bytes()) else {
+            continue;
+        };
+        if name == COOKIE {
+            if let Some((_, whole)) = cookie.and_then(|place| told.get_mut(place)) {
+                whole.push_str("; ");
+                whole.push_str(value);
+                continue;
+            }
+            cookie = Some(told.len());
+        }
+        told.push((name.as_str().to_owned(), value.to_owned()));
+    }
+    told
+}
+
+fn check_bounds(parts: &Parts) -> Result<(), Refusal> {
     let target = parts
         .uri
         .path_and_query()
@@ -63,11 +145,7 @@ pub(super) fn check(parts: &Parts) -> Result<Opening, Refusal> {
             "a request to open a WebSocket has no body",
         ));
     }
-    if parts.version == Version::HTTP_2 {
-        check_connect(parts)
-    } else {
-        check_upgrade(parts)
-    }
+    Ok(())
 }
 
 fn check_upgrade(parts: &Parts) -> Result<Opening, Refusal> {
@@ -132,37 +210,66 @@ fn has_body(headers: &HeaderMap) -> bool {
             .any(|length| length.as_bytes() != b"0")
 }
 
+/// The bits that the last character has beyond the 16 bytes say nothing, and some clients set them.
 fn is_key(key: &str) -> bool {
-    use base64::Engine as _;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(key);
-    decoded.is_ok_and(|bytes| bytes.len() == 16)
+    let engine = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    engine.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-/// The host of a request with its port, if it names one. A target that names another host than `Host` names none,
-/// nor does what RFC 9112 §3.2 does not allow there: a user, a port that is no number.
-pub(super) fn authority(parts: &Parts) -> Option<Authority> {
-    let host = match parts.headers.get(HOST) {
-        Some(host) => Some(host.to_str().ok()?.parse::<Authority>().ok()?),
-        None => None,
-    };
-    let authority = match (parts.uri.authority(), host) {
-        (Some(target), Some(host)) => (*target == host).then_some(host),
-        (target, host) => host.or_else(|| target.cloned()),
-    }?;
-    let (text, host) = (authority.as_str(), authority.host());
-    let port = text.strip_prefix(host)?;
-    let valid = port.is_empty() || port == ":" || authority.port_u16().is_some();
-    (valid && !host.is_empty() && !text.contains('@')).then_some(authority)
+impl Authority {
+    /// Of the target if it names a host (RFC 9112 §3.2.2), else of `Host`, which has to be right even so.
+    fn of(parts: &Parts) -> Result<Self, Refusal> {
+        let host = match parts.headers.get(HOST) {
+            Some(host) => Some(
+                host.to_str()
+                    .ok()
+                    .and_then(|host| host.parse().ok())
+                    .and_then(|host| Self::parse(&host))
+                    .ok_or(Refusal::Malformed("the Host is not a host"))?,
+            ),
+            None => None,
+        };
+        let target = match parts.uri.authority() {
+            Some(target) => Some(
+                Self::parse(target).ok_or(Refusal::Malformed("the target's host is not a host"))?,
+            ),
+            None => None,
+        };
+        match (target, host) {
+            // HTTP/2 has no proxies that would rewrite one of them (RFC 9113 §8.3.1).
+            (Some(target), Some(host))
+                if parts.version >= Version::HTTP_2
+                    && !target.is_same(&host, parts.uri.scheme_str().unwrap_or("https")) =>
+            {
+                Err(Refusal::Malformed("the Host is not that of :authority"))
+            }
+            (Some(authority), _) | (None, Some(authority)) => Ok(authority),
+            (None, None) => Err(Refusal::Malformed("there is no Host")),
+        }
+    }
+
+    /// None for what RFC 9112 §3.2 does not allow there: a user, a port that is no number.
+    pub(super) fn parse(authority: &uri::Authority) -> Option<Self> {
+        let text = authority.as_str();
+        let port = text.strip_prefix(authority.host())?;
+        let valid = port.is_empty() || port == ":" || authority.port_u16().is_some();
+        valid.then_some(Self {
+            host: Host::of_authority(authority.host())?,
+            port: authority.port_u16(),
+            text: text.to_owned(),
+        })
+    }
+
+    fn is_same(&self, other: &Self, scheme: &str) -> bool {
+        let port = |authority: &Self| port_unless_implied(authority.port, scheme);
+        self.host == other.host && port(self) == port(other)
+    }
 }
 
-/// The subprotocols that the client offers, most wanted first.
-pub(super) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
-    tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
-        .map(str::to_owned)
-        .collect()
-}
-
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -3,6 +3,7 @@
 
 mod admission;
 mod head;
+mod header_case;
 mod origin;
 mod places;
 mod refusal;
@@ -15,11 +16,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admission::{Admission, NoPlace, Place};
-use self::head::Opening;
+use self::head::{Head, Opening};
+use self::origin::Destination;
 pub(crate) use self::places::{Places, Taken};
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
@@ -73,6 +74,10 @@ pub(crate) struct Peer {
     pub(crate) permit: Option<Arc<Taken>>,
     /// What its socket has seen of the request, on HTTP/1.1.
     pub(crate) seen: Arc<Seen>,
+    /// It speaks TLS.
+    pub(crate) secure: bool,
+    /// Its socket came to a loopback address.
+    pub(crate) loopback: bool,
 }
 
 /// Whether a request asks for a WebSocket at all, well-formed or not.
@@ -88,17 +93,18 @@ pub(crate) async fn answer<B>(
 ) -> Response<Full<Bytes>> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
-    let (version, path) = (parts.version, parts.uri.path().to_owned());
     let request_id = RequestId::next();
-    let answer = match judge(entrance, peer, parts, request_id) {
+    let answer = match judge(entrance, peer, &parts, request_id) {
         Ok(arrival) => decision(entrance, arrival, upgrade).await,
         Err(refusal) => Err(refusal),
     };
-    answer.unwrap_or_else(|refusal| {
-        let status = refusal.status().as_u16();
+    let mut response = answer.unwrap_or_else(|refusal| {
+        let (status, path) = (refusal.status().as_u16(), parts.uri.path());
         tracing::debug!(%request_id, status, path, "refused: {refusal}");
-        refusal.response(version, request_id)
-    })
+        refusal.response(parts.version, request_id)
+    });
+    header_case::set(&mut response);
+    response
 }
 
 /// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
@@ -130,9 +136,8 @@ async fn decision(
 struct Arrival {
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
-    parts: Parts,
-    authority: Authority,
-    opening: Opening,
+    head: Head,
+    destination: Destination,
     seen: Arc<Seen>,
     request_id: RequestId,
     /// Held until the connection has had its `$disconnect`.
@@ -146,10 +151,10 @@ struct Arrival {
 fn judge(
     entrance: &Entrance,
     peer: Peer,
-    parts: Parts,
+    parts: &Parts,
     request_id: RequestId,
 ) -> Result<Arrival, Refusal> {
-    let opening = head::check(&parts)?;
+    let head = Head::read(parts)?;
     if peer.seen.lone_line_feed() {
         return Err(Refusal::Malformed("a line of the head ends without CR"));
     }
@@ -168,24 +173,29 @@ fn judge(
             (Arc::new(permit), Arc::new(place))
         }
     };
-    let authority = head::authority(&parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
     let stages = entrance.stages.load();
+    let host = head.authority.host.to_string();
     let current = stages
-        .find(authority.host(), parts.uri.path())
+        .find(&host, &head.path)
         .ok_or(Refusal::UnknownStage)?;
     let current = Arc::clone(current);
-    let user_agent = head::text(&parts.headers, &USER_AGENT);
+    let destination = Destination {
+        authority: head.authority.clone(),
+        secure: peer.secure,
+        loopback: peer.loopback,
+        configured: stages.domains.contains(host.as_str()),
+    };
+    let user_agent = head.user_agent.as_deref();
     let connection = Arc::new(Connection::new(Client {
         source_ip: peer.address.ip().to_canonical(),
-        domain_name: authority.host().to_ascii_lowercase().into(),
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+        domain_name: host.into(),
     }));
     Ok(Arrival {
         current,
         connection,
-        parts,
-        authority,
-        opening,
+        head,
+        destination,
         seen: peer.seen,
         request_id,
         place,
@@ -204,8 +214,8 @@ impl Arrival {
         let acceptance = match admit(
             &self.current,
             &self.connection,
-            &self.parts,
-            &self.authority,
+            &self.head,
+            &self.destination,
             self.request_id,
         )
         .await
@@ -219,7 +229,8 @@ impl Arrival {
         };
         self.connection
             .set_subprotocol(acceptance.subprotocol.as_deref());
-        let answer = check_silence(&self.seen).and_then(|()| accept(&self.opening, acceptance));
+        let answer =
+            check_silence(&self.seen).and_then(|()| accept(&self.head.opening, acceptance));
         let _ = reply.send(answer);
         entrance.sessions.spawn(begin(
             self.current,
@@ -244,18 +255,18 @@ fn check_silence(seen: &Seen) -> Result<(), Refusal> {
 async fn admit(
     current: &CurrentStage,
     connection: &Arc<Connection>,
-    parts: &Parts,
-    authority: &Authority,
+    head: &Head,
+    destination: &Destination,
     request_id: RequestId,
 ) -> Result<Acceptance, Refusal> {
     let mut stage = current.load_full();
     loop {
-        if let Some(origin) = parts.headers.get(ORIGIN)
-            && !origin::allowed(&stage.origins, origin.as_bytes(), authority)
+        if let Some(origin) = &head.origin
+            && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
         {
             return Err(Refusal::ForeignOrigin);
         }
-        if let Some(acceptance) = connect(&stage, connection, parts, request_id).await? {
+        if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {
             return Ok(acceptance);
         }
         let newest = current.load_full();
@@ -270,28 +281,20 @@ async fn admit(
 async fn connect(
     stage: &Arc<Stage>,
     connection: &Arc<Connection>,
-    parts: &Parts,
+    head: &Head,
     request_id: RequestId,
 ) -> Result<Option<Acceptance>, Refusal> {
     let Some(route) = &stage.routes.connect else {
         return Ok(Some(Acceptance::default()));
     };
-    let headers = parts.headers.iter().filter_map(|(name, value)| {
-        Some((
-            name.as_str().to_owned(),
-            str::from_utf8(value.as_bytes()).ok()?.to_owned(),
-        ))
-    });
-    let query = parts.uri.query().unwrap_or_default();
     let handshake = Handshake {
-        query: form_urlencoded::parse(query.as_bytes())
+        query: form_urlencoded::parse(head.query.as_bytes())
             .into_owned()
             .collect(),
-        headers: headers.collect(),
-        subprotocols: head::subprotocols(&parts.headers),
+        headers: head.headers.clone(),
+        subprotocols: head.subprotocols.clone(),
         source_ip: connection.client.source_ip.to_string(),
     };
-    let offered = handshake.subprotocols.clone();
     let invocation = Arc::new(Invocation {
         request_id,
         scope: Arc::clone(&stage.scope),
@@ -308,7 +311,7 @@ async fn connect(
         Refusal::Failed(error)
     })?;
     let checked = match answer {
-        Ok(acceptance) => check_acceptance(acceptance, &offered),
+        Ok(acceptance) => check_acceptance(acceptance, &head.subprotocols),
         Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
             Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
                 status,

@@ -95,12 +95,12 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
             headers.insert("x-request-id", id);
         }
-        if version != Version::HTTP_2 {
+        if version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self, Self::UpgradeRequired) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            if version != Version::HTTP_2 {
+            if version < Version::HTTP_2 {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
             }

@@ -47,6 +47,9 @@ pub(crate) struct Strict<S> {
 /// How far the end of the head has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
+    /// Nothing but empty lines has come, which a server is to skip (RFC 9112 §2.2).
+    Start,
+    StartCarriageReturn,
     Line,
     CarriageReturn,
     EmptyLine,
@@ -59,7 +62,7 @@ impl<S> Strict<S> {
         Self {
             socket,
             seen: Arc::default(),
-            progress: Progress::EmptyLine,
+            progress: Progress::Start,
             linger: None,
         }
     }
@@ -80,6 +83,8 @@ impl<S> Strict<S> {
                     self.seen.beyond_the_head.store(true, Ordering::Relaxed);
                     return;
                 }
+                (Progress::Start, b'\r') => Progress::StartCarriageReturn,
+                (Progress::StartCarriageReturn, b'\n') => Progress::Start,
                 (Progress::LastCarriageReturn, b'\n') => Progress::Done,
                 (Progress::CarriageReturn, b'\n') => Progress::EmptyLine,
                 (_, b'\n') => {
@@ -164,6 +169,13 @@ mod tests {
     fn the_end_of_the_head_is_found_however_the_bytes_come() {
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", false, false);
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX", false, true);
+        check(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", false, false);
+        check(
+            b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
+            false,
+            true,
+        );
+        check(b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", true, false);
         check(b"GET / HTTP/1.1\nHost: a\r\n\r\n", true, false);
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\n", true, false);
         check(b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", false, false);

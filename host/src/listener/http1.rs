@@ -48,6 +48,7 @@ where
     let answering = Arc::clone(&progress);
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
+        .title_case_headers(true)
         .max_buf_size(MAX_HEAD)
         .timer(TokioTimer::new())
         .header_read_timeout(deadline.saturating_duration_since(Instant::now()))

@@ -137,6 +137,10 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
             place: Arc::new(place),
             permit: Some(Arc::new(handshake)),
             seen: Arc::new(Seen::default()),
+            secure: tls.is_some(),
+            loopback: stream
+                .local_addr()
+                .is_ok_and(|own| own.ip().to_canonical().is_loopback()),
         };
         let (tls, serving) = (tls.clone(), doors.clone());
         doors.tasks.spawn(greet(stream, tls, peer, serving));
@@ -147,7 +151,7 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
 async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
     let status = reason.status();
     let answer = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
     );
     let _ = timeout(FAREWELL, stream.write_all(answer.as_bytes())).await;
 }

@@ -1,15 +1,14 @@
 //! Keeps web pages away from what changes something: a browser on this machine reaches loopback addresses for any page.
 
-use std::net::IpAddr;
-
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::plugins;
+use crate::config::Host;
 
 /// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
 /// made to resolve to this machine.
@@ -20,9 +19,9 @@ pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
     }
 }
 
-/// Passes on what is said to be JSON, which a page cannot send to another site unasked.
+/// Of what changes something, passes on what is said to be JSON, which a page cannot send to another site unasked.
 pub(super) async fn json_only(request: Request, next: Next) -> Response {
-    if is_json(request.headers()) {
+    if request.method() != Method::POST || is_json(request.headers()) {
         return next.run(request).await;
     }
     let why = "send content-type: application/json";
@@ -46,15 +45,13 @@ fn refusal(headers: &HeaderMap) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
     match host.and_then(|host| host.parse::<Authority>().ok()) {
-        Some(host) if hosts.next().is_none() && is_loopback(host.host()) => None,
+        Some(host) if hosts.next().is_none() && is_loopback(&host) => None,
         Some(_) | None => Some("the Host must be localhost or a loopback address\n"),
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+fn is_loopback(authority: &Authority) -> bool {
+    Host::of_authority(authority.host()).is_some_and(|host| host.is_loopback())
 }
 
 #[cfg(test)]

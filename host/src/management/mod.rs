@@ -60,11 +60,11 @@ impl Management {
             .route("/plugins/{name}/rollout", post(plugins::roll_out))
             .route("/plugins/{name}/promote", post(plugins::promote))
             .route("/plugins/{name}/abort", post(plugins::abort))
+            .route("/upgrade", post(upgrade))
             .route_layer(from_fn(guard::json_only))
             .route("/metrics", get(metrics_page))
             .route("/plugins", get(plugins::list))
             .route("/plugins/{name}/history", get(plugins::history))
-            .route("/upgrade", post(upgrade))
             .route_layer(from_fn(guard::no_web_page));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))

@@ -51,10 +51,14 @@ pub(in crate::config) struct Stage {
     pub(in crate::config) domains: Vec<String>,
     /// The stage variables.
     pub(in crate::config) variables: BTreeMap<String, String>,
-    /// Which web pages may connect: origins as browsers send them (`"https://app.example.com"`), and
-    /// `"self"`, the host that the request itself is for. By default `["self"]`: a page of another
-    /// site must not act with its visitor's cookies. Requests without an `Origin` header, which
-    /// no browser sends, are not concerned.
+    /// Which web pages may connect: origins as browsers send them (`"https://app.example.com"`); all below
+    /// a host (`"https://*.example.com"`, not the host itself); `"null"`, which is every page without an
+    /// origin, such as one from a file or in a sandboxed frame of any site; `"file://"`, as some embedded
+    /// browsers name a file; and `"self"`, the host that the request itself is for. By default `["self"]`: a
+    /// page of another site must not act with its visitor's cookies. `"self"` is `https` where clients
+    /// connect by TLS, and for connections over a loopback address only a loopback name or one of
+    /// `domains`: any site can have its own name lead there. Requests without an `Origin` header, which no
+    /// browser sends, are not concerned.
     #[schemars(extend("default" = ["self"]))]
     pub(in crate::config) origins: Option<Vec<String>>,
     /// Lets the pages of every site connect, instead of `origins`.

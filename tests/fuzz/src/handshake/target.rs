@@ -5,21 +5,19 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::ORIGIN;
-use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, Runtime};
 
-use super::head::{self, Opening};
-use super::origin;
+use super::head::{self, Authority, Head, Opening};
+use super::origin::{self, Destination};
 use super::refusal::Refusal;
 use super::strict::{Seen, Strict};
 use crate::bytes::Socket;
-use crate::config::Origins;
+use crate::config::{Origin, OriginPattern, Origins};
 use crate::connections::RequestId;
 
 /// As the listener has them.
@@ -82,22 +80,24 @@ fn answer(request: &Request<Incoming>, seen: &Seen) -> (Response<Full<Bytes>>, O
         copy.into_parts()
     };
     let decide = || {
-        let opening = head::check(&parts)?;
+        let head = Head::read(&parts)?;
         if seen.lone_line_feed() {
             return Err(Refusal::Malformed("a line of the head ends without CR"));
         }
         if seen.beyond_the_head() {
             return Err(Refusal::Malformed("bytes came before the answer"));
         }
-        let authority =
-            head::authority(&parts).ok_or(Refusal::Malformed("the Host is not a host"))?;
-        if let Some(origin) = parts.headers.get(ORIGIN)
-            && !origin::allowed(&Origins::default(), origin.as_bytes(), &authority)
+        check_told(&head);
+        if let Some(origin) = &head.origin
+            && !origin::allowed(
+                &Origins::default(),
+                origin.as_bytes(),
+                &destination(&head.authority),
+            )
         {
             return Err(Refusal::ForeignOrigin);
         }
-        head::subprotocols(&parts.headers);
-        Ok(opening)
+        Ok(head.opening)
     };
     head::wants_websocket(&parts);
     match decide() {
@@ -114,16 +114,38 @@ fn answer(request: &Request<Incoming>, seen: &Seen) -> (Response<Full<Bytes>>, O
     }
 }
 
+/// What a handler is told has one host, one cookie at most, and nothing of how HTTP/1.1 upgrades.
+fn check_told(head: &Head) {
+    let count = |name| {
+        head.headers
+            .iter()
+            .filter(|(given, _)| given == name)
+            .count()
+    };
+    assert_eq!(count("host"), 1, "{head:?}");
+    assert!(count("cookie") <= 1, "{head:?}");
+    for name in ["connection", "upgrade", "sec-websocket-key"] {
+        assert_eq!(count(name), 0, "{head:?}");
+    }
+}
+
+/// Of a listener without TLS, which is not a loopback one.
+fn destination(authority: &Authority) -> Destination {
+    Destination {
+        authority: authority.clone(),
+        secure: false,
+        loopback: false,
+        configured: false,
+    }
+}
+
 /// What was let in, read again by the rules of RFC 9112 and RFC 6455 alone.
 fn check_head(bytes: &[u8], at_once: bool) {
+    let blank = bytes.chunks(2).take_while(|line| *line == b"\r\n").count();
+    let bytes = &bytes[2 * blank..];
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.expect("a head has an end");
-    let head = &bytes[..end + 2];
-    let blank = head
-        .iter()
-        .take_while(|byte| b"\r\n".contains(byte))
-        .count();
-    let text = String::from_utf8_lossy(&head[blank..]);
+    let text = String::from_utf8_lossy(&bytes[..end + 2]);
     assert_eq!(
         text.matches('\n').count(),
         text.matches("\r\n").count(),
@@ -168,25 +190,50 @@ fn check_head(bytes: &[u8], at_once: bool) {
 pub(crate) fn origins(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let (origin, host) = (lines.next().unwrap_or_default(), lines.next());
+    let authority = host
+        .and_then(|host| uri::Authority::try_from(host).ok())
+        .and_then(|host| Authority::parse(&host))
+        .unwrap_or_else(|| Authority::parse(&uri::Authority::from_static("localhost")).unwrap());
+    let plain = destination(&authority);
     let listed = "https://app.example.com:8443";
-    let list = Origins {
-        any: false,
-        same_host: false,
-        list: vec![listed.to_owned()],
+    for (pattern, exact) in [(listed, true), ("https://*.example.com:8443", false)] {
+        let list = Origins {
+            any: false,
+            same_host: false,
+            list: vec![OriginPattern::parse(pattern).unwrap()],
+        };
+        if origin::allowed(&list, origin, &plain) {
+            let origin = String::from_utf8(origin.to_ascii_lowercase()).unwrap();
+            let origin = origin.replace(".com.:", ".com:");
+            assert!(origin == listed || !exact, "{origin:?}");
+            assert!(
+                origin.starts_with("https://") && origin.ends_with(".example.com:8443"),
+                "{origin:?}"
+            );
+        }
+    }
+    if !origin::allowed(&Origins::default(), origin, &plain) {
+        return;
+    }
+    let origin = std::str::from_utf8(origin).unwrap();
+    let Some(Origin::Site(site)) = Origin::parse(origin) else {
+        panic!("{origin:?} is let in to {authority:?}")
     };
-    let authority: Authority = host
-        .and_then(|host| Authority::try_from(host).ok())
-        .unwrap_or_else(|| Authority::from_static("localhost"));
-    if origin::allowed(&list, origin, &authority) {
-        assert!(origin.eq_ignore_ascii_case(listed.as_bytes()));
-    }
-    if origin::allowed(&Origins::default(), origin, &authority) {
-        let origin = String::from_utf8(origin.to_ascii_lowercase()).unwrap();
-        let (_, rest) = origin.split_once("://").unwrap();
-        let given: Authority = rest.parse().unwrap();
-        assert!(
-            given.host().eq_ignore_ascii_case(authority.host()),
-            "{origin:?} is let in to {authority}"
-        );
-    }
+    assert_eq!(site.host, authority.host, "{origin:?}");
+    let as_seen = |loopback, secure| Destination {
+        loopback,
+        secure,
+        ..plain.clone()
+    };
+    let own = |destination| origin::allowed(&Origins::default(), origin.as_bytes(), &destination);
+    assert_eq!(
+        own(as_seen(true, false)),
+        site.host.is_loopback(),
+        "{origin:?}"
+    );
+    assert_eq!(
+        own(as_seen(false, true)),
+        site.scheme == "https",
+        "{origin:?}"
+    );
 }

@@ -1,0 +1,155 @@
+//! Which web pages may connect, by what their browser says in `Origin`.
+
+use lockgate_tests::{Gateway, Request};
+
+use crate::{LOCKGATE, echo, echo_with};
+
+/// Checks whether a page may connect.
+async fn check(request: &Request, origin: &str, let_in: bool) {
+    match request.clone().header("Origin", origin).attempt().await {
+        Ok(_) => assert!(let_in, "{origin:?} was let in"),
+        Err(answer) => assert!(!let_in && answer.status == 403, "{origin:?}: {answer:?}"),
+    }
+}
+
+/// A request to a listener without TLS, for a host with that listener's port.
+fn to(gateway: &Gateway, host: &str) -> Request {
+    let host = format!("{host}:{}", gateway.plain().port());
+    gateway.ws("/s").header("Host", &host)
+}
+
+/// Who may connect is told by the `Origin`, as the socket has it.
+#[tokio::test]
+async fn a_foreign_page_is_refused() {
+    let gateway = LOCKGATE
+        .serve(
+            r#"
+[apis.a.stages.s]
+origins = ["https://app.example.com", "self"]
+
+[apis.a.routes."$default"]
+integration = "echo"
+two_way = true
+
+[plugins.echo]
+component = "{echo}"
+"#,
+        )
+        .await;
+    let own = format!("http://localhost:{}", gateway.plain().port());
+    for (origin, let_in) in [
+        ("https://app.example.com", true),
+        ("HTTPS://APP.EXAMPLE.COM:443", true),
+        (own.as_str(), true),
+        ("https://app.example.com.evil.example", false),
+        ("https://app.example.com@evil.example", false),
+        ("https://evil.example/https://app.example.com", false),
+        ("http://app.example.com", false),
+        ("http://localhost", false),
+        ("null", false),
+        ("", false),
+        ("*", false),
+        ("https://app.example.com, https://evil.example", false),
+        ("https://app.example.com https://evil.example", false),
+        ("://", false),
+        ("ä", false),
+        ("https://[", false),
+        ("https://%61pp.example.com", false),
+    ] {
+        check(&gateway.ws("/s"), origin, let_in).await;
+    }
+}
+
+/// DNS rebinding: the name of a page's site leads to this machine for a moment, and its browser says so in `Host`.
+#[tokio::test]
+async fn a_page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
+    let gateway = echo().await;
+    let port = gateway.plain().port();
+    for host in ["rebound.example", "localhost.rebound.example", "10.0.0.1"] {
+        for scheme in ["http", "https"] {
+            let origin = format!("{scheme}://{host}:{port}");
+            check(&to(&gateway, host), &origin, false).await;
+        }
+    }
+    for host in [
+        "localhost",
+        "LocalHost.",
+        "app.localhost",
+        "127.0.0.1",
+        "[::1]",
+    ] {
+        check(&to(&gateway, host), &format!("http://{host}:{port}"), true).await;
+    }
+    check(
+        &to(&gateway, "[0:0::1]"),
+        &format!("http://[::1]:{port}"),
+        true,
+    )
+    .await;
+    let port = gateway.secure().port();
+    let secure = gateway
+        .wss("/s")
+        .header("Host", &format!("rebound.example:{port}"));
+    check(&secure, &format!("https://rebound.example:{port}"), false).await;
+    // What is no browser needs no name.
+    to(&gateway, "rebound.example").open().await;
+}
+
+/// A proxy on this machine may have taken TLS off, and nobody else's page has the name.
+#[tokio::test]
+async fn a_page_of_a_configured_domain_is_the_gateways_own() {
+    let gateway = echo_with("domains = [\"chat.example.com\"]").await;
+    let request = gateway.ws("/").header("Host", "chat.example.com");
+    check(&request, "https://chat.example.com", true).await;
+    check(&request, "http://chat.example.com", true).await;
+    check(&request, "https://chat.example.com:8443", false).await;
+    let request = request.header("Host", "Chat.example.com.:443");
+    check(&request, "https://chat.example.com", true).await;
+}
+
+#[tokio::test]
+async fn a_page_that_came_without_tls_is_refused_where_there_is_tls() {
+    let gateway = echo().await;
+    let own = format!("localhost:{}", gateway.secure().port());
+    check(&gateway.wss("/s"), &format!("https://{own}"), true).await;
+    check(&gateway.wss("/s"), &format!("http://{own}"), false).await;
+    let http2 = gateway.http2().await;
+    let origin = format!("http://{own}");
+    assert_eq!(
+        http2.refused("/s", &[("origin", &origin)]).await.status,
+        403
+    );
+    let origin = format!("https://{own}");
+    http2.open_with("/s", &[("origin", &origin)]).await;
+    // Other schemes than those of the web are nobody's own.
+    check(&gateway.wss("/s"), &format!("ftp://{own}"), false).await;
+}
+
+#[tokio::test]
+async fn names_below_a_host_and_pages_without_an_origin_can_be_listed() {
+    let gateway = echo_with("origins = [\"https://*.example.com\", \"null\", \"file://\"]").await;
+    for (origin, let_in) in [
+        ("https://app.example.com", true),
+        ("https://eu.app.Example.com:443", true),
+        ("https://app.example.com.", true),
+        ("null", true),
+        ("file://", true),
+        ("https://example.com", false),
+        ("http://app.example.com", false),
+        ("https://app.example.com:8443", false),
+        ("https://evilexample.com", false),
+        ("https://app.example.com.evil.example", false),
+        ("https://.example.com", false),
+        ("https://*.example.com", false),
+        ("file:///etc/passwd", false),
+        ("null, null", false),
+    ] {
+        check(&gateway.ws("/s"), origin, let_in).await;
+    }
+    let own = format!("http://localhost:{}", gateway.plain().port());
+    check(&gateway.ws("/s"), &own, false).await;
+    // Each is let in by its name alone.
+    let gateway = echo_with("origins = [\"null\"]").await;
+    check(&gateway.ws("/s"), "null", true).await;
+    check(&gateway.ws("/s"), "file://", false).await;
+}
