@@ -1,6 +1,7 @@
 //! Guests that take more than they should, one deed after the other: what their client is told, what it costs, and
 //! what a neighbour on the same gateway notices.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Bench;
 use super::beside::{Beside, Noticed};
-use crate::raw::Raw;
+use crate::raw::{FIN, Raw, TEXT, frame};
 use crate::report::Table;
 use crate::server::Server;
 
@@ -98,6 +99,7 @@ pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
     for deed in &DEEDS {
         table.lines.push(measure(&server, deed, length).await?);
     }
+    table.lines.push(pipelining(&server, length).await?);
     Ok(vec![table, refusals(bench, others)?])
 }
 
@@ -123,26 +125,71 @@ async fn measure(server: &Server, deed: &'static Deed, length: Duration) -> Resu
     while let Some(asked) = asking.join_next().await {
         times += asked?.context(deed.what)?;
     }
-    let Noticed {
-        cpu_us,
-        grown_kib,
-        echo,
-        ping,
-    } = beside.end(server).await?;
+    let noticed = beside.end(server).await?;
     ensure!(
         !told.is_empty(),
         "{}: its client was told nothing",
         deed.what
     );
-    Ok(vec![
-        deed.what.to_owned(),
+    Ok(line(deed.what, told, times, &noticed))
+}
+
+fn line(what: &str, told: String, times: u32, noticed: &Noticed) -> Vec<String> {
+    let Noticed {
+        cpu_us,
+        grown_kib,
+        echo,
+        ping,
+    } = noticed;
+    vec![
+        what.to_owned(),
         told,
         times.to_string(),
-        format!("{:.2} ms", cpu_us / 1_000.0 / f64::from(times)),
-        format!("{:+.1} MiB", grown_kib as f64 / 1_024.0),
+        format!("{:.3} ms", cpu_us / 1_000.0 / f64::from(times)),
+        format!("{:+.1} MiB", *grown_kib as f64 / 1_024.0),
         format!("{:.2} / {:.2} ms", echo.p50 / 1_000.0, echo.p99 / 1_000.0),
         format!("{:.2} ms", ping.p99 / 1_000.0),
-    ])
+    ]
+}
+
+/// Four clients that send messages of one byte as fast as the gateway takes them and read every answer: each in a
+/// thread of its own that is nice, so that what their neighbour waits for is the gateway.
+async fn pipelining(server: &Server, length: Duration) -> Result<Vec<String>> {
+    const CLIENTS: usize = 4;
+    const AT_ONCE: usize = 4_096;
+    let beside = Beside::begin(server, "/load").await?;
+    let deadline = Instant::now() + length;
+    let mut flooding = Vec::new();
+    for _ in 0..CLIENTS {
+        let socket = Raw::open(server.plain, "/load").await?.socket.into_std()?;
+        socket.set_nonblocking(false)?;
+        flooding.push(tokio::task::spawn_blocking(move || {
+            let answers = socket.try_clone()?;
+            let reading = std::thread::spawn(move || answers_read(answers));
+            rustix::process::nice(19)?;
+            let batch = frame(FIN | TEXT, b"x").repeat(AT_ONCE);
+            while Instant::now() < deadline {
+                (&socket).write_all(&batch)?;
+            }
+            socket.shutdown(std::net::Shutdown::Write)?;
+            let bytes = reading.join().expect("no panic in a reader")?;
+            // An answer of one byte takes three.
+            anyhow::Ok(u32::try_from(bytes / 3)?)
+        }));
+    }
+    let mut times = 0;
+    for client in flooding {
+        times += client.await?.context("pipelining")?;
+    }
+    let noticed = beside.end(server).await?;
+    let what = "(4 clients that pipeline one-byte messages)";
+    Ok(line(what, "its answers".to_owned(), times, &noticed))
+}
+
+/// Bytes that come until the end.
+fn answers_read(mut socket: std::net::TcpStream) -> Result<u64> {
+    rustix::process::nice(19)?;
+    Ok(std::io::copy(&mut socket, &mut std::io::sink())?)
 }
 
 /// What a client is told.
