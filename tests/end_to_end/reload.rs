@@ -396,3 +396,83 @@ async fn what_a_web_page_could_send_is_refused() {
         assert_eq!(given, status, "{headers}: {body}");
     }
 }
+
+/// A command names a file: only the gateway that runs it does anything, wherever it is asked.
+#[tokio::test]
+async fn a_command_about_another_file_changes_nothing_and_names_the_one_that_runs() {
+    let served = Served::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.toml");
+    served.edit(
+        "[management]\naddress = \"127.0.0.1:0\"",
+        &format!(
+            "[management]\naddress = \"{}\"",
+            served.gateway.management()
+        ),
+    );
+    fs::copy(served.file(), &other).unwrap();
+    let other = other.to_str().unwrap();
+    for words in [
+        &["reload", other][..],
+        &["upgrade", other],
+        &["plugins", "list", "--config", other],
+        &["plugins", "rollback", "v", "--config", other],
+    ] {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(1), "{words:?}: {}", ended.output);
+        let runs = format!("runs {} and not {other}", served.file().display());
+        assert!(ended.error.contains(&runs), "{}", ended.error);
+    }
+    assert!(!served.gateway.log().contains(&["reloaded:"]));
+    assert!(!served.gateway.log().contains(&["upgrading"]));
+    // A link to the file is the file.
+    let link = folder.path().join("link.toml");
+    std::os::unix::fs::symlink(served.file(), &link).unwrap();
+    let ended = LOCKGATE.run(&["reload", link.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+}
+
+#[tokio::test]
+async fn a_gateway_is_found_by_its_file_when_the_management_address_has_changed() {
+    let served = Served::new().await;
+    let file = served.file();
+    let reload = async || {
+        let ended = LOCKGATE.run(&["reload", file.to_str().unwrap()]).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+        ended.output
+    };
+    let management = |address: &str| format!("[management]\naddress = \"{address}\"\n");
+    // Another gateway has the next address, or nobody has.
+    let other = Served::new().await;
+    let taken = other.gateway.management().to_string();
+    served.edit(&management("127.0.0.1:0"), &management(&taken));
+    let ended = LOCKGATE.run(&["reload", file.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.output);
+    assert!(
+        ended.error.contains("management.address: cannot listen on"),
+        "{}",
+        ended.error
+    );
+    assert!(!other.gateway.log().contains(&["reloaded:"]));
+    drop(other);
+    let said = reload().await;
+    assert!(
+        said.contains(&format!("management {taken}: opened")),
+        "{said}"
+    );
+    served.edit(&management(&taken), "");
+    let said = reload().await;
+    assert!(
+        said.contains(&format!("management {taken}: closed")),
+        "{said}"
+    );
+    // Now it cannot be asked; what it can is said.
+    let ended = LOCKGATE.run(&["reload", file.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(1));
+    let said = format!("process {} runs ", served.gateway.id());
+    assert!(
+        ended.error.contains(&said) && ended.error.contains("SIGHUP"),
+        "{}",
+        ended.error
+    );
+}

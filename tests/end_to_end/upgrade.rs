@@ -153,21 +153,16 @@ async fn the_command_names_the_process_that_serves() {
     let serving = successor(&ended.output);
     assert_eq!(gateway.ended().await, Some(0));
 
-    // A second one, by the file: its port is the one that a restart would not find.
+    // A second one, by the file: its port 0 tells nothing, and the gateway itself does.
     let file = gateway.folder().join("gateway.toml");
     let text = fs::read_to_string(&file).unwrap();
-    let named = text.replace(
-        "[management]\naddress = \"127.0.0.1:0\"",
-        &format!("[management]\naddress = \"{}\"", gateway.management()),
-    );
-    let beside = gateway.folder().join("beside.toml");
-    fs::write(&beside, named).unwrap();
-    let ended = LOCKGATE.run(&["upgrade", beside.to_str().unwrap()]).await;
+    let ended = LOCKGATE.run(&["upgrade", file.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.error);
     let last = successor(&ended.output);
     serving.ended().await;
     gateway.connect("/s").await.id().await;
-    drop(last);
+    last.terminate();
+    last.ended().await;
 
     for (gateway, said) in [
         (file.to_str().unwrap(), "management.address has port 0"),
@@ -361,13 +356,34 @@ async fn systemd_is_told() {
                   [management]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";
     let text = format!("{before}{}", configuration("drain_s = 0"));
     let file = write_configuration(folder.path(), &text);
+    let good = fs::read_to_string(&file).unwrap();
     let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
     command.env("NOTIFY_SOCKET", folder.path().join("notify"));
     let mut gateway = Gateway::start(command, folder, PATIENCE).await;
     assert_eq!(told().trim_end(), "READY=1");
+    // Type=notify-reload: one message with the monotonic time when it begins, and one when it is over, however it ended.
+    let mut before = 0;
+    for text in ["levle = 1\n", ""] {
+        fs::write(&file, format!("{text}{good}")).unwrap();
+        gateway.hang_up();
+        let reloading = told();
+        let (what, when) = reloading.trim_end().split_once('\n').unwrap();
+        assert_eq!(what, "RELOADING=1");
+        let now: u64 = when
+            .strip_prefix("MONOTONIC_USEC=")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(now > before, "{now} after {before}");
+        before = now;
+        assert_eq!(told().trim_end(), "READY=1");
+    }
     let serving = upgrade(&gateway).await;
     assert_eq!(told().trim_end(), format!("MAINPID={}", serving.id()));
     assert_eq!(gateway.ended().await, Some(0));
+    serving.terminate();
+    assert_eq!(told().trim_end(), "STOPPING=1");
+    serving.ended().await;
 }
 
 #[tokio::test]

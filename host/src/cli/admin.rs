@@ -5,16 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::config::Config;
+use super::client::{self, Question};
 
 /// How long the gateway may take: a reload compiles.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -91,19 +85,19 @@ pub(super) enum PluginsCommand {
 }
 
 pub(super) fn reload(whom: &Whom) -> Result<()> {
-    let address = address(whom.file.as_ref(), whom.management)?;
-    print_changes(&ask(address, Method::POST, "/reload", &json!({}))?)
+    let whom = self::whom(whom.file.as_ref(), whom.management)?;
+    print_changes(&ask(&whom, Method::POST, "/reload", json!({}))?)
 }
 
 pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
     let (whom, name, what, body) = match command {
         PluginsCommand::List { whom } => {
-            let list = ask(whom.address()?, Method::GET, "/plugins", &Value::Null)?;
+            let list = ask(&whom.whom()?, Method::GET, "/plugins", Value::Null)?;
             return super::print(&plugin_table(&list));
         }
         PluginsCommand::History { name, whom } => {
             let path = format!("/plugins/{name}/history");
-            let list = ask(whom.address()?, Method::GET, &path, &Value::Null)?;
+            let list = ask(&whom.whom()?, Method::GET, &path, Value::Null)?;
             return super::print(&history_table(&list));
         }
         PluginsCommand::Rollback { name, to, whom } => {
@@ -116,77 +110,36 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
         PluginsCommand::Abort { name, whom } => (whom, name, "abort", json!({})),
     };
     let path = format!("/plugins/{name}/{what}");
-    print_changes(&ask(whom.address()?, Method::POST, &path, &body)?)
+    print_changes(&ask(&whom.whom()?, Method::POST, &path, body)?)
 }
 
 impl ByOption {
-    fn address(&self) -> Result<SocketAddr> {
-        address(self.config.as_ref(), self.management)
+    fn whom(&self) -> Result<client::Whom> {
+        whom(self.config.as_ref(), self.management)
     }
 }
 
-fn address(file: Option<&PathBuf>, given: Option<SocketAddr>) -> Result<SocketAddr> {
-    let from_file = || {
-        let file = file.context("name the configuration, or write --management ADDR")?;
-        let config = Config::load(file)?;
-        let address = config.management.with_context(|| {
-            format!(
-                "{}: it has no management listener; add [management] with address = \"127.0.0.1:9090\"",
-                file.display()
-            )
-        })?;
-        if address.port() == 0 {
-            bail!(
-                "{}: management.address has any free port; write --management ADDR, which the gateway logs",
-                file.display()
-            );
-        }
-        Ok(address)
-    };
-    given.map_or_else(from_file, Ok)
+fn whom(file: Option<&PathBuf>, management: Option<SocketAddr>) -> Result<client::Whom> {
+    match (management, file) {
+        (Some(address), _) => Ok(client::Whom::Management(address)),
+        (None, Some(file)) => Ok(client::Whom::File(file.clone())),
+        (None, None) => bail!("name the configuration, or write --management ADDR"),
+    }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn ask(address: SocketAddr, method: Method, path: &str, body: &Value) -> Result<Value> {
-    let asked = async {
-        let stream = TcpStream::connect(address)
-            .await
-            .context("is the gateway running?")?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, address.to_string())
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
-            .context("no plugin has that name")?;
-        let answered = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            anyhow::Ok((status, body))
-        };
-        let mut connection = std::pin::pin!(connection);
-        let mut answered = std::pin::pin!(answered);
-        let (status, body) = loop {
-            tokio::select! {
-                answer = &mut answered => break answer?,
-                ended = &mut connection => ended?,
-            }
-        };
-        let answer: Value = serde_json::from_slice(&body).with_context(|| {
-            format!("answered {status}, and no JSON: is it a management listener?")
-        })?;
-        if !status.is_success() {
-            let error = answer.get("error").and_then(Value::as_str);
-            bail!("{}", error.unwrap_or("refused without a reason"));
-        }
-        Ok(answer)
+fn ask(whom: &client::Whom, method: Method, path: &str, body: Value) -> Result<Value> {
+    let question = Question {
+        method,
+        path,
+        body,
+        patience: PATIENCE,
     };
-    let answer = timeout(PATIENCE, asked).await;
-    let answer = answer.unwrap_or_else(|_| bail!("no answer within {PATIENCE:?}"));
-    answer.with_context(|| format!("{address}"))
+    let (status, text) = client::ask(whom, &question)?;
+    if !status.is_success() {
+        bail!("{}", client::error(&text));
+    }
+    serde_json::from_str(&text)
+        .with_context(|| format!("answered {status}, and no JSON: is it a management listener?"))
 }
 
 fn print_changes(answer: &Value) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod build;
+mod client;
 mod dev;
 mod inspect;
 mod run;

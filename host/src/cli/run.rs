@@ -49,6 +49,9 @@ pub(super) fn run(file: &Path) -> Result<()> {
             }
         }
         let departure = until_departure(&gateway, &signals).await;
+        if departure == Departure::Stopped {
+            notify(&[NotifyState::Stopping]);
+        }
         stop(&gateway, &signals, departure).await;
         Ok(())
     })
@@ -75,10 +78,16 @@ pub(super) async fn load(file: &Path) -> Result<Config> {
 async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure {
     let mut reloads = JoinSet::new();
     loop {
+        let at_rest = reloads.is_empty();
         let asked: Option<Upgrade> = tokio::select! {
-            asked = signals.next() => match asked {
+            Some(_) = reloads.join_next() => {
+                notify(&[NotifyState::Ready]);
+                continue;
+            }
+            asked = signals.next(at_rest) => match asked {
                 None => return Departure::Stopped,
                 Some(Asked::Reload) => {
+                    notify_reloading();
                     let gateway = Arc::clone(gateway);
                     // Whatever comes of it is in the log.
                     reloads.spawn(async move { gateway.reload(What::Everything, "SIGHUP").await.is_ok() });
@@ -88,6 +97,11 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
             },
             Some(asked) = gateway.asked_to_upgrade() => Some(asked),
         };
+        // The new process reads what this one would: but systemd waits for this one's word.
+        tokio::select! {
+            () = signals.stop() => return Departure::Stopped,
+            reloaded = reloads.join_next() => drop(reloaded.map(|_| notify(&[NotifyState::Ready]))),
+        }
         tracing::info!("upgrading: starting a new process");
         let given_up = CancellationToken::new();
         let mut handing_over = std::pin::pin!(gateway.hand_over(&given_up));
@@ -102,7 +116,13 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
         match handed_over {
             Ok(successor) => {
                 tracing::info!(successor, "process {} hands over", id());
-                notify(&[NotifyState::MainPid(successor)]);
+                if signals.take_reload().await {
+                    // The new process has just read everything: that was the reload.
+                    notify_reloading();
+                    notify(&[NotifyState::MainPid(successor), NotifyState::Ready]);
+                } else {
+                    notify(&[NotifyState::MainPid(successor)]);
+                }
                 let _ = asked.map(|asked| asked.send(Ok(successor)));
                 return Departure::Succeeded;
             }
@@ -118,6 +138,14 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("systemd could not be told: {error}");
+    }
+}
+
+/// Tells systemd that a reload begins, which `Type=notify-reload` waits for: after the signal, by the machine's clock.
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!("systemd could not be told of a reload: {error}"),
     }
 }
 

@@ -61,13 +61,22 @@ impl Signals {
         self.stop.cancelled()
     }
 
-    /// What the process is asked for next; none once it was asked to stop.
-    pub(super) async fn next(&self) -> Option<Asked> {
+    /// What the process is asked for next; none once it was asked to stop. A reload waits until one is wanted.
+    pub(super) async fn next(&self, reloads: bool) -> Option<Asked> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
-            () = self.reload.notified() => Some(Asked::Reload),
+            () = self.reload.notified(), if reloads => Some(Asked::Reload),
             () = self.upgrade.notified() => Some(Asked::Upgrade),
+        }
+    }
+
+    /// Whether a reload is asked for and has not begun; it is forgotten.
+    pub(super) async fn take_reload(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.reload.notified() => true,
+            () = std::future::ready(()) => false,
         }
     }
 
@@ -75,7 +84,7 @@ impl Signals {
     pub(super) async fn until_any<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            _ = self.next() => bail!("stopped by a signal before it was done"),
+            _ = self.next(true) => bail!("stopped by a signal before it was done"),
             done = work => done,
         }
     }

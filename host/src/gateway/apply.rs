@@ -40,6 +40,8 @@ pub(super) struct Door {
 /// The management listener.
 pub(super) struct Window {
     address: SocketAddr,
+    /// Where it is in fact: the configured address may have port 0.
+    pub(super) bound: SocketAddr,
     stop: CancellationToken,
 }
 
@@ -269,9 +271,11 @@ impl Gateway {
             said.push(format!("management {}: opened", bound.address));
             state.management = Some(Window {
                 address,
+                bound: bound.address,
                 stop: stop.clone(),
             });
             let desk = Desk {
+                file: self.origin.file().map(Arc::from),
                 metrics: Arc::clone(&self.metrics),
                 reloads: self.reloads.clone(),
                 upgrades: self.upgrades.clone(),

@@ -7,6 +7,7 @@ mod stages;
 mod watch;
 
 use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::connections::{Closing, Connection};
 use crate::handover::{self, Sockets};
 use crate::handshake::{Admission, Entrance, Places};
 use crate::listener::{Doors, Pages};
-use crate::management::{Reload, Upgrade};
+use crate::management::{self, Note, Reload, Upgrade};
 use crate::plugin::Plugins;
 use crate::telemetry::Metrics;
 
@@ -172,6 +173,11 @@ impl Gateway {
         }
         gateway.apply(config, "start").await?;
         gateway.plugins.forget();
+        if let Origin::File(file) = &gateway.origin
+            && let Err(error) = gateway.tell_where(file)
+        {
+            tracing::debug!("who knows the file only cannot find this gateway: {error}");
+        }
         gateway.sockets.close_unused();
         let stop = &gateway.doors.stop;
         let answering = stop
@@ -184,6 +190,30 @@ impl Gateway {
             gateway.doors.tasks.spawn(watching);
         }
         Ok(gateway)
+    }
+
+    /// Tells those who know the file where the gateway is asked.
+    fn tell_where(self: &Arc<Self>, file: &Path) -> io::Result<()> {
+        let (socket, shared) = self
+            .sockets
+            .listen_by_name("note", &management::name(file)?)?;
+        let gateway = Arc::clone(self);
+        let stop = self.stop_management.clone();
+        self.doors.tasks.spawn(async move {
+            let note = || Note {
+                process: std::process::id(),
+                management: gateway
+                    .lock()
+                    .management
+                    .as_ref()
+                    .map(|window| window.bound.to_string()),
+            };
+            let _ = stop
+                .run_until_cancelled(management::tell(socket, note))
+                .await;
+            drop(shared);
+        });
+        Ok(())
     }
 
     /// Where it listens, each address with its scheme.

@@ -13,10 +13,11 @@ mod successor;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 pub(crate) use predecessor::Predecessor;
 pub(crate) use successor::hand_over;
@@ -68,11 +69,36 @@ impl Sockets {
             }
         };
         let socket = TcpListener::from_std(socket)?;
-        let shared = Arc::new(socket.as_fd().try_clone_to_owned()?);
+        let shared = self.opened(name, socket.as_fd())?;
+        Ok(Listening { socket, shared })
+    }
+
+    /// Gives a socket that is known by this name, which is in no folder: it ends with the last process that has it.
+    pub(crate) fn listen_by_name(
+        &self,
+        purpose: &str,
+        name: &str,
+    ) -> io::Result<(UnixListener, Arc<OwnedFd>)> {
+        let known_as = format!("{purpose} {name}");
+        let socket = match self.take(&known_as) {
+            Some(socket) => socket.into(),
+            None => {
+                let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+                std::os::unix::net::UnixListener::bind_addr(&address)?
+            }
+        };
+        socket.set_nonblocking(true)?;
+        let shared = self.opened(known_as, socket.as_fd())?;
+        Ok((UnixListener::from_std(socket)?, shared))
+    }
+
+    /// Notes a socket that is to be handed over for as long as what this gives lives.
+    fn opened(&self, name: String, socket: BorrowedFd<'_>) -> io::Result<Arc<OwnedFd>> {
+        let shared = Arc::new(socket.try_clone_to_owned()?);
         let mut known = self.lock();
         known.open.retain(|(_, socket)| socket.strong_count() > 0);
         known.open.push((name, Arc::downgrade(&shared)));
-        Ok(Listening { socket, shared })
+        Ok(shared)
     }
 
     /// Closes what was given and is not wanted.

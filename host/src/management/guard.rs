@@ -1,13 +1,17 @@
 //! Keeps web pages away from what changes something: a browser on this machine reaches loopback addresses for any page.
 
-use axum::extract::Request;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use tokio::task::spawn_blocking;
 
-use super::plugins;
+use super::{Desk, plugins};
 use crate::config::Host;
 
 /// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
@@ -26,6 +30,56 @@ pub(super) async fn json_only(request: Request, next: Next) -> Response {
     }
     let why = "send content-type: application/json";
     plugins::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+}
+
+/// The header by which a command says which configuration it means, in the encoding of forms.
+pub(crate) const CONFIGURATION: &str = "lockgate-configuration";
+
+/// Of what means the gateway of one configuration, passes on what means this one's.
+pub(super) async fn same_file(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    let Some(meant) = request.headers().get(CONFIGURATION) else {
+        return next.run(request).await;
+    };
+    let meant = form_urlencoded::parse(meant.as_bytes()).next();
+    let meant = PathBuf::from(meant.unwrap_or_default().0.into_owned());
+    let asked = meant.clone();
+    let own = desk.file.clone();
+    let is_own = spawn_blocking(move || own.is_some_and(|own| is_same(&own, &asked))).await;
+    if is_own.unwrap_or(false) {
+        return next.run(request).await;
+    }
+    let own = desk.file.as_deref();
+    let runs = own.map_or_else(
+        || "no file".to_owned(),
+        |own| {
+            std::path::absolute(own)
+                .unwrap_or_default()
+                .display()
+                .to_string()
+        },
+    );
+    let why = format!(
+        "the gateway there (process {}) runs {runs} and not {}; name that file, or the gateway by --management ADDR",
+        std::process::id(),
+        meant.display()
+    );
+    plugins::refused(StatusCode::MISDIRECTED_REQUEST, &why)
+}
+
+/// Whether two paths name one file now, through links too.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let one = one
+        .canonicalize()
+        .and_then(|one| Ok((one.metadata()?, one)));
+    let other = other
+        .canonicalize()
+        .and_then(|other| Ok((other.metadata()?, other)));
+    match (one, other) {
+        (Ok((one, one_path)), Ok((other, other_path))) => {
+            one_path == other_path || (one.dev(), one.ino()) == (other.dev(), other.ino())
+        }
+        _ => false,
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,18 +1,19 @@
 //! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API.
 
 mod guard;
-
+mod note;
 mod plugins;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::handover::{Listening, Sockets};
 use crate::telemetry::Metrics;
+
+pub(crate) use guard::CONFIGURATION;
+pub(crate) use note::{Found, Note, find, name, tell};
 
 /// Someone asks for a reload: the answer is what has changed, or why nothing has.
 pub(crate) type Reload = oneshot::Sender<Result<Vec<String>, String>>;
@@ -38,6 +42,8 @@ pub(crate) type Upgrade = oneshot::Sender<Result<u32, String>>;
 /// What the management listener knows of the gateway, and what it can ask of it.
 #[derive(Clone)]
 pub(crate) struct Desk {
+    /// The configuration's, if it has one.
+    pub(crate) file: Option<Arc<Path>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reloads: mpsc::Sender<Reload>,
     pub(crate) upgrades: mpsc::Sender<Upgrade>,
@@ -65,6 +71,7 @@ impl Management {
             .route("/metrics", get(metrics_page))
             .route("/plugins", get(plugins::list))
             .route("/plugins/{name}/history", get(plugins::history))
+            .route_layer(from_fn_with_state(desk.clone(), guard::same_file))
             .route_layer(from_fn(guard::no_web_page));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
