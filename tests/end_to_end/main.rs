@@ -43,6 +43,7 @@ mod signatures;
 mod stalled;
 mod start;
 mod stubs;
+mod starved;
 mod swaps;
 mod tls;
 mod upgrade;

@@ -109,6 +109,32 @@ impl Lockgate {
     ///
     /// The name of a [`Guest`] within braces stands for its path.
     pub async fn serve(&self, configuration: &str) -> Gateway {
+        let configuration = self.with_all(configuration);
+        self.serve_as_written(&configuration).await
+    }
+
+    /// As [`Self::serve`], in a process for which a shell runs these words first: `ulimit -v 1000000`.
+    pub async fn serve_after(&self, words: &str, configuration: &str) -> Gateway {
+        let folder = TempDir::new().unwrap();
+        let file = write_configuration(folder.path(), &self.with_all(configuration));
+        let command = self.command_after(words, &["run", file.to_str().unwrap()]);
+        Gateway::start(command, folder, PATIENCE).await
+    }
+
+    /// As [`Self::run`], in a process for which a shell runs these words first.
+    pub async fn run_after(&self, before: &str, words: &[&str]) -> Ended {
+        Self::run_to_end(self.command_after(before, words), PATIENCE).await
+    }
+
+    fn command_after(&self, before: &str, words: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, self.binary]).args(words);
+        command.env_remove("LOCKGATE_LOG");
+        command
+    }
+
+    fn with_all(&self, configuration: &str) -> String {
         let cache = Path::new(self.scratch).join("compiled");
         let before = format!(
             r#"
@@ -132,7 +158,7 @@ address = "127.0.0.1:0"
 "#,
             cache.display()
         );
-        self.serve_as_written(&(before + configuration)).await
+        before + configuration
     }
 
     /// Serves this configuration as it is, but for the guests' names.
@@ -351,7 +377,12 @@ impl Gateway {
 
     /// The exit code of the process, which ends by itself.
     pub async fn ended(&mut self) -> Option<i32> {
-        exit(&mut self.process, PATIENCE).await.code()
+        self.ended_within(PATIENCE).await
+    }
+
+    /// As [`Self::ended`], for what takes longer.
+    pub async fn ended_within(&mut self, patience: Duration) -> Option<i32> {
+        exit(&mut self.process, patience).await.code()
     }
 }
 

@@ -22,6 +22,18 @@ pub fn spin_for(ms: u64) -> serde_json::Value {
     serde_json::Value::Null
 }
 
+/// Computes, the same however fast or busy the machine is, and ends.
+pub fn compute(rounds: u64) -> serde_json::Value {
+    let mut bytes = black_box(vec![1_u64; 1 << 12]);
+    for round in 0..rounds {
+        for place in 0..bytes.len() {
+            let from = (place * 7 + round as usize) % bytes.len();
+            bytes[place] = bytes[place].rotate_left(5) ^ bytes[from];
+        }
+    }
+    serde_json::json!(bytes[0])
+}
+
 /// Ends the instance.
 pub fn trap() -> ! {
     panic!("trapped on request")

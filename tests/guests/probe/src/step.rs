@@ -163,6 +163,7 @@ impl Step<'_> {
             }
             "spin" => faults::spin(),
             "spin for" => faults::spin_for(self.number("ms")),
+            "compute" => faults::compute(self.number("rounds")),
             "trap" => faults::trap(),
             "recurse" => json!(faults::recurse(1)),
             "grow" => json!(faults::grow(self.number("mib") as usize)),

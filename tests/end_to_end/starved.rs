@@ -1,0 +1,86 @@
+//! A machine that is busy with other things: what a handler computes is counted, and not for how long it was kept from it.
+
+use std::process::{Child, Command, Stdio};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use lockgate_tests::Client;
+use serde_json::{Value, json};
+
+use crate::{LOCKGATE, probe_configuration};
+
+/// Processes that use up every core, at a priority that harms no other test; they end with this value.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start() -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let spin = || {
+            let mut command = Command::new("nice");
+            command.args(["-n", "5", "sh", "-c", "while :; do :; done"]);
+            command.stdin(Stdio::null()).spawn().unwrap()
+        };
+        Self((0..2 * cores).map(|_| spin()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// How long a handler takes to compute so many rounds.
+async fn computes(client: &mut Client, rounds: u64) -> Duration {
+    let began = Instant::now();
+    client
+        .send(json!([{"do": "compute", "rounds": rounds}]).to_string())
+        .await;
+    let answer: Value = client.json().await;
+    assert!(answer.is_array(), "after {:?}: {answer}", began.elapsed());
+    began.elapsed()
+}
+
+/// The gateway has a twentieth of the machine here, and its handler takes a fourth of the time that it may compute.
+#[tokio::test]
+async fn a_handler_that_is_kept_from_computing_is_not_cut_off() {
+    let plugin = "limits = { cpu_ms = 50, deadline_ms = 29000 }\nrollback = { calls = 5, trap_percent = 10 }";
+    let configuration = probe_configuration("", plugin);
+    let gateway = LOCKGATE
+        .serve_after("renice -n 19 -p $$ >/dev/null", &configuration)
+        .await;
+    let mut client = gateway.connect("/s").await;
+    // The fewest that take a while; the machine may be busy now, and the fastest of some tries counts.
+    let mut rounds = 50;
+    loop {
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            fastest = fastest.min(computes(&mut client, rounds).await);
+        }
+        if fastest >= Duration::from_millis(8) {
+            break;
+        }
+        rounds = rounds * 5 / 4;
+    }
+    let busy = Busy::start();
+    let mut slowest = Duration::ZERO;
+    let began = Instant::now();
+    let mut calls = 0;
+    while calls < 20 && began.elapsed() < Duration::from_secs(12) {
+        slowest = slowest.max(computes(&mut client, rounds).await);
+        calls += 1;
+    }
+    drop(busy);
+    eprintln!("{calls} calls on a busy machine, the slowest took {slowest:?}");
+    assert!(
+        slowest > Duration::from_millis(60),
+        "the machine was not busy: {slowest:?}"
+    );
+    // It is still bounded.
+    client.send(json!([{"do": "spin"}]).to_string()).await;
+    client.expect_error("Endpoint request timed out").await;
+    assert!(!gateway.log().contains(&["rolled itself back"]));
+}
