@@ -371,7 +371,7 @@ async fn spinning_guests_do_not_harm_their_neighbours() {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert!(gateway.is_running());
     // They were spinning all the while.
-    assert!(!gateway.log().contains(&["cut off at its deadline"]));
+    assert!(!gateway.log().contains(&["cut off:"]));
 }
 
 const SUSPECT: &str = r#"

@@ -210,7 +210,7 @@ async fn what_is_broken_is_refused_and_no_call_fails() {
         ("1024 MiB of memory", compile::hard(3_000, 40_000)),
         ("trapped", version(2, 'b')),
         ("the sums are wrong", version(2, 'f')),
-        ("cut off at its deadline", version(2, 's')),
+        ("limits.cpu_ms", version(2, 's')),
     ];
     let mut client = served.connect().await;
     let over = Arc::new(AtomicBool::new(false));
@@ -259,12 +259,12 @@ async fn what_a_version_said_before_it_failed_is_in_the_log() {
     for (fault, said, printed) in [
         (
             'p',
-            "its self-test failed: the plugin trapped: wasm trap: wasm `unreachable`",
+            "its self-test failed: the plugin trapped: panicked at versions/src/lib.rs:",
             "it does not work",
         ),
         (
             'b',
-            "its self-test failed: the plugin trapped: wasm trap: ",
+            "its self-test failed: the plugin trapped: panicked at versions/src/lib.rs:",
             "it does not begin",
         ),
         (

@@ -11,8 +11,9 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 pub enum Error {
     /// No such connection, or not any more. Forget the id.
     Gone,
-    /// There is no room now: the connection reads too slowly, or this invocation has used up what it
-    /// may send. Drop the message, or try again in a later invocation.
+    /// There is no room now: the connection reads too slowly or is in as many groups as it may, or this
+    /// invocation has used up what it may send. Drop the message, or try again in a later invocation.
+    /// Which limit it was, and its value, is in the gateway's log.
     Busy,
     /// The message or the value is over its limit. Send less.
     TooLarge,
@@ -26,8 +27,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("the connection is gone"),
-            Self::Busy => f.write_str("there is no room to send now"),
-            Self::TooLarge => f.write_str("the message or value is too large"),
+            Self::Busy => f.write_str(
+                "there is no room now: the connection reads too slowly, or a limit is reached that the gateway's log names",
+            ),
+            Self::TooLarge => f.write_str("the message or value is over a limit that the gateway's log names"),
             Self::Denied => f.write_str("the gateway's configuration does not allow it"),
             Self::Invalid(why) => write!(f, "invalid argument: {why}"),
         }

@@ -129,6 +129,7 @@ enum Command {
         parent: u32,
         cpu_s: u64,
         pace: plugin::Pace,
+        addressing: plugin::Addressing,
     },
     /// Print the version of Lockgate and of the plugin contract
     Version,
@@ -177,7 +178,8 @@ pub(crate) fn main() -> ExitCode {
             parent,
             cpu_s,
             pace,
-        } => plugin::compile_into(&cache, parent, cpu_s, pace),
+            addressing,
+        } => plugin::compile_into(&cache, parent, cpu_s, pace, addressing),
         Command::Version => print(concat!(
             "lockgate ",
             env!("CARGO_PKG_VERSION"),
@@ -199,9 +201,10 @@ fn validate(file: &std::path::Path) -> Result<()> {
     let signals = Signals::listen()?;
     let checked = async {
         let config = run::load(file).await?;
-        // What plugins print when they are tested, and nothing of what the gateway does.
+        // What plugins print when they are tested, what there is to know of the file, and nothing of what the
+        // gateway does.
         telemetry::start(&Log {
-            filter: "off,guest=info".into(),
+            filter: "off,guest=info,config=warn".into(),
             format: LogFormat::Text,
         })?;
         gateway::check(&config)

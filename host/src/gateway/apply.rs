@@ -60,6 +60,7 @@ impl fmt::Display for Door {
 /// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
 pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start(config.compile_cache.clone())?;
+    plugins.warn_of_instances(&config.plugins);
     let (_, mut faults) = prepare(&plugins, config, "check").await;
     faults.extend(config.listeners.iter().enumerate().filter_map(tls_fault));
     if faults.is_empty() {
@@ -134,6 +135,7 @@ impl Gateway {
     ) -> Result<Vec<String>> {
         let planned = self.plan(&config)?;
         let management = self.plan_management(&config)?;
+        self.plugins.warn_of_instances(&config.plugins);
         let mut ready = self.prepared(&config, came).await?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();

@@ -43,7 +43,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// How often it is looked for connections that handshakes under way have opened.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long the last `$disconnect` handlers may take when the drain window is over: as long as a deadline may be.
+/// How long not one of the last `$disconnect` handlers may end when the drain window is over: as long as a deadline may be.
 const LAST_HANDLERS: Duration = Duration::from_secs(29);
 
 /// The name of the file in which a process tells its successor what it serves.
@@ -309,7 +309,7 @@ impl Gateway {
             );
             let cuts = self.keep_ending(|connection| connection.outbox.cut(closing.clone()));
             tokio::select! {
-                _ = timeout(LAST_HANDLERS, self.sessions_over()) => {}
+                () = self.last_handlers() => {}
                 never = cuts => match never {},
             }
         }
@@ -331,6 +331,16 @@ impl Gateway {
     async fn sessions_over(&self) {
         self.entrance.deciding.wait().await;
         self.entrance.sessions.wait().await;
+    }
+
+    /// However many `$disconnect` handlers wait for their turn: as long as some have it.
+    async fn last_handlers(&self) {
+        let left = || self.entrance.deciding.len() + self.entrance.sessions.len();
+        let mut before = usize::MAX;
+        while left() < before {
+            before = left();
+            let _ = timeout(LAST_HANDLERS, self.sessions_over()).await;
+        }
     }
 
     /// Ends every connection that is open, and those that handshakes under way open meanwhile.

@@ -25,6 +25,7 @@ use wasmtime::component::Component;
 use super::component::{Compiled, Source};
 use super::engine;
 use super::private::Private;
+use super::space::Addressing;
 use crate::config;
 
 /// The word that has the program compile for the one that runs.
@@ -59,6 +60,7 @@ pub(super) struct Compiler {
     /// Where the gateway itself takes up compiled code, or compiles where there can be no child.
     nice: ThreadPool,
     cache: Option<PathBuf>,
+    addressing: Addressing,
     /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
     private: Option<Private>,
     /// Its other end is closed when nobody waits for anything that is compiled.
@@ -152,9 +154,15 @@ impl Compiler {
         Ok(Self {
             nice,
             cache,
+            addressing: Addressing::Reserved,
             private,
             stopped,
         })
+    }
+
+    /// The code that is compiled reaches its memory so.
+    pub(super) fn compiling_for(self, addressing: Addressing) -> Self {
+        Self { addressing, ..self }
     }
 
     /// Where the engine is to look for compiled code, if anywhere.
@@ -171,7 +179,7 @@ impl Compiler {
         source: &Source,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            ahead(cache, plugin, &source.bytes, &self.stopped)?;
+            ahead(cache, self.addressing, plugin, &source.bytes, &self.stopped)?;
         }
         // Finds what the child has left. Where there can be none, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
@@ -189,6 +197,7 @@ impl Compiler {
 /// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
 fn ahead(
     cache: &Path,
+    addressing: Addressing,
     plugin: &config::Plugin,
     bytes: &[u8],
     stopped: &PipeReader,
@@ -201,7 +210,7 @@ fn ahead(
     });
     let nice = (Pace::Nice, cpu * WAITS);
     for (pace, patience) in idle.into_iter().chain([nice]) {
-        match child(cache, bytes, cpu, pace, patience, stopped) {
+        match child(cache, addressing, bytes, cpu, pace, patience, stopped) {
             Ok(Some((status, words))) => return judge(status, &words, cpu),
             Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
             Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
@@ -222,6 +231,7 @@ fn ahead(
 /// ended, and what it said; none when that took longer than `patience`, or nobody waits for it.
 fn child(
     cache: &Path,
+    addressing: Addressing,
     bytes: &[u8],
     cpu: Duration,
     pace: Pace,
@@ -241,6 +251,7 @@ fn child(
         .arg(std::process::id().to_string())
         .arg(cpu.as_secs().to_string())
         .arg(pace.word())
+        .arg(addressing.word())
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(words.try_clone()?)
@@ -303,7 +314,13 @@ fn judge(status: ExitStatus, words: &str, cpu: Duration) -> Result<(), CompileEr
 
 /// The child process: compiles the component on standard input into a cache, and ends with `parent`, the process that
 /// began it.
-pub(crate) fn compile_into(cache: &Path, parent: u32, cpu_s: u64, pace: Pace) -> Result<()> {
+pub(crate) fn compile_into(
+    cache: &Path,
+    parent: u32,
+    cpu_s: u64,
+    pace: Pace,
+    addressing: Addressing,
+) -> Result<()> {
     // What `top` shows: the program was begun by another name.
     rustix::thread::set_name(c"lockgate")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -323,7 +340,7 @@ pub(crate) fn compile_into(cache: &Path, parent: u32, cpu_s: u64, pace: Pace) ->
         let threads = ThreadPoolBuilder::new()
             .num_threads(pace.threads(cores))
             .build()?;
-        let engine = engine::to_compile(cache)?;
+        let engine = engine::to_compile(cache, addressing)?;
         threads.install(|| Component::new(&engine, &bytes))?;
     }
     wait_for_the_cache();

@@ -37,10 +37,22 @@ struct Shared {
     /// Unfinished lines.
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// Bytes that an invocation may write.
+    most: usize,
     /// Bytes that the invocation may still write.
     left: usize,
     /// It has been said that no more is written.
     cut: bool,
+    panic: Panic,
+}
+
+/// What a Rust guest has said of a panic: where on a line of its own, and what on the next.
+#[derive(Default)]
+enum Panic {
+    #[default]
+    None,
+    At(String),
+    Said(String),
 }
 
 impl Console {
@@ -53,8 +65,10 @@ impl Console {
             invocation: None,
             stdout: Vec::new(),
             stderr: Vec::new(),
+            most: log_bytes,
             left: log_bytes,
             cut: false,
+            panic: Panic::None,
         }));
         [Stream::Stdout, Stream::Stderr].map(|stream| Self {
             stream,
@@ -63,11 +77,23 @@ impl Console {
     }
 
     /// What is written from now on, to either stream, belongs to `invocation`.
-    pub(super) fn begin(&self, invocation: &Arc<Invocation>, log_bytes: usize) {
+    pub(super) fn begin(&self, invocation: &Arc<Invocation>) {
         let mut shared = self.lock();
         shared.invocation = Some(Arc::clone(invocation));
-        shared.left = log_bytes;
+        shared.left = shared.most;
         shared.cut = false;
+    }
+
+    pub(super) fn plugin(&self) -> Arc<str> {
+        Arc::clone(&self.lock().plugin)
+    }
+
+    /// The panic that the guest has spoken of, if it is a Rust guest and did.
+    pub(super) fn panicked(&self) -> Option<String> {
+        match &self.lock().panic {
+            Panic::None => None,
+            Panic::At(panic) | Panic::Said(panic) => Some(panic.clone()),
+        }
     }
 
     /// The invocation is over: an unfinished line is a line.
@@ -116,14 +142,21 @@ impl Shared {
         }
         self.cut = true;
         self.flush(stream);
-        let note = b"(the rest is over this plugin's limits.log_kib and left out)";
-        self.line(stream).extend_from_slice(note);
+        let note = format!(
+            "(the rest is over {} KiB, which is this plugin's limits.log_kib, and left out)",
+            self.most >> 10
+        );
+        self.line(stream).extend_from_slice(note.as_bytes());
         self.flush(stream);
     }
 
     fn flush_all(&mut self) {
         self.flush(Stream::Stdout);
         self.flush(Stream::Stderr);
+        if let Panic::At(panic) = &self.panic {
+            self.log(Stream::Stderr, panic);
+        }
+        self.panic = Panic::None;
     }
 
     fn flush(&mut self, stream: Stream) {
@@ -133,7 +166,16 @@ impl Shared {
         }
         // A line costs what stands around it too, or many short ones would fill the log.
         self.left = self.left.saturating_sub(LINE_OVERHEAD);
-        let line = printable(&line);
+        let line = match stream {
+            Stream::Stdout => Some(printable(&line)),
+            Stream::Stderr => self.panic.hear(printable(&line)),
+        };
+        if let Some(line) = line.filter(|line| !line.is_empty()) {
+            self.log(stream, &line);
+        }
+    }
+
+    fn log(&self, stream: Stream, line: &str) {
         let plugin = &*self.plugin;
         let Some(call) = &self.invocation else {
             return tracing::warn!(target: "guest", plugin, "{line}");
@@ -149,6 +191,29 @@ impl Shared {
                 tracing::warn!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
             }
         }
+    }
+}
+
+impl Panic {
+    /// Takes a line of standard error, and gives what is to be logged: of a panic one line that says where and what,
+    /// and not the advice to set a variable that a guest has not.
+    fn hear(&mut self, line: String) -> Option<String> {
+        if let Self::At(panic) = self {
+            let panic = format!("{panic} {line}");
+            *self = Self::Said(panic.clone());
+            return Some(panic);
+        }
+        if line.starts_with("note: run with `RUST_BACKTRACE=1`") {
+            return None;
+        }
+        if let Some((thread, place)) = line.split_once(" panicked at ")
+            && thread.starts_with("thread '")
+            && place.ends_with(':')
+        {
+            *self = Self::At(format!("panicked at {place}"));
+            return None;
+        }
+        Some(line)
     }
 }
 
@@ -230,7 +295,32 @@ impl AsyncWrite for Console {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{Panic, printable};
+
+    #[test]
+    fn a_panic_is_one_line_without_advice() {
+        let mut panic = Panic::None;
+        let said = [
+            "before",
+            "thread '<unnamed>' (1) panicked at src/lib.rs:7:9:",
+            "no such room",
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+            "after",
+        ];
+        let logged: Vec<_> = said
+            .iter()
+            .filter_map(|line| panic.hear((*line).to_owned()))
+            .collect();
+        assert_eq!(
+            logged,
+            [
+                "before",
+                "panicked at src/lib.rs:7:9: no such room",
+                "after"
+            ]
+        );
+        assert!(matches!(panic, Panic::Said(what) if what == logged[1]));
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {

@@ -9,15 +9,22 @@ use wasmtime::{
     PoolingAllocationConfig, Strategy,
 };
 
+use super::space::{self, Addressing, Layout};
+
 /// How often the epoch advances: a call that is over sooner is never interrupted, one that is not yields.
 pub(super) const TICK: Duration = Duration::from_millis(2);
 
-/// Instances of all plugins together. Each slot reserves 4 GiB of address space and no memory: 16 TiB of
-/// the 128 TiB that a process has.
-const INSTANCES: u32 = 4_096;
-
 /// Core modules in one component: a Rust component has 3, a Python one over 100.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 200;
+pub(super) const CORE_INSTANCES_PER_COMPONENT: u32 = 200;
+
+/// Tables in one component: one for each core module at most, as a rule far fewer.
+pub(super) const TABLES_PER_COMPONENT: u32 = CORE_INSTANCES_PER_COMPONENT;
+
+/// Tables that there is room for beside each instance. One with more takes the room of others.
+pub(super) const TABLES_PER_INSTANCE: u32 = 4;
+
+/// Bytes of the stack for a guest's own calls, which is not the one in its memory.
+pub(super) const WASM_STACK: usize = 512 << 10;
 
 /// Bytes of an unused slot's memory that stay with the process.
 const KEPT_MEMORY: usize = 1 << 20;
@@ -31,19 +38,44 @@ const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 /// The folder of compiled code, in the one that the configuration names.
 pub(super) const CACHE: &str = "wasmtime";
 
-/// Makes the engine, and starts the thread that advances its epoch for as long as the engine lives.
-pub(super) fn start(compile_cache: Option<&Path>) -> Result<Engine> {
-    let engine = engine(compile_cache, INSTANCES)?;
+/// Bytes of address space that a memory has to grow into before it moves, where it has not reserved all.
+const CHECKED_GROWTH: u64 = 16 << 20;
+
+/// Bytes behind such a memory that are never there: neighbouring accesses are checked once.
+const CHECKED_GUARD: u64 = 64 << 10;
+
+/// Makes the engine, with as much room for instances as the address space allows, and starts the thread that advances its
+/// epoch for as long as it lives.
+pub(super) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
+    let available = space::available();
+    let mut layout = Layout::fitting(available);
+    let engine = loop {
+        let allocation = allocation(layout);
+        match (
+            engine(compile_cache, layout.addressing, allocation),
+            layout.smaller(),
+        ) {
+            (Ok(engine), _) => break engine,
+            (Err(_), Some(smaller)) => layout = smaller,
+            (Err(error), None) => return Err(error),
+        }
+    };
+    layout.say(available);
     advance_epochs(&engine)?;
-    Ok(engine)
+    Ok((engine, layout))
 }
 
-/// An engine that compiles as the other does, and for it, and has next to no room for instances.
-pub(super) fn to_compile(compile_cache: &Path) -> Result<Engine> {
-    engine(Some(compile_cache), 1)
+/// An engine that compiles as the other does, and for it, and makes no instance.
+pub(super) fn to_compile(compile_cache: &Path, addressing: Addressing) -> Result<Engine> {
+    let allocation = InstanceAllocationStrategy::OnDemand;
+    engine(Some(compile_cache), addressing, allocation)
 }
 
-fn engine(compile_cache: Option<&Path>, instances: u32) -> Result<Engine> {
+fn engine(
+    compile_cache: Option<&Path>,
+    addressing: Addressing,
+    allocation: InstanceAllocationStrategy,
+) -> Result<Engine> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -58,7 +90,14 @@ fn engine(compile_cache: Option<&Path>, instances: u32) -> Result<Engine> {
         .wasm_shared_everything_threads(false)
         .wasm_stack_switching(false)
         .wasm_wide_arithmetic(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+        .max_wasm_stack(WASM_STACK)
+        .allocation_strategy(allocation);
+    if addressing == Addressing::Checked {
+        config
+            .memory_reservation(0)
+            .memory_reservation_for_growth(CHECKED_GROWTH)
+            .memory_guard_size(CHECKED_GUARD);
+    }
     if let Some(directory) = compile_cache {
         let place = || format!("compile_cache {}", directory.display());
         let mut cache = CacheConfig::new();
@@ -69,19 +108,27 @@ fn engine(compile_cache: Option<&Path>, instances: u32) -> Result<Engine> {
     Engine::new(&config).context("cannot set up the WebAssembly engine")
 }
 
+fn allocation(layout: Layout) -> InstanceAllocationStrategy {
+    match layout.addressing {
+        Addressing::Reserved => InstanceAllocationStrategy::Pooling(pool(layout.instances)),
+        Addressing::Checked => InstanceAllocationStrategy::OnDemand,
+    }
+}
+
 fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances * 4)
+        // A number and no place: never the reason why there is no instance.
+        .total_core_instances(instances * CORE_INSTANCES_PER_COMPONENT)
         .total_memories(instances)
-        .total_tables(instances * 4)
+        .total_tables(instances * TABLES_PER_INSTANCE)
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(4 << 20)
-        // The limiter counts all memories of an instance together; see `State`.
+        // The limiter allows one; see `Bounds`.
         .max_memories_per_component(4)
-        .max_tables_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_memory_size(MAX_MEMORY)
         .table_elements(MAX_TABLE_ELEMENTS)
         // A slot that is used again costs page faults and calls to the kernel, unless what was touched is found by

@@ -7,6 +7,7 @@ use wasmtime::Store;
 use super::Invocation;
 use super::bindings::exports::lockgate::plugin::handler as wit;
 use super::instance::State;
+use super::pool::Line;
 use crate::connections::{Closing, Message};
 
 /// What the client asked for when it connected.
@@ -36,6 +37,9 @@ pub(crate) struct Refusal {
 /// An event that a handler can be called for.
 pub(crate) trait Event: Send + 'static {
     type Answer: Send + 'static;
+
+    /// Where it waits when all instances are busy.
+    const LINE: Line = Line::Bounded;
 
     /// Calls the export. The outer error is a trap, the inner one the handler's own failure.
     fn call(
@@ -114,6 +118,9 @@ impl Event for Message {
 
 impl Event for Closing {
     type Answer = ();
+
+    /// Each connection has one, and none is dropped: no more wait than there are connections.
+    const LINE: Line = Line::Everyone;
 
     async fn call(
         self,

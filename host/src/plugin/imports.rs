@@ -8,6 +8,7 @@ use super::bindings::lockgate::plugin::types::{
 };
 use super::bindings::lockgate::plugin::{connections, context, groups, types};
 use super::instance::State;
+use super::limit::Limit;
 use crate::connections::{
     AttributeError, Closing, Connection, ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message,
     PostError,
@@ -36,8 +37,31 @@ impl State {
 
     /// Takes one from what the present call may send.
     fn take_post(&mut self) -> Result<(), Error> {
-        self.posts_left = self.posts_left.checked_sub(1).ok_or(Error::Busy)?;
-        Ok(())
+        if let Some(left) = self.posts_left.checked_sub(1) {
+            self.posts_left = left;
+            return Ok(());
+        }
+        self.tell(Limit::Posts(self.posts));
+        Err(Error::Busy)
+    }
+
+    /// Tells the log which limit a guest has met, once in a call: the contract's errors have no words.
+    fn tell(&mut self, limit: Limit) {
+        let Some(call) = &self.invocation else { return };
+        if self.bounds.is_news(limit) {
+            let plugin = self.console.plugin();
+            let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
+            let (request_id, client) = (call.request_id, call.connection.client.source_ip);
+            tracing::warn!(plugin = &*plugin, %client, %connection, %stage, route, %request_id, "refused to the handler: {limit}");
+        }
+    }
+
+    /// Why a message was not queued. That a client reads too slowly is no limit of the handler's.
+    fn refused(&mut self, error: PostError, bytes: usize) -> Error {
+        if let (PostError::TooLarge, Some(call)) = (error, &self.invocation) {
+            self.tell(Limit::Message(bytes, call.scope.limits.message_bytes));
+        }
+        error.into()
     }
 }
 
@@ -47,10 +71,9 @@ impl connections::Host for State {
     fn send(&mut self, to: String, message: WitMessage) -> Result<(), Error> {
         let connection = self.connection(&to)?;
         self.take_post()?;
-        let limits = &self.invocation()?.scope.limits;
-        connection
-            .post(&message.into(), limits)
-            .map_err(Error::from)
+        let message = Message::from(message);
+        let posted = connection.post(&message, &self.invocation()?.scope.limits);
+        posted.map_err(|error| self.refused(error, message.len()))
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {
@@ -98,13 +121,15 @@ impl connections::Host for State {
         value: Option<String>,
     ) -> Result<(), Error> {
         let connection = self.connection(&id)?;
-        let limits = &self.invocation()?.scope.limits;
-        connection
-            .set_attribute(&name, value.as_deref(), limits)
-            .map_err(|error| match error {
-                AttributeError::EmptyName => Error::Invalid(error.to_string()),
-                AttributeError::TooLarge => Error::TooLarge,
-            })
+        let limits = self.invocation()?.scope.limits;
+        let set = connection.set_attribute(&name, value.as_deref(), &limits);
+        set.map_err(|error| match error {
+            AttributeError::EmptyName => Error::Invalid(error.to_string()),
+            AttributeError::TooLarge => {
+                self.tell(Limit::Attributes(limits.attributes_bytes));
+                Error::TooLarge
+            }
+        })
     }
 }
 
@@ -113,14 +138,15 @@ impl groups::Host for State {
         check_name(&group)?;
         let connection = self.connection(&id)?;
         let scope = &self.invocation()?.scope;
-        scope
-            .connections
-            .groups
-            .join(&group, &connection, &scope.limits)
-            .map_err(|error| match error {
-                JoinError::Gone => Error::Gone,
-                JoinError::TooMany => Error::Busy,
-            })
+        let (groups, most) = (&scope.connections.groups, scope.limits.groups);
+        let joined = groups.join(&group, &connection, &scope.limits);
+        joined.map_err(|error| match error {
+            JoinError::Gone => Error::Gone,
+            JoinError::TooMany => {
+                self.tell(Limit::Groups(most));
+                Error::Busy
+            }
+        })
     }
 
     fn leave(&mut self, group: String, id: String) -> Result<(), Error> {
@@ -141,11 +167,11 @@ impl groups::Host for State {
     ) -> Result<u32, Error> {
         self.take_post()?;
         let except = except.as_deref().and_then(ConnectionId::parse);
+        let message = Message::from(message);
         let scope = &self.invocation()?.scope;
         let groups = &scope.connections.groups;
-        groups
-            .publish(&group, &message.into(), except, &scope.limits)
-            .map_err(Error::from)
+        let published = groups.publish(&group, &message, except, &scope.limits);
+        published.map_err(|error| self.refused(error, message.len()))
     }
 
     fn members(

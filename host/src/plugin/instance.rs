@@ -4,13 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
+use super::bounds::Bounds;
 use super::console::{Console, printable};
+use super::engine::TABLES_PER_INSTANCE;
 use super::event::Event;
-use super::{CPU, Invocation, InvokeError, guests};
+use super::{Invocation, InvokeError, fault, guests};
 use crate::config::{self, Isolation};
 
 /// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
@@ -43,6 +45,8 @@ pub(super) struct Maker {
     pub(super) plugin: Arc<str>,
     pub(super) isolation: Isolation,
     pub(super) limits: config::PluginLimits,
+    /// Tables of an instance.
+    pub(super) tables: u32,
 }
 
 pub(super) struct Instance {
@@ -55,27 +59,37 @@ pub(super) struct Instance {
 pub(crate) struct State {
     wasi: WasiCtx,
     resources: ResourceTable,
-    limits: StoreLimits,
-    console: Console,
+    pub(super) bounds: Bounds,
+    pub(super) console: Console,
     /// What the present call is about; none between calls.
     pub(super) invocation: Option<Arc<Invocation>>,
+    /// Messages that a call may send.
+    pub(super) posts: u32,
     /// Messages that the present call may still send.
     pub(super) posts_left: u32,
 }
 
+/// What came of a self-test.
+pub(super) enum Tested {
+    Passed,
+    Failed(InvokeError),
+    /// There was no instance to test.
+    NotMade(InvokeError),
+}
+
 impl Maker {
     /// Runs the self-test of a component that has one, in an instance that is used for nothing else.
-    pub(super) async fn self_test(&self) -> Result<(), InvokeError> {
+    pub(super) async fn self_test(&self) -> Tested {
+        let mut store = self.store();
+        let made = self.pre.instance_pre().instantiate_async(&mut store).await;
+        let instance = match made {
+            Ok(instance) => instance,
+            Err(error) => return Tested::NotMade(self.failure(&error, store.data())),
+        };
+        let Some((_, interface)) = instance.get_export(&mut store, None, SELF_TEST) else {
+            return Tested::Passed;
+        };
         let tested = async {
-            let mut store = self.store();
-            let instance = self
-                .pre
-                .instance_pre()
-                .instantiate_async(&mut store)
-                .await?;
-            let Some((_, interface)) = instance.get_export(&mut store, None, SELF_TEST) else {
-                return Ok(Ok(()));
-            };
             let run = instance
                 .get_export_index(&mut store, Some(&interface), "run")
                 .ok_or_else(|| wasmtime::format_err!("{SELF_TEST} has no function run"))?;
@@ -84,23 +98,38 @@ impl Maker {
             let (passed,) = run.call_async(&mut store, ()).await?;
             wasmtime::Result::Ok(passed)
         };
-        let passed = tested.await.map_err(|error| failure(&error))?;
-        passed.map_err(|reason| InvokeError::Failed(shortened(&reason)))
+        match tested.await {
+            Ok(Ok(())) => Tested::Passed,
+            Ok(Err(reason)) => Tested::Failed(InvokeError::Failed(shortened(&reason))),
+            Err(error) => Tested::Failed(self.failure(&error, store.data())),
+        }
     }
 
-    pub(super) async fn instance(&self) -> wasmtime::Result<Box<Instance>> {
+    pub(super) async fn instance(&self) -> Result<Box<Instance>, InvokeError> {
         let mut store = self.store();
-        let exports = self.pre.instantiate_async(&mut store).await?;
-        Ok(Box::new(Instance {
-            store,
-            exports,
-            uses: 0,
-        }))
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(exports) => Ok(Box::new(Instance {
+                store,
+                exports,
+                uses: 0,
+            })),
+            Err(error) => Err(self.failure(&error, store.data())),
+        }
+    }
+
+    /// What to say of a call that ended in a trap, or in an error of a host function.
+    pub(super) fn failure(&self, error: &wasmtime::Error, state: &State) -> InvokeError {
+        fault::of(error, state, &self.limits)
+    }
+
+    /// The room that an instance takes up, in units of one with few tables.
+    pub(super) fn units(&self) -> u32 {
+        self.tables.div_ceil(TABLES_PER_INSTANCE).max(1)
     }
 
     fn store(&self) -> Store<State> {
         let mut store = Store::new(&self.engine, State::new(&self.plugin, &self.limits));
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.bounds);
         store.epoch_deadline_callback(|_| Ok(guests::tick()));
         store.set_epoch_deadline(1);
         store
@@ -109,13 +138,13 @@ impl Maker {
 
 impl Instance {
     /// What it does from now on belongs to `invocation`.
-    pub(super) fn begin(&mut self, invocation: &Arc<Invocation>, limits: &config::PluginLimits) {
+    pub(super) fn begin(&mut self, invocation: &Arc<Invocation>) {
         let store = &mut self.store;
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(
             HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
         );
-        store.data_mut().begin(invocation, limits);
+        store.data_mut().begin(invocation);
     }
 
     /// Calls the handler for an event. The outer error is a trap, the inner one the handler's own failure.
@@ -126,6 +155,10 @@ impl Instance {
     ) -> impl Future<Output = wasmtime::Result<Result<E::Answer, String>>> + Send {
         let handler = self.exports.lockgate_plugin_handler();
         event.call(handler, &mut self.store, invocation)
+    }
+
+    pub(super) fn state(&self) -> &State {
+        self.store.data()
     }
 
     /// The call is over.
@@ -142,16 +175,6 @@ pub(super) fn shortened(reason: &str) -> String {
     printable(reason.get(..shown).unwrap_or_default().as_bytes()) + rest
 }
 
-/// What to say of a call that ended in a trap, or in an error of a host function.
-pub(super) fn failure(error: &wasmtime::Error) -> InvokeError {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => InvokeError::Deadline(CPU),
-        // The cause before the way there, which may be long.
-        Some(trap) => InvokeError::Trapped(shortened(&format!("{trap}; {error}"))),
-        None => InvokeError::Trapped(shortened(&format!("{error:#}"))),
-    }
-}
-
 impl State {
     fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
         let [stdout, stderr] = Console::pair(plugin, limits.log_bytes);
@@ -161,24 +184,21 @@ impl State {
             .max_random_size(MAX_RANDOM_BYTES);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(MAX_RESOURCES);
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(limits.memory_bytes)
-            .memories(1)
-            .table_elements(limits.table_elements)
-            .build();
         Self {
             wasi: wasi.build(),
             resources,
-            limits,
+            bounds: Bounds::new(limits),
             console: stdout,
             invocation: None,
+            posts: limits.posts,
             posts_left: 0,
         }
     }
 
-    fn begin(&mut self, invocation: &Arc<Invocation>, limits: &config::PluginLimits) {
-        self.console.begin(invocation, limits.log_bytes);
-        self.posts_left = limits.posts;
+    fn begin(&mut self, invocation: &Arc<Invocation>) {
+        self.console.begin(invocation);
+        self.bounds.begin();
+        self.posts_left = self.posts;
         self.invocation = Some(Arc::clone(invocation));
     }
 

@@ -8,6 +8,7 @@ use wasmtime::Engine;
 use super::component::Compiled;
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
+use super::pool::Room;
 use super::serving::{Serving, Versions};
 use super::version::{Code, Version};
 use super::{load, trust};
@@ -21,11 +22,18 @@ pub(crate) struct Plugin {
     /// What the newest snapshots of stages point to; empty once the plugin is in the configuration no more and has
     /// had its time to end.
     serving: ArcSwap<Serving>,
-    pub(super) engine: Engine,
-    pub(super) slots: Slots,
+    pub(super) place: Placement,
     /// Held while versions change, for no longer than an instance takes to be made.
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     record: Mutex<Record>,
+}
+
+/// Where the versions of a plugin run.
+#[derive(Clone)]
+pub(super) struct Placement {
+    pub(super) engine: Engine,
+    pub(super) room: Arc<Room>,
+    pub(super) slots: Slots,
 }
 
 pub(super) struct Record {
@@ -93,8 +101,7 @@ pub(super) struct First {
 impl Plugin {
     /// Begins with its first version, or two.
     pub(super) fn new(
-        engine: Engine,
-        slots: Slots,
+        place: Placement,
         changing: Arc<tokio::sync::Mutex<()>>,
         config: config::Plugin,
         (offered, stamp): (Digest, Option<Stamp>),
@@ -115,8 +122,7 @@ impl Plugin {
         Arc::new_cyclic(|plugin| Self {
             serving: ArcSwap::from_pointee(Serving::new(&name, versions, plugin.clone())),
             name,
-            engine,
-            slots,
+            place,
             changing,
             record: Mutex::new(Record {
                 config,
@@ -142,19 +148,19 @@ impl Plugin {
 
     /// Links and checks code, under the configuration given.
     pub(super) async fn build(
-        engine: &Engine,
-        slots: &Slots,
+        place: &Placement,
         config: &config::Plugin,
         code: Code,
     ) -> Result<Version, Fault> {
-        let (engine_, config_) = (engine.clone(), config.clone());
+        let (engine_, config_) = (place.engine.clone(), config.clone());
         let compiled = Arc::clone(&code.compiled);
         let linked = tokio::task::spawn_blocking(move || load::link(&engine_, &config_, &compiled));
         let pre = linked
             .await
             .map_err(|error| load::interrupted(config, &error))??;
         let name = config.name.as_str().into();
-        let version = Version::new(engine, pre, code, slots.clone(), &name, config);
+        let version = Version::new(place, pre, code, &name, config)
+            .ok_or_else(|| load::no_room(config, place.room.total))?;
         let checked = version.check().await;
         checked.map_err(|message| load::broken(config, message))?;
         Ok(version)
@@ -182,7 +188,7 @@ impl Plugin {
         };
         let serving = self.versions();
         let serving = serving.as_deref();
-        let build = async |code: Code| Self::build(&self.engine, &self.slots, config, code).await;
+        let build = async |code: Code| Self::build(&self.place, config, code).await;
         let again = |version: Option<&Arc<Version>>| {
             let mut code = version.filter(|_| reconfigured)?.code.clone();
             if code.compiled.digest == offered.0 {

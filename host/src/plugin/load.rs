@@ -195,6 +195,17 @@ pub(super) fn broken(plugin: &config::Plugin, message: String) -> Fault {
     fault(plugin, message, remedy)
 }
 
+/// A component for whose first instance there is no room.
+pub(super) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
+    fault(
+        plugin,
+        format!(
+            "there is no room for an instance of it: calls and plugins have all {total} that the gateway has room for"
+        ),
+        "try again when fewer calls are under way; or have fewer plugins, or give the process more address space",
+    )
+}
+
 /// A part of loading that ended in a panic, or never ran.
 pub(super) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinError) -> Fault {
     fault(

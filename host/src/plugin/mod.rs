@@ -2,11 +2,13 @@
 //! module that knows wasmtime.
 
 mod bindings;
+mod bounds;
 mod compile;
 mod component;
 mod console;
 mod engine;
 mod event;
+mod fault;
 mod gate;
 mod guests;
 mod heritage;
@@ -15,6 +17,7 @@ mod imports;
 mod inspect;
 mod instance;
 mod lifecycle;
+mod limit;
 mod load;
 mod offer;
 mod per_thread;
@@ -22,6 +25,7 @@ mod pool;
 mod private;
 mod rollout;
 mod serving;
+mod space;
 mod stubs;
 mod trust;
 mod version;
@@ -51,16 +55,20 @@ pub(crate) use heritage::Heritage;
 use heritage::Inherited;
 pub(crate) use inspect::{Import, Inspection, inspect, read};
 pub(crate) use instance::Called;
-use lifecycle::{First, Known};
+use lifecycle::{First, Known, Placement};
 pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
+use limit::{Busy, Cut};
 use load::Look;
 pub(crate) use offer::Need;
+use pool::Room;
 pub(crate) use serving::Serving;
+pub(crate) use space::Addressing;
 use version::Code;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
     engine: Engine,
+    room: Arc<Room>,
     compiler: Arc<Compiler>,
     /// Closed when the last who could wait for compiled code is gone.
     _running: PipeWriter,
@@ -117,12 +125,15 @@ impl Plugins {
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
-        let engine = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
+        let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
+        let (room, guests) = (Room::new(layout.instances), Guests::start()?);
+        guests.slots().spawn(Room::tidy(Arc::downgrade(&room)));
         Ok(Self {
             engine,
-            compiler: Arc::new(compiler),
+            room,
+            compiler: Arc::new(compiler.compiling_for(layout.addressing)),
             _running: running,
-            guests: Guests::start()?,
+            guests,
             loaded: ArcSwap::default(),
             changing: Arc::default(),
             signed: Mutex::default(),
@@ -151,6 +162,24 @@ impl Plugins {
             plugins: inherited
                 .filter_map(|(name, plugin)| Some((name.clone(), plugin.inherited()?)))
                 .collect(),
+        }
+    }
+
+    /// What an operator is to know of plugins that may all be loaded: more instances are allowed than there is room
+    /// for. No mistake, since idle ones make room for others; only when all are busy is it felt.
+    pub(crate) fn warn_of_instances(&self, config: &[config::Plugin]) {
+        let each = config
+            .iter()
+            .map(|plugin| u64::from(plugin.limits.instances));
+        let (sum, room) = (each.sum::<u64>(), self.room.for_calls());
+        if sum > u64::from(room) {
+            tracing::warn!(
+                target: "config",
+                instances = sum,
+                room,
+                "the plugins' limits.instances are more together than there is room for at once: when so many are busy, \
+                 further calls wait or are told \"Too Many Requests\"; lower limits.instances where so many are not needed"
+            );
         }
     }
 
@@ -218,14 +247,18 @@ impl Plugins {
         let (source, signature) = self.source(config, Look::Once).await?;
         let offered = (source.digest, source.stamp);
         let before = self.inherited().get(&config.name).cloned();
-        let slots = self.guests.slots();
+        let place = Placement {
+            engine: self.engine.clone(),
+            room: Arc::clone(&self.room),
+            slots: self.guests.slots(),
+        };
         let build = async |source, signature| {
             let compiled = self.compile(config, source).await?;
             let code = Code {
                 compiled,
                 signature,
             };
-            Plugin::build(&self.engine, &slots, config, code).await
+            Plugin::build(&place, config, code).await
         };
         let again = async |inheritance: &heritage::Inheritance| {
             let (source, signature) = inheritance.open(config)?;
@@ -256,8 +289,7 @@ impl Plugins {
             },
         };
         Ok(Plugin::new(
-            self.engine.clone(),
-            slots.clone(),
+            place.clone(),
             Arc::clone(&self.changing),
             config.clone(),
             offered,
@@ -428,15 +460,15 @@ pub(crate) struct Invocation {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvokeError {
     /// All instances are busy, and as many invocations wait as may.
-    #[error("all instances are busy and {0} invocations are waiting already")]
-    Busy(u32),
+    #[error("{0}")]
+    Busy(Busy),
     /// The guest used up its running time, or its time altogether.
-    #[error("cut off at its deadline ({0})")]
-    Deadline(&'static str),
+    #[error("cut off: {0}")]
+    Deadline(Cut),
     /// The handler returned a failure.
     #[error("the handler failed: {0}")]
     Failed(String),
-    /// The guest trapped: a panic, too much memory, a broken rule of the component model.
+    /// The guest trapped: a panic, too much memory, a broken rule of the component model. In words for its author.
     #[error("the plugin trapped: {0}")]
     Trapped(String),
     /// The plugin was taken out of the configuration.
@@ -447,15 +479,12 @@ pub(crate) enum InvokeError {
     Host(anyhow::Error),
 }
 
-/// The limit of what a call may compute, by its key.
-const CPU: &str = "limits.cpu_ms";
-
 impl InvokeError {
     /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
     /// what a call waits for may be in a client's hands.
     fn is_the_codes(&self) -> bool {
         match self {
-            Self::Trapped(_) | Self::Deadline(CPU) => true,
+            Self::Trapped(_) | Self::Deadline(Cut::Cpu(_)) => true,
             Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
                 false
             }

@@ -37,7 +37,7 @@ impl Plugin {
         if to.is_none() {
             check_floor(&config, number, &code, newest)?;
         }
-        let built = Self::build(&self.engine, &self.slots, &config, code).await;
+        let built = Self::build(&self.place, &config, code).await;
         let mut version = built.map_err(|fault| fault.message)?;
         let (serves, retired) = {
             let mut record = self.lock();

@@ -93,7 +93,7 @@ impl Serving {
     fn withdraw(&self, number: u64) {
         // One that is in the configuration no more has nothing to go back to.
         if let Some(plugin) = self.plugin.upgrade() {
-            let slots = plugin.slots.clone();
+            let slots = plugin.place.slots.clone();
             slots.spawn(async move { plugin.withdraw(number).await });
         }
     }

@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmtime::Engine;
 
 use super::bindings::HandlerPluginPre;
 use super::component::Compiled;
+use super::engine::TABLES_PER_COMPONENT;
 use super::event::Event;
 use super::guests::{Budget, Overdue, Slots};
-use super::instance::{Called, Maker, State};
+use super::instance::{Called, Maker, State, Tested};
+use super::lifecycle::Placement;
 use super::per_thread::PerThread;
-use super::pool::Pool;
-use super::{Invocation, InvokeError};
+use super::pool::{Line, Pool};
+use super::{Cut, Invocation, InvokeError};
 use crate::config;
 use crate::signature::Signature;
 
@@ -26,6 +27,9 @@ pub(super) struct Code {
     /// None when no signature was asked for.
     pub(super) signature: Option<Arc<Signature>>,
 }
+
+/// What is said of a component that makes no instance.
+const NOT_MADE: &str = "no instance of it can be made";
 
 pub(super) struct Version {
     /// From 1, in the order in which versions came to serve.
@@ -74,14 +78,23 @@ impl Counts {
 impl Version {
     /// Not serving yet: [`Self::check`] it, and number it.
     pub(super) fn new(
-        engine: &Engine,
+        place: &Placement,
         pre: HandlerPluginPre<State>,
         code: Code,
-        slots: Slots,
         name: &Arc<str>,
         config: &config::Plugin,
-    ) -> Self {
-        Self {
+    ) -> Option<Self> {
+        let component = &code.compiled.component;
+        let needs = component.resources_required();
+        let maker = Maker {
+            engine: place.engine.clone(),
+            pre,
+            plugin: Arc::clone(name),
+            isolation: config.isolation,
+            limits: config.limits.clone(),
+            tables: needs.map_or(TABLES_PER_COMPONENT, |needs| needs.num_tables),
+        };
+        Some(Self {
             number: 0,
             code,
             counts: Arc::default(),
@@ -90,42 +103,46 @@ impl Version {
             rollback: config.rollback,
             limits: config.limits.clone(),
             judged: AtomicBool::new(false),
-            pool: Arc::new(Pool::new(Maker {
-                engine: engine.clone(),
-                pre,
-                plugin: Arc::clone(name),
-                isolation: config.isolation,
-                limits: config.limits.clone(),
-            })),
-            slots,
+            pool: Arc::new(Pool::new(maker, &place.room)?),
+            slots: place.slots.clone(),
             budget: Budget {
                 cpu: config.limits.cpu,
                 deadline: config.limits.deadline,
             },
             cut: CancellationToken::new(),
-        }
+        })
     }
 
-    /// Makes its first instance and runs its self-test, each as a call would run. Says what is wrong with it.
+    /// Runs its self-test and makes its first instance, each as a call would run. Says what is wrong with it.
     pub(super) async fn check(&self) -> Result<(), String> {
-        let pool = Arc::clone(&self.pool);
-        let warm = Box::pin(async move { pool.warm().await });
-        done(self.slots.run(warm, self.budget, &self.cut).await)
-            .flatten()
-            .map_err(|error| format!("no instance of it can be made: {error}"))?;
+        let place = self.pool.place(Line::Bounded).await;
+        let Ok(Some(place)) = place else {
+            return Ok(()); // others call it already, and it has shown that it works
+        };
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.maker().self_test().await });
-        let tested = done(self.slots.run(test, self.budget, &self.cut).await);
-        tested.flatten().map_err(|error| {
-            let reason = match error {
-                InvokeError::Failed(reason) => reason,
-                InvokeError::Busy(_)
-                | InvokeError::Deadline(_)
-                | InvokeError::Trapped(_)
-                | InvokeError::Removed
-                | InvokeError::Host(_) => error.to_string(),
-            };
-            format!("its self-test failed: {reason}")
+        let tested = self.done(self.slots.run(test, self.budget, &self.cut).await);
+        let (what, error) = match tested.unwrap_or_else(Tested::Failed) {
+            Tested::Passed => {
+                let warm = Box::pin(place.warm());
+                match self
+                    .done(self.slots.run(warm, self.budget, &self.cut).await)
+                    .flatten()
+                {
+                    Ok(()) => return Ok(()),
+                    Err(error) => (NOT_MADE, error),
+                }
+            }
+            Tested::NotMade(error) => (NOT_MADE, error),
+            Tested::Failed(error) => ("its self-test failed", error),
+        };
+        Err(match error {
+            InvokeError::Failed(reason) => format!("{what}: {reason}"),
+            InvokeError::Busy(_)
+            | InvokeError::Deadline(_)
+            | InvokeError::Trapped(_)
+            | InvokeError::Removed
+            | InvokeError::Host(_) => format!("{what}: {error}"),
         })
     }
 
@@ -142,13 +159,14 @@ impl Version {
         invocation: &Arc<Invocation>,
         event: E,
     ) -> Called<E> {
-        let place = match self.pool.place().await {
+        let place = match self.pool.place(E::LINE).await {
             Ok(Some(place)) => place,
             Ok(None) => return Called::Retired(event),
             Err(error) => return Called::Ended(Err(error)),
         };
         let call = Box::pin(place.call(Arc::clone(invocation), event));
-        let called = done(self.slots.run(call, self.budget, &self.cut).await)
+        let called = self
+            .done(self.slots.run(call, self.budget, &self.cut).await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));
         if let Called::Ended(answer) = &called {
             self.counts.add(answer);
@@ -192,6 +210,20 @@ impl Version {
         });
     }
 
+    /// What became of something that ran on the guest threads.
+    fn done<T>(&self, ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
+        match ran {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Overdue::Deadline)) => {
+                Err(InvokeError::Deadline(Cut::Deadline(self.limits.deadline)))
+            }
+            Ok(Err(Overdue::Retired)) => {
+                Err(InvokeError::Deadline(Cut::Retired(self.limits.retire)))
+            }
+            Err(panicked) => Err(InvokeError::Host(panicked.into())),
+        }
+    }
+
     /// The same, with the same instances, for calls that are not interrupted with those that are under way.
     pub(super) fn for_later_calls(&self) -> Self {
         Self {
@@ -208,16 +240,6 @@ impl Version {
             budget: self.budget,
             cut: CancellationToken::new(),
         }
-    }
-}
-
-/// What became of something that ran on the guest threads.
-fn done<T>(ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
-    match ran {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(Overdue::Deadline)) => Err(InvokeError::Deadline("limits.deadline_ms")),
-        Ok(Err(Overdue::Retired)) => Err(InvokeError::Deadline("limits.retire_s")),
-        Err(panicked) => Err(InvokeError::Host(panicked.into())),
     }
 }
 

@@ -105,8 +105,8 @@ pub(in crate::config) struct PluginLimits {
     /// integration.
     #[schemars(range(min = 1, max = 29_000))]
     pub(in crate::config) deadline_ms: u32,
-    /// Milliseconds that an invocation may compute, so that a spinning handler does not hold a thread
-    /// until its deadline. By default 50, or `deadline_ms` where that is less; not above it.
+    /// Milliseconds of processor time that an invocation may use, so that a spinning handler does not hold a
+    /// thread until its deadline. What it is kept waiting on a busy machine does not count. By default 50, or `deadline_ms` where that is less; not above it.
     #[schemars(range(min = 1, max = 29_000), extend("default" = CPU_MS))]
     pub(in crate::config) cpu_ms: Option<u32>,
     /// MiB of linear memory of an instance: `instances` times as much may be in use.
@@ -116,11 +116,13 @@ pub(in crate::config) struct PluginLimits {
     /// at most a million, 8 MB of an instance.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) table_elements: u32,
-    /// Instances at once, and so invocations at once. At most 1024: address space is reserved for
-    /// each of them.
+    /// Instances at once, and so invocations at once. At most 1024: there is room for 4096 of all plugins
+    /// together, fewer where address space is little. Idle ones make room for others, so that the limits of
+    /// all plugins may be more than that together.
     #[schemars(range(min = 1, max = 1_024))]
     pub(in crate::config) instances: u32,
-    /// Invocations that may wait for an instance; further ones fail as busy at once.
+    /// Messages and `$connect`s that may wait for an instance; further ones fail as busy at once. A
+    /// `$disconnect` always waits, and is not counted.
     #[schemars(range(min = 0, max = 4_096))]
     pub(in crate::config) waiting: u32,
     /// Invocations after which a reused instance is replaced, which bounds what a handler can leak.

@@ -1,0 +1,68 @@
+//! From what ended a call to what its author is told: the cause first, with the limit that it met.
+
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use super::InvokeError;
+use super::bounds::Refused;
+use super::engine::WASM_STACK;
+use super::instance::{State, shortened};
+use super::limit::{Busy, Cut};
+use crate::config::PluginLimits;
+
+/// What to say of a call that ended in a trap, or in an error of a host function.
+pub(super) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) -> InvokeError {
+    // No room, or no memory: the guest has not begun, or knows nothing of it.
+    if error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>() {
+        return InvokeError::Busy(Busy::Machine);
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    if trap == Some(Trap::Interrupt) {
+        return InvokeError::Deadline(Cut::Cpu(limits.cpu));
+    }
+    let mut words: Vec<_> = state.console.panicked().into_iter().collect();
+    words.extend(refusals(state.bounds.refused(), limits));
+    words.extend(trap.and_then(explained).map(str::to_owned));
+    // The way there comes last: it may be long.
+    words.push(match trap {
+        Some(trap) => format!("{trap}; {error}"),
+        None => format!("{error:#}"),
+    });
+    InvokeError::Trapped(shortened(&words.join("; ")))
+}
+
+fn refusals(refused: Refused, limits: &PluginLimits) -> Vec<String> {
+    let memory = refused.memory.map(|(has, wanted)| {
+        format!(
+            "it was refused memory: it has {} KiB, asked for {} KiB more, and {} MiB is limits.memory_mib of the plugin; \
+             hold less, or raise it",
+            has >> 10,
+            wanted.saturating_sub(has).div_ceil(1 << 10),
+            limits.memory_bytes >> 20
+        )
+    });
+    let table = refused.table.map(|(has, wanted)| {
+        format!(
+            "it was refused a larger table: it has {has} elements, asked for {wanted}, and {} is limits.table_elements of \
+             the plugin; raise it",
+            limits.table_elements
+        )
+    });
+    memory.into_iter().chain(table).collect()
+}
+
+/// What the two traps mean that a recursion ends in, which say nothing of it.
+fn explained(trap: Trap) -> Option<&'static str> {
+    const { assert!(WASM_STACK == 512 << 10, "the words below say so") };
+    if trap == Trap::StackOverflow {
+        Some(
+            "its calls are nested too deep for the stack, of which there are 512 KiB for everyone; recurse less deep",
+        )
+    } else if trap == Trap::MemoryOutOfBounds {
+        Some(
+            "it reached outside of its memory: most often its calls are nested too deep for the stack that is in there, \
+             1 MiB where the linker was not told otherwise; recurse less deep, or link it with -zstack-size=BYTES",
+        )
+    } else {
+        None
+    }
+}

@@ -1,0 +1,142 @@
+//! `$disconnect` under load: every one runs, once, however busy its plugin is, and no message is lost for it.
+
+use std::collections::HashSet;
+
+use lockgate_tests::{Client, Gateway, LONG_PATIENCE, allow_many_files};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{LOCKGATE, connect::connecting, floods::resident_kib, probe_configuration, probe_with};
+
+/// How long each handler takes to say goodbye.
+const SLOW_MS: u64 = 20;
+
+/// Clients whose `$disconnect` handler waits for so long.
+async fn leaving(gateway: &Gateway, count: usize, ms: u64) -> Vec<Client> {
+    let farewell = json!([{"do": "sleep", "ms": ms}]).to_string();
+    let target = connecting(&json!([{"do": "set", "name": "farewell", "value": farewell}]));
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(gateway.connect(&target).await);
+    }
+    clients
+}
+
+/// Waits until so many have said goodbye, and checks that no one did twice.
+async fn all_said_goodbye(gateway: &Gateway, count: usize) {
+    let ended = ["\"message\":\"ended: "];
+    let log = gateway.log();
+    log.nth_line_within(LONG_PATIENCE, count - 1, &ended).await;
+    let lines = log.lines();
+    let said: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.split_once(ended[0])?.1.split(' ').next())
+        .collect();
+    let ids: HashSet<_> = said.iter().collect();
+    assert_eq!((said.len(), ids.len()), (count, count));
+}
+
+#[tokio::test]
+async fn clients_that_leave_together_all_have_their_disconnect() {
+    const CLIENTS: usize = 300;
+    let gateway = probe_with("", "limits = { instances = 4, waiting = 8 }").await;
+    for client in leaving(&gateway, CLIENTS, SLOW_MS).await {
+        client.vanish();
+    }
+    all_said_goodbye(&gateway, CLIENTS).await;
+}
+
+#[tokio::test]
+async fn slow_messages_and_a_disconnect_of_another_client_have_their_turns() {
+    let gateway = probe_with("", "limits = { instances = 1, waiting = 4 }").await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.push(gateway.connect("/s").await);
+    }
+    let leaving = gateway.connect("/s").await;
+    let mut answers = JoinSet::new();
+    for mut client in slow {
+        answers.spawn(async move {
+            client
+                .send(json!([{"do": "sleep", "ms": 50}]).to_string())
+                .await;
+            client.text().await
+        });
+    }
+    leaving.vanish();
+    all_said_goodbye(&gateway, 1).await;
+    let answers = answers.join_all().await;
+    let done = answers.iter().filter(|answer| *answer == "[null]").count();
+    assert!(done >= 5, "one runs and four wait: {answers:?}");
+}
+
+/// One place to wait in, and it is there for messages alone; each has its turn behind one goodbye at most.
+#[tokio::test]
+async fn disconnects_that_wait_take_no_room_from_messages() {
+    const CLIENTS: usize = 200;
+    let gateway = probe_with("", "limits = { instances = 1, waiting = 1 }").await;
+    let clients = leaving(&gateway, CLIENTS, SLOW_MS).await;
+    let mut other = gateway.connect("/s").await;
+    for client in clients {
+        client.vanish();
+    }
+    gateway.log().line(&["\"message\":\"ended: "]).await;
+    for _ in 0..20 {
+        other.id().await;
+    }
+    let over = gateway.log().lines();
+    let over = over
+        .iter()
+        .filter(|line| line.contains("\"message\":\"ended: "));
+    let over = over.count();
+    assert!(over < CLIENTS / 2, "{over} have been before 20 messages");
+    all_said_goodbye(&gateway, CLIENTS).await;
+}
+
+#[tokio::test]
+async fn disconnects_that_wait_when_a_version_is_replaced_run_on_the_next() {
+    const CLIENTS: usize = 200;
+    let gateway = probe_with("", "limits = { instances = 2, waiting = 0 }").await;
+    for client in leaving(&gateway, CLIENTS, SLOW_MS).await {
+        client.vanish();
+    }
+    gateway.log().line(&["\"message\":\"ended: "]).await;
+    let file = gateway.folder().join("gateway.toml");
+    let configuration = std::fs::read_to_string(&file).unwrap();
+    for instances in [3, 4] {
+        let changed = configuration.replace("instances = 2", &format!("instances = {instances}"));
+        std::fs::write(&file, changed).unwrap();
+        let (status, said) = gateway.post("/reload", "{}").await;
+        assert_eq!(status, 200, "{said}");
+    }
+    let (status, said) = gateway
+        .post("/plugins/probe/rollback", r#"{"version": 1}"#)
+        .await;
+    assert_eq!(status, 200, "{said}");
+    all_said_goodbye(&gateway, CLIENTS).await;
+}
+
+/// Thousands that are sent away at once, to a handler that has not the time for them within the window.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_every_disconnect_and_holds_little_for_each() {
+    const CLIENTS: usize = 2_000;
+    /// KiB for one that waits: its task, what is known of its client, its place in the line.
+    const EACH_KIB: usize = 16;
+    allow_many_files();
+    let limits = "limits = { instances = 8, waiting = 8 }";
+    let configuration = format!("[limits]\ndrain_s = 0\n{}", probe_configuration("", limits));
+    let mut gateway = LOCKGATE.serve(&configuration).await;
+    let clients = leaving(&gateway, CLIENTS, 2 * SLOW_MS).await;
+    let before = resident_kib(&gateway);
+    gateway.terminate();
+    let log = gateway.log().clone();
+    log.nth_line(CLIENTS / 10, &["\"message\":\"ended: "]).await;
+    let grown = resident_kib(&gateway).saturating_sub(before);
+    drop(clients);
+    eprintln!(
+        "{CLIENTS} `$disconnect` that wait: {grown} KiB more than {CLIENTS} open connections"
+    );
+    assert!(grown <= CLIENTS * EACH_KIB, "{grown} KiB");
+    assert_eq!(gateway.ended_within(LONG_PATIENCE).await, Some(0));
+    all_said_goodbye(&gateway, CLIENTS).await;
+}

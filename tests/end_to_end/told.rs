@@ -1,0 +1,166 @@
+//! What a plugin's author finds in the log when a handler meets a limit: its key, its value and what to do.
+
+use serde_json::{Value, json};
+
+use crate::probe_with;
+
+/// The log's line, with all of these words.
+async fn told(gateway: &lockgate_tests::Gateway, words: &[&str]) -> Value {
+    serde_json::from_str(&gateway.log().line(words).await).unwrap()
+}
+
+#[tokio::test]
+async fn a_limit_that_a_handler_meets_in_a_host_call_is_named() {
+    let gateway = probe_with(
+        "limits = { groups = 2, attributes_kib = 1, message_kib = 2 }",
+        "limits = { posts = 3 }",
+    )
+    .await;
+    let mut client = gateway.connect("/s").await;
+    for (steps, error, words) in [
+        (
+            json!([{"do": "join", "group": "a"}, {"do": "join", "group": "b"}, {"do": "join", "group": "c"}, {"do": "join", "group": "d"}]),
+            "busy",
+            [
+                "in 2 groups",
+                "limits.groups of the stage",
+                "leave one, or raise it",
+            ],
+        ),
+        (
+            json!([{"do": "set", "name": "a", "value": "x".repeat(1_024)}]),
+            "too-large",
+            [
+                "over 1 KiB",
+                "limits.attributes_kib of the stage",
+                "or raise it",
+            ],
+        ),
+        (
+            json!([{"do": "send", "letters": 2_049}]),
+            "too-large",
+            [
+                "2049 bytes, and 2 KiB",
+                "limits.message_kib of the stage",
+                "send less, or raise it",
+            ],
+        ),
+        (
+            json!([{"do": "publish", "group": "x", "text": ""}, {"do": "publish", "group": "x", "text": ""}, {"do": "publish", "group": "x", "text": ""}, {"do": "publish", "group": "x", "text": ""}]),
+            "busy",
+            [
+                "3 messages for one event",
+                "limits.posts of the plugin",
+                "or raise it",
+            ],
+        ),
+    ] {
+        let answers = client.steps(steps).await;
+        assert_eq!(answers.last().unwrap(), error, "{answers:?}");
+        let line = told(&gateway, &words).await;
+        assert_eq!(line["level"], "WARN", "{line}");
+        assert_eq!(line["plugin"], "probe", "{line}");
+        for field in ["connection", "stage", "route", "request_id"] {
+            assert!(line[field].is_string(), "{field}: {line}");
+        }
+    }
+    // Once for an event, however often it tries.
+    let lines = gateway.log().lines();
+    let groups = lines.iter().filter(|line| line.contains("limits.groups"));
+    assert_eq!(groups.count(), 1);
+}
+
+#[tokio::test]
+async fn a_limit_that_ends_a_call_is_named() {
+    let gateway = probe_with(
+        "",
+        "limits = { cpu_ms = 40, deadline_ms = 200, memory_mib = 8, instances = 1, waiting = 0 }",
+    )
+    .await;
+    let mut client = gateway.connect("/s").await;
+    for (step, error, words) in [
+        (
+            json!({"do": "spin"}),
+            "Endpoint request timed out",
+            &[
+                "computed for more than 40 ms",
+                "limits.cpu_ms",
+                "or raise it",
+            ][..],
+        ),
+        (
+            json!({"do": "sleep", "ms": 60_000}),
+            "Endpoint request timed out",
+            &["more than 200 ms", "limits.deadline_ms", "or raise it"],
+        ),
+        (
+            json!({"do": "hog"}),
+            "Internal server error",
+            &[
+                "refused memory",
+                "8 MiB is limits.memory_mib",
+                "or raise it",
+            ],
+        ),
+        (
+            json!({"do": "recurse"}),
+            "Internal server error",
+            &["nested too deep", "recurse less deep"],
+        ),
+        (
+            json!({"do": "trap"}),
+            "Internal server error",
+            &[
+                "the plugin trapped: panicked at probe/src/faults.rs:",
+                ": trapped on request",
+            ],
+        ),
+    ] {
+        client.send(json!([step]).to_string()).await;
+        client.expect_error(error).await;
+        let line = told(&gateway, words).await;
+        assert_eq!(line["level"], "WARN", "{line}");
+        assert_eq!(line["plugin"], "probe", "{line}");
+    }
+    let mut slow = gateway.connect("/s").await;
+    slow.send(json!([{"do": "print", "text": "it runs"}, {"do": "sleep", "ms": 150}]).to_string())
+        .await;
+    gateway.log().line(&["it runs"]).await;
+    client.send("[]").await;
+    client.expect_error("Too Many Requests").await;
+    told(
+        &gateway,
+        &[
+            "all 1 instances",
+            "limits.instances",
+            "limits.waiting",
+            "or raise them",
+        ],
+    )
+    .await;
+    slow.json().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_one_line_of_the_log_without_advice_that_cannot_be_followed() {
+    let gateway = probe_with("", "").await;
+    let mut client = gateway.connect("/s").await;
+    client.send(json!([{"do": "trap"}]).to_string()).await;
+    client.expect_error("Internal server error").await;
+    gateway.log().line(&["the plugin trapped"]).await;
+    let lines = gateway.log().lines();
+    let said: Vec<Value> = lines
+        .iter()
+        .filter(|line| line.contains("\"target\":\"guest\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [said] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    let message = said["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("panicked at probe/src/faults.rs:"),
+        "{message}"
+    );
+    assert!(message.ends_with(": trapped on request"), "{message}");
+}
