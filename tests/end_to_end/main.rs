@@ -27,6 +27,7 @@ mod handshake;
 mod heads;
 mod health;
 mod hostile;
+mod http2;
 mod inspect;
 mod isolation;
 mod limits;

@@ -16,6 +16,7 @@ use h2::{
 use http::{Method, Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -25,6 +26,7 @@ use crate::{Answer, Client, tls::Tls, within};
 pub struct Http2 {
     requests: SendRequest<Bytes>,
     port: u16,
+    ended: watch::Receiver<bool>,
     /// Drives the connection, and ends with this value.
     _connection: JoinSet<()>,
 }
@@ -48,9 +50,11 @@ impl Http2 {
             .await
             .unwrap();
         let mut driver = JoinSet::new();
+        let (ending, ended) = watch::channel(false);
         driver.spawn(async move {
             // How it ends shows in the streams on it.
             let _ = connection.await;
+            ending.send_replace(true);
         });
         let settled = async {
             while !requests.is_extended_connect_protocol_enabled() {
@@ -61,6 +65,7 @@ impl Http2 {
         Self {
             requests,
             port: address.port(),
+            ended,
             _connection: driver,
         }
     }
@@ -80,8 +85,26 @@ impl Http2 {
         self.ask(path, headers).await.refused().await
     }
 
+    /// Whether the server has not ended the connection yet.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !*self.ended.borrow()
+    }
+
+    /// Waits until the server ends the connection.
+    pub async fn ended(&mut self) {
+        let ended = self.ended.wait_for(|ended| *ended);
+        within("the end of the connection", ended).await.unwrap();
+    }
+
     /// Asks to open a WebSocket, and does not wait for the answer.
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+        let asked = self.try_ask(path, headers).await;
+        asked.expect("the connection is open")
+    }
+
+    /// As [`Self::ask`]; none when the server has ended the connection.
+    pub async fn try_ask(&self, path: &str, headers: &[(&str, &str)]) -> Option<Asked> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(format!("https://localhost:{}{path}", self.port))
@@ -92,11 +115,11 @@ impl Http2 {
         }
         let mut requests = within("room for a stream", self.requests.clone().ready())
             .await
-            .unwrap();
+            .ok()?;
         let (response, stream) = requests
             .send_request(request.body(()).unwrap(), false)
-            .unwrap();
-        Asked { response, stream }
+            .ok()?;
+        Some(Asked { response, stream })
     }
 }
 
@@ -137,6 +160,12 @@ impl Asked {
         };
         within("the body", read).await;
         answer(&Response::from_parts(parts, ()), whole)
+    }
+
+    /// The status of the answer; none when the connection ends without.
+    pub async fn status(self) -> Option<u16> {
+        let response = within("the answer to CONNECT", self.response).await.ok()?;
+        Some(response.status().as_u16())
     }
 
     /// Takes the request back.

@@ -68,6 +68,8 @@ struct PlaceOfIp {
 pub(crate) enum NoPlace {
     #[error("there are as many handshakes under way as limits.handshakes allows")]
     TooManyHandshakes,
+    #[error("there are as many WebSockets on one HTTP/2 connection as there may be")]
+    TooManyStreams,
     #[error("there are as many connections as limits.connections allows")]
     Full,
     #[error("more connections came than limits.connections_per_s allows")]
@@ -83,7 +85,9 @@ impl NoPlace {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TooManyHandshakes | Self::Full | Self::TooFast => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooFastFromOne | Self::TooManyOfOne => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooFastFromOne | Self::TooManyOfOne | Self::TooManyStreams => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::config::{Host, port_unless_implied};
 /// Bytes of the longest path with its query, as API Gateway has it.
 const MAX_TARGET: usize = 4_096;
 
+/// Headers of one request.
+pub(crate) const MAX_HEADERS: usize = 64;
+
 /// Headers that mean nothing, or something dangerous, when there are two of them.
 const AT_MOST_ONCE: [HeaderName; 6] = [
     HOST,
@@ -124,6 +127,11 @@ fn told(headers: &HeaderMap, authority: &Authority) -> Vec<(String, String)> {
 }
 
 fn check_bounds(parts: &Parts) -> Result<(), Refusal> {
+    // hyper counts those of HTTP/1.1 itself, where a `cookie` comes in one piece.
+    let crumbs = parts.headers.get_all(COOKIE).iter().count();
+    if parts.headers.len() - crumbs.saturating_sub(1) > MAX_HEADERS {
+        return Err(Refusal::TooManyHeaders);
+    }
     let target = parts
         .uri
         .path_and_query()

@@ -20,7 +20,7 @@ use http::header::{
     SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -30,8 +30,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, NoPlace, Place};
+pub(crate) use self::head::MAX_HEADERS;
 use self::head::{Head, Opening};
 use self::origin::Destination;
 pub(crate) use self::places::{Places, Taken};
@@ -72,6 +74,8 @@ pub(crate) struct Peer {
     pub(crate) place: Arc<Place>,
     /// The socket's permit for its handshake, on HTTP/1.1.
     pub(crate) permit: Option<Arc<Taken>>,
+    /// Counts it among the streams of its HTTP/2 connection.
+    pub(crate) stream: Option<TaskTrackerToken>,
     /// What its socket has seen of the request, on HTTP/1.1.
     pub(crate) seen: Arc<Seen>,
     /// It speaks TLS.
@@ -83,6 +87,11 @@ pub(crate) struct Peer {
 /// Whether a request asks for a WebSocket at all, well-formed or not.
 pub(crate) fn wants_websocket(request: &Parts) -> bool {
     head::wants_websocket(request)
+}
+
+/// The answer to a request that there is no room for.
+pub(crate) fn turn_away(reason: NoPlace, version: Version) -> Response<Full<Bytes>> {
+    Refusal::NoPlace(reason).response(version, RequestId::next())
 }
 
 /// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
@@ -140,11 +149,16 @@ struct Arrival {
     destination: Destination,
     seen: Arc<Seen>,
     request_id: RequestId,
-    /// Held until the connection has had its `$disconnect`.
-    place: Arc<Place>,
+    held: Held,
     /// Held until the client has its answer, or has gone and its call is over: clients that come and go do not get
     /// more calls under way than those that wait.
     permit: Arc<Taken>,
+}
+
+/// What counts a connection until it has had its `$disconnect`.
+struct Held {
+    _place: Arc<Place>,
+    _stream: Option<TaskTrackerToken>,
 }
 
 /// Checks all that can be checked without waiting.
@@ -198,7 +212,10 @@ fn judge(
         destination,
         seen: peer.seen,
         request_id,
-        place,
+        held: Held {
+            _place: place,
+            _stream: peer.stream,
+        },
         permit,
     })
 }
@@ -237,7 +254,7 @@ impl Arrival {
             self.connection,
             letting_in,
             self.permit,
-            self.place,
+            self.held,
         ));
     }
 }
@@ -393,7 +410,7 @@ async fn begin(
     connection: Arc<Connection>,
     letting_in: oneshot::Receiver<OnUpgrade>,
     permit: Arc<Taken>,
-    place: Arc<Place>,
+    held: Held,
 ) {
     let upgraded = match letting_in.await {
         Ok(upgrade) => upgrade.await.ok(),
@@ -404,7 +421,7 @@ async fn begin(
         Some(upgraded) => session(current, connection, upgraded).await,
         None => session::never_opened(&current, connection).await,
     }
-    drop(place);
+    drop(held);
 }
 
 /// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the

@@ -14,6 +14,8 @@ pub(super) enum Refusal {
     /// Not a request that RFC 6455 allows; what is wrong with it, for the client too.
     #[error("{0}")]
     Malformed(&'static str),
+    #[error("there are more headers than a request may have")]
+    TooManyHeaders,
     /// A request for something else than a WebSocket of version 13.
     #[error("not a request to open a WebSocket of version 13")]
     UpgradeRequired,
@@ -41,6 +43,7 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownStage | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Denied { status, .. } => *status,
@@ -65,7 +68,8 @@ impl Refusal {
                 message: Some(message),
                 ..
             } => message.clone(),
-            Self::UpgradeRequired
+            Self::TooManyHeaders
+            | Self::UpgradeRequired
             | Self::UnknownStage
             | Self::ForeignOrigin
             | Self::Denied { message: None, .. }

@@ -16,10 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Doors, MAX_HEAD};
-use crate::handshake::{self, Peer, Strict};
-
-/// Headers of one request.
-const MAX_HEADERS: usize = 64;
+use crate::handshake::{self, MAX_HEADERS, Peer, Strict};
 
 /// How far a connection has come.
 #[derive(Default)]

@@ -1,8 +1,8 @@
-//! HTTP/2: a stream for each WebSocket (RFC 8441).
+//! HTTP/2: a stream for each WebSocket (RFC 8441), and a connection that lives no longer than they do.
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,21 +12,33 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{Doors, MAX_HEAD};
-use crate::handshake::{self, Peer};
+use super::{Doors, FAREWELL, MAX_HEAD};
+use crate::handshake::{self, NoPlace, Peer};
 
-/// WebSockets on one connection.
+/// WebSockets on one connection, those that have gone and whose handlers are at work among them.
 const MAX_STREAMS: u32 = 256;
+
+/// Bytes that a client may send on one stream before its session reads them. A session whose handler is at work reads
+/// one message ahead.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// The same of all streams together, so that those that are not read leave the others their room, for pongs too.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Bytes of one stream that are written and do not fit its client's window: what waits beyond them is in the outbox, which
+/// is bounded by the configuration.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How often a connection is pinged, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(25);
 const PONG: Duration = Duration::from_secs(8);
 
-/// The connection lives as long as its client wants it to. It has a permit until there is a request, which takes its
-/// own.
+/// The connection has a permit until there is a request, which takes its own. It ends when it has had no WebSocket for
+/// as long as a handshake may take: a place is not for asking in vain.
 pub(super) async fn serve<S>(stream: S, mut peer: Peer, doors: Doors, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -36,23 +48,37 @@ where
     let first = CancellationToken::new();
     let begun = first.clone();
     let permit = Mutex::new(peer.permit.take());
+    let handshake_timeout = Arc::clone(&doors.handshake_timeout);
+    // One token for each request that is answered, and then for its WebSocket.
+    let streams = TaskTracker::new();
+    streams.close();
+    let counted = streams.clone();
     let service = service_fn(move |request| {
         begun.cancel();
         drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
-        answer(request, peer.clone(), doors.clone())
+        let peer = Peer {
+            stream: Some(counted.token()),
+            ..peer.clone()
+        };
+        answer(request, peer, doors.clone(), counted.len())
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .enable_connect_protocol()
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let silent = async {
-        if timeout_at(deadline, first.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
+    let idle = async {
+        sleep_until(deadline).await;
+        while !streams.is_empty() {
+            streams.wait().await;
+            sleep(**handshake_timeout.load()).await;
         }
     };
     // Its sessions are closed one by one; after that it ends by itself. A client that has been accepted before an
@@ -64,11 +90,21 @@ where
         }
     };
     let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = silent => return tracing::debug!(%address, "HTTP/2 connection without a request"),
-        () = leaving => {
+        served = connection.as_mut() => Some(served),
+        () = idle => {
+            tracing::debug!(%address, "HTTP/2 connection without a WebSocket");
+            None
+        }
+        () = leaving => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                served = connection => served,
+                () = all_over(&streams) => Ok(()),
+            }
         }
     };
     if let Err(error) = served {
@@ -76,12 +112,29 @@ where
     }
 }
 
+/// Ready when no stream is left, and their clients have had a moment to take what was written last. They may not take
+/// it, nor answer the `GOAWAY`.
+async fn all_over(streams: &TaskTracker) {
+    loop {
+        streams.wait().await;
+        sleep(FAREWELL).await;
+        if streams.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Answers a request, which is one of so many that have streams.
 async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     doors: Doors,
+    streams: usize,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
+    if streams > MAX_STREAMS as usize {
+        return Ok(handshake::turn_away(NoPlace::TooManyStreams, parts.version));
+    }
     if let Some(pages) = &doors.pages
         && !handshake::wants_websocket(&parts)
     {

@@ -27,7 +27,7 @@ pub(crate) use self::tls::Tls;
 /// Bytes of the longest request head.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How long it may take to tell a client that there is no room.
+/// How long a client may take to hear that there is no room, or what ends a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long accepting rests when the process has no file descriptor left.
@@ -136,6 +136,7 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
             address,
             place: Arc::new(place),
             permit: Some(Arc::new(handshake)),
+            stream: None,
             seen: Arc::new(Seen::default()),
             secure: tls.is_some(),
             loopback: stream

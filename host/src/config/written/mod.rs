@@ -145,7 +145,8 @@ pub(in crate::config) struct GatewayLimits {
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) handshakes: u32,
     /// Seconds from a client's first byte to its request's last: a client that trickles one holds a
-    /// handshake for no longer.
+    /// handshake for no longer. As long may a client take to read a refusal, and an HTTP/2 connection be
+    /// without a WebSocket.
     #[schemars(range(min = 1, max = 60))]
     pub(in crate::config) handshake_timeout_s: u32,
     /// Seconds over which the closes are spread when the gateway stops, so that the clients do not
