@@ -149,6 +149,6 @@ async fn request_that_ends_after_a_stop_is_refused() {
         .await
         .unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     assert_eq!(gateway.ended().await, Some(0));
 }
