@@ -40,7 +40,7 @@ const MODULES: [&str; 16] = [
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
     ("tungstenite", &["listener", "handshake", "session"]),
-    ("hyper", &["cli", "listener", "handshake"]),
+    ("hyper", &["cli", "listener", "management", "handshake"]),
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),

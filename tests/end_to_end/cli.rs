@@ -37,8 +37,8 @@ async fn help_tells_of_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
     let commands = [
-        "run", "validate", "upgrade", "config", "build", "dev", "inspect", "keys", "sign",
-        "verify", "version",
+        "run", "validate", "upgrade", "health", "config", "build", "dev", "inspect", "keys",
+        "sign", "verify", "version",
     ];
     for command in commands {
         assert!(
@@ -89,6 +89,7 @@ async fn the_schema_documents_every_key() {
     for key in [
         "listeners",
         "management",
+        "health",
         "apis",
         "plugins",
         "require_signatures",

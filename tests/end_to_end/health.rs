@@ -1,6 +1,54 @@
-//! What the management listener says of the gateway's health.
+//! What the management listener and the health listener say of the gateway's health, and `lockgate health` of both.
 
-use crate::echo;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use lockgate_tests::{Ended, Gateway, PATIENCE, request_at, within};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{LOCKGATE, echo, probe_configuration};
+
+/// Connections that the health listener has at once.
+const CONNECTIONS: usize = 256;
+
+/// A gateway with a health listener of these settings.
+async fn with_health(settings: &str) -> Gateway {
+    let configuration = format!(
+        "[health]\naddress = \"127.0.0.1:0\"\n{settings}\n[limits]\ndrain_s = 2\n{}",
+        probe_configuration("", "")
+    );
+    LOCKGATE.serve(&configuration).await
+}
+
+/// The status and the body of a page, for a client that knows the listener by another name.
+async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    request_at(
+        address,
+        &format!("GET {path}"),
+        "Host: lockgate.internal:9091\r\n",
+        "",
+    )
+    .await
+}
+
+/// `lockgate health` of a gateway that is named so.
+async fn health(gateway: &str) -> Ended {
+    let began = Instant::now();
+    let ended = LOCKGATE.run(&["health", gateway]).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{ended:?}");
+    ended
+}
+
+#[track_caller]
+fn check_refused(ended: &Ended, why: &str) {
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.error.contains(why), "{why}: {ended:?}");
+    assert_eq!(ended.output, "");
+}
 
 #[tokio::test]
 async fn a_gateway_that_serves_is_healthy_and_ready() {
@@ -20,4 +68,173 @@ async fn a_client_cannot_reach_them() {
             426
         );
     }
+}
+
+#[tokio::test]
+async fn health_listener_has_its_own_pages_and_no_other() {
+    for metrics in [false, true] {
+        let gateway = with_health(&format!("metrics = {metrics}")).await;
+        let health = gateway.health();
+        assert_eq!(page(health, "/healthz").await, (200, "ok\n".into()));
+        assert_eq!(page(health, "/readyz").await, (200, "ready\n".into()));
+        let (status, shown) = page(health, "/metrics").await;
+        assert_eq!(status, if metrics { 200 } else { 404 });
+        assert_eq!(shown.contains("lockgate_connections"), metrics);
+        for path in ["/", "/plugins", "/plugins/probe/history", "/reload"] {
+            assert_eq!(page(health, path).await.0, 404, "{path}");
+        }
+        for path in ["/reload", "/upgrade", "/readyz"] {
+            let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+            let line = format!("POST {path}");
+            assert_eq!(request_at(health, &line, headers, "{}").await.0, 405);
+        }
+        assert_eq!(gateway.page("/plugins").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn health_listener_is_opened_changed_and_closed_by_a_reload() {
+    let gateway = echo().await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let reload = async |health: &str| {
+        fs::write(&file, format!("{health}\n{text}")).unwrap();
+        let (status, said) = gateway.post("/reload", "{}").await;
+        assert_eq!(status, 200, "{said}");
+        said
+    };
+    let said = reload("health = \"127.0.0.1:0\"").await;
+    assert!(said.contains("health 127.0.0.1:"), "{said}");
+    let line = gateway.log().line(&["health listening on http://"]).await;
+    let (_, address) = line.split_once("http://").unwrap();
+    let address: SocketAddr = address.split('"').next().unwrap().parse().unwrap();
+    assert_eq!(page(address, "/readyz").await.0, 200);
+    assert_eq!(page(address, "/metrics").await.0, 404);
+    // The same socket, with another page.
+    let said = reload("health = { address = \"127.0.0.1:0\", metrics = true }").await;
+    assert!(
+        said.contains(&format!("health {address}: opened")),
+        "{said}"
+    );
+    assert_eq!(page(address, "/metrics").await.0, 200);
+    let said = reload("").await;
+    assert!(
+        said.contains(&format!("health {address}: closed")),
+        "{said}"
+    );
+    let closed = async { while TcpStream::connect(address).await.is_ok() {} };
+    within("the end of the health listener", closed).await;
+}
+
+#[tokio::test]
+async fn health_listener_goes_to_the_new_process_of_an_upgrade() {
+    let mut gateway = with_health("").await;
+    let health = gateway.health();
+    let (status, said) = gateway.post("/upgrade", "").await;
+    assert_eq!(status, 200, "{said}");
+    let id = said.split(' ').nth(1).unwrap().parse().unwrap();
+    let serving = lockgate_tests::Orphan::new(id);
+    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(page(health, "/readyz").await.0, 200);
+    assert_eq!(page(health, "/plugins").await.0, 404);
+    drop(serving);
+}
+
+/// More of them than it has at once: the others wait, and none for longer than it may take.
+#[tokio::test]
+async fn clients_that_say_nothing_do_not_keep_others_from_the_health_listener() {
+    let gateway = with_health("").await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS + 1 {
+        silent.push(TcpStream::connect(gateway.health()).await.unwrap());
+    }
+    let asked = Instant::now();
+    assert_eq!(page(gateway.health(), "/readyz").await.0, 200);
+    assert!(
+        asked.elapsed() > Duration::from_secs(3),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert!(asked.elapsed() < PATIENCE);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn health_command_says_ready_of_either_listener_whatever_else_the_file_says() {
+    let gateway = with_health("").await;
+    let (health_at, management_at) = (gateway.health(), gateway.management());
+    let file = gateway.folder().join("other.toml");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for named in [
+        format!("health = \"{health_at}\""),
+        format!("health = {{ address = \"{health_at}\" }}\nmanagement.address = \"127.0.0.1:1\""),
+        format!("management.address = \"{management_at}\"\nlimits.drain_s = \"x\"\nplugins.p = 7"),
+    ] {
+        write(&named);
+        let ended = health(file).await;
+        assert_eq!(
+            (ended.code, &*ended.output),
+            (Some(0), "ready\n"),
+            "{ended:?}"
+        );
+    }
+    // By the file that it runs, whatever that says by now.
+    let own = gateway.folder().join("gateway.toml");
+    for text in [fs::read_to_string(&own).unwrap(), "nonsense".to_owned()] {
+        fs::write(&own, text).unwrap();
+        let ended = health(own.to_str().unwrap()).await;
+        assert_eq!(
+            (ended.code, &*ended.output),
+            (Some(0), "ready\n"),
+            "{ended:?}"
+        );
+    }
+    for address in [health_at, management_at] {
+        assert_eq!(health(&address.to_string()).await.code, Some(0));
+    }
+    // What listens on all addresses is asked at this machine's own.
+    let everywhere = format!("0.0.0.0:{}", health_at.port());
+    assert_eq!(health(&everywhere).await.code, Some(0));
+    for (text, why) in [
+        ("", "neither a health nor a management listener"),
+        ("health = \"127.0.0.1:0\"", "port 0"),
+        ("health = \"here\"", "other.toml:1: health: "),
+        ("health = ", "other.toml:1: this is not TOML"),
+    ] {
+        write(text);
+        check_refused(&health(file).await, why);
+    }
+    check_refused(
+        &health("/nowhere/gateway.toml").await,
+        "/nowhere/gateway.toml",
+    );
+    assert!(Path::new(file).exists());
+}
+
+#[tokio::test]
+async fn health_command_says_why_a_gateway_is_not_ready_and_does_not_wait_for_long() {
+    let mut gateway = with_health("").await;
+    let management = gateway.management().to_string();
+    let address = gateway.health().to_string();
+    // It holds the gateway for the drain window: it does not answer its close.
+    let silent = gateway.ws("/s").open_raw().await;
+    gateway.terminate();
+    gateway.log().line(&["\"stopping\""]).await;
+    for address in [&address, &management] {
+        check_refused(&health(address).await, "is stopping");
+    }
+    drop(silent);
+    assert_eq!(gateway.ended().await, Some(0));
+    check_refused(&health(&address).await, "is the gateway running?");
+    // Nobody accepts: the kernel lets it connect, and that is all.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = mute.local_addr().map(|address| (mute, address)).unwrap();
+    check_refused(&health(&mute.1.to_string()).await, "no answer within 3 s");
+    // And something else that speaks HTTP.
+    let other = echo().await;
+    check_refused(
+        &health(&other.plain().to_string()).await,
+        "is not the health",
+    );
 }

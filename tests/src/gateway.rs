@@ -197,6 +197,7 @@ pub struct Gateway {
     plain: Option<SocketAddr>,
     secure: Option<SocketAddr>,
     management: Option<SocketAddr>,
+    health: Option<SocketAddr>,
     folder: TempDir,
 }
 
@@ -215,6 +216,7 @@ impl Gateway {
             plain: None,
             secure: None,
             management: None,
+            health: None,
             folder,
         };
         gateway
@@ -225,7 +227,8 @@ impl Gateway {
             for (place, words) in [
                 (&mut gateway.plain, "listening on ws://"),
                 (&mut gateway.secure, "listening on wss://"),
-                (&mut gateway.management, "listening on http://"),
+                (&mut gateway.management, "management listening on http://"),
+                (&mut gateway.health, "health listening on http://"),
             ] {
                 if let Some((_, rest)) = line.split_once(words) {
                     let end = rest.find(|character| !matches!(character, '0'..='9' | '.' | ':'));
@@ -280,6 +283,12 @@ impl Gateway {
         self.management.expect("there is a management listener")
     }
 
+    /// The address of the health listener.
+    #[must_use]
+    pub fn health(&self) -> SocketAddr {
+        self.health.expect("there is a health listener")
+    }
+
     /// A request over plain TCP.
     #[must_use]
     pub fn ws(&self, target: &str) -> Request {
@@ -321,25 +330,7 @@ impl Gateway {
 
     /// Sends a request to the management listener as it is written here, each header with its end of line.
     pub async fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
-        let length = body.len();
-        let request = format!(
-            "{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        let read = async {
-            let mut socket = TcpStream::connect(self.management()).await?;
-            socket.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer)
-        };
-        let answer = within(&format!("the answer to {line}"), read)
-            .await
-            .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (
-            head.split(' ').nth(1).unwrap().parse().unwrap(),
-            body.to_owned(),
-        )
+        request_at(self.management(), line, headers, body).await
     }
 
     pub fn terminate(&self) {
@@ -395,6 +386,34 @@ impl Drop for Gateway {
             );
         }
     }
+}
+
+/// The status and the body of the answer to an HTTP/1.1 request, each header with its end of line.
+pub async fn request_at(
+    address: SocketAddr,
+    line: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let read = async {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = within(&format!("the answer to {line}"), read)
+        .await
+        .unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
 }
 
 /// Starts a process that ends with its value, and collects its standard output and error.

@@ -38,7 +38,7 @@ pub use cable::Cable;
 pub use cases::{Case, run};
 pub use client::Client;
 pub use configurations::{echo_configuration, probe_configuration};
-pub use gateway::{Ended, Gateway, Lockgate, write_configuration};
+pub use gateway::{Ended, Gateway, Lockgate, request_at, write_configuration};
 pub use guests::Guest;
 pub use http2::{Asked, Http2};
 pub use log::Log;

@@ -4,6 +4,7 @@ mod admin;
 mod build;
 mod client;
 mod dev;
+mod health;
 mod inspect;
 mod run;
 mod sign;
@@ -72,6 +73,14 @@ enum Command {
     /// Prints the id of the new process. SIGUSR2 does the same.
     Upgrade {
         /// The configuration file of the running gateway, or the address of its management listener
+        gateway: String,
+    },
+    /// Ask a running gateway whether it wants clients: for the health check of a container
+    ///
+    /// Prints "ready" and exits with 0; or tells why not, within 3 s, and exits with 1. Asks the health listener of the
+    /// configuration, or if it has none the management listener; what else is in the file may be wrong.
+    Health {
+        /// The configuration file of the running gateway, or the address of its health or management listener
         gateway: String,
     },
     /// Have a running gateway read its configuration and components again, with every connection open
@@ -156,6 +165,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
+        Command::Health { gateway } => health::health(&gateway),
         Command::Upgrade { gateway } => upgrade::upgrade(&gateway),
         Command::Reload(whom) => admin::reload(&whom),
         Command::Plugins { command } => admin::plugins(&command),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Purpose;
 use super::api;
 use super::log;
-use super::meant::{Config, GatewayLimits, Listener, Log, Tls};
+use super::meant::{Config, GatewayLimits, Health, Listener, Log, Tls};
 use super::plugin;
 use super::report::{Report, join};
 use super::written;
@@ -20,6 +20,10 @@ pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<
     let management = file
         .management
         .and_then(|management| management_address(&management.address, &mut addresses, report));
+    let health = file
+        .health
+        .and_then(|written| health(written, &mut addresses, report))
+        .filter(|health| purpose == Purpose::Serve || health.address.ip().is_loopback());
     let apis = api::apis(file.apis, report);
     let limits = GatewayLimits::from(file.limits);
     let source = plugin::Source {
@@ -34,6 +38,7 @@ pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<
     Config {
         listeners,
         management,
+        health,
         apis,
         plugins,
         limits,
@@ -129,6 +134,19 @@ fn management_address(
         );
     }
     Some(address)
+}
+
+fn health(
+    written: written::Health,
+    addresses: &mut BTreeMap<SocketAddr, String>,
+    report: &mut Report<'_>,
+) -> Option<Health> {
+    let (key, written, metrics) = match written {
+        written::Health::Address(address) => ("health", address, false),
+        written::Health::Table(table) => ("health.address", table.address, table.metrics),
+    };
+    let address = address(key, &written, addresses, report)?;
+    Some(Health { address, metrics })
 }
 
 /// Reads an address and port, and notes that `key` binds it.

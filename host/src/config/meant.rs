@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<Listener>,
     /// Where the management API listens, a loopback address; `None` when there is none.
     pub(crate) management: Option<SocketAddr>,
+    /// The health listener, if there is one.
+    pub(crate) health: Option<Health>,
     /// The APIs, by name; at least one.
     pub(crate) apis: Vec<Api>,
     /// The plugins, by name. Every route's integration is the name of one of them.
@@ -59,6 +61,14 @@ pub(crate) enum Tls {
         /// Its private key, PEM.
         key: PathBuf,
     },
+}
+
+/// Where health is told, to everyone who can connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) address: SocketAddr,
+    /// Whether the metrics are there too.
+    pub(crate) metrics: bool,
 }
 
 /// Bounds of the gateway as a whole.

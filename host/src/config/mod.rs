@@ -25,6 +25,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -80,6 +81,21 @@ impl Config {
         let mut report = Report::new(file, text);
         let config = interpret(text, Purpose::Serve, &mut report);
         report.judge(config)
+    }
+}
+
+/// Where a gateway that runs this file tells how it is: its health listener, or else its management listener.
+///
+/// What is wrong elsewhere in the file does not matter: it may have been edited since the gateway has read it.
+pub(crate) fn health_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+    let text = read(path)?;
+    let mut report = Report::new(path, &text);
+    match interpret(&text, Purpose::Serve, &mut report) {
+        Some(config) if report.is_clean("health") && report.is_clean("management") => {
+            let health = config.health.map(|health| health.address);
+            Ok(health.or(config.management))
+        }
+        Some(_) | None => Err(report.into_problems()),
     }
 }
 

@@ -160,6 +160,10 @@ pub(super) fn remedy(schema: &Value) -> String {
         "write it as [[name]], once for each".to_owned()
     } else if alternative(schema, Kind::Array).is_some() {
         "put it in brackets: [ … ]".to_owned()
+    } else if alternative(schema, Kind::Table).is_some()
+        && alternative(schema, Kind::String).is_some()
+    {
+        "put it in quotes, or make it a table { … }".to_owned()
     } else if alternative(schema, Kind::Table).is_some() {
         "make it a table: [name] above its keys, or { … }".to_owned()
     } else {

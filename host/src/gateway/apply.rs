@@ -15,7 +15,6 @@ use super::{Gateway, stages};
 use crate::config::{self, Config, Fault, Faults};
 use crate::connections::Closing;
 use crate::listener::{Listener, Socket, Tls};
-use crate::management::{Desk, Management};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::CurrentStage;
@@ -34,14 +33,6 @@ pub(super) struct Door {
     address: SocketAddr,
     scheme: &'static str,
     socket: Socket,
-    stop: CancellationToken,
-}
-
-/// The management listener.
-pub(super) struct Window {
-    address: SocketAddr,
-    /// Where it is in fact: the configured address may have port 0.
-    pub(super) bound: SocketAddr,
     stop: CancellationToken,
 }
 
@@ -81,7 +72,7 @@ fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
 }
 
 /// An address cannot be listened on.
-fn bind_fault(key: String, address: SocketAddr, error: &io::Error) -> Faults {
+pub(super) fn bind_fault(key: String, address: SocketAddr, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
     let remedy = if is(io::ErrorKind::AddrInUse) {
         format!(
@@ -224,16 +215,6 @@ impl Gateway {
         Ok(planned)
     }
 
-    fn plan_management(&self, config: &Config) -> Result<Option<Management>> {
-        let open = self.lock().management.as_ref().map(|window| window.address);
-        match config.management {
-            Some(address) if open != Some(address) => Management::bind(address, &self.sockets)
-                .map(Some)
-                .map_err(|error| bind_fault("management.address".into(), address, &error).into()),
-            Some(_) | None => Ok(None),
-        }
-    }
-
     fn set_limits(&self, config: &Config, said: &mut Vec<String>) {
         let before = self.lock().config.clone();
         let admission = &self.entrance.admission;
@@ -255,34 +236,6 @@ impl Gateway {
         }
         if before.compile_cache != config.compile_cache {
             said.push("compile_cache: as before until the next start, since compiled code is the engine's".into());
-        }
-    }
-
-    fn serve_management(&self, bound: Option<Management>, config: &Config, said: &mut Vec<String>) {
-        let mut state = self.lock();
-        if bound.is_none() && config.management.is_some() {
-            return;
-        }
-        if let Some(before) = state.management.take() {
-            before.stop.cancel();
-            said.push(format!("management {}: closed", before.address));
-        }
-        if let (Some(bound), Some(address)) = (bound, config.management) {
-            let stop = self.stop_management.child_token();
-            tracing::info!("management listening on http://{}", bound.address);
-            said.push(format!("management {}: opened", bound.address));
-            state.management = Some(Window {
-                address,
-                bound: bound.address,
-                stop: stop.clone(),
-            });
-            let desk = Desk {
-                file: self.origin.file().map(Arc::from),
-                metrics: Arc::clone(&self.metrics),
-                reloads: self.reloads.clone(),
-                upgrades: self.upgrades.clone(),
-            };
-            bound.serve(desk, stop, &self.doors.tasks);
         }
     }
 

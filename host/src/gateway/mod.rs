@@ -5,6 +5,7 @@ mod apply;
 mod reload;
 mod stages;
 mod watch;
+mod windows;
 
 use std::convert::Infallible;
 use std::io;
@@ -25,14 +26,15 @@ use crate::connections::{Closing, Connection};
 use crate::handover::{self, Sockets};
 use crate::handshake::{Admission, Entrance, Places};
 use crate::listener::{Doors, Pages};
-use crate::management::{self, Note, Reload, Upgrade};
+use crate::management::{self, Reload, Upgrade};
 use crate::plugin::Plugins;
 use crate::telemetry::Metrics;
 
+use apply::Door;
 pub(crate) use apply::check;
-use apply::{Door, Window};
 pub(crate) use reload::What;
 pub(crate) use watch::Folders;
+use windows::Window;
 
 /// The part of the drain window over which closes are spread; the rest is for clients to answer.
 const SPREAD: f64 = 0.7;
@@ -109,7 +111,7 @@ struct State {
     config: Config,
     stages: stages::Known,
     open: Vec<Door>,
-    management: Option<Window>,
+    management: Vec<Window>,
 }
 
 impl Gateway {
@@ -152,13 +154,14 @@ impl Gateway {
                 config: Config {
                     listeners: Vec::new(),
                     management: None,
+                    health: None,
                     apis: Vec::new(),
                     plugins: Vec::new(),
                     ..config.clone()
                 },
                 stages: stages::Known::default(),
                 open: Vec::new(),
-                management: None,
+                management: Vec::new(),
             }),
             reloads,
             upgrades,
@@ -200,17 +203,8 @@ impl Gateway {
         let gateway = Arc::clone(self);
         let stop = self.stop_management.clone();
         self.doors.tasks.spawn(async move {
-            let note = || Note {
-                process: std::process::id(),
-                management: gateway
-                    .lock()
-                    .management
-                    .as_ref()
-                    .map(|window| window.bound.to_string()),
-            };
-            let _ = stop
-                .run_until_cancelled(management::tell(socket, note))
-                .await;
+            let telling = management::tell(socket, || gateway.note());
+            let _ = stop.run_until_cancelled(telling).await;
             drop(shared);
         });
         Ok(())

@@ -50,6 +50,15 @@ pub(crate) struct Listening {
     pub(crate) shared: Arc<OwnedFd>,
 }
 
+impl Listening {
+    /// Another one on the same socket.
+    pub(crate) fn on(shared: Arc<OwnedFd>) -> io::Result<Self> {
+        let socket = std::net::TcpListener::from(shared.try_clone()?);
+        let socket = TcpListener::from_std(socket)?;
+        Ok(Self { socket, shared })
+    }
+}
+
 impl Sockets {
     /// Gives the socket that another process had at this address for this purpose, or a new one.
     ///

@@ -1,13 +1,16 @@
-//! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API.
+//! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API. The
+//! health listener: the first two, for others than this machine.
 
 mod guard;
+mod health;
 mod note;
 mod plugins;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::State;
@@ -20,17 +23,35 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Health;
 use crate::handover::{Listening, Sockets};
 use crate::telemetry::Metrics;
 
 pub(crate) use guard::CONFIGURATION;
 pub(crate) use note::{Found, Note, find, name, tell};
 
+/// The kind of the metrics page.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// Someone asks for a reload: the answer is what has changed, or why nothing has.
 pub(crate) type Reload = oneshot::Sender<Result<Vec<String>, String>>;
 
-/// A bound management socket.
+/// A listener that is asked for: where, and which pages it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) address: SocketAddr,
+    pages: Pages,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    All,
+    Health { metrics: bool },
+}
+
+/// A bound socket of management or health.
 pub(crate) struct Management {
+    pub(crate) wanted: Wanted,
     pub(crate) address: SocketAddr,
     listening: Listening,
 }
@@ -49,17 +70,63 @@ pub(crate) struct Desk {
     pub(crate) upgrades: mpsc::Sender<Upgrade>,
 }
 
+impl Wanted {
+    pub(crate) fn management(address: SocketAddr) -> Self {
+        let pages = Pages::All;
+        Self { address, pages }
+    }
+
+    pub(crate) fn health(health: Health) -> Self {
+        let (address, metrics) = (health.address, health.metrics);
+        let pages = Pages::Health { metrics };
+        Self { address, pages }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self.pages {
+            Pages::All => "management",
+            Pages::Health { .. } => "health",
+        }
+    }
+
+    /// The key of its address in the configuration.
+    pub(crate) fn key(self) -> &'static str {
+        match self.pages {
+            Pages::All => "management.address",
+            Pages::Health { .. } => "health.address",
+        }
+    }
+}
+
 impl Management {
-    pub(crate) fn bind(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
-        let listening = sockets.listen("management", address)?;
+    pub(crate) fn bind(wanted: Wanted, sockets: &Sockets) -> io::Result<Self> {
+        // One purpose for both: a socket may come to show the other's pages.
+        Self::new(wanted, sockets.listen("management", wanted.address)?)
+    }
+
+    /// On a socket that is open already.
+    pub(crate) fn on(shared: Arc<OwnedFd>, wanted: Wanted) -> io::Result<Self> {
+        Self::new(wanted, Listening::on(shared)?)
+    }
+
+    fn new(wanted: Wanted, listening: Listening) -> io::Result<Self> {
         Ok(Self {
+            wanted,
             address: listening.socket.local_addr()?,
             listening,
         })
     }
 
+    pub(crate) fn socket(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.listening.shared)
+    }
+
     /// Serves until it is told to stop: later than the listeners, so that `/readyz` can say no meanwhile.
     pub(crate) fn serve(self, desk: Desk, stop: CancellationToken, tasks: &TaskTracker) {
+        if let Pages::Health { metrics } = self.wanted.pages {
+            let health = health::Health::new(desk.metrics, metrics);
+            return health.serve(self.listening, stop, tasks);
+        }
         let admin = Router::new()
             .route("/reload", post(plugins::reload))
             .route("/plugins/{name}/rollback", post(plugins::roll_back))
@@ -95,16 +162,11 @@ impl Management {
 
 /// Whether new clients should be sent here.
 async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
-    if desk.metrics.entrance.stopping.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
+    health::ready(&desk.metrics)
 }
 
 async fn metrics_page(State(desk): State<Desk>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], desk.metrics.render()).into_response()
+    ([(CONTENT_TYPE, METRICS)], desk.metrics.render()).into_response()
 }
 
 /// Another process of the program takes over. The answer comes when it serves, or does not.

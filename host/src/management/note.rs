@@ -30,6 +30,9 @@ pub(crate) struct Note {
     pub(crate) process: u32,
     /// Of its management listener; none when it has none.
     pub(crate) management: Option<String>,
+    /// Of its health listener, likewise.
+    #[serde(default)]
+    pub(crate) health: Option<String>,
 }
 
 /// What was found of a file.

@@ -27,6 +27,10 @@ pub(in crate::config) struct File {
     /// Where the management API listens: `@connections`, admin API, console, metrics, health.
     /// Without it there is none.
     pub(in crate::config) management: Option<Management>,
+    /// Where it is told whether the gateway lives (`/healthz`) and wants clients (`/readyz`), and nothing
+    /// else: an address, or a table. Others than this machine may reach it, as orchestrators and load
+    /// balancers do. Without it only the management listener tells.
+    pub(in crate::config) health: Option<Health>,
     /// The WebSocket APIs, by name (`A-Z a-z 0-9 _ -`, at most 128). At least one.
     pub(in crate::config) apis: BTreeMap<String, Api>,
     /// The plugins, by name (`A-Z a-z 0-9 _ -`, at most 128).
@@ -114,6 +118,28 @@ pub(in crate::config) struct TlsFiles {
 pub(in crate::config) struct Management {
     /// The IP address and port. A loopback one, since the management API asks for no credentials yet.
     pub(in crate::config) address: String,
+}
+
+/// The health listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum Health {
+    /// Its IP address and port, as in `"0.0.0.0:9091"`.
+    Address(String),
+    /// With more than its address.
+    Table(HealthTable),
+}
+
+/// The health listener, with more than its address.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct HealthTable {
+    /// The IP address and port, as in `"0.0.0.0:9091"`.
+    pub(in crate::config) address: String,
+    /// Whether it has the page `/metrics` too, which names plugins and versions to everyone who can
+    /// connect. False by default.
+    #[serde(default)]
+    pub(in crate::config) metrics: bool,
 }
 
 /// Bounds of the gateway as a whole.
