@@ -72,7 +72,7 @@ impl Lockgate {
     }
 
     async fn run_to_end(command: Command, patience: Duration) -> Ended {
-        let (mut child, output, error) = spawn(command);
+        let (mut child, output, error) = spawn(command, Stdio::null());
         let status = exit(&mut child, patience).await;
         Ended {
             code: status.code(),
@@ -208,7 +208,17 @@ impl Gateway {
     ///
     /// When it ends first; the message has what it wrote.
     pub async fn start(command: Command, folder: TempDir, patience: Duration) -> Self {
-        let (process, output, log) = spawn(command);
+        Self::start_with(Stdio::null(), command, folder, patience).await
+    }
+
+    /// As [`Self::start`], with this as standard input.
+    pub async fn start_with(
+        input: Stdio,
+        command: Command,
+        folder: TempDir,
+        patience: Duration,
+    ) -> Self {
+        let (process, output, log) = spawn(command, input);
         let mut gateway = Self {
             process,
             log,
@@ -417,9 +427,9 @@ pub async fn request_at(
 }
 
 /// Starts a process that ends with its value, and collects its standard output and error.
-fn spawn(command: Command) -> (Child, Log, Log) {
+fn spawn(command: Command, input: Stdio) -> (Child, Log, Log) {
     let mut child = tokio::process::Command::from(command)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

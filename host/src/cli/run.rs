@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
 use crate::gateway::{Departure, Gateway, Origin, What};
-use crate::handover::Predecessor;
+use crate::handover::{Predecessor, Sockets};
 use crate::management::Upgrade;
 use crate::telemetry;
 
@@ -60,7 +60,13 @@ pub(super) fn run(file: &Path) -> Result<()> {
 /// Finds the process that this one is to take over from, if there is one, and starts to serve.
 async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc<Gateway>> {
     let sockets;
-    (*predecessor, sockets) = spawn_blocking(Predecessor::find).await??;
+    (*predecessor, sockets) = match spawn_blocking(Predecessor::find).await?? {
+        (None, _) => (
+            None,
+            Sockets::activated(sd_notify::listen_fds_with_names()?)?,
+        ),
+        found => found,
+    };
     let config = load(file).await?;
     telemetry::start(&config.log)?;
     let origin = Origin::File(file.to_owned());

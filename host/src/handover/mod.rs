@@ -2,9 +2,11 @@
 //! connect is refused meanwhile.
 //!
 //! The two talk over a pair of sockets, of which the new process has one end as its standard input. The old one sends
-//! each listening socket with its name, and a file that tells what its successor is to know, then [`END`]; the new one loads and compiles everything, accepts, and answers
-//! [`READY`], or why it cannot. Until then nothing has changed for the old one. Knows neither HTTP nor plugins.
+//! each listening socket with its name, and a file that tells what its successor is to know, then [`END`]; the new one
+//! loads and compiles everything, accepts, and answers [`READY`], or why it cannot. Until then nothing has changed for the
+//! old one. Knows neither HTTP nor plugins.
 
+mod activation;
 mod channel;
 mod predecessor;
 mod socket;
@@ -39,6 +41,8 @@ pub(crate) struct Sockets(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     given: Vec<(String, OwnedFd)>,
+    /// Those that systemd has bound, each with its address, and that nobody has a use for yet.
+    activated: Vec<(SocketAddr, OwnedFd)>,
     /// Weakly: they are closed where they are accepted on.
     open: Vec<(String, Weak<OwnedFd>)>,
 }
@@ -60,12 +64,12 @@ impl Listening {
 }
 
 impl Sockets {
-    /// Gives the socket that another process had at this address for this purpose, or a new one.
+    /// Gives the socket that another process had at this address for this purpose, or that systemd has bound, or a new one.
     ///
     /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
     pub(crate) fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
         let name = format!("{purpose} {address}");
-        let given = self.take(&name);
+        let given = self.take(&name).or_else(|| self.take_activated(address));
         let socket = match given {
             Some(socket) => {
                 let socket = std::net::TcpListener::from(socket);
@@ -112,7 +116,13 @@ impl Sockets {
 
     /// Closes what was given and is not wanted.
     pub(crate) fn close_unused(&self) {
-        self.lock().given.clear();
+        let mut known = self.lock();
+        known.given.clear();
+        for (address, _) in known.activated.drain(..) {
+            tracing::warn!(
+                "systemd listens on {address} for this gateway, and the configuration has no such address"
+            );
+        }
     }
 
     /// The content of a file that another process gave by this name.
@@ -126,6 +136,13 @@ impl Sockets {
         Ok(Some(content))
     }
 
+    fn take_activated(&self, address: SocketAddr) -> Option<OwnedFd> {
+        let mut known = self.lock();
+        let mut activated = known.activated.iter();
+        let place = activated.position(|(bound, _)| *bound == address)?;
+        Some(known.activated.remove(place).1)
+    }
+
     fn take(&self, name: &str) -> Option<OwnedFd> {
         let mut known = self.lock();
         let place = known.given.iter().position(|(given, _)| given == name)?;
@@ -135,7 +152,7 @@ impl Sockets {
     fn given(sockets: Vec<(String, OwnedFd)>) -> Self {
         let known = Known {
             given: sockets,
-            open: Vec::new(),
+            ..Known::default()
         };
         Self(Arc::new(Mutex::new(known)))
     }
