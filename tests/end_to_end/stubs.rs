@@ -105,6 +105,24 @@ pub(crate) async fn plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_
     }
 }
 
+/// A handle costs the gateway memory, whatever it is a handle to.
+#[tokio::test]
+async fn handles_of_stubs_are_bounded() {
+    let limits = "stub_wasi = true\nlimits = { cpu_ms = 5000, deadline_ms = 20000, instances = 1 }";
+    let gateway = LOCKGATE.serve(&configuration(limits)).await;
+    let mut client = gateway.connect("/s").await;
+    for sound in ["hold fields 900", "take fields 20000"] {
+        client.send(sound).await;
+        let count = sound.rsplit(' ').next().unwrap();
+        assert_eq!(client.text().await, count, "{sound}");
+    }
+    // Across calls, since an instance keeps them.
+    client.send("hold fields 200").await;
+    client.expect_error("Internal server error").await;
+    client.send("hold fields 900").await;
+    assert_eq!(client.text().await, "900", "a fresh instance");
+}
+
 /// Who is refused it is told by `validate` and by `run`, and who looks at the component before, by `inspect`.
 #[tokio::test]
 async fn component_that_needs_stubs_is_refused_with_the_word_for_them() {

@@ -13,6 +13,7 @@ use wasmtime::component::{
 };
 use wasmtime::error::Result;
 use wasmtime::{Engine, StoreContextMut, bail, format_err};
+use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_io::streams;
 
 use super::instance::State;
@@ -66,7 +67,11 @@ pub(super) fn link(
                 let is_new = !resources.contains(&resource);
                 resources.push(resource);
                 if is_new && let Some(instance) = &mut instance {
-                    instance.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                    instance.resource(
+                        name,
+                        ResourceType::host::<Nothing>(),
+                        |mut store, rep| forget(&Resource::new_own(rep), store.data_mut()),
+                    )?;
                 }
             } else if let ComponentItem::ComponentFunc(_) = export.ty
                 && let Some(instance) = &mut instance
@@ -118,7 +123,8 @@ fn answer(ty: &Type, store: &mut StoreContextMut<'_, State>) -> Result<Option<Va
         Type::Option(_) => Some(Val::Option(None)),
         Type::Bool => Some(Val::Bool(false)),
         Type::Own(resource) if *resource == ResourceType::host::<Nothing>() => {
-            let handle = Resource::<Nothing>::new_own(0);
+            // In the table, which bounds how many an instance holds.
+            let handle = store.data_mut().ctx().table.push(Nothing)?;
             Some(Val::Resource(handle.try_into_resource_any(store)?))
         }
         _ => None,
@@ -152,12 +158,23 @@ fn denial(ty: &Type) -> Option<Val> {
 fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, State>) -> Result<()> {
     let ty = handle.ty();
     if ty == ResourceType::host::<Nothing>() {
-        handle.try_into_resource::<Nothing>(store)?;
+        let handle = handle.try_into_resource::<Nothing>(&mut *store)?;
+        if handle.owned() {
+            forget(&handle, store.data_mut())?;
+        }
     } else if ty == ResourceType::host::<streams::Error>() {
         handle.try_into_resource::<streams::Error>(store)?;
     } else {
         bail!("a stub of WASI was given a handle that it does not know");
     }
+    Ok(())
+}
+
+fn forget(handle: &Resource<Nothing>, state: &mut State) -> Result<()> {
+    state
+        .ctx()
+        .table
+        .delete(Resource::<Nothing>::new_own(handle.rep()))?;
     Ok(())
 }
 

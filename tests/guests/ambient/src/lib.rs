@@ -1,12 +1,17 @@
 //! Uses what a standard library has for files, the network and the process, and tells how each attempt ended. Imports all
 //! of it, as a program in Go or Python does that uses none of it.
 
+mod wasi;
+
 use std::{
     env, fs,
+    mem::forget,
     net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
 };
 
 use lockgate_plugin::{Event, Handler, Message, Result};
+
+use wasi::Fields;
 
 struct Ambient;
 
@@ -14,7 +19,7 @@ impl Handler for Ambient {
     /// A word and what it needs: `read /etc/hostname`, `connect 127.0.0.1:80`.
     fn message(_: Event, message: Message) -> Result<Option<Message>> {
         let line = message.as_text().ok_or("no text")?;
-        let (word, what) = line.split_once(' ').unwrap_or((line, ""));
+        let (word, what) = line.rsplit_once(' ').unwrap_or((line, ""));
         let outcome = match word {
             "read" => told(fs::read(what)),
             "write" => told(fs::write(what, "x")),
@@ -24,7 +29,18 @@ impl Handler for Ambient {
             "datagram" => told(UdpSocket::bind(what)),
             "resolve" => told(what.to_socket_addrs()),
             "environment" => format!("{:?} {:?}", env::vars().count(), env::args().count()),
-            "folder" => told(env::current_dir()),
+            "hold fields" => {
+                for _ in 0..what.parse::<u32>()? {
+                    forget(Fields::new());
+                }
+                what.to_owned()
+            }
+            "take fields" => {
+                for _ in 0..what.parse::<u32>()? {
+                    drop(Fields::new().clone());
+                }
+                what.to_owned()
+            }
             _ => return Err("no such word".into()),
         };
         Ok(Some(outcome.into()))
