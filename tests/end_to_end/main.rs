@@ -35,6 +35,7 @@ mod logs;
 mod oci;
 mod origins;
 mod plugin;
+mod proxies;
 mod reconfigure;
 mod registries;
 mod reload;

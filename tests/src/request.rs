@@ -31,6 +31,7 @@ pub struct Request {
     receive_buffer: Option<u32>,
     from: Option<IpAddr>,
     host: Option<Host>,
+    preface: Vec<u8>,
     records: Arc<AtomicUsize>,
     method: String,
     target: String,
@@ -88,6 +89,7 @@ impl Request {
             receive_buffer: None,
             from: None,
             host: None,
+            preface: Vec::new(),
             records: Arc::default(),
             method: "GET".to_owned(),
             target: target.to_owned(),
@@ -149,6 +151,13 @@ impl Request {
     #[must_use]
     pub fn over_cable(mut self, cable: &Cable) -> Self {
         self.host = Some(cable.client());
+        self
+    }
+
+    /// Sends these bytes first, before TLS.
+    #[must_use]
+    pub fn preface(mut self, bytes: &[u8]) -> Self {
+        self.preface = bytes.to_vec();
         self
     }
 
@@ -216,8 +225,9 @@ impl Request {
         if let Some(from) = self.from {
             socket.bind((from, 0).into())?;
         }
-        let socket = socket.connect(self.address).await?;
+        let mut socket = socket.connect(self.address).await?;
         socket.set_nodelay(true)?;
+        socket.write_all(&self.preface).await?;
         Ok(match &self.tls {
             None => Box::new(socket),
             Some(tls) => Box::new(

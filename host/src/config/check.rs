@@ -10,6 +10,7 @@ use super::api;
 use super::log;
 use super::meant::{Config, GatewayLimits, Health, Listener, Log, Tls};
 use super::plugin;
+use super::proxies;
 use super::report::{Report, join};
 use super::written;
 
@@ -85,6 +86,7 @@ fn listener(
     report: &mut Report<'_>,
 ) -> Option<Listener> {
     let address = address(&join(key, "address"), &written.address, addresses, report);
+    let proxies = proxies::proxies(key, &written, report);
     let tls_key = join(key, "tls");
     if !report.is_written(&tls_key) && address.is_some_and(|address| !address.ip().is_loopback()) {
         report.problem(
@@ -113,6 +115,7 @@ fn listener(
         address: address?,
         tls,
         http2,
+        proxies,
     })
 }
 

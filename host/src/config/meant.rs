@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,32 @@ pub(crate) struct Listener {
     pub(crate) tls: Tls,
     /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.
     pub(crate) http2: bool,
+    /// The proxies in front of it.
+    pub(crate) proxies: Proxies,
+}
+
+/// The proxies in front of a listener, and how they name the clients that they pass on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Proxies {
+    /// Those who may name a client, without bits beyond the prefix.
+    pub(crate) trusted: Vec<IpNet>,
+    /// Each connection begins with a PROXY header.
+    pub(crate) protocol: bool,
+    /// The header of a request that counts, if a trusted proxy has sent it.
+    pub(crate) header: ForwardedHeader,
+}
+
+/// The header in which proxies name the client of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ForwardedHeader {
+    /// `X-Forwarded-For`, and `X-Forwarded-Proto` for whether the client speaks TLS.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// No header.
+    None,
 }
 
 /// How the connections of a listener are encrypted.

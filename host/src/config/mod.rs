@@ -16,6 +16,7 @@ mod meant;
 mod origin;
 mod plugin;
 mod problem;
+mod proxies;
 mod report;
 mod schema;
 mod spelling;

@@ -201,8 +201,14 @@ impl Gateway {
                 .find(|door| door.address == listener.address)
                 .map(|door| Arc::clone(&door.socket));
             let bound = match same {
-                Some(socket) => Listener::on(socket, tls)?,
-                None => Listener::bind(listener.address, tls, &self.sockets).map_err(|error| {
+                Some(socket) => Listener::on(socket, tls, listener.proxies.clone())?,
+                None => Listener::bind(
+                    listener.address,
+                    tls,
+                    listener.proxies.clone(),
+                    &self.sockets,
+                )
+                .map_err(|error| {
                     bind_fault(
                         format!("listeners[{index}].address"),
                         listener.address,

@@ -54,8 +54,18 @@ enum Block {
 
 /// A connection's place, for as long as it has one.
 pub(crate) struct Place {
-    _place: Taken,
+    _among_all: AmongAll,
     _of_ip: Option<PlaceOfIp>,
+}
+
+enum AmongAll {
+    Own {
+        _place: Taken,
+    },
+    /// That of the socket, which a proxy has opened for the client.
+    OfSocket {
+        _place: Arc<Place>,
+    },
 }
 
 struct PlaceOfIp {
@@ -121,8 +131,41 @@ impl Admission {
         changed
     }
 
-    /// Gives a place. One address is judged first: what it asks for in vain costs the others nothing.
+    /// Gives a place to a client.
     pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
+        let of_ip = self.judge(address)?;
+        let place = self.places.take().ok_or(NoPlace::Full)?;
+        Ok(Place {
+            _among_all: AmongAll::Own { _place: place },
+            _of_ip: of_ip,
+        })
+    }
+
+    /// Gives a place to a socket of a proxy, which has not said yet for whom it is. A proxy has as many as it likes: its
+    /// clients are judged.
+    pub(crate) fn admit_proxy(&self) -> Result<Place, NoPlace> {
+        let place = self.places.take().ok_or(NoPlace::Full)?;
+        Ok(Place {
+            _among_all: AmongAll::Own { _place: place },
+            _of_ip: None,
+        })
+    }
+
+    /// Judges the client that a proxy has named, and gives it the place of the socket.
+    pub(crate) fn admit_named(
+        &self,
+        socket: Arc<Place>,
+        address: IpAddr,
+    ) -> Result<Place, NoPlace> {
+        let of_ip = self.judge(address)?;
+        Ok(Place {
+            _among_all: AmongAll::OfSocket { _place: socket },
+            _of_ip: of_ip,
+        })
+    }
+
+    /// One address is judged first: what it asks for in vain costs the others nothing.
+    fn judge(&self, address: IpAddr) -> Result<Option<PlaceOfIp>, NoPlace> {
         let block = Block::of(address);
         let of_ip = self.place_of_ip(block)?;
         if let Some(rate) = &self.rate_per_ip {
@@ -131,11 +174,7 @@ impl Admission {
         if let Some(rate) = &self.rate {
             rate.used.check().map_err(|_| NoPlace::TooFast)?;
         }
-        let place = self.places.take().ok_or(NoPlace::Full)?;
-        Ok(Place {
-            _place: place,
-            _of_ip: of_ip,
-        })
+        Ok(of_ip)
     }
 
     fn place_of_ip(&self, block: Block) -> Result<Option<PlaceOfIp>, NoPlace> {
@@ -262,6 +301,20 @@ mod tests {
         drop(held);
         check(&admission, "127.0.0.1", Ok(()));
         assert!(lock(&admission.per_ip.unwrap().1).is_empty());
+    }
+
+    #[test]
+    fn the_clients_of_a_proxy_are_counted_and_not_the_proxy() {
+        let admission = admission(3, [0, 0, 1]);
+        let socket = || Arc::new(admission.admit_proxy().expect("there is room"));
+        let client = |address: &str| admission.admit_named(socket(), address.parse().unwrap());
+        let held = [client("192.0.2.1").unwrap(), client("192.0.2.2").unwrap()];
+        assert_eq!(client("192.0.2.1").err(), Some(NoPlace::TooManyOfOne));
+        check(&admission, "192.0.2.2", Err(NoPlace::TooManyOfOne));
+        let third = check(&admission, "192.0.2.3", Ok(()));
+        assert_eq!(admission.admit_proxy().err(), Some(NoPlace::Full));
+        drop((held, third));
+        let _all = [socket(), socket(), socket()];
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and only then the 101.
 
 mod admission;
+mod forwarded;
 mod head;
 mod header_case;
 mod origin;
@@ -39,6 +40,7 @@ use self::origin::Destination;
 pub(crate) use self::places::{Places, Taken};
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
+use crate::config::Proxies;
 use crate::connections::{Client, Connection, RequestId, now_ms};
 use crate::plugin::{Acceptance, Called, Handshake, Invocation, InvokeError};
 use crate::route;
@@ -69,8 +71,11 @@ pub(crate) struct Entrance {
 /// Who is asking.
 #[derive(Clone)]
 pub(crate) struct Peer {
+    /// The other end of the socket, or whom its PROXY header names.
     pub(crate) address: SocketAddr,
-    /// The socket's place among the open connections.
+    /// The listener's: if `address` is one of them, it may be asking for someone else.
+    pub(crate) proxies: Arc<Proxies>,
+    /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
     pub(crate) place: Arc<Place>,
     /// The socket's permit for its handshake, on HTTP/1.1.
     pub(crate) permit: Option<Arc<Taken>>,
@@ -80,7 +85,7 @@ pub(crate) struct Peer {
     pub(crate) seen: Arc<Seen>,
     /// It speaks TLS.
     pub(crate) secure: bool,
-    /// Its socket came to a loopback address.
+    /// It may be this machine's own browser: its socket came to a loopback address, and not by a PROXY header.
     pub(crate) loopback: bool,
 }
 
@@ -176,14 +181,20 @@ fn judge(
     if entrance.stopping.is_cancelled() {
         return Err(Refusal::Stopping);
     }
+    let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
+    let admission = entrance.admission.load();
     let (permit, place) = match peer.permit {
+        // The proxy has a place already, and its client is not judged yet.
+        Some(permit) if peer.proxies.trust(peer.address.ip()) => {
+            let named = admission.admit_named(peer.place, sender.address);
+            (permit, Arc::new(named.map_err(Refusal::NoPlace)?))
+        }
         Some(permit) => (permit, peer.place),
         // An HTTP/2 socket carries many streams: each is a connection of its own.
         None => {
             let permit = entrance.handshakes.take();
             let permit = permit.ok_or(Refusal::NoPlace(NoPlace::TooManyHandshakes))?;
-            let admitted = entrance.admission.load().admit(peer.address.ip());
-            let place = admitted.map_err(Refusal::NoPlace)?;
+            let place = admission.admit(sender.address).map_err(Refusal::NoPlace)?;
             (Arc::new(permit), Arc::new(place))
         }
     };
@@ -195,13 +206,13 @@ fn judge(
     let current = Arc::clone(current);
     let destination = Destination {
         authority: head.authority.clone(),
-        secure: peer.secure,
-        loopback: peer.loopback,
+        secure: peer.secure || sender.secure,
+        loopback: peer.loopback && !sender.passed_on,
         configured: stages.domains.contains(host.as_str()),
     };
     let user_agent = head.user_agent.as_deref();
     let connection = Arc::new(Connection::new(Client {
-        source_ip: peer.address.ip().to_canonical(),
+        source_ip: sender.address,
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
         domain_name: host.into(),
     }));

@@ -3,6 +3,7 @@
 mod http1;
 mod http2;
 mod pages;
+mod proxy;
 mod tls;
 
 use std::io;
@@ -18,10 +19,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Proxies;
 use crate::handover::{Listening, Sockets};
 use crate::handshake::{Entrance, NoPlace, Peer, Seen};
 
 pub(crate) use self::pages::Pages;
+use self::proxy::NoHeader;
 pub(crate) use self::tls::Tls;
 
 /// Bytes of the longest request head.
@@ -41,6 +44,14 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     socket: Socket,
     tls: Option<Tls>,
+    proxies: Arc<Proxies>,
+}
+
+/// How a listener takes what comes.
+#[derive(Clone)]
+struct Way {
+    tls: Option<TlsAcceptor>,
+    proxies: Arc<Proxies>,
 }
 
 /// What all listeners share.
@@ -62,18 +73,20 @@ impl Listener {
     pub(crate) fn bind(
         address: SocketAddr,
         tls: Option<Tls>,
+        proxies: Proxies,
         sockets: &Sockets,
     ) -> io::Result<Self> {
-        Self::on(Arc::new(sockets.listen("clients", address)?), tls)
+        Self::on(Arc::new(sockets.listen("clients", address)?), tls, proxies)
     }
 
     /// Accepts on a socket that is bound already.
-    pub(crate) fn on(socket: Socket, tls: Option<Tls>) -> io::Result<Self> {
+    pub(crate) fn on(socket: Socket, tls: Option<Tls>, proxies: Proxies) -> io::Result<Self> {
         let address = socket.socket.local_addr()?;
         Ok(Self {
             address,
             socket,
             tls,
+            proxies: Arc::new(proxies),
         })
     }
 
@@ -88,10 +101,13 @@ impl Listener {
 
     /// Accepts until it is told to stop.
     pub(crate) fn serve(self, doors: &Doors) {
-        let tls = self
-            .tls
-            .as_ref()
-            .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
+        let way = Way {
+            tls: self
+                .tls
+                .as_ref()
+                .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config))),
+            proxies: self.proxies,
+        };
         if let Some(tls) = self.tls {
             let stop = doors.stop.clone();
             doors
@@ -100,13 +116,13 @@ impl Listener {
         }
         let (stop, doors_) = (doors.stop.clone(), doors.clone());
         doors.accepting.spawn(async move {
-            stop.run_until_cancelled(accept(self.socket, tls, doors_))
+            stop.run_until_cancelled(accept(self.socket, way, doors_))
                 .await
         });
     }
 }
 
-async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
+async fn accept(socket: Socket, way: Way, doors: Doors) {
     loop {
         let (stream, address) = match socket.socket.accept().await {
             Ok(accepted) => accepted,
@@ -116,17 +132,28 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
                 continue;
             }
         };
+        let is_proxy = way.proxies.trust(address.ip());
+        if way.proxies.protocol && !is_proxy {
+            tracing::warn!(client = %address.ip(),
+                "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
+            continue;
+        }
+        let admission = doors.entrance.admission.load();
+        let place = || match is_proxy {
+            true => admission.admit_proxy(),
+            false => admission.admit(address.ip()),
+        };
         let admitted = doors
             .entrance
             .handshakes
             .take()
             .ok_or(NoPlace::TooManyHandshakes)
-            .and_then(|turn| Ok((turn, doors.entrance.admission.load().admit(address.ip())?)));
+            .and_then(|turn| Ok((turn, place()?)));
         let (handshake, place) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
                 tracing::debug!(%address, "turned away: {reason}");
-                if tls.is_none() {
+                if way.tls.is_none() {
                     doors.tasks.spawn(turn_away(stream, reason));
                 }
                 continue;
@@ -134,16 +161,17 @@ async fn accept(socket: Socket, tls: Option<TlsAcceptor>, doors: Doors) {
         };
         let peer = Peer {
             address,
+            proxies: Arc::clone(&way.proxies),
             place: Arc::new(place),
             permit: Some(Arc::new(handshake)),
             stream: None,
             seen: Arc::new(Seen::default()),
-            secure: tls.is_some(),
+            secure: way.tls.is_some(),
             loopback: stream
                 .local_addr()
                 .is_ok_and(|own| own.ip().to_canonical().is_loopback()),
         };
-        let (tls, serving) = (tls.clone(), doors.clone());
+        let (tls, serving) = (way.tls.clone(), doors.clone());
         doors.tasks.spawn(greet(stream, tls, peer, serving));
     }
 }
@@ -157,9 +185,18 @@ async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
     let _ = timeout(FAREWELL, stream.write_all(answer.as_bytes())).await;
 }
 
-/// TLS, if any, then HTTP.
-async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, peer: Peer, doors: Doors) {
+/// A PROXY header and TLS, if any, then HTTP.
+async fn greet(mut stream: TcpStream, tls: Option<TlsAcceptor>, mut peer: Peer, doors: Doors) {
     let deadline = Instant::now() + **doors.handshake_timeout.load();
+    if peer.proxies.protocol {
+        let proxy = peer.address;
+        peer = match timeout_at(deadline, passed_on(&mut stream, peer, &doors)).await {
+            Ok(Ok(peer)) => peer,
+            Ok(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
+            Ok(Err(_)) => return,
+            Err(_) => return tracing::debug!(%proxy, "the PROXY header took too long"),
+        };
+    }
     // A message is one small write: waiting for more to send with it only delays it.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
@@ -173,4 +210,42 @@ async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, peer: Peer, doors: D
         Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),
         Err(_) => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
     }
+}
+
+/// The peer as the PROXY header at the beginning of its socket names it; or that it is turned away, and why if there is no
+/// room.
+async fn passed_on(
+    stream: &mut TcpStream,
+    mut peer: Peer,
+    doors: &Doors,
+) -> Result<Peer, Option<NoPlace>> {
+    let proxy = peer.address.ip();
+    let passed = match proxy::read(stream).await {
+        Ok(passed) => passed,
+        // Load balancers look whether the port is open, and say nothing.
+        Err(NoHeader::Ended(error)) => {
+            tracing::debug!(%proxy, "ended within the PROXY header: {error}");
+            return Err(None);
+        }
+        Err(error @ (NoHeader::Absent | NoHeader::Malformed(_))) => {
+            tracing::warn!(client = %proxy,
+                "a connection is closed: the listener has proxy_protocol, and {error}");
+            return Err(None);
+        }
+    };
+    peer.secure |= passed.tls;
+    peer.loopback = false; // No browser sends such a header.
+    let Some(client) = passed.client else {
+        return Ok(peer);
+    };
+    peer.address = SocketAddr::new(client.ip().to_canonical(), client.port());
+    if !peer.proxies.trust(client.ip()) {
+        let admission = doors.entrance.admission.load();
+        let place = admission.admit_named(peer.place, client.ip());
+        peer.place = Arc::new(place.map_err(|reason| {
+            tracing::debug!(%client, "turned away: {reason}");
+            Some(reason)
+        })?);
+    }
+    Ok(peer)
 }

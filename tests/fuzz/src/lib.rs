@@ -35,6 +35,8 @@ mod route;
 mod handshake {
     #[path = "../../../../host/src/handshake/admission.rs"]
     mod admission;
+    #[path = "../../../../host/src/handshake/forwarded.rs"]
+    mod forwarded;
     #[path = "../../../../host/src/handshake/head.rs"]
     mod head;
     #[path = "../../../../host/src/handshake/origin.rs"]
@@ -45,6 +47,15 @@ mod handshake {
     mod refusal;
     #[path = "../../../../host/src/handshake/strict.rs"]
     mod strict;
+
+    pub(crate) mod target;
+}
+
+/// What is read before TLS.
+#[allow(dead_code, unused_imports, reason = "the host needs the rest")]
+mod listener {
+    #[path = "../../../../host/src/listener/proxy.rs"]
+    mod proxy;
 
     pub(crate) mod target;
 }

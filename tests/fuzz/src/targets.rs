@@ -14,20 +14,22 @@ use crate::connections::{
     Taken,
 };
 use crate::route::Selection;
-use crate::{handshake, session};
+use crate::{handshake, listener, session};
 
 /// Takes an input, and panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("configuration", configuration),
     ("expressions", expressions),
+    ("forwarded", handshake::target::forwarded),
     ("frames", session::target::frames),
     ("groups", groups),
     ("heads", handshake::target::head),
     ("messages", messages),
     ("origins", handshake::target::origins),
+    ("proxy-headers", listener::target::proxy_headers),
     ("words", words),
 ];
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::build::build;
 use super::run::{block_on, stop};
 use super::signals::Signals;
-use crate::config::{Component, Config, Fault, Faults, Listener, Tls};
+use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls};
 use crate::gateway::{Departure, Folders, Gateway, Origin, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
@@ -311,6 +311,7 @@ fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
         address: SocketAddr::new(ip, port),
         http2: tls != Tls::Off,
         tls,
+        proxies: Proxies::default(),
     };
     let mut listeners = Vec::new();
     for ip in loopback() {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::meant::LogFormat;
+use crate::config::meant::{ForwardedHeader, LogFormat};
 pub(in crate::config) use api::{Api, OUTBOX_KIB, Route, Stage, StageLimits};
 pub(in crate::config) use plugin::{CPU_MS, Grant, Plugin, PluginLimits, Rollback, Signature};
 
@@ -80,6 +80,18 @@ pub(in crate::config) struct Listener {
     /// Whether HTTP/2 (RFC 8441) is offered beside HTTP/1.1. True by default with TLS; not
     /// possible without, since browsers speak it over TLS only.
     pub(in crate::config) http2: Option<bool>,
+    /// The proxies in front of this listener, by address or network, as in `["10.0.0.0/8", "2001:db8::7"]`. Only
+    /// what they say of a client's address counts, for limits, logs and plugins: anyone else could write it too.
+    #[serde(default)]
+    pub(in crate::config) trusted_proxies: Vec<String>,
+    /// Whether each connection begins with a PROXY header (version 1 or 2), which names its client. Connections
+    /// from others than `trusted_proxies`, and those without such a header, are closed.
+    #[serde(default)]
+    pub(in crate::config) proxy_protocol: bool,
+    /// The header in which `trusted_proxies` name a request's client. Each proxy has to add to it or to replace it:
+    /// one that a proxy only passes on is the client's own writing. `x-forwarded-for` by default, and `none` with
+    /// `proxy_protocol`.
+    pub(in crate::config) forwarded_header: Option<ForwardedHeader>,
 }
 
 /// How the connections of a listener are encrypted.

@@ -5,19 +5,20 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, Runtime};
 
+use super::forwarded;
 use super::head::{self, Authority, Head, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
 use super::strict::{Seen, Strict};
 use crate::bytes::Socket;
-use crate::config::{Origin, OriginPattern, Origins};
+use crate::config::{ForwardedHeader, Origin, OriginPattern, Origins, Proxies};
 use crate::connections::RequestId;
 
 /// As the listener has them.
@@ -236,4 +237,45 @@ pub(crate) fn origins(input: &[u8]) {
         site.scheme == "https",
         "{origin:?}"
     );
+}
+
+/// The input is what a client wrote into either header. What a trusted proxy adds behind it counts, and nothing counts
+/// from who is not trusted.
+pub(crate) fn forwarded(input: &[u8]) {
+    let Ok(written) = HeaderValue::from_bytes(input) else {
+        return;
+    };
+    let [proxy, client] = ["10.0.0.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+    for (header, name, added) in [
+        (
+            ForwardedHeader::XForwardedFor,
+            "x-forwarded-for",
+            ", 2001:db8::1",
+        ),
+        (
+            ForwardedHeader::Forwarded,
+            "forwarded",
+            ", for=\"[2001:db8::1]\"",
+        ),
+    ] {
+        let name = HeaderName::from_static(name);
+        let proxies = Proxies {
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+            protocol: false,
+            header,
+        };
+        let mut headers = HeaderMap::new();
+        headers.append(&name, written.clone());
+        forwarded::sender(&proxies, proxy, &headers);
+        let untrusted = forwarded::sender(&proxies, client, &headers);
+        assert_eq!((untrusted.address, untrusted.passed_on), (client, false));
+        headers.append(&name, HeaderValue::from_static(&added[2..]));
+        assert_eq!(forwarded::sender(&proxies, proxy, &headers).address, client);
+        // One that is not text hides what is in its line, and names nobody.
+        if let Ok(text) = written.to_str() {
+            let line = HeaderValue::from_str(&format!("{text}{added}")).unwrap();
+            headers.insert(&name, line);
+            assert_eq!(forwarded::sender(&proxies, proxy, &headers).address, client);
+        }
+    }
 }

@@ -1,0 +1,347 @@
+//! Proxies in front: the client's own address is what limits, logs and handlers see, and only a proxy that is trusted
+//! can name it.
+
+use std::time::Duration;
+
+use lockgate_tests::{Gateway, Request, within};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::connect::connecting;
+use crate::{LOCKGATE, probe_configuration};
+
+const CLIENT: &str = "192.0.2.1";
+
+/// One listener without TLS and one with, which have these lines, under these limits.
+fn configuration(listener: &str, limits: &str) -> String {
+    let listeners = ["off", "self-signed"].map(|tls| {
+        format!("[[listeners]]\ntls = \"{tls}\"\naddress = \"127.0.0.1:0\"\n{listener}\n")
+    });
+    format!(
+        "[management]\naddress = \"127.0.0.1:0\"\n[log]\nlevel = \"info,lockgate=debug\"\nformat = \"json\"\n\
+         {}[limits]\n{limits}\n{}",
+        listeners.concat(),
+        probe_configuration("", "")
+    )
+}
+
+async fn serve(listener: &str, limits: &str) -> Gateway {
+    let configuration = configuration(listener, limits);
+    LOCKGATE.serve_as_written(&configuration).await
+}
+
+/// A gateway that trusts this machine.
+async fn trusting(more: &str) -> Gateway {
+    serve(
+        &format!("trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n{more}"),
+        "",
+    )
+    .await
+}
+
+/// The address that the `$connect` handler is told of, and the one that the connection keeps.
+async fn source_ip(request: &Request) -> String {
+    let mut client = request.open().await;
+    let seen: Value = client.json().await;
+    let told = seen[0]["source_ip"].as_str().unwrap().to_owned();
+    let info = client.step(json!({"do": "info"})).await;
+    assert_eq!(info["source_ip"], told);
+    told
+}
+
+fn target() -> String {
+    connecting(&json!([{"do": "handshake"}])) + "&tell"
+}
+
+fn version_1(client: &str) -> Vec<u8> {
+    let (family, server) = match client.contains(':') {
+        true => ("TCP6", "::1"),
+        false => ("TCP4", "127.0.0.1"),
+    };
+    format!("PROXY {family} {client} {server} 56789 443\r\n").into_bytes()
+}
+
+/// Of IPv4, with these extensions.
+fn version_2(client: [u8; 4], extensions: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(12 + extensions.len()).unwrap();
+    [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"[..],
+        &[length],
+        &client,
+        &[127, 0, 0, 1, 0xdd, 0xd5, 1, 0xbb],
+        extensions,
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn a_proxy_header_names_the_client() {
+    let gateway = trusting("proxy_protocol = true").await;
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (header, client) in [
+        (version_1(CLIENT), CLIENT),
+        (version_1("2001:db8::1"), "2001:db8::1"),
+        (version_1("::ffff:192.0.2.1"), CLIENT),
+        (version_2([192, 0, 2, 1], b""), CLIENT),
+        (version_2([192, 0, 2, 1], b"\x20\0\x05\x01\0\0\0\0"), CLIENT),
+        // What speaks for itself is the proxy.
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (local.to_vec(), "127.0.0.1"),
+    ] {
+        for request in [gateway.ws(&target()), gateway.wss(&target())] {
+            assert_eq!(
+                source_ip(&request.preface(&header)).await,
+                client,
+                "{header:?}"
+            );
+        }
+    }
+    // Byte by byte, with the request right behind.
+    let request = gateway.ws(&target());
+    let mut stream = within("the connection", request.stream()).await.unwrap();
+    for byte in [version_1(CLIENT), request.bytes()].concat() {
+        stream.write_all(&[byte]).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    let mut start = [0; 12];
+    within("the answer", stream.read_exact(&mut start))
+        .await
+        .unwrap();
+    assert_eq!(&start, b"HTTP/1.1 101");
+    // By default no header of the request counts beside it.
+    let request = request.preface(&version_1("10.0.0.9"));
+    let request = request.header("X-Forwarded-For", "198.51.100.9");
+    assert_eq!(source_ip(&request).await, "10.0.0.9");
+}
+
+/// Checks that a connection is closed without an answer.
+async fn check_closed(request: &Request, bytes: &[u8]) {
+    let mut stream = within("the connection", request.stream()).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = async {
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.read_to_end(&mut answer).await;
+    };
+    within("the end of a connection without a PROXY header", ended).await;
+    assert!(answer.is_empty(), "{:?}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn what_is_no_proxy_or_sends_no_header_is_closed() {
+    let gateway = trusting("proxy_protocol = true").await;
+    let request = gateway.ws("/s");
+    for header in [
+        "",
+        "PROXYx TCP4 192.0.2.1 127.0.0.1 1 2\r\n",
+        "PROXY TCP4 192.0.2.1 127.0.0.1 1 65536\r\n",
+        "PROXY TCP4 192.0.2.1 127.0.0.1 1 2\n",
+        "PROXY TCP4 not-an-address 127.0.0.1 1 2\r\n",
+        &format!("PROXY UNKNOWN {}\r\n", "x".repeat(100)),
+        "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x04",
+        "\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c",
+    ] {
+        check_closed(&request, &[header.as_bytes(), &request.bytes()].concat()).await;
+    }
+    gateway
+        .log()
+        .line(&[
+            "127.0.0.1",
+            "proxy_protocol",
+            "does not begin with a PROXY header",
+        ])
+        .await;
+    // Another address of this machine, which is not trusted, and may say what it likes.
+    let elsewhere = request.clone().from_address("127.0.0.2");
+    check_closed(&elsewhere, &[version_1(CLIENT), request.bytes()].concat()).await;
+    gateway
+        .log()
+        .line(&["127.0.0.2", "proxy_protocol", "trusted_proxies"])
+        .await;
+    assert!(gateway.wss("/s").stream().await.is_err());
+    request.preface(&version_1(CLIENT)).open().await;
+}
+
+#[tokio::test]
+async fn a_proxy_header_has_the_time_of_a_handshake() {
+    let listener = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true";
+    let gateway = serve(listener, "handshake_timeout_s = 1").await;
+    for request in [
+        gateway.ws("/s"),
+        gateway.ws("/s").preface(b"PROXY TCP4 192.0.2.1 "),
+    ] {
+        check_closed(&request, b"").await;
+    }
+    // The header is part of that time, and does not begin it anew.
+    let began = std::time::Instant::now();
+    let request = gateway.ws("/s").preface(&version_1(CLIENT));
+    let mut stream = request.stream().await.unwrap();
+    let _ = within("the end", stream.read_to_end(&mut Vec::new())).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// Limits of one address are the client's: of two behind one proxy, one has had its share and the other has not.
+#[tokio::test]
+async fn the_clients_of_a_proxy_are_limited_one_by_one() {
+    let trusted = "trusted_proxies = [\"127.0.0.1\"]";
+    for (listener, limit) in [
+        ("proxy_protocol = true", "connections_per_ip = 1"),
+        ("proxy_protocol = true", "connections_per_s_per_ip = 1"),
+        ("", "connections_per_ip = 1"),
+        ("", "connections_per_s_per_ip = 1"),
+    ] {
+        let gateway = serve(&format!("{trusted}\n{listener}"), limit).await;
+        let of = |client: &str| match listener {
+            "" => gateway.ws("/s").header("X-Forwarded-For", client),
+            _ => gateway.ws("/s").preface(&version_1(client)),
+        };
+        let turned_away = within("someone to be turned away", async {
+            loop {
+                let _first = of(CLIENT).attempt().await;
+                if let Err(answer) = of(CLIENT).attempt().await {
+                    return answer;
+                }
+            }
+        });
+        let answer = turned_away.await;
+        assert!(
+            answer.status == 429 && answer.closed,
+            "{listener} {limit}: {answer:?}"
+        );
+        for other in ["192.0.2.2", "2001:db8::1"] {
+            of(other).open().await;
+        }
+    }
+    // So are the streams of one HTTP/2 connection.
+    let gateway = serve(trusted, "connections_per_ip = 1").await;
+    let http2 = gateway.http2().await;
+    let of = |client: &'static str| [("x-forwarded-for", client)];
+    let _first = http2.open_with("/s", &of(CLIENT)).await;
+    let _other = http2.open_with("/s", &of("192.0.2.2")).await;
+    assert_eq!(http2.refused("/s", &of(CLIENT)).await.status, 429);
+}
+
+#[tokio::test]
+async fn x_forwarded_for_names_the_client_if_a_trusted_proxy_sends_it() {
+    let gateway = trusting("").await;
+    for (lines, client) in [
+        (&["192.0.2.1"][..], CLIENT),
+        (&["2001:db8::1"], "2001:db8::1"),
+        (&["[2001:db8::1]:443"], "2001:db8::1"),
+        (&["192.0.2.1:443, 10.0.0.1"], CLIENT),
+        (&["198.51.100.9, 192.0.2.1", "10.0.0.1, 10.0.0.2"], CLIENT),
+        (&["192.0.2.1, unknown"], "127.0.0.1"),
+        (&[], "127.0.0.1"),
+    ] {
+        for request in [gateway.ws(&target()), gateway.wss(&target())] {
+            let request = lines.iter().fold(request, |request, line| {
+                request.and_header("X-Forwarded-For", line)
+            });
+            assert_eq!(source_ip(&request).await, client, "{lines:?}");
+        }
+    }
+    let http2 = gateway.http2().await;
+    let headers = [
+        ("x-forwarded-for", "198.51.100.9"),
+        ("x-forwarded-for", CLIENT),
+    ];
+    let mut client = http2.open_with(&target(), &headers).await;
+    assert_eq!(client.json().await[0]["source_ip"], CLIENT);
+    // What else is not trusted says it in vain, and the other header is the client's own.
+    let request = gateway.ws(&target()).header("X-Forwarded-For", CLIENT);
+    assert_eq!(
+        source_ip(&request.from_address("127.0.0.2")).await,
+        "127.0.0.2"
+    );
+    let request = gateway.ws(&target()).header("Forwarded", "for=192.0.2.1");
+    assert_eq!(source_ip(&request).await, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn forwarded_names_the_client_where_it_is_chosen() {
+    let gateway = trusting("forwarded_header = \"forwarded\"").await;
+    for (line, client) in [
+        ("for=192.0.2.1;proto=https", CLIENT),
+        ("for=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+        ("for=198.51.100.9, for=192.0.2.1, for=10.0.0.1", CLIENT),
+        ("for=\"198.51.100.9, for=192.0.2.1", CLIENT),
+        ("for=192.0.2.1, for=_hidden", "127.0.0.1"),
+    ] {
+        let request = gateway.ws(&target()).header("Forwarded", line);
+        assert_eq!(source_ip(&request).await, client, "{line}");
+    }
+    let request = gateway.ws(&target()).header("X-Forwarded-For", CLIENT);
+    assert_eq!(source_ip(&request).await, "127.0.0.1");
+    let request = gateway.ws(&target()).header("Forwarded", "for=192.0.2.1");
+    assert_eq!(
+        source_ip(&request.from_address("127.0.0.2")).await,
+        "127.0.0.2"
+    );
+}
+
+/// A proxy on this machine may be asked for any name, and says whether it was asked by TLS. No page can say so.
+#[tokio::test]
+async fn the_gateways_own_pages_are_those_of_the_proxy() {
+    let gateway = trusting("").await;
+    let page = |scheme: &str| {
+        gateway
+            .ws("/s")
+            .header("Host", "chat.example.com")
+            .header("Origin", &format!("{scheme}://chat.example.com"))
+    };
+    assert_eq!(page("https").refused().await.status, 403);
+    let by = |scheme: &str, proto: &str| {
+        page(scheme)
+            .header("X-Forwarded-For", CLIENT)
+            .header("X-Forwarded-Proto", proto)
+    };
+    by("https", "https").open().await;
+    by("http", "http").open().await;
+    assert_eq!(by("http", "https").refused().await.status, 403);
+    let elsewhere = by("https", "https").from_address("127.0.0.2");
+    assert_eq!(elsewhere.refused().await.status, 403);
+
+    let gateway = trusting("proxy_protocol = true").await;
+    let page = |scheme: &str, tls: u8| {
+        let extension = [0x20, 0, 5, tls, 0, 0, 0, 0];
+        gateway
+            .ws("/s")
+            .preface(&version_2([192, 0, 2, 1], &extension))
+            .header("Host", "chat.example.com")
+            .header("Origin", &format!("{scheme}://chat.example.com"))
+    };
+    page("https", 1).open().await;
+    page("http", 0).open().await;
+    assert_eq!(page("http", 1).refused().await.status, 403);
+}
+
+#[tokio::test]
+async fn trusted_proxies_change_with_a_reload_under_open_connections() {
+    // A listener on any free port would take another.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let text = configuration("trusted_proxies = [\"127.0.0.1\"]", "");
+    let text = text.replacen(
+        "\"off\"\naddress = \"127.0.0.1:0",
+        &format!("\"off\"\naddress = \"{address}"),
+        1,
+    );
+    let gateway = LOCKGATE.serve_as_written(&text).await;
+    let request = gateway.ws(&target()).header("X-Forwarded-For", CLIENT);
+    let mut client = request.open().await;
+    client.json().await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let changed = text.replace("[\"127.0.0.1\"]", "[\"10.0.0.0/8\"]");
+    assert_ne!(text, changed);
+    std::fs::write(&file, changed).unwrap();
+    let (status, answer) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(source_ip(&request).await, "127.0.0.1");
+    let info = client.step(json!({"do": "info"})).await;
+    assert_eq!(info["source_ip"], CLIENT);
+}
