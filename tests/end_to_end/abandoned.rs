@@ -1,5 +1,5 @@
-//! Clients that go while the `$connect` handler decides about them: what it lets in has its `$disconnect`, and the call
-//! counts until it is over.
+//! Clients that go while the `$connect` handler decides about them, or do not read what it says: what it lets in has its
+//! `$disconnect`, and the call counts until it is over.
 
 use lockgate_tests::{Gateway, Request, within};
 use serde_json::json;
@@ -107,4 +107,37 @@ async fn streams_that_are_reset_hold_their_permits_until_their_calls_end() {
     assert_eq!(gateway.ws("/s").refused().await.status, 503);
     all_are_told_of(&gateway, 2).await;
     gateway.connect("/s").await.id().await;
+}
+
+#[tokio::test]
+async fn client_that_does_not_read_its_refusal_gives_its_place_back() {
+    let configuration = probe_configuration("", "");
+    let refusal = connecting(&json!([{"do": "refuse", "status": 403, "letters": 1_000_000}]));
+    let serve = async |connections: u32| {
+        let limits = format!("connections = {connections}\nhandshake_timeout_s = 1");
+        LOCKGATE
+            .serve(&format!("[limits]\n{limits}\n{configuration}"))
+            .await
+    };
+    let room_again = async |gateway: &Gateway| {
+        within("room again", async {
+            while gateway.ws("/s").attempt().await.is_err() {}
+        })
+        .await;
+    };
+    let gateway = serve(1).await;
+    let request = gateway.ws(&refusal).receive_buffer(4_096);
+    let mut unread = request.stream().await.unwrap();
+    unread.write_all(&request.bytes()).await.unwrap();
+    assert_eq!(gateway.ws("/s").refused().await.status, 503);
+    room_again(&gateway).await;
+    drop(unread);
+
+    // A place for the connection, and one for its stream.
+    let gateway = serve(2).await;
+    let mut http2 = gateway.http2().await;
+    let unread = http2.ask(&refusal, &[]).await;
+    http2.ended().await;
+    drop(unread);
+    room_again(&gateway).await;
 }

@@ -6,7 +6,7 @@ use lockgate_tests::{Gateway, Http2, within};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{LOCKGATE, abandoned::slowly, probe_configuration};
+use crate::{LOCKGATE, abandoned::slowly, floods::resident_kib, probe_configuration};
 
 async fn serve(limits: &str, stage: &str, plugin: &str) -> Gateway {
     let configuration = probe_configuration(stage, plugin);
@@ -39,6 +39,27 @@ async fn connection_whose_requests_are_all_refused_ends() {
     .await;
     assert!(refused > 0);
     room_again(&gateway).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_refused_leave_nothing_behind() {
+    const STREAMS: usize = 5_000;
+    const MOST_KIB: usize = 4 << 10;
+    let gateway = serve("handshakes = 4", "", "").await;
+    let http2 = gateway.http2().await;
+    let mut client = http2.open("/s").await;
+    let refuse = async |streams: usize| {
+        for _ in 0..streams {
+            assert_eq!(http2.refused("/nowhere", &[]).await.status, 403);
+        }
+    };
+    refuse(100).await;
+    let before = resident_kib(&gateway);
+    refuse(STREAMS).await;
+    let grown = resident_kib(&gateway).saturating_sub(before);
+    assert!(grown < MOST_KIB, "{grown} KiB for {STREAMS} streams");
+    client.id().await;
+    gateway.connect("/s").await.id().await;
 }
 
 #[tokio::test]

@@ -63,9 +63,11 @@ impl<'a> Steps<'a> {
                 "fail" => return Outcome::Fail(step.text("reason").to_owned()),
                 "refuse" => {
                     let refusal = Refusal::new(step.number("status") as u16);
-                    return Outcome::Refuse(match step.optional("message") {
-                        Some(message) => refusal.message(message),
-                        None => refusal,
+                    let letters = step.fields.get("letters").and_then(Value::as_u64);
+                    return Outcome::Refuse(match (step.optional("message"), letters) {
+                        (Some(message), _) => refusal.message(message),
+                        (None, Some(letters)) => refusal.message("x".repeat(letters as usize)),
+                        (None, None) => refusal,
                     });
                 }
                 "accept" => {
