@@ -11,8 +11,7 @@ use crate::config::PluginLimits;
 
 /// What to say of a call that ended in a trap, or in an error of a host function.
 pub(super) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) -> InvokeError {
-    // No room, or no memory: the guest has not begun, or knows nothing of it.
-    if error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>() {
+    if is_want_of_room(error) {
         return InvokeError::Busy(Busy::Machine);
     }
     let trap = error.downcast_ref::<Trap>().copied();
@@ -28,6 +27,11 @@ pub(super) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) 
         None => format!("{error:#}"),
     });
     InvokeError::Trapped(shortened(&words.join("; ")))
+}
+
+/// No room, or no memory: the guest has not begun, or knows nothing of it.
+fn is_want_of_room(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>()
 }
 
 fn refusals(refused: Refused, limits: &PluginLimits) -> Vec<String> {
@@ -64,5 +68,24 @@ fn explained(trap: Trap) -> Option<&'static str> {
         )
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::error::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_known_for_what_it_is() {
+        let none: Result<(), _> = Err(rustix::io::Errno::NOMEM);
+        let error = none
+            .context("mmap failed")
+            .context("no memory")
+            .unwrap_err();
+        assert!(is_want_of_room(&error));
+        let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        assert!(!is_want_of_room(&trap.context("a call")));
     }
 }

@@ -61,8 +61,9 @@ struct Shelves(PerThread<Arc<Shelf>>);
 /// Lock order: the queue, then a shelf, then the room.
 #[repr(align(128))]
 struct Shelf {
-    shared: Arc<Shared>,
+    /// Ended before their room is another's.
     idle: Mutex<Idle>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Default)]
@@ -255,7 +256,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.room.give(self.maker.units()); // of the first instance
+        let taken = self.taken(&self.lock());
+        self.room.give(self.maker.units() * taken.max(1)); // that of the first is held without one
     }
 }
 
