@@ -102,3 +102,44 @@ impl<M: SerializeMap> Visit for Fields<'_, M> {
         self.entry(field, &format!("{value:?}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+    use super::*;
+
+    static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    struct Lines;
+
+    impl<S: Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let line = line("now", event).expect("a line");
+            LINES.lock().expect("no panic").push(line);
+        }
+    }
+
+    #[test]
+    fn line_has_numbers_and_words_and_no_file_of_the_machine_that_built_it() {
+        let subscriber = tracing_subscriber::registry().with(Lines);
+        tracing::subscriber::with_default(subscriber, || {
+            let stage = "a/s";
+            tracing::warn!(target: "here", load_ms = 5, share = 0.5, cut = true, %stage, "it \"is\"\nso");
+            // As the crate `log` has it.
+            tracing::info!(target: "log", { log.target = "notify", log.file = "/root/x.rs", log.line = 7 }, "x");
+        });
+        let expected = [
+            r#"{"timestamp":"now","level":"WARN","message":"it \"is\"\nso","load_ms":5,"share":0.5,"cut":true,"stage":"a/s","target":"here"}"#,
+            r#"{"timestamp":"now","level":"INFO","message":"x","target":"notify"}"#,
+        ];
+        let lines = LINES.lock().expect("no panic");
+        assert_eq!(
+            lines.concat(),
+            expected.map(|line| format!("{line}\n")).concat()
+        );
+    }
+}
