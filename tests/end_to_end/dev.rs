@@ -265,7 +265,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     let other = r#"{"action":"other"}"#;
     let dropped = [
         "this one-way route drops it",
-        "two_way = true",
+        r#"apis.a.routes."other".two_way = true"#,
         "route=\"other\"",
     ];
     for _ in 0..2 {

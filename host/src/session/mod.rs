@@ -274,10 +274,10 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
     }
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
     let (plugin, request_id) = (&*route.plugin.name, invocation.request_id);
-    let key = &*invocation.route_key;
+    let (api, key) = (&*invocation.scope.api, &*invocation.route_key);
     tracing::warn!(%connection, %stage, route = key, %request_id, plugin,
-        "the handler returned an answer, and this one-way route drops it, from now on without a word; \
-         set two_way = true for the route, or send with connections.send");
+        "the handler returned an answer, and this one-way route drops it, from now on without a word: \
+         set apis.{api}.routes.{key:?}.two_way = true, or send with connections.send");
 }
 
 /// Writes why an invocation failed to the log, where operators and plugin authors look.

@@ -57,7 +57,9 @@ pub(super) fn dev(options: &Options) -> Result<()> {
     let signals = Signals::listen()?;
     block_on(async {
         let (changed, mut changes) = mpsc::channel(1);
-        let subject = Subject::of(&options.path, &options.routes)?;
+        let mut subject = Subject::of(&options.path, &options.routes)?;
+        // Before anything can be worth a line.
+        telemetry::start(&subject.read()?.log)?;
         let mut workshop = Workshop::new(subject, options, changed);
         let gateway = tokio::select! {
             () = signals.stop() => return Ok(()),
@@ -106,7 +108,6 @@ impl<'a> Workshop<'a> {
 
     async fn start(&mut self) -> Result<Arc<Gateway>> {
         let config = self.read()?;
-        telemetry::start(&config.log)?;
         let config = self.built(config).await?;
         let pages = self.pages();
         let with_page = pages.is_some();

@@ -44,9 +44,12 @@ impl Subject {
                 read: None,
             });
         }
-        let folder = path
-            .canonicalize()
-            .with_context(|| path.display().to_string())?;
+        let folder = path.canonicalize().with_context(|| {
+            format!(
+                "{}: name a plugin's folder, such as plugins/echo, or a configuration file",
+                path.display()
+            )
+        })?;
         let folder = folder
             .to_str()
             .with_context(|| format!("{}: its path is not UTF-8", folder.display()))?;
