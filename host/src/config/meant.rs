@@ -1,6 +1,6 @@
 //! The configuration as meant: checked, in the units that the program computes with, paths resolved.
 //!
-//! Knows nothing of TOML. `lockgate dev` builds one in code, from the same defaults.
+//! Knows nothing of TOML.
 
 use std::collections::BTreeMap;
 use std::fmt;
