@@ -111,8 +111,12 @@ async fn streams_that_are_reset_hold_their_permits_until_their_calls_end() {
 
 #[tokio::test]
 async fn client_that_does_not_read_its_refusal_gives_its_place_back() {
-    let configuration = probe_configuration("", "");
-    let refusal = connecting(&json!([{"do": "refuse", "status": 403, "letters": 1_000_000}]));
+    let configuration = probe_configuration(
+        "limits = { message_kib = 16_384 }",
+        "limits = { cpu_ms = 2000, memory_mib = 128 }",
+    );
+    // More than the kernel takes.
+    let refusal = connecting(&json!([{"do": "refuse", "status": 403, "letters": 12_000_000}]));
     let serve = async |connections: u32| {
         let limits = format!("connections = {connections}\nhandshake_timeout_s = 1");
         LOCKGATE
