@@ -23,6 +23,11 @@ fn pool() -> Pool {
 }
 
 fn pool_in(engine: &Engine, room: &Arc<Room>) -> Pool {
+    pool_of(engine, room, 1).unwrap()
+}
+
+/// None when there is no room for an instance with so many tables.
+fn pool_of(engine: &Engine, room: &Arc<Room>, tables: u32) -> Option<Pool> {
     let component = Guest::Probe.path();
     let text = format!(
         "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.a.stages.s = {{}}\n\
@@ -43,9 +48,9 @@ fn pool_in(engine: &Engine, room: &Arc<Room>) -> Pool {
         plugin: "probe".into(),
         isolation: plugin.isolation,
         limits: plugin.limits.clone(),
-        tables: 1,
+        tables,
     };
-    Pool::new(maker, room).unwrap()
+    Pool::new(maker, room)
 }
 
 /// Takes places until it has had so many; none when the pool was closed.
@@ -180,4 +185,19 @@ async fn only_the_bounded_line_is_ever_full() {
     drop(held);
     let served = waiting.join_all().await;
     assert_eq!(served.iter().filter(|served| **served).count(), 4 * WAITING);
+}
+
+#[tokio::test]
+async fn an_instance_with_many_tables_takes_the_room_of_several() {
+    let (engine, _) = engine::start(None).unwrap();
+    let room = Room::new(7);
+    let pool = pool_of(&engine, &room, 9).unwrap();
+    let first = pool.place(Line::Bounded).await.unwrap().unwrap();
+    let second = pool.place(Line::Bounded).await.unwrap().unwrap();
+    // Three units each: one is left, until an instance ends.
+    assert!(pool_of(&engine, &room, 5).is_none());
+    drop(second);
+    assert!(pool_of(&engine, &room, 5).is_some());
+    drop((first, pool));
+    assert!(pool_of(&engine, &room, 25).is_some(), "all that there is");
 }
