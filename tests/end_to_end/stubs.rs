@@ -86,6 +86,10 @@ pub(crate) async fn plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["plugin"], "ambient");
     assert_eq!(line["level"], "WARN");
+    assert_eq!(
+        (&line["stage"], &line["route"]),
+        (&"a/s".into(), &"$default".into())
+    );
     assert!(
         line["connection"].is_string() && line["request_id"].is_string(),
         "{line}"

@@ -191,6 +191,8 @@ impl Stub {
         let (plugin, interface) = (&*self.plugin, &self.interface);
         let call = state.invocation.as_deref();
         let connection = call.map(|call| tracing::field::display(call.connection.id));
+        let stage = call.map(|call| tracing::field::display(&call.scope));
+        let route = call.map(|call| &*call.route_key);
         let request_id = call.map(|call| tracing::field::display(&call.request_id));
         if refused {
             tracing::warn!(
@@ -198,6 +200,8 @@ impl Stub {
                 interface,
                 function,
                 connection,
+                stage,
+                route,
                 request_id,
                 "refused: stub_wasi gives the plugin nothing behind this interface; said once for it"
             );
@@ -207,6 +211,8 @@ impl Stub {
                 interface,
                 function,
                 connection,
+                stage,
+                route,
                 request_id,
                 "there is nothing: stub_wasi gives the plugin nothing behind this interface; said once for it"
             );

@@ -259,7 +259,10 @@ mod tests {
         heard(&mut gateway, &ada);
 
         let said = ask(&mut gateway, &bob, say);
-        assert_eq!((&said["event"], &said["name"]), (&json!("said"), &json!("bob")));
+        assert_eq!(
+            (&said["event"], &said["name"]),
+            (&json!("said"), &json!("bob"))
+        );
         assert_eq!(heard(&mut gateway, &ada), [said]);
     }
 
