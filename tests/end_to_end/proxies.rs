@@ -211,6 +211,7 @@ async fn the_clients_of_a_proxy_are_limited_one_by_one() {
             answer.status == 429 && answer.closed,
             "{listener} {limit}: {answer:?}"
         );
+        assert_eq!(answer.header("retry-after"), Some("1"));
         for other in ["192.0.2.2", "2001:db8::1"] {
             of(other).open().await;
         }
@@ -221,7 +222,9 @@ async fn the_clients_of_a_proxy_are_limited_one_by_one() {
     let of = |client: &'static str| [("x-forwarded-for", client)];
     let _first = http2.open_with("/s", &of(CLIENT)).await;
     let _other = http2.open_with("/s", &of("192.0.2.2")).await;
-    assert_eq!(http2.refused("/s", &of(CLIENT)).await.status, 429);
+    let refused = http2.refused("/s", &of(CLIENT)).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("retry-after"), Some("1"));
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Every way a handshake can fail, with the one HTTP status of each.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 
@@ -101,6 +103,10 @@ impl Refusal {
         }
         if version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        // As where a client is turned away before its request is read.
+        if matches!(self, Self::NoPlace(_)) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(self, Self::UpgradeRequired) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
