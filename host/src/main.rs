@@ -20,7 +20,7 @@
 //! | [`registry`] | components from OCI registries |
 //! | [`signature`] | who answers for a component: keys, signatures |
 //! | [`connections`] | registry, outboxes, groups, attributes |
-//! | [`net`] | files that are read again while the gateway serves |
+//! | [`net`] | connections of either kind; files that are read again while the gateway serves |
 //!
 //! `host/README.md` tells what each must not know.
 #![forbid(unsafe_code)]

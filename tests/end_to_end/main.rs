@@ -51,6 +51,7 @@ mod stubs;
 mod swaps;
 mod tls;
 mod told;
+mod unix;
 mod upgrade;
 mod validate;
 mod wire;

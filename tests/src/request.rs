@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UnixStream},
 };
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
@@ -27,6 +28,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Request {
     address: SocketAddr,
+    socket: Option<PathBuf>,
     tls: Option<Tls>,
     receive_buffer: Option<u32>,
     from: Option<IpAddr>,
@@ -85,6 +87,7 @@ impl Request {
         ];
         Self {
             address,
+            socket: None,
             tls: None,
             receive_buffer: None,
             from: None,
@@ -96,6 +99,13 @@ impl Request {
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
             body: Vec::new(),
         }
+    }
+
+    /// By a socket in the file system.
+    #[must_use]
+    pub fn by_socket(mut self, path: &Path) -> Self {
+        self.socket = Some(path.to_owned());
+        self
     }
 
     /// Over TLS, on a listener that speaks it.
@@ -214,6 +224,9 @@ impl Request {
 
     /// A stream to the listener, with nothing sent yet.
     pub async fn stream(&self) -> std::io::Result<Box<dyn Duplex>> {
+        if let Some(path) = &self.socket {
+            return Ok(Box::new(UnixStream::connect(path).await?));
+        }
         let socket = match &self.host {
             None if self.address.is_ipv6() => TcpSocket::new_v6()?,
             None => TcpSocket::new_v4()?,

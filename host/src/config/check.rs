@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use super::Purpose;
+use super::address::{Address, LONGEST, MODE, UNIX};
 use super::api;
 use super::log;
 use super::meant::{Config, GatewayLimits, Health, Listener, Log, Tls};
@@ -63,12 +65,14 @@ fn listeners(
             "add [[listeners]] with address = \"127.0.0.1:8443\" and tls = \"self-signed\"",
         );
     }
+    let mut paths = BTreeMap::new();
     written
         .into_iter()
         .enumerate()
         .filter(|(_, written)| purpose == Purpose::Serve || is_loopback(&written.address))
         .filter_map(|(index, written)| {
-            listener(&format!("listeners[{index}]"), written, addresses, report)
+            let key = format!("listeners[{index}]");
+            listener(&key, written, addresses, &mut paths, report)
         })
         .collect()
 }
@@ -83,12 +87,14 @@ fn listener(
     key: &str,
     written: written::Listener,
     addresses: &mut BTreeMap<SocketAddr, String>,
+    paths: &mut BTreeMap<PathBuf, String>,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
-    let address = address(&join(key, "address"), &written.address, addresses, report);
+    let address = place(key, &written, addresses, paths, report);
+    let ip = address.as_ref().and_then(Address::ip);
     let proxies = proxies::proxies(key, &written, report);
     let tls_key = join(key, "tls");
-    if !report.is_written(&tls_key) && address.is_some_and(|address| !address.ip().is_loopback()) {
+    if !report.is_written(&tls_key) && ip.is_some_and(|address| !address.ip().is_loopback()) {
         report.problem(
             &tls_key,
             "others than this machine can connect, and it is not said whether that is encrypted",
@@ -117,6 +123,64 @@ fn listener(
         http2,
         proxies,
     })
+}
+
+/// Reads where a listener takes its connections.
+fn place(
+    key: &str,
+    written: &written::Listener,
+    addresses: &mut BTreeMap<SocketAddr, String>,
+    paths: &mut BTreeMap<PathBuf, String>,
+    report: &mut Report<'_>,
+) -> Option<Address> {
+    let (address_key, mode_key) = (join(key, "address"), join(key, "mode"));
+    let mode = written.mode.as_deref();
+    let Some(path) = written.address.strip_prefix(UNIX) else {
+        if mode.is_some() {
+            report.problem(
+                &mode_key,
+                "only a socket in the file system has permissions",
+                "remove mode, or write address = \"unix:PATH\"",
+            );
+        }
+        return address(&address_key, &written.address, addresses, report).map(Address::Ip);
+    };
+    let mode = mode.map_or(Some(MODE), |mode| {
+        let octal = u32::from_str_radix(mode, 8).ok();
+        octal.filter(|octal| *octal <= 0o777 && mode.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    if mode.is_none() {
+        report.problem(
+            &mode_key,
+            "these are no permissions of a file",
+            "write them in octal, as in \"0600\", \"0660\" or \"0666\"",
+        );
+    }
+    if path.is_empty() || path.starts_with('@') {
+        report.problem(
+            &address_key,
+            format!("{:?} names no file", written.address),
+            "write a path, as in \"unix:/run/lockgate/clients.sock\"",
+        );
+        return None;
+    }
+    let path = report.path(&address_key, path);
+    let bytes = path.as_os_str().len();
+    if bytes > LONGEST {
+        report.problem(
+            &address_key,
+            format!("the path has {bytes} bytes, and that of a socket has at most {LONGEST}"),
+            "write a shorter path",
+        );
+    }
+    if let Some(other) = paths.insert(path.clone(), address_key.clone()) {
+        report.problem(
+            &address_key,
+            format!("{UNIX}{} is already the address of {other}", path.display()),
+            "give each its own path",
+        );
+    }
+    Some(Address::Unix { path, mode: mode? })
 }
 
 fn management_address(

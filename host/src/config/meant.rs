@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OriginPattern;
+use super::{Address, OriginPattern};
 use crate::route;
 
 /// All that one gateway serves, and within which bounds.
@@ -40,8 +40,8 @@ pub(crate) struct Config {
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// The address and port to bind; port 0 takes any free one.
-    pub(crate) address: SocketAddr,
+    /// Where it listens; port 0 takes any free one.
+    pub(crate) address: Address,
     /// How connections are encrypted.
     pub(crate) tls: Tls,
     /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.

@@ -7,6 +7,7 @@
 //! Knows of no socket, task or component: whether an address can be bound or a component loads is
 //! found when the gateway starts.
 
+mod address;
 mod api;
 mod check;
 mod expand;
@@ -31,6 +32,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub(crate) use address::Address;
 pub(crate) use log::filter as log_filter;
 pub(crate) use meant::*;
 pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};

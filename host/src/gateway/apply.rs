@@ -12,7 +12,7 @@ use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, stages};
-use crate::config::{self, Config, Fault, Faults};
+use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
 use crate::listener::{Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Door {
     config: config::Listener,
-    address: SocketAddr,
+    address: Address,
     scheme: &'static str,
     socket: Socket,
     stop: CancellationToken,
@@ -44,7 +44,10 @@ enum Planned {
 
 impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.address)
+        match &self.address {
+            Address::Ip(address) => write!(f, "{}://{address}", self.scheme),
+            Address::Unix { .. } => write!(f, "{}+{}", self.scheme, self.address),
+        }
     }
 }
 
@@ -72,12 +75,23 @@ fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
 }
 
 /// An address cannot be listened on.
-pub(super) fn bind_fault(key: String, address: SocketAddr, error: &io::Error) -> Faults {
+pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
-    let remedy = if is(io::ErrorKind::AddrInUse) {
+    let remedy = if let Address::Unix { path, .. } = address {
+        if is(io::ErrorKind::AddrInUse) {
+            "stop who listens there (`ss -lxp` tells), or write another path".into()
+        } else if is(io::ErrorKind::AlreadyExists) {
+            "remove it if nobody needs it, or write another path".into()
+        } else {
+            let folder = path.parent().unwrap_or(path).display();
+            format!(
+                "make {folder} a folder that the gateway may write to; RuntimeDirectory= of systemd makes one"
+            )
+        }
+    } else if is(io::ErrorKind::AddrInUse) {
         format!(
             "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
-            address.port()
+            address.ip().map_or(0, |address| address.port())
         )
     } else if is(io::ErrorKind::PermissionDenied) {
         "write a port from 1024 on, or allow the process lower ones: CAP_NET_BIND_SERVICE".into()
@@ -198,12 +212,14 @@ impl Gateway {
             let tls = Tls::new(listener)?;
             let same = open
                 .iter()
-                .find(|door| door.address == listener.address)
+                .find(|door| door.address.is_at(&listener.address))
                 .map(|door| Arc::clone(&door.socket));
             let bound = match same {
-                Some(socket) => Listener::on(socket, tls, listener.proxies.clone())?,
+                Some(socket) => {
+                    Listener::on(socket, &listener.address, tls, listener.proxies.clone())?
+                }
                 None => Listener::bind(
-                    listener.address,
+                    &listener.address,
                     tls,
                     listener.proxies.clone(),
                     &self.sockets,
@@ -211,7 +227,7 @@ impl Gateway {
                 .map_err(|error| {
                     bind_fault(
                         format!("listeners[{index}].address"),
-                        listener.address,
+                        &listener.address,
                         &error,
                     )
                 })?,
@@ -264,13 +280,16 @@ impl Gateway {
             };
             let door = Door {
                 config,
-                address: listener.address,
+                address: listener.address.clone(),
                 scheme: listener.scheme(),
                 socket: listener.socket(),
                 stop: self.doors.stop.child_token(),
             };
             open.push(door.clone());
             tracing::info!("listening on {door}");
+            if let Err(error) = door.socket.socket.set_mode(&door.config.address) {
+                tracing::warn!("the permissions of {door} are as they were: {error}");
+            }
             say_ipv6_only(&door.address, wanted);
             said.push(format!("listener {door}: opened"));
             let mut doors = self.doors.clone();
@@ -318,12 +337,14 @@ impl Gateway {
 }
 
 /// Others take IPv4 with such an address, as it may have been meant.
-fn say_ipv6_only(address: &SocketAddr, wanted: &[config::Listener]) {
+fn say_ipv6_only(address: &Address, wanted: &[config::Listener]) {
+    let Some(address) = address.ip() else { return };
     let port = address.port();
     let is_v4 = |other: &config::Listener| {
-        other.address.is_ipv4() && (other.address.port() == port || other.address.port() == 0)
+        let other = other.address.ip();
+        other.is_some_and(|other| other.is_ipv4() && [0, port].contains(&other.port()))
     };
-    if *address == SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) && !wanted.iter().any(is_v4) {
+    if address == SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) && !wanted.iter().any(is_v4) {
         tracing::info!("{address} takes IPv6 only; for IPv4 add a listener on 0.0.0.0:{port}");
     }
 }

@@ -235,7 +235,10 @@ impl Gateway {
         };
         let plugins = Arc::clone(&self.plugins);
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
-        handover::hand_over(&self.sockets, (HERITAGE, &heritage), given_up).await
+        let told = (HERITAGE, &*heritage);
+        let successor = handover::hand_over(&self.sockets, told, given_up).await?;
+        self.sockets.are_handed_over();
+        Ok(successor)
     }
 
     /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run. Who is

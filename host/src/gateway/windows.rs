@@ -28,8 +28,9 @@ impl Gateway {
         for (wanted, socket) in self.missing(config) {
             planned.push(match socket {
                 Some(socket) => Management::on(socket, wanted)?,
-                None => Management::bind(wanted, &self.sockets)
-                    .map_err(|error| bind_fault(wanted.key().into(), wanted.address, &error))?,
+                None => Management::bind(wanted, &self.sockets).map_err(|error| {
+                    bind_fault(wanted.key().into(), &wanted.address.into(), &error)
+                })?,
             });
         }
         Ok(planned)

@@ -6,23 +6,30 @@
 //! loads and compiles everything, accepts, and answers [`READY`], or why it cannot. Until then nothing has changed for the
 //! old one. Knows neither HTTP nor plugins.
 
+mod acceptor;
 mod activation;
 mod channel;
 mod predecessor;
 mod socket;
 mod successor;
+mod unix;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::config::Address;
+
+pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use successor::hand_over;
+use unix::SocketFile;
 
 /// What tells a process that its standard input is an end of the pair.
 const VARIABLE: &str = "LOCKGATE_HANDOVER";
@@ -45,11 +52,13 @@ struct Known {
     activated: Vec<(SocketAddr, OwnedFd)>,
     /// Weakly: they are closed where they are accepted on.
     open: Vec<(String, Weak<OwnedFd>)>,
+    /// Another process has the sockets too: their files are its own.
+    handed_over: Arc<AtomicBool>,
 }
 
 /// A socket to accept on. It is open for as long as either part of it lives.
-pub(crate) struct Listening {
-    pub(crate) socket: TcpListener,
+pub(crate) struct Listening<S = TcpListener> {
+    pub(crate) socket: S,
     /// The same socket, to be handed over.
     pub(crate) shared: Arc<OwnedFd>,
 }
@@ -84,6 +93,40 @@ impl Sockets {
         let socket = TcpListener::from_std(socket)?;
         let shared = self.opened(name, socket.as_fd())?;
         Ok(Listening { socket, shared })
+    }
+
+    /// As [`Self::listen`], on a socket in the file system too.
+    pub(crate) fn listen_at(
+        &self,
+        purpose: &str,
+        address: &Address,
+    ) -> io::Result<Listening<Acceptor>> {
+        let (path, mode) = match address {
+            Address::Ip(address) => {
+                let Listening { socket, shared } = self.listen(purpose, *address)?;
+                let socket = Acceptor::Ip(socket);
+                return Ok(Listening { socket, shared });
+            }
+            Address::Unix { path, mode } => (path, *mode),
+        };
+        let name = format!("{purpose} {address}");
+        let socket = match self.take(&name) {
+            Some(socket) => socket.into(),
+            None => unix::bind(path, mode)?,
+        };
+        socket.set_nonblocking(true)?;
+        let shared = self.opened(name, socket.as_fd())?;
+        let handed_over = Arc::clone(&self.lock().handed_over);
+        let socket = Acceptor::Unix {
+            socket: UnixListener::from_std(socket)?,
+            file: SocketFile::of(path, handed_over),
+        };
+        Ok(Listening { socket, shared })
+    }
+
+    /// From now on another process has the sockets too.
+    pub(crate) fn are_handed_over(&self) {
+        self.lock().handed_over.store(true, Ordering::Relaxed);
     }
 
     /// Gives a socket that is known by this name, which is in no folder: it ends with the last process that has it.

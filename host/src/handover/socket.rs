@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// Connects that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
-const BACKLOG: i32 = 1_024;
+pub(super) const BACKLOG: i32 = 1_024;
 
 /// A socket that listens. Where one of `ours` stands in the way, since it has the same port of another address, both listen
 /// until that one is closed.

@@ -25,7 +25,6 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -42,6 +41,7 @@ use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
 use crate::config::Proxies;
 use crate::connections::{Client, Connection, RequestId, now_ms};
+use crate::net::Stream;
 use crate::plugin::{Acceptance, Called, Handshake, Invocation, InvokeError};
 use crate::route;
 use crate::session;
@@ -442,9 +442,9 @@ fn session(
     connection: Arc<Connection>,
     upgraded: Upgraded,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    match unwrap::<TcpStream>(upgraded) {
+    match unwrap::<Stream>(upgraded) {
         Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
-        Err(upgraded) => match unwrap::<TlsStream<TcpStream>>(upgraded) {
+        Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
             Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
             Err(upgraded) => {
                 let stream = TokioIo::new(upgraded); // of an HTTP/2 connection

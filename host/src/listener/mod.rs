@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Proxies;
-use crate::handover::{Listening, Sockets};
+use crate::config::{Address, Proxies};
+use crate::handover::{Acceptor, Listening, Sockets};
 use crate::handshake::{Entrance, NoPlace, Peer, Seen};
+use crate::net::Stream;
 
 pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
@@ -37,11 +37,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(50);
 
 /// A bound socket. A listener whose TLS is changed goes on with the socket that it had.
-pub(crate) type Socket = Arc<Listening>;
+pub(crate) type Socket = Arc<Listening<Acceptor>>;
 
 /// A bound socket that does not accept yet.
 pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
+    /// Where it listens in fact.
+    pub(crate) address: Address,
     socket: Socket,
     tls: Option<Tls>,
     proxies: Arc<Proxies>,
@@ -71,17 +72,23 @@ pub(crate) struct Doors {
 impl Listener {
     /// Takes an address, and does not accept yet.
     pub(crate) fn bind(
-        address: SocketAddr,
+        address: &Address,
         tls: Option<Tls>,
         proxies: Proxies,
         sockets: &Sockets,
     ) -> io::Result<Self> {
-        Self::on(Arc::new(sockets.listen("clients", address)?), tls, proxies)
+        let socket = Arc::new(sockets.listen_at("clients", address)?);
+        Self::on(socket, address, tls, proxies)
     }
 
     /// Accepts on a socket that is bound already.
-    pub(crate) fn on(socket: Socket, tls: Option<Tls>, proxies: Proxies) -> io::Result<Self> {
-        let address = socket.socket.local_addr()?;
+    pub(crate) fn on(
+        socket: Socket,
+        address: &Address,
+        tls: Option<Tls>,
+        proxies: Proxies,
+    ) -> io::Result<Self> {
+        let address = socket.socket.address(address)?;
         Ok(Self {
             address,
             socket,
@@ -141,6 +148,8 @@ async fn accept(socket: Socket, way: Way, doors: Doors) {
         let admission = doors.entrance.admission.load();
         let place = || match is_proxy {
             true => admission.admit_proxy(),
+            // All who come by one in the file system have this machine's address, and are not one client for that.
+            false if !stream.has_address() => admission.admit_proxy(),
             false => admission.admit(address.ip()),
         };
         let admitted = doors
@@ -167,9 +176,7 @@ async fn accept(socket: Socket, way: Way, doors: Doors) {
             stream: None,
             seen: Arc::new(Seen::default()),
             secure: way.tls.is_some(),
-            loopback: stream
-                .local_addr()
-                .is_ok_and(|own| own.ip().to_canonical().is_loopback()),
+            loopback: stream.is_to_loopback(),
         };
         let (tls, serving) = (way.tls.clone(), doors.clone());
         doors.tasks.spawn(greet(stream, tls, peer, serving));
@@ -177,7 +184,7 @@ async fn accept(socket: Socket, way: Way, doors: Doors) {
 }
 
 /// There is no room: said before any TLS or plugin work, and in clear only.
-async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
+async fn turn_away(mut stream: Stream, reason: NoPlace) {
     let status = reason.status();
     let answer = format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
@@ -186,7 +193,7 @@ async fn turn_away(mut stream: TcpStream, reason: NoPlace) {
 }
 
 /// A PROXY header and TLS, if any, then HTTP.
-async fn greet(mut stream: TcpStream, tls: Option<TlsAcceptor>, mut peer: Peer, doors: Doors) {
+async fn greet(mut stream: Stream, tls: Option<TlsAcceptor>, mut peer: Peer, doors: Doors) {
     let deadline = Instant::now() + **doors.handshake_timeout.load();
     if peer.proxies.protocol {
         let proxy = peer.address;
@@ -197,8 +204,7 @@ async fn greet(mut stream: TcpStream, tls: Option<TlsAcceptor>, mut peer: Peer, 
             Err(_) => return tracing::debug!(%proxy, "the PROXY header took too long"),
         };
     }
-    // A message is one small write: waiting for more to send with it only delays it.
-    let _ = stream.set_nodelay(true);
+    stream.set_nodelay();
     let Some(tls) = tls else {
         return http1::serve(stream, peer, doors, deadline).await;
     };
@@ -215,7 +221,7 @@ async fn greet(mut stream: TcpStream, tls: Option<TlsAcceptor>, mut peer: Peer, 
 /// The peer as the PROXY header at the beginning of its socket names it; or that it is turned away, and why if there is no
 /// room.
 async fn passed_on(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     mut peer: Peer,
     doors: &Doors,
 ) -> Result<Peer, Option<NoPlace>> {

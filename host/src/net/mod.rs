@@ -1,3 +1,6 @@
-//! What the operating system gives: files that are read again while the gateway serves.
+//! What the operating system gives: connections, and files that are read again while the gateway serves.
 
+mod stream;
 pub(crate) mod watch;
+
+pub(crate) use stream::Stream;

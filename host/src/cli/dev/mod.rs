@@ -309,7 +309,7 @@ impl<'a> Workshop<'a> {
 /// On loopback addresses only.
 fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
     let listener = |ip: IpAddr, port, tls: Tls| Listener {
-        address: SocketAddr::new(ip, port),
+        address: SocketAddr::new(ip, port).into(),
         http2: tls != Tls::Off,
         tls,
         proxies: Proxies::default(),

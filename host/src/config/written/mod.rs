@@ -72,8 +72,13 @@ pub(in crate::config) struct Registry {
 pub(in crate::config) struct Listener {
     /// The IP address and port, as in `"127.0.0.1:8443"` or `"[::]:443"`. Port 0 takes any free one. An IPv6
     /// address takes IPv6 only: for all addresses of both kinds write two listeners, `"0.0.0.0:443"` and
-    /// `"[::]:443"`.
+    /// `"[::]:443"`. Or a socket in the file system for a proxy on this machine, as in
+    /// `"unix:/run/lockgate/clients.sock"`: who comes by it has the address 127.0.0.1, and the limits for one address do
+    /// not count. A proxy there names its clients if 127.0.0.1 is among the `trusted_proxies`.
     pub(in crate::config) address: String,
+    /// Who may connect to a `unix:` address, as permissions of its file in octal: `"0660"` by default, the gateway's user
+    /// and group. Those of its folder count too.
+    pub(in crate::config) mode: Option<String>,
     /// How connections are encrypted; `"off"` by default, but to be said where the address is not
     /// a loopback one, so that nobody serves in the clear by omission.
     pub(in crate::config) tls: Option<Tls>,

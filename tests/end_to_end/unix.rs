@@ -1,0 +1,136 @@
+//! Listeners on sockets in the file system.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+use lockgate_tests::{Gateway, Orphan, PATIENCE, Request, within, write_configuration};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{LOCKGATE, probe_configuration};
+
+fn configure(folder: &TempDir, listener: &str, limits: &str) -> PathBuf {
+    let text = format!(
+        "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[[listeners]]\n{listener}\n\
+         [management]\naddress = \"127.0.0.1:0\"\n[limits]\ndrain_s = 0\n{limits}\n{}",
+        probe_configuration("", "")
+    );
+    write_configuration(folder.path(), &text)
+}
+
+async fn serve(folder: TempDir, listener: &str, limits: &str) -> (Gateway, PathBuf) {
+    let file = configure(&folder, listener, limits);
+    let socket = folder.path().join("clients.sock");
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    (Gateway::start(command, folder, PATIENCE).await, socket)
+}
+
+fn by(socket: &Path) -> Request {
+    Request::new("127.0.0.1:1".parse().unwrap(), "/s").by_socket(socket)
+}
+
+fn mode(socket: &Path) -> u32 {
+    fs::symlink_metadata(socket).unwrap().permissions().mode() & 0o777
+}
+
+const SOCKET: &str = "address = \"unix:clients.sock\"";
+
+#[tokio::test]
+async fn clients_by_a_socket_in_the_file_system_are_served_and_not_counted_as_one() {
+    let (mut gateway, socket) =
+        serve(TempDir::new().unwrap(), SOCKET, "connections_per_ip = 1").await;
+    assert_eq!(mode(&socket), 0o660);
+    let mut first = by(&socket).open().await;
+    let mut second = by(&socket).open().await;
+    first.id().await;
+    second.id().await;
+    let info = first.step(json!({"do": "info"})).await;
+    assert_eq!(info["source_ip"], "127.0.0.1");
+
+    // Who may connect changes under open connections, as everything does.
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        text.replace(SOCKET, &format!("{SOCKET}\nmode = \"0600\"")),
+    )
+    .unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(mode(&socket), 0o600);
+    first.id().await;
+    by(&socket).open().await.id().await;
+
+    // It goes with the listener.
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_socket_in_the_file_system_is_handed_over() {
+    let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
+    assert_eq!(status, 200, "{said}");
+    let serving = Orphan::new(said.split(' ').nth(1).unwrap().parse().unwrap());
+    assert_eq!(gateway.ended().await, Some(0));
+    by(&socket).open().await.id().await;
+    serving.terminate();
+    serving.ended().await;
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_socket_that_was_left_is_replaced_and_nothing_else_is() {
+    let folder = TempDir::new().unwrap();
+    drop(UnixListener::bind(folder.path().join("clients.sock")).unwrap());
+    let (mut gateway, socket) = serve(folder, SOCKET, "").await;
+    by(&socket).open().await.id().await;
+
+    // Somebody listens there; or it is a file.
+    let other = TempDir::new().unwrap();
+    let file = configure(
+        &other,
+        &format!("address = \"unix:{}\"", socket.display()),
+        "",
+    );
+    let refused = LOCKGATE.run(&["run", file.to_str().unwrap()]).await;
+    assert_eq!(refused.code, Some(1));
+    let said = "gateway.toml:6: listeners[1].address: cannot listen on unix:";
+    assert!(refused.error.contains(said), "{}", refused.error);
+    by(&socket).open().await.id().await;
+    let notes = other.path().join("notes");
+    fs::write(&notes, "mine").unwrap();
+    let file = configure(
+        &other,
+        &format!("address = \"unix:{}\"", notes.display()),
+        "",
+    );
+    let refused = LOCKGATE.run(&["run", file.to_str().unwrap()]).await;
+    assert!(
+        refused.error.contains("a file that is no socket"),
+        "{}",
+        refused.error
+    );
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
+
+    // One that another has put there by the end is the other's.
+    fs::remove_file(&socket).unwrap();
+    let theirs = UnixListener::bind(&socket).unwrap();
+    gateway.terminate();
+    assert_eq!(within("the end", gateway.ended()).await, Some(0));
+    assert!(
+        fs::symlink_metadata(&socket)
+            .unwrap()
+            .file_type()
+            .is_socket()
+    );
+    drop(theirs);
+}
