@@ -55,3 +55,55 @@ async fn fifo_in_a_files_place_is_refused_and_later_reloads_work() {
     assert!(said.contains("it is not signed"), "{said}");
     expect(&mut client, 2).await;
 }
+
+/// As the documentation has it: the signature first. What is there before the component follows fits nothing.
+#[tokio::test]
+async fn signature_that_comes_first_waits_for_its_component() {
+    let served = Served::new().await;
+    let folder = served.component.parent().unwrap();
+    let made = LOCKGATE.run_in(folder, &["keys", "new", "k.pem"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
+    let sign = async |number: u32| {
+        fs::write(folder.join("next.wasm"), version(number, '-')).unwrap();
+        let signed = number.to_string();
+        let words = ["sign", "next.wasm", "--key", "k.pem", "--version", &signed];
+        let ended = LOCKGATE.run_in(folder, &words).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+        fs::rename(
+            folder.join("next.wasm.sig"),
+            folder.join("versions.wasm.sig"),
+        )
+        .unwrap();
+    };
+    let key = folder.join("k.pub.pem");
+    let signature = format!("[plugins.v]\nsignature = {{ keys = [{key:?}] }}");
+    served.edit("[plugins.v]", &signature);
+    sign(1).await;
+    served.reload().await;
+    let mut client = served.connect().await;
+    expect(&mut client, 1).await;
+
+    // Found by the watcher.
+    sign(2).await;
+    let log = served.gateway.log();
+    log.line(&["plugin v: waiting for the other file of the pair"])
+        .await;
+    replace(&served.component, &version(2, '-'));
+    log.line(&["changed file", "version 3 serves"]).await;
+    expect(&mut client, 2).await;
+
+    // And in the middle of it a reload by command, which waits too.
+    sign(3).await;
+    let (said, ()) = tokio::join!(served.reload(), async {
+        log.nth_line(1, &["waiting for the other file of the pair"])
+            .await;
+        replace(&served.component, &version(3, '-'));
+    });
+    assert!(said.contains("serves") || said.contains("[]"), "{said}");
+    log.line(&["version 4 serves"]).await;
+    expect(&mut client, 3).await;
+    let lines = log.lines();
+    for refused in ["do not run it before", "not reloaded"] {
+        assert!(!lines.iter().any(|line| line.contains(refused)));
+    }
+}

@@ -12,6 +12,7 @@ mod abandoned;
 mod admission;
 mod arbitrary;
 mod canonical;
+mod certificates;
 mod cli;
 mod compile;
 mod connect;

@@ -25,6 +25,7 @@ use crate::{Answer, Client, tls::Tls, within};
 /// An HTTP/2 connection whose server offers extended CONNECT.
 pub struct Http2 {
     requests: SendRequest<Bytes>,
+    host: String,
     port: u16,
     ended: watch::Receiver<bool>,
     /// Drives the connection, and ends with this value.
@@ -34,8 +35,14 @@ pub struct Http2 {
 impl Http2 {
     /// Connects by TLS with ALPN `h2`, and waits until the server's settings allow extended CONNECT.
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_to(address, Some("localhost")).await
+    }
+
+    /// As [`Self::connect`], asking for this host in the TLS handshake, or for none.
+    pub async fn connect_to(address: SocketAddr, name: Option<&str>) -> Self {
         let tls = Tls {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            name: name.map(str::to_owned),
             ..Tls::default()
         };
         let stream = within("the TLS handshake", tls.connect(address))
@@ -64,10 +71,16 @@ impl Http2 {
         within("the server to offer extended CONNECT", settled).await;
         Self {
             requests,
+            host: "localhost".to_owned(),
             port: address.port(),
             ended,
             _connection: driver,
         }
+    }
+
+    /// Is for this host from now on.
+    pub fn set_host(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
     }
 
     /// Opens a WebSocket on a stream of its own.
@@ -107,7 +120,7 @@ impl Http2 {
     pub async fn try_ask(&self, path: &str, headers: &[(&str, &str)]) -> Option<Asked> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
-            .uri(format!("https://localhost:{}{path}", self.port))
+            .uri(format!("https://{}:{}{path}", self.host, self.port))
             .extension(Protocol::from_static("websocket"))
             .header("sec-websocket-version", "13");
         for (name, value) in headers {

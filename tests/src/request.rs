@@ -250,20 +250,32 @@ impl Request {
         })
     }
 
+    /// Asks for this host in the TLS handshake, or for none.
+    #[must_use]
+    pub fn server_name(mut self, name: Option<&str>) -> Self {
+        let tls = self.tls.as_mut().expect("the request goes over TLS");
+        tls.name = name.map(str::to_owned);
+        self
+    }
+
     /// The certificate that the server shows.
+    pub async fn certificate(&self) -> CertificateDer<'static> {
+        self.chain().await.swap_remove(0)
+    }
+
+    /// The certificates that the server sends.
     ///
     /// # Panics
     ///
     /// When there is no TLS handshake.
-    pub async fn certificate(&self) -> CertificateDer<'static> {
+    pub async fn chain(&self) -> Vec<CertificateDer<'static>> {
         let tls = self.tls.as_ref().expect("the request goes over TLS");
         let socket = within("the TCP connection", TcpStream::connect(self.address))
             .await
             .unwrap();
         let stream = within("the TLS handshake", tls.wrap(socket)).await.unwrap();
-        stream.get_ref().1.peer_certificates().unwrap()[0]
-            .clone()
-            .into_owned()
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        chain.iter().map(|der| der.clone().into_owned()).collect()
     }
 
     /// The connection, once the server has let the client in.

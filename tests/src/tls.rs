@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
@@ -29,22 +29,42 @@ pub enum Trust {
     Only(CertificateDer<'static>),
 }
 
-/// A self-signed certificate for `localhost`, with its key, in a folder.
+/// A self-signed certificate with its key.
 pub struct Certificate {
     pub der: CertificateDer<'static>,
-    certificate_pem: String,
-    key_pem: String,
+    pub certificate_pem: String,
+    pub key_pem: String,
 }
 
 impl Certificate {
+    /// For this machine.
     #[must_use]
     pub fn new() -> Self {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        Self::of(&["localhost", "127.0.0.1"])
+    }
+
+    /// For these names and addresses.
+    #[must_use]
+    pub fn of(names: &[&str]) -> Self {
+        Self::made(&params(names))
+    }
+
+    /// For this machine, from the beginning of one year to that of another.
+    #[must_use]
+    pub fn of_years(from: i32, to: i32) -> Self {
+        let mut params = params(&["localhost", "127.0.0.1"]);
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        Self::made(&params)
+    }
+
+    fn made(params: &CertificateParams) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
-            der: cert.der().clone(),
-            certificate_pem: cert.pem(),
-            key_pem: signing_key.serialize_pem(),
+            der: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
         }
     }
 
@@ -67,6 +87,19 @@ impl Certificate {
             replace(folder, "key.pem", &self.key_pem),
         )
     }
+
+    /// What a configuration says of it, once it is written into `folder` under this name.
+    #[must_use]
+    pub fn write_as(&self, folder: &Path, name: &str) -> String {
+        let certificate = replace(folder, &format!("{name}.pem"), &self.certificate_pem);
+        let key = replace(folder, &format!("{name}.key.pem"), &self.key_pem);
+        format!("{{ certificate = {certificate:?}, key = {key:?} }}")
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names = names.iter().map(ToString::to_string);
+    CertificateParams::new(names.collect::<Vec<_>>()).unwrap()
 }
 
 impl Default for Certificate {
@@ -88,6 +121,8 @@ pub(crate) struct Tls {
     pub(crate) trust: Trust,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
+    /// The host that it asks for; none is an address, of which a client says nothing.
+    pub(crate) name: Option<String>,
 }
 
 impl Default for Tls {
@@ -96,12 +131,13 @@ impl Default for Tls {
             trust: Trust::Any,
             alpn: vec![b"http/1.1".to_vec()],
             versions: rustls::DEFAULT_VERSIONS,
+            name: Some("localhost".to_owned()),
         }
     }
 }
 
 impl Tls {
-    /// Connects and shakes hands as `localhost`.
+    /// Connects and shakes hands.
     pub(crate) async fn connect(
         &self,
         address: SocketAddr,
@@ -129,7 +165,8 @@ impl Tls {
             }
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = self.name.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+        let name = ServerName::try_from(name).unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, socket)
             .await

@@ -10,7 +10,7 @@ use super::Purpose;
 use super::address::{Address, LONGEST, MODE, UNIX};
 use super::api;
 use super::log;
-use super::meant::{Config, GatewayLimits, Health, Listener, Log, Tls};
+use super::meant::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
 use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
@@ -104,10 +104,23 @@ fn listener(
     let tls = match written.tls {
         None | Some(written::Tls::Word(written::TlsWord::Off)) => Tls::Off,
         Some(written::Tls::Word(written::TlsWord::SelfSigned)) => Tls::SelfSigned,
-        Some(written::Tls::Files(files)) => Tls::Files {
-            certificate: report.existing_file(&join(&tls_key, "certificate"), &files.certificate),
-            key: report.existing_file(&join(&tls_key, "key"), &files.key),
-        },
+        Some(written::Tls::Files(files)) => {
+            Tls::Files(vec![certificate_files(&tls_key, &files, report)])
+        }
+        Some(written::Tls::Several(several)) => {
+            if several.is_empty() {
+                report.problem(
+                    &tls_key,
+                    "the list of certificates is empty",
+                    "write tls = [{ certificate = \"…\", key = \"…\" }]",
+                );
+            }
+            let several = several.iter().enumerate();
+            let files = several.map(|(index, files)| {
+                certificate_files(&format!("{tls_key}[{index}]"), files, report)
+            });
+            Tls::Files(files.collect())
+        }
     };
     let http2 = written.http2.unwrap_or(tls != Tls::Off);
     if http2 && tls == Tls::Off && report.is_clean(&tls_key) {
@@ -181,6 +194,17 @@ fn place(
         );
     }
     Some(Address::Unix { path, mode: mode? })
+}
+
+fn certificate_files(
+    key: &str,
+    written: &written::TlsFiles,
+    report: &mut Report<'_>,
+) -> CertificateFiles {
+    CertificateFiles {
+        certificate: report.existing_file(&join(key, "certificate"), &written.certificate),
+        key: report.existing_file(&join(key, "key"), &written.key),
+    }
 }
 
 fn management_address(

@@ -81,13 +81,17 @@ pub(crate) enum Tls {
     Off,
     /// With a certificate made at start, which no client trusts: for development.
     SelfSigned,
-    /// With a certificate of the owner's.
-    Files {
-        /// The certificate chain, PEM.
-        certificate: PathBuf,
-        /// Its private key, PEM.
-        key: PathBuf,
-    },
+    /// With certificates of the owner's; at least one, of which the first is for clients that name no host.
+    Files(Vec<CertificateFiles>),
+}
+
+/// A certificate of the owner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    /// The certificate chain, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its private key, PEM.
+    pub(crate) key: PathBuf,
 }
 
 /// Where health is told, to everyone who can connect.

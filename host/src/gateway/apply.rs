@@ -11,10 +11,10 @@ use anyhow::Result;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Gateway, stages};
+use super::{Gateway, certificates, stages};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
-use crate::listener::{Listener, Socket, Tls};
+use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::CurrentStage;
@@ -29,16 +29,18 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A listener that accepts.
 #[derive(Clone)]
 pub(super) struct Door {
-    config: config::Listener,
-    address: Address,
+    pub(super) config: config::Listener,
+    pub(super) address: Address,
     scheme: &'static str,
     socket: Socket,
+    pub(super) tls: Option<Arc<Tls>>,
     stop: CancellationToken,
 }
 
 /// What becomes of one listener of a configuration.
 enum Planned {
-    Kept(Door),
+    /// With its certificates as their files are now.
+    Kept(Door, Option<Certificates>),
     New(config::Listener, Listener),
 }
 
@@ -51,27 +53,37 @@ impl fmt::Display for Door {
     }
 }
 
+impl Door {
+    /// Shows these certificates to new connections; says which of them are new.
+    pub(super) fn show(&self, certificates: Certificates) -> Vec<String> {
+        let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
+        let changed = changed.into_iter().flatten();
+        changed
+            .map(|certificate| {
+                format!("listener {self}: serving the changed certificate {certificate}")
+            })
+            .collect()
+    }
+}
+
 /// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
 pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
     let (_, mut faults) = prepare(&plugins, config, "check").await;
-    faults.extend(config.listeners.iter().enumerate().filter_map(tls_fault));
+    match certificates::read(&config.listeners).await {
+        Ok(read) => read
+            .iter()
+            .flatten()
+            .flat_map(Certificates::all)
+            .for_each(|certificate| certificate.warn()),
+        Err(found) => faults.extend(found),
+    }
     if faults.is_empty() {
         Ok(())
     } else {
         Err(Faults(faults).into())
     }
-}
-
-fn tls_fault((index, listener): (usize, &config::Listener)) -> Option<Fault> {
-    let error = Tls::new(listener).err()?;
-    Some(Fault {
-        key: format!("listeners[{index}].tls"),
-        message: format!("{error:#}"),
-        remedy: "name a PEM file with the certificate chain, the server's own first, and one with its key"
-            .into(),
-    })
 }
 
 /// An address cannot be listened on.
@@ -138,7 +150,7 @@ impl Gateway {
         config: Config,
         came: &'static str,
     ) -> Result<Vec<String>> {
-        let planned = self.plan(&config)?;
+        let planned = self.plan(&config).await?;
         let management = self.plan_management(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         let mut ready = self.prepared(&config, came).await?;
@@ -157,6 +169,7 @@ impl Gateway {
         self.set_limits(&config, &mut said);
         self.serve_management(management, &config, &mut said);
         self.serve_listeners(planned, &config.listeners, &mut said);
+        self.note_certificates();
         if came == "start" {
             let max_connections = connection_limit(&config.limits);
             tracing::info!(max_connections, "ready");
@@ -178,10 +191,7 @@ impl Gateway {
     }
 
     async fn prepared(&self, config: &Config, came: &'static str) -> Result<Vec<Ready>> {
-        let (ready, mut faults) = prepare(&self.plugins, config, came).await;
-        if came == "start" {
-            faults.extend(config.listeners.iter().enumerate().filter_map(tls_fault));
-        }
+        let (ready, faults) = prepare(&self.plugins, config, came).await;
         if faults.is_empty() {
             Ok(ready)
         } else {
@@ -189,27 +199,25 @@ impl Gateway {
         }
     }
 
-    /// Binds what is new. A listener that is as it was keeps its socket and its certificate, one whose TLS is changed
-    /// its socket.
-    fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
+    /// Binds what is new. A listener that is as it was keeps its socket, and shows the certificates that its files hold
+    /// now; one whose TLS is changed keeps its socket.
+    async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
         let mut open = self.lock().open.clone();
         let mut planned = Vec::new();
-        let faults: Vec<_> = config
-            .listeners
-            .iter()
-            .enumerate()
-            .filter(|(_, listener)| !open.iter().any(|door| door.config == **listener))
-            .filter_map(tls_fault)
-            .collect();
-        if !faults.is_empty() {
-            return Err(Faults(faults).into());
-        }
-        for (index, listener) in config.listeners.iter().enumerate() {
+        let certificates = certificates::read(&config.listeners)
+            .await
+            .map_err(Faults)?;
+        for (index, (listener, certificates)) in
+            config.listeners.iter().zip(certificates).enumerate()
+        {
             if let Some(kept) = open.iter().position(|door| door.config == *listener) {
-                planned.push(Planned::Kept(open.swap_remove(kept)));
+                planned.push(Planned::Kept(open.swap_remove(kept), certificates));
                 continue;
             }
-            let tls = Tls::new(listener)?;
+            let tls = match certificates {
+                Some(certificates) => Some(Arc::new(Tls::new(certificates, listener.http2)?)),
+                None => None,
+            };
             let same = open
                 .iter()
                 .find(|door| door.address.is_at(&listener.address))
@@ -272,7 +280,13 @@ impl Gateway {
         let mut open = Vec::new();
         for planned in planned {
             let (config, listener) = match planned {
-                Planned::Kept(door) => {
+                Planned::Kept(door, certificates) => {
+                    // One that was made at start stays.
+                    if let (Some(certificates), config::Tls::Files(_)) =
+                        (certificates, &door.config.tls)
+                    {
+                        said.extend(door.show(certificates));
+                    }
                     open.push(door);
                     continue;
                 }
@@ -283,6 +297,7 @@ impl Gateway {
                 address: listener.address.clone(),
                 scheme: listener.scheme(),
                 socket: listener.socket(),
+                tls: listener.tls(),
                 stop: self.doors.stop.child_token(),
             };
             open.push(door.clone());

@@ -2,6 +2,7 @@
 //! stopped.
 
 mod apply;
+mod certificates;
 mod reload;
 mod stages;
 mod watch;
@@ -187,6 +188,9 @@ impl Gateway {
             .clone()
             .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked));
         gateway.doors.tasks.spawn(answering);
+        let expiry = Arc::clone(&gateway).watch_expiry();
+        let expiry = stop.clone().run_until_cancelled_owned(expiry);
+        gateway.doors.tasks.spawn(expiry);
         if gateway.origin.file().is_some() {
             let watching = watch::watch(Arc::clone(&gateway));
             let watching = stop.clone().run_until_cancelled_owned(watching);

@@ -19,6 +19,8 @@ pub(crate) enum What {
     Configuration(Box<Config>),
     /// The component of one plugin, under the configuration as it is.
     Component(String),
+    /// One certificate of a listener, each by its number in the configuration.
+    Certificate { listener: usize, index: usize },
 }
 
 impl Gateway {
@@ -32,7 +34,7 @@ impl Gateway {
         came: &'static str,
     ) -> Result<Vec<String>> {
         let _reloading = self.reloading.lock().await;
-        let whole = !matches!(what, What::Component(_));
+        let whole = matches!(what, What::Everything | What::Configuration(_));
         let done = self.reload_alone(what, came).await;
         let reloads = &self.metrics.reloads;
         match &done {
@@ -73,6 +75,10 @@ impl Gateway {
             }
             (What::Configuration(config), _) => *config,
             (What::Component(name), _) => return self.reload_component(&name, came).await,
+            (What::Certificate { listener, index }, _) => {
+                let reloaded = self.reload_certificate(listener, index).await;
+                return reloaded.map_err(|error| self.blame(error));
+            }
         };
         let applied = self.apply(config, came).await;
         applied.map_err(|error| self.blame(error))

@@ -1,17 +1,20 @@
-//! Looks after the component files: one that was changed, and is whole, is loaded.
+//! Looks after components, signatures and certificates: what was changed, is whole, and has come with the other file of
+//! its pair, is loaded.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Gateway, What};
-use crate::config::{self, Component};
-use crate::net::watch::Stamp;
+use super::{Gateway, What, certificates};
+use crate::config::{self, Component, Config};
+use crate::net::watch::{PAIR, Stamp};
+use crate::plugin;
 
 /// How often files are looked at unasked: for folders that cannot be watched, and links that point elsewhere.
 const POLL: Duration = Duration::from_secs(2);
@@ -19,41 +22,119 @@ const POLL: Duration = Duration::from_secs(2);
 /// The time between two looks that must be alike before a file is taken for whole.
 const SETTLE: Duration = Duration::from_millis(75);
 
-/// What is known of a plugin's files.
+/// Files that are loaded together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Watched {
+    owner: Owner,
+    files: Vec<PathBuf>,
+}
+
+/// Whose files they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Plugin(String),
+    /// One certificate of a listener, each by its number in the configuration.
+    Certificate {
+        listener: usize,
+        index: usize,
+    },
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plugin(name) => write!(f, "plugin {name}"),
+            Self::Certificate { listener, .. } => write!(f, "listeners[{listener}].tls"),
+        }
+    }
+}
+
+/// What is known of them.
 #[derive(Default)]
 struct Seen {
     /// At the last look.
-    last: Vec<Option<Stamp>>,
-    /// When it was loaded, or refused, last.
-    acted: Vec<Option<Stamp>>,
+    last: Stamps,
+    /// When they were loaded, or refused, last.
+    acted: Stamps,
+    /// They do not fit each other yet, as they looked then, and the other one may still come until this time.
+    waiting: Option<(Stamps, Instant)>,
 }
 
-/// The files that a plugin's code depends on: the component and its signature, if it lies in one and needs one.
-fn files(plugin: &config::Plugin) -> (String, Vec<PathBuf>) {
-    let mut files = Vec::new();
-    if let Component::File(path) = &plugin.component {
-        files.push(path.clone());
+type Stamps = Vec<Option<Stamp>>;
+
+impl Watched {
+    /// All that a configuration names: components, each with its signature if it lies in a file and needs one, and
+    /// certificates with their keys.
+    fn all(config: &Config) -> HashSet<Self> {
+        let components = config.plugins.iter().map(|plugin| {
+            let mut files = Vec::new();
+            if let Component::File(path) = &plugin.component {
+                files.push(path.clone());
+            }
+            files.extend(plugin.signature.as_ref().map(|wanted| wanted.file.clone()));
+            let owner = Owner::Plugin(plugin.name.clone());
+            Self { owner, files }
+        });
+        let mut all: HashSet<_> = components.collect();
+        for (listener, config) in config.listeners.iter().enumerate() {
+            let config::Tls::Files(pairs) = &config.tls else {
+                continue;
+            };
+            all.extend(pairs.iter().enumerate().map(|(index, pair)| Self {
+                owner: Owner::Certificate { listener, index },
+                files: vec![pair.certificate.clone(), pair.key.clone()],
+            }));
+        }
+        all
     }
-    files.extend(plugin.signature.as_ref().map(|wanted| wanted.file.clone()));
-    (plugin.name.clone(), files)
+
+    async fn look(&self) -> Stamps {
+        let files = self.files.clone();
+        let look = move || files.iter().map(|file| Stamp::of(file)).collect();
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// Whether each of two files is right, and they do not belong together: one of them has been replaced, and the other
+    /// not yet.
+    async fn is_unfit(&self, config: &Config) -> bool {
+        let (owner, config) = (self.owner.clone(), config.clone());
+        let unfit = move || match owner {
+            Owner::Plugin(name) => {
+                let mut plugins = config.plugins.iter();
+                let plugin = plugins.find(|plugin| plugin.name == name);
+                plugin.is_some_and(plugin::is_unfit)
+            }
+            Owner::Certificate { listener, index } => {
+                let tls = config.listeners.get(listener).map(|listener| &listener.tls);
+                match tls {
+                    Some(config::Tls::Files(pairs)) => {
+                        pairs.get(index).is_some_and(certificates::is_unfit)
+                    }
+                    Some(config::Tls::Off | config::Tls::SelfSigned) | None => false,
+                }
+            }
+        };
+        tokio::task::spawn_blocking(unfit).await.unwrap_or_default()
+    }
 }
 
 /// Runs until it is dropped.
 pub(super) async fn watch(gateway: Arc<Gateway>) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut folders = Folders::new(changed, POLL);
-    let mut seen: HashMap<(String, Vec<PathBuf>), Seen> = HashMap::new();
+    let mut seen: HashMap<Watched, Seen> = HashMap::new();
     loop {
-        let files: HashSet<_> = {
-            let state = gateway.lock();
-            state.config.plugins.iter().map(files).collect()
-        };
-        seen.retain(|file, _| files.contains(file));
+        let config = gateway.lock().config.clone();
+        let all = Watched::all(&config);
+        seen.retain(|watched, _| all.contains(watched));
         let mut settling = false;
-        for file in files {
-            file.1.iter().for_each(|file| folders.add_folder_of(file));
-            let known = seen.entry(file.clone()).or_default();
-            let now: Vec<_> = file.1.iter().map(|file| Stamp::of(file)).collect();
+        for watched in all {
+            watched
+                .files
+                .iter()
+                .for_each(|file| folders.add_folder_of(file));
+            let now = watched.look().await;
+            let known = seen.entry(watched.clone()).or_default();
             let before = std::mem::replace(&mut known.last, now.clone());
             if now == known.acted {
                 continue;
@@ -62,18 +143,40 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 settling = true;
                 continue;
             }
-            let gone = now.iter().zip(&file.1).find(|(now, _)| now.is_none());
+            let gone = now
+                .iter()
+                .zip(&watched.files)
+                .find(|(now, _)| now.is_none());
             if let Some((_, gone)) = gone {
-                tracing::warn!(plugin = file.0, file = %gone.display(),
-                    "the file is gone; what was loaded from it goes on");
+                tracing::warn!(file = %gone.display(),
+                    "{}: the file is gone; what was loaded from it goes on", watched.owner);
                 known.acted = now;
                 continue;
             }
+            match &known.waiting {
+                Some((stamps, until)) if *stamps == now => {
+                    if Instant::now() < *until {
+                        settling = true;
+                        continue;
+                    }
+                }
+                Some(_) | None => {
+                    if watched.is_unfit(&config).await {
+                        tracing::info!("{}: waiting for the other file of the pair", watched.owner);
+                        known.waiting = Some((now, Instant::now() + PAIR));
+                        settling = true;
+                        continue;
+                    }
+                }
+            }
+            known.waiting = None;
             known.acted = now;
             // What is wrong with it is in the log; it is looked at again when it has changed.
-            let _ = gateway
-                .reload(What::Component(file.0), "changed file")
-                .await;
+            let what = match watched.owner {
+                Owner::Plugin(name) => What::Component(name),
+                Owner::Certificate { listener, index } => What::Certificate { listener, index },
+            };
+            let _ = gateway.reload(what, "changed file").await;
         }
         if settling {
             sleep(SETTLE).await;

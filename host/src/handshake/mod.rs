@@ -121,6 +121,15 @@ pub(crate) async fn answer<B>(
     response
 }
 
+/// The answer to a request for a host that is none of those of the connection's certificate (RFC 9110 §15.5.20).
+pub(crate) fn misdirected<B>(request: &Request<B>) -> Response<Full<Bytes>> {
+    let request_id = RequestId::next();
+    let refusal = Refusal::Misdirected;
+    let (status, path) = (refusal.status().as_u16(), request.uri().path());
+    tracing::debug!(%request_id, status, path, "refused: {refusal}");
+    refusal.response(request.version(), request_id)
+}
+
 /// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
 async fn decision(
     entrance: &Arc<Entrance>,

@@ -21,6 +21,9 @@ pub(super) enum Refusal {
     /// A request for something else than a WebSocket of version 13.
     #[error("not a request to open a WebSocket of version 13")]
     UpgradeRequired,
+    /// Over HTTP/2, for another host than the connection's certificate is for.
+    #[error("for another host than the connection's certificate is for")]
+    Misdirected,
     #[error("no stage is served there")]
     UnknownStage,
     #[error("the page's origin is not allowed")]
@@ -47,6 +50,7 @@ impl Refusal {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnknownStage | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Denied { status, .. } => *status,
             Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
@@ -72,6 +76,7 @@ impl Refusal {
             } => message.clone(),
             Self::TooManyHeaders
             | Self::UpgradeRequired
+            | Self::Misdirected
             | Self::UnknownStage
             | Self::ForeignOrigin
             | Self::Denied { message: None, .. }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
+use http::uri::Authority;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,6 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::tls::Shown;
 use super::{Doors, FAREWELL, MAX_HEAD};
 use crate::handshake::{self, NoPlace, Peer};
 
@@ -39,8 +42,15 @@ const PONG: Duration = Duration::from_secs(8);
 
 /// The connection has a permit until there is a request, which takes its own. It ends when it has had no WebSocket for
 /// as long as a handshake may take: a place is not for asking in vain.
-pub(super) async fn serve<S>(stream: S, mut peer: Peer, doors: Doors, deadline: Instant)
-where
+///
+/// A client may use one connection for all hosts of the certificate that it was `shown`, and for no other.
+pub(super) async fn serve<S>(
+    stream: S,
+    shown: Option<Shown>,
+    mut peer: Peer,
+    doors: Doors,
+    deadline: Instant,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
@@ -60,7 +70,16 @@ where
             stream: Some(counted.token()),
             ..peer.clone()
         };
-        answer(request, peer, doors.clone(), counted.len())
+        let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
+        let misdirected = host(&request).is_some_and(|host| !allows(host));
+        let misdirected = misdirected.then(|| handshake::misdirected(&request));
+        let answer = answer(request, peer, doors.clone(), counted.len());
+        async move {
+            match misdirected {
+                Some(misdirected) => Ok(misdirected),
+                None => answer.await,
+            }
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -122,6 +141,12 @@ async fn all_over(streams: &TaskTracker) {
             return;
         }
     }
+}
+
+/// The host that a request is for.
+fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let named = request.uri().authority().cloned();
+    named.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
 }
 
 /// Answers a request, which is one of so many that have streams.

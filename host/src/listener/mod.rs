@@ -1,10 +1,13 @@
 //! Sockets: binds, accepts under permits and a deadline, speaks TLS and HTTP up to the handshake's answer.
 
+mod certificate;
 mod http1;
 mod http2;
 mod pages;
+mod pem;
 mod proxy;
 mod tls;
+mod x509;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +26,10 @@ use crate::handover::{Acceptor, Listening, Sockets};
 use crate::handshake::{Entrance, NoPlace, Peer, Seen};
 use crate::net::Stream;
 
+pub(crate) use self::certificate::{Certificate, Unusable};
 pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
-pub(crate) use self::tls::Tls;
+pub(crate) use self::tls::{Certificates, Tls, pair_key};
 
 /// Bytes of the longest request head.
 const MAX_HEAD: usize = 16 << 10;
@@ -44,14 +48,14 @@ pub(crate) struct Listener {
     /// Where it listens in fact.
     pub(crate) address: Address,
     socket: Socket,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     proxies: Arc<Proxies>,
 }
 
 /// How a listener takes what comes.
 #[derive(Clone)]
 struct Way {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     proxies: Arc<Proxies>,
 }
 
@@ -73,7 +77,7 @@ impl Listener {
     /// Takes an address, and does not accept yet.
     pub(crate) fn bind(
         address: &Address,
-        tls: Option<Tls>,
+        tls: Option<Arc<Tls>>,
         proxies: Proxies,
         sockets: &Sockets,
     ) -> io::Result<Self> {
@@ -85,7 +89,7 @@ impl Listener {
     pub(crate) fn on(
         socket: Socket,
         address: &Address,
-        tls: Option<Tls>,
+        tls: Option<Arc<Tls>>,
         proxies: Proxies,
     ) -> io::Result<Self> {
         let address = socket.socket.address(address)?;
@@ -101,6 +105,10 @@ impl Listener {
         Arc::clone(&self.socket)
     }
 
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
     /// `wss` or `ws`.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "wss" } else { "ws" }
@@ -109,18 +117,9 @@ impl Listener {
     /// Accepts until it is told to stop.
     pub(crate) fn serve(self, doors: &Doors) {
         let way = Way {
-            tls: self
-                .tls
-                .as_ref()
-                .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config))),
+            tls: self.tls,
             proxies: self.proxies,
         };
-        if let Some(tls) = self.tls {
-            let stop = doors.stop.clone();
-            doors
-                .tasks
-                .spawn(async move { stop.run_until_cancelled(tls.watch()).await });
-        }
         let (stop, doors_) = (doors.stop.clone(), doors.clone());
         doors.accepting.spawn(async move {
             stop.run_until_cancelled(accept(self.socket, way, doors_))
@@ -193,7 +192,7 @@ async fn turn_away(mut stream: Stream, reason: NoPlace) {
 }
 
 /// A PROXY header and TLS, if any, then HTTP.
-async fn greet(mut stream: Stream, tls: Option<TlsAcceptor>, mut peer: Peer, doors: Doors) {
+async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors: Doors) {
     let deadline = Instant::now() + **doors.handshake_timeout.load();
     if peer.proxies.protocol {
         let proxy = peer.address;
@@ -208,9 +207,13 @@ async fn greet(mut stream: Stream, tls: Option<TlsAcceptor>, mut peer: Peer, doo
     let Some(tls) = tls else {
         return http1::serve(stream, peer, doors, deadline).await;
     };
-    match timeout_at(deadline, tls.accept(stream)).await {
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    match timeout_at(deadline, acceptor.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2::serve(stream, peer, doors, deadline).await;
+            // A proxy asks on one connection for the hosts of many clients.
+            let is_proxy = peer.proxies.trust(peer.address.ip());
+            let shown = tls.shown(stream.get_ref().1).filter(|_| !is_proxy);
+            http2::serve(stream, shown, peer, doors, deadline).await;
         }
         Ok(Ok(stream)) => http1::serve(stream, peer, doors, deadline).await,
         Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),

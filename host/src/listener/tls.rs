@@ -1,168 +1,221 @@
-//! TLS for a listener: rustls, a certificate from files or made at start, and its replacement while the
-//! listener serves.
+//! TLS for a listener: rustls, the certificate that each client is shown, and its replacement while the listener
+//! serves.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
 
-use crate::config;
+use super::certificate::{Certificate, Unusable, wildcard_of};
+use crate::config::{self, Fault};
 
-/// How often a certificate's files are looked at. A changed pair is served within two of these.
-const LOOK: Duration = Duration::from_secs(1);
+/// A listener's TLS, shared by those who accept and those who change its certificates.
+pub(crate) struct Tls {
+    pub(super) config: Arc<ServerConfig>,
+    certificates: Arc<Current>,
+}
 
-/// The certificate that new connections get.
+/// The certificates of a listener: which of them a client is shown depends on the name that it asks for (SNI).
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+pub(crate) struct Certificates {
+    /// In the configuration's order, never empty; the first is for clients that name no host, or none of these.
+    all: Vec<Arc<Certificate>>,
+    by_name: HashMap<String, Arc<Certificate>>,
+}
+
+/// What new connections are shown.
+#[derive(Debug)]
+struct Current(ArcSwap<Certificates>);
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.0.load();
+        let chosen = certificates.choose(hello.server_name())?;
+        Some(Arc::clone(&chosen.certified))
     }
 }
 
-/// A listener's TLS, and the certificate that it may have to look after.
-pub(crate) struct Tls {
-    pub(super) config: Arc<ServerConfig>,
-    certificate: Arc<Current>,
-    /// The files, with how they looked before they were read.
-    files: Option<(Files, Stamp)>,
-}
-
-/// What changes when a certificate's files do.
-type Stamp = [Option<(SystemTime, u64)>; 2];
-
-#[derive(Clone, Debug)]
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
 impl Tls {
-    /// None for a listener without TLS.
-    pub(crate) fn new(listener: &config::Listener) -> Result<Option<Self>> {
-        let (certified, files) = match &listener.tls {
-            config::Tls::Off => return Ok(None),
-            config::Tls::SelfSigned => (self_signed()?, None),
-            config::Tls::Files { certificate, key } => {
-                let files = Files {
-                    certificate: certificate.clone(),
-                    key: key.clone(),
-                };
-                let stamp = files.stamp();
-                (files.load()?, Some((files, stamp)))
-            }
-        };
-        let certificate = Arc::new(Current(ArcSwap::from_pointee(certified)));
+    pub(crate) fn new(certificates: Certificates, http2: bool) -> Result<Self> {
+        let certificates = Arc::new(Current(ArcSwap::from_pointee(certificates)));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .context("TLS versions")?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificate) as _);
-        config.alpn_protocols = if listener.http2 {
+            .with_cert_resolver(Arc::clone(&certificates) as _);
+        config.alpn_protocols = if http2 {
             vec![b"h2".to_vec(), b"http/1.1".to_vec()]
         } else {
             vec![b"http/1.1".to_vec()]
         };
         // Its keys rotate by themselves.
         config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
-        Ok(Some(Self {
+        Ok(Self {
             config: Arc::new(config),
-            certificate,
-            files,
-        }))
-    }
-
-    /// Serves a new certificate once its files have changed and fit each other; keeps the old one, and says
-    /// why, when they do not. Returns at once when there are no files.
-    pub(super) async fn watch(self) {
-        let Some((files, mut seen)) = self.files else {
-            return;
-        };
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            look.tick().await;
-            let stamp = files.stamp();
-            if stamp == seen {
-                continue;
-            }
-            seen = stamp;
-            match files.load() {
-                Ok(certified) => {
-                    self.certificate.0.store(Arc::new(certified));
-                    tracing::info!(certificate = %files.certificate.display(), "serving the changed certificate");
-                }
-                Err(error) => tracing::warn!(
-                    certificate = %files.certificate.display(),
-                    "the changed certificate is not used, the old one stays: {error:#}"
-                ),
-            }
-        }
-    }
-}
-
-impl Files {
-    fn load(&self) -> Result<CertifiedKey> {
-        let place = || format!("certificate {}", self.certificate.display());
-        let pem = fs::read(&self.certificate).with_context(place)?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<_, _>>()
-            .with_context(place)?;
-        if chain.is_empty() {
-            bail!(
-                "{}: there is no certificate in it; it takes PEM, the server's own certificate first",
-                place()
-            );
-        }
-        let key = load_key(&self.key)?;
-        let key = aws_lc_rs::sign::any_supported_type(&key)
-            .with_context(|| format!("key {}: of no kind that TLS uses", self.key.display()))?;
-        let certified = CertifiedKey::new(chain, key);
-        certified.keys_match().with_context(|| {
-            format!(
-                "{} and key {} do not belong together",
-                place(),
-                self.key.display()
-            )
-        })?;
-        Ok(certified)
-    }
-
-    fn stamp(&self) -> Stamp {
-        [&self.certificate, &self.key].map(|path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            certificates,
         })
     }
+
+    /// What the client of a connection was shown.
+    pub(super) fn shown(&self, connection: &ServerConnection) -> Option<Shown> {
+        let name = connection.server_name();
+        let certificates = self.certificates();
+        Some(Shown {
+            name: name.map(str::to_owned),
+            certificate: Arc::clone(certificates.choose(name)?),
+        })
+    }
+
+    pub(crate) fn certificates(&self) -> Arc<Certificates> {
+        self.certificates.0.load_full()
+    }
+
+    /// Shows these to new connections; gives those that differ from what was shown before.
+    pub(crate) fn replace(&self, certificates: Certificates) -> Vec<Arc<Certificate>> {
+        let now = Arc::new(certificates);
+        let before = self.certificates.0.swap(Arc::clone(&now));
+        let known = |new: &Certificate| before.all.iter().any(|old| old.is_same(new));
+        let new = now.all.iter().filter(|certificate| !known(certificate));
+        new.cloned().collect()
+    }
 }
 
-fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    let pem = fs::read(path).with_context(|| format!("key {}", path.display()))?;
-    PrivateKeyDer::from_pem_slice(&pem).with_context(|| {
-        format!(
-            "key {}: there is no private key in it; it takes PEM",
-            path.display()
-        )
-    })
+/// What the client of a connection was shown.
+pub(super) struct Shown {
+    /// The host that it asked for (SNI).
+    name: Option<String>,
+    certificate: Arc<Certificate>,
 }
 
-/// A certificate for this machine by its loopback names, that no one trusts unasked.
-fn self_signed() -> Result<CertifiedKey> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
-    let made = rcgen::generate_simple_self_signed(names).context("self-signed certificate")?;
-    let key =
-        PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let key = aws_lc_rs::sign::any_supported_type(&key).context("self-signed certificate")?;
-    Ok(CertifiedKey::new(vec![made.cert.der().clone()], key))
+impl Shown {
+    /// Whether a request on the connection may be for this host: the client asked for it when it was shown the
+    /// certificate, or the certificate is for it too. A client cannot ask for an address by SNI.
+    pub(super) fn allows(&self, host: &str) -> bool {
+        let asked_for = match &self.name {
+            Some(name) => name.eq_ignore_ascii_case(host.trim_end_matches('.')),
+            None => {
+                let address = host.trim_start_matches('[').trim_end_matches(']');
+                address.parse::<IpAddr>().is_ok()
+            }
+        };
+        asked_for || self.certificate.covers(host)
+    }
+}
+
+impl Certificates {
+    /// Reads the certificates of the listener at `key` in the configuration, or makes one; none without TLS.
+    pub(crate) fn read(tls: &config::Tls, key: &str) -> Result<Option<Self>, Vec<Fault>> {
+        let files = match tls {
+            config::Tls::Off => return Ok(None),
+            config::Tls::SelfSigned => {
+                let made = Certificate::self_signed().map_err(|error| {
+                    vec![Fault {
+                        key: key.to_owned(),
+                        message: format!("{error:#}"),
+                        remedy: "name files instead: tls = { certificate = \"…\", key = \"…\" }"
+                            .into(),
+                    }]
+                })?;
+                return Self::new(vec![Arc::new(made)], key).map(Some);
+            }
+            config::Tls::Files(files) => files,
+        };
+        let (mut all, mut faults) = (Vec::new(), Vec::new());
+        for (index, pair) in files.iter().enumerate() {
+            match Certificate::read(pair, &pair_key(key, index, files.len())) {
+                Ok(certificate) => all.push(Arc::new(certificate)),
+                Err(Unusable { fault, .. }) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() {
+            Self::new(all, key).map(Some)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// With another one in the place of this number.
+    pub(crate) fn with(
+        &self,
+        index: usize,
+        certificate: Certificate,
+        key: &str,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut all = self.all.clone();
+        if let Some(place) = all.get_mut(index) {
+            *place = Arc::new(certificate);
+        }
+        Self::new(all, key)
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Certificate>] {
+        &self.all
+    }
+
+    /// Fails where two are for one name, or where a client could not ask for one of several.
+    fn new(all: Vec<Arc<Certificate>>, key: &str) -> Result<Self, Vec<Fault>> {
+        let mut by_name = HashMap::<_, (usize, Arc<Certificate>)>::new();
+        let mut faults = Vec::new();
+        for (index, certificate) in all.iter().enumerate() {
+            let fault = |message: String, remedy: &str| Fault {
+                key: format!("{}.certificate", pair_key(key, index, all.len())),
+                message,
+                remedy: remedy.to_owned(),
+            };
+            if index > 0 && certificate.names.is_empty() {
+                faults.push(fault(
+                    "its subjectAltName holds no DNS name, by which a client could ask for it"
+                        .into(),
+                    "put it first, for clients that name no host, or name another",
+                ));
+            }
+            for name in &certificate.names {
+                if let Some((other, _)) = by_name.get(name) {
+                    faults.push(fault(
+                        format!("it is for {name}, and so is {key}[{other}]: which one a client is shown would be a guess"),
+                        "leave one of them, or have one made without that name",
+                    ));
+                } else {
+                    by_name.insert(name.clone(), (index, Arc::clone(certificate)));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let by_name = by_name.into_iter();
+        Ok(Self {
+            by_name: by_name
+                .map(|(name, (_, certificate))| (name, certificate))
+                .collect(),
+            all,
+        })
+    }
+
+    /// The certificate for a client that asks for this name, in lower case as rustls gives it: one that bears it, one
+    /// for all names beside it, or the first.
+    pub(super) fn choose(&self, name: Option<&str>) -> Option<&Arc<Certificate>> {
+        let named = name.and_then(|name| {
+            self.by_name
+                .get(name)
+                .or_else(|| self.by_name.get(&wildcard_of(name)?))
+        });
+        named.or_else(|| self.all.first())
+    }
+}
+
+/// Where the pair of this number stands in the configuration.
+pub(crate) fn pair_key(key: &str, index: usize, pairs: usize) -> String {
+    if pairs == 1 {
+        key.to_owned()
+    } else {
+        format!("{key}[{index}]")
+    }
 }

@@ -14,6 +14,10 @@ use rustix::fs::OFlags;
 /// component at every look would cost too much.
 const SMALL: u64 = 64 << 10;
 
+/// How long the second file of a pair may come after the first: a component after its signature, a key after its
+/// certificate.
+pub(crate) const PAIR: Duration = Duration::from_secs(10);
+
 /// What changes when a file is written, replaced, or may be read at last. Two stamps are equal only if nothing has
 /// happened between them, even on a file system with coarse times or for a copy that keeps size and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

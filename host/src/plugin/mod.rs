@@ -63,6 +63,7 @@ pub(crate) use offer::Need;
 use pool::Room;
 pub(crate) use serving::Serving;
 pub(crate) use space::Addressing;
+pub(crate) use trust::is_unfit;
 use version::Code;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
@@ -205,6 +206,7 @@ impl Plugins {
         if plugin.is_as_it_was(config) {
             return Ok(Ready::Same);
         }
+        trust::await_pair(config).await;
         let mut read = None;
         let prepared = async {
             let (source, signature) = self.source(config, Look::UntilWhole).await?;

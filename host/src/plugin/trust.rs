@@ -1,7 +1,51 @@
 //! Whether a plugin's component is signed as its configuration wants it.
 
-use crate::config::{self, Fault};
-use crate::signature::{self, PublicKey, Signature, Trust, Untrusted};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::component::MAX_COMPONENT;
+use crate::config::{self, Component, Fault};
+use crate::net::watch::{self, PAIR, Stamp};
+use crate::signature::{self, PublicKey, Signature, Trust, Untrusted, digest_of};
+
+/// The time between two looks at a pair of files of which one is awaited.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Whether a component and its signature are whole, and do not belong together: the one has been replaced, and the
+/// other not yet.
+pub(crate) fn is_unfit(plugin: &config::Plugin) -> bool {
+    let (Component::File(component), Some(wanted)) = (&plugin.component, &plugin.signature) else {
+        return false;
+    };
+    let signature = signature::read(&wanted.file).and_then(|file| Signature::parse(&file));
+    let Ok(signature) = signature else {
+        return false;
+    };
+    let component = watch::read(component, MAX_COMPONENT);
+    component.is_ok_and(|(component, _)| digest_of(&component) != signature.digest)
+}
+
+/// Waits until both files of a pair have come, if one has just been replaced.
+pub(super) async fn await_pair(plugin: &config::Plugin) {
+    let give_up = Instant::now() + PAIR;
+    let coming = async || {
+        let plugin = plugin.clone();
+        let look = move || is_young(&plugin) && is_unfit(&plugin);
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    };
+    while coming().await && Instant::now() < give_up {
+        sleep(LOOK).await;
+    }
+}
+
+fn is_young(plugin: &config::Plugin) -> bool {
+    let (Component::File(component), Some(wanted)) = (&plugin.component, &plugin.signature) else {
+        return false;
+    };
+    let ages = [component, &wanted.file].map(|file| Stamp::of(file)?.age());
+    ages.into_iter().flatten().any(|age| age < PAIR)
+}
 
 /// Gives the component's signature; none when none is asked for. Without a `min_version` it is not to be of a version
 /// below the one that is `loaded`.

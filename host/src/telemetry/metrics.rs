@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric as _};
 use prometheus_client::registry::Registry;
+use time::OffsetDateTime;
 
 use crate::handshake::Entrance;
 use crate::plugin::{Plugins, Tallies};
@@ -19,6 +21,18 @@ pub(crate) struct Metrics {
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) reloads: Reloads,
+    /// Of all certificates from files that are served.
+    pub(crate) certificates: ArcSwap<Vec<Expiry>>,
+}
+
+/// When a certificate expires.
+pub(crate) struct Expiry {
+    /// The address that it is served on.
+    pub(crate) listener: String,
+    /// The first name that it is for.
+    pub(crate) name: String,
+    /// Seconds since the Unix epoch.
+    pub(crate) not_after: i64,
 }
 
 /// Reloads so far, by what came of them. One that nobody asked for and that changed nothing was none: a file was
@@ -46,6 +60,12 @@ struct OfResult {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPlugin {
     plugin: String,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct OfCertificate {
+    listener: String,
+    name: String,
 }
 
 #[derive(Debug, EncodeLabelSet)]
@@ -88,6 +108,7 @@ impl Metrics {
             plugins,
             entrance,
             reloads: Reloads::default(),
+            certificates: ArcSwap::default(),
         }
     }
 
@@ -107,6 +128,7 @@ impl Collector for Page {
             plugins,
             entrance,
             reloads,
+            certificates,
         } = &*self.0;
         let open = i64::try_from(entrance.sessions.len()).unwrap_or(i64::MAX);
         let open = ConstGauge::new(open);
@@ -148,6 +170,19 @@ impl Collector for Page {
         ] {
             let count = ConstCounter::new(count.load(Ordering::Relaxed));
             count.encode(metric.encode_family(&OfResult { result })?)?;
+        }
+        let kind = MetricType::Gauge;
+        let help = "Seconds until a certificate expires; negative when it has";
+        let mut metric =
+            encoder.encode_descriptor("certificate_expiry_seconds", help, None, kind)?;
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        for expiry in certificates.load().iter() {
+            let labels = OfCertificate {
+                listener: expiry.listener.clone(),
+                name: expiry.name.clone(),
+            };
+            let left = ConstGauge::new(expiry.not_after.saturating_sub(now));
+            left.encode(metric.encode_family(&labels)?)?;
         }
         let plugins = plugins.all();
         let tallies: Vec<_> = plugins

@@ -24,7 +24,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use crate::config::{self, Fault, Faults, Log, LogFormat};
 use json::Json;
 use limiter::Limiter;
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Expiry, Metrics};
 use writer::{Stderr, Writer};
 
 /// The variable that counts for the level, if set, and not the configuration.

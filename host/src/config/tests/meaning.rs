@@ -129,10 +129,10 @@ fn http2_comes_with_tls() {
         &Tls::SelfSigned,
         false,
     );
-    let files = Tls::Files {
+    let files = Tls::Files(vec![CertificateFiles {
         certificate: "folder/a.pem".into(),
         key: "/b.pem".into(),
-    };
+    }]);
     check_listener(
         "tls = { certificate = \"a.pem\", key = \"/b.pem\" }",
         &files,

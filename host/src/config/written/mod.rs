@@ -107,6 +107,10 @@ pub(in crate::config) enum Tls {
     Word(TlsWord),
     /// With a certificate of your own.
     Files(TlsFiles),
+    /// With several, each for the names of its `subjectAltName`, wildcards included: a client is shown the one for
+    /// the host that it names (SNI). The first is for clients that name no host, or none of these. No two may be
+    /// for one name.
+    Several(Vec<TlsFiles>),
 }
 
 /// `"off"` or `"self-signed"`.
@@ -123,9 +127,9 @@ pub(in crate::config) enum TlsWord {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct TlsFiles {
-    /// The PEM file of the certificate chain, the server's own first.
+    /// The PEM file of the certificate chain, the server's own first. It is read again when it changes.
     pub(in crate::config) certificate: String,
-    /// The PEM file of the certificate's private key.
+    /// The PEM file of the certificate's private key, without a passphrase.
     pub(in crate::config) key: String,
 }
 

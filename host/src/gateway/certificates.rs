@@ -1,0 +1,115 @@
+//! The certificates of listeners: judged with the rest of a configuration, read again when their files change, and
+//! warned of before they expire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::{Instant, interval_at};
+
+use super::Gateway;
+use crate::config::{self, Fault, Faults};
+use crate::listener::{Certificate, Certificates, Unusable, pair_key};
+use crate::telemetry::Expiry;
+
+/// How often certificates that expire soon are warned of.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the certificates of all listeners, in their order; none for those without TLS.
+pub(super) async fn read(
+    listeners: &[config::Listener],
+) -> Result<Vec<Option<Certificates>>, Vec<Fault>> {
+    let listeners = listeners.to_vec();
+    let read = tokio::task::spawn_blocking(move || {
+        let (mut certificates, mut faults) = (Vec::new(), Vec::new());
+        for (index, listener) in listeners.iter().enumerate() {
+            match Certificates::read(&listener.tls, &tls_key(index)) {
+                Ok(read) => certificates.push(read),
+                Err(found) => faults.extend(found),
+            }
+        }
+        if faults.is_empty() {
+            Ok(certificates)
+        } else {
+            Err(faults)
+        }
+    });
+    read.await.unwrap_or_else(|error| {
+        Err(vec![Fault {
+            key: "listeners".into(),
+            message: format!("the gateway failed to read certificates: {error}"),
+            remedy: "tell the authors of Lockgate, with what the log says".into(),
+        }])
+    })
+}
+
+fn tls_key(listener: usize) -> String {
+    format!("listeners[{listener}].tls")
+}
+
+/// Whether the two files are right and do not belong together.
+pub(super) fn is_unfit(pair: &config::CertificateFiles) -> bool {
+    Certificate::read(pair, "").is_err_and(|unusable| unusable.unfit)
+}
+
+impl Gateway {
+    /// Reads one certificate of a listener again, by its number among those of the configuration, and serves it if it
+    /// is another. On an error the old one goes on.
+    pub(super) async fn reload_certificate(
+        &self,
+        listener: usize,
+        index: usize,
+    ) -> Result<Vec<String>> {
+        let Some(door) = self.lock().open.get(listener).cloned() else {
+            return Ok(Vec::new());
+        };
+        let (Some(tls), config::Tls::Files(files)) = (&door.tls, &door.config.tls) else {
+            return Ok(Vec::new());
+        };
+        let Some(pair) = files.get(index).cloned() else {
+            return Ok(Vec::new());
+        };
+        let key = pair_key(&tls_key(listener), index, files.len());
+        let read = tokio::task::spawn_blocking(move || Certificate::read(&pair, &key)).await?;
+        let certificate = read.map_err(|Unusable { fault, .. }| Faults(vec![fault]))?;
+        let certificates = tls.certificates();
+        let certificates = certificates
+            .with(index, certificate, &tls_key(listener))
+            .map_err(Faults)?;
+        let said = door.show(certificates);
+        if !said.is_empty() {
+            self.note_certificates();
+        }
+        Ok(said)
+    }
+
+    /// Tells the metrics which certificates are served, and warns of those that expire soon.
+    pub(super) fn note_certificates(&self) {
+        let open = self.lock().open.clone();
+        let served: Vec<_> = open
+            .iter()
+            .filter_map(|door| Some((&door.address, door.tls.as_ref()?.certificates())))
+            .collect();
+        let certificates = served.iter().flat_map(|(address, certificates)| {
+            let all = certificates.all().iter();
+            all.filter(|certificate| certificate.files.is_some())
+                .map(move |certificate| (address, certificate))
+        });
+        let noted = certificates.clone().map(|(address, certificate)| Expiry {
+            listener: address.to_string(),
+            name: certificate.name(),
+            not_after: certificate.not_after,
+        });
+        self.metrics.certificates.store(Arc::new(noted.collect()));
+        certificates.for_each(|(_, certificate)| certificate.warn());
+    }
+
+    /// Warns every day of what expires soon.
+    pub(super) async fn watch_expiry(self: Arc<Self>) {
+        let mut days = interval_at(Instant::now() + DAY, DAY);
+        loop {
+            days.tick().await;
+            self.note_certificates();
+        }
+    }
+}

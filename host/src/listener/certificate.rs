@@ -1,0 +1,466 @@
+//! A certificate with its key: read from two PEM files and judged before it serves, or made at start.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::pem::{self, Flaw};
+use super::x509::X509;
+use crate::config::{self, Fault};
+
+/// Seconds before the end at which a certificate is warned of, or a fifth of its life if that is less: what renews
+/// certificates does so sooner.
+const SOON: i64 = 14 * 86_400;
+
+/// Bits of the shortest RSA key that TLS libraries take.
+const SHORTEST_RSA: usize = 2_048;
+
+/// What a file may hold beside certificates, or beside a key.
+const KEYS: [&str; 6] = [
+    "PRIVATE KEY",
+    "RSA PRIVATE KEY",
+    "EC PRIVATE KEY",
+    "ENCRYPTED PRIVATE KEY",
+    "EC PARAMETERS",
+    "DH PARAMETERS",
+];
+const CERTIFICATES: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
+
+/// A certificate that can be served.
+pub(crate) struct Certificate {
+    /// What it was read from; none when it was made at start.
+    pub(crate) files: Option<config::CertificateFiles>,
+    pub(super) certified: Arc<CertifiedKey>,
+    /// The DNS names of its `subjectAltName`, in lower case; a wildcard is `*.` and the rest.
+    pub(super) names: Vec<String>,
+    addresses: Vec<IpAddr>,
+    /// Seconds since the Unix epoch.
+    not_before: i64,
+    pub(crate) not_after: i64,
+}
+
+/// Why a pair of files is not served.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) fault: Fault,
+    /// Each of the files is right, and they do not belong together.
+    pub(crate) unfit: bool,
+}
+
+impl Certificate {
+    /// Reads a pair of files, which stands at `key` in the configuration.
+    pub(crate) fn read(files: &config::CertificateFiles, key: &str) -> Result<Self, Unusable> {
+        let broken = |part: &str, flaw: Flaw| Unusable {
+            fault: Fault {
+                key: format!("{key}.{part}"),
+                message: flaw.message,
+                remedy: flaw.remedy,
+            },
+            unfit: false,
+        };
+        let chain = chain(&files.certificate).map_err(|flaw| broken("certificate", flaw))?;
+        let leaf = leaf(files, &chain).map_err(|flaw| broken("certificate", flaw))?;
+        let private = private_key(&files.key).map_err(|flaw| broken("key", flaw))?;
+        let signs = any_supported_type(&private).map_err(|_| {
+            let flaw = Flaw::new(
+                format!(
+                    "{} holds no key that TLS takes: RSA of 2,048 to 8,192 bits, ECDSA on P-256, P-384 or P-521, Ed25519",
+                    files.key.display()
+                ),
+                new_pair(files),
+            );
+            broken("key", flaw)
+        })?;
+        let public = signs.public_key();
+        let of = |certificate: &X509<'_>| {
+            public.as_ref().map(AsRef::as_ref) == Some(certificate.public_key)
+        };
+        if !of(&leaf) {
+            let mut others = chain.iter().filter_map(|der| X509::parse(der));
+            let remedy = if others.any(|other| of(&other)) {
+                "put the server's own certificate first in the file, before those of the authority"
+                    .into()
+            } else {
+                format!(
+                    "name the key that the certificate was made for; both commands print the same then: `openssl x509 -in {} -noout -pubkey`, `openssl pkey -in {} -pubout`",
+                    files.certificate.display(),
+                    files.key.display()
+                )
+            };
+            return Err(Unusable {
+                fault: Fault {
+                    key: format!("{key}.key"),
+                    message: format!(
+                        "certificate {} and key {} do not belong together",
+                        files.certificate.display(),
+                        files.key.display()
+                    ),
+                    remedy,
+                },
+                unfit: true,
+            });
+        }
+        Ok(Self {
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            names: leaf.names,
+            addresses: leaf.addresses,
+            files: Some(files.clone()),
+            certified: Arc::new(CertifiedKey::new(chain.clone(), signs)),
+        })
+    }
+
+    /// A certificate for this machine by its loopback names, that no one trusts unasked.
+    pub(crate) fn self_signed() -> Result<Self> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+        let made = rcgen::generate_simple_self_signed(names).context("self-signed certificate")?;
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
+            .map_err(anyhow::Error::msg)?;
+        let signs = any_supported_type(&key).context("self-signed certificate")?;
+        let der = made.cert.der().clone();
+        let read = X509::parse(&der).context("self-signed certificate")?;
+        Ok(Self {
+            files: None,
+            not_before: read.not_before,
+            not_after: read.not_after,
+            names: read.names,
+            addresses: read.addresses,
+            certified: Arc::new(CertifiedKey::new(vec![der], signs)),
+        })
+    }
+
+    /// Whether a client that was shown it may ask for this host, an IPv6 address in brackets.
+    pub(super) fn covers(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = address.parse::<IpAddr>() {
+            return self.addresses.contains(&address);
+        }
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let wildcard = wildcard_of(&host);
+        let named = |name: &String| *name == host || Some(name) == wildcard.as_ref();
+        self.names.iter().any(named)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert
+    }
+
+    /// What it is called where there is one word for it: its first name, or its file.
+    pub(crate) fn name(&self) -> String {
+        match (self.names.first(), &self.files) {
+            (Some(name), _) => name.clone(),
+            (None, Some(files)) => files.certificate.display().to_string(),
+            (None, None) => "self-signed".into(),
+        }
+    }
+
+    /// Warns if clients refuse it for its age, or soon will. It is served all the same: a refusal would be an outage
+    /// at once.
+    pub(crate) fn warn(&self) {
+        let Some(files) = &self.files else {
+            return;
+        };
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        if let Some(concern) = concern(self.not_before, self.not_after, now) {
+            tracing::warn!(
+                target: "config",
+                name = self.name(),
+                seconds_left = self.not_after.saturating_sub(now),
+                "certificate {}: {concern}",
+                files.certificate.display()
+            );
+        }
+    }
+}
+
+/// Its file, its names and its end.
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(files) = &self.files {
+            write!(f, "{} ", files.certificate.display())?;
+        }
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        let names: Vec<_> = self.names.iter().cloned().chain(addresses).collect();
+        let until = date(self.not_after);
+        write!(f, "for {}, valid until {until}", names.join(", "))
+    }
+}
+
+/// The key within is nobody's to see.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The wildcard that a host falls under.
+pub(super) fn wildcard_of(host: &str) -> Option<String> {
+    let (_, parent) = host.split_once('.')?;
+    Some(format!("*.{parent}"))
+}
+
+/// The certificates of a file, the server's own first.
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    let file = path.display();
+    let mut chain = Vec::new();
+    for section in pem::read(path)? {
+        match section.label.as_str() {
+            label if CERTIFICATES.contains(&label) => {
+                let der = CertificateDer::from(section.der.clone());
+                if X509::parse(&der).is_none() {
+                    return Err(Flaw::new(
+                        format!("{file}: {section} is damaged: it is no certificate of X.509"),
+                        "copy the file again, whole",
+                    ));
+                }
+                chain.push(der);
+            }
+            label if KEYS.contains(&label) => {}
+            "TRUSTED CERTIFICATE" => {
+                return Err(Flaw::new(
+                    format!("{file}: {section} is in OpenSSL's own form, which TLS does not send"),
+                    format!("convert it: `openssl x509 -in {file} -out {file}.new`"),
+                ));
+            }
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+                return Err(Flaw::new(
+                    format!("{file}: {section} asks for a certificate and is none"),
+                    "name the file that the authority has answered it with",
+                ));
+            }
+            "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => {
+                return Err(Flaw::new(
+                    format!("{file}: {section} is a bundle of certificates that TLS does not take"),
+                    format!("unpack it: `openssl pkcs7 -print_certs -in {file} -out {file}.new`"),
+                ));
+            }
+            _ => {
+                return Err(Flaw::new(
+                    format!("{file}: {section} is no certificate"),
+                    "take it out of the file, which is for the certificate chain",
+                ));
+            }
+        }
+    }
+    if chain.is_empty() {
+        return Err(Flaw::new(
+            format!("{file} holds no certificate"),
+            "name a PEM file with the certificate chain, the server's own certificate first",
+        ));
+    }
+    Ok(chain)
+}
+
+/// The server's own certificate, if TLS takes it.
+fn leaf<'a>(
+    files: &config::CertificateFiles,
+    chain: &'a [CertificateDer<'static>],
+) -> Result<X509<'a>, Flaw> {
+    let file = files.certificate.display();
+    let damaged = || {
+        Flaw::new(
+            format!("{file}: the server's own certificate is damaged"),
+            "copy the file again, whole",
+        )
+    };
+    let der = chain.first().ok_or_else(damaged)?;
+    let leaf = X509::parse(der).ok_or_else(damaged)?;
+    if leaf.version != 3 {
+        return Err(Flaw::new(
+            format!(
+                "{file} is an X.509 certificate of version {}, which can name no host; TLS takes version 3",
+                leaf.version
+            ),
+            format!(
+                "ask the authority for one of version 3 with a subjectAltName, or sign it yourself: {}",
+                sign_again(files)
+            ),
+        ));
+    }
+    if let Some(bits) = leaf.rsa_bits()
+        && bits < SHORTEST_RSA
+    {
+        return Err(Flaw::new(
+            format!(
+                "{file} is for an RSA key of {bits} bits, and TLS takes {SHORTEST_RSA} or more"
+            ),
+            new_pair(files),
+        ));
+    }
+    Ok(leaf)
+}
+
+/// The only private key of a file.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
+    let file = path.display();
+    let mut found: Option<(pem::Section, PrivateKeyDer<'static>)> = None;
+    for section in pem::read(path)? {
+        let der = section.der.clone();
+        let key = match section.label.as_str() {
+            label if section.encrypted || label == "ENCRYPTED PRIVATE KEY" => {
+                return Err(Flaw::new(
+                    format!(
+                        "{file}: {section} is encrypted, and there is nobody to ask for its passphrase"
+                    ),
+                    format!(
+                        "decrypt it: `(umask 077; openssl pkey -in {file} -out {file}.new)`, and name that file"
+                    ),
+                ));
+            }
+            "PRIVATE KEY" => PrivatePkcs8KeyDer::from(der).into(),
+            "RSA PRIVATE KEY" => PrivatePkcs1KeyDer::from(der).into(),
+            "EC PRIVATE KEY" => PrivateSec1KeyDer::from(der).into(),
+            "EC PARAMETERS" | "DH PARAMETERS" | "PUBLIC KEY" | "TRUSTED CERTIFICATE" => continue,
+            label if CERTIFICATES.contains(&label) => continue,
+            _ => {
+                return Err(Flaw::new(
+                    format!("{file}: {section} is no private key for TLS"),
+                    "name the key that the certificate was made for",
+                ));
+            }
+        };
+        if let Some((first, _)) = &found {
+            return Err(Flaw::new(
+                format!("{file} holds two keys: {first}, and {section}"),
+                "leave the certificate's own in it",
+            ));
+        }
+        found = Some((section, key));
+    }
+    found.map(|(_, key)| key).ok_or_else(|| {
+        Flaw::new(
+            format!("{file} holds no private key"),
+            "name the PEM file of the certificate's key",
+        )
+    })
+}
+
+/// How to make a certificate of version 3 for the key that there is.
+fn sign_again(files: &config::CertificateFiles) -> String {
+    format!(
+        "`openssl req -x509 -new -key {} -days 90 -subj /CN=HOST -addext subjectAltName=DNS:HOST -out {}`",
+        files.key.display(),
+        files.certificate.display()
+    )
+}
+
+/// How to make a key that TLS takes, with a certificate.
+fn new_pair(files: &config::CertificateFiles) -> String {
+    let key = files.key.display();
+    format!(
+        "make another key, and have it certified: `(umask 077; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key})`, \
+         `openssl req -new -key {key} -subj /CN=HOST -addext subjectAltName=DNS:HOST -out {key}.csr`"
+    )
+}
+
+/// What an operator should know of a certificate's age; times are seconds since the Unix epoch.
+fn concern(not_before: i64, not_after: i64, now: i64) -> Option<String> {
+    let left = not_after.saturating_sub(now);
+    let soon = SOON.min(not_after.saturating_sub(not_before) / 5);
+    if now < not_before {
+        Some(format!(
+            "it is not valid before {}: clients refuse it until then, unless this machine's clock is wrong",
+            date(not_before)
+        ))
+    } else if left < 0 {
+        Some(format!(
+            "it expired at {}, and clients refuse it: renew it",
+            date(not_after)
+        ))
+    } else if left < soon {
+        Some(format!(
+            "it expires at {}, in {} days: renew it",
+            date(not_after),
+            left / 86_400
+        ))
+    } else {
+        None
+    }
+}
+
+fn date(seconds: i64) -> String {
+    let date = OffsetDateTime::from_unix_timestamp(seconds);
+    date.ok()
+        .and_then(|date| date.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "the end of time".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    #[track_caller]
+    fn check(life: i64, left: i64, expected: Option<&str>) {
+        let concern = concern(100 * DAY - life, 100 * DAY, 100 * DAY - left);
+        match expected {
+            None => assert_eq!(concern, None),
+            Some(part) => assert!(
+                concern.as_ref().is_some_and(|c| c.contains(part)),
+                "{concern:?}"
+            ),
+        }
+    }
+
+    #[test]
+    fn certificate_is_warned_of_before_it_ends() {
+        check(90 * DAY, 90 * DAY, None);
+        check(90 * DAY, 14 * DAY, None);
+        check(90 * DAY, 14 * DAY - 1, Some("in 13 days"));
+        check(90 * DAY, 0, Some("in 0 days"));
+        check(90 * DAY, -1, Some("it expired at 1970-04-11T00:00:00Z"));
+        check(90 * DAY, 91 * DAY, Some("not valid before"));
+        // One of six days is renewed after three of them.
+        check(6 * DAY, 2 * DAY, None);
+        check(6 * DAY, DAY, Some("in 1 days"));
+    }
+
+    #[test]
+    fn hosts_are_covered_as_clients_judge() {
+        let certificate = Certificate {
+            names: vec!["a.example".into(), "*.b.example".into()],
+            addresses: vec![[127, 0, 0, 1].into(), IpAddr::V6(1.into())],
+            ..Certificate::self_signed().expect("it can be made")
+        };
+        for host in [
+            "a.example",
+            "A.Example.",
+            "x.b.example",
+            "127.0.0.1",
+            "[::1]",
+            "[0::1]",
+        ] {
+            assert!(certificate.covers(host), "{host}");
+        }
+        for host in [
+            "b.example",
+            "x.a.example",
+            "x.y.b.example",
+            "127.0.0.2",
+            "[::2]",
+            "example",
+            "",
+        ] {
+            assert!(!certificate.covers(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn made_certificate_is_for_this_machine() {
+        let certificate = Certificate::self_signed().expect("it can be made");
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert!(certificate.covers(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The little of X.509 (RFC 5280) that a server has to know of its own certificates: version, age, key, names. Checks no
+//! signature; what is not DER is refused.
+
+use std::net::IpAddr;
+
+use time::{Date, Month};
+
+/// The tags of the types that are read.
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+/// `version` and `extensions` of a TBSCertificate.
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+/// `dNSName` and `iPAddress` of a GeneralName.
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
+
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+
+/// What a certificate says.
+#[derive(Debug)]
+pub(super) struct X509<'a> {
+    /// From 1 to 3.
+    pub(super) version: u8,
+    /// Seconds since the Unix epoch.
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+    /// The SubjectPublicKeyInfo.
+    pub(super) public_key: &'a [u8],
+    /// The DNS names of its `subjectAltName`, in lower case; clients look at no other.
+    pub(super) names: Vec<String>,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl<'a> X509<'a> {
+    /// None if it is no certificate.
+    pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
+        let mut whole = Der(der);
+        let mut certificate = whole.take(SEQUENCE)?;
+        let mut signed = certificate.take(SEQUENCE)?;
+        let version = match signed.take(VERSION) {
+            Some(mut version) => version.take(INTEGER)?.0.last()?.checked_add(1)?,
+            None => 1,
+        };
+        signed.take(INTEGER)?; // the serial number
+        signed.take(SEQUENCE)?; // the signature's algorithm
+        signed.take(SEQUENCE)?; // the issuer
+        let mut validity = signed.take(SEQUENCE)?;
+        let (not_before, not_after) = (validity.time()?, validity.time()?);
+        signed.take(SEQUENCE)?; // the subject
+        let rest = signed.0;
+        signed.take(SEQUENCE)?;
+        let public_key = rest.get(..rest.len() - signed.0.len())?;
+        let mut x509 = Self {
+            version,
+            not_before,
+            not_after,
+            public_key,
+            names: Vec::new(),
+            addresses: Vec::new(),
+        };
+        while let Some((tag, content)) = signed.next() {
+            if tag == EXTENSIONS {
+                x509.read_extensions(Der(content).take(SEQUENCE)?)?;
+            }
+        }
+        (whole.0.is_empty() && signed.0.is_empty()).then_some(x509)
+    }
+
+    fn read_extensions(&mut self, mut extensions: Der<'a>) -> Option<()> {
+        while let Some(mut extension) = extensions.take(SEQUENCE) {
+            let id = extension.take(OID)?;
+            let (mut tag, mut content) = extension.next()?;
+            if tag != OCTET_STRING {
+                (tag, content) = extension.next()?; // after `critical`
+            }
+            if id.0 != SUBJECT_ALT_NAME || tag != OCTET_STRING {
+                continue;
+            }
+            let mut names = Der(content).take(SEQUENCE)?;
+            while let Some((tag, name)) = names.next() {
+                match tag {
+                    DNS_NAME => self.add_name(str::from_utf8(name).ok()?),
+                    IP_ADDRESS => {
+                        let v4 = <[u8; 4]>::try_from(name).map(IpAddr::from);
+                        let v6 = <[u8; 16]>::try_from(name).map(IpAddr::from);
+                        self.addresses.extend(v4.or(v6));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn add_name(&mut self, name: &str) {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+
+    /// How many bits its key has, if that is an RSA key.
+    pub(super) fn rsa_bits(&self) -> Option<usize> {
+        let mut info = Der(self.public_key).take(SEQUENCE)?;
+        let algorithm = info.take(SEQUENCE)?.take(OID)?;
+        if algorithm.0 != RSA_ENCRYPTION {
+            return None;
+        }
+        // After the number of unused bits.
+        let mut key = Der(info.take(BIT_STRING)?.0.get(1..)?).take(SEQUENCE)?;
+        let modulus = key.take(INTEGER)?.0;
+        let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+        let digits = modulus.get(zeros..)?;
+        Some(digits.len() * 8 - digits.first()?.leading_zeros() as usize)
+    }
+}
+
+/// What is left of some DER.
+#[derive(Clone, Copy, Debug)]
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    /// The next value: its tag and its content.
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (&first, rest) = rest.split_first()?;
+        let (length, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81..=0x83 => {
+                let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                let length = length
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte));
+                (length, rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, content))
+    }
+
+    /// The content of the next value, if it has this tag.
+    fn take(&mut self, tag: u8) -> Option<Self> {
+        let mut after = *self;
+        let (found, content) = after.next()?;
+        (found == tag).then(|| {
+            *self = after;
+            Self(content)
+        })
+    }
+
+    /// Seconds since the Unix epoch (RFC 5280 §4.1.2.5).
+    fn time(&mut self) -> Option<i64> {
+        let (tag, text) = self.next()?;
+        let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
+        let text = match tag {
+            UTC_TIME if text < "50" => format!("20{text}"),
+            UTC_TIME => format!("19{text}"),
+            GENERALIZED_TIME => text.to_owned(),
+            _ => return None,
+        };
+        if text.len() != 14 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number = |from: usize, to: usize| text.get(from..to)?.parse::<u8>().ok();
+        let year = text.get(..4)?.parse().ok()?;
+        let month = Month::try_from(number(4, 6)?).ok()?;
+        let date = Date::from_calendar_date(year, month, number(6, 8)?).ok()?;
+        let at = date.with_hms(number(8, 10)?, number(10, 12)?, number(12, 14)?);
+        Some(at.ok()?.assume_utc().unix_timestamp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType, date_time_ymd};
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let names = ["Chat.example.com", "*.example.com", "127.0.0.1", "::1"];
+        let mut params = CertificateParams::new(names.map(String::from).to_vec()).expect("names");
+        params.not_before = date_time_ymd(1999, 12, 31);
+        params.not_after = date_time_ymd(2050, 1, 1);
+        let mail = "a@example.com".try_into().expect("it is ASCII");
+        params.subject_alt_names.push(SanType::Rfc822Name(mail));
+        let key = KeyPair::generate().expect("there are random numbers");
+        let made = params.self_signed(&key).expect("it can be signed");
+        made.der().to_vec()
+    }
+
+    #[test]
+    fn certificate_is_read() {
+        let der = certificate();
+        let x509 = X509::parse(&der).expect("it is a certificate");
+        assert_eq!(x509.version, 3);
+        assert_eq!(
+            x509.not_before,
+            date_time_ymd(1999, 12, 31).unix_timestamp()
+        );
+        assert_eq!(x509.not_after, date_time_ymd(2050, 1, 1).unix_timestamp());
+        assert_eq!(x509.names, ["chat.example.com", "*.example.com"]);
+        assert_eq!(
+            x509.addresses,
+            [IpAddr::from([127, 0, 0, 1]), IpAddr::V6(1.into())]
+        );
+        assert_eq!(x509.rsa_bits(), None);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused_without_a_panic() {
+        let der = certificate();
+        for length in 0..der.len() {
+            assert!(X509::parse(&der[..length]).is_none(), "{length}");
+        }
+        assert!(X509::parse(&[der.as_slice(), &[0]].concat()).is_none());
+        for place in 0..der.len() {
+            for bit in 0..8 {
+                let mut flipped = der.clone();
+                flipped[place] ^= 1 << bit;
+                let read = X509::parse(&flipped);
+                let _ = read.and_then(|x509| x509.rsa_bits());
+            }
+        }
+    }
+}
