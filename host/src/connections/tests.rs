@@ -6,7 +6,7 @@ use super::*;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     outbox: OutboxLimits {
-        bytes: 100,
+        bytes: 14,
         messages: 2,
     },
     message_bytes: 10,
@@ -122,7 +122,7 @@ fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
     for member in &members {
         groups.join("room", member, &LIMITS).expect("it is open");
     }
-    let publish = |except| groups.publish("room", &text("hi"), except, &LIMITS);
+    let publish = |except| groups.publish("room", &text("four"), except, &LIMITS);
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(None), Ok(1), "two have no room left");
