@@ -443,7 +443,7 @@ async fn a_gateway_is_found_by_its_file_when_the_management_address_has_changed(
     };
     let management = |address: &str| format!("[management]\naddress = \"{address}\"\n");
     // Another gateway has the next address, or nobody has.
-    let other = Served::new().await;
+    let mut other = Served::new().await;
     let taken = other.gateway.management().to_string();
     served.edit(&management("127.0.0.1:0"), &management(&taken));
     let ended = LOCKGATE.run(&["reload", file.to_str().unwrap()]).await;
@@ -454,7 +454,9 @@ async fn a_gateway_is_found_by_its_file_when_the_management_address_has_changed(
         ended.error
     );
     assert!(!other.gateway.log().contains(&["reloaded:"]));
-    drop(other);
+    // The address is free once it has ended, and not while it is killed.
+    other.gateway.interrupt();
+    assert_eq!(other.gateway.ended().await, Some(0));
     let said = reload().await;
     assert!(
         said.contains(&format!("management {taken}: opened")),
