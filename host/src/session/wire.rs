@@ -25,9 +25,12 @@ const READ_BUFFER: usize = 64 << 10;
 /// Bytes that tungstenite reads at a time, which it fills with zeros before.
 const READ_AT_LEAST: usize = 16 << 10;
 
-/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too. As many
-/// are written at a time at most: HTTP/2 keeps a copy of each write until it has left.
+/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too.
 const ENOUGH: usize = 64 << 10;
+
+/// Bytes that are written at a time at most: HTTP/2 keeps a copy of each write until it has left. A little more than stop
+/// reading, so that a few messages that just fill the buffer leave in one write with their headers.
+const WRITE_AT_MOST: usize = ENOUGH + (4 << 10);
 
 /// Bytes that an empty write buffer keeps.
 const KEPT_BUFFER: usize = 4 << 10;
@@ -295,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         while let rest @ [_, ..] = self.out.waiting() {
-            let next = rest.get(..ENOUGH).unwrap_or(rest);
+            let next = rest.get(..WRITE_AT_MOST).unwrap_or(rest);
             let written = ready!(Pin::new(&mut self.socket).poll_write(context, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
