@@ -362,6 +362,24 @@ async fn what_a_handler_prints_is_logged_with_its_origin() {
 }
 
 #[tokio::test]
+async fn text_without_newline_is_logged_with_its_own_event() {
+    let gateway = probe_with("", "isolation = \"reused\"\nlimits = { instances = 1 }").await;
+    let mut first = gateway.connect("/s").await;
+    let mut second = gateway.connect("/s").await;
+    let answers = first
+        .steps(json!([{"do": "event"}, {"do": "print bytes", "bytes": 20}]))
+        .await;
+    second
+        .step(json!({"do": "print", "text": "of the second"}))
+        .await;
+    let line = gateway.log().line(&[&"x".repeat(20)]).await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["message"], "x".repeat(20));
+    assert_eq!(line["connection"], answers[0]["connection"]);
+    gateway.log().line(&["\"of the second\""]).await;
+}
+
+#[tokio::test]
 async fn control_bytes_in_a_log_line_are_escaped() {
     // JSON would escape them by itself, so this is the format for people.
     let configuration =

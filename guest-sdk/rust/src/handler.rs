@@ -1,5 +1,6 @@
 //! The trait that a plugin implements, the values it is given and gives, and its way into the component.
 
+use std::io::{Write as _, stdout};
 use std::marker::PhantomData;
 
 use crate::bindings::exports::lockgate::plugin::handler as contract;
@@ -153,6 +154,7 @@ pub struct Exported<H>(PhantomData<H>);
 
 impl<H: Handler> contract::Guest for Exported<H> {
     fn on_connect(event: Event, request: Handshake) -> Result<Acceptance, contract::Refusal> {
+        let _printed = Printed;
         H::connect(event, request).map_err(|refusal| {
             if let Some(cause) = refusal.cause {
                 eprintln!("refused with {}: {cause}", refusal.status);
@@ -165,11 +167,23 @@ impl<H: Handler> contract::Guest for Exported<H> {
     }
 
     fn on_message(event: Event, message: Message) -> Result<Option<Message>, String> {
+        let _printed = Printed;
         H::message(event, message).map_err(String::from)
     }
 
     fn on_disconnect(event: Event, closing: Closing) {
+        let _printed = Printed;
         H::disconnect(event, closing);
+    }
+}
+
+/// Writes what was printed and has no newline yet, when the event ends: it would be logged as printed for another
+/// client's event, or never.
+struct Printed;
+
+impl Drop for Printed {
+    fn drop(&mut self) {
+        let _ = stdout().flush();
     }
 }
 
