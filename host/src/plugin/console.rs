@@ -52,7 +52,10 @@ enum Panic {
     #[default]
     None,
     At(String),
+    /// Its text may have further lines, which may look like anything.
     Said(String),
+    /// The advice that stands behind the text has come.
+    Over(String),
 }
 
 impl Console {
@@ -92,7 +95,7 @@ impl Console {
     pub(super) fn panicked(&self) -> Option<String> {
         match &self.lock().panic {
             Panic::None => None,
-            Panic::At(panic) | Panic::Said(panic) => Some(panic.clone()),
+            Panic::At(panic) | Panic::Said(panic) | Panic::Over(panic) => Some(panic.clone()),
         }
     }
 
@@ -105,15 +108,13 @@ impl Console {
 
     fn append(&self, bytes: &[u8]) {
         let mut shared = self.lock();
+        if shared.cut && matches!(self.stream, Stream::Stdout) {
+            return;
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in part.chunks(MAX_LINE) {
-                let (piece, over) = piece.split_at(piece.len().min(shared.left));
-                shared.left -= piece.len();
-                shared.line(self.stream).extend_from_slice(piece);
-                if !over.is_empty() {
-                    return shared.cut_off(self.stream);
-                }
                 let line = shared.line(self.stream);
+                line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") || line.len() >= MAX_LINE {
                     shared.flush(self.stream);
                 }
@@ -134,26 +135,12 @@ impl Shared {
         }
     }
 
-    /// No more is written in this invocation; said once.
-    fn cut_off(&mut self, stream: Stream) {
-        self.left = 0;
-        if self.cut {
-            return;
-        }
-        self.cut = true;
-        self.flush(stream);
-        let note = format!(
-            "(the rest is over {} KiB, which is this plugin's limits.log_kib, and left out)",
-            self.most >> 10
-        );
-        self.line(stream).extend_from_slice(note.as_bytes());
-        self.flush(stream);
-    }
-
     fn flush_all(&mut self) {
         self.flush(Stream::Stdout);
         self.flush(Stream::Stderr);
-        if let Panic::At(panic) = &self.panic {
+        if let Panic::At(panic) = &self.panic
+            && self.left > 0
+        {
             self.log(Stream::Stderr, panic);
         }
         self.panic = Panic::None;
@@ -164,15 +151,39 @@ impl Shared {
         if line.is_empty() {
             return;
         }
+        let room = self.left;
         // A line costs what stands around it too, or many short ones would fill the log.
-        self.left = self.left.saturating_sub(LINE_OVERHEAD);
-        let line = match stream {
+        self.left = room.saturating_sub(line.len() + LINE_OVERHEAD);
+        // A panic is heard when there is no room for it too: what is said of the call's end names it.
+        let text = match stream {
             Stream::Stdout => Some(printable(&line)),
             Stream::Stderr => self.panic.hear(printable(&line)),
         };
-        if let Some(line) = line.filter(|line| !line.is_empty()) {
-            self.log(stream, &line);
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return;
+        };
+        if line.len() <= room {
+            return self.log(stream, &text);
         }
+        let fits = &text[..text.floor_char_boundary(room)];
+        if !fits.is_empty() {
+            self.log(stream, fits);
+        }
+        self.cut_off(stream);
+    }
+
+    /// No more is written in this invocation; said once.
+    fn cut_off(&mut self, stream: Stream) {
+        if self.cut {
+            return;
+        }
+        self.cut = true;
+        let note = format!(
+            "(the rest is over {} KiB, which is this plugin's limits.log_kib, each line counted as {LINE_OVERHEAD} bytes \
+             more than it has, and left out)",
+            self.most >> 10
+        );
+        self.log(stream, &note);
     }
 
     fn log(&self, stream: Stream, line: &str) {
@@ -204,7 +215,13 @@ impl Panic {
             return Some(panic);
         }
         if line.starts_with("note: run with `RUST_BACKTRACE=1`") {
+            if let Self::Said(panic) = self {
+                *self = Self::Over(std::mem::take(panic));
+            }
             return None;
+        }
+        if matches!(self, Self::Said(_)) {
+            return Some(line);
         }
         if let Some((thread, place)) = line.split_once(" panicked at ")
             && thread.starts_with("thread '")
@@ -319,7 +336,23 @@ mod tests {
                 "after"
             ]
         );
-        assert!(matches!(panic, Panic::Said(what) if what == logged[1]));
+        assert!(matches!(panic, Panic::Over(what) if what == logged[1]));
+    }
+
+    #[test]
+    fn text_of_a_panic_does_not_replace_its_place() {
+        let mut panic = Panic::None;
+        for line in [
+            "thread 'main' (1) panicked at src/lib.rs:7:9:",
+            "no such room:",
+            "thread 'main' (1) panicked at elsewhere.rs:1:1:",
+            "nothing",
+        ] {
+            panic.hear(line.to_owned());
+        }
+        assert!(
+            matches!(panic, Panic::Said(what) if what == "panicked at src/lib.rs:7:9: no such room:")
+        );
     }
 
     #[test]

@@ -131,7 +131,8 @@ pub(in crate::config) struct PluginLimits {
     /// Messages that one invocation may send. 0 is none.
     #[schemars(range(min = 0, max = 65_536))]
     pub(in crate::config) posts: u32,
-    /// KiB that one invocation may log; the rest is dropped. 0 logs nothing.
+    /// KiB that one invocation may log, each line counted as 128 bytes more than it has; the rest is dropped. 0 logs
+    /// nothing.
     #[schemars(range(min = 0, max = 1_024))]
     pub(in crate::config) log_kib: u32,
     /// Seconds that the invocations of a version may go on after another has taken its place; then they
