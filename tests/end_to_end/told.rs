@@ -164,3 +164,45 @@ async fn a_panic_is_one_line_of_the_log_without_advice_that_cannot_be_followed()
     );
     assert!(message.ends_with(": trapped on request"), "{message}");
 }
+
+#[tokio::test]
+async fn message_far_over_the_limit_is_a_failure_that_names_the_limit() {
+    let gateway = probe_with("limits = { message_kib = 2 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    for (place, step) in [
+        json!({"do": "send", "letters": 2_000_000}),
+        json!({"do": "publish", "group": "x", "letters": 2_000_000}),
+        json!({"do": "reply", "letters": 2_000_000}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        client.send(json!([step]).to_string()).await;
+        client.expect_error("Internal server error").await;
+        let words = [
+            "the handler failed: too large",
+            "more than 1026 KiB",
+            "limits.message_kib of the stage, 2; send less, or raise it",
+        ];
+        gateway.log().nth_line(place, &words).await;
+    }
+    assert!(!gateway.log().contains(&["the plugin trapped"]));
+}
+
+#[tokio::test]
+async fn panic_after_the_log_is_used_up_is_named() {
+    for log_kib in [0, 1] {
+        let gateway = probe_with("", &format!("limits = {{ log_kib = {log_kib} }}")).await;
+        let mut client = gateway.connect("/s").await;
+        let steps = json!([{"do": "print error", "text": "x".repeat(2_000)}, {"do": "trap"}]);
+        client.send(steps.to_string()).await;
+        client.expect_error("Internal server error").await;
+        let words = [
+            "the plugin trapped: panicked at probe/src/faults.rs:",
+            ": trapped on request",
+        ];
+        told(&gateway, &words).await;
+        told(&gateway, &["limits.log_kib", "128 bytes more"]).await;
+        assert!(!gateway.log().contains(&[r#"message":"panicked at"#]));
+    }
+}

@@ -5,7 +5,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use super::InvokeError;
 use super::bounds::Refused;
 use super::engine::WASM_STACK;
-use super::instance::{State, shortened};
+use super::instance::{HOSTCALL_BYTES, State, shortened};
 use super::limit::{Busy, Cut};
 use crate::config::PluginLimits;
 
@@ -17,6 +17,9 @@ pub(super) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) 
     let trap = error.downcast_ref::<Trap>().copied();
     if trap == Some(Trap::Interrupt) {
         return InvokeError::Deadline(Cut::Cpu(limits.cpu));
+    }
+    if is_too_large(error) {
+        return InvokeError::Failed(too_large(state));
     }
     let mut words: Vec<_> = state.console.panicked().into_iter().collect();
     words.extend(refusals(state.bounds.refused(), limits));
@@ -32,6 +35,26 @@ pub(super) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) 
 /// No room, or no memory: the guest has not begun, or knows nothing of it.
 fn is_want_of_room(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>()
+}
+
+/// The guest handed over more than [`HOSTCALL_BYTES`] allow. The engine's error has no type that others can name.
+fn is_too_large(error: &wasmtime::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+}
+
+/// It speaks of one message, as an error of the contract would, and not against the code of the whole version.
+fn too_large(state: &State) -> String {
+    let message = state.invocation.as_ref();
+    let message = message.map_or(0, |call| call.scope.limits.message_bytes);
+    format!(
+        "too large: in one call, or as its answer, it handed over more than {} KiB, which is {} KiB and limits.message_kib \
+         of the stage, {}; send less, or raise it",
+        HOSTCALL_BYTES.saturating_add(message) >> 10,
+        HOSTCALL_BYTES >> 10,
+        message >> 10
+    )
 }
 
 fn refusals(refused: Refused, limits: &PluginLimits) -> Vec<String> {

@@ -17,7 +17,7 @@ use crate::config::{self, Isolation};
 
 /// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
 /// returns, beside a message of the stage's limit.
-const HOSTCALL_BYTES: usize = 1 << 20;
+pub(super) const HOSTCALL_BYTES: usize = 1 << 20;
 
 /// WASI handles (streams, pollables) that an instance may hold.
 const MAX_RESOURCES: usize = 1_000;

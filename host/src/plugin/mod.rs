@@ -467,7 +467,7 @@ pub(crate) enum InvokeError {
     /// The guest used up its running time, or its time altogether.
     #[error("cut off: {0}")]
     Deadline(Cut),
-    /// The handler returned a failure.
+    /// The handler returned a failure, or more than the gateway takes at once.
     #[error("the handler failed: {0}")]
     Failed(String),
     /// The guest trapped: a panic, too much memory, a broken rule of the component model. In words for its author.
