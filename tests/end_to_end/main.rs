@@ -54,6 +54,7 @@ mod tls;
 mod told;
 mod unix;
 mod upgrade;
+mod upgrade_under_way;
 mod validate;
 mod wire;
 

@@ -28,7 +28,7 @@ use crate::{
     reload::{Served, expect},
 };
 
-const LOCAL: &str = "Host: localhost\r\nContent-Type: application/json\r\n";
+pub(crate) const LOCAL: &str = "Host: localhost\r\nContent-Type: application/json\r\n";
 
 async fn gateway(limits: &str) -> Gateway {
     LOCKGATE.serve(&configuration(limits)).await
@@ -39,7 +39,7 @@ fn configuration(limits: &str) -> String {
 }
 
 /// Asks for an upgrade, which succeeds; gives the process that serves by then.
-async fn upgrade(gateway: &Gateway) -> Orphan {
+pub(crate) async fn upgrade(gateway: &Gateway) -> Orphan {
     let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
     assert_eq!(status, 200, "{answer}");
     successor(&answer)
@@ -257,19 +257,28 @@ async fn a_new_process_with_a_bad_configuration_changes_nothing() {
 
 /// A gateway whose program is a link that can be put to something else.
 async fn linked(limits: &str) -> Gateway {
-    let folder = TempDir::new().unwrap();
+    linked_in(TempDir::new().unwrap(), &configuration(limits), None).await
+}
+
+/// As [`linked`], in a folder that may have more in it; systemd is played by the socket, if there is one.
+pub(crate) async fn linked_in(
+    folder: TempDir,
+    configuration: &str,
+    systemd: Option<&Path>,
+) -> Gateway {
     let lockgate = LOCKGATE.command(&[]);
     symlink(lockgate.get_program(), folder.path().join("lockgate")).unwrap();
     let before = "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
                   [management]\naddress = \"127.0.0.1:0\"\n";
-    let file = write_configuration(folder.path(), &format!("{before}{}", configuration(limits)));
+    let file = write_configuration(folder.path(), &format!("{before}{configuration}"));
     let mut command = Command::new(folder.path().join("lockgate"));
     command.arg("run").arg(file);
+    command.envs(systemd.map(|socket| ("NOTIFY_SOCKET", socket)));
     Gateway::start(command, folder, PATIENCE).await
 }
 
 /// Puts a shell script in the place of the program.
-fn replace_program(folder: &Path, script: &str) {
+pub(crate) fn replace_program(folder: &Path, script: &str) {
     let new = folder.join("new");
     fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();

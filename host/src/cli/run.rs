@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
 use crate::gateway::{Departure, Gateway, Origin, What};
-use crate::handover::{Predecessor, Sockets};
+use crate::handover::{self, Predecessor, Sockets};
 use crate::management::Upgrade;
 use crate::telemetry;
 
@@ -122,12 +122,14 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
         match handed_over {
             Ok(successor) => {
                 tracing::info!(successor, "process {} hands over", id());
-                if signals.take_reload().await {
-                    // The new process has just read everything: that was the reload.
-                    notify_reloading();
-                    notify(&[NotifyState::MainPid(successor), NotifyState::Ready]);
-                } else {
-                    notify(&[NotifyState::MainPid(successor)]);
+                notify(&[NotifyState::MainPid(successor)]);
+                // It may have read its files before: it reloads, and tells systemd when.
+                if signals.take_reload().await
+                    && let Err(error) = handover::ask_to_reload(successor)
+                {
+                    tracing::warn!(
+                        "the reload that was asked for meanwhile is not passed on: {error}"
+                    );
                 }
                 let _ = asked.map(|asked| asked.send(Ok(successor)));
                 return Departure::Succeeded;

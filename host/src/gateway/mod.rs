@@ -11,6 +11,7 @@ mod windows;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,8 +60,10 @@ pub(crate) struct Gateway {
     entrance: Arc<Entrance>,
     doors: Doors,
     metrics: Arc<Metrics>,
-    /// Held by a reload from its beginning to its end.
+    /// Held by a reload, and by a hand-over, from its beginning to its end.
     reloading: tokio::sync::Mutex<()>,
+    /// A hand-over is under way, or is done: another process begins with what is served here.
+    handing_over: tokio::sync::watch::Sender<bool>,
     state: Mutex<State>,
     /// For the management listener, to ask for a reload and for an upgrade.
     reloads: mpsc::Sender<Reload>,
@@ -151,6 +154,7 @@ impl Gateway {
             entrance,
             doors,
             reloading: tokio::sync::Mutex::default(),
+            handing_over: tokio::sync::watch::Sender::default(),
             state: Mutex::new(State {
                 config: Config {
                     listeners: Vec::new(),
@@ -226,6 +230,8 @@ impl Gateway {
 
     /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
     /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
+    ///
+    /// What is served stays as it is meanwhile: the other process has begun with it, and would undo a change.
     pub(crate) async fn hand_over(&self, given_up: &CancellationToken) -> Result<u32> {
         let limit = self.lock().config.limits.upgrade;
         let given_up = async {
@@ -237,6 +243,35 @@ impl Gateway {
                 ),
             }
         };
+        let mut given_up = pin!(given_up);
+        // A change that is under way ends first.
+        let unchanged = async {
+            let reloading = self.reloading.lock().await;
+            (reloading, self.plugins.hand_over().await)
+        };
+        let (_reloading, failing) = tokio::select! {
+            unchanged = unchanged => unchanged,
+            why = &mut given_up => return Err(why),
+        };
+        self.handing_over.send_replace(true);
+        let given_up = async {
+            tokio::select! {
+                Ok(why) = failing => anyhow!("{why}"),
+                why = given_up => why,
+            }
+        };
+        let handed_over = self.hand_over_as_it_is(given_up).await;
+        if handed_over.is_err() {
+            self.plugins.keep().await;
+            self.handing_over.send_replace(false);
+        }
+        handed_over
+    }
+
+    async fn hand_over_as_it_is(
+        &self,
+        given_up: impl Future<Output = anyhow::Error>,
+    ) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
         let told = (HERITAGE, &*heritage);

@@ -1,5 +1,6 @@
 //! What a reload is asked for by, and what comes of it.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{Gateway, Origin};
 use crate::config::{self, Config, Faults};
 use crate::management::Reload;
+use crate::plugin::Upgrading;
 
 /// What is to be read again.
 #[derive(Clone, Debug)]
@@ -33,7 +35,19 @@ impl Gateway {
         what: What,
         came: &'static str,
     ) -> Result<Vec<String>> {
-        let _reloading = self.reloading.lock().await;
+        let by_command = matches!(what, What::Everything);
+        let refused = async {
+            // Files that change by themselves are read by the other process, and here if it does not come to serve.
+            match by_command {
+                true => self.is_handing_over().await,
+                false => pending().await,
+            }
+        };
+        let _reloading = tokio::select! {
+            biased;
+            () = refused => return Err(Upgrading.into()),
+            reloading = self.reloading.lock() => reloading,
+        };
         let whole = matches!(what, What::Everything | What::Configuration(_));
         let done = self.reload_alone(what, came).await;
         let reloads = &self.metrics.reloads;
@@ -62,9 +76,19 @@ impl Gateway {
         done
     }
 
+    /// Ready while another process begins with what is served here.
+    async fn is_handing_over(&self) {
+        let mut handing_over = self.handing_over.subscribe();
+        // It is not closed as long as the gateway lives.
+        let _ = handing_over.wait_for(|under_way| *under_way).await;
+    }
+
     async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
         if self.entrance.stopping.is_cancelled() {
             bail!("the gateway is stopping");
+        }
+        if *self.handing_over.borrow() {
+            return Err(Upgrading.into());
         }
         let config = match (what, self.origin.clone()) {
             (What::Everything, Origin::File(file)) => {
@@ -117,6 +141,6 @@ impl Gateway {
 pub(super) async fn answer(gateway: Arc<Gateway>, mut asked: mpsc::Receiver<Reload>) {
     while let Some(request) = asked.recv().await {
         let done = gateway.reload(What::Everything, "command").await;
-        let _ = request.send(done.map_err(|error| format!("{error:#}")));
+        let _ = request.send(done);
     }
 }

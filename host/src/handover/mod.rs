@@ -28,7 +28,7 @@ use crate::config::Address;
 
 pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
-pub(crate) use successor::hand_over;
+pub(crate) use successor::{ask_to_reload, hand_over};
 use unix::SocketFile;
 
 /// What tells a process that its standard input is an end of the pair.

@@ -60,8 +60,9 @@ pub(crate) async fn hand_over(
         serves: false,
     };
     let served = tokio::select! {
-        served = serves(&mut successor, &channel, sockets, (file, told.as_fd())) => served,
+        biased;
         why = given_up => Err(why),
+        served = serves(&mut successor, &channel, sockets, (file, told.as_fd())) => served,
     };
     if let Err(error) = served {
         successor.end().await;
@@ -69,6 +70,13 @@ pub(crate) async fn hand_over(
     }
     successor.serves = true;
     Ok(successor.child.id())
+}
+
+/// Passes on a reload that the old process was asked for.
+pub(crate) fn ask_to_reload(process: u32) -> io::Result<()> {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let process = process.ok_or(io::ErrorKind::NotFound)?;
+    Ok(kill_process(process, Signal::HUP)?)
 }
 
 /// Hands the sockets over, and waits until the new process serves.

@@ -34,7 +34,7 @@ pub(crate) use note::{Found, Note, find, name, tell};
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Someone asks for a reload: the answer is what has changed, or why nothing has.
-pub(crate) type Reload = oneshot::Sender<Result<Vec<String>, String>>;
+pub(crate) type Reload = oneshot::Sender<anyhow::Result<Vec<String>>>;
 
 /// A listener that is asked for: where, and which pages it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::Desk;
-use crate::plugin::{Plugin, PluginInfo};
+use crate::plugin::{Plugin, PluginInfo, Upgrading};
 
 /// `POST …/rollback`.
 #[derive(Deserialize)]
@@ -36,7 +36,13 @@ pub(super) async fn reload(State(desk): State<Desk>) -> Response {
     }
     match answer.await {
         Ok(Ok(changed)) => Json(json!({ "changed": changed })).into_response(),
-        Ok(Err(reason)) => refused(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        Ok(Err(reason)) => {
+            let status = match reason.is::<Upgrading>() {
+                true => StatusCode::CONFLICT,
+                false => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            refused(status, &format!("{reason:#}"))
+        }
         Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
     }
 }

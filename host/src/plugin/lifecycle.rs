@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
+use super::changing::Changing;
 use super::component::Compiled;
 use super::guests::Slots;
 use super::history::{History, VersionInfo};
@@ -23,8 +24,7 @@ pub(crate) struct Plugin {
     /// had its time to end.
     serving: ArcSwap<Serving>,
     pub(super) place: Placement,
-    /// Held while versions change, for no longer than an instance takes to be made.
-    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) changing: Arc<Changing>,
     record: Mutex<Record>,
 }
 
@@ -102,7 +102,7 @@ impl Plugin {
     /// Begins with its first version, or two.
     pub(super) fn new(
         place: Placement,
-        changing: Arc<tokio::sync::Mutex<()>>,
+        changing: Arc<Changing>,
         config: config::Plugin,
         (offered, stamp): (Digest, Option<Stamp>),
         first: First,

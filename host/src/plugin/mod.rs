@@ -3,6 +3,7 @@
 
 mod bindings;
 mod bounds;
+mod changing;
 mod compile;
 mod component;
 mod console;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use wasmtime::Engine;
 
@@ -46,6 +48,8 @@ use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
+use changing::Changing;
+pub(crate) use changing::Upgrading;
 use compile::Compiler;
 pub(crate) use compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
 use component::{Compiled, Source};
@@ -75,8 +79,7 @@ pub(crate) struct Plugins {
     _running: PipeWriter,
     guests: Guests,
     loaded: ArcSwap<ByName>,
-    /// Held while versions change.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    changing: Arc<Changing>,
     /// The newest signed version that has served, by plugin: without a `min_version`, none below it is.
     signed: Mutex<BTreeMap<String, u32>>,
     /// What the process before this one served, until this one does.
@@ -152,6 +155,17 @@ impl Plugins {
     /// This process serves: a plugin that is taken out and put in again is a new one.
     pub(crate) fn forget(&self) {
         self.inherited().clear();
+    }
+
+    /// Another process is about to begin with [`Self::heritage`]: until it serves, or [`Self::keep`], no command changes
+    /// what serves. Gives why it is not to serve, if a version that it would begin with fails meanwhile.
+    pub(crate) async fn hand_over(&self) -> oneshot::Receiver<String> {
+        self.changing.lock().await.begin()
+    }
+
+    /// The other process does not serve.
+    pub(crate) async fn keep(&self) {
+        self.changing.lock().await.end();
     }
 
     /// What another process is to begin with.

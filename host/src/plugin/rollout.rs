@@ -10,7 +10,7 @@ use crate::config;
 impl Plugin {
     /// Goes back to an earlier version: to that of a number, or to the last that had other code.
     pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.changing.by_command().await?;
         let said = self
             .go_back(to, "rolled back by command".into(), false)
             .await?;
@@ -58,7 +58,7 @@ impl Plugin {
 
     /// Takes back a version that fails too often.
     pub(super) async fn withdraw(&self, number: u64) {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         let Some(serving) = self.versions() else {
             return;
         };
@@ -70,6 +70,12 @@ impl Plugin {
         };
         let (calls, traps) = (version.counts.calls(), version.counts.traps());
         let why = format!("rolled itself back: {traps} of {calls} calls trapped");
+        let digest = version.code.compiled.digest;
+        if !is_stable || self.lock().history.back_to(None, digest).is_ok() {
+            // First: going back takes a while, in which the other process would come to serve.
+            let name = &self.name;
+            changing.give_up(format!("version {number} of the plugin {name} {why}"));
+        }
         let done = if is_stable {
             self.go_back(None, why, true).await
         } else {
@@ -103,7 +109,7 @@ impl Plugin {
         if !(1..=100).contains(&share) {
             return Err("a share is a number from 1 to 100, in percent".into());
         }
-        let _changing = self.changing.lock().await;
+        let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(REMOVED)?;
         let mut record = self.lock();
         record.rollout = Some(share);
@@ -129,7 +135,7 @@ impl Plugin {
 
     /// The rollout's version serves all.
     pub(crate) async fn promote(&self) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(REMOVED)?;
         let Some(candidate) = &serving.candidate else {
             return Err("no rollout has a version yet".into());
@@ -148,7 +154,7 @@ impl Plugin {
 
     /// The rollout's version serves none, and the rollout is over.
     pub(crate) async fn abort(&self) -> Result<String, String> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(REMOVED)?;
         if self.lock().rollout.is_none() {
             return Err("no rollout is under way".into());

@@ -1,0 +1,199 @@
+//! What is asked of a gateway while an upgrade of it is under way: nothing that was said to be done is undone.
+
+use std::{fs, os::unix::net::UnixDatagram};
+
+use lockgate_tests::{Gateway, Orphan, PATIENCE, replace, version, within};
+use tempfile::TempDir;
+
+use crate::{
+    LOCKGATE,
+    reload::expect,
+    upgrade::{LOCAL, linked_in, replace_program, upgrade},
+};
+
+/// A gateway that has served version 1 of the guest `versions` and serves version 2, by a program that can be replaced.
+async fn versions(limits: &str, fault: char, systemd: bool) -> Gateway {
+    let folder = TempDir::new().unwrap();
+    let component = folder.path().join("versions.wasm");
+    fs::write(&component, version(1, '-')).unwrap();
+    let configuration = format!(
+        "[limits]\ndrain_s = 0\n{limits}\n[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"v\"\n\
+         two_way = true\n[plugins.v]\ncomponent = \"{}\"\nrollback = {{ trap_percent = 25, calls = 8, within_s = 60 }}\n",
+        component.display()
+    );
+    let socket = folder.path().join("notify");
+    let socket = systemd.then_some(&*socket);
+    let notified = socket.map(|socket| UnixDatagram::bind(socket).unwrap());
+    let gateway = linked_in(folder, &configuration, socket).await;
+    drop(notified);
+    replace(&component, &version(2, fault));
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    gateway
+}
+
+/// Has the next process wait for [`let_go`] before it does what the words say; the program is `$REAL`.
+fn hold_back(gateway: &Gateway, then: &str) {
+    let folder = gateway.folder();
+    let real = LOCKGATE.command(&[]);
+    let script = format!(
+        "REAL={}; cd {}; touch begun; while [ ! -e go ]; do sleep 0.02; done; {then}",
+        real.get_program().display(),
+        folder.display()
+    );
+    replace_program(folder, &script);
+}
+
+/// The process that is held back has begun: the upgrade is under way.
+async fn begun(gateway: &Gateway) {
+    let begun = gateway.folder().join("begun");
+    within("the new process to start", async {
+        while !begun.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+fn let_go(gateway: &Gateway) {
+    fs::write(gateway.folder().join("go"), "").unwrap();
+}
+
+#[tokio::test]
+async fn what_commands_would_change_during_an_upgrade_is_refused() {
+    let mut gateway = versions("", '-', false).await;
+    let (status, said) = gateway.post("/plugins/v/rollout", "{\"share\": 100}").await;
+    assert_eq!(status, 200, "{said}");
+    replace(&gateway.folder().join("versions.wasm"), &version(3, '-'));
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    hold_back(&gateway, "exec $REAL \"$@\"");
+    gateway.upgrade();
+    begun(&gateway).await;
+    let (_, before) = gateway.page("/plugins").await;
+    for (what, body) in [
+        ("/reload", "{}"),
+        ("/plugins/v/rollback", "{}"),
+        ("/plugins/v/rollout", "{\"share\": 50}"),
+        ("/plugins/v/promote", "{}"),
+        ("/plugins/v/abort", "{}"),
+    ] {
+        let (status, said) = gateway.post(what, body).await;
+        assert_eq!(status, 409, "{what}: {said}");
+        assert!(
+            said.contains("an upgrade is under way: ask again"),
+            "{said}"
+        );
+    }
+    let address = gateway.management().to_string();
+    let ended = LOCKGATE.run(&["reload", "--management", &address]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.error.contains("an upgrade is under way"),
+        "{}",
+        ended.error
+    );
+    assert_eq!(gateway.page("/plugins").await.1, before);
+    let_go(&gateway);
+    assert_eq!(gateway.ended().await, Some(0));
+    // And it is over.
+    let (status, said) = gateway.post("/plugins/v/abort", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut gateway.connect("/s").await, 2).await;
+    end_successor(&gateway).await;
+}
+
+/// Ends the process that serves by now, which the log names.
+async fn end_successor(gateway: &Gateway) {
+    let line = gateway.log().line(&["hands over", "\"successor\":"]).await;
+    let id = line.split_once("\"successor\":").unwrap().1;
+    let id: String = id.chars().take_while(char::is_ascii_digit).collect();
+    drop(Orphan::new(id.parse().unwrap()));
+}
+
+#[tokio::test]
+async fn files_that_change_during_an_upgrade_that_fails_are_loaded_after_it() {
+    let gateway = versions("upgrade_s = 4", '-', false).await;
+    hold_back(&gateway, "");
+    gateway.upgrade();
+    begun(&gateway).await;
+    replace(&gateway.folder().join("versions.wasm"), &version(3, '-'));
+    gateway
+        .log()
+        .line(&["changed file", "version 3 serves"])
+        .await;
+    let lines = gateway.log().lines();
+    let place = |words: &str| lines.iter().position(|line| line.contains(words));
+    assert!(place("no upgrade, this process goes on") < place("version 3 serves"));
+    assert!(place("no upgrade, this process goes on").is_some());
+    expect(&mut gateway.connect("/s").await, 3).await;
+}
+
+#[tokio::test]
+async fn a_version_that_traps_during_an_upgrade_is_not_handed_over() {
+    let mut gateway = versions("", 't', false).await;
+    hold_back(&gateway, "exec $REAL \"$@\"");
+    let mut client = gateway.connect("/s").await;
+    {
+        let upgrade = gateway.ask("POST", "/upgrade", LOCAL);
+        let trapping = async {
+            begun(&gateway).await;
+            for _ in 0..8 {
+                client.send("x").await;
+                client.expect_error("Internal server error").await;
+            }
+        };
+        let ((status, said), ()) = tokio::join!(upgrade, trapping);
+        assert_eq!(status, 500, "{said}");
+        assert!(
+            said.contains("version 2 of the plugin v rolled itself back: 8 of 8"),
+            "{said}"
+        );
+    }
+    gateway
+        .log()
+        .line(&[
+            "ERROR",
+            "the version traps too often and rolled itself back",
+        ])
+        .await;
+    expect(&mut client, 1).await;
+    assert!(gateway.is_running());
+    let_go(&gateway);
+    let _serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    expect(&mut gateway.connect("/s").await, 1).await;
+}
+
+#[tokio::test]
+async fn a_reload_that_is_asked_for_by_signal_during_an_upgrade_is_done_by_who_serves() {
+    for (then, serves) in [("exec $REAL \"$@\"", true), ("exit 3", false)] {
+        let gateway = versions("", '-', true).await;
+        hold_back(&gateway, then);
+        gateway.upgrade();
+        begun(&gateway).await;
+        let systemd = gateway.folder().join("notify");
+        fs::remove_file(&systemd).unwrap();
+        let systemd = UnixDatagram::bind(systemd).unwrap();
+        systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+        let told = || {
+            let mut bytes = [0; 256];
+            let length = systemd.recv(&mut bytes).unwrap();
+            String::from_utf8(bytes[..length].to_vec()).unwrap()
+        };
+        gateway.hang_up();
+        let_go(&gateway);
+        if serves {
+            assert!(told().starts_with("MAINPID="));
+        }
+        assert!(told().starts_with("RELOADING=1\n"));
+        assert_eq!(told().trim_end(), "READY=1");
+        gateway
+            .log()
+            .line(&["\"came\":\"SIGHUP\"", "reloaded"])
+            .await;
+        if serves {
+            end_successor(&gateway).await;
+        }
+    }
+}
