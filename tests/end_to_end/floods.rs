@@ -434,3 +434,27 @@ async fn a_burst_over_the_limit_is_turned_away_before_any_work() {
             .await;
     }
 }
+
+/// A large message is let go of though a byte of the next one has come behind it.
+#[tokio::test]
+async fn large_message_leaves_nothing_behind() {
+    const CLIENTS: usize = 100;
+    let gateway = echo().await;
+    let mut clients = many(&gateway, CLIENTS).await;
+    let next = Frame::text("next").bytes();
+    for (_, rest) in [next.split_at(1), next.split_at(1)] {
+        let before = resident_kib(&gateway);
+        let large = Frame::new(Opcode::BINARY, vec![7; 120 << 10]).bytes();
+        for client in &mut clients {
+            client.send_bytes(&[&large, &next[..1]].concat()).await;
+            assert_eq!(client.data().await.unwrap().payload.len(), 120 << 10);
+        }
+        let each = resident_kib(&gateway).saturating_sub(before) / CLIENTS;
+        eprintln!("a large message and a byte: {each} KiB");
+        assert!(each < 64, "{each} KiB");
+        for client in &mut clients {
+            client.send_bytes(rest).await;
+            client.expect("next").await;
+        }
+    }
+}

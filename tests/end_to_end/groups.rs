@@ -163,8 +163,14 @@ async fn burst_of_publishes_reaches_every_member_that_reads() {
     let burst = Value::from(vec![publish; PUBLISHES]).to_string();
     for publishers in [1, 4] {
         let mut members = JoinSet::new();
-        for _ in 0..MEMBERS {
-            let mut member = gateway.connect("/s").await;
+        let http2 = gateway.http2().await;
+        for number in 0..MEMBERS {
+            // Several publishers send more than four times outbox_messages, which a window of HTTP/2 does not take.
+            let mut member = if publishers == 1 && number % 2 == 1 {
+                http2.open("/s").await
+            } else {
+                gateway.connect("/s").await
+            };
             assert_eq!(member.step(json!({"do": "join", "group": "g"})).await, "ok");
             members.spawn(async move {
                 for _ in 0..publishers * BURSTS * PUBLISHES {

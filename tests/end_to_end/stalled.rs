@@ -168,3 +168,27 @@ async fn stalled_client_costs_its_outbox_and_one_message() {
         assert!(each <= 1_330, "{name}: {each} KiB");
     }
 }
+
+/// What was queued for a client that is too old, or was quiet for too long, is written before it is closed.
+#[tokio::test]
+async fn client_that_is_too_old_has_all_that_was_queued_for_it() {
+    let stage = "limits = { max_age_s = 1, stall_timeout_s = 60 }";
+    let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
+    let mut reader = gateway.ws("/s").receive_buffer(4_096).open().await;
+    let id = reader.id().await;
+    let burst = json!({"do": "burst", "id": id, "times": 64, "letters": 16 << 10});
+    let mut queued = 0;
+    let mut sender = gateway.connect("/s").await;
+    loop {
+        let answer = sender.step(burst.clone()).await;
+        queued += answer[0].as_u64().unwrap();
+        if answer[1] == "busy" {
+            break;
+        }
+    }
+    gateway.log().line(&[&id, "limits.max_age_s"]).await;
+    for _ in 0..queued {
+        assert_eq!(reader.text().await.len(), 16 << 10);
+    }
+    reader.expect_close(1001, "Going away").await;
+}

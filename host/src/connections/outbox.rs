@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::frame::Frame;
 
@@ -47,9 +50,12 @@ pub(crate) struct OutboxLimits {
     pub(crate) messages: usize,
 }
 
-/// How many times `messages` may be queued while the session runs or is about to: its client is not slow, the gateway
-/// is busy. Bytes are bounded all the same.
-const NOT_FULL: usize = 4;
+/// How many times `messages` may be queued for a client that is not slow: it takes what it is sent as fast as its network
+/// and the gateway let it. Bytes are bounded all the same.
+const NOT_SLOW: usize = 4;
+
+/// A client that has taken nothing of what waits for it for so long is slow.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What the session finds when it looks.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,8 +99,8 @@ enum Session {
     Running,
     /// It waits for something to take.
     Waiting(Waker),
-    /// It waits for its client to take what it has; only a cut wakes it.
-    Full(Waker),
+    /// It waits for its client to take what it has, which has taken nothing since then; only a cut wakes it.
+    Full(Waker, Instant),
 }
 
 impl Session {
@@ -105,8 +111,8 @@ impl Session {
                 WOKE_OTHERS.set(true);
                 Some(waker)
             }
-            Self::Full(waker) => {
-                *self = Self::Full(waker);
+            Self::Full(waker, since) => {
+                *self = Self::Full(waker, since);
                 None
             }
             Self::Running => None,
@@ -116,7 +122,7 @@ impl Session {
     /// The waker of a session that waits for anything, which runs from now on.
     fn wake_to_cut(&mut self) -> Option<Waker> {
         match std::mem::take(self) {
-            Self::Waiting(waker) | Self::Full(waker) => Some(waker),
+            Self::Waiting(waker) | Self::Full(waker, _) => Some(waker),
             Self::Running => None,
         }
     }
@@ -148,9 +154,11 @@ impl Outbox {
             if state.closing.is_some() {
                 return Err(PostError::Gone);
             }
-            let messages = match state.session {
-                Session::Full(_) => limits.messages,
-                Session::Running | Session::Waiting(_) => limits.messages.saturating_mul(NOT_FULL),
+            let messages = match &state.session {
+                Session::Full(_, since) if since.elapsed() >= SLOW => limits.messages,
+                Session::Running | Session::Waiting(_) | Session::Full(..) => {
+                    limits.messages.saturating_mul(NOT_SLOW)
+                }
             };
             let held = state.queued + state.unwritten;
             // An empty outbox takes any message that is within the message limit.
@@ -213,6 +221,11 @@ impl Outbox {
         self.news.store(true, Ordering::Release);
     }
 
+    /// Bytes that wait for the client, of which the session has `unwritten`.
+    pub(crate) fn held(&self, unwritten: usize) -> usize {
+        self.lock().queued + unwritten
+    }
+
     /// Whether the session has taken all that was queued.
     pub(crate) fn is_empty(&self) -> bool {
         !self.news.load(Ordering::Acquire) || self.lock().queue.is_empty()
@@ -259,13 +272,19 @@ impl Outbox {
         self.wait(&mut state, session, unwritten)
     }
 
-    /// Ready when the connection is to be cut; for a session that has no room for more frames.
-    pub(crate) fn poll_cut(&self, context: &Context<'_>, unwritten: usize) -> Poll<()> {
+    /// Ready when the connection is to be cut; for a session that has no room for more frames, whose client has taken
+    /// nothing `since` then.
+    pub(crate) fn poll_cut(
+        &self,
+        context: &Context<'_>,
+        unwritten: usize,
+        since: Instant,
+    ) -> Poll<()> {
         let mut state = self.lock();
         if state.cut {
             return Poll::Ready(());
         }
-        let session = Session::Full(context.waker().clone());
+        let session = Session::Full(context.waker().clone(), since);
         self.wait(&mut state, session, unwritten)
     }
 
@@ -326,12 +345,18 @@ mod tests {
         };
         let context = Context::from_waker(Waker::noop());
         let (outbox, mut out) = (Outbox::new(), Vec::new());
-        for _ in 0..NOT_FULL * limits.messages {
+        for _ in 0..NOT_SLOW * limits.messages {
             assert_eq!(outbox.push(frame(""), limits), Ok(()));
         }
         assert_eq!(outbox.push(frame(""), limits), Err(PostError::Busy));
         assert_eq!(outbox.take(&mut out, 0, 100), Taken::Frames);
-        assert!(outbox.poll_cut(&context, out.len()).is_pending());
+        let (now, written) = (Instant::now(), 0);
+        assert!(outbox.poll_cut(&context, written, now).is_pending());
+        for _ in 0..NOT_SLOW * limits.messages {
+            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+        }
+        assert_eq!(outbox.take(&mut out, written, 100), Taken::Frames);
+        assert!(outbox.poll_cut(&context, written, now - SLOW).is_pending());
         for _ in 0..limits.messages {
             assert_eq!(outbox.push(frame(""), limits), Ok(()));
         }

@@ -33,6 +33,8 @@ pub(super) struct Clock {
     stalled_since: Option<Instant>,
     /// When the message began that has not come to its end.
     message_since: Option<Instant>,
+    /// The connection has been told to leave: neither its age nor its silence tells it again.
+    leaving: bool,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
 }
@@ -41,6 +43,8 @@ pub(super) struct Clock {
 #[derive(Debug)]
 pub(super) enum Due {
     Ping,
+    /// The connection is to end in good order, with all that was queued for it: why, in words for the log.
+    Leave(&'static str),
     End(End),
 }
 
@@ -59,6 +63,7 @@ impl Clock {
             pong_due: None,
             stalled_since: None,
             message_since: None,
+            leaving: false,
             jitter,
         };
         clock.set(limits);
@@ -95,6 +100,11 @@ impl Clock {
         }
     }
 
+    /// Since when the client has taken nothing of what is written.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since
+    }
+
     /// The client takes what is written.
     pub(super) fn flowing(&mut self) {
         self.stalled_since = None;
@@ -116,15 +126,23 @@ impl Clock {
                 Some(End::Unanswered)
             } else if past(self.message_deadline(limits)) && !deaf {
                 Some(End::Unfinished)
-            } else if past(self.idle_deadline(limits)) {
-                Some(End::Idle)
-            } else if past(self.age_deadline(limits)) {
-                Some(End::Expired)
             } else {
                 None
             };
             if let Some(end) = end {
                 return Poll::Ready(Due::End(end));
+            }
+            let leaves = if past(self.idle_deadline(limits)) {
+                Some("no message went either way for limits.idle_timeout_s")
+            } else if past(self.age_deadline(limits)) {
+                Some("it is as old as limits.max_age_s")
+            } else {
+                None
+            };
+            if let Some(why) = leaves {
+                self.leaving = true;
+                self.set(limits);
+                return Poll::Ready(Due::Leave(why));
             }
             if deaf {
                 // Whether a pong has come meanwhile is not known.
@@ -183,15 +201,13 @@ impl Clock {
     }
 
     fn idle_deadline(&self, limits: &StageLimits) -> Option<Instant> {
-        limits
-            .idle_timeout
-            .map(|timeout| self.last_message + timeout)
+        let timeout = limits.idle_timeout.filter(|_| !self.leaving);
+        timeout.map(|timeout| self.last_message + timeout)
     }
 
     fn age_deadline(&self, limits: &StageLimits) -> Option<Instant> {
-        limits
-            .max_age
-            .map(|age| self.opened + age.mul_f64(self.jitter))
+        let age = limits.max_age.filter(|_| !self.leaving);
+        age.map(|age| self.opened + age.mul_f64(self.jitter))
     }
 }
 

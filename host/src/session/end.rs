@@ -8,12 +8,8 @@ use crate::connections::Closing;
 pub(super) enum End {
     /// The client did something: it closed, it went, it broke the protocol.
     Client(ReadError),
-    /// A handler or an operator closed it, or the gateway stops.
+    /// A handler or an operator closed it, it was idle or too old, or the gateway stops.
     Closed(Closing),
-    /// No message went either way for the idle timeout.
-    Idle,
-    /// The connection is as old as one may be.
-    Expired,
     /// The client took nothing of what was written for the stall timeout.
     Stalled,
     /// A message was begun and not ended in time.
@@ -56,7 +52,6 @@ impl End {
             Self::Unfinished => Closing::new(1008, "message took too long"),
             Self::Panicked => Closing::new(1011, "internal error"),
             Self::Closed(closing) => closing.clone(),
-            Self::Idle | Self::Expired => Closing::new(1001, "Going away"),
             Self::Stalled => Closing::new(1013, "slow consumer"),
             Self::Client(ReadError::Gone) | Self::Unanswered | Self::Cut(_) => {
                 return Farewell::Nothing;
@@ -74,8 +69,6 @@ impl End {
             Self::Cut(why) => why.clone(),
             Self::Client(_)
             | Self::Closed(_)
-            | Self::Idle
-            | Self::Expired
             | Self::Stalled
             | Self::Unfinished
             | Self::Panicked => match self.farewell() {
@@ -87,6 +80,6 @@ impl End {
 
     /// Whether to wait for the client's close frame: not when its frames can no longer be read.
     pub(super) fn awaits_close(&self) -> bool {
-        matches!(self, Self::Closed(_) | Self::Idle | Self::Expired)
+        matches!(self, Self::Closed(_))
     }
 }

@@ -19,6 +19,10 @@ use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, wok
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking. Shorter than
+/// a drain waits for its last handlers.
+const LAST_WRITES: Duration = Duration::from_secs(25);
+
 /// Messages that a session handles before it lets others run, and how long it may take for more than one. A thread with
 /// many busy sessions comes round to each of them soon: promise S3 is 20 ms.
 const MESSAGES: u32 = 32;
@@ -32,6 +36,8 @@ pub(super) struct Link<S> {
     ahead: Option<Message>,
     /// Someone asked for the connection to be closed; it is, once all is written.
     closing: Option<Closing>,
+    /// The client has taken something since its last message was read.
+    taking: bool,
     turn: Turn,
 }
 
@@ -63,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             connection,
             ahead: None,
             closing: None,
+            taking: false,
             turn: Turn::default(),
         }
     }
@@ -136,8 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
                 Taken::Nothing => {}
             }
-            // A client that does not take its answers is asked for no more messages.
-            let reads = reading && self.closing.is_none() && !self.wire.is_full();
+            let reads = reading && self.closing.is_none() && self.takes_answers(limits);
             if reads && let Poll::Ready(event) = self.poll_message(context, limits) {
                 return Poll::Ready(event);
             }
@@ -160,6 +166,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     self.wire.ping();
                     continue;
                 }
+                Poll::Ready(Due::Leave(why)) => {
+                    tracing::debug!(connection = %self.connection.id, "closing: {why}");
+                    self.connection.close(Closing::new(1001, "Going away"));
+                    continue;
+                }
                 Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),
                 Poll::Pending => {}
             }
@@ -167,7 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let (outbox, waiting) = (&self.connection.outbox, self.wire.waiting());
             let busy = full || self.closing.is_some();
             let woken = if busy {
-                outbox.poll_cut(context, waiting)
+                let since = self.clock.stalled_since().unwrap_or_else(Instant::now);
+                outbox.poll_cut(context, waiting, since)
             } else {
                 outbox.poll_wait(context, waiting)
             };
@@ -178,8 +190,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
+    /// Whether the client may be asked for its next message. One that takes nothing of what waits may not; one that is
+    /// always owed some and takes it has its turn for each time that it does, unless its own answers have made more
+    /// wait than its outbox takes.
+    fn takes_answers(&self, limits: &StageLimits) -> bool {
+        !self.wire.is_full()
+            || self.taking
+                && self.connection.outbox.held(self.wire.waiting()) <= limits.outbox_bytes
+    }
+
     fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Event> {
         if let Some(message) = self.ahead.take() {
+            self.taking = false;
             return Poll::Ready(Event::Message(message));
         }
         let read = self.poll_frames(context);
@@ -193,7 +215,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 self.clock.heard();
             }
             match read {
-                Ok(Received::Message(message)) => return Poll::Ready(Event::Message(message)),
+                Ok(Received::Message(message)) => {
+                    self.taking = false;
+                    return Poll::Ready(Event::Message(message));
+                }
                 Ok(Received::Control) if !self.wire.is_full() => {}
                 Ok(Received::Control) => break, // pongs have filled the buffer
                 Err(error) => return Poll::Ready(Event::End(End::Client(error))),
@@ -210,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let mut progress = false;
         let flushed = self.wire.poll_flush(context, &mut progress);
         if progress || flushed.is_ready() {
+            self.taking = true;
             self.clock.flowing();
         }
         match flushed {
@@ -235,21 +261,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             End::Stalled => CLOSE_TIMEOUT,
             End::Client(_)
             | End::Closed(_)
-            | End::Idle
-            | End::Expired
             | End::Unanswered
             | End::Unfinished
             | End::Panicked
             | End::Cut(_) => limits.stall_timeout,
         };
+        let in_all = limit.max(LAST_WRITES);
         let wire = &mut self.wire;
-        let mut progress = false;
-        let flushed = timeout(
-            limit,
-            poll_fn(|context| wire.poll_flush(context, &mut progress)),
-        )
-        .await;
-        if !matches!(flushed, Ok(Ok(()))) {
+        if !matches!(timeout(in_all, written(wire, limit)).await, Ok(Ok(()))) {
             return;
         }
         if end.awaits_close() {
@@ -271,5 +290,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             poll_fn(|context| wire.poll_discard(context)).await;
         };
         let _ = timeout(CLOSE_TIMEOUT, ended).await;
+    }
+}
+
+/// Writes all that waits, to a client that takes something of it within each `limit`.
+async fn written<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    limit: Duration,
+) -> std::io::Result<()> {
+    loop {
+        let some = poll_fn(|context| {
+            let mut progress = false;
+            match wire.poll_flush(context, &mut progress) {
+                Poll::Ready(written) => Poll::Ready(Some(written)),
+                Poll::Pending if progress => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if let Some(written) = timeout(limit, some).await? {
+            return written;
+        }
     }
 }

@@ -8,10 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lockgate_tests::{Frame, Guest, RawClient};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
+use tokio::task::coop::unconstrained;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -123,19 +128,22 @@ async fn probe(plugins: &Plugins) -> Arc<Plugin> {
     }
 }
 
-/// Begins a session, and gives its client.
-fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> RawClient {
-    let (near, far) = duplex(64 << 10);
-    let connection = Arc::new(Connection::new(Client {
+fn connection() -> Arc<Connection> {
+    Arc::new(Connection::new(Client {
         source_ip: Ipv4Addr::LOCALHOST.into(),
         domain_name: "localhost".into(),
         user_agent: None,
-    }));
+    }))
+}
+
+/// Begins a session, and gives its client.
+fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> RawClient {
+    let (near, far) = duplex(64 << 10);
     let socket = Buggy {
         socket: near,
         bug: Arc::clone(bug),
     };
-    tasks.spawn(serve(Arc::clone(current), connection, socket, &[]));
+    tasks.spawn(serve(Arc::clone(current), connection(), socket, &[]));
     RawClient::new(Box::new(far), Vec::new())
 }
 
@@ -227,4 +235,65 @@ async fn pipelining_client_leaves_others_their_turn() {
     for _ in before..MESSAGES {
         flooder.expect("[]").await;
     }
+}
+
+/// A client that is always owed more than the buffer takes, and takes some of it each time.
+#[tokio::test]
+async fn client_with_a_steady_backlog_is_heard() {
+    let limits = StageLimits::default();
+    let (near, mut far) = duplex(16 << 10);
+    let mut link = Link::new(connection(), near, &[], &limits);
+    far.write_all(&Frame::text("enough").bytes()).await.unwrap();
+    let outbox = OutboxLimits {
+        bytes: limits.outbox_bytes,
+        messages: limits.outbox_messages,
+    };
+    let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
+    for _ in 0..100 {
+        while link.connection.outbox.push(post.clone(), outbox).is_ok() {}
+        let event = unconstrained(poll_fn(|context| {
+            Poll::Ready(link.poll_event(context, &limits, true))
+        }));
+        match event.await {
+            Poll::Ready(Event::Message(message)) => {
+                assert_eq!(message, Message::Text("enough".into()));
+                return;
+            }
+            Poll::Ready(Event::End(end)) => panic!("{end:?}"),
+            Poll::Pending => {
+                far.read_exact(&mut [0; 10 << 10]).await.unwrap();
+            }
+        }
+    }
+    panic!("the client was never heard");
+}
+
+/// A client that takes what it is owed for longer than it may take nothing.
+#[tokio::test]
+async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
+    let limits = StageLimits {
+        stall_timeout: Duration::from_millis(500),
+        ..StageLimits::default()
+    };
+    let (near, far) = duplex(16 << 10);
+    let mut link = Link::new(connection(), near, &[], &limits);
+    let answer = Message::Binary(vec![7; 1 << 20]);
+    link.send(&answer);
+    let end = End::Client(ReadError::Closed(None));
+    let closing = link.close(&end, &limits);
+    let reading = async move {
+        let (mut far, mut read) = (far, 0);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            // The pace of the client is what is tested: all of it takes longer than the stall timeout.
+            sleep(Duration::from_millis(50)).await;
+            match far.read_exact(&mut piece).await {
+                Ok(bytes) => read += bytes,
+                // The close frame and the end have come behind the last whole piece.
+                Err(_) => return read,
+            }
+        }
+    };
+    let ((), read) = tokio::join!(closing, reading);
+    assert_eq!(read, 1 << 20);
 }

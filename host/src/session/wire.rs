@@ -254,6 +254,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.unread = BytesMut::new();
         } else {
             self.unread.advance(length);
+            if length > READ_BUFFER {
+                // What a large message came in would be kept for the little that is behind it.
+                self.unread = BytesMut::from(&*self.unread);
+            }
         }
     }
 

@@ -100,7 +100,7 @@ pub(in crate::config) struct StageLimits {
     #[schemars(range(min = 1, max = 65_536), extend("default" = OUTBOX_KIB))]
     pub(in crate::config) outbox_kib: Option<u32>,
     /// Messages that may wait for a slow client: small ones cost more than their bytes. Four times as many may wait for
-    /// one that takes what it is sent, until its connection has its turn to write.
+    /// one that has taken some of what it is sent within the last second.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) outbox_messages: u32,
     /// Seconds that a client may take nothing of what is written to it before it is closed: what it
