@@ -206,3 +206,29 @@ async fn panic_after_the_log_is_used_up_is_named() {
         assert!(!gateway.log().contains(&[r#"message":"panicked at"#]));
     }
 }
+
+#[tokio::test]
+async fn full_outbox_is_named_once_for_an_event() {
+    let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    let burst = json!({"do": "burst", "times": 100, "text": "x"});
+    client.send(json!([burst, burst, burst]).to_string()).await;
+    let words = [
+        "busy: ",
+        "1024 KiB, which is limits.outbox_kib of the stage",
+        "4 messages, which is limits.outbox_messages",
+        "raise them",
+    ];
+    let line = told(&gateway, &words).await;
+    assert_eq!(line["level"], "WARN", "{line}");
+    assert_eq!(line["plugin"], "probe", "{line}");
+    client
+        .send(json!([{"do": "print", "text": "the next event"}]).to_string())
+        .await;
+    gateway.log().line(&["the next event"]).await;
+    let lines = gateway.log().lines();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("limits.outbox_kib"));
+    assert_eq!(told.count(), 1);
+}

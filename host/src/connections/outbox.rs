@@ -43,7 +43,7 @@ impl Closing {
 }
 
 /// How much an outbox takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxLimits {
     /// Bytes on the wire, of all that is queued or taken and not written yet.
     pub(crate) bytes: usize,

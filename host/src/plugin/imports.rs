@@ -56,10 +56,15 @@ impl State {
         }
     }
 
-    /// Why a message was not queued. That a client reads too slowly is no limit of the handler's.
+    /// Why a message was not queued.
     fn refused(&mut self, error: PostError, bytes: usize) -> Error {
-        if let (PostError::TooLarge, Some(call)) = (error, &self.invocation) {
-            self.tell(Limit::Message(bytes, call.scope.limits.message_bytes));
+        if let Some(call) = &self.invocation {
+            let limits = &call.scope.limits;
+            match error {
+                PostError::TooLarge => self.tell(Limit::Message(bytes, limits.message_bytes)),
+                PostError::Busy => self.tell(Limit::Outbox(limits.outbox)),
+                PostError::Gone => {}
+            }
         }
         error.into()
     }

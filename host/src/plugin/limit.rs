@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::connections::OutboxLimits;
+
 /// The limit that ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -36,6 +38,8 @@ pub(super) enum Limit {
     Message(usize, usize),
     /// More attributes of a connection than so many bytes.
     Attributes(usize),
+    /// More than so much that waits for a client.
+    Outbox(OutboxLimits),
 }
 
 impl fmt::Display for Cut {
@@ -92,6 +96,7 @@ impl Limit {
             Self::Groups(_) => 2,
             Self::Message(..) => 4,
             Self::Attributes(_) => 8,
+            Self::Outbox(_) => 16,
         }
     }
 }
@@ -119,6 +124,14 @@ impl fmt::Display for Limit {
                 "too-large: the attributes of the connection would be over {} KiB, which is limits.attributes_kib of \
                  the stage; keep less there, or raise it",
                 limit >> 10
+            ),
+            Self::Outbox(limits) => write!(
+                f,
+                "busy: what waits for the connection's client is {} KiB, which is limits.outbox_kib of the stage, or {} \
+                 messages, which is limits.outbox_messages, or four times as many while it takes them; send less for one \
+                 event, or raise them",
+                limits.bytes >> 10,
+                limits.messages
             ),
         }
     }
