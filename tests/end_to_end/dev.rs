@@ -206,6 +206,56 @@ async fn named_routes_of_a_folder_are_selected() {
     assert!(ended.error.contains("a key of your own"), "{}", ended.error);
 }
 
+#[tokio::test]
+async fn address_for_two_purposes_is_refused() {
+    let folder = LOCKGATE.copy_of("echo", "one-port-echo");
+    let folder = folder.to_str().unwrap();
+    let file = TempDir::new().unwrap();
+    let file = file.path().join("gateway.toml");
+    let managed = format!(
+        "[management]\naddress = \"127.0.0.1:18862\"\n[apis.a.stages.s]\n[apis.a.routes]\n\
+         \"$default\" = {{ integration = \"echo\" }}\n[plugins.echo]\nsource = {folder:?}\n"
+    );
+    fs::write(&file, managed).unwrap();
+    let file = file.to_str().unwrap();
+    for (what, wss, ws, purposes) in [
+        (folder, "18861", "18861", "both --wss-port and --ws-port"),
+        (file, "0", "18862", "both management and --ws-port"),
+    ] {
+        let words = ["dev", what, "--wss-port", wss, "--ws-port", ws];
+        let ended = LOCKGATE.run(&words).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.error);
+        assert!(ended.error.contains(purposes), "{}", ended.error);
+        assert!(ended.error.contains("give each its own port"));
+    }
+}
+
+#[tokio::test]
+async fn subject_that_is_nothing_to_develop_is_refused_with_the_remedy() {
+    let folder = LOCKGATE.copy_of("echo", "twice-routed-echo");
+    for (words, error) in [
+        (
+            &["dev", "/dev/null"][..],
+            "neither a folder nor a plain file; name a plugin's folder",
+        ),
+        (
+            &[
+                "dev",
+                folder.to_str().unwrap(),
+                "--route",
+                "a",
+                "--route",
+                "a",
+            ],
+            "--route a is given twice; name each key once",
+        ),
+    ] {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.error);
+        assert!(ended.error.contains(error), "{}", ended.error);
+    }
+}
+
 /// The configuration of two plugins that are built, with a listener that `dev` does not open.
 const TWO: &str = r#"
 [[listeners]]

@@ -293,7 +293,7 @@ fn address(
 }
 
 /// Whether two sockets cannot listen at both addresses. An IPv6 socket takes IPv6 only.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let (a, b) = (one.ip(), other.ip());
     one.port() != 0
         && one.port() == other.port()

@@ -33,6 +33,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 pub(crate) use address::Address;
+pub(crate) use check::overlap;
 pub(crate) use log::filter as log_filter;
 pub(crate) use meant::*;
 pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};

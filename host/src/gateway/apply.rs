@@ -169,6 +169,7 @@ impl Gateway {
         self.set_limits(&config, &mut said);
         self.serve_management(management, &config, &mut said);
         self.serve_listeners(planned, &config.listeners, &mut said);
+        self.sockets.settle();
         self.note_certificates();
         if came == "start" {
             let max_connections = connection_limit(&config.limits);

@@ -52,6 +52,8 @@ struct Known {
     activated: Vec<(SocketAddr, OwnedFd)>,
     /// Weakly: they are closed where they are accepted on.
     open: Vec<(String, Weak<OwnedFd>)>,
+    /// Those of `open` that served before what is bound now, and may be closed for it.
+    settled: Vec<Weak<OwnedFd>>,
     /// Another process has the sockets too: their files are its own.
     handed_over: Arc<AtomicBool>,
 }
@@ -86,8 +88,13 @@ impl Sockets {
                 socket
             }
             None => {
-                let open: Vec<_> = self.open().into_iter().map(|(_, socket)| socket).collect();
-                socket::bind(address, &open)?
+                let settled: Vec<_> = self
+                    .lock()
+                    .settled
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .collect();
+                socket::bind(address, &settled)?
             }
         };
         let socket = TcpListener::from_std(socket)?;
@@ -122,6 +129,16 @@ impl Sockets {
             file: SocketFile::of(path, handed_over),
         };
         Ok(Listening { socket, shared })
+    }
+
+    /// What is bound serves from now on: what is bound later may take a port over from it.
+    pub(crate) fn settle(&self) {
+        let mut known = self.lock();
+        known.settled = known
+            .open
+            .iter()
+            .map(|(_, socket)| Weak::clone(socket))
+            .collect();
     }
 
     /// From now on another process has the sockets too.
@@ -209,5 +226,26 @@ impl Sockets {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_of_one_start_do_not_share_a_port_and_later_ones_take_it_over() {
+        let sockets = Sockets::default();
+        let first = sockets
+            .listen("ws", "127.0.0.1:0".parse().unwrap())
+            .unwrap();
+        let address = first.socket.local_addr().unwrap();
+        let second = sockets.listen("wss", address);
+        assert_eq!(
+            second.err().map(|error| error.kind()),
+            Some(io::ErrorKind::AddrInUse)
+        );
+        sockets.settle();
+        assert!(sockets.listen("wss", address).is_ok());
     }
 }

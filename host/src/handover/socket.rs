@@ -13,8 +13,8 @@ use rustix::net::{
 /// Connects that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
 pub(super) const BACKLOG: i32 = 1_024;
 
-/// A socket that listens. Where one of `ours` stands in the way, since it has the same port of another address, both listen
-/// until that one is closed.
+/// A socket that listens. Where one of `ours` stands in the way, since it has the same port, both listen until that one is
+/// closed.
 pub(super) fn bind(address: SocketAddr, ours: &[Arc<OwnedFd>]) -> io::Result<TcpListener> {
     let taken = match try_bind(address, false) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,

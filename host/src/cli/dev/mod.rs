@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::build::build;
 use super::run::{block_on, stop};
 use super::signals::Signals;
-use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls};
+use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, overlap};
 use crate::gateway::{Departure, Folders, Gateway, Origin, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
@@ -200,6 +200,7 @@ impl<'a> Workshop<'a> {
         } = self.options;
         if wss_port.is_some() || ws_port.is_some() || config.listeners.is_empty() {
             config.listeners = listeners(wss_port.unwrap_or(WSS_PORT), ws_port.unwrap_or(WS_PORT));
+            check_addresses(&config)?;
         }
         for plugin in &mut config.plugins {
             if let Component::Source { folder, .. } = &mut plugin.component
@@ -304,6 +305,32 @@ impl<'a> Workshop<'a> {
         let folder = folders.find(|folder| folder.is_dir())?;
         Some(Pages { folder })
     }
+}
+
+/// The listeners are not those of the file, which were judged with it.
+fn check_addresses(config: &Config) -> Result<()> {
+    let health = config.health.as_ref().map(|health| health.address);
+    let mut taken: Vec<_> = [(config.management, "management"), (health, "health")]
+        .into_iter()
+        .filter_map(|(address, what)| Some((address?, what)))
+        .collect();
+    for listener in &config.listeners {
+        let Some(address) = listener.address.ip() else {
+            continue;
+        };
+        let option = if listener.tls == Tls::Off {
+            "--ws-port"
+        } else {
+            "--wss-port"
+        };
+        if let Some((_, other)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
+            bail!(
+                "{address} would be the address of both {other} and {option}; give each its own port"
+            );
+        }
+        taken.push((address, option));
+    }
+    Ok(())
 }
 
 /// On loopback addresses only.

@@ -50,6 +50,17 @@ impl Subject {
                 path.display()
             )
         })?;
+        anyhow::ensure!(
+            folder.is_dir(),
+            "{}: it is neither a folder nor a plain file; name a plugin's folder, such as plugins/echo, or a \
+             configuration file",
+            path.display()
+        );
+        let twice =
+            |(place, key): &(usize, &String)| routes.iter().take(*place).any(|other| other == *key);
+        if let Some((_, key)) = routes.iter().enumerate().find(twice) {
+            anyhow::bail!("--route {key} is given twice; name each key once");
+        }
         let folder = folder
             .to_str()
             .with_context(|| format!("{}: its path is not UTF-8", folder.display()))?;
