@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use tokio::sync::mpsc;
 
 use super::{Gateway, Origin};
@@ -111,9 +111,10 @@ impl Gateway {
     async fn reload_component(&self, name: &str, came: &'static str) -> Result<Vec<String>> {
         let config = self.lock().config.clone();
         let mut plugins = config.plugins.iter();
-        let plugin = plugins
-            .find(|plugin| plugin.name == name)
-            .with_context(|| format!("no plugin is called {name:?}"))?;
+        let Some(plugin) = plugins.find(|plugin| plugin.name == name) else {
+            // It was taken out of the configuration after its file was seen to have changed.
+            return Ok(Vec::new());
+        };
         loop {
             let ready = self.plugins.prepare(plugin, came).await;
             let ready = ready.map_err(|fault| self.blame(Faults(vec![fault]).into()))?;
