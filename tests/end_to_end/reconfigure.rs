@@ -134,6 +134,34 @@ async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
         .await;
 }
 
+#[tokio::test]
+async fn disconnects_that_wait_when_their_plugin_is_removed_all_run_to_their_end() {
+    const CLIENTS: usize = 100;
+    let few = SECOND.replace("retire_s = 1", "retire_s = 1, instances = 2");
+    let served = Served::with(&few).await;
+    // Three times what `retire_s` gives to those that are under way.
+    let farewell = json!([{"do": "sleep", "ms": 60}, {"do": "print", "text": "said"}]).to_string();
+    let remember = json!([{"do": "set", "name": "farewell", "value": farewell}]).to_string();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = served.gateway.connect("/t").await;
+        client.send(&remember).await;
+        client.text().await;
+        clients.push(client);
+    }
+    for client in clients {
+        client.vanish();
+    }
+    let log = served.gateway.log();
+    log.line(&["guest", "\"message\":\"said"]).await;
+    served.remove_second();
+    let said = served.reload().await;
+    assert!(said.contains("plugin w: removed"), "{said}");
+    log.nth_line(CLIENTS - 1, &["guest", "\"message\":\"said"])
+        .await;
+    assert!(!log.contains(&["cut off"]) && !log.contains(&["interrupting the calls"]));
+}
+
 /// The value of the stage's variable `v`, as a handler sees it.
 async fn variable(client: &mut Client) -> String {
     client.send("variable v").await;

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -118,13 +119,13 @@ pub(super) fn tick() -> UpdateDeadline {
 impl Slots {
     /// Polls a call for the first time, where it is; one that is not over goes on on the guest threads.
     ///
-    /// A call goes on until `cut` is cancelled at most, wherever it waits. The outer error is that of a call that
+    /// A call goes on until what `cut` holds when it begins is cancelled at most, wherever it waits. The outer error is that of a call that
     /// panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,
         budget: Budget,
-        cut: &CancellationToken,
+        cut: &ArcSwap<CancellationToken>,
     ) -> Result<Result<T, Overdue>, JoinError> {
         let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
         if let Poll::Ready(answer) = first {
@@ -138,8 +139,10 @@ impl Slots {
         &self,
         call: Pin<Box<dyn Future<Output = T> + Send>>,
         budget: Budget,
-        cut: &CancellationToken,
+        cut: &ArcSwap<CancellationToken>,
     ) -> Result<Result<T, Overdue>, JoinError> {
+        // Counted: that there is none whom it would end is known by it.
+        let cut = cut.load_full();
         let running = Arc::clone(&self.running);
         let mut going = self.handle.spawn(go_on(call, budget, running));
         tokio::select! {

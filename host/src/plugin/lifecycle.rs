@@ -302,24 +302,15 @@ impl Plugin {
     }
 
     /// Ends a plugin that is in the configuration no more. The calls under way have the time of `limits.retire_s`; what
-    /// comes later, the `$disconnect` of connections that go with it, is served until the last of these events has come.
+    /// begins later, the `$disconnect` of connections that go with it, is served until the last of these events has come.
     pub(crate) async fn remove(&self, last_event: impl Future<Output = ()>) {
         {
             let _changing = self.changing.lock().await;
             let Some(before) = self.versions() else {
                 return;
             };
-            let later = Versions {
-                stable: Arc::new(before.stable.for_later_calls()),
-                candidate: before
-                    .candidate
-                    .as_ref()
-                    .map(|version| Arc::new(version.for_later_calls())),
-                share: before.share,
-            };
-            self.serving.load().swap(Some(Arc::new(later)));
             for version in before.all() {
-                Arc::clone(version).interrupt_later();
+                version.linger();
             }
         }
         last_event.await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +45,10 @@ pub(super) struct Version {
     pool: Arc<Pool>,
     slots: Slots,
     budget: Budget,
-    /// Cancelled when its calls have had their time, and when it is freed.
-    cut: CancellationToken,
+    /// Cancelled when it is freed.
+    freed: CancellationToken,
+    /// Cancelled when the calls that began under it have had their time.
+    cut: ArcSwap<CancellationToken>,
 }
 
 /// What a version has done. Outlives it, for the history and the metrics.
@@ -86,6 +89,7 @@ impl Version {
     ) -> Option<Self> {
         let component = &code.compiled.component;
         let needs = component.resources_required();
+        let freed = CancellationToken::new();
         let maker = Maker {
             engine: place.engine.clone(),
             pre,
@@ -109,7 +113,8 @@ impl Version {
                 cpu: config.limits.cpu,
                 deadline: config.limits.deadline,
             },
-            cut: CancellationToken::new(),
+            cut: ArcSwap::from_pointee(freed.child_token()),
+            freed,
         })
     }
 
@@ -193,20 +198,28 @@ impl Version {
         self.interrupt_later();
     }
 
-    /// Gives the calls under way the time of `limits.retire_s`.
-    pub(super) fn interrupt_later(self: Arc<Self>) {
-        let (time, cut, slots) = (self.limits.retire, self.cut.clone(), self.slots.clone());
-        let (plugin, number) = (Arc::clone(&self.plugin), self.number);
-        drop(self);
-        slots.spawn(async move {
-            if tokio::time::timeout(time, cut.cancelled()).await.is_err() {
-                tracing::warn!(
-                    plugin = &*plugin,
-                    version = number,
-                    "interrupting the calls of a replaced version: limits.retire_s is over"
-                );
-                cut.cancel();
+    /// Ends it for a plugin that is in the configuration no more, of which events are still to come: those calls begin as
+    /// ever, and have their own time. There is nothing to go back to.
+    pub(super) fn linger(&self) {
+        self.judged.store(true, Ordering::Relaxed);
+        self.interrupt_later();
+    }
+
+    /// Gives the calls under way the time of `limits.retire_s`; one that waits for an instance is not under way.
+    fn interrupt_later(&self) {
+        let cut = self.cut.swap(Arc::new(self.freed.child_token()));
+        let (time, plugin, number) = (self.limits.retire, Arc::clone(&self.plugin), self.number);
+        self.slots.spawn(async move {
+            let freed = tokio::time::timeout(time, cut.cancelled()).await.is_ok();
+            if freed || Arc::strong_count(&cut) == 1 {
+                return;
             }
+            tracing::warn!(
+                plugin = &*plugin,
+                version = number,
+                "interrupting the calls of a replaced version: limits.retire_s is over"
+            );
+            cut.cancel();
         });
     }
 
@@ -223,28 +236,10 @@ impl Version {
             Err(panicked) => Err(InvokeError::Host(panicked.into())),
         }
     }
-
-    /// The same, with the same instances, for calls that are not interrupted with those that are under way.
-    pub(super) fn for_later_calls(&self) -> Self {
-        Self {
-            number: self.number,
-            code: self.code.clone(),
-            counts: Arc::clone(&self.counts),
-            since: self.since,
-            plugin: Arc::clone(&self.plugin),
-            rollback: None,
-            limits: self.limits.clone(),
-            judged: AtomicBool::new(false),
-            pool: Arc::clone(&self.pool),
-            slots: self.slots.clone(),
-            budget: self.budget,
-            cut: CancellationToken::new(),
-        }
-    }
 }
 
 impl Drop for Version {
     fn drop(&mut self) {
-        self.cut.cancel();
+        self.freed.cancel();
     }
 }
