@@ -432,6 +432,7 @@ async fn a_compiled_component_is_kept() {
             probe_configuration("", "")
         ),
     );
+    fs::create_dir(&cache).unwrap();
     let words = ["validate", file.to_str().unwrap()];
     assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
     let kept: Vec<_> = fs::read_dir(&cache)

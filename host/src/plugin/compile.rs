@@ -5,7 +5,7 @@ use std::io::{self, PipeReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio, exit};
 use std::thread::{available_parallelism, park_timeout};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use thread_priority::{
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::cache;
 use super::component::{Compiled, Source};
 use super::engine;
 use super::private::Private;
@@ -51,6 +52,9 @@ const WAITS: u32 = 20;
 
 /// How long the cache may take to tidy up.
 const TIDY: Duration = Duration::from_secs(5);
+
+/// How a process ends that has compiled what the cache did not take: its words tell why.
+const NOT_KEPT: i32 = 3;
 
 /// Bytes that are read of what a process says when it ends.
 const WORDS: u64 = 4 << 10;
@@ -211,6 +215,16 @@ fn ahead(
     let nice = (Pace::Nice, cpu * WAITS);
     for (pace, patience) in idle.into_iter().chain([nice]) {
         match child(cache, addressing, bytes, cpu, pace, patience, stopped) {
+            Ok(Some((status, words))) if status.code() == Some(NOT_KEPT) => {
+                tracing::warn!(
+                    target: "config",
+                    plugin = name,
+                    file = %cache.display(),
+                    "a component is compiled a second time, by the gateway itself: {} did not take what was compiled{}\n  remedy: {}",
+                    cache.display(), said(&words), cache::REMEDY
+                );
+                return Ok(());
+            }
             Ok(Some((status, words))) => return judge(status, &words, cpu),
             Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
             Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
@@ -335,15 +349,29 @@ pub(crate) fn compile_into(
     pace.set();
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    {
+    // What the cache says when it takes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_level(false)
+        .without_time()
+        .try_init();
+    let kept = {
         let cores = available_parallelism().map_or(1, usize::from);
         let threads = ThreadPoolBuilder::new()
             .num_threads(pace.threads(cores))
             .build()?;
-        let engine = engine::to_compile(cache, addressing)?;
+        let cache = engine::cache(cache)?;
+        let engine = engine::to_compile(cache.clone(), addressing)?;
         threads.install(|| Component::new(&engine, &bytes))?;
-    }
+        cache.cache_hits() + cache.cache_misses() > 0 // a miss counts once it is written
+    };
     wait_for_the_cache();
+    if !kept {
+        exit(NOT_KEPT);
+    }
     Ok(())
 }
 

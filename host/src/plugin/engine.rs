@@ -47,12 +47,13 @@ const CHECKED_GUARD: u64 = 64 << 10;
 /// Makes the engine, with as much room for instances as the address space allows, and starts the thread that advances its
 /// epoch for as long as it lives.
 pub(super) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
+    let compile_cache = compile_cache.map(cache).transpose()?;
     let available = space::available();
     let mut layout = Layout::fitting(available);
     let engine = loop {
         let allocation = allocation(layout);
         match (
-            engine(compile_cache, layout.addressing, allocation),
+            engine(compile_cache.clone(), layout.addressing, allocation),
             layout.smaller(),
         ) {
             (Ok(engine), _) => break engine,
@@ -66,13 +67,21 @@ pub(super) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
 }
 
 /// An engine that compiles as the other does, and for it, and makes no instance.
-pub(super) fn to_compile(compile_cache: &Path, addressing: Addressing) -> Result<Engine> {
+pub(super) fn to_compile(compile_cache: Cache, addressing: Addressing) -> Result<Engine> {
     let allocation = InstanceAllocationStrategy::OnDemand;
     engine(Some(compile_cache), addressing, allocation)
 }
 
+/// The cache in a folder, which has a folder of its own in there: it removes all that it does not know.
+pub(super) fn cache(folder: &Path) -> Result<Cache> {
+    let place = || format!("compile_cache {}", folder.display());
+    let mut cache = CacheConfig::new();
+    cache.with_directory(std::path::absolute(folder.join(CACHE)).with_context(place)?);
+    Cache::new(cache).with_context(place)
+}
+
 fn engine(
-    compile_cache: Option<&Path>,
+    compile_cache: Option<Cache>,
     addressing: Addressing,
     allocation: InstanceAllocationStrategy,
 ) -> Result<Engine> {
@@ -98,13 +107,7 @@ fn engine(
             .memory_reservation_for_growth(CHECKED_GROWTH)
             .memory_guard_size(CHECKED_GUARD);
     }
-    if let Some(directory) = compile_cache {
-        let place = || format!("compile_cache {}", directory.display());
-        let mut cache = CacheConfig::new();
-        // A folder of its own in there: it removes all that it does not know.
-        cache.with_directory(std::path::absolute(directory.join(CACHE)).with_context(place)?);
-        config.cache(Some(Cache::new(cache).with_context(place)?));
-    }
+    config.cache(compile_cache);
     Engine::new(&config).context("cannot set up the WebAssembly engine")
 }
 

@@ -3,6 +3,7 @@
 
 mod bindings;
 mod bounds;
+mod cache;
 mod changing;
 mod compile;
 mod component;
@@ -127,6 +128,15 @@ impl Ready {
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
+        Self::keeping(cache::to_serve(compile_cache)?)
+    }
+
+    /// As [`Self::start`], for a command that serves nobody: it leaves nothing where another user's gateway keeps its code.
+    pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
+        Self::keeping(cache::to_try(compile_cache)?)
+    }
+
+    fn keeping(compile_cache: Option<PathBuf>) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;

@@ -40,8 +40,8 @@ pub(in crate::config) struct File {
     /// Bounds of the gateway as a whole.
     pub(in crate::config) limits: GatewayLimits,
     /// A folder that keeps compiled components, so that the next start need not compile them.
-    /// Whoever may write there may run code as the gateway. It is kept to half a GiB. Without it, each
-    /// start compiles, and components pass through a folder of the gateway's own in the temporary one
+    /// Whoever may write there may run code as the gateway. It is kept to half a GiB. Without it, or where the
+    /// gateway cannot write to it, which is warned of, each start compiles, and components pass through a folder of the gateway's own in the temporary one
     /// (`TMPDIR`).
     pub(in crate::config) compile_cache: Option<String>,
     /// A folder that keeps components from registries, by digest, so that the next start needs no
