@@ -9,6 +9,7 @@
 )]
 
 mod abandoned;
+mod activation;
 mod admission;
 mod arbitrary;
 mod canonical;

@@ -147,3 +147,36 @@ async fn a_stop_while_a_new_process_loads_ends_both_and_leaves_nothing() {
     let left: Vec<_> = fs::read_dir(Path::new(&temporary)).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn why_a_gateway_does_not_start_is_json_where_the_log_is() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("none.wasm"), "none").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    for (address, component, key) in [
+        (address.to_string(), "{probe}", "listeners[0].address"),
+        ("127.0.0.1:0".into(), "none.wasm", "plugins.probe.component"),
+    ] {
+        let text = format!(
+            "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"{address}\"\n{}",
+            probe_configuration("", "").replace("{probe}", component)
+        );
+        let file = write_configuration(folder.path(), &text);
+        let refused = LOCKGATE.run(&["run", file.to_str().unwrap()]).await;
+        assert_eq!(refused.code, Some(1));
+        let lines: Vec<serde_json::Value> = refused
+            .error
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
+        let error = lines.iter().find(|line| line["level"] == "ERROR").unwrap();
+        assert_eq!(error["key"], key, "{error}");
+        assert!(error["line"].as_u64().unwrap() > 0, "{error}");
+        assert!(
+            error["file"].as_str().unwrap().ends_with("gateway.toml"),
+            "{error}"
+        );
+        assert!(!error["remedy"].as_str().unwrap().is_empty(), "{error}");
+    }
+}

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::fd::OwnedFd,
     os::unix::{
         fs::{PermissionsExt as _, symlink},
         net::UnixDatagram,
@@ -34,7 +33,7 @@ async fn gateway(limits: &str) -> Gateway {
     LOCKGATE.serve(&configuration(limits)).await
 }
 
-fn configuration(limits: &str) -> String {
+pub(crate) fn configuration(limits: &str) -> String {
     format!("[limits]\n{limits}\n{}", probe_configuration("", ""))
 }
 
@@ -247,6 +246,13 @@ async fn a_new_process_with_a_bad_configuration_changes_nothing() {
     let none = format!("{good}\n[plugins.none]\ncomponent = \"none.wasm\"\n");
     fs::write(&file, none).unwrap();
     goes_on(&mut gateway, "plugins.none.component: ").await;
+    // Two processes write there, and a machine reads it.
+    for line in gateway.log().lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&line).is_ok(),
+            "{line}"
+        );
+    }
     // And it can be done again.
     fs::write(&file, good).unwrap();
     let serving = upgrade(&gateway).await;
@@ -513,60 +519,4 @@ async fn a_rollout_goes_on_after_an_upgrade() {
     let (status, said) = served.gateway.post("/plugins/v/promote", "{}").await;
     assert_eq!(status, 200, "{said}");
     expect(&mut served.connect().await, 3).await;
-}
-
-/// As systemd starts a service of which it has bound the sockets: they are the descriptors from 3 on, of which the first
-/// is this process's standard input before.
-fn activated(descriptors: u32, file: &Path) -> Command {
-    let lockgate = LOCKGATE.command(&[]);
-    let script = format!(
-        "exec 3<&0 4<&0 </dev/null; LISTEN_FDS={descriptors} LISTEN_PID=$$ exec \"$0\" \"$@\""
-    );
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]).arg(lockgate.get_program());
-    command.arg("run").arg(file).env_remove("LOCKGATE_LOG");
-    command
-}
-
-fn listening_on(address: SocketAddr, folder: &TempDir) -> std::path::PathBuf {
-    let before = format!(
-        "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"{address}\"\ntls = \"off\"\n\
-         [management]\naddress = \"127.0.0.1:0\"\n"
-    );
-    write_configuration(
-        folder.path(),
-        &format!("{before}{}", configuration("drain_s = 0")),
-    )
-}
-
-#[tokio::test]
-async fn sockets_of_systemd_are_found_by_their_address_and_handed_over() {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let folder = TempDir::new().unwrap();
-    let file = listening_on(address, &folder);
-    // The same socket twice: the second is one too many.
-    let (command, input) = (activated(2, &file), Stdio::from(OwnedFd::from(socket)));
-    let mut gateway = Gateway::start_with(input, command, folder, PATIENCE).await;
-    assert_eq!(gateway.plain(), address);
-    gateway.connect("/s").await.id().await;
-    let said = format!("systemd listens on {address} for this gateway");
-    gateway.log().line(&["WARN", &said]).await;
-    let serving = upgrade(&gateway).await;
-    assert_eq!(gateway.ended().await, Some(0));
-    gateway.connect("/s").await.id().await;
-    drop(serving);
-}
-
-#[tokio::test]
-async fn a_descriptor_that_cannot_be_listened_on_is_refused() {
-    let folder = TempDir::new().unwrap();
-    let file = listening_on("127.0.0.1:0".parse().unwrap(), &folder);
-    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    for input in [Stdio::from(OwnedFd::from(datagrams)), Stdio::null()] {
-        let output = activated(1, &file).stdin(input).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains("LISTEN_FDS: the descriptor 3"), "{error}");
-    }
 }

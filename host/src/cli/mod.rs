@@ -199,7 +199,7 @@ pub(crate) fn main() -> ExitCode {
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            complain(&error, serves);
             ExitCode::FAILURE
         }
     };
@@ -252,10 +252,31 @@ fn print(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// An error with its causes on standard error. The problems of a configuration are paragraphs of their own.
-fn complain(error: &anyhow::Error) {
+/// An error with its causes on standard error. The problems of a configuration are paragraphs of their own; or lines of the
+/// log, where a machine reads that of a gateway.
+fn complain(error: &anyhow::Error, serves: bool) {
+    if serves && telemetry::takes_errors_as_json() {
+        return log(error);
+    }
     telemetry::print(&match error.downcast_ref::<config::Problems>() {
         Some(problems) => problems.to_string(),
         None => format!("error: {error:#}"),
     });
+}
+
+fn log(error: &anyhow::Error) {
+    let Some(problems) = error.downcast_ref::<config::Problems>() else {
+        tracing::error!("cannot serve: {error:#}");
+        return;
+    };
+    for problem in &problems.0 {
+        tracing::error!(
+            file = %problem.file.display(),
+            line = problem.line,
+            key = problem.key,
+            remedy = problem.remedy,
+            "cannot serve: {}",
+            problem.message
+        );
+    }
 }

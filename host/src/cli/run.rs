@@ -35,8 +35,11 @@ pub(super) fn run(file: &Path) -> Result<()> {
         let gateway = match started {
             Ok(gateway) => gateway,
             Err(error) => {
-                if let Some(predecessor) = predecessor {
-                    predecessor.goes_on(&format!("{error:#}"));
+                let text = format!("{error:#}");
+                let told = predecessor.is_some_and(|it| it.goes_on(&text).is_ok());
+                if told && !telemetry::is_started() {
+                    // Nobody knows yet how to log here: the process that goes on does, and logs it.
+                    std::process::exit(1);
                 }
                 return Err(error);
             }
@@ -61,10 +64,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
 async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc<Gateway>> {
     let sockets;
     (*predecessor, sockets) = match spawn_blocking(Predecessor::find).await?? {
-        (None, _) => (
-            None,
-            Sockets::activated(sd_notify::listen_fds_with_names()?)?,
-        ),
+        (None, _) => (None, Sockets::activated()?),
         found => found,
     };
     let config = load(file).await?;

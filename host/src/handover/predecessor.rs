@@ -37,10 +37,9 @@ impl Predecessor {
         send(self.0.as_fd(), READY, None)
     }
 
-    /// This process does not serve: the old one is to go on.
-    pub(crate) fn goes_on(self, error: &str) {
-        // It hears of our end, if not of the reason.
-        let _ = send(self.0.as_fd(), &format!("{FAILED}{error}"), None);
+    /// This process does not serve: the old one is to go on. It hears of our end, if not of the reason.
+    pub(crate) fn goes_on(self, error: &str) -> io::Result<()> {
+        send(self.0.as_fd(), &format!("{FAILED}{error}"), None)
     }
 }
 

@@ -12,7 +12,7 @@ use std::env::VarError;
 use std::io::{self, Write as _};
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -53,6 +53,9 @@ static LOGS: OnceLock<(
 static WRITER: Writer = Writer::new();
 static LIMITER: Limiter = Limiter::new();
 
+/// What is logged is JSON, and nothing else is to be between.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// Panics so far: the hook that sees them is the process's too.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -91,6 +94,16 @@ pub(crate) fn last_words() {
     if LOGS.get().is_some() {
         WRITER.flush(Some(LAST_WORDS));
     }
+}
+
+/// Whether it is known how to log.
+pub(crate) fn is_started() -> bool {
+    LOGS.get().is_some()
+}
+
+/// Whether an error is to be logged, so that a machine can read it, instead of printed.
+pub(crate) fn takes_errors_as_json() -> bool {
+    is_started() && JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR)
 }
 
 /// Writes a text to standard error as it is, after all that was logged.
@@ -187,6 +200,7 @@ fn filter(log: &Log) -> Result<EnvFilter> {
 }
 
 fn lines(log: &Log) -> Lines {
+    JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     let lines = tracing_subscriber::fmt::layer().with_writer(Line(log.format));
     match log.format {
         LogFormat::Text => {
