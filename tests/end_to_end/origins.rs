@@ -153,3 +153,40 @@ async fn names_below_a_host_and_pages_without_an_origin_can_be_listed() {
     check(&gateway.ws("/s"), "null", true).await;
     check(&gateway.ws("/s"), "file://", false).await;
 }
+
+/// The browser shows its page no reason, and so the log has to.
+#[tokio::test]
+async fn a_refused_origin_is_logged_with_who_asked_for_what_and_the_remedy() {
+    let gateway = echo().await;
+    check(&gateway.ws("/s"), "https://other.example", false).await;
+    let line = gateway
+        .log()
+        .line(&["a page of another origin is refused"])
+        .await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["level"], "WARN", "{line}");
+    assert_eq!(line["client"], "127.0.0.1", "{line}");
+    assert!(line["stage"].as_str().unwrap().ends_with("/s"), "{line}");
+    assert!(line["host"].is_string(), "{line}");
+    assert!(line["request_id"].is_string(), "{line}");
+    let origin = line["origin"].as_str().unwrap();
+    assert!(origin.contains("https://other.example"), "{line}");
+    let message = line["message"].as_str().unwrap();
+    assert!(
+        message.contains("remedy: ") && message.contains("origins"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_handshake_is_logged_with_who_asked_for_what() {
+    let gateway = echo().await;
+    let asked = gateway.ws("/nowhere").header("Origin", "https://a.example");
+    assert_eq!(asked.attempt().await.err().unwrap().status, 403);
+    let line = gateway.log().line(&["refused: no stage"]).await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["client"], "127.0.0.1", "{line}");
+    assert_eq!(line["origin"], "https://a.example", "{line}");
+    assert!(line["host"].is_string(), "{line}");
+    assert_eq!(line["path"], "/nowhere", "{line}");
+}

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, NoPlace, Place};
+use self::forwarded::Sender;
 pub(crate) use self::head::MAX_HEADERS;
 use self::head::{Head, Opening};
 use self::origin::Destination;
@@ -73,6 +75,8 @@ pub(crate) struct Entrance {
 pub(crate) struct Peer {
     /// The other end of the socket, or whom its PROXY header names.
     pub(crate) address: SocketAddr,
+    /// The address tells clients apart; that of those who come by a socket in the file system does not.
+    pub(crate) has_address: bool,
     /// The listener's: if `address` is one of them, it may be asking for someone else.
     pub(crate) proxies: Arc<Proxies>,
     /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
@@ -108,13 +112,20 @@ pub(crate) async fn answer<B>(
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let request_id = RequestId::next();
-    let answer = match judge(entrance, peer, &parts, request_id) {
-        Ok(arrival) => decision(entrance, arrival, upgrade).await,
+    let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
+    let mut asked = None;
+    let answer = match judge(entrance, peer, sender, &parts, request_id) {
+        Ok(arrival) => {
+            asked = Some(Arc::clone(&arrival.current));
+            decision(entrance, arrival, upgrade).await
+        }
         Err(refusal) => Err(refusal),
     };
     let mut response = answer.unwrap_or_else(|refusal| {
         let (status, path) = (refusal.status().as_u16(), parts.uri.path());
-        tracing::debug!(%request_id, status, path, "refused: {refusal}");
+        let stage = asked.map(|stage| tracing::field::display(Arc::clone(&stage.load().scope)));
+        let (host, origin) = (host(&parts), said(&parts, &ORIGIN));
+        tracing::debug!(client = %sender.address, stage, %request_id, status, host, path, origin, "refused: {refusal}");
         refusal.response(parts.version, request_id)
     });
     header_case::set(&mut response);
@@ -126,8 +137,19 @@ pub(crate) fn misdirected<B>(request: &Request<B>) -> Response<Full<Bytes>> {
     let request_id = RequestId::next();
     let refusal = Refusal::Misdirected;
     let (status, path) = (refusal.status().as_u16(), request.uri().path());
-    tracing::debug!(%request_id, status, path, "refused: {refusal}");
+    let host = request.uri().authority().map(Authority::as_str);
+    tracing::debug!(%request_id, status, host, path, "refused: {refusal}");
     refusal.response(request.version(), request_id)
+}
+
+/// The host that a request is for, as it says.
+fn host(parts: &Parts) -> Option<&str> {
+    let authority = parts.uri.authority().map(Authority::as_str);
+    authority.or_else(|| said(parts, &HOST))
+}
+
+fn said<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
+    parts.headers.get(name)?.to_str().ok()
 }
 
 /// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
@@ -179,6 +201,7 @@ struct Held {
 fn judge(
     entrance: &Entrance,
     peer: Peer,
+    sender: Sender,
     parts: &Parts,
     request_id: RequestId,
 ) -> Result<Arrival, Refusal> {
@@ -190,11 +213,12 @@ fn judge(
     if entrance.stopping.is_cancelled() {
         return Err(Refusal::Stopping);
     }
-    let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
     let admission = entrance.admission.load();
+    // Those whom nobody has named, and who share an address, are not one client.
+    let is_one = peer.has_address || sender.address != peer.address.ip();
     let (permit, place) = match peer.permit {
         // The proxy has a place already, and its client is not judged yet.
-        Some(permit) if peer.proxies.trust(peer.address.ip()) => {
+        Some(permit) if is_one && peer.proxies.trust(peer.address.ip()) => {
             let named = admission.admit_named(peer.place, sender.address);
             (permit, Arc::new(named.map_err(Refusal::NoPlace)?))
         }
@@ -203,7 +227,11 @@ fn judge(
         None => {
             let permit = entrance.handshakes.take();
             let permit = permit.ok_or(Refusal::NoPlace(NoPlace::TooManyHandshakes))?;
-            let place = admission.admit(sender.address).map_err(Refusal::NoPlace)?;
+            let place = match is_one {
+                true => admission.admit(sender.address),
+                false => admission.admit_proxy(),
+            }
+            .map_err(Refusal::NoPlace)?;
             (Arc::new(permit), Arc::new(place))
         }
     };
@@ -301,6 +329,10 @@ async fn admit(
         if let Some(origin) = &head.origin
             && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
         {
+            // The browser shows its page nothing of this.
+            tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
+                host = %destination.authority.host,
+                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.NAME.stages.NAME.origins");
             return Err(Refusal::ForeignOrigin);
         }
         if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {

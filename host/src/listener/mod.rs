@@ -169,6 +169,7 @@ async fn accept(socket: Socket, way: Way, doors: Doors) {
         };
         let peer = Peer {
             address,
+            has_address: stream.has_address(),
             proxies: Arc::clone(&way.proxies),
             place: Arc::new(place),
             permit: Some(Arc::new(handshake)),
@@ -248,6 +249,7 @@ async fn passed_on(
         return Ok(peer);
     };
     peer.address = SocketAddr::new(client.ip().to_canonical(), client.port());
+    peer.has_address = true;
     if !peer.proxies.trust(client.ip()) {
         let admission = doors.entrance.admission.load();
         let place = admission.admit_named(peer.place, client.ip());
