@@ -134,3 +134,35 @@ async fn a_socket_that_was_left_is_replaced_and_nothing_else_is() {
     );
     drop(theirs);
 }
+
+#[tokio::test]
+async fn a_socket_whose_file_is_gone_is_made_again_by_a_reload() {
+    let (gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+    let mut before = by(&socket).open().await;
+    fs::remove_file(&socket).unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    by(&socket).open().await.id().await;
+    before.id().await;
+    let inode = |path| std::os::unix::fs::MetadataExt::ino(&fs::symlink_metadata(path).unwrap());
+    let made = inode(&socket);
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(inode(&socket), made, "it is kept, since it is there");
+}
+
+#[tokio::test]
+async fn clients_that_a_trusted_proxy_by_a_socket_does_not_name_are_not_counted_as_one() {
+    let listener = format!("{SOCKET}\ntrusted_proxies = [\"127.0.0.1\"]");
+    let (_gateway, socket) =
+        serve(TempDir::new().unwrap(), &listener, "connections_per_ip = 1").await;
+    let mut first = by(&socket).open().await;
+    let mut second = by(&socket).open().await;
+    first.id().await;
+    second.id().await;
+    // One that it names is.
+    let named = by(&socket).header("X-Forwarded-For", "192.0.2.1");
+    let mut named_first = named.clone().open().await;
+    named_first.id().await;
+    assert_eq!(named.attempt().await.err().unwrap().status, 429);
+}

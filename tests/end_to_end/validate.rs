@@ -2,10 +2,11 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
 };
 
-use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE};
+use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE, write_configuration};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
@@ -95,7 +96,7 @@ async fn validate_opens_no_port() {
          [plugins.echo]\ncomponent = \"{{echo}}\"\n",
         taken.local_addr().unwrap()
     );
-    let file = lockgate_tests::write_configuration(folder.path(), &configuration);
+    let file = write_configuration(folder.path(), &configuration);
     let file = file.to_str().unwrap();
     assert_eq!(LOCKGATE.run(&["validate", file]).await.code, Some(0));
     let ended = LOCKGATE.run(&["run", file]).await;
@@ -144,4 +145,49 @@ async fn the_sample_is_served_as_it_is_written() {
     assert_eq!(client.json().await["event"], "error");
     client.send(r#"{"action": "other"}"#).await;
     client.expect_error("Forbidden").await;
+}
+
+#[tokio::test]
+async fn a_place_that_no_socket_can_take_is_refused_as_the_start_would() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    for (path, said) in [
+        ("folder", "there is a folder"),
+        ("file", "there is a file that is no socket"),
+        ("file/socket", "Not a directory"),
+    ] {
+        let text = format!(
+            "[[listeners]]\naddress = \"unix:{path}\"\n{}",
+            crate::probe_configuration("", "")
+        );
+        let file = write_configuration(folder.path(), &text);
+        for word in ["validate", "run"] {
+            let refused = LOCKGATE.run(&[word, file.to_str().unwrap()]).await;
+            assert_eq!(refused.code, Some(1), "{word} {path}");
+            let place = "gateway.toml:2: listeners[0].address: cannot listen on unix:";
+            assert!(refused.error.contains(place), "{}", refused.error);
+            assert!(refused.error.contains(said), "{}", refused.error);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_may_not_be_read_is_refused_with_who_is_to_let_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("gateway.toml");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    let mut command = LOCKGATE.command(&["validate", file.to_str().unwrap()]);
+    if rustix::process::geteuid().is_root() {
+        // Root may read everything.
+        command.uid(65_534).gid(65_534);
+    }
+    let refused = LOCKGATE.end(command).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.error.contains("let the gateway's user read it"),
+        "{}",
+        refused.error
+    );
 }

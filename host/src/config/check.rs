@@ -3,8 +3,9 @@
 //! Each function gives what it could make of its part; whether that is used is the report's verdict.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::Purpose;
 use super::address::{Address, LONGEST, MODE, UNIX};
@@ -169,7 +170,7 @@ fn place(
             "write them in octal, as in \"0600\", \"0660\" or \"0666\"",
         );
     }
-    if path.is_empty() || path.starts_with('@') {
+    if path.is_empty() || path.starts_with('@') || path.contains('\0') {
         report.problem(
             &address_key,
             format!("{:?} names no file", written.address),
@@ -177,7 +178,8 @@ fn place(
         );
         return None;
     }
-    let path = report.path(&address_key, path);
+    // One spelling of each, as far as that is to be had without looking.
+    let path: PathBuf = report.path(&address_key, path).components().collect();
     let bytes = path.as_os_str().len();
     if bytes > LONGEST {
         report.problem(
@@ -186,7 +188,7 @@ fn place(
             "write a shorter path",
         );
     }
-    if let Some(other) = paths.insert(path.clone(), address_key.clone()) {
+    if let Some(other) = paths.insert(in_its_folder(&path), address_key.clone()) {
         report.problem(
             &address_key,
             format!("{UNIX}{} is already the address of {other}", path.display()),
@@ -194,6 +196,18 @@ fn place(
         );
     }
     Some(Address::Unix { path, mode: mode? })
+}
+
+/// The path of a file by the folder that it is in, whatever links lead there.
+fn in_its_folder(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| {
+        let here = folder.as_os_str().is_empty();
+        fs::canonicalize(if here { Path::new(".") } else { folder }).ok()
+    });
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 fn certificate_files(
@@ -248,17 +262,34 @@ fn address(
     report: &mut Report<'_>,
 ) -> Option<SocketAddr> {
     let Ok(address) = written.parse::<SocketAddr>() else {
-        if let Ok(ip) = written.parse::<IpAddr>() {
+        if let Some(meant) = with_port(written) {
+            report.problem(
+                key,
+                format!("{written:?} is an IPv6 address without a port, since it has no brackets"),
+                format!("write \"{meant}\", or \"[{written}]:8443\" for that address"),
+            );
+        } else if let Ok(ip) = written.parse::<IpAddr>() {
             report.problem(
                 key,
                 format!("the address {written:?} has no port"),
                 format!("add one, as in \"{}\"", SocketAddr::new(ip, 8443)),
             );
         } else {
+            let port = written.strip_prefix("localhost:");
+            let port = port.and_then(|port| port.parse::<u16>().ok());
+            let remedy = match port {
+                Some(port) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
+                None if key.starts_with("management") => {
+                    "write one of this machine's own, as in \"127.0.0.1:9090\"".into()
+                }
+                None => {
+                    "write one, as in \"127.0.0.1:8443\", \"0.0.0.0:443\" or \"[::1]:8443\"".into()
+                }
+            };
             report.problem(
                 key,
                 format!("{written:?} is not an IP address and port"),
-                "write one, as in \"127.0.0.1:8443\", \"0.0.0.0:443\" or \"[::1]:8443\"",
+                remedy,
             );
         }
         return None;
@@ -290,6 +321,14 @@ fn address(
     }
     addresses.insert(address, key.to_owned());
     Some(address)
+}
+
+/// What an IPv6 address may have been meant for of which the last part looks like a port.
+fn with_port(written: &str) -> Option<SocketAddr> {
+    written.parse::<Ipv6Addr>().ok()?;
+    let (address, port) = written.rsplit_once(':')?;
+    let address = address.parse::<Ipv6Addr>().ok()?;
+    Some(SocketAddr::from((address, port.parse().ok()?)))
 }
 
 /// Whether two sockets cannot listen at both addresses. An IPv6 socket takes IPv6 only.

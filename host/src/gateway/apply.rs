@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::io::Errno;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, certificates, stages};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
+use crate::handover::find_socket;
 use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
@@ -68,7 +70,7 @@ impl Door {
 
 /// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
 pub(crate) async fn check(config: &Config) -> Result<()> {
-    let plugins = Plugins::start(config.compile_cache.clone())?;
+    let plugins = Plugins::start_to_try(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
     let (_, mut faults) = prepare(&plugins, config, "check").await;
     match certificates::read(&config.listeners).await {
@@ -79,6 +81,7 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
             .for_each(|certificate| certificate.warn()),
         Err(found) => faults.extend(found),
     }
+    faults.extend(taken(config));
     if faults.is_empty() {
         Ok(())
     } else {
@@ -86,10 +89,34 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
     }
 }
 
+/// The paths of sockets at which there is something else. Who else listens there is for the start to say: it may be the
+/// gateway that is to be told of this configuration.
+fn taken(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let Address::Unix { path, .. } = &listener.address else {
+            continue;
+        };
+        let key = format!("listeners[{index}].address");
+        match find_socket(path) {
+            // Whoever checks may be another than who serves.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                faults.extend(bind_fault(key, &listener.address, &error).0);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    faults
+}
+
 /// An address cannot be listened on.
 pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
-    let remedy = if let Address::Unix { path, .. } = address {
+    let no_more_files = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    let remedy = if no_more_files.contains(&error.raw_os_error()) {
+        "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd"
+            .into()
+    } else if let Address::Unix { path, .. } = address {
         if is(io::ErrorKind::AddrInUse) {
             "stop who listens there (`ss -lxp` tells), or write another path".into()
         } else if is(io::ErrorKind::AlreadyExists) {
@@ -204,6 +231,7 @@ impl Gateway {
     /// now; one whose TLS is changed keeps its socket.
     async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
         let mut open = self.lock().open.clone();
+        open.retain(|door| !door.socket.socket.is_lost());
         let mut planned = Vec::new();
         let certificates = certificates::read(&config.listeners)
             .await
@@ -405,4 +433,19 @@ fn connection_limit(limits: &config::GatewayLimits) -> usize {
         );
     }
     usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_files_are_no_fault_of_the_address() {
+        let address = Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            let faults = bind_fault("k".into(), &address, &errno.into());
+            let remedy = &faults.0.first().expect("one").remedy;
+            assert!(remedy.contains("LimitNOFILE="), "{remedy}");
+        }
+    }
 }

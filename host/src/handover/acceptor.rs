@@ -26,6 +26,14 @@ impl Acceptor {
         })
     }
 
+    /// Nobody can connect any more: the file is gone, or another's.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Ip(_) => false,
+            Self::Unix { file, .. } => !file.as_ref().is_some_and(SocketFile::is_there),
+        }
+    }
+
     /// Has those connect from now on who may by this address, which is where it listens.
     pub(crate) fn set_mode(&self, wanted: &Address) -> io::Result<()> {
         match (self, wanted) {

@@ -30,6 +30,7 @@ pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use successor::{ask_to_reload, hand_over};
 use unix::SocketFile;
+pub(crate) use unix::find as find_socket;
 
 /// What tells a process that its standard input is an end of the pair.
 const VARIABLE: &str = "LOCKGATE_HANDOVER";

@@ -35,17 +35,26 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Removes a socket that a process which was killed has left, and nothing else.
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// Whether there is a socket in a place; not when it is taken by anything else, or cannot be looked at.
+pub(crate) fn find(path: &Path) -> io::Result<bool> {
     let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file that is no socket",
-        ));
+    if metadata.file_type().is_socket() {
+        return Ok(true);
+    }
+    let what = match metadata.is_dir() {
+        true => "there is a folder",
+        false => "there is a file that is no socket",
+    };
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
+}
+
+/// Removes a socket that a process which was killed has left, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !find(path)? {
+        return Ok(());
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
@@ -64,13 +73,15 @@ impl SocketFile {
             handed_over,
         })
     }
+
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| identity(&metadata) == self.identity);
-        if is_ours && !self.handed_over.load(Ordering::Relaxed) {
+        if self.is_there() && !self.handed_over.load(Ordering::Relaxed) {
             let _ = fs::remove_file(&self.path);
         }
     }
