@@ -272,6 +272,17 @@ async fn certificate_that_expires_is_warned_of_and_measured() {
     assert!(seconds_left(&gateway).await > 60 * 365 * 86_400);
 }
 
+#[tokio::test]
+async fn certificate_without_a_host_that_clients_look_at_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let tls = Certificate::of(&[]).write_as(folder.path(), "c");
+    let gateway = serve(&tls).await;
+    gateway
+        .log()
+        .line(&["WARN", "c.pem: it has no subjectAltName", "remedy: "])
+        .await;
+}
+
 /// A listener with three certificates: for this machine, for one name, and for all names of a domain.
 struct Several {
     folder: TempDir,

@@ -13,6 +13,8 @@ pub(super) enum Unexpandable {
     NotUnicode(String),
     #[error("{0:?} is not the name of an environment variable")]
     Name(String),
+    #[error("the default of {0} has a variable in it, which is not expanded")]
+    Nested(String),
     #[error("\"${{\" has no closing \"}}\"")]
     Unclosed,
 }
@@ -23,6 +25,9 @@ impl Unexpandable {
         match self {
             Self::Unset(name) => format!("set it, or give a default: \"${{{name}:-…}}\""),
             Self::NotUnicode(name) => format!("set {name} to text"),
+            Self::Nested(name) => format!(
+                "write a default without \"${{\", and give {name} its other value where the gateway is started"
+            ),
             Self::Name(_) | Self::Unclosed => {
                 "write \"${NAME}\" or \"${NAME:-default}\"; \"$${\" is a literal \"${\"".to_owned()
             }
@@ -53,6 +58,9 @@ pub(super) fn expand(
         };
         if !is_variable(name) {
             return Err(Unexpandable::Name(name.to_owned()));
+        }
+        if default.is_some_and(|default| default.contains("${")) {
+            return Err(Unexpandable::Nested(name.to_owned()));
         }
         match (variable(name), default) {
             (Ok(value), Some(default)) if value.is_empty() => expanded.push_str(default),
@@ -115,6 +123,10 @@ mod tests {
             Err(Unexpandable::NotUnicode("BYTES".to_owned())),
         );
         check("${HOST", Err(Unexpandable::Unclosed));
+        check(
+            "${UNSET:-${HOST}}",
+            Err(Unexpandable::Nested("UNSET".to_owned())),
+        );
         check("${}", Err(Unexpandable::Name(String::new())));
         check("${1ST}", Err(Unexpandable::Name("1ST".to_owned())));
         check("${HOST-x}", Err(Unexpandable::Name("HOST-x".to_owned())));

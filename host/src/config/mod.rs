@@ -27,6 +27,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -153,10 +154,11 @@ fn read(path: &Path) -> Result<String, Problems> {
         }])
     };
     let (bytes, _) = watch::read(path, FILE_MIB << 20).map_err(|error| {
-        unreadable(
-            format!("cannot be read: {error}"),
-            "name the configuration file, as in lockgate run gateway.toml",
-        )
+        let remedy = match error.kind() {
+            ErrorKind::PermissionDenied => watch::LET_READ,
+            _ => "name the configuration file, as in lockgate run gateway.toml",
+        };
+        unreadable(format!("cannot be read: {error}"), remedy)
     })?;
     String::from_utf8(bytes)
         .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))

@@ -145,6 +145,7 @@ impl<'a> Report<'a> {
     /// Looks for the files that must exist.
     pub(super) fn check_files(&mut self) {
         for (key, path) in std::mem::take(&mut self.paths) {
+            let mut remedy = "correct the path, which is relative to the folder of this file";
             let message = match fs::metadata(&path) {
                 Ok(metadata) => match watch::other_kind(&metadata) {
                     None => continue,
@@ -153,13 +154,14 @@ impl<'a> Report<'a> {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     format!("there is no file {path:?}")
                 }
-                Err(error) => format!("{path:?} cannot be read: {error}"),
+                Err(error) => {
+                    if error.kind() == ErrorKind::PermissionDenied {
+                        remedy = watch::LET_READ;
+                    }
+                    format!("{path:?} cannot be read: {error}")
+                }
             };
-            self.problem(
-                &key,
-                message,
-                "correct the path, which is relative to the folder of this file",
-            );
+            self.problem(&key, message, remedy);
         }
     }
 

@@ -170,6 +170,15 @@ impl Certificate {
         let Some(files) = &self.files else {
             return;
         };
+        if self.names.is_empty() && self.addresses.is_empty() {
+            tracing::warn!(
+                target: "config",
+                name = self.name(),
+                "certificate {}: it has no subjectAltName with a host, and clients look at nothing else: they refuse it\n  \
+                 remedy: have one made with that",
+                files.certificate.display()
+            );
+        }
         let now = OffsetDateTime::now_utc().unix_timestamp();
         if let Some(concern) = concern(self.not_before, self.not_after, now) {
             tracing::warn!(

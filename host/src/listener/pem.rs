@@ -71,6 +71,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
     })
 }
 
+/// Whether they are a sequence that begins with the version 3, and goes on with a sequence (RFC 7292 §4).
+fn is_pkcs12(bytes: &[u8]) -> bool {
+    let [0x30, length @ 0x80..=0xff, rest @ ..] = bytes else {
+        return false;
+    };
+    let content = rest.get(usize::from(length & 0x7f)..);
+    content.is_some_and(|content| content.starts_with(&[0x02, 0x01, 0x03, 0x30]))
+}
+
 /// Reads all sections of a text. In a remedy, `FILE` stands for its file.
 fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
     match bytes {
@@ -78,6 +87,13 @@ fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
             return Err(Flaw::new(
                 "it is written in UTF-16, and PEM is ASCII",
                 "convert it: `iconv -f UTF-16 -t UTF-8 FILE > FILE.new`",
+            ));
+        }
+        _ if is_pkcs12(bytes) => {
+            return Err(Flaw::new(
+                "it is a PKCS #12 store (.p12, .pfx), and not PEM",
+                "take it apart: `openssl pkcs12 -in FILE -nokeys -out FILE.crt` for the certificates, `openssl pkcs12 -in FILE \
+                 -nocerts -nodes -out FILE.key` for the key",
             ));
         }
         [0x30, 0x80..=0xff, ..] => {
@@ -279,5 +295,6 @@ mod tests {
         );
         check_flaw(b"\xff\xfe-\0", "UTF-16");
         check_flaw(b"\x30\x82\x01\x00", "DER");
+        check_flaw(b"\x30\x82\x01\x00\x02\x01\x03\x30\x82", "PKCS #12");
     }
 }

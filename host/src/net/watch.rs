@@ -14,6 +14,10 @@ use rustix::fs::OFlags;
 /// component at every look would cost too much.
 const SMALL: u64 = 64 << 10;
 
+/// What to do about a file that may not be read.
+pub(crate) const LET_READ: &str =
+    "let the gateway's user read it and enter each folder of its path: `namei -l` shows who may";
+
 /// How long the second file of a pair may come after the first: a component after its signature, a key after its
 /// certificate.
 pub(crate) const PAIR: Duration = Duration::from_secs(10);

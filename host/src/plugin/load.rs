@@ -1,6 +1,8 @@
 //! From a component file to something that can be instantiated: compiled, its imports checked against its
 //! grants, linked to what it was granted and nothing else.
 
+use std::io;
+
 use wasmtime::Engine;
 use wasmtime::component::{self, Linker};
 
@@ -11,6 +13,7 @@ use super::instance::State;
 use super::offer::{self, Need, is_given, need};
 use super::{inspect, stubs};
 use crate::config::{self, Component, Fault};
+use crate::net::watch;
 use crate::registry::{self, PullError};
 
 /// What all WebAssembly begins with.
@@ -69,11 +72,12 @@ pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, 
         }
     };
     source.map_err(|error| {
-        fault(
-            plugin,
-            format!("{} cannot be read: {error}", plugin.component),
-            "name a component file of at most 64 MiB",
-        )
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => watch::LET_READ,
+            _ => "name a component file of at most 64 MiB",
+        };
+        let message = format!("{} cannot be read: {error}", plugin.component);
+        fault(plugin, message, remedy)
     })
 }
 
