@@ -152,20 +152,21 @@ async fn a_place_that_no_socket_can_take_is_refused_as_the_start_would() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("folder")).unwrap();
     fs::write(folder.path().join("file"), "mine").unwrap();
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
     for (path, said) in [
         ("folder", "there is a folder"),
         ("file", "there is a file that is no socket"),
         ("file/socket", "Not a directory"),
     ] {
         let text = format!(
-            "[[listeners]]\naddress = \"unix:{path}\"\n{}",
+            "compile_cache = {compiled:?}\n[[listeners]]\naddress = \"unix:{path}\"\n{}",
             crate::probe_configuration("", "")
         );
         let file = write_configuration(folder.path(), &text);
         for word in ["validate", "run"] {
             let refused = LOCKGATE.run(&[word, file.to_str().unwrap()]).await;
             assert_eq!(refused.code, Some(1), "{word} {path}");
-            let place = "gateway.toml:2: listeners[0].address: cannot listen on unix:";
+            let place = "gateway.toml:3: listeners[0].address: cannot listen on unix:";
             assert!(refused.error.contains(place), "{}", refused.error);
             assert!(refused.error.contains(said), "{}", refused.error);
         }
@@ -177,7 +178,7 @@ async fn a_configuration_that_may_not_be_read_is_refused_with_who_is_to_let_it()
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("gateway.toml");
     fs::write(&file, "").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = LOCKGATE.command(&["validate", file.to_str().unwrap()]);
     if rustix::process::geteuid().is_root() {
         // Root may read everything.

@@ -154,9 +154,10 @@ fn read(path: &Path) -> Result<String, Problems> {
         }])
     };
     let (bytes, _) = watch::read(path, FILE_MIB << 20).map_err(|error| {
-        let remedy = match error.kind() {
-            ErrorKind::PermissionDenied => watch::LET_READ,
-            _ => "name the configuration file, as in lockgate run gateway.toml",
+        let remedy = if error.kind() == ErrorKind::PermissionDenied {
+            watch::LET_READ
+        } else {
+            "name the configuration file, as in lockgate run gateway.toml"
         };
         unreadable(format!("cannot be read: {error}"), remedy)
     })?;

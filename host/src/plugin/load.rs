@@ -72,9 +72,10 @@ pub(super) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, 
         }
     };
     source.map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => watch::LET_READ,
-            _ => "name a component file of at most 64 MiB",
+        let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+            watch::LET_READ
+        } else {
+            "name a component file of at most 64 MiB"
         };
         let message = format!("{} cannot be read: {error}", plugin.component);
         fault(plugin, message, remedy)
