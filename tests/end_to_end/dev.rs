@@ -2,10 +2,10 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with};
+use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with, write_configuration};
 use tempfile::TempDir;
 
-use crate::LOCKGATE;
+use crate::{LOCKGATE, probe_configuration};
 
 /// Waits until a new build serves, the `place`th of this gateway.
 async fn built(gateway: &Gateway, place: usize) {
@@ -366,4 +366,28 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     let (status, body) = gateway.post("/reload", "{}").await;
     assert_ne!(status, 200);
     assert!(body.contains("lockgate dev"), "{body}");
+}
+
+#[tokio::test]
+async fn upgrade_of_a_dev_gateway_is_refused_at_once_and_signals_are_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let management = "[management]\naddress = \"127.0.0.1:0\"\n";
+    let file = write_configuration(
+        folder.path(),
+        &format!("{management}{}", probe_configuration("", "")),
+    );
+    let mut gateway = Gateway::start_dev(LOCKGATE.dev(&file, &[])).await;
+    let address = gateway.management().to_string();
+    let ended = LOCKGATE.run(&["upgrade", &address]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let why = "`lockgate dev` does not hand over";
+    assert!(ended.error.contains(why), "{ended:?}");
+    gateway.upgrade();
+    gateway.log().line(&["WARN", why]).await;
+    gateway.hang_up();
+    let why = "`lockgate dev` reads what has changed by itself";
+    gateway.log().line(&["WARN", why]).await;
+    assert!(gateway.is_running());
+    gateway.interrupt();
+    assert_eq!(gateway.ended().await, Some(0));
 }

@@ -104,20 +104,34 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
             Some(asked) = gateway.asked_to_upgrade() => Some(asked),
         };
         // The new process reads what this one would: but systemd waits for this one's word.
-        tokio::select! {
-            () = signals.stop() => return Departure::Stopped,
-            reloaded = reloads.join_next() => drop(reloaded.map(|_| notify(&[NotifyState::Ready]))),
+        let at_rest = async {
+            tokio::select! {
+                () = signals.stop() => false,
+                reloaded = reloads.join_next() => {
+                    if reloaded.is_some() {
+                        notify(&[NotifyState::Ready]);
+                    }
+                    true
+                }
+            }
+        };
+        if !gateway.without_upgrade(UNDER_WAY, at_rest).await {
+            let _ = asked.map(|asked| asked.send(Err(STOPPING.into())));
+            return Departure::Stopped;
         }
         tracing::info!("upgrading: starting a new process");
         let given_up = CancellationToken::new();
-        let mut handing_over = std::pin::pin!(gateway.hand_over(&given_up));
-        let handed_over = tokio::select! {
-            handed_over = &mut handing_over => handed_over,
-            () = signals.stop() => {
-                given_up.cancel();
-                handing_over.await
+        let handing_over = async {
+            let mut handing_over = std::pin::pin!(gateway.hand_over(&given_up));
+            tokio::select! {
+                handed_over = &mut handing_over => handed_over,
+                () = signals.stop() => {
+                    given_up.cancel();
+                    handing_over.await
+                }
             }
         };
+        let handed_over = gateway.without_upgrade(UNDER_WAY, handing_over).await;
         // Who asked may have gone meanwhile.
         match handed_over {
             Ok(successor) => {
@@ -141,6 +155,12 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
         }
     }
 }
+
+/// Why there is no upgrade, for who asks meanwhile.
+const UNDER_WAY: &str = "an upgrade is under way already";
+const STOPPING: &str = "the gateway is stopping";
+const SUCCEEDED: &str =
+    "another process serves already in the place of this one; ask again, and it answers";
 
 /// Tells systemd, if it has started us and listens.
 fn notify(state: &[NotifyState<'_>]) {
@@ -174,6 +194,10 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Stops in good order. A process that another serves in the place of goes at once if it is told to.
 pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
+    let no_upgrade = match departure {
+        Departure::Stopped => STOPPING,
+        Departure::Succeeded => SUCCEEDED,
+    };
     let told = async {
         match departure {
             // The next signal ends the process: it waits for nobody here.
@@ -182,7 +206,7 @@ pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Depart
         }
     };
     tokio::select! {
-        () = gateway.stop(departure) => {}
+        () = gateway.without_upgrade(no_upgrade, gateway.stop(departure)) => {}
         () = told => {
             tracing::warn!("a signal while another process serves: exiting at once");
             telemetry::last_words();

@@ -34,7 +34,7 @@ use crate::telemetry::Metrics;
 
 use apply::Door;
 pub(crate) use apply::check;
-pub(crate) use reload::What;
+pub(crate) use reload::{NO_RELOAD, What};
 pub(crate) use watch::Folders;
 use windows::Window;
 
@@ -278,6 +278,18 @@ impl Gateway {
         let successor = handover::hand_over(&self.sockets, told, given_up).await?;
         self.sockets.are_handed_over();
         Ok(successor)
+    }
+
+    /// Does something during which there is no upgrade: who asks for one on the management listener is told why.
+    pub(crate) async fn without_upgrade<T>(&self, why: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(asked) = self.asked_to_upgrade() => drop(asked.send(Err(why.to_owned()))),
+            }
+        }
     }
 
     /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run. Who is

@@ -12,6 +12,9 @@ use crate::config::{self, Config, Faults};
 use crate::management::Reload;
 use crate::plugin::Upgrading;
 
+/// Why nobody can ask `lockgate dev` for a reload.
+pub(crate) const NO_RELOAD: &str = "`lockgate dev` reads what has changed by itself";
+
 /// What is to be read again.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
@@ -95,7 +98,7 @@ impl Gateway {
                 tokio::task::spawn_blocking(move || Config::load(&file)).await??
             }
             (What::Everything, Origin::Dev(_)) => {
-                bail!("`lockgate dev` reads what has changed by itself")
+                bail!("{NO_RELOAD}")
             }
             (What::Configuration(config), _) => *config,
             (What::Component(name), _) => return self.reload_component(&name, came).await,

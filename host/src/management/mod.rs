@@ -179,5 +179,8 @@ async fn upgrade(State(desk): State<Desk>) -> (StatusCode, String) {
             Err(_) => {}
         }
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into())
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the gateway is stopping\n".into(),
+    )
 }

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use super::build::build;
 use super::run::{block_on, stop};
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, overlap};
-use crate::gateway::{Departure, Folders, Gateway, Origin, What};
+use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::telemetry;
@@ -32,6 +32,10 @@ const MANY: u32 = 20;
 
 /// How often files are looked at unasked: for folders that cannot be watched.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Why there is no upgrade.
+const NO_UPGRADE: &str =
+    "`lockgate dev` does not hand over to another process; end it, and start the new program";
 
 /// The ports that are served unless others are chosen.
 const WSS_PORT: u16 = 8443;
@@ -65,12 +69,27 @@ pub(super) fn dev(options: &Options) -> Result<()> {
             () = signals.stop() => return Ok(()),
             started = workshop.start() => started?,
         };
-        loop {
-            tokio::select! {
-                () = signals.stop() => break,
-                () = workshop.next(&gateway, &mut changes) => {}
+        let work = async {
+            loop {
+                workshop.next(&gateway, &mut changes).await;
             }
-        }
+        };
+        let until_stop = async {
+            while let Some(asked) = signals.next(true).await {
+                let why = match asked {
+                    Asked::Reload => NO_RELOAD,
+                    Asked::Upgrade => NO_UPGRADE,
+                };
+                tracing::warn!("a signal asks in vain: {why}");
+            }
+        };
+        let worked = async {
+            tokio::select! {
+                () = until_stop => {}
+                () = work => {}
+            }
+        };
+        gateway.without_upgrade(NO_UPGRADE, worked).await;
         stop(&gateway, &signals, Departure::Stopped).await;
         Ok(())
     })
