@@ -205,6 +205,15 @@ async fn health_command_says_ready_of_either_listener_whatever_else_the_file_say
         write(text);
         check_refused(&health(file).await, why);
     }
+    let local = format!("localhost:{}", health_at.port());
+    assert_eq!(health(&local).await.code, Some(0));
+    for no_address in [
+        "9091",
+        "lockgate.internal:9091",
+        "http://127.0.0.1:9091/readyz",
+    ] {
+        check_refused(&health(no_address).await, "an address is written as ");
+    }
     check_refused(
         &health("/nowhere/gateway.toml").await,
         "/nowhere/gateway.toml",

@@ -12,6 +12,7 @@ mod abandoned;
 mod activation;
 mod admission;
 mod arbitrary;
+mod asking;
 mod canonical;
 mod certificates;
 mod cli;

@@ -262,7 +262,7 @@ async fn a_new_process_with_a_bad_configuration_changes_nothing() {
 }
 
 /// A gateway whose program is a link that can be put to something else.
-async fn linked(limits: &str) -> Gateway {
+pub(crate) async fn linked(limits: &str) -> Gateway {
     linked_in(TempDir::new().unwrap(), &configuration(limits), None).await
 }
 

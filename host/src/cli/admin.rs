@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::{self, Question};
+use super::client::{self, Question, encoded};
+use super::whom;
 
 /// How long the gateway may take: a reload compiles.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -21,7 +22,7 @@ pub(super) struct Whom {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The address of its management listener
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = whom::address)]
     management: Option<SocketAddr>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct ByOption {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The address of its management listener
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = whom::address)]
     management: Option<SocketAddr>,
 }
 
@@ -85,7 +86,7 @@ pub(super) enum PluginsCommand {
 }
 
 pub(super) fn reload(whom: &Whom) -> Result<()> {
-    let whom = self::whom(whom.file.as_ref(), whom.management)?;
+    let whom = whom::Whom::of(whom.file.as_ref(), whom.management)?;
     print_changes(&ask(&whom, Method::POST, "/reload", json!({}))?)
 }
 
@@ -96,7 +97,7 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
             return super::print(&plugin_table(&list));
         }
         PluginsCommand::History { name, whom } => {
-            let path = format!("/plugins/{name}/history");
+            let path = format!("/plugins/{}/history", encoded(name.as_bytes()));
             let list = ask(&whom.whom()?, Method::GET, &path, Value::Null)?;
             return super::print(&history_table(&list));
         }
@@ -109,37 +110,25 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
         PluginsCommand::Promote { name, whom } => (whom, name, "promote", json!({})),
         PluginsCommand::Abort { name, whom } => (whom, name, "abort", json!({})),
     };
-    let path = format!("/plugins/{name}/{what}");
+    let path = format!("/plugins/{}/{what}", encoded(name.as_bytes()));
     print_changes(&ask(&whom.whom()?, Method::POST, &path, body)?)
 }
 
 impl ByOption {
-    fn whom(&self) -> Result<client::Whom> {
-        whom(self.config.as_ref(), self.management)
+    fn whom(&self) -> Result<whom::Whom> {
+        whom::Whom::of(self.config.as_ref(), self.management)
     }
 }
 
-fn whom(file: Option<&PathBuf>, management: Option<SocketAddr>) -> Result<client::Whom> {
-    match (management, file) {
-        (Some(address), _) => Ok(client::Whom::Management(address)),
-        (None, Some(file)) => Ok(client::Whom::File(file.clone())),
-        (None, None) => bail!("name the configuration, or write --management ADDR"),
-    }
-}
-
-fn ask(whom: &client::Whom, method: Method, path: &str, body: Value) -> Result<Value> {
+fn ask(whom: &whom::Whom, method: Method, path: &str, body: Value) -> Result<Value> {
     let question = Question {
         method,
         path,
         body,
         patience: PATIENCE,
     };
-    let (status, text) = client::ask(whom, &question)?;
-    if !status.is_success() {
-        bail!("{}", client::error(&text));
-    }
-    serde_json::from_str(&text)
-        .with_context(|| format!("answered {status}, and no JSON: is it a management listener?"))
+    let text = client::ask(whom, &question)?;
+    serde_json::from_str(&text).context("what the gateway answers is no JSON")
 }
 
 fn print_changes(answer: &Value) -> Result<()> {

@@ -1,9 +1,8 @@
 //! Asks a running gateway through its management listener, which is named, or found by the configuration that the gateway
 //! runs.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,22 +15,17 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use super::whom::Whom;
+use crate::config;
 use crate::management::{CONFIGURATION, Found, Note, find};
 
 /// Bytes of the longest answer.
 const LONGEST: usize = 16 << 20;
 
-/// The gateway that is asked.
-#[derive(Clone, Debug)]
-pub(super) enum Whom {
-    /// The one that runs this file.
-    File(PathBuf),
-    /// The one with this management listener.
-    Management(SocketAddr),
-}
+/// How long a gateway may take to say that it is one: it has nothing to wait for.
+const GREETING: Duration = Duration::from_secs(5);
 
-/// What it is asked.
+/// What a gateway is asked.
 pub(super) struct Question<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
@@ -40,91 +34,134 @@ pub(super) struct Question<'a> {
     pub(super) patience: Duration,
 }
 
-/// Gives the answer's status and text. A gateway that runs another file than the one that is meant does nothing, and is an
-/// error.
+/// Gives the text of the answer; a refusal is an error. A gateway that runs another file than the one that is meant does
+/// nothing, and is an error.
 #[tokio::main(flavor = "current_thread")]
-pub(super) async fn ask(whom: &Whom, question: &Question<'_>) -> Result<(StatusCode, String)> {
-    match whom {
-        Whom::Management(address) => Ok(question.ask(*address, None).await?),
-        Whom::File(file) => question.ask_who_runs(file).await,
+pub(super) async fn ask(whom: &Whom, question: &Question<'_>) -> Result<String> {
+    let (gateway, meant) = match whom {
+        Whom::Management(address) => (Gateway::at(*address, None).await?, None),
+        Whom::File(file) => {
+            let meant = file.canonicalize();
+            let meant = meant.map_err(|error| {
+                anyhow!(
+                    "{}: cannot be read: {error}; name the configuration that the gateway runs",
+                    file.display()
+                )
+            })?;
+            (who_runs(file, &meant).await?, Some(meant))
+        }
+    };
+    let (status, text) = gateway.ask(question, meant.as_deref()).await?;
+    if status.is_success() {
+        return Ok(text);
+    }
+    match error(&text) {
+        why if why.is_empty() => bail!("{}: answered {status}, and not why", gateway.0),
+        why => bail!(why),
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum Unanswered {
-    #[error("no gateway answers at {0}; is it running? ({1})")]
-    Unreachable(SocketAddr, io::Error),
-    #[error("{0:#}")]
-    Broken(anyhow::Error),
+/// The gateway that runs a file says itself where it is asked: the file may be broken, or say something else by now. Of one
+/// that does not, the address in the file is tried.
+async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
+    let found = find(file).await;
+    match &found {
+        Some(Found::Note(Note {
+            management: Some(address),
+            ..
+        })) => {
+            let address = address.parse();
+            let address = address.context("where the gateway says it is asked")?;
+            return Gateway::at(address, Some(meant)).await;
+        }
+        Some(Found::Note(Note { process, .. })) => bail!(
+            "process {process} runs {}, and has no management listener: send it SIGHUP to reload, SIGUSR2 to upgrade",
+            file.display()
+        ),
+        Some(Found::Strangers { .. }) | None => {}
+    }
+    let why_not = match config::management_address(file)? {
+        None => anyhow!(
+            "{}: there is no [management] listener to ask; add one with address = \"127.0.0.1:9090\", or send the \
+             process SIGHUP to reload, SIGUSR2 to upgrade",
+            file.display()
+        ),
+        Some(address) if address.port() == 0 => anyhow!(
+            "{}: management.address has port 0; name the address that the gateway has logged",
+            file.display()
+        ),
+        Some(address) => match Gateway::at(address, Some(meant)).await {
+            Ok(gateway) => return Ok(gateway),
+            Err(why_not) => why_not,
+        },
+    };
+    let Some(Found::Strangers { note, uid }) = found else {
+        return Err(why_not);
+    };
+    let place = note.management.as_deref().unwrap_or("no address");
+    Err(why_not.context(format!(
+        "process {} of the user {uid} says that it runs this file, and is asked at {place}; if it is yours, \
+         name that address: --management {place}",
+        note.process
+    )))
 }
 
-impl Question<'_> {
-    /// First where the file says. The gateway may have another address still; or it is another that has this one.
-    async fn ask_who_runs(&self, file: &Path) -> Result<(StatusCode, String)> {
-        let configured = Config::load(file)?.management;
-        let meant = file.canonicalize()?;
-        let why_not = match configured {
-            None => anyhow!(
-                "{}: there is no [management] listener to ask; add one with address = \"127.0.0.1:9090\", or send the \
-                 process SIGHUP to reload, SIGUSR2 to upgrade",
-                file.display()
-            ),
-            Some(address) if address.port() == 0 => anyhow!(
-                "{}: management.address has port 0; name the address that the gateway has logged",
-                file.display()
-            ),
-            Some(address) => match self.ask(address, Some(&meant)).await {
-                Ok((StatusCode::MISDIRECTED_REQUEST, text)) => {
-                    anyhow!("{address}: {}", error(&text))
-                }
-                Ok(answer) => return Ok(answer),
-                Err(unreachable @ Unanswered::Unreachable(..)) => unreachable.into(),
-                Err(Unanswered::Broken(error)) => return Err(error),
-            },
+/// The management listener of a gateway, which has answered as one.
+struct Gateway(SocketAddr);
+
+impl Gateway {
+    /// Finds out whether one answers there, which runs the file that is meant.
+    async fn at(address: SocketAddr, meant: Option<&Path>) -> Result<Self> {
+        let greeting = Question {
+            method: Method::GET,
+            path: "/plugins",
+            body: Value::Null,
+            patience: GREETING,
         };
-        match find(file).await {
-            None => Err(why_not),
-            Some(Found::Note(Note {
-                management: Some(address),
-                ..
-            })) => {
-                let address = address
-                    .parse()
-                    .context("where the gateway says it is asked")?;
-                match self.ask(address, Some(&meant)).await? {
-                    (StatusCode::MISDIRECTED_REQUEST, text) => bail!("{address}: {}", error(&text)),
-                    answer => Ok(answer),
-                }
+        let gateway = Self(address);
+        let (status, text) = gateway.ask(&greeting, meant).await?;
+        match serde_json::from_str(&text) {
+            Ok(Value::Array(_)) if status == StatusCode::OK => Ok(gateway),
+            Ok(Value::Object(_)) if status == StatusCode::MISDIRECTED_REQUEST => {
+                bail!("{address}: {}", error(&text))
             }
-            Some(Found::Note(Note { process, .. })) => bail!(
-                "process {process} runs {}, and has no management listener: send it SIGHUP to reload, SIGUSR2 to upgrade",
-                file.display()
+            _ => bail!(
+                "what answers at {address} is not the management listener of a gateway; the gateway's log has its \
+                 address: \"management listening on\""
             ),
-            Some(Found::Strangers { note, uid }) => {
-                let place = note.management.as_deref().unwrap_or("no address");
-                Err(why_not.context(format!(
-                    "process {} of the user {uid} says that it runs this file, and is asked at {place}; if it is yours, \
-                     name that address",
-                    note.process
-                )))
-            }
         }
     }
 
     async fn ask(
         &self,
-        address: SocketAddr,
+        question: &Question<'_>,
         meant: Option<&Path>,
-    ) -> Result<(StatusCode, String), Unanswered> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| Unanswered::Unreachable(address, error))?;
-        let asked = timeout(self.patience, self.send(stream, address, meant)).await;
-        let asked = asked.unwrap_or_else(|_| bail!("no answer within {:?}", self.patience));
-        asked.map_err(|error| Unanswered::Broken(error.context(address.to_string())))
+    ) -> Result<(StatusCode, String)> {
+        let Self(address) = self;
+        let asked = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| {
+                anyhow!("no gateway answers at {address}; is it running? ({error})")
+            })?;
+            let answered = question.send(stream, *address, meant).await;
+            answered.map_err(|error| {
+                anyhow!(
+                    "the connection to {address} closed before an answer came, as when a gateway ends or its start \
+                     fails; its log says why ({error:#})"
+                )
+            })
+        };
+        let asked = timeout(question.patience, asked).await;
+        asked.unwrap_or_else(|_| {
+            bail!(
+                "no answer from {address} within {} s; a gateway that starts answers when it serves, and anything else \
+                 that has this address may never do",
+                question.patience.as_secs()
+            )
+        })
     }
+}
 
+impl Question<'_> {
     async fn send(
         &self,
         stream: TcpStream,
@@ -139,13 +176,9 @@ impl Question<'_> {
             .header(HOST, address.to_string())
             .header(CONTENT_TYPE, "application/json");
         if let Some(file) = meant {
-            let bytes = file.as_os_str().as_encoded_bytes();
-            let file: String = form_urlencoded::byte_serialize(bytes).collect();
-            request = request.header(CONFIGURATION, file);
+            request = request.header(CONFIGURATION, encoded(file.as_os_str().as_encoded_bytes()));
         }
-        let request = request
-            .body(Full::new(Bytes::from(self.body.to_string())))
-            .context("no plugin has that name")?;
+        let request = request.body(Full::new(Bytes::from(self.body.to_string())))?;
         let answered = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
@@ -164,8 +197,14 @@ impl Question<'_> {
     }
 }
 
+/// Bytes as a part of a path or a header.
+pub(super) fn encoded(bytes: &[u8]) -> String {
+    let encoded: String = form_urlencoded::byte_serialize(bytes).collect();
+    encoded.replace('+', "%20")
+}
+
 /// The reason in a refusal, as all pages write it.
-pub(super) fn error(text: &str) -> String {
+fn error(text: &str) -> String {
     let answer = serde_json::from_str::<Value>(text).ok();
     let error = answer
         .as_ref()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::time::timeout;
 
+use super::whom::Whom;
 use crate::config;
 use crate::management::{Found, find};
 
@@ -20,9 +21,9 @@ const LONGEST: usize = 4 << 10;
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let address = match gateway.parse() {
-        Ok(address) => address,
-        Err(_) => of_file(Path::new(gateway))?,
+    let address = match Whom::named(gateway)? {
+        Whom::Management(address) => address,
+        Whom::File(file) => of_file(&file)?,
     };
     let address = from_here(address);
     let answer = ask(address, deadline).with_context(|| format!("no health from {address}"))?;

@@ -10,6 +10,7 @@ mod run;
 mod sign;
 mod signals;
 mod upgrade;
+mod whom;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -71,10 +72,7 @@ enum Command {
     /// and serves, the old one closes its clients with 1012, spread over limits.drain_s, and exits with 0. When
     /// it does not within limits.upgrade_s, the old one goes on, and why is told here and in the log.
     /// Prints the id of the new process. SIGUSR2 does the same.
-    Upgrade {
-        /// The configuration file of the running gateway, or the address of its management listener
-        gateway: String,
-    },
+    Upgrade(upgrade::Options),
     /// Ask a running gateway whether it wants clients: for the health check of a container
     ///
     /// Prints "ready" and exits with 0; or tells why not, within 3 s, and exits with 1. Asks the health listener of the
@@ -166,7 +164,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
         Command::Health { gateway } => health::health(&gateway),
-        Command::Upgrade { gateway } => upgrade::upgrade(&gateway),
+        Command::Upgrade(options) => upgrade::upgrade(&options),
         Command::Reload(whom) => admin::reload(&whom),
         Command::Plugins { command } => admin::plugins(&command),
         Command::Config {

@@ -1,21 +1,34 @@
 //! `lockgate upgrade`: asks a running gateway to hand over to a new process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use http::{Method, StatusCode};
+use anyhow::Result;
+use http::Method;
 use serde_json::json;
 
-use super::client::{Question, Whom, ask, error};
+use super::client::{Question, ask};
+use super::whom::{self, Whom};
 
 /// How long the gateway may take: longer than any `limits.upgrade_s`.
 const PATIENCE: Duration = Duration::from_secs(3_700);
 
-/// The gateway is named by its configuration file, or by the address of its management listener.
-pub(super) fn upgrade(gateway: &str) -> Result<()> {
-    let whom = match gateway.parse() {
-        Ok(address) => Whom::Management(address),
-        Err(_) => Whom::File(gateway.into()),
+/// The gateway that is asked.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Options {
+    /// The configuration that the gateway runs, or the address of its management listener
+    #[arg(value_name = "FILE")]
+    gateway: Option<String>,
+    /// The address of its management listener
+    #[arg(long, value_name = "ADDR", value_parser = whom::address)]
+    management: Option<SocketAddr>,
+}
+
+pub(super) fn upgrade(options: &Options) -> Result<()> {
+    let whom = match &options.gateway {
+        Some(gateway) => Whom::named(gateway)?,
+        None => Whom::of(None, options.management)?,
     };
     let question = Question {
         method: Method::POST,
@@ -23,9 +36,5 @@ pub(super) fn upgrade(gateway: &str) -> Result<()> {
         body: json!({}),
         patience: PATIENCE,
     };
-    let (status, answer) = ask(&whom, &question)?;
-    if status != StatusCode::OK {
-        bail!("{}", error(&answer));
-    }
-    super::print(answer.trim_end())
+    super::print(ask(&whom, &question)?.trim_end())
 }

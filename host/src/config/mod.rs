@@ -93,13 +93,27 @@ impl Config {
 ///
 /// What is wrong elsewhere in the file does not matter: it may have been edited since the gateway has read it.
 pub(crate) fn health_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+    address_of(path, &["health", "management"], |config| {
+        let health = config.health.map(|health| health.address);
+        health.or(config.management)
+    })
+}
+
+/// Where a gateway that runs this file is asked, likewise.
+pub(crate) fn management_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+    address_of(path, &["management"], |config| config.management)
+}
+
+/// What is said under these keys, if that is right.
+fn address_of(
+    path: &Path,
+    keys: &[&str],
+    address: impl FnOnce(Config) -> Option<SocketAddr>,
+) -> Result<Option<SocketAddr>, Problems> {
     let text = read(path)?;
     let mut report = Report::new(path, &text);
     match interpret(&text, Purpose::Serve, &mut report) {
-        Some(config) if report.is_clean("health") && report.is_clean("management") => {
-            let health = config.health.map(|health| health.address);
-            Ok(health.or(config.management))
-        }
+        Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(address(config)),
         Some(_) | None => Err(report.into_problems()),
     }
 }

@@ -1,0 +1,183 @@
+//! Commands find the gateway that they mean, and say in words why one is not asked or does nothing.
+
+use std::fs;
+
+use lockgate_tests::{Orphan, replace, version, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
+
+use crate::{
+    LOCKGATE, probe_configuration,
+    reload::{Served, expect},
+    upgrade::{linked, replace_program},
+};
+
+/// Listens, and does this with everyone who connects: nothing, closing, or answering as a web server.
+async fn other_server(servers: &mut JoinSet<()>, answer: Option<&'static str>) -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    servers.spawn(async move {
+        let Some(answer) = answer else {
+            return std::future::pending::<()>().await;
+        };
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+const WEB_PAGE: &str =
+    "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>";
+
+#[tokio::test]
+async fn a_gateway_is_found_by_its_file_whatever_is_in_it() {
+    let mut servers = JoinSet::new();
+    let served = Served::new().await;
+    let file = served.file();
+    let good = fs::read_to_string(&file).unwrap();
+    let run = async |words: &[&str]| LOCKGATE.run(words).await;
+    let list = ["plugins", "list", "--config", file.to_str().unwrap()];
+    let reload = ["reload", file.to_str().unwrap()];
+    // Another server has the address by now, or one that says nothing.
+    let other = Served::new().await;
+    for address in [
+        other_server(&mut servers, None).await,
+        other_server(&mut servers, Some(WEB_PAGE)).await,
+        other.gateway.plain().to_string(),
+    ] {
+        let management = format!("[management]\naddress = \"{address}\"");
+        let from = "[management]\naddress = \"127.0.0.1:0\"";
+        fs::write(&file, good.replace(from, &management)).unwrap();
+        let ended = run(&list).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let ended = run(&reload).await;
+        assert!(
+            ended.error.contains("management.address: cannot listen on"),
+            "{ended:?}"
+        );
+    }
+    // What is wrong in the file is no hindrance to going back.
+    fs::write(&file, &good).unwrap();
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    for (place, wrong) in [
+        "[apis.a.stages.t]\nvariables = { a = \"${LOCKGATE_UNSET}\" }",
+        "what = [",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::write(&file, format!("{good}\n{wrong}\n")).unwrap();
+        let ended = run(&[
+            "plugins",
+            "rollback",
+            "v",
+            "--config",
+            file.to_str().unwrap(),
+        ])
+        .await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        expect(&mut served.connect().await, 1 + u32::from(place == 1)).await;
+        // And of a reload the gateway says what is.
+        let ended = run(&reload).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.error.contains("gateway.toml:"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_management_listener_is_named_as_such() {
+    let mut servers = JoinSet::new();
+    let served = Served::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.toml");
+    let client_port = served.gateway.plain().to_string();
+    for (address, why) in [
+        (client_port, "is not the management listener"),
+        (
+            other_server(&mut servers, Some(WEB_PAGE)).await,
+            "is not the management listener",
+        ),
+        (
+            other_server(&mut servers, Some("")).await,
+            "closed before an answer came",
+        ),
+        (other_server(&mut servers, None).await, "no answer from"),
+    ] {
+        // The rest of the file does not matter.
+        let text = format!("management.address = \"{address}\"\nlimits.drain_s = \"x\"");
+        fs::write(&file, text).unwrap();
+        let rollback = ["plugins", "rollback", "v", "--config"];
+        for words in [
+            &["reload", "--management", &address][..],
+            &["upgrade", file.to_str().unwrap()],
+            &[&rollback[..], &[file.to_str().unwrap()]].concat(),
+        ] {
+            let ended = LOCKGATE.run(words).await;
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            let line = ended.error.trim_end();
+            assert!(line.contains(why) && line.contains(&address), "{ended:?}");
+            assert!(!line.contains('\n'), "{ended:?}");
+        }
+    }
+    let ended = served.command(&["plugins", "rollback", "../x"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let why = "no plugin is called \"../x\"";
+    assert!(ended.error.contains(why), "{ended:?}");
+}
+
+#[tokio::test]
+async fn upgrade_of_a_gateway_that_stops_is_refused_at_once() {
+    let configuration = format!("[limits]\ndrain_s = 60\n{}", probe_configuration("", ""));
+    let mut gateway = LOCKGATE.serve(&configuration).await;
+    // It holds the gateway: it does not answer its close.
+    let silent = gateway.ws("/s").open_raw().await;
+    gateway.terminate();
+    gateway.log().line(&["\"stopping\""]).await;
+    let address = gateway.management().to_string();
+    let ended = LOCKGATE.run(&["upgrade", &address]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.error.contains("the gateway is stopping"), "{ended:?}");
+    assert!(gateway.is_running());
+    drop(silent);
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn commands_while_a_new_process_loads_are_refused_with_the_reason() {
+    let mut gateway = linked("drain_s = 0\nupgrade_s = 3600").await;
+    let folder = gateway.folder().to_owned();
+    let id = folder.join("id");
+    let write = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+        id.display()
+    );
+    replace_program(&folder, &write);
+    gateway.upgrade();
+    within("the new process to start", async {
+        while !id.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let address = gateway.management().to_string();
+    let rollback = ["plugins", "rollback", "probe", "--management", &address];
+    for words in [&["upgrade", "--management", &address][..], &rollback] {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(1), "{words:?}: {ended:?}");
+        assert!(ended.error.contains("an upgrade is under way"), "{ended:?}");
+    }
+    // It has come to nothing: what is wrong with the rollback is another thing.
+    let started = Orphan::new(fs::read_to_string(id).unwrap().trim_end().parse().unwrap());
+    started.terminate();
+    gateway.log().line(&["no upgrade"]).await;
+    let ended = LOCKGATE.run(&rollback).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(!ended.error.contains("under way"), "{ended:?}");
+    assert!(gateway.is_running());
+}
