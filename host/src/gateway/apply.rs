@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use rustix::io::Errno;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, certificates, stages};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
-use crate::handover::find_socket;
+use crate::handover::{find_socket, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
@@ -112,8 +111,7 @@ fn taken(config: &Config) -> Vec<Fault> {
 /// An address cannot be listened on.
 pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
-    let no_more_files = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-    let remedy = if no_more_files.contains(&error.raw_os_error()) {
+    let remedy = if out_of_files(error) {
         "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd"
             .into()
     } else if let Address::Unix { path, .. } = address {
@@ -442,8 +440,10 @@ mod tests {
     #[test]
     fn too_few_files_are_no_fault_of_the_address() {
         let address = Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
-        for errno in [Errno::MFILE, Errno::NFILE] {
-            let faults = bind_fault("k".into(), &address, &errno.into());
+        // EMFILE, ENFILE
+        for errno in [24, 23] {
+            let error = io::Error::from_raw_os_error(errno);
+            let faults = bind_fault("k".into(), &address, &error);
             let remedy = &faults.0.first().expect("one").remedy;
             assert!(remedy.contains("LimitNOFILE="), "{remedy}");
         }

@@ -28,6 +28,7 @@ use crate::config::Address;
 
 pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
+pub(crate) use socket::out_of_files;
 pub(crate) use successor::{ask_to_reload, hand_over};
 use unix::SocketFile;
 pub(crate) use unix::find as find_socket;

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, getsockname, ipproto, listen, socket_with,
@@ -57,6 +58,13 @@ fn try_bind(address: SocketAddr, beside_ours: bool) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Whether a socket is not to be had since too many files are open.
+pub(crate) fn out_of_files(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE]
+        .map(|errno| Some(errno.raw_os_error()))
+        .contains(&error.raw_os_error())
 }
 
 fn port(socket: &OwnedFd) -> Option<u16> {
