@@ -36,6 +36,7 @@
 //! What it does not do: it runs no two events at once, knows no routes but the ones you name, interrupts nothing that
 //! takes too long, and drops no answer: whether a route is two-way is the configuration's to say.
 
+mod answer;
 pub(crate) mod calls;
 mod state;
 
@@ -76,7 +77,8 @@ impl<H: Handler> Gateway<H> {
         self.connect_with(handshake())
     }
 
-    /// Connects a client with this request, and gives the id of its connection. Fails when the handler turns it away.
+    /// Connects a client with this request, and gives the id of its connection. Fails when the handler turns it away; with
+    /// 502 and the cause, as the gateway does, when it answers what cannot be sent.
     ///
     /// ```
     /// # use lockgate_plugin::testing::{Gateway, handshake};
@@ -92,8 +94,9 @@ impl<H: Handler> Gateway<H> {
     /// ```
     pub fn connect_with(&mut self, handshake: Handshake) -> Result<ConnectionId, Refusal> {
         let id = self.state.open(&handshake);
+        let offered = handshake.subprotocols.clone();
         let answer = self.run(&id, "$connect", |event| H::connect(event, handshake));
-        match answer {
+        match answer::checked(answer, &offered) {
             Ok(acceptance) => {
                 self.state.let_in(&id, acceptance.subprotocol);
                 Ok(id)
@@ -106,6 +109,9 @@ impl<H: Handler> Gateway<H> {
     }
 
     /// Has a client send a message, behind the route `$default`; gives the handler's answer.
+    ///
+    /// The bound of a message is the gateway's: a client that sends more is closed with 1009, and an answer that is longer
+    /// is a failure.
     ///
     /// # Panics
     ///
@@ -128,7 +134,22 @@ impl<H: Handler> Gateway<H> {
         message: impl Into<Message>,
     ) -> Result<Option<Message>> {
         self.state.expect_open(id);
-        self.run(id, route_key, |event| H::message(event, message.into()))
+        let message = message.into();
+        if state::check_length(&message).is_err() {
+            let reason = "message too big".to_owned();
+            self.disconnect_with(id, Closing { code: 1009, reason });
+            return Err(
+                "the client's message is over limits.message_kib: it was closed with 1009".into(),
+            );
+        }
+        let answer = self.run(id, route_key, |event| H::message(event, message))?;
+        if answer
+            .as_ref()
+            .is_some_and(|answer| state::check_length(answer).is_err())
+        {
+            return Err("the handler's reply is over limits.message_kib and is not sent".into());
+        }
+        Ok(answer)
     }
 
     /// Ends a connection: with the code that the handler closed it with, or by its client, with 1000.

@@ -368,7 +368,7 @@ impl State {
     }
 }
 
-fn check_length(message: &Message) -> Result<(), Error> {
+pub(super) fn check_length(message: &Message) -> Result<(), Error> {
     if message.as_bytes().len() > MESSAGE {
         return Err(Error::TooLarge);
     }

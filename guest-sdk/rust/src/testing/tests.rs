@@ -15,20 +15,29 @@ impl Handler for Word {
         groups::publish("lobby", "someone comes")?;
         match handshake.query_parameter("no") {
             Some(_) => Err(Refusal::new(403)),
-            None => Ok(Acceptance::new().subprotocol("words")),
+            None => Ok(handshake
+                .query_parameter("choose")
+                .map_or_else(Acceptance::new, |word| Acceptance::new().subprotocol(word))),
         }
     }
 
     fn message(event: Event, message: Message) -> Result<Option<Message>> {
         let own = &event.connection_id;
         let line = message.as_text().unwrap_or_default();
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (word, rest) = match line {
+            "long reply" => (line, ""),
+            _ => line.split_once(' ').unwrap_or((line, "")),
+        };
         match word {
             "send" => connections::send(rest, "hello")?,
             "publish" => return Ok(Some(groups::publish("lobby", rest)?.to_string().into())),
             "others" => {
                 groups::publish_except("lobby", rest, own)?;
             }
+            "long" => {
+                groups::publish("lobby", "x".repeat((128 << 10) + 1))?;
+            }
+            "long reply" => return Ok(Some("x".repeat((128 << 10) + 1).into())),
             "flood" => while connections::send(own, "more").is_ok() {},
             "close" => connections::close(own, rest.parse()?, "told to")?,
             "route" => return Ok(Some(event.route_key.into())),
@@ -188,12 +197,54 @@ fn a_connection_ends_as_in_the_gateway() {
 #[test]
 fn the_gateways_bounds_hold() {
     let (mut gateway, ada, _) = two();
-    let long = format!("publish {}", "x".repeat((128 << 10) + 1));
-    assert_eq!(gateway.message(&ada, long), Err(Error::TooLarge.into()));
+    assert_eq!(gateway.message(&ada, "long"), Err(Error::TooLarge.into()));
+    let reply = gateway.message(&ada, "long reply").unwrap_err();
+    assert!(reply.as_str().contains("limits.message_kib"));
     assert_eq!(gateway.message(&ada, "flood"), Ok(None));
     assert_eq!(gateway.received(&ada).len(), 256);
     let closed = gateway.message(&ada, "close 1006").unwrap_err();
     assert!(closed.as_str().contains("1006"), "{}", closed.as_str());
+}
+
+#[test]
+fn client_that_sends_too_much_is_closed() {
+    let (mut gateway, ada, bob) = two();
+    let long = "x".repeat((128 << 10) + 1);
+    let refused = gateway.message(&ada, long).unwrap_err();
+    assert!(refused.as_str().contains("1009"), "{}", refused.as_str());
+    assert_eq!(gateway.received(&bob), ["guest left with 1009".into()]);
+}
+
+#[test]
+fn answer_that_cannot_be_sent_refuses_with_502() {
+    let mut gateway = Gateway::<Word>::new();
+    let request = |offered: &[&str]| Handshake {
+        query: vec![("choose".into(), "words".into())],
+        subprotocols: offered.iter().map(|word| (*word).to_owned()).collect(),
+        ..handshake()
+    };
+    assert!(gateway.connect_with(request(&["words"])).is_ok());
+    let refused = gateway.connect_with(request(&["others"])).unwrap_err();
+    assert_eq!(refused.status, 502);
+    let cause = refused.cause.unwrap();
+    assert!(cause.contains("the client does not offer"), "{cause}");
+    assert_eq!(gateway.members("lobby").len(), 1);
+
+    for (name, value, sent) in [
+        ("Set-Cookie", "a=b", true),
+        ("Upgrade", "h2c", false),
+        ("Sec-WebSocket-Accept", "x", false),
+        ("a b", "c", false),
+        ("a", "b\r\nc: d", false),
+        ("", "x", false),
+    ] {
+        let answer = answer::checked(Ok(Acceptance::new().header(name, value)), &[]);
+        assert_eq!(answer.is_ok(), sent, "{name:?}: {value:?}");
+    }
+    for (status, given) in [(200, 502), (299, 502), (300, 300), (599, 599), (600, 502)] {
+        let refused = answer::checked(Err(Refusal::new(status)), &[]).unwrap_err();
+        assert_eq!(refused.status, given);
+    }
 }
 
 /// The test that goes on after a panic finds the gateway as it was.
