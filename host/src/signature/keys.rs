@@ -32,7 +32,8 @@ impl PrivateKey {
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let pem = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let Ok(der) = PrivatePkcs8KeyDer::from_pem_slice(&pem) else {
+        let pem = one_section(path, &pem)?;
+        let Ok(der) = PrivatePkcs8KeyDer::from_pem_slice(pem) else {
             bail!(
                 "{} holds no private key in PEM (PKCS#8); `lockgate keys new FILE` makes one",
                 path.display()
@@ -65,8 +66,9 @@ impl PublicKey {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let (pem, _) = watch::read(path, LONGEST)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(&pem) else {
-            let private = PrivatePkcs8KeyDer::from_pem_slice(&pem).is_ok();
+        let pem = one_section(path, &pem)?;
+        let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(pem) else {
+            let private = PrivatePkcs8KeyDer::from_pem_slice(pem).is_ok();
             let instead = if private { ", but a private one" } else { "" };
             bail!("{} holds no public key in PEM{instead}", path.display());
         };
@@ -94,6 +96,31 @@ impl PublicKey {
     pub(super) fn verifies(&self, statement: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(statement, signature).is_ok()
     }
+}
+
+/// The text of a PEM file without a byte order mark, if it is of one section: a second key would be ignored in silence.
+fn one_section<'a>(path: &Path, pem: &'a [u8]) -> Result<&'a [u8]> {
+    let file = path.display();
+    if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
+        bail!(
+            "{file} is written in UTF-16, and PEM is ASCII; convert it: `iconv -f UTF-16 -t UTF-8`"
+        );
+    }
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
+    let text = String::from_utf8_lossy(pem);
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+        bail!(
+            "{file} holds an encrypted key, and nobody is asked for its passphrase; decrypt it: \
+             `openssl pkey -in {file} -out {file}.new`"
+        );
+    }
+    let sections = text.matches("-----BEGIN ").count();
+    if sections > 1 {
+        bail!(
+            "{file} holds {sections} keys or certificates, and is to hold one key; write each to a file of its own"
+        );
+    }
+    Ok(pem)
 }
 
 /// Both kinds are at most 48 bytes, and so one line.

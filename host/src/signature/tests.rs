@@ -173,11 +173,11 @@ fn keys_are_read_as_they_are_written() {
     };
     let mine = key();
     let private = path("k.pem", &mine.to_pem().expect("it can be written"));
-    let public = path("k.pub.pem", &public(&mine).to_pem());
+    let half = path("k.pub.pem", &public(&mine).to_pem());
     let read = PrivateKey::read(&private).expect("it is a key");
     let file = sign(&read, 1);
     let trust = Trust {
-        keys: vec![PublicKey::read(&public).expect("it is a key")],
+        keys: vec![PublicKey::read(&half).expect("it is a key")],
         min_version: 0,
         max_age: None,
     };
@@ -186,10 +186,24 @@ fn keys_are_read_as_they_are_written() {
     let said = |error: anyhow::Error| format!("{error:#}");
     let swapped = said(PublicKey::read(&private).expect_err("it is private"));
     assert!(swapped.ends_with("holds no public key in PEM, but a private one"));
-    let swapped = said(PrivateKey::read(&public).err().expect("it is public"));
+    let swapped = said(PrivateKey::read(&half).err().expect("it is public"));
     assert!(swapped.contains("holds no private key in PEM"), "{swapped}");
     let none = said(PublicKey::read(&folder.path().join("none")).expect_err("no file"));
     assert!(none.contains("none cannot be read: "), "{none}");
+    // Nothing in a file is ignored in silence.
+    let (first, second) = (public(&mine).to_pem(), public(&key()).to_pem());
+    let two = said(PublicKey::read(&path("two.pem", &(first.clone() + &second))).expect_err("two"));
+    assert!(
+        two.contains("holds 2 keys or certificates, and is to hold one key"),
+        "{two}"
+    );
+    assert!(PublicKey::read(&path("bom.pem", &format!("\u{feff}{first}"))).is_ok());
+    let encrypted = path(
+        "e.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAQID\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let encrypted = said(PrivateKey::read(&encrypted).err().expect("it is encrypted"));
+    assert!(encrypted.contains("holds an encrypted key"), "{encrypted}");
     // `openssl genpkey -algorithm ed25519`, and a P-256 key.
     let openssl = path(
         "o.pem",
