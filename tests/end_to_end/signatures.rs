@@ -423,3 +423,21 @@ async fn an_upgrade_keeps_the_floor_and_what_was_rolled_back_to() {
     let said = served.refused().await;
     assert!(said.contains("min_version = 4"), "{said}");
 }
+
+#[tokio::test]
+async fn new_key_whose_public_half_cannot_be_written_leaves_no_file() {
+    let folder = TempDir::new().unwrap();
+    let (private, public) = (folder.path().join("k.pem"), folder.path().join("k.pub.pem"));
+    fs::write(&public, "another's").unwrap();
+    let ended = LOCKGATE
+        .run(&["keys", "new", private.to_str().unwrap()])
+        .await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.error.contains("k.pub.pem cannot be written"),
+        "{}",
+        ended.error
+    );
+    assert!(!private.exists());
+    assert_eq!(fs::read(&public).unwrap(), b"another's");
+}

@@ -232,3 +232,19 @@ async fn full_outbox_is_named_once_for_an_event() {
         .filter(|line| line.contains("limits.outbox_kib"));
     assert_eq!(told.count(), 1);
 }
+
+#[tokio::test]
+async fn reply_over_the_limit_is_told_with_the_remedy() {
+    let gateway = probe_with("limits = { message_kib = 2 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    client
+        .send(json!([{"do": "reply", "letters": 2_049}]).to_string())
+        .await;
+    client.expect_error("Internal server error").await;
+    let words = [
+        "reply is over limits.message_kib of the stage",
+        "answer with less, or raise it",
+    ];
+    let line = told(&gateway, &words).await;
+    assert_eq!(line["bytes"], 2_049, "{line}");
+}

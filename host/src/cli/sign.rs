@@ -45,7 +45,11 @@ pub(super) fn new_key(file: &Path) -> Result<()> {
     let key = PrivateKey::generate()?;
     write_new(&private, 0o600, &key.to_pem()?)?;
     let half = key.public()?;
-    write_new(&public, 0o644, &half.to_pem())?;
+    if let Err(error) = write_new(&public, 0o644, &half.to_pem()) {
+        // A half that nobody has the other of.
+        let _ = fs::remove_file(&private);
+        return Err(error);
+    }
     super::print(&format!(
         "{}  sign with it, and keep it to yourself\n{}  name it in plugins.NAME.signature.keys\n{}",
         private.display(),

@@ -106,8 +106,8 @@ impl fmt::Display for Limit {
         match self {
             Self::Posts(limit) => write!(
                 f,
-                "busy: it may send {limit} messages for one event, which is limits.posts of the plugin; publish to a \
-                 group in place of sending to each, or raise it"
+                "busy: it may send {limit} messages for one event, which is limits.posts of the plugin; send fewer, \
+                 where a publish to a group counts as one however many it reaches, or raise it"
             ),
             Self::Groups(limit) => write!(
                 f,

@@ -193,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let connection = &link.connection;
         tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope,
             route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
-            "the handler's reply is over limits.message_kib and was not sent");
+            "the handler's reply is over limits.message_kib of the stage and was not sent; answer with less, or raise it");
         link.send(&error_frame(
             "Internal server error",
             &link.connection,
