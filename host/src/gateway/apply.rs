@@ -36,6 +36,7 @@ pub(super) struct Door {
     socket: Socket,
     pub(super) tls: Option<Arc<Tls>>,
     stop: CancellationToken,
+    closing: CancellationToken,
 }
 
 /// What becomes of one listener of a configuration.
@@ -326,6 +327,7 @@ impl Gateway {
                 socket: listener.socket(),
                 tls: listener.tls(),
                 stop: self.doors.stop.child_token(),
+                closing: CancellationToken::new(),
             };
             open.push(door.clone());
             tracing::info!("listening on {door}");
@@ -335,13 +337,16 @@ impl Gateway {
             say_ipv6_only(&door.address, wanted);
             said.push(format!("listener {door}: opened"));
             let mut doors = self.doors.clone();
-            doors.stop = door.stop;
+            (doors.stop, doors.closing) = (door.stop, door.closing);
             listener.serve(&doors);
         }
         for door in before {
             let kept = |other: &Door| Arc::ptr_eq(&other.socket, &door.socket);
             let same = |other: &&Door| kept(other) && other.config == door.config;
             if !open.iter().any(|other| same(&other)) {
+                if !open.iter().any(kept) {
+                    door.closing.cancel();
+                }
                 door.stop.cancel();
                 said.push(format!("listener {door}: closed"));
             }

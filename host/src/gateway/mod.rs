@@ -141,6 +141,7 @@ impl Gateway {
             handshake_timeout: Arc::new(ArcSwap::from_pointee(config.limits.handshake_timeout)),
             pages,
             stop: CancellationToken::new(),
+            closing: CancellationToken::new(),
             accepting: TaskTracker::new(),
             tasks: TaskTracker::new(),
         };

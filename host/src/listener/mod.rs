@@ -68,6 +68,8 @@ pub(crate) struct Doors {
     pub(crate) pages: Option<Pages>,
     /// Accepting ends when this is cancelled.
     pub(crate) stop: CancellationToken,
+    /// Cancelled before `stop` when the socket closes with it and the gateway goes on.
+    pub(crate) closing: CancellationToken,
     /// A task for each listener, while it accepts.
     pub(crate) accepting: TaskTracker,
     pub(crate) tasks: TaskTracker,
@@ -122,65 +124,74 @@ impl Listener {
         };
         let (stop, doors_) = (doors.stop.clone(), doors.clone());
         doors.accepting.spawn(async move {
-            stop.run_until_cancelled(accept(self.socket, way, doors_))
-                .await
+            let socket = &self.socket.socket;
+            stop.run_until_cancelled(accept(socket, &way, &doors_))
+                .await;
+            if doors_.closing.is_cancelled() {
+                for (stream, address) in socket.waiting() {
+                    admit(stream, address, &way, &doors_);
+                }
+            }
         });
     }
 }
 
-async fn accept(socket: Socket, way: Way, doors: Doors) {
+async fn accept(socket: &Acceptor, way: &Way, doors: &Doors) {
     loop {
-        let (stream, address) = match socket.socket.accept().await {
-            Ok(accepted) => accepted,
+        match socket.accept().await {
+            Ok((stream, address)) => admit(stream, address, way, doors),
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");
                 tokio::time::sleep(REST).await;
-                continue;
             }
-        };
-        let is_proxy = way.proxies.trust(address.ip());
-        if way.proxies.protocol && !is_proxy {
-            tracing::warn!(client = %address.ip(),
-                "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
-            continue;
         }
-        let admission = doors.entrance.admission.load();
-        let place = || match is_proxy {
-            true => admission.admit_proxy(),
-            // All who come by one in the file system have this machine's address, and are not one client for that.
-            false if !stream.has_address() => admission.admit_proxy(),
-            false => admission.admit(address.ip()),
-        };
-        let admitted = doors
-            .entrance
-            .handshakes
-            .take()
-            .ok_or(NoPlace::TooManyHandshakes)
-            .and_then(|turn| Ok((turn, place()?)));
-        let (handshake, place) = match admitted {
-            Ok(admitted) => admitted,
-            Err(reason) => {
-                tracing::debug!(%address, "turned away: {reason}");
-                if way.tls.is_none() {
-                    doors.tasks.spawn(turn_away(stream, reason));
-                }
-                continue;
-            }
-        };
-        let peer = Peer {
-            address,
-            has_address: stream.has_address(),
-            proxies: Arc::clone(&way.proxies),
-            place: Arc::new(place),
-            permit: Some(Arc::new(handshake)),
-            stream: None,
-            seen: Arc::new(Seen::default()),
-            secure: way.tls.is_some(),
-            loopback: stream.is_to_loopback(),
-        };
-        let (tls, serving) = (way.tls.clone(), doors.clone());
-        doors.tasks.spawn(greet(stream, tls, peer, serving));
     }
+}
+
+/// Greets who was accepted, if there is room.
+fn admit(stream: Stream, address: SocketAddr, way: &Way, doors: &Doors) {
+    let is_proxy = way.proxies.trust(address.ip());
+    if way.proxies.protocol && !is_proxy {
+        tracing::warn!(client = %address.ip(),
+                "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
+        return;
+    }
+    let admission = doors.entrance.admission.load();
+    let place = || match is_proxy {
+        true => admission.admit_proxy(),
+        // All who come by one in the file system have this machine's address, and are not one client for that.
+        false if !stream.has_address() => admission.admit_proxy(),
+        false => admission.admit(address.ip()),
+    };
+    let admitted = doors
+        .entrance
+        .handshakes
+        .take()
+        .ok_or(NoPlace::TooManyHandshakes)
+        .and_then(|turn| Ok((turn, place()?)));
+    let (handshake, place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            tracing::debug!(%address, "turned away: {reason}");
+            if way.tls.is_none() {
+                doors.tasks.spawn(turn_away(stream, reason));
+            }
+            return;
+        }
+    };
+    let peer = Peer {
+        address,
+        has_address: stream.has_address(),
+        proxies: Arc::clone(&way.proxies),
+        place: Arc::new(place),
+        permit: Some(Arc::new(handshake)),
+        stream: None,
+        seen: Arc::new(Seen::default()),
+        secure: way.tls.is_some(),
+        loopback: stream.is_to_loopback(),
+    };
+    let (tls, serving) = (way.tls.clone(), doors.clone());
+    doors.tasks.spawn(greet(stream, tls, peer, serving));
 }
 
 /// There is no room: said before any TLS or plugin work, and in clear only.
@@ -259,4 +270,61 @@ async fn passed_on(
         })?);
     }
     Ok(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::GatewayLimits;
+    use crate::handshake::{Admission, Places};
+
+    /// Without room for anyone, which is said to each who is accepted.
+    fn doors() -> Doors {
+        let limits = GatewayLimits::default();
+        Doors {
+            entrance: Arc::new(Entrance {
+                stages: ArcSwap::default(),
+                deciding: TaskTracker::new(),
+                handshakes: Places::new(0),
+                sessions: TaskTracker::new(),
+                admission: ArcSwap::from_pointee(Admission::new(0, &limits)),
+                stopping: CancellationToken::new(),
+                overdue: CancellationToken::new(),
+            }),
+            handshake_timeout: Arc::new(ArcSwap::from_pointee(limits.handshake_timeout)),
+            pages: None,
+            stop: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            accepting: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_when_a_socket_closes_have_an_answer() {
+        let address = Address::Ip("127.0.0.1:0".parse().unwrap());
+        let sockets = Sockets::default();
+        let listener = Listener::bind(&address, None, Proxies::default(), &sockets).unwrap();
+        let address = listener.address.ip().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let doors = doors();
+        doors.closing.cancel();
+        doors.stop.cancel();
+        listener.serve(&doors);
+        for mut client in clients {
+            let mut answer = String::new();
+            let read = timeout(Duration::from_secs(20), client.read_to_string(&mut answer));
+            read.await.unwrap().unwrap();
+            assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+        }
+        doors.accepting.close();
+        doors.accepting.wait().await;
+        assert!(TcpStream::connect(address).await.is_err());
+    }
 }
