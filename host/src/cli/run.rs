@@ -64,7 +64,10 @@ pub(super) fn run(file: &Path) -> Result<()> {
 async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc<Gateway>> {
     let sockets;
     (*predecessor, sockets) = match spawn_blocking(Predecessor::find).await?? {
-        (None, _) => (None, Sockets::activated()?),
+        (None, _) => (
+            None,
+            Sockets::activated(sd_notify::listen_fds_with_names())?,
+        ),
         found => found,
     };
     let config = load(file).await?;

@@ -1,5 +1,6 @@
 //! The sockets that systemd has bound for this process (`LISTEN_FDS`).
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -13,8 +14,10 @@ use super::Sockets;
 impl Sockets {
     /// With the sockets that systemd has bound for this process, if it has. A listener of the configuration finds its own
     /// by its address.
-    pub(crate) fn activated() -> Result<Self> {
-        let descriptors = sd_notify::listen_fds_with_names().map_err(|error| {
+    pub(crate) fn activated(
+        told: io::Result<impl Iterator<Item = (RawFd, String)>>,
+    ) -> Result<Self> {
+        let descriptors = told.map_err(|error| {
             anyhow!(
                 "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES: they do not tell which sockets this process has: {error}; unset \
                  them, or leave them to systemd"
