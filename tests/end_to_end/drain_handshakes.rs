@@ -132,6 +132,25 @@ async fn stop_does_not_wait_for_silent_connections() {
     drop((plain, secure, http2));
 }
 
+/// It was accepted, and knows of no stop.
+#[tokio::test]
+async fn request_that_begins_after_a_stop_is_refused() {
+    let mut gateway = serve("drain_s = 3600", "").await;
+    let request = gateway.ws("/s");
+    let mut stream = request.stream().await.unwrap();
+    // Accepted after it.
+    drop(gateway.connect("/s").await);
+    gateway.terminate();
+    gateway.log().line(&["\"stopping\""]).await;
+    stream.write_all(&request.bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("the answer", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
 /// What is under way when it stops may be a request that is half sent.
 #[tokio::test]
 async fn request_that_ends_after_a_stop_is_refused() {
