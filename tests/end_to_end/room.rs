@@ -1,6 +1,8 @@
 //! The room for instances of all plugins together: idle ones make room for others, and a machine with little address
 //! space has less of it.
 
+use std::time::{Duration, Instant};
+
 use lockgate_tests::{Client, Gateway, write_configuration};
 use serde_json::json;
 use tempfile::TempDir;
@@ -105,6 +107,38 @@ async fn when_all_room_is_taken_calls_are_busy_and_nothing_traps() {
         let mut client = gateway.connect(&format!("/{plugin}")).await;
         client.id().await;
     }
+}
+
+/// The calls that wait have it at once, and not one after the other as the plugin's own calls end.
+#[tokio::test]
+async fn calls_that_wait_have_the_room_that_another_plugin_leaves_idle() {
+    const CALLS: u32 = 24;
+    const EACH: Duration = Duration::from_millis(500);
+    let sleep = |time: Duration| json!([{"do": "sleep", "ms": time.as_millis()}]).to_string();
+    let configuration = plugins(2, "instances = 32, waiting = 64, cpu_ms = 1000");
+    let gateway = LOCKGATE.serve_after(SMALL, &configuration).await;
+    let mut others = Vec::new();
+    for _ in 0..32 {
+        let mut client = gateway.connect("/1").await;
+        client.send(sleep(2 * EACH)).await; // more than there is room for, for a while
+        others.push(client);
+    }
+    let mut answers = JoinSet::new();
+    for _ in 0..CALLS {
+        let mut client = gateway.connect("/0").await;
+        client.send(sleep(EACH)).await;
+        answers.spawn(async move { client.text().await });
+    }
+    for client in &mut others {
+        assert_eq!(client.text().await, "[null]");
+    }
+    let idle = Instant::now();
+    let answers = answers.join_all().await;
+    assert!(
+        answers.iter().all(|answer| answer == "[null]"),
+        "{answers:?}"
+    );
+    assert!(idle.elapsed() < EACH * CALLS / 3, "{:?}", idle.elapsed());
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ impl Plugins {
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
         let (room, guests) = (Room::new(layout.instances), Guests::start()?);
-        guests.slots().spawn(Room::tidy(Arc::downgrade(&room)));
+        guests.slots().spawn(Room::run(Arc::downgrade(&room)));
         Ok(Self {
             engine,
             room,

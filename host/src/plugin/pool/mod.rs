@@ -12,7 +12,7 @@ mod waiting;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -29,6 +29,13 @@ pub(super) use room::Room;
 pub(crate) use waiting::Line;
 use waiting::Waiting;
 
+/// In [`Shared::wanted`]: someone waits in the version's own lines, or it serves no more. Idle instances are not for
+/// whoever comes first.
+const BY_OWN: u8 = 1;
+
+/// In [`Shared::wanted`]: a version waits for room. An instance that becomes idle is told of.
+const BY_OTHERS: u8 = 2;
+
 /// The instances of one version.
 pub(super) struct Pool {
     shared: Arc<Shared>,
@@ -40,8 +47,8 @@ struct Shared {
     room: Arc<Room>,
     gate: Gate,
     queue: Mutex<Queue>,
-    /// Someone waits, or the version serves no more: idle instances are not for whoever comes first.
-    wanted: AtomicBool,
+    /// By whom idle instances are wanted: one flag to look at, whoever it is.
+    wanted: AtomicU8,
 }
 
 struct Queue {
@@ -49,6 +56,8 @@ struct Queue {
     /// has it always.
     free: u32,
     waiting: Waiting,
+    /// In line for room, or being served: true while someone waits though there are places.
+    in_line: bool,
     /// The version serves no more.
     closed: bool,
 }
@@ -101,6 +110,16 @@ enum Full {
     Closed,
 }
 
+/// What became of a version's turn to have room.
+enum Turn {
+    /// One that waited has it.
+    Had,
+    /// There is none for it.
+    None,
+    /// It needs none any more.
+    Over,
+}
+
 impl Pool {
     /// Takes room for the first instance. None when calls have all that there is.
     pub(super) fn new(maker: Maker, room: &Arc<Room>) -> Option<Self> {
@@ -111,12 +130,13 @@ impl Pool {
             queue: Mutex::new(Queue {
                 free: maker.limits.instances,
                 waiting: Waiting::default(),
+                in_line: false,
                 closed: false,
             }),
             maker,
             room: Arc::clone(room),
             gate: Gate::new(),
-            wanted: AtomicBool::new(false),
+            wanted: AtomicU8::new(BY_OTHERS), // until it is known that nobody waits
         });
         let shelves = Arc::new(Shelves(PerThread::new(|| {
             Arc::new(Shelf {
@@ -144,7 +164,7 @@ impl Pool {
 
     fn enter(&self, line: Line) -> Result<Entered, InvokeError> {
         let shelf = self.shelves.0.own();
-        if !self.shared.wanted.load(Ordering::Acquire)
+        if self.shared.wanted.load(Ordering::Acquire) & BY_OWN == 0
             && let Some(instance) = shelf.take()
         {
             return Ok(Entered::At(Place::new(shelf, Some(instance))));
@@ -157,7 +177,7 @@ impl Pool {
             match self.find(shelf) {
                 Ok(place) => return Ok(Entered::At(place)),
                 // Another may be faster: it is looked once more.
-                Err(Full::Room) if self.shared.room.reclaim() => {}
+                Err(Full::Room) if self.shared.room.reclaim(self.maker().units()) => {}
                 Err(Full::Room | Full::Places) => return self.wait(shelf, line),
                 Err(Full::Closed) => return Ok(Entered::Closed),
             }
@@ -169,7 +189,7 @@ impl Pool {
         if queue.closed {
             Err(Full::Closed)
         } else if queue.waiting.is_empty() {
-            self.unused(shelf, &mut queue)
+            self.shelves.unused(shelf, &mut queue)
         } else {
             Err(Full::Places) // nobody is overtaken
         }
@@ -191,37 +211,19 @@ impl Pool {
         }
         let (offer, turn) = oneshot::channel();
         queue.waiting.push(line, offer);
-        shared.wanted.store(true, Ordering::Relaxed);
+        shared.wanted.fetch_or(BY_OWN, Ordering::Relaxed);
         // Who gives a place back puts it on its shelf, and then looks whether it is wanted. One of us sees the other.
         fence(Ordering::SeqCst);
-        let mut found = self.unused(shelf, &mut queue);
+        let found = self.shelves.unused(shelf, &mut queue);
+        if let Err(Full::Room) = found
+            && !queue.in_line
+        {
+            queue.in_line = true;
+            shared.room.line_up(&self.shelves);
+        }
         drop(queue);
-        // For who has waited longest. What waits in a version that has one place at least waits for a call that ends.
-        while let Err(Full::Room) = found
-            && shared.room.reclaim()
-        {
-            found = self.unused(shelf, &mut shared.lock());
-        }
-        drop(found);
+        drop(found); // for who has waited longest
         Ok(Entered::Queue(turn))
-    }
-
-    /// A place that nobody uses, if there is one.
-    fn unused(&self, shelf: &Arc<Shelf>, queue: &mut Queue) -> Result<Place, Full> {
-        let shared = &*self.shared;
-        if shared.maker.isolation == Isolation::Reused
-            && let Some(instance) = self.shelves.0.all().find_map(|shelf| shelf.take())
-        {
-            return Ok(Place::new(shelf, Some(instance)));
-        }
-        if queue.free == 0 {
-            return Err(Full::Places);
-        }
-        if shared.taken(queue) > 0 && !shared.room.take(shared.maker.units()) {
-            return Err(Full::Room);
-        }
-        queue.free -= 1;
-        Ok(Place::new(shelf, None))
     }
 
     /// Sends away those who wait and who still comes. Once this returns no call begins.
@@ -229,7 +231,7 @@ impl Pool {
         let waiting = {
             let mut queue = self.shared.lock();
             queue.closed = true;
-            self.shared.wanted.store(true, Ordering::Relaxed);
+            self.shared.wanted.fetch_or(BY_OWN, Ordering::Relaxed);
             std::mem::take(&mut queue.waiting)
         };
         fence(Ordering::SeqCst);
@@ -249,6 +251,13 @@ impl Shared {
         self.maker.limits.instances - queue.free
     }
 
+    /// One is idle, and others may have it unless it is the version's last.
+    fn tell_of_idle(&self, queue: &Queue) {
+        if self.taken(queue) > 1 {
+            self.room.tell();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,10 +271,79 @@ impl Drop for Shared {
 }
 
 impl Shelves {
+    /// A place that nobody uses, if there is one.
+    fn unused(&self, shelf: &Arc<Shelf>, queue: &mut Queue) -> Result<Place, Full> {
+        let shared = &*shelf.shared;
+        if shared.maker.isolation == Isolation::Reused
+            && let Some(instance) = self.0.all().find_map(|shelf| shelf.take())
+        {
+            return Ok(Place::new(shelf, Some(instance)));
+        }
+        if queue.free == 0 {
+            return Err(Full::Places);
+        }
+        if shared.taken(queue) > 0 && !shared.room.take(shared.maker.units()) {
+            return Err(Full::Room);
+        }
+        queue.free -= 1;
+        Ok(Place::new(shelf, None))
+    }
+
+    /// Serves who has waited longest for room, one at most.
+    fn serve(&self) -> Turn {
+        let shelf = self.0.own();
+        let shared = &*shelf.shared;
+        loop {
+            let mut queue = shared.lock();
+            let found = if queue.waiting.is_empty() {
+                Err(Full::Places)
+            } else {
+                self.unused(shelf, &mut queue)
+            };
+            match found {
+                Ok(place) => {
+                    drop(queue);
+                    drop(place);
+                    return Turn::Had;
+                }
+                Err(Full::Room) => {}
+                Err(Full::Places | Full::Closed) => {
+                    queue.in_line = false;
+                    return Turn::Over;
+                }
+            }
+            drop(queue);
+            if !shared.room.reclaim(shared.maker.units()) {
+                return Turn::None;
+            }
+        }
+    }
+
+    /// Whether instances that become idle are told of.
+    fn set_wanted_by_others(&self, wanted: bool) {
+        let flags = &self.0.own().shared.wanted;
+        if (flags.load(Ordering::Relaxed) & BY_OTHERS != 0) == wanted {
+            return;
+        }
+        if wanted {
+            flags.fetch_or(BY_OTHERS, Ordering::Relaxed);
+        } else {
+            flags.fetch_and(!BY_OTHERS, Ordering::Relaxed);
+        }
+    }
+
     /// Idle instances.
     fn idle(&self) -> usize {
         let each = self.0.all();
         each.map(|shelf| shelf.lock().instances.len()).sum()
+    }
+
+    /// The room of the idle instances that others may have.
+    fn spare(&self) -> u32 {
+        let shared = &self.0.own().shared;
+        let idle = u32::try_from(self.idle()).unwrap_or(u32::MAX);
+        let taken = shared.taken(&shared.lock());
+        idle.min(taken.saturating_sub(1)) * shared.maker.units()
     }
 
     /// Ends the idle instance that was used longest ago on some thread, unless it is the version's last.
@@ -296,8 +374,11 @@ impl Shelf {
         instance
     }
 
-    fn put(&self, instance: Box<Instance>) {
+    /// Says by whom idle instances are wanted since then: as in `Pool::wait`.
+    fn put(&self, instance: Box<Instance>) -> u8 {
         self.lock().instances.push(instance);
+        fence(Ordering::SeqCst);
+        self.shared.wanted.load(Ordering::Relaxed)
     }
 
     /// The room of a version's last instance would be nobody else's.
@@ -326,14 +407,20 @@ impl Shelf {
         loop {
             let mut queue = self.shared.lock();
             let Some(waiting) = queue.waiting.next() else {
-                self.shared.wanted.store(queue.closed, Ordering::Relaxed);
+                if !queue.closed {
+                    self.shared.wanted.fetch_and(!BY_OWN, Ordering::Relaxed);
+                }
                 if queue.closed && instance.is_some() {
                     drop(queue);
                     instance = None; // ended before its room is another's
                     continue;
                 }
                 match instance {
-                    Some(instance) => self.put(instance),
+                    Some(instance) => {
+                        if self.put(instance) & BY_OTHERS != 0 {
+                            self.shared.tell_of_idle(&queue);
+                        }
+                    }
                     None => {
                         queue.free += 1;
                         if self.shared.taken(&queue) > 0 {
@@ -420,13 +507,13 @@ impl Drop for Place {
         let Some(instance) = self.instance.take() else {
             return shelf.offer(None);
         };
-        shelf.put(instance);
-        // As in `Pool::wait`.
-        fence(Ordering::SeqCst);
-        if shelf.shared.wanted.load(Ordering::Relaxed)
-            && let Some(instance) = shelf.take()
-        {
-            shelf.offer(Some(instance));
+        let wanted = shelf.put(instance);
+        if wanted & BY_OWN != 0 {
+            if let Some(instance) = shelf.take() {
+                shelf.offer(Some(instance));
+            }
+        } else if wanted & BY_OTHERS != 0 {
+            shelf.shared.tell_of_idle(&shelf.shared.lock());
         }
     }
 }

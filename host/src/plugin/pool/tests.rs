@@ -26,13 +26,24 @@ fn pool_in(engine: &Engine, room: &Arc<Room>) -> Pool {
     pool_of(engine, room, 1).unwrap()
 }
 
+/// With [`Room::run`], as it is when plugins have started.
+fn room_that_runs(total: u32) -> (Arc<Room>, JoinSet<()>) {
+    let (room, mut runs) = (Room::new(total), JoinSet::new());
+    runs.spawn(Room::run(Arc::downgrade(&room)));
+    (room, runs)
+}
+
 /// None when there is no room for an instance with so many tables.
 fn pool_of(engine: &Engine, room: &Arc<Room>, tables: u32) -> Option<Pool> {
+    pool_with(engine, room, INSTANCES, tables)
+}
+
+fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -> Option<Pool> {
     let component = Guest::Probe.path();
     let text = format!(
         "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.a.stages.s = {{}}\n\
          [plugins.probe]\ncomponent = {component:?}\ngrants = [\"connections\", \"groups\"]\n\
-         limits = {{ instances = {INSTANCES}, waiting = {WAITING} }}\n"
+         limits = {{ instances = {instances}, waiting = {WAITING} }}\n"
     );
     let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
     let plugin = config.plugins.first().unwrap();
@@ -104,12 +115,18 @@ async fn closing_sends_away_who_waits_and_who_comes() {
 
 /// Has the pool make as many instances as it may, idle by then.
 async fn fill(pool: &Pool) {
-    let mut places = Vec::new();
-    for _ in 0..INSTANCES {
+    drop(hold(pool, INSTANCES).await);
+}
+
+/// So many places of it, each with an instance.
+async fn hold(pool: &Pool, count: usize) -> Vec<Place> {
+    let mut held = Vec::new();
+    for _ in 0..count {
         let mut place = pool.place(Line::Bounded).await.unwrap().unwrap();
         place.instance = Some(pool.maker().instance().await.unwrap());
-        places.push(place);
+        held.push(place);
     }
+    held
 }
 
 #[tokio::test]
@@ -147,6 +164,106 @@ async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
     yield_now().await;
     drop(held);
     assert_eq!(waiting.join_all().await, [true, true]);
+}
+
+#[tokio::test]
+async fn who_waits_has_the_room_that_another_version_leaves_idle() {
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(3);
+    for line in [Line::Bounded, Line::Everyone] {
+        let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
+        let busy = hold(&one, INSTANCES).await;
+        let first = hold(&other, 1).await;
+        let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::join!(other.place(line), async {
+                yield_now().await;
+                drop(busy);
+            })
+        })
+        .await
+        .expect("told of the room");
+        drop((place.unwrap().unwrap(), first));
+    }
+}
+
+#[tokio::test]
+async fn who_waits_has_the_room_that_a_closed_version_gives_back() {
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(3);
+    let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
+    let busy = hold(&one, INSTANCES).await;
+    let first = hold(&other, 1).await;
+    let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(other.place(Line::Bounded), async {
+            one.close().await;
+            drop(busy);
+        })
+    })
+    .await
+    .expect("told of the room");
+    drop((place.unwrap().unwrap(), first));
+}
+
+/// Whoever was first in line does not have all of it.
+#[tokio::test]
+async fn versions_that_wait_for_room_have_it_in_turn() {
+    const EACH: usize = 4;
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(6);
+    let pools: Vec<_> = (0..3)
+        .map(|_| Arc::new(pool_with(&engine, &room, EACH, 1).unwrap()))
+        .collect();
+    let [busy, one, other] = &*pools else {
+        panic!("three")
+    };
+    let held = hold(busy, EACH).await;
+    let firsts = (hold(one, 1).await, hold(other, 1).await);
+    let mut waiting = JoinSet::new();
+    for (name, pool) in [("one", one), ("other", other)] {
+        for _ in 1..EACH {
+            let pool = Arc::clone(pool);
+            waiting.spawn(async move { (name, pool.place(Line::Bounded).await.unwrap()) });
+        }
+    }
+    for _ in 0..2 * EACH {
+        yield_now().await;
+    }
+    drop(held);
+    let mut had = Vec::new();
+    for _ in 1..EACH {
+        let next = tokio::time::timeout(Duration::from_secs(60), waiting.join_next());
+        had.push(next.await.expect("told of the room").unwrap().unwrap());
+    }
+    for name in ["one", "other"] {
+        assert!(had.iter().any(|(had, _)| *had == name), "{name}");
+    }
+    drop(firsts);
+}
+
+/// Each has its first place taken for good, and all share one more: each turn of a version waits for another's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn room_that_goes_to_and_fro_is_never_lost() {
+    const VERSIONS: u32 = 3;
+    const TIMES: usize = 300;
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(VERSIONS + 1);
+    let mut takers = JoinSet::new();
+    let mut firsts = Vec::new();
+    let pools: Vec<_> = (0..VERSIONS)
+        .map(|_| Arc::new(pool_in(&engine, &room)))
+        .collect();
+    for pool in &pools {
+        firsts.extend(hold(pool, 1).await);
+    }
+    for pool in &pools {
+        let pool = Arc::clone(pool);
+        takers.spawn(async move { take(&pool, TIMES, &AtomicUsize::new(0)).await });
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), takers.join_all());
+    for had in all.await.expect("nobody waits for ever") {
+        assert_eq!(had, Some(()));
+    }
+    drop(firsts);
 }
 
 #[tokio::test]
