@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lockgate_tests::{
     Ended, Gateway, Guest, Orphan, PATIENCE, replace, version, write_configuration,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
@@ -63,18 +64,34 @@ component = "echo.wasm"
 
     /// Checks that the configuration is refused by `validate` and by `run`, at this key and with these words.
     async fn refused(&self, key: &str, said: &str) {
-        for command in ["validate", "run"] {
-            let ended = self.run(&[command, "gateway.toml"]).await;
-            assert_eq!(ended.code, Some(1), "{command}: {ended:?}");
-            for part in [
-                "gateway.toml:",
-                &format!(" plugins.echo.{key}: "),
-                said,
-                "\n  remedy: ",
-            ] {
-                assert!(ended.error.contains(part), "{part}: {}", ended.error);
-            }
+        let validated = self.run(&["validate", "gateway.toml"]).await;
+        assert_eq!(validated.code, Some(1), "{validated:?}");
+        for part in [
+            "gateway.toml:",
+            &format!(" plugins.echo.{key}: "),
+            said,
+            "\n  remedy: ",
+        ] {
+            assert!(
+                validated.error.contains(part),
+                "{part}: {}",
+                validated.error
+            );
         }
+        let run = self.run(&["run", "gateway.toml"]).await;
+        assert_eq!(run.code, Some(1), "{run:?}");
+        // A line of the log, which is JSON; in words where the configuration itself is wrong.
+        let mut lines = run.error.lines().map(serde_json::from_str);
+        let told = lines.any(|line| {
+            let Ok::<Value, _>(line) = line else {
+                return run.error == validated.error;
+            };
+            let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+            text("key") == format!("plugins.echo.{key}")
+                && text("message").contains(said)
+                && !text("remedy").is_empty()
+        });
+        assert!(told, "{said}: {}", run.error);
     }
 
     async fn accepted(&self) {
