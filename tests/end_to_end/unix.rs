@@ -88,6 +88,27 @@ async fn a_socket_in_the_file_system_is_handed_over() {
 }
 
 #[tokio::test]
+async fn a_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
+    let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+    fs::remove_file(&socket).unwrap();
+    let theirs = UnixListener::bind(&socket).unwrap();
+    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
+    assert_eq!(status, 500, "{said}");
+    assert!(said.contains("cannot listen on unix:"), "{said}");
+    drop(theirs);
+    fs::remove_file(&socket).unwrap();
+    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
+    assert_eq!(status, 200, "{said}");
+    let serving = Orphan::new(said.split(' ').nth(1).unwrap().parse().unwrap());
+    assert_eq!(gateway.ended().await, Some(0));
+    by(&socket).open().await.id().await;
+    serving.terminate();
+    serving.ended().await;
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
 async fn a_socket_that_was_left_is_replaced_and_nothing_else_is() {
     let folder = TempDir::new().unwrap();
     drop(UnixListener::bind(folder.path().join("clients.sock")).unwrap());

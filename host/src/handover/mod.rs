@@ -30,8 +30,8 @@ pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use socket::out_of_files;
 pub(crate) use successor::{ask_to_reload, hand_over};
-use unix::SocketFile;
 pub(crate) use unix::find as find_socket;
+use unix::{Place, SocketFile};
 
 /// What tells a process that its standard input is an end of the pair.
 const VARIABLE: &str = "LOCKGATE_HANDOVER";
@@ -54,6 +54,8 @@ struct Known {
     activated: Vec<(SocketAddr, OwnedFd)>,
     /// Weakly: they are closed where they are accepted on.
     open: Vec<(String, Weak<OwnedFd>)>,
+    /// The files of those that are in the file system, by name.
+    places: Vec<(String, Place)>,
     /// Those of `open` that served before what is bound now, and may be closed for it.
     settled: Vec<Weak<OwnedFd>>,
     /// Another process has the sockets too: their files are its own.
@@ -124,11 +126,18 @@ impl Sockets {
             None => unix::bind(path, mode)?,
         };
         socket.set_nonblocking(true)?;
-        let shared = self.opened(name, socket.as_fd())?;
-        let handed_over = Arc::clone(&self.lock().handed_over);
+        let place = Place::of(path);
+        let shared = self.opened(name.clone(), socket.as_fd())?;
+        let mut known = self.lock();
+        known.places.retain(|(known_as, _)| *known_as != name);
+        known
+            .places
+            .extend(place.clone().map(|place| (name, place)));
+        let handed_over = Arc::clone(&known.handed_over);
+        drop(known);
         let socket = Acceptor::Unix {
             socket: UnixListener::from_std(socket)?,
-            file: SocketFile::of(path, handed_over),
+            file: place.map(|place| SocketFile::at(place, handed_over)),
         };
         Ok(Listening { socket, shared })
     }
@@ -219,9 +228,15 @@ impl Sockets {
         Self(Arc::new(Mutex::new(known)))
     }
 
+    /// What is handed over. A socket whose file is gone, or another's by now, is not: the new process makes one of its own,
+    /// or says why it cannot.
     fn open(&self) -> Vec<(String, Arc<OwnedFd>)> {
         let known = self.lock();
-        let open = known.open.iter();
+        let lost = |name: &String| {
+            let mut places = known.places.iter();
+            places.any(|(known_as, place)| known_as == name && !place.is_there())
+        };
+        let open = known.open.iter().filter(|(name, _)| !lost(name));
         open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)))
             .collect()
     }

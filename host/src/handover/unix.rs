@@ -14,9 +14,15 @@ use super::socket::BACKLOG;
 
 /// The file of a socket. It is removed with this value, unless another process has the socket by then.
 pub(crate) struct SocketFile {
+    place: Place,
+    handed_over: Arc<AtomicBool>,
+}
+
+/// Where a socket's file is, and which file that is.
+#[derive(Clone)]
+pub(super) struct Place {
     path: PathBuf,
     identity: (u64, u64),
-    handed_over: Arc<AtomicBool>,
 }
 
 /// A socket that listens, in the place of one that nobody listens on any more.
@@ -63,26 +69,36 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-impl SocketFile {
-    /// None when it is gone, or another's: then nobody removes it.
-    pub(super) fn of(path: &Path, handed_over: Arc<AtomicBool>) -> Option<Self> {
+impl Place {
+    /// None when there is no file.
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         Some(Self {
             path: path.to_owned(),
             identity: identity(&metadata),
-            handed_over,
         })
     }
 
+    /// False once the file is gone, or is another's.
     pub(super) fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
+    }
+}
+
+impl SocketFile {
+    pub(super) fn at(place: Place, handed_over: Arc<AtomicBool>) -> Self {
+        Self { place, handed_over }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.place.is_there()
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_there() && !self.handed_over.load(Ordering::Relaxed) {
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.place.path);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::geteuid;
@@ -13,6 +14,12 @@ use crate::config::{Fault, Faults};
 
 /// The key that names it.
 const KEY: &str = "compile_cache";
+
+/// In the name of a file that the engine is writing.
+const UNFINISHED: &str = ".wip-";
+
+/// How long another process may take to write one.
+const WRITTEN_BY_THEN: Duration = Duration::from_secs(60);
 
 /// What lets a gateway keep compiled code.
 pub(super) const REMEDY: &str = "give the folder and all in it to the gateway's user (chown -R), and see that its disk has room";
@@ -24,6 +31,7 @@ pub(super) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault
         return Ok(None);
     };
     fs::create_dir_all(&folder).map_err(|error| unmakeable(&folder, &error))?;
+    remove_unfinished(&folder);
     Ok(match check_writable(&folder) {
         Ok(()) => Some(folder),
         Err((file, error)) => {
@@ -59,6 +67,22 @@ pub(super) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults>
         to_serve(Some(folder))
     } else {
         Ok(None)
+    }
+}
+
+/// Removes files that somebody began to write and never finished, on a full disk or when it was killed: the engine writes
+/// nothing where one is.
+fn remove_unfinished(folder: &Path) {
+    for inside in folders(folder) {
+        let files = fs::read_dir(inside).into_iter().flatten().flatten();
+        for file in files {
+            let unfinished = file.file_name().to_string_lossy().contains(UNFINISHED);
+            let age = file.metadata().and_then(|it| it.modified());
+            let age = age.ok().and_then(|modified| modified.elapsed().ok());
+            if unfinished && age.is_some_and(|age| age >= WRITTEN_BY_THEN) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
     }
 }
 
@@ -105,4 +129,31 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 
 fn is_ours(metadata: &fs::Metadata) -> bool {
     metadata.uid() == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn file_that_was_never_finished_is_removed_once_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join(engine::CACHE).join("modules/v");
+        fs::create_dir_all(&inside).unwrap();
+        let [left, written, kept] =
+            ["a.wip-write", "b.wip-write", "c"].map(|name| inside.join(name));
+        for path in [&left, &written, &kept] {
+            fs::write(path, "code").unwrap();
+        }
+        for path in [&left, &kept] {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - 2 * WRITTEN_BY_THEN)
+                .unwrap();
+        }
+        to_serve(Some(folder.path().to_owned())).unwrap();
+        assert!(!left.exists());
+        assert!(written.exists() && kept.exists());
+    }
 }

@@ -11,9 +11,14 @@ use tokio::time::{Instant, Sleep};
 
 use super::end::End;
 use crate::config::StageLimits;
+use crate::connections::Closing;
 
 /// A timer without deadlines looks again after this time, in case the limits have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking. Shorter than
+/// a drain waits for its last handlers.
+pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 
 /// How far apart in time connections end, and are pinged, that opened together.
 const JITTER: f64 = 0.05;
@@ -33,8 +38,8 @@ pub(super) struct Clock {
     stalled_since: Option<Instant>,
     /// When the message began that has not come to its end.
     message_since: Option<Instant>,
-    /// The connection has been told to leave: neither its age nor its silence tells it again.
-    leaving: bool,
+    /// Until when the connection has to have left, if it was told to: neither its age nor its silence tells it again.
+    leaving: Option<Instant>,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
 }
@@ -63,7 +68,7 @@ impl Clock {
             pong_due: None,
             stalled_since: None,
             message_since: None,
-            leaving: false,
+            leaving: None,
             jitter,
         };
         clock.set(limits);
@@ -126,6 +131,8 @@ impl Clock {
                 Some(End::Unanswered)
             } else if past(self.message_deadline(limits)) && !deaf {
                 Some(End::Unfinished)
+            } else if past(self.leaving) {
+                Some(End::Closed(going_away()))
             } else {
                 None
             };
@@ -140,7 +147,7 @@ impl Clock {
                 None
             };
             if let Some(why) = leaves {
-                self.leaving = true;
+                self.leaving = Some(now + LAST_WRITES);
                 self.set(limits);
                 return Poll::Ready(Due::Leave(why));
             }
@@ -183,6 +190,7 @@ impl Clock {
                 .filter(|due| *due > Instant::now()),
             self.idle_deadline(limits),
             self.age_deadline(limits),
+            self.leaving,
             self.next_ping,
         ];
         let nearest = nearest.into_iter().flatten().min();
@@ -201,12 +209,12 @@ impl Clock {
     }
 
     fn idle_deadline(&self, limits: &StageLimits) -> Option<Instant> {
-        let timeout = limits.idle_timeout.filter(|_| !self.leaving);
+        let timeout = limits.idle_timeout.filter(|_| self.leaving.is_none());
         timeout.map(|timeout| self.last_message + timeout)
     }
 
     fn age_deadline(&self, limits: &StageLimits) -> Option<Instant> {
-        let age = limits.max_age.filter(|_| !self.leaving);
+        let age = limits.max_age.filter(|_| self.leaving.is_none());
         age.map(|age| self.opened + age.mul_f64(self.jitter))
     }
 }
@@ -216,6 +224,11 @@ impl Clock {
 fn ping_after(now: Instant, jitter: f64, limits: &StageLimits) -> Option<Instant> {
     let interval = limits.ping_interval?;
     Some(now + interval.mul_f64(jitter - JITTER))
+}
+
+/// What an idle or old connection is told (aws-websocket §3.5).
+pub(super) fn going_away() -> Closing {
+    Closing::new(1001, "Going away")
 }
 
 fn jitter() -> f64 {

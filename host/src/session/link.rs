@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::clock::{Clock, Due};
+use super::clock::{Clock, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
 use super::wire::{ReadError, Received, Wire};
 use crate::config::StageLimits;
@@ -18,10 +18,6 @@ use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, wok
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking. Shorter than
-/// a drain waits for its last handlers.
-const LAST_WRITES: Duration = Duration::from_secs(25);
 
 /// Messages that a session handles before it lets others run, and how long it may take for more than one. A thread with
 /// many busy sessions comes round to each of them soon: promise S3 is 20 ms.
@@ -161,14 +157,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             {
                 return Poll::Ready(Event::End(End::Closed(closing)));
             }
-            match self.clock.poll_due(context, limits, !reads) {
+            // A ping waits behind all that is owed: a client that is owed much has not seen it yet, and is found dead by
+            // taking nothing.
+            match self.clock.poll_due(context, limits, !reads || full) {
                 Poll::Ready(Due::Ping) => {
                     self.wire.ping();
                     continue;
                 }
                 Poll::Ready(Due::Leave(why)) => {
                     tracing::debug!(connection = %self.connection.id, "closing: {why}");
-                    self.connection.close(Closing::new(1001, "Going away"));
+                    self.connection.close(going_away());
                     continue;
                 }
                 Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),

@@ -268,6 +268,33 @@ async fn client_with_a_steady_backlog_is_heard() {
     panic!("the client was never heard");
 }
 
+/// Its pong is not overdue while the ping waits behind all that it is owed.
+#[tokio::test]
+async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
+    let limits = StageLimits {
+        ping_interval: Some(Duration::from_millis(50)),
+        pong_timeout: Duration::from_millis(50),
+        ..StageLimits::default()
+    };
+    let (near, mut far) = duplex(16 << 10);
+    let mut link = Link::new(connection(), near, &[], &limits);
+    let outbox = OutboxLimits {
+        bytes: limits.outbox_bytes,
+        messages: limits.outbox_messages,
+    };
+    let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
+    for _ in 0..100 {
+        while link.connection.outbox.push(post.clone(), outbox).is_ok() {}
+        let event = unconstrained(poll_fn(|context| {
+            Poll::Ready(link.poll_event(context, &limits, true).is_ready())
+        }));
+        assert!(!event.await, "it ended");
+        far.read_exact(&mut [0; 10 << 10]).await.unwrap();
+        // The pace of the client is what is tested: half a second in all.
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// A client that takes what it is owed for longer than it may take nothing.
 #[tokio::test]
 async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
