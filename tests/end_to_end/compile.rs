@@ -384,7 +384,7 @@ async fn a_cache_that_cannot_be_written_is_told_and_another_process_compiles_sti
     replace(&component, &large());
     let (_, words) = child_of(gateway.id(), || {});
     assert!(words.contains("/lockgate-compiled-"), "{words}");
-    gateway.log().line(&["compiled the component"]).await;
+    gateway.log().line(&["reloaded: plugin probe"]).await;
     assert!(!gateway.log().contains(&["by the gateway itself"]));
 }
 
