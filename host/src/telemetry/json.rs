@@ -130,7 +130,7 @@ mod tests {
             let stage = "a/s";
             tracing::warn!(target: "here", load_ms = 5, share = 0.5, cut = true, %stage, "it \"is\"\nso");
             // As the crate `log` has it.
-            tracing::info!(target: "log", { log.target = "notify", log.file = "/root/x.rs", log.line = 7 }, "x");
+            tracing::info!(target: "log", { log.target = "notify", log.file = "/build/x.rs", log.line = 7 }, "x");
         });
         let expected = [
             r#"{"timestamp":"now","level":"WARN","message":"it \"is\"\nso","load_ms":5,"share":0.5,"cut":true,"stage":"a/s","target":"here"}"#,
