@@ -15,32 +15,14 @@ use std::{
     process::Command,
 };
 
-/// The modules of `host/src`: each knows only those after it. `config`, the configuration as meant, is plain
-/// data that most of them are built from, and so stands low.
-const MODULES: [&str; 16] = [
-    "cli",
-    "gateway",
-    "listener",
-    "management",
-    "handover",
-    "telemetry",
-    "handshake",
-    "session",
-    "stage",
-    "plugin",
-    "registry",
-    "signature",
-    "connections",
-    "config",
-    "route",
-    "net",
-];
-
 /// Libraries that only these modules name.
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
-    ("tungstenite", &["listener", "handshake", "session"]),
-    ("hyper", &["cli", "listener", "management", "handshake"]),
+    ("tungstenite", &["fuzz", "listener", "handshake", "session"]),
+    (
+        "hyper",
+        &["fuzz", "cli", "listener", "management", "handshake"],
+    ),
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
@@ -155,18 +137,28 @@ fn known(code: &str) -> Vec<&str> {
     known
 }
 
+/// The modules of the host in the order of `lib.rs`: each knows only those after it.
+fn modules() -> Vec<String> {
+    let map = fs::read_to_string(root().join("host/src/lib.rs")).unwrap();
+    let names = map.lines().filter_map(|line| {
+        let line = line.trim_start_matches("pub ");
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
+    names.map(str::to_owned).collect()
+}
+
 #[test]
 fn modules_know_only_those_below_them() {
-    let mut seen = Vec::new();
+    let (modules, mut seen) = (modules(), Vec::new());
     for (path, module, code) in sources() {
-        if module == "main" {
+        if ["main", "lib"].contains(&module.as_str()) {
             continue;
         }
-        let Some(height) = MODULES.iter().position(|name| *name == module) else {
-            panic!("{module} is not in the order of modules; tests/tidy.rs holds it")
+        let Some(height) = modules.iter().position(|name| *name == module) else {
+            panic!("{module} is not in the list of modules, host/src/lib.rs")
         };
         for name in known(&code) {
-            let Some(place) = MODULES.iter().position(|other| *other == name) else {
+            let Some(place) = modules.iter().position(|other| other == name) else {
                 panic!("{}: crate::{name} is no module", path.display())
             };
             assert!(
@@ -178,9 +170,22 @@ fn modules_know_only_those_below_them() {
         }
     }
     assert!(
-        seen.len() > MODULES.len(),
+        seen.len() > modules.len(),
         "hardly any imports were found: {seen:?}"
     );
+}
+
+/// The map of `host/README.md` is the list of `lib.rs`, in its order.
+#[test]
+fn readme_of_the_host_has_the_modules_in_the_order_of_the_library() {
+    let readme = fs::read_to_string(root().join("host/README.md")).unwrap();
+    let (_, table) = readme.split_once("| module | its one job |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
+    let named: Vec<_> = rows
+        .map(|row| row.split(['`', '/']).next().unwrap())
+        .collect();
+    assert_eq!(named, modules());
 }
 
 #[test]

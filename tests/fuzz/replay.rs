@@ -8,14 +8,14 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lockgate_fuzz::TARGETS;
+use lockgate::fuzz::TARGETS;
 
 /// Longer than any input may take, in a debug build beside other tests.
 const HANG: Duration = Duration::from_secs(5);
 
 /// The files of a target: its own, and those that other tests have for the same parser.
 fn inputs(target: &str) -> Vec<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz"));
     let mut folders = vec![here.join("corpus").join(target)];
     if target == "configuration" {
         folders.extend(["good", "bad"].map(|name| here.join("../configs").join(name)));

@@ -157,7 +157,7 @@ enum KeysCommand {
     },
 }
 
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let serves = matches!(arguments.command, Command::Run { .. } | Command::Dev(_));
     let done = match arguments.command {

@@ -15,12 +15,12 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 /// Who a request is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sender {
-    pub(super) address: IpAddr,
+pub(crate) struct Sender {
+    pub(crate) address: IpAddr,
     /// A proxy says that the client speaks TLS with it.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
     /// A proxy has passed it on. No web page can have its browser say so.
-    pub(super) passed_on: bool,
+    pub(crate) passed_on: bool,
 }
 
 /// What one proxy says: whom it was asked by, if it says so, and whether by TLS.
@@ -31,7 +31,7 @@ struct Hop {
 }
 
 /// Follows the proxies from the peer of our socket to the first that is not trusted, which is the client.
-pub(super) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Sender {
+pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Sender {
     let peer = peer.to_canonical();
     let unknown = Sender {
         address: peer,

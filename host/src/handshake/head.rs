@@ -38,23 +38,23 @@ const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
 
 /// A request to open a WebSocket: the same value whatever version of HTTP it came by.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) opening: Opening,
-    pub(super) authority: Authority,
-    pub(super) path: String,
-    pub(super) query: String,
+pub(crate) struct Head {
+    pub(crate) opening: Opening,
+    pub(crate) authority: Authority,
+    pub(crate) path: String,
+    pub(crate) query: String,
     /// As handlers are told them: names in lower case, values that are UTF-8. `host` comes first, `cookie` is one.
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// What the browser says of the page that asks.
-    pub(super) origin: Option<HeaderValue>,
-    pub(super) user_agent: Option<String>,
+    pub(crate) origin: Option<HeaderValue>,
+    pub(crate) user_agent: Option<String>,
     /// What the client offers, most wanted first.
-    pub(super) subprotocols: Vec<String>,
+    pub(crate) subprotocols: Vec<String>,
 }
 
 /// How the connection becomes a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(crate) enum Opening {
     /// HTTP/1.1: a 101 with this key (RFC 6455 §4.2.2).
     Upgrade { key: String },
     /// HTTP/2 and later: a 200 to an extended CONNECT (RFC 8441 §4, RFC 9220 §3).
@@ -63,21 +63,21 @@ pub(super) enum Opening {
 
 /// The host that a request is for, and the port if it names one.
 #[derive(Clone, Debug)]
-pub(super) struct Authority {
-    pub(super) host: Host,
-    pub(super) port: Option<u16>,
+pub(crate) struct Authority {
+    pub(crate) host: Host,
+    pub(crate) port: Option<u16>,
     /// As the client spells it.
     text: String,
 }
 
 /// Whether a request asks for a WebSocket at all, well-formed or not.
-pub(super) fn wants_websocket(parts: &Parts) -> bool {
+pub(crate) fn wants_websocket(parts: &Parts) -> bool {
     parts.extensions.get::<Protocol>().is_some() || parts.headers.contains_key(UPGRADE)
 }
 
 impl Head {
     /// Checks everything that can be checked without knowing any stage.
-    pub(super) fn read(parts: &Parts) -> Result<Self, Refusal> {
+    pub(crate) fn read(parts: &Parts) -> Result<Self, Refusal> {
         check_bounds(parts)?;
         let opening = if parts.version < Version::HTTP_2 {
             check_upgrade(parts)?
@@ -260,7 +260,7 @@ impl Authority {
     }
 
     /// None for what RFC 9112 §3.2 does not allow there: a user, a port that is no number.
-    pub(super) fn parse(authority: &uri::Authority) -> Option<Self> {
+    pub(crate) fn parse(authority: &uri::Authority) -> Option<Self> {
         let text = authority.as_str();
         let port = text.strip_prefix(authority.host())?;
         let valid = port.is_empty() || port == ":" || authority.port_u16().is_some();

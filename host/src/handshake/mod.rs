@@ -2,13 +2,13 @@
 //! and only then the 101.
 
 mod admission;
-mod forwarded;
-mod head;
+pub(crate) mod forwarded;
+pub(crate) mod head;
 mod header_case;
-mod origin;
+pub(crate) mod origin;
 mod places;
-mod refusal;
-mod strict;
+pub(crate) mod refusal;
+pub(crate) mod strict;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

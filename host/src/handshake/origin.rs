@@ -5,19 +5,19 @@ use crate::config::{Origin, Origins, Site, port_unless_implied};
 
 /// Where a request came to, which is what `self` means.
 #[derive(Clone, Debug)]
-pub(super) struct Destination {
-    pub(super) authority: Authority,
+pub(crate) struct Destination {
+    pub(crate) authority: Authority,
     /// The client speaks TLS, to this gateway or to a proxy in front of it.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
     /// The client may be this machine's own browser, which a page of any site can send here: its site's name leads
     /// to a loopback address for as long as it takes (DNS rebinding).
-    pub(super) loopback: bool,
+    pub(crate) loopback: bool,
     /// The host is one of the configuration's domains, which nobody else has.
-    pub(super) configured: bool,
+    pub(crate) configured: bool,
 }
 
 /// Whether a page of `origin` may connect. What does not look like an origin (RFC 6454 §6.1) may not, unless all may.
-pub(super) fn allowed(origins: &Origins, origin: &[u8], destination: &Destination) -> bool {
+pub(crate) fn allowed(origins: &Origins, origin: &[u8], destination: &Destination) -> bool {
     if origins.any {
         return true;
     }

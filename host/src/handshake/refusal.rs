@@ -12,7 +12,7 @@ use crate::connections::RequestId;
 use crate::plugin::InvokeError;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Not a request that RFC 6455 allows; what is wrong with it, for the client too.
     #[error("{0}")]
     Malformed(&'static str),
@@ -45,7 +45,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -93,7 +93,7 @@ impl Refusal {
 
     /// The response. On HTTP/1.1 it is the last one on its connection: nothing that follows the request
     /// is ever read as another.
-    pub(super) fn response(
+    pub(crate) fn response(
         &self,
         version: Version,
         request_id: RequestId,

@@ -27,12 +27,12 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// A line of the head ended without CR (RFC 9112 §2.2 lets a server take it; smugglers live on that).
-    pub(super) fn lone_line_feed(&self) -> bool {
+    pub(crate) fn lone_line_feed(&self) -> bool {
         self.lone_line_feed.load(Ordering::Relaxed)
     }
 
     /// Bytes have come behind the head.
-    pub(super) fn beyond_the_head(&self) -> bool {
+    pub(crate) fn beyond_the_head(&self) -> bool {
         self.beyond_the_head.load(Ordering::Relaxed)
     }
 }
@@ -72,7 +72,7 @@ impl<S> Strict<S> {
     }
 
     /// The socket itself, once the head is behind it.
-    pub(super) fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.socket
     }
 

@@ -5,7 +5,7 @@ mod http1;
 mod http2;
 mod pages;
 mod pem;
-mod proxy;
+pub(crate) mod proxy;
 mod tls;
 mod x509;
 

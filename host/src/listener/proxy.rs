@@ -24,16 +24,16 @@ const TYPE_CRC32C: u8 = 0x03;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(crate) struct Passed {
     /// Whose connection it is. None where the proxy speaks for itself, as in a health check, or does not know.
-    pub(super) client: Option<SocketAddr>,
+    pub(crate) client: Option<SocketAddr>,
     /// The client speaks TLS, which ends at the proxy.
-    pub(super) tls: bool,
+    pub(crate) tls: bool,
 }
 
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoHeader {
+pub(crate) enum NoHeader {
     #[error("it does not begin with a PROXY header")]
     Absent,
     #[error("its PROXY header is malformed: {0}")]
@@ -43,7 +43,7 @@ pub(super) enum NoHeader {
 }
 
 /// Reads a header, and nothing behind it.
-pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed, NoHeader> {
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed, NoHeader> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {

@@ -19,7 +19,7 @@ const MAX_HEADER: usize = 14;
 
 /// What no honest client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flood {
+pub(crate) enum Flood {
     Fragments,
     ControlFrames,
     /// A length that is not in its shortest form (RFC 6455 §5.2).
@@ -27,7 +27,7 @@ pub(super) enum Flood {
 }
 
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     /// The present frame's header, as far as it has come.
     header: [u8; MAX_HEADER],
     have: usize,
@@ -51,7 +51,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(limits: &StageLimits) -> Self {
+    pub(crate) fn new(limits: &StageLimits) -> Self {
         Self {
             header: [0; MAX_HEADER],
             have: 0,
@@ -70,28 +70,28 @@ impl Meter {
     }
 
     /// The limits may have changed with the stage.
-    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+    pub(crate) fn set_limits(&mut self, limits: &StageLimits) {
         self.max_fragments = u64::from(limits.fragments);
         self.control_frames_per_s = f64::from(limits.control_frames_per_s);
     }
 
     /// Whether all bytes so far make whole messages.
-    pub(super) fn between_messages(&self) -> bool {
+    pub(crate) fn between_messages(&self) -> bool {
         self.have == 0 && self.payload_left == 0 && !self.fragmented
     }
 
     /// How many messages and control frames have begun their last frame; whole, between messages.
-    pub(super) fn whole(&self) -> u64 {
+    pub(crate) fn whole(&self) -> u64 {
         self.whole
     }
 
     /// When the message that has not come to its end began.
-    pub(super) fn message_since(&self) -> Option<Instant> {
+    pub(crate) fn message_since(&self) -> Option<Instant> {
         self.message_since.map(|(since, _)| since)
     }
 
     /// Takes note of bytes in the order they came.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         self.count(bytes)?;
         if self.between_messages() {
             self.message_since = None;

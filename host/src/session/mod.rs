@@ -6,11 +6,11 @@
 mod clock;
 mod end;
 mod link;
-mod meter;
+pub(crate) mod meter;
 mod simple;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -35,7 +35,7 @@ const WRITE_AT_MOST: usize = ENOUGH + (4 << 10);
 /// Bytes that an empty write buffer keeps.
 const KEPT_BUFFER: usize = 4 << 10;
 
-pub(super) struct Wire<S> {
+pub(crate) struct Wire<S> {
     socket: S,
     /// What has come and is not taken yet: nothing, while a client is quiet.
     unread: BytesMut,
@@ -49,9 +49,9 @@ pub(super) struct Wire<S> {
     taken: u64,
     out: Out,
     /// Bytes have come since this was last looked at.
-    pub(super) heard: bool,
+    pub(crate) heard: bool,
     /// When the last bytes came, in milliseconds since the Unix epoch.
-    pub(super) heard_at: u64,
+    pub(crate) heard_at: u64,
 }
 
 /// What waits to be written: whole frames, of which the first `written` bytes have gone.
@@ -88,7 +88,7 @@ impl Out {
 
 /// What a client can do wrong, or how it can go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// The client closed; what it gave, if it gave anything.
     Closed(Option<Closing>),
     /// The socket ended without a close frame.
@@ -103,7 +103,7 @@ pub(super) enum ReadError {
 }
 
 /// What a client sent, but for pings, which are answered here.
-pub(super) enum Received {
+pub(crate) enum Received {
     Message(Message),
     /// A pong or a ping: a sign of life.
     Control,
@@ -112,7 +112,7 @@ pub(super) enum Received {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `early` are bytes that came with the handshake's last. They are copied: they lie in the buffer that the head was
     /// read into, which would be kept with them.
-    pub(super) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
+    pub(crate) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
         let mut wire = Self {
             socket,
             unread: BytesMut::from(early),
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// The limits may have changed with the stage.
-    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+    pub(crate) fn set_limits(&mut self, limits: &StageLimits) {
         self.meter.set_limits(limits);
         self.config.max_message_size = Some(limits.message_bytes);
         self.config.max_frame_size = Some(limits.frame_bytes);
@@ -149,12 +149,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// When the message that has not come to its end began.
-    pub(super) fn message_since(&self) -> Option<Instant> {
+    pub(crate) fn message_since(&self) -> Option<Instant> {
         self.unread_since.or_else(|| self.meter.message_since())
     }
 
     /// Reads what the client sent, a message at a time.
-    pub(super) fn poll_read(
+    pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Received, ReadError>> {
@@ -280,23 +280,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Moves frames from a connection's outbox behind what waits, while there is room.
-    pub(super) fn take(&mut self, outbox: &Outbox) -> Taken {
+    pub(crate) fn take(&mut self, outbox: &Outbox) -> Taken {
         let waiting = self.waiting();
         outbox.take(&mut self.out.bytes, waiting, ENOUGH)
     }
 
     /// Whether so much waits that reading stops and the outbox has to wait.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.waiting() >= ENOUGH
     }
 
     /// Bytes that wait to be written.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.out.waiting().len()
     }
 
     /// Writes what waits, as much as the socket takes; tells in `progress` whether it took anything.
-    pub(super) fn poll_flush(
+    pub(crate) fn poll_flush(
         &mut self,
         context: &mut Context<'_>,
         progress: &mut bool,
@@ -313,17 +313,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    pub(super) fn send(&mut self, message: &Message) {
+    pub(crate) fn send(&mut self, message: &Message) {
         Frame::encode_into(message, &mut self.out.bytes);
     }
 
-    pub(super) fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         const PING: [u8; 2] = [0x89, 0];
         self.out.bytes.extend_from_slice(&PING);
     }
 
     /// Puts a close frame behind what waits (RFC 6455 §5.5.1); without a closing it has no code.
-    pub(super) fn close(&mut self, closing: Option<&Closing>) {
+    pub(crate) fn close(&mut self, closing: Option<&Closing>) {
         const CLOSE: u8 = 0x88;
         let payload = closing.map_or(0, |closing| 2 + closing.reason.len());
         self.out.bytes.push(CLOSE);
@@ -339,13 +339,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Holds nothing any more of what the client sent: nobody will make sense of it.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.unread = BytesMut::new();
         self.tungstenite = None;
     }
 
     /// Reads and forgets what still comes; ready at the end of the stream.
-    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut scratch = [0; 1024];
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -357,7 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Ends our half of the connection: a FIN, and with TLS a close_notify before it.
-    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use lockgate_fuzz::TARGETS;
+use lockgate::fuzz::TARGETS;
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();

@@ -12,14 +12,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, Runtime};
 
-use super::forwarded;
-use super::head::{self, Authority, Head, Opening};
-use super::origin::{self, Destination};
-use super::refusal::Refusal;
-use super::strict::{Seen, Strict};
-use crate::bytes::Socket;
+use super::input::Socket;
 use crate::config::{ForwardedHeader, Origin, OriginPattern, Origins, Proxies};
 use crate::connections::RequestId;
+use crate::handshake::forwarded;
+use crate::handshake::head::{self, Authority, Head, Opening};
+use crate::handshake::origin::{self, Destination};
+use crate::handshake::refusal::Refusal;
+use crate::handshake::strict::{Seen, Strict};
 
 /// As the listener has them.
 const MAX_HEAD: usize = 16 << 10;

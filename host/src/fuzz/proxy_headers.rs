@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::proxy::{Passed, read};
+use crate::listener::proxy::{Passed, read};
 
 /// Bytes of the longest headers: of version 1, and of version 2 with what is before its length.
 const LONGEST: [usize; 2] = [107, 16 + 1_024];

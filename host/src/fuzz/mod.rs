@@ -1,4 +1,17 @@
-//! The targets, by name, and those that need no more than what a module gives everyone.
+//! Fuzz targets: a function for each parser of what strangers write, which panics when something does not hold.
+//! `tests/fuzz/targets` has libFuzzer call them, `tests/fuzz/replay.rs` gives them what was found before.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "to panic is what a target is for"
+)]
+
+mod frames;
+mod heads;
+mod input;
+mod proxy_headers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,14 +20,13 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::bytes::Choices;
 use crate::config::Config;
 use crate::connections::{
     Client, Connection, ConnectionId, ConnectionLimits, Connections, Frame, Message, OutboxLimits,
     Taken,
 };
 use crate::route::Selection;
-use crate::{handshake, listener, session};
+use input::Choices;
 
 /// Takes an input, and panics where something does not hold.
 pub type Target = fn(&[u8]);
@@ -23,13 +35,13 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: [(&str, Target); 10] = [
     ("configuration", configuration),
     ("expressions", expressions),
-    ("forwarded", handshake::target::forwarded),
-    ("frames", session::target::frames),
+    ("forwarded", heads::forwarded),
+    ("frames", frames::frames),
     ("groups", groups),
-    ("heads", handshake::target::head),
+    ("heads", heads::head),
     ("messages", messages),
-    ("origins", handshake::target::origins),
-    ("proxy-headers", listener::target::proxy_headers),
+    ("origins", heads::origins),
+    ("proxy-headers", proxy_headers::proxy_headers),
     ("words", words),
 ];
 

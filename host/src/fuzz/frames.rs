@@ -7,10 +7,10 @@ use std::task::{Context, Poll, Waker};
 use tokio_tungstenite::tungstenite;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::wire::{ReadError, Received, Wire};
-use crate::bytes::Socket;
+use super::input::Socket;
 use crate::config::StageLimits;
 use crate::connections::Message;
+use crate::session::wire::{ReadError, Received, Wire};
 
 /// Small, so that short inputs cross them.
 fn limits() -> StageLimits {

@@ -1,0 +1,60 @@
+//! Lockgate: an edge gateway for real-time APIs. It terminates `wss://`, routes messages the way Amazon API
+//! Gateway's WebSocket APIs do, and runs the handlers as WebAssembly components.
+//!
+//! The modules stand in reading order, and each imports only those below it: `tests/tidy.rs` reads this list.
+//! `host/README.md` says what each must not know.
+#![forbid(unsafe_code)]
+
+/// Fuzz targets over the parsers below.
+#[doc(hidden)]
+pub mod fuzz;
+
+/// The command line: words typed → calls.
+mod cli;
+
+/// The composition root: start, reload, stop.
+mod gateway;
+
+/// TCP, TLS, HTTP, permits; one tracked task a socket.
+mod listener;
+
+/// Health, metrics, the admin API, upgrade.
+mod management;
+
+/// The binary upgrade: listening sockets from process to process.
+mod handover;
+
+/// Logs and the metrics page.
+mod telemetry;
+
+/// From a request's head to a session or a refusal.
+mod handshake;
+
+/// The life of one open connection.
+mod session;
+
+/// A stage as an immutable snapshot: routes, origins, limits, variables.
+mod stage;
+
+/// Plugins: load, link, pool, call, swap versions.
+mod plugin;
+
+/// Components from OCI registries, by digest.
+mod registry;
+
+/// Who answers for a component: keys, signatures, trust.
+mod signature;
+
+/// The directory of open connections: outboxes, groups, attributes.
+mod connections;
+
+/// The configuration: the file → the model.
+mod config;
+
+/// Which route a message asks for: pure.
+mod route;
+
+/// Sockets of either kind, and files that are read again while the gateway serves.
+mod net;
+
+pub use cli::main;
