@@ -1,36 +1,10 @@
 //! Plugins: components that handle the events of connections. Loads, links, pools and calls them; the only
 //! module that knows wasmtime.
 
-mod bindings;
-mod bounds;
-mod cache;
-mod changing;
-mod compile;
-mod component;
-mod console;
-mod engine;
-mod event;
-mod fault;
-mod gate;
-mod guests;
-mod heritage;
-mod history;
-mod imports;
-mod inspect;
-mod instance;
-mod lifecycle;
-mod limit;
+mod capability;
 mod load;
-mod offer;
-mod per_thread;
-mod pool;
-mod private;
-mod rollout;
-mod serving;
-mod space;
-mod stubs;
-mod trust;
-mod version;
+mod run;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,27 +23,29 @@ use crate::config::{self, Fault};
 use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
-use changing::Changing;
-pub(crate) use changing::Upgrading;
-use compile::Compiler;
-pub(crate) use compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
-use component::{Compiled, Source};
-pub(crate) use event::{Acceptance, Handshake};
-use guests::Guests;
-pub(crate) use heritage::Heritage;
-use heritage::Inherited;
-pub(crate) use inspect::{Import, Inspection, inspect, read};
-pub(crate) use instance::Called;
-use lifecycle::{First, Known, Placement};
-pub(crate) use lifecycle::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
-use limit::{Busy, Cut};
+pub(crate) use capability::Need;
 use load::Look;
-pub(crate) use offer::Need;
-use pool::Room;
-pub(crate) use serving::Serving;
-pub(crate) use space::Addressing;
-pub(crate) use trust::is_unfit;
-use version::Code;
+use load::compile::Compiler;
+pub(crate) use load::compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
+pub(crate) use load::inspect::{Import, Inspection, inspect, read};
+pub(crate) use load::policy::is_unfit;
+use load::source::{Compiled, Source};
+use load::{cache, policy};
+pub(crate) use run::address_space::Addressing;
+use run::engine;
+pub(crate) use run::exports::{Acceptance, Handshake};
+use run::guest_threads::Guests;
+pub(crate) use run::instance::Called;
+use run::limit::{Busy, Cut};
+use run::pool::Room;
+use versions::change_lock::Changing;
+pub(crate) use versions::change_lock::Upgrading;
+pub(crate) use versions::handle::Serving;
+pub(crate) use versions::heritage::Heritage;
+use versions::heritage::{self, Inherited};
+use versions::plugin::{First, Known, Placement};
+pub(crate) use versions::plugin::{Plugin, PluginInfo, Prepared, Retired, Seen, Tallies};
+use versions::version::Code;
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
 pub(crate) struct Plugins {
@@ -230,7 +206,7 @@ impl Plugins {
         if plugin.is_as_it_was(config) {
             return Ok(Ready::Same);
         }
-        trust::await_pair(config).await;
+        policy::await_pair(config).await;
         let mut read = None;
         let prepared = async {
             let (source, signature) = self.source(config, Look::UntilWhole).await?;
@@ -334,7 +310,7 @@ impl Plugins {
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            trust::check(&config_, &source.bytes, newest)
+            policy::check(&config_, &source.bytes, newest)
                 .map(|signature| (source, signature.map(Arc::new)))
         });
         checked

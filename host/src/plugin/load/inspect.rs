@@ -1,0 +1,212 @@
+//! What a component file says of itself: its world, what it would need, what it was made with. Nothing of it is
+//! compiled or run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use wasmparser::{Encoding, Parser, Payload, ProducersSectionReader, Validator, WasmFeatures};
+
+use super::source::MAX_COMPONENT;
+use super::{CORE_MODULE, MAGIC};
+use crate::net::watch;
+use crate::plugin::capability::{Need, need, on_track};
+
+/// The world of `wit/`, and the export by which a component is of it.
+const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
+const HANDLER: &str = "lockgate:plugin/handler";
+
+/// Bytes of a page of memory.
+const PAGE: u64 = 64 << 10;
+
+/// A component as it describes itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inspection {
+    /// Bytes of the file.
+    pub(crate) size: u64,
+    /// The world that it is of; none when this gateway has nothing to call in it.
+    pub(crate) world: Option<&'static str>,
+    pub(crate) exports: Vec<Interface>,
+    pub(crate) imports: Vec<Import>,
+    /// The grants that it needs, as `grants` would list them.
+    pub(crate) grants: Vec<&'static str>,
+    /// Whether it needs `stub_wasi = true`.
+    pub(crate) stub_wasi: bool,
+    /// Bytes of the largest memory that one of its modules begins with.
+    pub(crate) memory_bytes: u64,
+    /// Elements of the largest table that one of its modules begins with.
+    pub(crate) table_elements: u64,
+    /// By `language`, `processed-by` and `sdk`: what it was made with.
+    pub(crate) toolchain: BTreeMap<String, BTreeSet<Tool>>,
+}
+
+/// An interface, or a function of the world itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+}
+
+/// An interface that a component imports, and what that takes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Import {
+    #[serde(flatten)]
+    pub(crate) interface: Interface,
+    #[serde(flatten)]
+    pub(crate) need: Need,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// Reads a component file whole, as far as one may be as long as it is.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    match watch::read(path, MAX_COMPONENT) {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(error) => bail!(
+            "{} cannot be read: {error}; name a component file of at most {} MiB",
+            path.display(),
+            MAX_COMPONENT >> 20
+        ),
+    }
+}
+
+/// Says what is in a component. Fails when it is none, or damaged.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
+    if !bytes.starts_with(MAGIC) {
+        bail!("it is no WebAssembly file; `lockgate build DIR` makes one");
+    }
+    if bytes.starts_with(CORE_MODULE) {
+        bail!(
+            "it is a core module and not a component; build it for the target wasm32-wasip2, or make a component of it \
+             with `wasm-tools component new`"
+        );
+    }
+    if let Err(error) = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes) {
+        bail!("it is damaged, or no component: {error}; build it again, and copy it whole");
+    }
+    describe(bytes)
+}
+
+/// Says what is in a component, without looking whether it is right: takes milliseconds, however long compiling it would.
+/// Fails where it cannot be read.
+pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
+    let mut found = Inspection {
+        size: bytes.len() as u64,
+        world: None,
+        exports: Vec::new(),
+        imports: Vec::new(),
+        grants: Vec::new(),
+        stub_wasi: false,
+        memory_bytes: 0,
+        table_elements: 0,
+        toolchain: BTreeMap::new(),
+    };
+    // What is inside the component's own modules and components is theirs; only their makers count.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload?;
+        if let Payload::Version {
+            encoding: Encoding::Component | Encoding::Module,
+            ..
+        } = payload
+        {
+            depth += 1;
+        } else if let Payload::End(_) = payload {
+            depth = depth.saturating_sub(1);
+        } else if let Payload::MemorySection(section) = payload {
+            for memory in section {
+                let bytes = memory?.initial.saturating_mul(PAGE);
+                found.memory_bytes = found.memory_bytes.max(bytes);
+            }
+        } else if let Payload::TableSection(section) = payload {
+            for table in section {
+                found.table_elements = found.table_elements.max(table?.ty.initial);
+            }
+        } else if depth == 1
+            && let Payload::ComponentImportSection(section) = payload
+        {
+            for import in section {
+                found.import(import?.name.name);
+            }
+        } else if depth == 1
+            && let Payload::ComponentExportSection(section) = payload
+        {
+            for export in section {
+                found.export(export?.name.name);
+            }
+        } else if let Payload::CustomSection(section) = payload
+            && section.name() == "producers"
+        {
+            let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
+            found.made_by(ProducersSectionReader::new(reader)?)?;
+        }
+    }
+    Ok(found)
+}
+
+impl Inspection {
+    fn import(&mut self, name: &str) {
+        let need = need(name);
+        match need {
+            Need::Grant(grant) if !self.grants.contains(&grant) => self.grants.push(grant),
+            Need::Stub => self.stub_wasi = true,
+            Need::Grant(_) | Need::Nothing | Need::Refused => {}
+        }
+        self.imports.push(Import {
+            interface: Interface::from(name),
+            need,
+        });
+    }
+
+    fn export(&mut self, name: &str) {
+        if on_track(name) == Some(HANDLER) {
+            self.world = Some(WORLD);
+        }
+        self.exports.push(Interface::from(name));
+    }
+
+    fn made_by(&mut self, producers: ProducersSectionReader<'_>) -> Result<()> {
+        for field in producers {
+            let field = field?;
+            let tools = self.toolchain.entry(field.name.to_owned()).or_default();
+            for tool in field.values {
+                let tool = tool?;
+                tools.insert(Tool {
+                    name: tool.name.to_owned(),
+                    version: tool.version.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name as a component has it.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+impl From<&str> for Interface {
+    fn from(name: &str) -> Self {
+        let (name, version) = match name.split_once('@') {
+            Some((name, version)) => (name, Some(version.to_owned())),
+            None => (name, None),
+        };
+        Self {
+            name: name.to_owned(),
+            version,
+        }
+    }
+}

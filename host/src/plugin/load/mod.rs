@@ -1,0 +1,350 @@
+//! From a component file to something that can be instantiated: compiled, its imports checked against its
+//! grants, linked to what it was granted and nothing else.
+
+pub(crate) mod cache;
+pub(crate) mod cache_folder;
+pub(crate) mod compile;
+pub(crate) mod inspect;
+pub(crate) mod policy;
+pub(crate) mod source;
+
+use std::io;
+
+use wasmtime::Engine;
+use wasmtime::component::{self, Linker};
+
+use self::compile::{CompileError, Compiler};
+use self::source::{Compiled, MAX_COMPONENT, Source};
+use crate::config::{self, Component, Fault};
+use crate::net::watch;
+use crate::plugin::capability::stubs;
+use crate::plugin::capability::{self, Need, is_given, need};
+use crate::plugin::run::bindings::HandlerPluginPre;
+use crate::plugin::run::instance::State;
+use crate::registry::{self, PullError};
+
+/// What all WebAssembly begins with.
+pub(crate) const MAGIC: &[u8] = b"\0asm";
+
+/// The eight bytes that a core module begins with; a component's version differs.
+pub(crate) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// What is wrong with a plugin's component.
+fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
+    let key = match plugin.component {
+        Component::Source { .. } => "source",
+        Component::File(_) | Component::Image(_) => "component",
+    };
+    Fault {
+        key: format!("plugins.{}.{key}", plugin.name),
+        message,
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// How a component file is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Look {
+    Once,
+    /// It may be in the middle of being written.
+    UntilWhole,
+}
+
+/// Reads a plugin's component, or pulls it.
+pub(crate) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, Fault> {
+    let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
+    let path = match &plugin.component {
+        Component::File(path)
+        | Component::Source {
+            built: Some(path), ..
+        } => path,
+        Component::Source { built: None, .. } => {
+            let remedy = "build it with `lockgate build`, and name the component";
+            return Err(fault(plugin, "it is not built".into(), remedy));
+        }
+        Component::Image(image) => {
+            let image_ = image.clone();
+            let pull = move || registry::pull(&image_, MAX_COMPONENT).map(Source::from);
+            let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
+            return pulled
+                .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
+        }
+    };
+    let source = match look {
+        Look::UntilWhole => Source::read_whole(path).await,
+        Look::Once => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || Source::read(&path));
+            read.await.map_err(broken)?
+        }
+    };
+    source.map_err(|error| {
+        let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+            watch::LET_READ
+        } else {
+            "name a component file of at most 64 MiB"
+        };
+        let message = format!("{} cannot be read: {error}", plugin.component);
+        fault(plugin, message, remedy)
+    })
+}
+
+/// Compiles a plugin's component.
+pub(crate) fn compile(
+    compiler: &Compiler,
+    engine: &Engine,
+    plugin: &config::Plugin,
+    source: &Source,
+) -> Result<Compiled, Fault> {
+    if source.bytes.is_empty() {
+        return Err(fault(
+            plugin,
+            "the file is empty".into(),
+            "build it with `lockgate build DIR`, and copy it whole",
+        ));
+    }
+    if source.bytes.starts_with(CORE_MODULE) {
+        return Err(fault(
+            plugin,
+            "it is a core module and not a component".into(),
+            "build it for the target wasm32-wasip2, or make a component of it with `wasm-tools component new`",
+        ));
+    }
+    if !source.bytes.starts_with(MAGIC) {
+        return Err(fault(
+            plugin,
+            "it is no component that can be compiled: it does not begin as WebAssembly does".into(),
+            "build it with `lockgate build DIR`, and copy it whole",
+        ));
+    }
+    judge(plugin, &source.bytes)?;
+    let compiled = compiler.compile(engine, plugin, source);
+    compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
+}
+
+/// Checks what a component imports against the grants, and links it to what it was granted.
+pub(crate) fn link(
+    engine: &Engine,
+    plugin: &config::Plugin,
+    compiled: &Compiled,
+) -> Result<HandlerPluginPre<State>, Fault> {
+    let component = &compiled.component;
+    // Once more: what was compiled before may be linked under other grants.
+    let mut wrong = Wrong::default();
+    let imports = component.component_type();
+    let imports = imports.imports(engine).map(|(name, _)| name.to_owned());
+    wrong.imports(plugin, imports.collect());
+    wrong.judge(plugin)?;
+    linker(engine, component, plugin)
+        .and_then(|linker| linker.instantiate_pre(component))
+        .map_err(|error| {
+            fault(
+                plugin,
+                format!("its imports are not what this gateway offers: {error:#}"),
+                "build it against the contract of this version, lockgate:plugin@0.1.0",
+            )
+        })
+        .and_then(|pre| {
+            HandlerPluginPre::new(pre).map_err(|error| {
+                fault(
+                    plugin,
+                    format!("it does not export lockgate:plugin/handler@0.1.0: {error:#}"),
+                    "export a handler: wit/README.md tells how, plugins/echo is one",
+                )
+            })
+        })
+}
+
+/// What to do about a component that could not be compiled.
+fn compile_remedy(error: &CompileError) -> &'static str {
+    match error {
+        CompileError::NoComponent(_) => "build it with `lockgate build DIR`, and copy it whole",
+        CompileError::TooLong(_) => {
+            "raise limits.compile_s of the plugin if the machine is slow, or build a smaller component"
+        }
+        CompileError::TooMuch => "build a smaller component, of smaller functions",
+        CompileError::Stopped => "start it again",
+        CompileError::NoTime => "look what the machine is busy with, and try again",
+        CompileError::Ended { .. } => {
+            "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"
+        }
+    }
+}
+
+/// What to do about a component that could not be pulled.
+fn pull_remedy(error: &PullError) -> &'static str {
+    match error {
+        PullError::Unreachable(..) | PullError::Failed(..) => {
+            "look whether the registry runs and can be reached from here; [registries] says how it is asked"
+        }
+        PullError::Astray(..) => {
+            "look who runs that registry: it is followed by the same scheme only, and from a public address to public ones"
+        }
+        PullError::Unknown(..) => "correct the name or the digest, or push the component there",
+        PullError::Unauthorized(..) => {
+            "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
+        }
+        PullError::Busy(..) => {
+            "try again later; who logs in, in [registries.\"HOST\"], may pull more, and component_cache keeps what was pulled"
+        }
+        PullError::OtherContent(_) => {
+            "do not run it before you know who changed it; correct the digest if it was misspelt"
+        }
+        PullError::NoComponent(_) => {
+            "name the digest of an artifact with one layer of the type application/wasm, as `wkg oci push` makes"
+        }
+        PullError::TooLarge(..) => "build a smaller component",
+        PullError::TooSlow(_) => {
+            "raise limits.pull_s, or set component_cache, and pull where the network is faster"
+        }
+        PullError::Cache(..) => "let the gateway write to component_cache",
+    }
+}
+
+/// A component that loads and does not work.
+pub(crate) fn broken(plugin: &config::Plugin, message: String) -> Fault {
+    let remedy = "see what it does there; what it printed is in the log";
+    fault(plugin, message, remedy)
+}
+
+/// A component for whose first instance there is no room.
+pub(crate) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
+    fault(
+        plugin,
+        format!(
+            "there is no room for an instance of it: calls and plugins have all {total} that the gateway has room for"
+        ),
+        "try again when fewer calls are under way; or have fewer plugins, or give the process more address space",
+    )
+}
+
+/// A part of loading that ended in a panic, or never ran.
+pub(crate) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinError) -> Fault {
+    fault(
+        plugin,
+        format!("the gateway failed to load it: {error}"),
+        "tell the authors of Lockgate, with what the log says",
+    )
+}
+
+/// Refuses a component for what can be seen without compiling it: its world, its imports, its sizes. One that cannot be
+/// read is left to the compiler, which says why.
+fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
+    let Ok(found) = inspect::describe(bytes) else {
+        return Ok(());
+    };
+    let mut wrong = Wrong::default();
+    if found.world.is_none() {
+        wrong.add(
+            "it does not export lockgate:plugin/handler@0.1.0".into(),
+            "export a handler: wit/README.md tells how, plugins/echo is one".into(),
+        );
+    }
+    let imports = found
+        .imports
+        .iter()
+        .map(|import| import.interface.to_string());
+    wrong.imports(plugin, imports.collect());
+    let limits = &plugin.limits;
+    if found.memory_bytes > limits.memory_bytes as u64 {
+        let needed = found.memory_bytes.div_ceil(1 << 20);
+        wrong.add(
+            format!(
+                "its memory begins with {needed} MiB, and limits.memory_mib gives it {}",
+                limits.memory_bytes >> 20
+            ),
+            format!("raise limits.memory_mib of the plugin to {needed}, 512 at most"),
+        );
+    }
+    if found.table_elements > limits.table_elements as u64 {
+        wrong.add(
+            format!(
+                "it has a table of {} elements, and limits.table_elements allows {}",
+                found.table_elements, limits.table_elements
+            ),
+            format!(
+                "raise limits.table_elements of the plugin to {}, 1000000 at most",
+                found.table_elements
+            ),
+        );
+    }
+    wrong.judge(plugin)
+}
+
+/// All that is wrong with a component, and what to do about each.
+#[derive(Default)]
+struct Wrong {
+    what: Vec<String>,
+    remedies: Vec<String>,
+}
+
+impl Wrong {
+    fn add(&mut self, what: String, remedy: String) {
+        self.what.push(what);
+        self.remedies.push(remedy);
+    }
+
+    /// Names every interface that a component imports and its plugin is not given.
+    fn imports(&mut self, plugin: &config::Plugin, imports: Vec<String>) {
+        let (mut grants, mut ungranted, mut stubbed, mut unknown) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for import in imports {
+            match need(&import) {
+                need if is_given(need, plugin.grants) => {}
+                Need::Stub if plugin.stub_wasi => {}
+                Need::Grant(grant) => {
+                    grants.push(format!("{grant:?}"));
+                    ungranted.push(import);
+                }
+                Need::Stub => stubbed.push(import),
+                Need::Nothing | Need::Refused => unknown.push(import),
+            }
+        }
+        if !ungranted.is_empty() {
+            self.add(
+                format!(
+                    "it imports {}, which it was not granted",
+                    ungranted.join(", ")
+                ),
+                format!("add {} to its grants", grants.join(" and ")),
+            );
+        }
+        if !stubbed.is_empty() {
+            self.add(
+                format!("it imports {}, which no plugin is given", stubbed.join(", ")),
+                "if it works without, as most do whose standard library imports it unasked, write stub_wasi = true: \
+                 then it may import it, and every call is refused"
+                    .into(),
+            );
+        }
+        if !unknown.is_empty() {
+            self.add(
+                format!("it imports {}, which the gateway does not have", unknown.join(", ")),
+                "build it for WASI 0.2 and lockgate:plugin@0.1.0, and without what wit/README.md does not list".into(),
+            );
+        }
+    }
+
+    fn judge(self, plugin: &config::Plugin) -> Result<(), Fault> {
+        if self.what.is_empty() {
+            return Ok(());
+        }
+        let remedy = self.remedies.join("; ");
+        Err(fault(plugin, self.what.join("; "), &remedy))
+    }
+}
+
+/// A linker with the plugin's grants: what was not granted is not there.
+fn linker(
+    engine: &Engine,
+    component: &component::Component,
+    plugin: &config::Plugin,
+) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    capability::link(&mut linker, plugin.grants)?;
+    if plugin.stub_wasi {
+        let name = plugin.name.as_str().into();
+        stubs::link(&mut linker, engine, component, &name)?;
+    }
+    Ok(linker)
+}

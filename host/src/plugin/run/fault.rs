@@ -1,0 +1,114 @@
+//! From what ended a call to what its author is told: the cause first, with the limit that it met.
+
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use super::bounds::Refused;
+use super::engine::WASM_STACK;
+use super::instance::{HOSTCALL_BYTES, State, shortened};
+use super::limit::{Busy, Cut};
+use crate::config::PluginLimits;
+use crate::plugin::InvokeError;
+
+/// What to say of a call that ended in a trap, or in an error of a host function.
+pub(crate) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) -> InvokeError {
+    if is_want_of_room(error) {
+        return InvokeError::Busy(Busy::Machine);
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    if trap == Some(Trap::Interrupt) {
+        return InvokeError::Deadline(Cut::Cpu(limits.cpu));
+    }
+    if is_too_large(error) {
+        return InvokeError::Failed(too_large(state));
+    }
+    let mut words: Vec<_> = state.console.panicked().into_iter().collect();
+    words.extend(refusals(state.bounds.refused(), limits));
+    words.extend(trap.and_then(explained).map(str::to_owned));
+    // The way there comes last: it may be long.
+    words.push(match trap {
+        Some(trap) => format!("{trap}; {error}"),
+        None => format!("{error:#}"),
+    });
+    InvokeError::Trapped(shortened(&words.join("; ")))
+}
+
+/// No room, or no memory: the guest has not begun, or knows nothing of it.
+fn is_want_of_room(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>()
+}
+
+/// The guest handed over more than [`HOSTCALL_BYTES`] allow. The engine's error has no type that others can name.
+fn is_too_large(error: &wasmtime::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+}
+
+/// It speaks of one message, as an error of the contract would, and not against the code of the whole version.
+fn too_large(state: &State) -> String {
+    let message = state.invocation.as_ref();
+    let message = message.map_or(0, |call| call.scope.limits.message_bytes);
+    format!(
+        "too large: in one call, or as its answer, it handed over more than {} KiB, which is {} KiB and limits.message_kib \
+         of the stage, {}; send less, or raise it",
+        HOSTCALL_BYTES.saturating_add(message) >> 10,
+        HOSTCALL_BYTES >> 10,
+        message >> 10
+    )
+}
+
+fn refusals(refused: Refused, limits: &PluginLimits) -> Vec<String> {
+    let memory = refused.memory.map(|(has, wanted)| {
+        format!(
+            "it was refused memory: it has {} KiB, asked for {} KiB more, and {} MiB is limits.memory_mib of the plugin; \
+             hold less, or raise it",
+            has >> 10,
+            wanted.saturating_sub(has).div_ceil(1 << 10),
+            limits.memory_bytes >> 20
+        )
+    });
+    let table = refused.table.map(|(has, wanted)| {
+        format!(
+            "it was refused a larger table: it has {has} elements, asked for {wanted}, and {} is limits.table_elements of \
+             the plugin; raise it",
+            limits.table_elements
+        )
+    });
+    memory.into_iter().chain(table).collect()
+}
+
+/// What the two traps mean that a recursion ends in, which say nothing of it.
+fn explained(trap: Trap) -> Option<&'static str> {
+    const { assert!(WASM_STACK == 512 << 10, "the words below say so") };
+    if trap == Trap::StackOverflow {
+        Some(
+            "its calls are nested too deep for the stack, of which there are 512 KiB for everyone; recurse less deep",
+        )
+    } else if trap == Trap::MemoryOutOfBounds {
+        Some(
+            "it reached outside of its memory: most often its calls are nested too deep for the stack that is in there, \
+             1 MiB where the linker was not told otherwise; recurse less deep, or link it with -zstack-size=BYTES",
+        )
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::error::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_known_for_what_it_is() {
+        let none: Result<(), _> = Err(rustix::io::Errno::NOMEM);
+        let error = none
+            .context("mmap failed")
+            .context("no memory")
+            .unwrap_err();
+        assert!(is_want_of_room(&error));
+        let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        assert!(!is_want_of_room(&trap.context("a call")));
+    }
+}

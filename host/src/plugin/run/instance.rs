@@ -1,0 +1,219 @@
+//! Instances of one plugin: made, called, used again or thrown away.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::{HandlerPlugin, HandlerPluginPre};
+use super::bounds::Bounds;
+use super::engine::TABLES_PER_INSTANCE;
+use super::exports::Event;
+use super::guest_output::{Console, printable};
+use super::{fault, guest_threads};
+use crate::config::{self, Isolation};
+use crate::plugin::{Invocation, InvokeError};
+
+/// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
+/// returns, beside a message of the stage's limit.
+pub(crate) const HOSTCALL_BYTES: usize = 1 << 20;
+
+/// WASI handles (streams, pollables) that an instance may hold.
+const MAX_RESOURCES: usize = 1_000;
+
+/// Bytes of a failure's reason that are logged.
+const MAX_REASON: usize = 4 << 10;
+
+/// Bytes that one call may ask of `wasi:random`.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
+
+/// The interface that a component may export to be tested before it serves.
+const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
+
+/// How a call came out.
+pub(crate) enum Called<E: Event> {
+    Ended(Result<E::Answer, InvokeError>),
+    /// It was not begun, since its version serves no more.
+    Retired(E),
+}
+
+/// Makes the instances of one version.
+pub(crate) struct Maker {
+    pub(crate) engine: Engine,
+    pub(crate) pre: HandlerPluginPre<State>,
+    pub(crate) plugin: Arc<str>,
+    pub(crate) isolation: Isolation,
+    pub(crate) limits: config::PluginLimits,
+    /// Tables of an instance.
+    pub(crate) tables: u32,
+}
+
+pub(crate) struct Instance {
+    store: Store<State>,
+    exports: HandlerPlugin,
+    pub(crate) uses: u32,
+}
+
+/// What an instance's store holds beside its memory.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    resources: ResourceTable,
+    pub(crate) bounds: Bounds,
+    pub(crate) console: Console,
+    /// What the present call is about; none between calls.
+    pub(crate) invocation: Option<Arc<Invocation>>,
+    /// Messages that a call may send.
+    pub(crate) posts: u32,
+    /// Messages that the present call may still send.
+    pub(crate) posts_left: u32,
+}
+
+/// What came of a self-test.
+pub(crate) enum Tested {
+    Passed,
+    Failed(InvokeError),
+    /// There was no instance to test.
+    NotMade(InvokeError),
+}
+
+impl Maker {
+    /// Runs the self-test of a component that has one, in an instance that is used for nothing else.
+    pub(crate) async fn self_test(&self) -> Tested {
+        let mut store = self.store();
+        let made = self.pre.instance_pre().instantiate_async(&mut store).await;
+        let instance = match made {
+            Ok(instance) => instance,
+            Err(error) => return Tested::NotMade(self.failure(&error, store.data())),
+        };
+        let Some((_, interface)) = instance.get_export(&mut store, None, SELF_TEST) else {
+            return Tested::Passed;
+        };
+        let tested = async {
+            let run = instance
+                .get_export_index(&mut store, Some(&interface), "run")
+                .ok_or_else(|| wasmtime::format_err!("{SELF_TEST} has no function run"))?;
+            let run = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, run)?;
+            store.set_hostcall_fuel(HOSTCALL_BYTES);
+            let (passed,) = run.call_async(&mut store, ()).await?;
+            wasmtime::Result::Ok(passed)
+        };
+        match tested.await {
+            Ok(Ok(())) => Tested::Passed,
+            Ok(Err(reason)) => Tested::Failed(InvokeError::Failed(shortened(&reason))),
+            Err(error) => Tested::Failed(self.failure(&error, store.data())),
+        }
+    }
+
+    pub(crate) async fn instance(&self) -> Result<Box<Instance>, InvokeError> {
+        let mut store = self.store();
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(exports) => Ok(Box::new(Instance {
+                store,
+                exports,
+                uses: 0,
+            })),
+            Err(error) => Err(self.failure(&error, store.data())),
+        }
+    }
+
+    /// What to say of a call that ended in a trap, or in an error of a host function.
+    pub(crate) fn failure(&self, error: &wasmtime::Error, state: &State) -> InvokeError {
+        fault::of(error, state, &self.limits)
+    }
+
+    /// The room that an instance takes up, in units of one with few tables.
+    pub(crate) fn units(&self) -> u32 {
+        self.tables.div_ceil(TABLES_PER_INSTANCE).max(1)
+    }
+
+    fn store(&self) -> Store<State> {
+        let mut store = Store::new(&self.engine, State::new(&self.plugin, &self.limits));
+        store.limiter(|state| &mut state.bounds);
+        store.epoch_deadline_callback(|_| Ok(guest_threads::tick()));
+        store.set_epoch_deadline(1);
+        store
+    }
+}
+
+impl Instance {
+    /// What it does from now on belongs to `invocation`.
+    pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>) {
+        let store = &mut self.store;
+        store.set_epoch_deadline(1);
+        store.set_hostcall_fuel(
+            HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
+        );
+        store.data_mut().begin(invocation);
+    }
+
+    /// Calls the handler for an event. The outer error is a trap, the inner one the handler's own failure.
+    pub(crate) fn call<E: Event>(
+        &mut self,
+        event: E,
+        invocation: &Invocation,
+    ) -> impl Future<Output = wasmtime::Result<Result<E::Answer, String>>> + Send {
+        let handler = self.exports.lockgate_plugin_handler();
+        event.call(handler, &mut self.store, invocation)
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        self.store.data()
+    }
+
+    /// The call is over.
+    pub(crate) fn end(&mut self) {
+        self.store.data_mut().end();
+        self.uses += 1;
+    }
+}
+
+/// A handler's reason as the log shows it: of one line, and not longer than that.
+pub(crate) fn shortened(reason: &str) -> String {
+    let shown = reason.floor_char_boundary(MAX_REASON);
+    let rest = if shown < reason.len() { "…" } else { "" };
+    printable(reason.get(..shown).unwrap_or_default().as_bytes()) + rest
+}
+
+impl State {
+    fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
+        let [stdout, stderr] = Console::pair(plugin, limits.log_bytes);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout.clone())
+            .stderr(stderr)
+            .max_random_size(MAX_RANDOM_BYTES);
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(MAX_RESOURCES);
+        Self {
+            wasi: wasi.build(),
+            resources,
+            bounds: Bounds::new(limits),
+            console: stdout,
+            invocation: None,
+            posts: limits.posts,
+            posts_left: 0,
+        }
+    }
+
+    fn begin(&mut self, invocation: &Arc<Invocation>) {
+        self.console.begin(invocation);
+        self.bounds.begin();
+        self.posts_left = self.posts;
+        self.invocation = Some(Arc::clone(invocation));
+    }
+
+    fn end(&mut self) {
+        self.console.end();
+        self.invocation = None;
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.resources,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Runs components: instances, their pool, and the threads on which long calls go on.
+
+pub(crate) mod address_space;
+pub(crate) mod barrier;
+pub(crate) mod bindings;
+pub(crate) mod bounds;
+pub(crate) mod engine;
+pub(crate) mod exports;
+pub(crate) mod fault;
+pub(crate) mod guest_output;
+pub(crate) mod guest_threads;
+pub(crate) mod instance;
+pub(crate) mod limit;
+pub(crate) mod pool;
+pub(crate) mod sharded;

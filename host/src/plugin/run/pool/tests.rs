@@ -1,0 +1,321 @@
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use lockgate_tests::Guest;
+use tokio::task::{JoinSet, yield_now};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::*;
+use crate::config::Config;
+use crate::plugin::load;
+use crate::plugin::load::source::{Compiled, Source};
+use crate::plugin::run::engine;
+
+const INSTANCES: usize = 2;
+
+const WAITING: usize = 100;
+
+/// A pool of its own engine, with nobody else in its room.
+fn pool() -> Pool {
+    let (engine, layout) = engine::start(None).unwrap();
+    pool_in(&engine, &Room::new(layout.instances))
+}
+
+fn pool_in(engine: &Engine, room: &Arc<Room>) -> Pool {
+    pool_of(engine, room, 1).unwrap()
+}
+
+/// With [`Room::run`], as it is when plugins have started.
+fn room_that_runs(total: u32) -> (Arc<Room>, JoinSet<()>) {
+    let (room, mut runs) = (Room::new(total), JoinSet::new());
+    runs.spawn(Room::run(Arc::downgrade(&room)));
+    (room, runs)
+}
+
+/// None when there is no room for an instance with so many tables.
+fn pool_of(engine: &Engine, room: &Arc<Room>, tables: u32) -> Option<Pool> {
+    pool_with(engine, room, INSTANCES, tables)
+}
+
+fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -> Option<Pool> {
+    let component = Guest::Probe.path();
+    let text = format!(
+        "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.a.stages.s = {{}}\n\
+         [plugins.probe]\ncomponent = {component:?}\ngrants = [\"connections\", \"groups\"]\n\
+         limits = {{ instances = {instances}, waiting = {WAITING} }}\n"
+    );
+    let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
+    let plugin = config.plugins.first().unwrap();
+    let source = Source::read(component).unwrap();
+    let compiled = Compiled {
+        component: Component::new(engine, &source.bytes).unwrap(),
+        digest: source.digest,
+        bytes: source.bytes,
+    };
+    let maker = Maker {
+        pre: load::link(engine, plugin, &compiled).unwrap(),
+        engine: engine.clone(),
+        plugin: "probe".into(),
+        isolation: plugin.isolation,
+        limits: plugin.limits.clone(),
+        tables,
+    };
+    Pool::new(maker, room)
+}
+
+/// Takes places until it has had so many; none when the pool was closed.
+async fn take(pool: &Pool, times: usize, at_once: &AtomicUsize) -> Option<()> {
+    for _ in 0..times {
+        let mut place = pool.place(Line::Bounded).await.unwrap()?;
+        assert!(at_once.fetch_add(1, Ordering::SeqCst) < INSTANCES);
+        if place.instance.is_none() {
+            place.instance = Some(pool.maker().instance().await.unwrap());
+        }
+        yield_now().await;
+        at_once.fetch_sub(1, Ordering::SeqCst);
+    }
+    Some(())
+}
+
+/// Whoever waits is given a place that another thread has put back at the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everyone_has_a_turn_and_never_too_many_at_once() {
+    const TAKERS: usize = 16;
+    const TIMES: usize = 5_000;
+    let (pool, at_once) = (Arc::new(pool()), Arc::new(AtomicUsize::new(0)));
+    let mut takers = JoinSet::new();
+    for _ in 0..TAKERS {
+        let (pool, at_once) = (Arc::clone(&pool), Arc::clone(&at_once));
+        takers.spawn(async move { take(&pool, TIMES, &at_once).await });
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), takers.join_all());
+    for had in all.await.expect("nobody waits for ever") {
+        assert_eq!(had, Some(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn closing_sends_away_who_waits_and_who_comes() {
+    let (pool, at_once) = (Arc::new(pool()), Arc::new(AtomicUsize::new(0)));
+    let mut takers = JoinSet::new();
+    for _ in 0..16 {
+        let (pool, at_once) = (Arc::clone(&pool), Arc::clone(&at_once));
+        takers.spawn(async move { take(&pool, usize::MAX, &at_once).await });
+    }
+    pool.close().await;
+    let all = tokio::time::timeout(Duration::from_secs(60), takers.join_all());
+    for had in all.await.expect("nobody waits for ever") {
+        assert_eq!(had, None);
+    }
+    assert!(pool.place(Line::Bounded).await.unwrap().is_none());
+    // What was in use when it closed is kept by nobody either.
+    assert!(pool.shelves.0.all().all(|shelf| shelf.take().is_none()));
+}
+
+/// Has the pool make as many instances as it may, idle by then.
+async fn fill(pool: &Pool) {
+    drop(hold(pool, INSTANCES).await);
+}
+
+/// So many places of it, each with an instance.
+async fn hold(pool: &Pool, count: usize) -> Vec<Place> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut place = pool.place(Line::Bounded).await.unwrap().unwrap();
+        place.instance = Some(pool.maker().instance().await.unwrap());
+        held.push(place);
+    }
+    held
+}
+
+#[tokio::test]
+async fn idle_instances_end_when_others_need_their_room() {
+    let (engine, _) = engine::start(None).unwrap();
+    let room = Room::new(3);
+    let pools: Vec<_> = (0..2).map(|_| pool_in(&engine, &room)).collect();
+    for pool in pools.iter().chain(&pools) {
+        fill(pool).await;
+        assert_eq!(pool.shelves.idle(), INSTANCES);
+    }
+    // Nobody has one to spare: of each version one stays, and a third finds room for its first.
+    let third = pool_in(&engine, &room);
+    assert_eq!(
+        pools.iter().map(|pool| pool.shelves.idle()).sum::<usize>(),
+        2
+    );
+    drop(third.place(Line::Bounded).await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
+    let (engine, _) = engine::start(None).unwrap();
+    let room = Room::new(2); // for the first instance of each, and nothing else
+    let (one, other) = (pool_in(&engine, &room), Arc::new(pool_in(&engine, &room)));
+    let held = (
+        one.place(Line::Bounded).await.unwrap().unwrap(),
+        other.place(Line::Bounded).await.unwrap().unwrap(),
+    );
+    let mut waiting = JoinSet::new();
+    for line in [Line::Bounded, Line::Everyone] {
+        let other = Arc::clone(&other);
+        waiting.spawn(async move { other.place(line).await.unwrap().is_some() });
+    }
+    yield_now().await;
+    drop(held);
+    assert_eq!(waiting.join_all().await, [true, true]);
+}
+
+#[tokio::test]
+async fn who_waits_has_the_room_that_another_version_leaves_idle() {
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(3);
+    for line in [Line::Bounded, Line::Everyone] {
+        let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
+        let busy = hold(&one, INSTANCES).await;
+        let first = hold(&other, 1).await;
+        let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::join!(other.place(line), async {
+                yield_now().await;
+                drop(busy);
+            })
+        })
+        .await
+        .expect("told of the room");
+        drop((place.unwrap().unwrap(), first));
+    }
+}
+
+#[tokio::test]
+async fn who_waits_has_the_room_that_a_closed_version_gives_back() {
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(3);
+    let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
+    let busy = hold(&one, INSTANCES).await;
+    let first = hold(&other, 1).await;
+    let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(other.place(Line::Bounded), async {
+            one.close().await;
+            drop(busy);
+        })
+    })
+    .await
+    .expect("told of the room");
+    drop((place.unwrap().unwrap(), first));
+}
+
+/// Whoever was first in line does not have all of it.
+#[tokio::test]
+async fn versions_that_wait_for_room_have_it_in_turn() {
+    const EACH: usize = 4;
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(6);
+    let pools: Vec<_> = (0..3)
+        .map(|_| Arc::new(pool_with(&engine, &room, EACH, 1).unwrap()))
+        .collect();
+    let [busy, one, other] = &*pools else {
+        panic!("three")
+    };
+    let held = hold(busy, EACH).await;
+    let firsts = (hold(one, 1).await, hold(other, 1).await);
+    let mut waiting = JoinSet::new();
+    for (name, pool) in [("one", one), ("other", other)] {
+        for _ in 1..EACH {
+            let pool = Arc::clone(pool);
+            waiting.spawn(async move { (name, pool.place(Line::Bounded).await.unwrap()) });
+        }
+    }
+    for _ in 0..2 * EACH {
+        yield_now().await;
+    }
+    drop(held);
+    let mut had = Vec::new();
+    for _ in 1..EACH {
+        let next = tokio::time::timeout(Duration::from_secs(60), waiting.join_next());
+        had.push(next.await.expect("told of the room").unwrap().unwrap());
+    }
+    for name in ["one", "other"] {
+        assert!(had.iter().any(|(had, _)| *had == name), "{name}");
+    }
+    drop(firsts);
+}
+
+/// Each has its first place taken for good, and all share one more: each turn of a version waits for another's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn room_that_goes_to_and_fro_is_never_lost() {
+    const VERSIONS: u32 = 3;
+    const TIMES: usize = 300;
+    let (engine, _) = engine::start(None).unwrap();
+    let (room, _runs) = room_that_runs(VERSIONS + 1);
+    let mut takers = JoinSet::new();
+    let mut firsts = Vec::new();
+    let pools: Vec<_> = (0..VERSIONS)
+        .map(|_| Arc::new(pool_in(&engine, &room)))
+        .collect();
+    for pool in &pools {
+        firsts.extend(hold(pool, 1).await);
+    }
+    for pool in &pools {
+        let pool = Arc::clone(pool);
+        takers.spawn(async move { take(&pool, TIMES, &AtomicUsize::new(0)).await });
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), takers.join_all());
+    for had in all.await.expect("nobody waits for ever") {
+        assert_eq!(had, Some(()));
+    }
+    drop(firsts);
+}
+
+#[tokio::test]
+async fn an_instance_that_nobody_uses_ends_and_the_last_one_stays() {
+    let (engine, _) = engine::start(None).unwrap();
+    let room = Room::new(8);
+    let pool = pool_in(&engine, &room);
+    fill(&pool).await;
+    room.give_back_unused();
+    assert_eq!(pool.shelves.idle(), INSTANCES, "used since the last look");
+    drop(pool.place(Line::Bounded).await.unwrap());
+    room.give_back_unused();
+    assert_eq!(pool.shelves.idle(), 1);
+    room.give_back_unused();
+    assert_eq!(pool.shelves.idle(), 1);
+}
+
+/// What once comes for each connection is turned away by nobody, however long the lines are.
+#[tokio::test]
+async fn only_the_bounded_line_is_ever_full() {
+    let pool = Arc::new(pool());
+    let held = [
+        pool.place(Line::Bounded).await.unwrap(),
+        pool.place(Line::Bounded).await.unwrap(),
+    ];
+    let mut waiting = JoinSet::new();
+    for line in [Line::Everyone, Line::Bounded] {
+        for _ in 0..3 * WAITING {
+            let pool = Arc::clone(&pool);
+            waiting.spawn(async move { pool.place(line).await.is_ok() });
+        }
+    }
+    for _ in 0..6 * WAITING {
+        yield_now().await;
+    }
+    drop(held);
+    let served = waiting.join_all().await;
+    assert_eq!(served.iter().filter(|served| **served).count(), 4 * WAITING);
+}
+
+#[tokio::test]
+async fn an_instance_with_many_tables_takes_the_room_of_several() {
+    let (engine, _) = engine::start(None).unwrap();
+    let room = Room::new(7);
+    let pool = pool_of(&engine, &room, 9).unwrap();
+    let first = pool.place(Line::Bounded).await.unwrap().unwrap();
+    let second = pool.place(Line::Bounded).await.unwrap().unwrap();
+    // Three units each: one is left, until an instance ends.
+    assert!(pool_of(&engine, &room, 5).is_none());
+    drop(second);
+    assert!(pool_of(&engine, &room, 5).is_some());
+    drop((first, pool));
+    assert!(pool_of(&engine, &room, 25).is_some(), "all that there is");
+}

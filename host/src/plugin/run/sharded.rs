@@ -1,0 +1,49 @@
+//! One of something for each thread or so: threads that do the same thing at once share no cache line for it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many there are for each processor: few threads that serve then meet in one.
+const FOR_EACH_PROCESSOR: usize = 4;
+
+/// Threads that have asked for their own.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+}
+
+#[derive(Debug)]
+pub(crate) struct PerThread<T>(Box<[Apart<T>]>);
+
+/// Has cache lines of its own; two, since processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> PerThread<T> {
+    pub(crate) fn new(make: impl Fn() -> T) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let count = (processors * FOR_EACH_PROCESSOR).next_power_of_two();
+        Self((0..count).map(|_| Apart(make())).collect())
+    }
+
+    /// That of the calling thread. Another may have the same.
+    pub(crate) fn own(&self) -> &T {
+        let at = NUMBER.with(|number| *number) & (self.0.len() - 1);
+        &self
+            .0
+            .get(at)
+            .expect("there are as many as a power of two")
+            .0
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|apart| &apart.0)
+    }
+}
+
+impl<T: Default> Default for PerThread<T> {
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}

@@ -1,0 +1,190 @@
+//! The versions that a plugin has had: what they were and how they ended, the last few with their code.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::version::{Code, Counts, Version};
+use crate::connections::now_ms;
+use crate::plugin::load::source::Compiled;
+use crate::signature::{Digest, Signature};
+
+/// Versions that are remembered.
+const REMEMBERED: usize = 16;
+
+/// Replaced versions whose code is kept, beside the one that serves.
+const COMPILED: usize = 3;
+
+#[derive(Default)]
+pub(crate) struct History {
+    /// Oldest first.
+    entries: VecDeque<Entry>,
+    /// What those did that are forgotten.
+    forgotten: (u64, u64),
+    numbers: u64,
+    /// The newest version that code was signed as.
+    signed: u32,
+}
+
+struct Entry {
+    number: u64,
+    digest: Digest,
+    size: u64,
+    compiled: Option<Arc<Compiled>>,
+    signature: Option<Arc<Signature>>,
+    counts: Arc<Counts>,
+    came: String,
+    loaded_at: u64,
+    ended: Option<Ended>,
+}
+
+struct Ended {
+    why: String,
+    /// It is not to be rolled back to by itself.
+    failed: bool,
+}
+
+/// A version as the admin API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct VersionInfo {
+    pub(crate) version: u64,
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) loaded_at: u64,
+    /// Why it came.
+    pub(crate) came: String,
+    /// Why it ended; none while it serves.
+    pub(crate) ended: Option<String>,
+    /// It can be rolled back to without compiling.
+    pub(crate) compiled: bool,
+    pub(crate) calls: u64,
+    pub(crate) traps: u64,
+}
+
+impl History {
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn add(&mut self, version: &Version, came: String) {
+        let signed = version.code.signature.as_ref();
+        self.signed = self
+            .signed
+            .max(signed.map_or(0, |signature| signature.version));
+        self.entries.push_back(Entry {
+            number: version.number,
+            digest: version.code.compiled.digest,
+            size: version.code.compiled.bytes.len() as u64,
+            compiled: Some(Arc::clone(&version.code.compiled)),
+            signature: version.code.signature.clone(),
+            counts: Arc::clone(&version.counts),
+            came,
+            loaded_at: now_ms(),
+            ended: None,
+        });
+    }
+
+    /// Notes that a version serves no more, and lets go of code that is too old.
+    pub(crate) fn end(&mut self, number: u64, why: String, failed: bool) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
+            entry.ended = Some(Ended { why, failed });
+        }
+        let mut kept: Vec<Digest> = Vec::new();
+        for entry in self.entries.iter_mut().rev() {
+            if entry.ended.is_none() {
+                continue;
+            }
+            if kept.contains(&entry.digest) || kept.len() >= COMPILED {
+                entry.compiled = None;
+            } else if entry.compiled.is_some() {
+                kept.push(entry.digest);
+            }
+        }
+        // One that still has calls under way counts them itself.
+        while self.entries.len() > REMEMBERED
+            && let Some(oldest) = self.entries.front_mut()
+            && oldest.ended.is_some()
+            && let Some(counts) = Arc::get_mut(&mut oldest.counts)
+        {
+            self.forgotten.0 += counts.calls();
+            self.forgotten.1 += counts.traps();
+            self.entries.pop_front();
+        }
+    }
+
+    /// Code that is still compiled.
+    pub(crate) fn compiled(&self, digest: Digest) -> Option<Arc<Compiled>> {
+        let mut known = self.entries.iter().rev();
+        known
+            .find_map(|entry| entry.compiled.as_ref().filter(|code| code.digest == digest))
+            .cloned()
+    }
+
+    /// The version to go back to: that of this number, or else the last that has other code than `now` and did not fail.
+    pub(crate) fn back_to(&self, number: Option<u64>, now: Digest) -> Result<(u64, Code), String> {
+        if let Some(number) = number {
+            let entry = self.entries.iter().find(|entry| entry.number == number);
+            let entry = entry.ok_or_else(|| format!("there is no version {number}"))?;
+            // The code of a version may be kept by a later one that is the same.
+            let code = self.compiled(entry.digest);
+            let compiled =
+                code.ok_or_else(|| format!("version {number} is not kept compiled any more"))?;
+            let signature = entry.signature.clone();
+            return Ok((
+                number,
+                Code {
+                    compiled,
+                    signature,
+                },
+            ));
+        }
+        let failed = |digest| {
+            let mut of_it = self.entries.iter().filter(|entry| entry.digest == digest);
+            of_it.any(|entry| entry.ended.as_ref().is_some_and(|ended| ended.failed))
+        };
+        let mut earlier = self.entries.iter().rev();
+        earlier
+            .find_map(|entry| {
+                let code = Code {
+                    compiled: entry.compiled.clone()?,
+                    signature: entry.signature.clone(),
+                };
+                let fits = entry.ended.is_some() && entry.digest != now && !failed(entry.digest);
+                fits.then_some((entry.number, code))
+            })
+            .ok_or_else(|| "there is no earlier version to go back to".into())
+    }
+
+    /// The newest version that code was signed as; 0 when none was.
+    pub(crate) fn signed(&self) -> u32 {
+        self.signed
+    }
+
+    /// Calls and traps of all versions together.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        self.entries
+            .iter()
+            .fold(self.forgotten, |(calls, traps), entry| {
+                (calls + entry.counts.calls(), traps + entry.counts.traps())
+            })
+    }
+
+    /// Newest first.
+    pub(crate) fn infos(&self) -> Vec<VersionInfo> {
+        let info = |entry: &Entry| VersionInfo {
+            version: entry.number,
+            digest: entry.digest.to_string(),
+            bytes: entry.size,
+            loaded_at: entry.loaded_at,
+            came: entry.came.clone(),
+            ended: entry.ended.as_ref().map(|ended| ended.why.clone()),
+            compiled: self.compiled(entry.digest).is_some(),
+            calls: entry.counts.calls(),
+            traps: entry.counts.traps(),
+        };
+        self.entries.iter().rev().map(info).collect()
+    }
+}

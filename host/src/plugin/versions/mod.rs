@@ -1,0 +1,9 @@
+//! The versions of a plugin: which one serves, how one replaces another, what is kept of those before.
+
+pub(crate) mod change_lock;
+pub(crate) mod handle;
+pub(crate) mod heritage;
+pub(crate) mod history;
+pub(crate) mod plugin;
+pub(crate) mod rollout;
+pub(crate) mod version;

@@ -1,0 +1,246 @@
+//! One version of a plugin: code, limits, instances, and the calls that run on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::plugin::Placement;
+use crate::config;
+use crate::plugin::load::source::Compiled;
+use crate::plugin::run::bindings::HandlerPluginPre;
+use crate::plugin::run::engine::TABLES_PER_COMPONENT;
+use crate::plugin::run::exports::Event;
+use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
+use crate::plugin::run::instance::{Called, Maker, State, Tested};
+use crate::plugin::run::limit::Cut;
+use crate::plugin::run::pool::{Line, Pool};
+use crate::plugin::run::sharded::PerThread;
+use crate::plugin::{Invocation, InvokeError};
+use crate::signature::Signature;
+
+/// Compiled code, and who answers for it.
+#[derive(Clone)]
+pub(crate) struct Code {
+    pub(crate) compiled: Arc<Compiled>,
+    /// None when no signature was asked for.
+    pub(crate) signature: Option<Arc<Signature>>,
+}
+
+/// What is said of a component that makes no instance.
+const NOT_MADE: &str = "no instance of it can be made";
+
+pub(crate) struct Version {
+    /// From 1, in the order in which versions came to serve.
+    pub(crate) number: u64,
+    pub(crate) code: Code,
+    pub(crate) counts: Arc<Counts>,
+    since: Instant,
+    plugin: Arc<str>,
+    rollback: Option<config::Rollback>,
+    limits: config::PluginLimits,
+    judged: AtomicBool,
+    pool: Arc<Pool>,
+    slots: Slots,
+    budget: Budget,
+    /// Cancelled when it is freed.
+    freed: CancellationToken,
+    /// Cancelled when the calls that began under it have had their time.
+    cut: ArcSwap<CancellationToken>,
+}
+
+/// What a version has done. Outlives it, for the history and the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    calls: PerThread<AtomicU64>,
+    traps: AtomicU64,
+}
+
+impl Counts {
+    fn add<T>(&self, answer: &Result<T, InvokeError>) {
+        self.calls.own().fetch_add(1, Ordering::Relaxed);
+        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
+            self.traps.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Calls that have ended.
+    pub(crate) fn calls(&self) -> u64 {
+        let each = self.calls.all();
+        each.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Calls that trapped, or computed for longer than they may.
+    pub(crate) fn traps(&self) -> u64 {
+        self.traps.load(Ordering::Relaxed)
+    }
+}
+
+impl Version {
+    /// Not serving yet: [`Self::check`] it, and number it.
+    pub(crate) fn new(
+        place: &Placement,
+        pre: HandlerPluginPre<State>,
+        code: Code,
+        name: &Arc<str>,
+        config: &config::Plugin,
+    ) -> Option<Self> {
+        let component = &code.compiled.component;
+        let needs = component.resources_required();
+        let freed = CancellationToken::new();
+        let maker = Maker {
+            engine: place.engine.clone(),
+            pre,
+            plugin: Arc::clone(name),
+            isolation: config.isolation,
+            limits: config.limits.clone(),
+            tables: needs.map_or(TABLES_PER_COMPONENT, |needs| needs.num_tables),
+        };
+        Some(Self {
+            number: 0,
+            code,
+            counts: Arc::default(),
+            since: Instant::now(),
+            plugin: Arc::clone(name),
+            rollback: config.rollback,
+            limits: config.limits.clone(),
+            judged: AtomicBool::new(false),
+            pool: Arc::new(Pool::new(maker, &place.room)?),
+            slots: place.slots.clone(),
+            budget: Budget {
+                cpu: config.limits.cpu,
+                deadline: config.limits.deadline,
+            },
+            cut: ArcSwap::from_pointee(freed.child_token()),
+            freed,
+        })
+    }
+
+    /// Runs its self-test and makes its first instance, each as a call would run. Says what is wrong with it.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        let place = self.pool.place(Line::Bounded).await;
+        let Ok(Some(place)) = place else {
+            return Ok(()); // others call it already, and it has shown that it works
+        };
+        let pool = Arc::clone(&self.pool);
+        let test = Box::pin(async move { pool.maker().self_test().await });
+        let tested = self.done(self.slots.run(test, self.budget, &self.cut).await);
+        let (what, error) = match tested.unwrap_or_else(Tested::Failed) {
+            Tested::Passed => {
+                let warm = Box::pin(place.warm());
+                match self
+                    .done(self.slots.run(warm, self.budget, &self.cut).await)
+                    .flatten()
+                {
+                    Ok(()) => return Ok(()),
+                    Err(error) => (NOT_MADE, error),
+                }
+            }
+            Tested::NotMade(error) => (NOT_MADE, error),
+            Tested::Failed(error) => ("its self-test failed", error),
+        };
+        Err(match error {
+            InvokeError::Failed(reason) => format!("{what}: {reason}"),
+            InvokeError::Busy(_)
+            | InvokeError::Deadline(_)
+            | InvokeError::Trapped(_)
+            | InvokeError::Removed
+            | InvokeError::Host(_) => format!("{what}: {error}"),
+        })
+    }
+
+    /// Begins now to be the one that serves.
+    pub(crate) fn begin(&mut self, number: u64) {
+        self.number = number;
+        self.since = Instant::now();
+    }
+
+    /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long. The caller
+    /// holds the version meanwhile: it ends with the last who does.
+    pub(crate) async fn invoke<E: Event>(
+        &self,
+        invocation: &Arc<Invocation>,
+        event: E,
+    ) -> Called<E> {
+        let place = match self.pool.place(E::LINE).await {
+            Ok(Some(place)) => place,
+            Ok(None) => return Called::Retired(event),
+            Err(error) => return Called::Ended(Err(error)),
+        };
+        let call = Box::pin(place.call(Arc::clone(invocation), event));
+        let called = self
+            .done(self.slots.run(call, self.budget, &self.cut).await)
+            .unwrap_or_else(|error| Called::Ended(Err(error)));
+        if let Called::Ended(answer) = &called {
+            self.counts.add(answer);
+        }
+        called
+    }
+
+    /// Whether it fails so often, so soon, that it should not serve. Says so once.
+    pub(crate) fn is_failing(&self) -> bool {
+        let Some(rollback) = self.rollback else {
+            return false;
+        };
+        let (calls, traps) = (self.counts.calls(), self.counts.traps());
+        self.since.elapsed() <= rollback.within
+            && calls >= u64::from(rollback.calls)
+            && traps * 100 > calls * u64::from(rollback.trap_percent)
+            && !self.judged.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends it, when another serves: once this returns no call of it starts, and those under way have the time that
+    /// `limits.retire_s` gives them. It is freed with the last of them.
+    pub(crate) async fn retire(self: Arc<Self>) {
+        self.pool.close().await;
+        self.interrupt_later();
+    }
+
+    /// Ends it for a plugin that is in the configuration no more, of which events are still to come: those calls begin as
+    /// ever, and have their own time. There is nothing to go back to.
+    pub(crate) fn linger(&self) {
+        self.judged.store(true, Ordering::Relaxed);
+        self.interrupt_later();
+    }
+
+    /// Gives the calls under way the time of `limits.retire_s`; one that waits for an instance is not under way.
+    fn interrupt_later(&self) {
+        let cut = self.cut.swap(Arc::new(self.freed.child_token()));
+        let (time, plugin, number) = (self.limits.retire, Arc::clone(&self.plugin), self.number);
+        self.slots.spawn(async move {
+            let freed = tokio::time::timeout(time, cut.cancelled()).await.is_ok();
+            if freed || Arc::strong_count(&cut) == 1 {
+                return;
+            }
+            tracing::warn!(
+                plugin = &*plugin,
+                version = number,
+                "interrupting the calls of a replaced version: limits.retire_s is over"
+            );
+            cut.cancel();
+        });
+    }
+
+    /// What became of something that ran on the guest threads.
+    fn done<T>(&self, ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
+        match ran {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Overdue::Deadline)) => {
+                Err(InvokeError::Deadline(Cut::Deadline(self.limits.deadline)))
+            }
+            Ok(Err(Overdue::Retired)) => {
+                Err(InvokeError::Deadline(Cut::Retired(self.limits.retire)))
+            }
+            Err(panicked) => Err(InvokeError::Host(panicked.into())),
+        }
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        self.freed.cancel();
+    }
+}
