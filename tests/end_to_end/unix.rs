@@ -94,7 +94,7 @@ async fn a_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
     fs::remove_file(&socket).unwrap();
     let theirs = UnixListener::bind(&socket).unwrap();
     let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
-    assert_eq!(status, 500, "{said}");
+    assert_eq!(status, 409, "{said}");
     assert!(said.contains("cannot listen on unix:"), "{said}");
     drop(theirs);
     fs::remove_file(&socket).unwrap();

@@ -222,7 +222,7 @@ async fn web_pages_cannot_upgrade() {
 async fn goes_on(gateway: &mut Gateway, said: &str) {
     let mut client = gateway.connect("/s").await;
     let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
-    assert_eq!(status, 500, "{answer}");
+    assert_eq!(status, 409, "{answer}");
     assert!(answer.contains(said), "{said}: {answer}");
     gateway
         .log()
@@ -296,7 +296,14 @@ async fn a_new_process_that_does_not_serve_changes_nothing() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 1").await;
     let folder = gateway.folder().to_owned();
     replace_program(&folder, "exit 3");
-    goes_on(&mut gateway, "exit status: 3").await;
+    goes_on(
+        &mut gateway,
+        "the new process ended before it served (exit status: 3), and did not say why",
+    )
+    .await;
+    let trial = format!("{0}/lockgate validate {0}/gateway.toml", folder.display());
+    goes_on(&mut gateway, &trial).await;
+    assert!(!gateway.log().contains(&["Broken pipe"]));
     replace_program(&folder, "kill -SEGV $$");
     goes_on(&mut gateway, "before it served (signal: 11").await;
     let id = folder.join("id");

@@ -1,6 +1,6 @@
 //! What is asked of a gateway while an upgrade of it is under way: nothing that was said to be done is undone.
 
-use std::{fs, os::unix::net::UnixDatagram};
+use std::{fs, net::TcpListener, os::unix::net::UnixDatagram};
 
 use lockgate_tests::{Gateway, Orphan, PATIENCE, replace, version, within};
 use tempfile::TempDir;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     LOCKGATE,
     reload::expect,
-    upgrade::{LOCAL, linked_in, replace_program, upgrade},
+    upgrade::{LOCAL, linked, linked_in, replace_program, upgrade},
 };
 
 /// A gateway that has served version 1 of the guest `versions` and serves version 2, by a program that can be replaced.
@@ -144,7 +144,7 @@ async fn a_version_that_traps_during_an_upgrade_is_not_handed_over() {
             }
         };
         let ((status, said), ()) = tokio::join!(upgrade, trapping);
-        assert_eq!(status, 500, "{said}");
+        assert_eq!(status, 409, "{said}");
         assert!(
             said.contains("version 2 of the plugin v rolled itself back: 8 of 8"),
             "{said}"
@@ -196,4 +196,60 @@ async fn a_reload_that_is_asked_for_by_signal_during_an_upgrade_is_done_by_who_s
             end_successor(&gateway).await;
         }
     }
+}
+
+#[tokio::test]
+async fn upgrade_behind_a_reload_that_does_not_end_says_so_and_starts_nothing() {
+    let mut gateway = versions("upgrade_s = 1", '-', false).await;
+    hold_back(&gateway, "");
+    let file = gateway.folder().join("gateway.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    // A registry that never answers.
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    registry.set_nonblocking(true).unwrap();
+    let registry = tokio::net::TcpListener::from_std(registry).unwrap();
+    let address = registry.local_addr().unwrap();
+    let slow = format!(
+        "{good}\n[registries.\"{address}\"]\nplain_http = true\n[plugins.slow]\n\
+         component = \"oci://{address}/slow@sha256:{}\"\n",
+        "0".repeat(64)
+    );
+    fs::write(&file, slow).unwrap();
+    // Of a signal and of a command: the first is waited for where systemd is told.
+    for by_signal in [true, false] {
+        let command = gateway.post("/reload", "{}");
+        let asked = async {
+            let (held, _) = within("the reload to begin", registry.accept()).await.unwrap();
+            let (status, said) = gateway.ask("POST", "/upgrade", LOCAL).await;
+            assert_eq!(status, 409, "{said}");
+            assert!(said.contains("a reload is under way"), "{said}");
+            assert!(said.contains("no new process was started"), "{said}");
+            drop(held);
+        };
+        if by_signal {
+            gateway.hang_up();
+            asked.await;
+        } else {
+            let ((status, said), ()) = tokio::join!(command, asked);
+            assert_eq!(status, 422, "{said}");
+        }
+    }
+    assert!(!gateway.folder().join("begun").exists());
+    assert!(gateway.is_running());
+}
+
+/// The first look at the files of a gateway that has just started comes during the upgrade.
+#[tokio::test]
+async fn files_that_are_as_they_were_are_not_warned_of_after_an_upgrade() {
+    let mut gateway = linked("drain_s = 1").await;
+    let folder = gateway.folder().to_owned();
+    let real = LOCKGATE.command(&[]).get_program().to_owned();
+    let script = format!("sleep 0.7; exec {} \"$@\"", real.display());
+    replace_program(&folder, &script);
+    gateway.upgrade();
+    let _held = gateway.connect("/s").await;
+    assert_eq!(gateway.ended().await, Some(0));
+    assert!(gateway.log().contains(&["hands over"]));
+    assert!(!gateway.log().contains(&["not reloaded"]));
+    end_successor(&gateway).await;
 }

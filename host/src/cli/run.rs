@@ -8,13 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio_util::sync::CancellationToken;
 
 use super::signals::{Asked, Signals};
 use crate::config::Config;
 use crate::gateway::{Departure, Gateway, Origin, What};
 use crate::handover::{self, Predecessor, Sockets};
-use crate::management::Upgrade;
+use crate::management::{NoUpgrade, Upgrade};
 use crate::telemetry;
 
 pub(super) fn run(file: &Path) -> Result<()> {
@@ -108,33 +107,13 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
         };
         // The new process reads what this one would: but systemd waits for this one's word.
         let at_rest = async {
-            tokio::select! {
-                () = signals.stop() => false,
-                reloaded = reloads.join_next() => {
-                    if reloaded.is_some() {
-                        notify(&[NotifyState::Ready]);
-                    }
-                    true
-                }
+            if reloads.join_next().await.is_some() {
+                notify(&[NotifyState::Ready]);
             }
         };
-        if !gateway.without_upgrade(UNDER_WAY, at_rest).await {
-            let _ = asked.map(|asked| asked.send(Err(STOPPING.into())));
-            return Departure::Stopped;
-        }
-        tracing::info!("upgrading: starting a new process");
-        let given_up = CancellationToken::new();
-        let handing_over = async {
-            let mut handing_over = std::pin::pin!(gateway.hand_over(&given_up));
-            tokio::select! {
-                handed_over = &mut handing_over => handed_over,
-                () = signals.stop() => {
-                    given_up.cancel();
-                    handing_over.await
-                }
-            }
-        };
-        let handed_over = gateway.without_upgrade(UNDER_WAY, handing_over).await;
+        let handing_over = gateway.hand_over(at_rest, signals.stop());
+        let under_way = NoUpgrade::Conflict(UNDER_WAY.into());
+        let handed_over = gateway.without_upgrade(under_way, handing_over).await;
         // Who asked may have gone meanwhile.
         match handed_over {
             Ok(successor) => {
@@ -151,9 +130,9 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 let _ = asked.map(|asked| asked.send(Ok(successor)));
                 return Departure::Succeeded;
             }
-            Err(error) => {
-                tracing::error!("no upgrade, this process goes on: {error:#}");
-                let _ = asked.map(|asked| asked.send(Err(format!("{error:#}"))));
+            Err(why) => {
+                tracing::error!("no upgrade, this process goes on: {why}");
+                let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
     }
@@ -198,8 +177,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 /// Stops in good order. A process that another serves in the place of goes at once if it is told to.
 pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
     let no_upgrade = match departure {
-        Departure::Stopped => STOPPING,
-        Departure::Succeeded => SUCCEEDED,
+        Departure::Stopped => NoUpgrade::Stopping(STOPPING.into()),
+        Departure::Succeeded => NoUpgrade::Conflict(SUCCEEDED.into()),
     };
     let told = async {
         match departure {

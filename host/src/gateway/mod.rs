@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -25,10 +25,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::connections::{Closing, Connection};
-use crate::handover::{self, Sockets};
+use crate::handover::{self, NotServing, Sockets};
 use crate::handshake::{Admission, Entrance, Places};
 use crate::listener::{Doors, Pages};
-use crate::management::{self, Reload, Upgrade};
+use crate::management::{self, NoUpgrade, Reload, Upgrade};
 use crate::plugin::Plugins;
 use crate::telemetry::Metrics;
 
@@ -232,33 +232,43 @@ impl Gateway {
     /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
     /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
     ///
-    /// What is served stays as it is meanwhile: the other process has begun with it, and would undo a change.
-    pub(crate) async fn hand_over(&self, given_up: &CancellationToken) -> Result<u32> {
+    /// What is served stays as it is meanwhile: the other process has begun with it, and would undo a change. So a
+    /// reload that is under way ends first, which `at_rest` tells of those that the caller waits for, and if it does not, no
+    /// process is started.
+    pub(crate) async fn hand_over(
+        &self,
+        at_rest: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<u32, NoUpgrade> {
         let limit = self.lock().config.limits.upgrade;
-        let given_up = async {
-            tokio::select! {
-                () = given_up.cancelled() => anyhow!("this process was asked to stop"),
-                () = sleep(limit) => anyhow!(
-                    "the new process was not ready within {} s, which is limits.upgrade_s",
-                    limit.as_secs()
-                ),
-            }
+        let limit_s = limit.as_secs();
+        let stopped = async {
+            stop.await;
+            NoUpgrade::Stopping("this process was asked to stop".into())
         };
-        let mut given_up = pin!(given_up);
-        // A change that is under way ends first.
+        let mut stopped = pin!(stopped);
         let unchanged = async {
+            at_rest.await;
             let reloading = self.reloading.lock().await;
             (reloading, self.plugins.hand_over().await)
         };
         let (_reloading, failing) = tokio::select! {
             unchanged = unchanged => unchanged,
-            why = &mut given_up => return Err(why),
+            why = &mut stopped => return Err(why),
+            () = sleep(limit) => return Err(NoUpgrade::Conflict(format!(
+                "a reload is under way, and has not ended within {limit_s} s, which is limits.upgrade_s: no new process \
+                 was started; ask again once the log says what came of the reload"
+            ))),
         };
         self.handing_over.send_replace(true);
+        tracing::info!("upgrading: starting a new process");
         let given_up = async {
             tokio::select! {
-                Ok(why) = failing => anyhow!("{why}"),
-                why = given_up => why,
+                Ok(why) = failing => NoUpgrade::Conflict(why),
+                why = stopped => why,
+                () = sleep(limit) => NoUpgrade::Conflict(format!(
+                    "the new process was not ready within {limit_s} s, which is limits.upgrade_s"
+                )),
             }
         };
         let handed_over = self.hand_over_as_it_is(given_up).await;
@@ -266,29 +276,34 @@ impl Gateway {
             self.plugins.keep().await;
             self.handing_over.send_replace(false);
         }
-        handed_over
+        handed_over.map_err(no_upgrade)
     }
 
     async fn hand_over_as_it_is(
         &self,
-        given_up: impl Future<Output = anyhow::Error>,
+        given_up: impl Future<Output = NoUpgrade>,
     ) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
         let told = (HERITAGE, &*heritage);
+        let given_up = async { anyhow::Error::from(given_up.await) };
         let successor = handover::hand_over(&self.sockets, told, given_up).await?;
         self.sockets.are_handed_over();
         Ok(successor)
     }
 
     /// Does something during which there is no upgrade: who asks for one on the management listener is told why.
-    pub(crate) async fn without_upgrade<T>(&self, why: &str, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn without_upgrade<T>(
+        &self,
+        why: NoUpgrade,
+        work: impl Future<Output = T>,
+    ) -> T {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                Some(asked) = self.asked_to_upgrade() => drop(asked.send(Err(why.to_owned()))),
+                Some(asked) = self.asked_to_upgrade() => drop(asked.send(Err(why.clone()))),
             }
         }
     }
@@ -413,6 +428,14 @@ impl Gateway {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_upgrade(error: anyhow::Error) -> NoUpgrade {
+    match error.downcast() {
+        Ok(known) => known,
+        Err(error) if error.is::<NotServing>() => NoUpgrade::Conflict(format!("{error:#}")),
+        Err(error) => NoUpgrade::Fault(format!("{error:#}")),
     }
 }
 

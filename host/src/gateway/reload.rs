@@ -52,6 +52,10 @@ impl Gateway {
             reloading = self.reloading.lock() => reloading,
         };
         let whole = matches!(what, What::Everything | What::Configuration(_));
+        if !whole {
+            // Nobody has asked, and the file may be as it was: there is nothing to warn of.
+            self.still_changes()?;
+        }
         let done = self.reload_alone(what, came).await;
         let reloads = &self.metrics.reloads;
         match &done {
@@ -86,13 +90,19 @@ impl Gateway {
         let _ = handing_over.wait_for(|under_way| *under_way).await;
     }
 
-    async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
+    /// An error once this process is about to end: another one reads the files then, or nobody does.
+    fn still_changes(&self) -> Result<()> {
         if self.entrance.stopping.is_cancelled() {
             bail!("the gateway is stopping");
         }
         if *self.handing_over.borrow() {
             return Err(Upgrading.into());
         }
+        Ok(())
+    }
+
+    async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
+        self.still_changes()?;
         let config = match (what, self.origin.clone()) {
             (What::Everything, Origin::File(file)) => {
                 tokio::task::spawn_blocking(move || Config::load(&file)).await??

@@ -29,7 +29,7 @@ use crate::config::Address;
 pub(crate) use acceptor::Acceptor;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use socket::out_of_files;
-pub(crate) use successor::{ask_to_reload, hand_over};
+pub(crate) use successor::{NotServing, ask_to_reload, hand_over};
 pub(crate) use unix::find as find_socket;
 use unix::{Place, SocketFile};
 

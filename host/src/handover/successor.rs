@@ -1,13 +1,15 @@
 //! In the old process: starts the new one, hands it the sockets, and waits until it serves.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +25,11 @@ const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 /// How long a process may take to clean up that was asked to end before it served.
 const CLEANING_UP: Duration = Duration::from_secs(2);
+
+/// The new process does not serve, and it is not this one that is at fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotServing(String);
 
 /// Starts this program again, as it was started, and gives the id of the new process once that serves.
 ///
@@ -49,14 +56,17 @@ pub(crate) async fn hand_over(
     let ours = std::os::unix::net::UnixDatagram::from(ours);
     ours.set_nonblocking(true)?;
     let channel = UnixDatagram::from_std(ours)?;
+    let words: Vec<_> = words.collect();
     let child = Command::new(&program)
-        .args(words)
+        .args(&words)
         .env(VARIABLE, "1")
         .stdin(Stdio::from(theirs))
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+        .spawn();
+    let child = child
+        .map_err(|error| NotServing(format!("cannot start {}: {error}", program.display())))?;
     let mut successor = Successor {
         child,
+        trial: trial(&program, &words),
         serves: false,
     };
     let served = tokio::select! {
@@ -70,6 +80,18 @@ pub(crate) async fn hand_over(
     }
     successor.serves = true;
     Ok(successor.child.id())
+}
+
+/// The words that validate what a program is started to run.
+fn trial(program: &OsStr, words: &[OsString]) -> String {
+    let words = words.iter().map(|word| match word.to_str() {
+        Some("run") => "validate".into(),
+        _ => word.to_string_lossy(),
+    });
+    let words: Vec<_> = std::iter::once(program.to_string_lossy())
+        .chain(words)
+        .collect();
+    words.join(" ")
 }
 
 /// Passes on a reload that the old process was asked for.
@@ -86,8 +108,11 @@ async fn serves(
     sockets: &Sockets,
     file: (&str, BorrowedFd<'_>),
 ) -> Result<()> {
-    // It may be gone already: what it said before is the reason then.
-    let sent = send_all(channel, sockets, file).await;
+    match send_all(channel, sockets, file).await {
+        // It is gone already: what it said before is the reason then.
+        Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => {}
+        sent => sent.context("the sockets cannot be handed over")?,
+    }
     let answer = channel
         .async_io(Interest::READABLE, || receive(channel.as_fd()))
         .await
@@ -98,15 +123,18 @@ async fn serves(
     if answer.text == READY {
         return Ok(());
     }
-    if let Some(why) = answer.text.strip_prefix(FAILED) {
-        bail!("the new process cannot serve: {why}");
-    }
-    let Ok(status) = timeout(LAST_MOMENTS, successor.ended()).await else {
-        bail!("the new process closed its standard input before it served");
+    let why = match answer.text.strip_prefix(FAILED) {
+        Some(why) => format!("the new process cannot serve: {why}"),
+        None => match timeout(LAST_MOMENTS, successor.ended()).await {
+            Ok(status) => format!(
+                "the new process ended before it served ({}), and did not say why; what it wrote is in the log, and \
+                 `{}` shows what is wrong",
+                status?, successor.trial
+            ),
+            Err(_) => "the new process closed its standard input before it served".into(),
+        },
     };
-    let status = status?;
-    sent.with_context(|| format!("the new process ended before it served ({status})"))?;
-    bail!("the new process ended before it served ({status}); its log says why");
+    Err(NotServing(why).into())
 }
 
 async fn send_all(
@@ -134,6 +162,8 @@ async fn send_all(
 /// A process that is ended with this value, unless it serves.
 struct Successor {
     child: Child,
+    /// What tries the program without a gateway that waits for it.
+    trial: String,
     serves: bool,
 }
 

@@ -58,7 +58,31 @@ pub(crate) struct Management {
 
 /// Someone asks for a binary upgrade, and is answered with the id of the process that serves by then, or with why
 /// there is none.
-pub(crate) type Upgrade = oneshot::Sender<Result<u32, String>>;
+pub(crate) type Upgrade = oneshot::Sender<Result<u32, NoUpgrade>>;
+
+/// Why there is no upgrade.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NoUpgrade {
+    /// Something else is under way, or the new process does not serve: nothing is at fault here.
+    #[error("{0}")]
+    Conflict(String),
+    /// The gateway stops.
+    #[error("{0}")]
+    Stopping(String),
+    /// This process cannot.
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl NoUpgrade {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
 
 /// What the management listener knows of the gateway, and what it can ask of it.
 #[derive(Clone)]
@@ -175,7 +199,7 @@ async fn upgrade(State(desk): State<Desk>) -> (StatusCode, String) {
     if desk.upgrades.send(asked).await.is_ok() {
         match answer.await {
             Ok(Ok(id)) => return (StatusCode::OK, format!("process {id} serves\n")),
-            Ok(Err(why)) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")),
+            Ok(Err(why)) => return (why.status(), format!("{why}\n")),
             Err(_) => {}
         }
     }

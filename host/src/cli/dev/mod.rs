@@ -20,6 +20,7 @@ use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, ov
 use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
+use crate::management::NoUpgrade;
 use crate::telemetry;
 use inputs::Inputs;
 use subject::Subject;
@@ -89,7 +90,8 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                 () = work => {}
             }
         };
-        gateway.without_upgrade(NO_UPGRADE, worked).await;
+        let no_upgrade = NoUpgrade::Conflict(NO_UPGRADE.into());
+        gateway.without_upgrade(no_upgrade, worked).await;
         stop(&gateway, &signals, Departure::Stopped).await;
         Ok(())
     })
