@@ -2,13 +2,17 @@
 
 use std::{
     fmt::Display,
+    fs,
     net::{Ipv6Addr, SocketAddr},
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
     path::Path,
     process::{Command, Stdio},
 };
 
-use lockgate_tests::{Gateway, PATIENCE, write_configuration};
+use lockgate_tests::{Gateway, PATIENCE, Request, within, write_configuration};
 use rustix::net::{AddressFamily, SocketType, sockopt::set_ipv6_v6only};
 use tempfile::TempDir;
 
@@ -113,4 +117,107 @@ async fn a_count_of_sockets_that_is_none_is_refused_with_what_to_do() {
         assert!(error.contains("LISTEN_FDS"), "{error}");
         assert!(error.contains("unset them"), "{error}");
     }
+}
+
+/// A gateway with a listener on a socket that systemd has bound, and a second one of its own; gives what is written of
+/// the first.
+async fn beside_another(socket: OwnedFd, address: &str) -> (Gateway, String) {
+    let listener = format!("[[listeners]]\naddress = \"{address}\"\ntls = \"off\"\n");
+    let folder = TempDir::new().unwrap();
+    let text = format!(
+        "[log]\nformat = \"json\"\n{listener}[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
+         [management]\naddress = \"127.0.0.1:0\"\n{}",
+        configuration("drain_s = 0")
+    );
+    let file = write_configuration(folder.path(), &text);
+    let (command, input) = (activated(1, &file), Stdio::from(socket));
+    (
+        Gateway::start_with(input, command, folder, PATIENCE).await,
+        listener,
+    )
+}
+
+async fn reload(gateway: &Gateway, from: &str, to: &str) -> (u16, String) {
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{from}: {text}");
+    fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    gateway.post("/reload", "{}").await
+}
+
+#[tokio::test]
+async fn socket_of_systemd_whose_listener_is_removed_is_kept_for_a_later_reload_and_upgrade() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let (mut gateway, listener) = beside_another(socket.into(), &address.to_string()).await;
+    let request = Request::new(address, "/s");
+    request.open().await.id().await;
+    let marked = "# here\n[management]";
+    let (status, said) = reload(&gateway, &listener, "").await;
+    assert_eq!(status, 200, "{said}");
+    let warned =
+        format!("systemd listens on {address} for this gateway (unknown), and no listener");
+    gateway.log().line(&["WARN", &warned]).await;
+    let (status, said) = reload(&gateway, "[management]", &format!("{listener}{marked}")).await;
+    assert_eq!(status, 200, "{said}");
+    request.open().await.id().await;
+
+    // It is handed over while nobody accepts there, and is opened by the other process.
+    let (status, said) = reload(&gateway, &format!("{listener}{marked}"), marked).await;
+    assert_eq!(status, 200, "{said}");
+    gateway.log().nth_line(1, &["WARN", &warned]).await;
+    let serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.log().nth_line(2, &["WARN", &warned]).await;
+    let (status, said) = reload(&gateway, marked, &format!("{listener}{marked}")).await;
+    assert_eq!(status, 200, "{said}");
+    request.open().await.id().await;
+    drop(serving);
+}
+
+#[tokio::test]
+async fn address_with_a_socket_of_systemd_in_it_is_refused_with_what_to_write() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let (gateway, _) = beside_another(socket.into(), &address.to_string()).await;
+    let all = format!("0.0.0.0:{}", address.port());
+    let (status, said) = reload(&gateway, &address.to_string(), &all).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(
+        said.contains(&format!("systemd listens on {address}")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("ListenStream={all}")), "{said}");
+    assert!(!said.contains("stop who listens"), "{said}");
+    Request::new(address, "/s").open().await.id().await;
+}
+
+#[tokio::test]
+async fn socket_of_systemd_in_the_file_system_is_served_and_stays_systemds() {
+    let place = TempDir::new().unwrap();
+    let path = place.path().join("clients.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let address = format!("unix:{}", path.display());
+    let (mut gateway, listener) = beside_another(socket.into(), &address).await;
+    let request = Request::new("127.0.0.1:1".parse().unwrap(), "/s").by_socket(&path);
+    request.open().await.id().await;
+    let mode = || fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o666);
+    gateway.log().line(&["WARN", "SocketMode=0660"]).await;
+
+    let (status, said) = reload(&gateway, &listener, "").await;
+    assert_eq!(status, 200, "{said}");
+    let warned = format!("systemd listens on {address} for this gateway");
+    gateway.log().line(&["WARN", &warned]).await;
+    let (status, said) = reload(&gateway, "[management]", &format!("{listener}[management]")).await;
+    assert_eq!(status, 200, "{said}");
+    request.open().await.id().await;
+
+    let serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    request.open().await.id().await;
+    serving.terminate();
+    within("the end of the new process", serving.ended()).await;
+    assert!(path.exists());
 }

@@ -191,3 +191,25 @@ async fn clients_that_a_trusted_proxy_by_a_socket_does_not_name_are_not_counted_
     named_first.id().await;
     assert_eq!(named.attempt().await.err().unwrap().status, 429);
 }
+
+#[tokio::test]
+async fn file_of_a_listener_that_an_upgrade_drops_is_removed_unless_it_is_anothers() {
+    for is_anothers in [false, true] {
+        let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+        let file = gateway.folder().join("gateway.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(
+            &file,
+            text.replace(&format!("[[listeners]]\n{SOCKET}\n"), ""),
+        )
+        .unwrap();
+        let theirs = is_anothers.then(|| {
+            fs::remove_file(&socket).unwrap();
+            UnixListener::bind(&socket).unwrap()
+        });
+        let serving = crate::upgrade::upgrade(&gateway).await;
+        assert_eq!(gateway.ended().await, Some(0));
+        assert_eq!(socket.exists(), is_anothers);
+        drop((serving, theirs));
+    }
+}

@@ -440,6 +440,29 @@ async fn addresses_that_changed_are_bound_anew() {
     drop(serving);
 }
 
+#[tokio::test]
+async fn listener_moves_by_an_upgrade_to_an_address_with_its_own_in_it_and_back() {
+    let mut gateway = linked("drain_s = 0").await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let port = gateway.plain().port();
+    let mut serving = None;
+    for address in [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}")] {
+        let moved = text.replacen("127.0.0.1:0", &address, 1);
+        fs::write(&file, moved).unwrap();
+        let next = upgrade(&gateway).await;
+        match serving.replace(next) {
+            None => assert_eq!(gateway.ended().await, Some(0)),
+            Some(before) => Orphan::ended(&before).await,
+        }
+        gateway
+            .log()
+            .line(&[&format!("listening on ws://{address}")])
+            .await;
+        gateway.connect("/s").await.id().await;
+    }
+}
+
 /// Upgrades; gives the process that serves once it does so alone.
 async fn upgraded(served: &mut Served, before: Option<Orphan>) -> Orphan {
     let serving = upgrade(&served.gateway).await;

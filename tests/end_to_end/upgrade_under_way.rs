@@ -219,7 +219,9 @@ async fn upgrade_behind_a_reload_that_does_not_end_says_so_and_starts_nothing() 
     for by_signal in [true, false] {
         let command = gateway.post("/reload", "{}");
         let asked = async {
-            let (held, _) = within("the reload to begin", registry.accept()).await.unwrap();
+            let (held, _) = within("the reload to begin", registry.accept())
+                .await
+                .unwrap();
             let (status, said) = gateway.ask("POST", "/upgrade", LOCAL).await;
             assert_eq!(status, 409, "{said}");
             assert!(said.contains("a reload is under way"), "{said}");

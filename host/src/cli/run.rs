@@ -45,9 +45,11 @@ pub(super) fn run(file: &Path) -> Result<()> {
         };
         match predecessor.map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::warn!("the process that started this one is gone already: {error}");
+            Some(told) => {
+                if let Err(error) = told {
+                    tracing::warn!("the process that started this one is gone already: {error}");
+                }
+                gateway.has_taken_over();
             }
         }
         let departure = until_departure(&gateway, &signals).await;

@@ -11,10 +11,10 @@ use anyhow::Result;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Gateway, certificates, stages};
+use super::{Gateway, Window, certificates, stages};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
-use crate::handover::{find_socket, out_of_files};
+use crate::handover::{HeldBySystemd, find_socket, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
@@ -36,7 +36,7 @@ pub(super) struct Door {
     socket: Socket,
     pub(super) tls: Option<Arc<Tls>>,
     stop: CancellationToken,
-    closing: CancellationToken,
+    pub(super) closing: CancellationToken,
 }
 
 /// What becomes of one listener of a configuration.
@@ -126,6 +126,10 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
                 "make {folder} a folder that the gateway may write to; RuntimeDirectory= of systemd makes one"
             )
         }
+    } else if let Some(HeldBySystemd(held)) = held_by_systemd(error) {
+        format!(
+            "write address = \"{held}\", or write ListenStream={address} in its socket unit and restart both units"
+        )
     } else if is(io::ErrorKind::AddrInUse) {
         format!(
             "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
@@ -143,6 +147,10 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
         message: format!("cannot listen on {address}: {error}"),
         remedy,
     }])
+}
+
+fn held_by_systemd(error: &io::Error) -> Option<&HeldBySystemd> {
+    error.get_ref()?.downcast_ref()
 }
 
 async fn prepare(
@@ -196,6 +204,7 @@ impl Gateway {
         self.serve_management(management, &config, &mut said);
         self.serve_listeners(planned, &config.listeners, &mut said);
         self.sockets.settle();
+        self.sockets.warn_of_idle(self.open());
         self.note_certificates();
         if came == "start" {
             let max_connections = connection_limit(&config.limits);
@@ -352,6 +361,14 @@ impl Gateway {
             }
         }
         state.open = open;
+    }
+
+    /// Where it listens.
+    fn open(&self) -> Vec<Address> {
+        let state = self.lock();
+        let doors = state.open.iter().map(|door| door.address.clone());
+        let windows = state.management.iter().map(Window::address);
+        doors.chain(windows).collect()
     }
 
     /// Closes the connections of stages that are there no more. Each still has its `$disconnect`, so that plugins that

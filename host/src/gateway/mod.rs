@@ -219,6 +219,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Another process does not serve any more where this one was given a socket and has no listener.
+    pub(crate) fn has_taken_over(&self) {
+        self.sockets.remove_left();
+    }
+
     /// Where it listens, each address with its scheme.
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.lock().open.iter().map(Door::to_string).collect()
@@ -279,10 +284,7 @@ impl Gateway {
         handed_over.map_err(no_upgrade)
     }
 
-    async fn hand_over_as_it_is(
-        &self,
-        given_up: impl Future<Output = NoUpgrade>,
-    ) -> Result<u32> {
+    async fn hand_over_as_it_is(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
         let told = (HERITAGE, &*heritage);
@@ -328,6 +330,11 @@ impl Gateway {
                 end
             }
         };
+        if departure == Departure::Succeeded {
+            // The other process may not have all of the sockets: who waits at one of the others is let in.
+            let state = self.lock();
+            state.open.iter().for_each(|door| door.closing.cancel());
+        }
         self.doors.stop.cancel();
         // The sockets close with what accepts on them.
         self.lock().open.clear();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::apply::bind_fault;
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::management::{Desk, Management, Note, Wanted};
 
 /// One that is open.
@@ -19,6 +19,12 @@ pub(super) struct Window {
     address: SocketAddr,
     socket: Weak<OwnedFd>,
     stop: CancellationToken,
+}
+
+impl Window {
+    pub(super) fn address(&self) -> Address {
+        self.address.into()
+    }
 }
 
 impl Gateway {

@@ -7,7 +7,7 @@ use std::{io, os};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::socket::BACKLOG;
-use super::unix::{self, SocketFile};
+use super::unix::SocketFile;
 use crate::config::Address;
 use crate::net::Stream;
 
@@ -42,9 +42,12 @@ impl Acceptor {
     /// Has those connect from now on who may by this address, which is where it listens.
     pub(crate) fn set_mode(&self, wanted: &Address) -> io::Result<()> {
         match (self, wanted) {
-            (Self::Unix { file: Some(_), .. }, Address::Unix { path, mode }) => {
-                unix::set_mode(path, *mode)
-            }
+            (
+                Self::Unix {
+                    file: Some(file), ..
+                },
+                Address::Unix { mode, .. },
+            ) => file.set_mode(*mode),
             (Self::Unix { .. } | Self::Ip(_), _) => Ok(()),
         }
     }

@@ -16,25 +16,36 @@ mod unix;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use anyhow::Result;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Address;
 
 pub(crate) use acceptor::Acceptor;
+use activation::Activated;
+pub(crate) use activation::HeldBySystemd;
 pub(crate) use predecessor::Predecessor;
 pub(crate) use socket::out_of_files;
 pub(crate) use successor::{NotServing, ask_to_reload, hand_over};
 pub(crate) use unix::find as find_socket;
 use unix::{Place, SocketFile};
 
+/// What stands between the purpose of a socket and its path.
+const UNIX: &str = " unix:";
+
 /// What tells a process that its standard input is an end of the pair.
 const VARIABLE: &str = "LOCKGATE_HANDOVER";
+
+/// What the name of a socket that systemd has bound begins with.
+const SYSTEMD: &str = "systemd ";
 
 /// All sockets have been sent.
 const END: &str = "end";
@@ -50,12 +61,13 @@ pub(crate) struct Sockets(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     given: Vec<(String, OwnedFd)>,
-    /// Those that systemd has bound, each with its address, and that nobody has a use for yet.
-    activated: Vec<(SocketAddr, OwnedFd)>,
+    activated: Vec<Activated>,
     /// Weakly: they are closed where they are accepted on.
     open: Vec<(String, Weak<OwnedFd>)>,
-    /// The files of those that are in the file system, by name.
+    /// The files of those that are in the file system, by name; of what was given too.
     places: Vec<(String, Place)>,
+    /// The files of what was given and is not wanted: another process may still serve there.
+    left: Vec<Place>,
     /// Those of `open` that served before what is bound now, and may be closed for it.
     settled: Vec<Weak<OwnedFd>>,
     /// Another process has the sockets too: their files are its own.
@@ -84,21 +96,17 @@ impl Sockets {
     /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
     pub(crate) fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
         let name = format!("{purpose} {address}");
-        let given = self.take(&name).or_else(|| self.take_activated(address));
-        let socket = match given {
+        let given = self.take(&name);
+        let activated = self.activated_at(&address.into())?;
+        let socket = match activated.or(given) {
             Some(socket) => {
                 let socket = std::net::TcpListener::from(socket);
                 socket.set_nonblocking(true)?;
                 socket
             }
             None => {
-                let settled: Vec<_> = self
-                    .lock()
-                    .settled
-                    .iter()
-                    .filter_map(Weak::upgrade)
-                    .collect();
-                socket::bind(address, &settled)?
+                self.check_beside_activated(address)?;
+                self.bind(address)?
             }
         };
         let socket = TcpListener::from_std(socket)?;
@@ -121,7 +129,10 @@ impl Sockets {
             Address::Unix { path, mode } => (path, *mode),
         };
         let name = format!("{purpose} {address}");
-        let socket = match self.take(&name) {
+        let given = self.take(&name);
+        let activated = self.activated_at(address)?;
+        let is_ours = activated.is_none();
+        let socket = match activated.or(given) {
             Some(socket) => socket.into(),
             None => unix::bind(path, mode)?,
         };
@@ -133,13 +144,25 @@ impl Sockets {
         known
             .places
             .extend(place.clone().map(|place| (name, place)));
-        let handed_over = Arc::clone(&known.handed_over);
+        let handed_over = match is_ours {
+            true => Arc::clone(&known.handed_over),
+            false => Arc::new(AtomicBool::new(true)),
+        };
         drop(known);
         let socket = Acceptor::Unix {
             socket: UnixListener::from_std(socket)?,
             file: place.map(|place| SocketFile::at(place, handed_over)),
         };
         Ok(Listening { socket, shared })
+    }
+
+    /// Binds an address, also one that has another in it which served before, here or in the process before this one.
+    fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let known = self.lock();
+        let settled: Vec<_> = known.settled.iter().filter_map(Weak::upgrade).collect();
+        let ours = settled.iter().map(|socket| socket.as_fd());
+        let given = known.given.iter().map(|(_, socket)| socket.as_fd());
+        socket::bind(address, &ours.chain(given).collect::<Vec<_>>())
     }
 
     /// What is bound serves from now on: what is bound later may take a port over from it.
@@ -188,12 +211,17 @@ impl Sockets {
     /// Closes what was given and is not wanted.
     pub(crate) fn close_unused(&self) {
         let mut known = self.lock();
-        known.given.clear();
-        for (address, _) in known.activated.drain(..) {
-            tracing::warn!(
-                "systemd listens on {address} for this gateway, and the configuration has no such address"
-            );
-        }
+        let given = mem::take(&mut known.given);
+        let unused = |name: &String| given.iter().any(|(given, _)| given == name);
+        let left = known.places.extract_if(.., |(name, _)| unused(name));
+        let left: Vec<_> = left.map(|(_, place)| place).collect();
+        known.left = left;
+    }
+
+    /// Removes the files of what was given and is not wanted: the process that served there does no more.
+    pub(crate) fn remove_left(&self) {
+        let left = mem::take(&mut self.lock().left);
+        left.iter().for_each(Place::remove);
     }
 
     /// The content of a file that another process gave by this name.
@@ -207,25 +235,33 @@ impl Sockets {
         Ok(Some(content))
     }
 
-    fn take_activated(&self, address: SocketAddr) -> Option<OwnedFd> {
-        let mut known = self.lock();
-        let mut activated = known.activated.iter();
-        let place = activated.position(|(bound, _)| *bound == address)?;
-        Some(known.activated.remove(place).1)
-    }
-
     fn take(&self, name: &str) -> Option<OwnedFd> {
         let mut known = self.lock();
         let place = known.given.iter().position(|(given, _)| given == name)?;
         Some(known.given.remove(place).1)
     }
 
-    fn given(sockets: Vec<(String, OwnedFd)>) -> Self {
-        let known = Known {
-            given: sockets,
-            ..Known::default()
-        };
-        Self(Arc::new(Mutex::new(known)))
+    fn given(sockets: Vec<(String, OwnedFd)>) -> Result<Self> {
+        let mut known = Known::default();
+        for (name, socket) in sockets {
+            if let Some(name) = name.strip_prefix(SYSTEMD) {
+                let activated = Activated::of(name.to_owned(), socket)?;
+                known.activated.push(activated);
+                continue;
+            }
+            let path = name.split_once(UNIX).map(|(_, path)| Path::new(path));
+            let place = path.and_then(Place::of);
+            known
+                .places
+                .extend(place.map(|place| (name.clone(), place)));
+            known.given.push((name, socket));
+        }
+        // What is systemd's stays where it is.
+        let Known {
+            activated, places, ..
+        } = &mut known;
+        places.retain(|(_, place)| !activated.iter().any(|activated| activated.has(place)));
+        Ok(Self(Arc::new(Mutex::new(known))))
     }
 
     /// What is handed over. A socket whose file is gone, or another's by now, is not: the new process makes one of its own,
@@ -237,8 +273,10 @@ impl Sockets {
             places.any(|(known_as, place)| known_as == name && !place.is_there())
         };
         let open = known.open.iter().filter(|(name, _)| !lost(name));
-        open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)))
-            .collect()
+        let open = open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)));
+        let activated = known.activated.iter().map(Activated::to_hand_over);
+        let activated = activated.map(|(name, socket)| (format!("{SYSTEMD}{name}"), socket));
+        open.chain(activated).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

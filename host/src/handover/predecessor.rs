@@ -29,7 +29,7 @@ impl Predecessor {
                 "{VARIABLE} is set, and no running gateway sends its sockets over standard input; unset it"
             )
         })?;
-        Ok((Some(Self(channel)), Sockets::given(sockets)))
+        Ok((Some(Self(channel)), Sockets::given(sockets)?))
     }
 
     /// This process serves: the old one is to go. Fails when it is gone already.

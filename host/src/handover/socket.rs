@@ -2,8 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
@@ -16,7 +15,7 @@ pub(super) const BACKLOG: i32 = 1_024;
 
 /// A socket that listens. Where one of `ours` stands in the way, since it has the same port, both listen until that one is
 /// closed.
-pub(super) fn bind(address: SocketAddr, ours: &[Arc<OwnedFd>]) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, ours: &[BorrowedFd<'_>]) -> io::Result<TcpListener> {
     let taken = match try_bind(address, false) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         bound => return bound,
@@ -67,8 +66,8 @@ pub(crate) fn out_of_files(error: &io::Error) -> bool {
         .contains(&error.raw_os_error())
 }
 
-fn port(socket: &OwnedFd) -> Option<u16> {
-    let address = getsockname(socket.as_fd()).ok()?;
+fn port(socket: impl AsFd) -> Option<u16> {
+    let address = getsockname(socket).ok()?;
     SocketAddr::try_from(address)
         .ok()
         .map(|address| address.port())

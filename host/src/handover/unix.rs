@@ -12,7 +12,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen
 
 use super::socket::BACKLOG;
 
-/// The file of a socket. It is removed with this value, unless another process has the socket by then.
+/// The file of a socket. It is removed with this value, unless another process has the socket by then, as systemd has its
+/// own from the beginning.
 pub(crate) struct SocketFile {
     place: Place,
     handed_over: Arc<AtomicBool>,
@@ -37,7 +38,7 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
@@ -79,9 +80,24 @@ impl Place {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+
     /// False once the file is gone, or is another's.
     pub(super) fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
+    }
+
+    /// Removes the file, unless it is another's by now.
+    pub(super) fn remove(&self) {
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -93,12 +109,27 @@ impl SocketFile {
     pub(super) fn is_there(&self) -> bool {
         self.place.is_there()
     }
+
+    /// Has those connect from now on who may by these permissions. Those of systemd's are its unit's to say.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let path = self.place.path();
+        if !self.handed_over.load(Ordering::Relaxed) {
+            return set_mode(path, mode);
+        }
+        let own = fs::symlink_metadata(path)?.permissions().mode() & 0o777;
+        if own == mode {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "systemd has made the socket with {own:04o}; write SocketMode={mode:04o} in the socket unit"
+        )))
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_there() && !self.handed_over.load(Ordering::Relaxed) {
-            let _ = fs::remove_file(&self.place.path);
+        if !self.handed_over.load(Ordering::Relaxed) {
+            self.place.remove();
         }
     }
 }
