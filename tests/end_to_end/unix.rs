@@ -213,3 +213,86 @@ async fn file_of_a_listener_that_an_upgrade_drops_is_removed_unless_it_is_anothe
         drop((serving, theirs));
     }
 }
+
+#[tokio::test]
+async fn management_and_health_on_sockets_are_found_by_commands_handed_over_and_removed() {
+    let folder = TempDir::new().unwrap();
+    let [management, health] =
+        ["management", "health"].map(|name| folder.path().join(format!("{name}.sock")));
+    let text = format!(
+        "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n\
+         [management]\naddress = \"unix:management.sock\"\n\
+         [health]\naddress = \"unix:health.sock\"\nmode = \"0666\"\n[limits]\ndrain_s = 0\n{}",
+        probe_configuration("", "")
+    );
+    let file = write_configuration(folder.path(), &text);
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let mut gateway = Gateway::start(command, folder, PATIENCE).await;
+    assert_eq!((mode(&management), mode(&health)), (0o600, 0o666));
+    let file = file.to_str().unwrap();
+    let at_management = format!("unix:{}", management.display());
+    let at_health = format!("unix:{}", health.display());
+    let commands = async || {
+        for words in [
+            &["reload", file][..],
+            &["reload", "--management", &at_management],
+            &["plugins", "list", "--config", file],
+            &["health", file],
+            &["health", &at_health],
+            &["health", &at_management],
+        ] {
+            let ended = LOCKGATE.run(words).await;
+            assert_eq!(ended.code, Some(0), "{words:?}: {ended:?}");
+        }
+    };
+    commands().await;
+
+    // Who may administer, and where, changes with a reload.
+    let changed = "address = \"unix:management.sock\"\nmode = \"0660\"";
+    fs::write(
+        file,
+        text_of(file).replace("address = \"unix:management.sock\"", changed),
+    )
+    .unwrap();
+    commands().await;
+    assert_eq!(mode(&management), 0o660);
+    let elsewhere = management.with_file_name("elsewhere.sock");
+    let before = text_of(file);
+    fs::write(
+        file,
+        before.replace("unix:management.sock", "unix:elsewhere.sock"),
+    )
+    .unwrap();
+    let ended = LOCKGATE.run(&["reload", file]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(mode(&elsewhere), 0o660);
+    within("the old socket to go", async {
+        while management.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fs::write(file, before).unwrap();
+    let ended = LOCKGATE.run(&["reload", file]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    let ended = LOCKGATE.run(&["upgrade", file]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let serving = Orphan::new(ended.output.split(' ').nth(1).unwrap().parse().unwrap());
+    assert_eq!(gateway.ended().await, Some(0));
+    commands().await;
+    serving.terminate();
+    serving.ended().await;
+    assert!(!management.exists() && !health.exists() && !elsewhere.exists());
+    let ended = LOCKGATE.run(&["health", &at_health]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.error.contains("is the gateway running?"),
+        "{}",
+        ended.error
+    );
+}
+
+fn text_of(file: &str) -> String {
+    fs::read_to_string(file).unwrap()
+}

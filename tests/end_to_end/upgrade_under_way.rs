@@ -1,9 +1,10 @@
 //! What is asked of a gateway while an upgrade of it is under way: nothing that was said to be done is undone.
 
-use std::{fs, net::TcpListener, os::unix::net::UnixDatagram};
+use std::{fs, os::unix::net::UnixDatagram};
 
 use lockgate_tests::{Gateway, Orphan, PATIENCE, replace, version, within};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::{
     LOCKGATE,
@@ -200,44 +201,38 @@ async fn a_reload_that_is_asked_for_by_signal_during_an_upgrade_is_done_by_who_s
 
 #[tokio::test]
 async fn upgrade_behind_a_reload_that_does_not_end_says_so_and_starts_nothing() {
-    let mut gateway = versions("upgrade_s = 1", '-', false).await;
-    hold_back(&gateway, "");
-    let file = gateway.folder().join("gateway.toml");
-    let good = fs::read_to_string(&file).unwrap();
-    // A registry that never answers.
-    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
-    registry.set_nonblocking(true).unwrap();
-    let registry = tokio::net::TcpListener::from_std(registry).unwrap();
-    let address = registry.local_addr().unwrap();
-    let slow = format!(
-        "{good}\n[registries.\"{address}\"]\nplain_http = true\n[plugins.slow]\n\
-         component = \"oci://{address}/slow@sha256:{}\"\n",
-        "0".repeat(64)
-    );
-    fs::write(&file, slow).unwrap();
     // Of a signal and of a command: the first is waited for where systemd is told.
     for by_signal in [true, false] {
-        let command = gateway.post("/reload", "{}");
-        let asked = async {
-            let (held, _) = within("the reload to begin", registry.accept())
-                .await
-                .unwrap();
+        let mut gateway = versions("upgrade_s = 1\npull_s = 4", '-', false).await;
+        hold_back(&gateway, "");
+        let file = gateway.folder().join("gateway.toml");
+        // A registry that never answers.
+        let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = registry.local_addr().unwrap();
+        let slow = format!(
+            "{}\n[registries.\"{address}\"]\nplain_http = true\n[plugins.slow]\n\
+             component = \"oci://{address}/slow@sha256:{}\"\n",
+            fs::read_to_string(&file).unwrap(),
+            "0".repeat(64)
+        );
+        fs::write(&file, slow).unwrap();
+        let refused = async {
+            let _held = within("the reload to begin", registry.accept()).await;
             let (status, said) = gateway.ask("POST", "/upgrade", LOCAL).await;
             assert_eq!(status, 409, "{said}");
             assert!(said.contains("a reload is under way"), "{said}");
             assert!(said.contains("no new process was started"), "{said}");
-            drop(held);
         };
         if by_signal {
             gateway.hang_up();
-            asked.await;
+            refused.await;
         } else {
-            let ((status, said), ()) = tokio::join!(command, asked);
+            let ((status, said), ()) = tokio::join!(gateway.post("/reload", "{}"), refused);
             assert_eq!(status, 422, "{said}");
         }
+        assert!(!gateway.folder().join("begun").exists());
+        assert!(gateway.is_running());
     }
-    assert!(!gateway.folder().join("begun").exists());
-    assert!(gateway.is_running());
 }
 
 /// The first look at the files of a gateway that has just started comes during the upgrade.

@@ -1,6 +1,5 @@
 //! `lockgate reload` and `lockgate plugins`: asks a running gateway through its management listener.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Question, encoded};
 use super::whom;
+use crate::config::Address;
 
 /// How long the gateway may take: a reload compiles.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -23,7 +23,7 @@ pub(super) struct Whom {
     file: Option<PathBuf>,
     /// The address of its management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
-    management: Option<SocketAddr>,
+    management: Option<Address>,
 }
 
 /// As [`Whom`], where the first word is a plugin.
@@ -35,7 +35,7 @@ pub(super) struct ByOption {
     config: Option<PathBuf>,
     /// The address of its management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
-    management: Option<SocketAddr>,
+    management: Option<Address>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -86,7 +86,7 @@ pub(super) enum PluginsCommand {
 }
 
 pub(super) fn reload(whom: &Whom) -> Result<()> {
-    let whom = whom::Whom::of(whom.file.as_ref(), whom.management)?;
+    let whom = whom::Whom::of(whom.file.as_ref(), whom.management.as_ref())?;
     print_changes(&ask(&whom, Method::POST, "/reload", json!({}))?)
 }
 
@@ -116,7 +116,7 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
 
 impl ByOption {
     fn whom(&self) -> Result<whom::Whom> {
-        whom::Whom::of(self.config.as_ref(), self.management)
+        whom::Whom::of(self.config.as_ref(), self.management.as_ref())
     }
 }
 

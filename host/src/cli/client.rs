@@ -1,7 +1,6 @@
 //! Asks a running gateway through its management listener, which is named, or found by the configuration that the gateway
 //! runs.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,12 +11,12 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::whom::Whom;
-use crate::config;
+use super::whom::{Whom, connect, host, why_not};
+use crate::config::{self, Address};
 use crate::management::{CONFIGURATION, Found, Note, find};
+use crate::net::Stream;
 
 /// Bytes of the longest answer.
 const LONGEST: usize = 16 << 20;
@@ -39,7 +38,7 @@ pub(super) struct Question<'a> {
 #[tokio::main(flavor = "current_thread")]
 pub(super) async fn ask(whom: &Whom, question: &Question<'_>) -> Result<String> {
     let (gateway, meant) = match whom {
-        Whom::Management(address) => (Gateway::at(*address, None).await?, None),
+        Whom::Management(address) => (Gateway::at(address.clone(), None).await?, None),
         Whom::File(file) => {
             let meant = file.canonicalize();
             let meant = meant.map_err(|error| {
@@ -70,8 +69,8 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
             management: Some(address),
             ..
         })) => {
-            let address = address.parse();
-            let address = address.context("where the gateway says it is asked")?;
+            let address = Address::of_listener(address);
+            let address = address.context("where the gateway says it is asked is no address")?;
             return Gateway::at(address, Some(meant)).await;
         }
         Some(Found::Note(Note { process, .. })) => bail!(
@@ -86,7 +85,7 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
              process SIGHUP to reload, SIGUSR2 to upgrade",
             file.display()
         ),
-        Some(address) if address.port() == 0 => anyhow!(
+        Some(Address::Ip(address)) if address.port() == 0 => anyhow!(
             "{}: management.address has port 0; name the address that the gateway has logged",
             file.display()
         ),
@@ -107,11 +106,11 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
 }
 
 /// The management listener of a gateway, which has answered as one.
-struct Gateway(SocketAddr);
+struct Gateway(Address);
 
 impl Gateway {
     /// Finds out whether one answers there, which runs the file that is meant.
-    async fn at(address: SocketAddr, meant: Option<&Path>) -> Result<Self> {
+    async fn at(address: Address, meant: Option<&Path>) -> Result<Self> {
         let greeting = Question {
             method: Method::GET,
             path: "/plugins",
@@ -120,8 +119,9 @@ impl Gateway {
         };
         let gateway = Self(address);
         let (status, text) = gateway.ask(&greeting, meant).await?;
+        let address = &gateway.0;
         match serde_json::from_str(&text) {
-            Ok(Value::Array(_)) if status == StatusCode::OK => Ok(gateway),
+            Ok(Value::Array(_)) if status == StatusCode::OK => Ok(Self(address.clone())),
             Ok(Value::Object(_)) if status == StatusCode::MISDIRECTED_REQUEST => {
                 bail!("{address}: {}", error(&text))
             }
@@ -139,10 +139,11 @@ impl Gateway {
     ) -> Result<(StatusCode, String)> {
         let Self(address) = self;
         let asked = async {
-            let stream = TcpStream::connect(address).await.map_err(|error| {
-                anyhow!("no gateway answers at {address}; is it running? ({error})")
+            let stream = connect(address).await.map_err(|error| {
+                let hint = why_not(address, &error);
+                anyhow!("no gateway answers at {address}; {hint} ({error})")
             })?;
-            let answered = question.send(stream, *address, meant).await;
+            let answered = question.send(stream, address, meant).await;
             answered.map_err(|error| {
                 anyhow!(
                     "the connection to {address} closed before an answer came, as when a gateway ends or its start \
@@ -164,8 +165,8 @@ impl Gateway {
 impl Question<'_> {
     async fn send(
         &self,
-        stream: TcpStream,
-        address: SocketAddr,
+        stream: Stream,
+        address: &Address,
         meant: Option<&Path>,
     ) -> Result<(StatusCode, String)> {
         let (mut sender, connection) =
@@ -173,7 +174,7 @@ impl Question<'_> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(self.path)
-            .header(HOST, address.to_string())
+            .header(HOST, host(address))
             .header(CONTENT_TYPE, "application/json");
         if let Some(file) = meant {
             request = request.header(CONFIGURATION, encoded(file.as_os_str().as_encoded_bytes()));

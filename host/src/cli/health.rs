@@ -1,22 +1,23 @@
 //! `lockgate health`: asks a running gateway whether it wants clients, as a container's health check does.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::time::timeout;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{timeout, timeout_at};
 
-use super::whom::Whom;
-use crate::config;
+use super::whom::{Whom, connect, host, why_not};
+use crate::config::{self, Address};
 use crate::management::{Found, find};
 
 /// How long the answer may take altogether: less than any orchestrator waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bytes of the longest answer that is read.
-const LONGEST: usize = 4 << 10;
+const LONGEST: u64 = 4 << 10;
 
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
@@ -26,7 +27,7 @@ pub(super) fn health(gateway: &str) -> Result<()> {
         Whom::File(file) => of_file(&file)?,
     };
     let address = from_here(address);
-    let answer = ask(address, deadline).with_context(|| format!("no health from {address}"))?;
+    let answer = ask(&address, deadline).with_context(|| format!("no health from {address}"))?;
     let (head, said) = answer.split_once("\r\n\r\n").unwrap_or_default();
     match (head.split(' ').nth(1), said.trim()) {
         (Some("200"), "ready") => super::print("ready"),
@@ -39,19 +40,22 @@ pub(super) fn health(gateway: &str) -> Result<()> {
 }
 
 /// Where the gateway that runs this file is asked: it says so itself, or else the file does.
-fn of_file(file: &Path) -> Result<SocketAddr> {
+fn of_file(file: &Path) -> Result<Address> {
     let address = match find_in_time(file) {
-        Some(Found::Note(note)) => note.health.or(note.management).map(|text| text.parse()),
+        Some(Found::Note(note)) => {
+            let text = note.health.or(note.management);
+            text.and_then(|text| Address::of_listener(&text))
+        }
         // Whoever else says that they run it could say anything.
-        Some(Found::Strangers { .. }) | None => config::health_address(file)?.map(Ok),
+        Some(Found::Strangers { .. }) | None => config::health_address(file)?,
     };
-    let address: SocketAddr = address.with_context(|| {
+    let address = address.with_context(|| {
         format!(
             "{}: there is neither a health nor a management listener to ask; add health = \"127.0.0.1:9091\"",
             file.display()
         )
-    })??;
-    if address.port() == 0 {
+    })?;
+    if address.ip().is_some_and(|address| address.port() == 0) {
         bail!(
             "{}: the address to ask has port 0, and no gateway says that it runs this file; is the gateway running?",
             file.display()
@@ -66,40 +70,31 @@ async fn find_in_time(file: &Path) -> Option<Found> {
 }
 
 /// What listens on all addresses is asked at this machine's own.
-fn from_here(address: SocketAddr) -> SocketAddr {
+fn from_here(address: Address) -> Address {
+    let Address::Ip(address) = address else {
+        return address;
+    };
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(ip, address.port()).into()
 }
 
 /// Gives the answer to one request, as it came.
-fn ask(address: SocketAddr, deadline: Instant) -> Result<String> {
-    let late = || anyhow!("no answer within {} s", PATIENCE.as_secs());
-    let left = || {
-        let left = deadline.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left).ok_or_else(late)
+#[tokio::main(flavor = "current_thread")]
+async fn ask(address: &Address, deadline: Instant) -> Result<String> {
+    let failed = |error: io::Error| anyhow!("{error}; {}", why_not(address, &error));
+    let host = host(address);
+    let answered = async {
+        let mut stream = connect(address).await.map_err(failed)?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(failed)?;
+        let (mut stream, mut answer) = (stream.take(LONGEST), Vec::new());
+        stream.read_to_end(&mut answer).await.map_err(failed)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    let failed = |error: io::Error| {
-        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-            late()
-        } else {
-            anyhow!("{error}; is the gateway running?")
-        }
-    };
-    let mut stream = TcpStream::connect_timeout(&address, left()?).map_err(failed)?;
-    stream.set_write_timeout(Some(left()?))?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(failed)?;
-    let (mut answer, mut part) = (Vec::new(), [0; 512]);
-    while answer.len() < LONGEST {
-        stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut part).map_err(failed)? {
-            0 => break,
-            read => answer.extend_from_slice(part.get(..read).unwrap_or_default()),
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let answered = timeout_at(deadline.into(), answered).await;
+    answered.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
 }

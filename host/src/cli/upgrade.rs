@@ -1,6 +1,5 @@
 //! `lockgate upgrade`: asks a running gateway to hand over to a new process.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::client::{Question, ask};
 use super::whom::{self, Whom};
+use crate::config::Address;
 
 /// How long the gateway may take: longer than any `limits.upgrade_s`.
 const PATIENCE: Duration = Duration::from_secs(3_700);
@@ -22,13 +22,13 @@ pub(super) struct Options {
     gateway: Option<String>,
     /// The address of its management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
-    management: Option<SocketAddr>,
+    management: Option<Address>,
 }
 
 pub(super) fn upgrade(options: &Options) -> Result<()> {
     let whom = match &options.gateway {
         Some(gateway) => Whom::named(gateway)?,
-        None => Whom::of(None, options.management)?,
+        None => Whom::of(None, options.management.as_ref())?,
     };
     let question = Question {
         method: Method::POST,

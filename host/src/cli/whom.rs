@@ -1,9 +1,14 @@
 //! The gateway that a command means: by the configuration that it runs, or by the address of a listener.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Address;
+use crate::net::Stream;
 
 /// The gateway that is asked.
 #[derive(Clone, Debug)]
@@ -11,7 +16,7 @@ pub(super) enum Whom {
     /// The one that runs this file.
     File(PathBuf),
     /// The one with this management listener.
-    Management(SocketAddr),
+    Management(Address),
 }
 
 impl Whom {
@@ -29,22 +34,48 @@ impl Whom {
     }
 
     /// Of a file, or else of an option.
-    pub(super) fn of(file: Option<&PathBuf>, management: Option<SocketAddr>) -> Result<Self> {
+    pub(super) fn of(file: Option<&PathBuf>, management: Option<&Address>) -> Result<Self> {
         match (management, file) {
-            (Some(address), _) => Ok(Self::Management(address)),
+            (Some(address), _) => Ok(Self::Management(address.clone())),
             (None, Some(file)) => Ok(Self::File(file.clone())),
             (None, None) => bail!("name the configuration, or write --management ADDR"),
         }
     }
 }
 
-const NO_ADDRESS: &str = "an address is written as 127.0.0.1:9090 or localhost:9090";
+const NO_ADDRESS: &str = "an address is written as 127.0.0.1:9090, localhost:9090 or unix:PATH";
 
 /// Reads an address on this machine.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<Address, String> {
     let local = text.strip_prefix("localhost:");
     if let Some(port) = local.and_then(|port| port.parse().ok()) {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into());
     }
-    text.parse().map_err(|_| NO_ADDRESS.to_owned())
+    Address::of_listener(text).ok_or_else(|| NO_ADDRESS.to_owned())
+}
+
+/// Connects to a listener.
+pub(super) async fn connect(address: &Address) -> io::Result<Stream> {
+    Ok(match address {
+        Address::Ip(address) => Stream::Ip(TcpStream::connect(address).await?),
+        Address::Unix { path, .. } => Stream::Unix(UnixStream::connect(path).await?),
+    })
+}
+
+/// What a request to a listener says in `Host`.
+pub(super) fn host(address: &Address) -> String {
+    match address {
+        Address::Ip(address) => address.to_string(),
+        Address::Unix { .. } => "localhost".into(),
+    }
+}
+
+/// What there may be to do when nobody can connect.
+pub(super) fn why_not(address: &Address, error: &io::Error) -> &'static str {
+    match address {
+        Address::Unix { .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+            "ask as the gateway's user, or write mode beside the address"
+        }
+        Address::Unix { .. } | Address::Ip(_) => "is the gateway running?",
+    }
 }

@@ -13,6 +13,9 @@ pub(super) const LONGEST: usize = 107;
 /// Who may connect to a socket in the file system unless that is said: its owner and its group.
 pub(super) const MODE: u32 = 0o660;
 
+/// Who may administer by one: its owner. The group is often that of a proxy, which is to bring clients and no more.
+pub(super) const ADMIN_MODE: u32 = 0o600;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Ip(SocketAddr),
@@ -29,6 +32,26 @@ impl Address {
         match self {
             Self::Ip(address) => Some(*address),
             Self::Unix { .. } => None,
+        }
+    }
+
+    /// Whether only this machine can connect.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Ip(address) => address.ip().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+
+    /// Reads what [`Display`](fmt::Display) has written, or what is typed to name a listener that is there.
+    pub(crate) fn of_listener(text: &str) -> Option<Self> {
+        match text.strip_prefix(UNIX) {
+            Some("") => None,
+            Some(path) => Some(Self::Unix {
+                path: path.into(),
+                mode: MODE,
+            }),
+            None => text.parse().ok().map(Self::Ip),
         }
     }
 

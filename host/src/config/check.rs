@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::Purpose;
-use super::address::{Address, LONGEST, MODE, UNIX};
+use super::address::{ADMIN_MODE, Address, LONGEST, MODE, UNIX};
 use super::api;
 use super::log;
 use super::meant::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
@@ -19,15 +19,15 @@ use super::written;
 
 /// Gives the configuration that `file` means.
 pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<'_>) -> Config {
-    let mut addresses = BTreeMap::new();
-    let listeners = listeners(file.listeners, purpose, &mut addresses, report);
+    let mut taken = Taken::default();
+    let listeners = listeners(file.listeners, purpose, &mut taken, report);
     let management = file
         .management
-        .and_then(|management| management_address(&management.address, &mut addresses, report));
+        .and_then(|written| management_address(&written, &mut taken, report));
     let health = file
         .health
-        .and_then(|written| health(written, &mut addresses, report))
-        .filter(|health| purpose == Purpose::Serve || health.address.ip().is_loopback());
+        .and_then(|written| health(written, &mut taken, report))
+        .filter(|health| purpose == Purpose::Serve || health.address.is_local());
     let apis = api::apis(file.apis, report);
     let limits = GatewayLimits::from(file.limits);
     let source = plugin::Source {
@@ -53,10 +53,17 @@ pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<
     }
 }
 
+/// What is bound, with the key that says so.
+#[derive(Default)]
+struct Taken {
+    addresses: BTreeMap<SocketAddr, String>,
+    paths: BTreeMap<PathBuf, String>,
+}
+
 fn listeners(
     written: Vec<written::Listener>,
     purpose: Purpose,
-    addresses: &mut BTreeMap<SocketAddr, String>,
+    taken: &mut Taken,
     report: &mut Report<'_>,
 ) -> Vec<Listener> {
     if written.is_empty() && purpose == Purpose::Serve && report.is_clean("listeners") {
@@ -66,14 +73,13 @@ fn listeners(
             "add [[listeners]] with address = \"127.0.0.1:8443\" and tls = \"self-signed\"",
         );
     }
-    let mut paths = BTreeMap::new();
     written
         .into_iter()
         .enumerate()
         .filter(|(_, written)| purpose == Purpose::Serve || is_loopback(&written.address))
         .filter_map(|(index, written)| {
             let key = format!("listeners[{index}]");
-            listener(&key, written, addresses, &mut paths, report)
+            listener(&key, written, taken, report)
         })
         .collect()
 }
@@ -87,11 +93,12 @@ fn is_loopback(address: &str) -> bool {
 fn listener(
     key: &str,
     written: written::Listener,
-    addresses: &mut BTreeMap<SocketAddr, String>,
-    paths: &mut BTreeMap<PathBuf, String>,
+    taken: &mut Taken,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
-    let address = place(key, &written, addresses, paths, report);
+    let keys = (join(key, "address"), join(key, "mode"));
+    let mode = (written.mode.as_deref(), MODE);
+    let address = place(&keys, &written.address, mode, taken, report);
     let ip = address.as_ref().and_then(Address::ip);
     let proxies = proxies::proxies(key, &written, report);
     let tls_key = join(key, "tls");
@@ -139,58 +146,59 @@ fn listener(
     })
 }
 
-/// Reads where a listener takes its connections.
+/// Reads where something listens, by the keys of its address and of its permissions, which are said or have a default.
 fn place(
-    key: &str,
-    written: &written::Listener,
-    addresses: &mut BTreeMap<SocketAddr, String>,
-    paths: &mut BTreeMap<PathBuf, String>,
+    (address_key, mode_key): &(String, String),
+    written: &str,
+    (mode, default_mode): (Option<&str>, u32),
+    taken: &mut Taken,
     report: &mut Report<'_>,
 ) -> Option<Address> {
-    let (address_key, mode_key) = (join(key, "address"), join(key, "mode"));
-    let mode = written.mode.as_deref();
-    let Some(path) = written.address.strip_prefix(UNIX) else {
+    let Some(path) = written.strip_prefix(UNIX) else {
         if mode.is_some() {
             report.problem(
-                &mode_key,
+                mode_key,
                 "only a socket in the file system has permissions",
                 "remove mode, or write address = \"unix:PATH\"",
             );
         }
-        return address(&address_key, &written.address, addresses, report).map(Address::Ip);
+        return address(address_key, written, &mut taken.addresses, report).map(Address::Ip);
     };
-    let mode = mode.map_or(Some(MODE), |mode| {
+    let mode = mode.map_or(Some(default_mode), |mode| {
         let octal = u32::from_str_radix(mode, 8).ok();
         octal.filter(|octal| *octal <= 0o777 && mode.bytes().all(|byte| byte.is_ascii_digit()))
     });
     if mode.is_none() {
         report.problem(
-            &mode_key,
+            mode_key,
             "these are no permissions of a file",
             "write them in octal, as in \"0600\", \"0660\" or \"0666\"",
         );
     }
     if path.is_empty() || path.starts_with('@') || path.contains('\0') {
         report.problem(
-            &address_key,
-            format!("{:?} names no file", written.address),
+            address_key,
+            format!("{:?} names no file", written),
             "write a path, as in \"unix:/run/lockgate/clients.sock\"",
         );
         return None;
     }
     // One spelling of each, as far as that is to be had without looking.
-    let path: PathBuf = report.path(&address_key, path).components().collect();
+    let path: PathBuf = report.path(address_key, path).components().collect();
     let bytes = path.as_os_str().len();
     if bytes > LONGEST {
         report.problem(
-            &address_key,
+            address_key,
             format!("the path has {bytes} bytes, and that of a socket has at most {LONGEST}"),
             "write a shorter path",
         );
     }
-    if let Some(other) = paths.insert(in_its_folder(&path), address_key.clone()) {
+    if let Some(other) = taken
+        .paths
+        .insert(in_its_folder(&path), address_key.clone())
+    {
         report.problem(
-            &address_key,
+            address_key,
             format!("{UNIX}{} is already the address of {other}", path.display()),
             "give each its own path",
         );
@@ -222,36 +230,45 @@ fn certificate_files(
 }
 
 fn management_address(
-    written: &str,
-    addresses: &mut BTreeMap<SocketAddr, String>,
+    written: &written::Management,
+    taken: &mut Taken,
     report: &mut Report<'_>,
-) -> Option<SocketAddr> {
-    let key = "management.address";
-    let address = address(key, written, addresses, report)?;
-    if !address.ip().is_loopback() {
+) -> Option<Address> {
+    let keys = ("management.address".into(), "management.mode".into());
+    let mode = (written.mode.as_deref(), ADMIN_MODE);
+    let address = place(&keys, &written.address, mode, taken, report)?;
+    if !address.is_local() {
         report.problem(
-            key,
+            &keys.0,
             format!("{address} is not a loopback address, and the management API asks for no credentials"),
             format!(
                 "write \"127.0.0.1:{}\", and put a proxy that authenticates before it",
-                address.port()
+                address.ip().map_or(9_090, |address| address.port())
             ),
         );
     }
     Some(address)
 }
 
-fn health(
-    written: written::Health,
-    addresses: &mut BTreeMap<SocketAddr, String>,
-    report: &mut Report<'_>,
-) -> Option<Health> {
-    let (key, written, metrics) = match written {
-        written::Health::Address(address) => ("health", address, false),
-        written::Health::Table(table) => ("health.address", table.address, table.metrics),
+fn health(written: written::Health, taken: &mut Taken, report: &mut Report<'_>) -> Option<Health> {
+    let (key, written) = match written {
+        written::Health::Address(address) => (
+            "health",
+            written::HealthTable {
+                address,
+                mode: None,
+                metrics: false,
+            },
+        ),
+        written::Health::Table(table) => ("health.address", table),
     };
-    let address = address(key, &written, addresses, report)?;
-    Some(Health { address, metrics })
+    let keys = (key.into(), "health.mode".into());
+    let mode = (written.mode.as_deref(), MODE);
+    let address = place(&keys, &written.address, mode, taken, report)?;
+    Some(Health {
+        address,
+        metrics: written.metrics,
+    })
 }
 
 /// Reads an address and port, and notes that `key` binds it.
@@ -280,7 +297,8 @@ fn address(
             let remedy = match port {
                 Some(port) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
                 None if key.starts_with("management") => {
-                    "write one of this machine's own, as in \"127.0.0.1:9090\"".into()
+                    "write one of this machine's own, as in \"127.0.0.1:9090\", or \"unix:PATH\""
+                        .into()
                 }
                 None => {
                     "write one, as in \"127.0.0.1:8443\", \"0.0.0.0:443\" or \"[::1]:8443\"".into()

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +20,8 @@ use crate::route;
 pub(crate) struct Config {
     /// Where clients connect; at least one.
     pub(crate) listeners: Vec<Listener>,
-    /// Where the management API listens, a loopback address; `None` when there is none.
-    pub(crate) management: Option<SocketAddr>,
+    /// Where the management API listens, which only this machine reaches; `None` when there is none.
+    pub(crate) management: Option<Address>,
     /// The health listener, if there is one.
     pub(crate) health: Option<Health>,
     /// The APIs, by name; at least one.
@@ -95,9 +94,9 @@ pub(crate) struct CertificateFiles {
 }
 
 /// Where health is told, to everyone who can connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Health {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// Whether the metrics are there too.
     pub(crate) metrics: bool,
 }

@@ -28,7 +28,6 @@ mod written;
 mod tests;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -92,7 +91,7 @@ impl Config {
 /// Where a gateway that runs this file tells how it is: its health listener, or else its management listener.
 ///
 /// What is wrong elsewhere in the file does not matter: it may have been edited since the gateway has read it.
-pub(crate) fn health_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+pub(crate) fn health_address(path: &Path) -> Result<Option<Address>, Problems> {
     address_of(path, &["health", "management"], |config| {
         let health = config.health.map(|health| health.address);
         health.or(config.management)
@@ -100,7 +99,7 @@ pub(crate) fn health_address(path: &Path) -> Result<Option<SocketAddr>, Problems
 }
 
 /// Where a gateway that runs this file is asked, likewise.
-pub(crate) fn management_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+pub(crate) fn management_address(path: &Path) -> Result<Option<Address>, Problems> {
     address_of(path, &["management"], |config| config.management)
 }
 
@@ -108,8 +107,8 @@ pub(crate) fn management_address(path: &Path) -> Result<Option<SocketAddr>, Prob
 fn address_of(
     path: &Path,
     keys: &[&str],
-    address: impl FnOnce(Config) -> Option<SocketAddr>,
-) -> Result<Option<SocketAddr>, Problems> {
+    address: impl FnOnce(Config) -> Option<Address>,
+) -> Result<Option<Address>, Problems> {
     let text = read(path)?;
     let mut report = Report::new(path, &text);
     match interpret(&text, Purpose::Serve, &mut report) {

@@ -93,15 +93,21 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
 /// gateway that is to be told of this configuration.
 fn taken(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let Address::Unix { path, .. } = &listener.address else {
+    let listeners = config.listeners.iter().enumerate();
+    let listeners = listeners
+        .map(|(index, listener)| (format!("listeners[{index}].address"), &listener.address));
+    let management = config.management.as_ref();
+    let management = management.map(|address| ("management.address".to_owned(), address));
+    let health = config.health.as_ref();
+    let health = health.map(|health| ("health.address".to_owned(), &health.address));
+    for (key, address) in listeners.chain(management).chain(health) {
+        let Address::Unix { path, .. } = address else {
             continue;
         };
-        let key = format!("listeners[{index}].address");
         match find_socket(path) {
             // Whoever checks may be another than who serves.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                faults.extend(bind_fault(key, &listener.address, &error).0);
+                faults.extend(bind_fault(key, address, &error).0);
             }
             Ok(_) | Err(_) => {}
         }

@@ -1,7 +1,5 @@
 //! The listeners that are not for clients: management and health. A reload opens, closes and changes them.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use anyhow::Result;
@@ -10,20 +8,27 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use super::apply::bind_fault;
 use crate::config::{Address, Config};
+use crate::handover::Listening;
 use crate::management::{Desk, Management, Note, Wanted};
 
 /// One that is open.
 pub(super) struct Window {
     wanted: Wanted,
     /// Where it is bound.
-    address: SocketAddr,
-    socket: Weak<OwnedFd>,
+    address: Address,
+    socket: Weak<Listening>,
     stop: CancellationToken,
 }
 
 impl Window {
     pub(super) fn address(&self) -> Address {
-        self.address.into()
+        self.address.clone()
+    }
+
+    /// Nobody can connect any more.
+    fn is_lost(&self) -> bool {
+        let socket = self.socket.upgrade();
+        socket.is_none_or(|socket| socket.socket.is_lost())
     }
 }
 
@@ -34,24 +39,24 @@ impl Gateway {
         for (wanted, socket) in self.missing(config) {
             planned.push(match socket {
                 Some(socket) => Management::on(socket, wanted)?,
-                None => Management::bind(wanted, &self.sockets).map_err(|error| {
-                    bind_fault(wanted.key().into(), &wanted.address.into(), &error)
-                })?,
+                None => Management::bind(wanted.clone(), &self.sockets)
+                    .map_err(|error| bind_fault(wanted.key().into(), &wanted.address, &error))?,
             });
         }
         Ok(planned)
     }
 
     /// What is not open yet, with the socket of one that goes and has the same address.
-    fn missing(&self, config: &Config) -> Vec<(Wanted, Option<Arc<OwnedFd>>)> {
-        let open = &self.lock().management;
-        let is_open = |wanted: &Wanted| open.iter().any(|window| window.wanted == *wanted);
+    fn missing(&self, config: &Config) -> Vec<(Wanted, Option<Arc<Listening>>)> {
+        let state = self.lock();
+        let open = state.management.iter().filter(|window| !window.is_lost());
+        let is_open = |wanted: &Wanted| open.clone().any(|window| window.wanted == *wanted);
         let going = |window: &&Window| wanted(config).all(|wanted| wanted != window.wanted);
         wanted(config)
             .filter(|wanted| !is_open(wanted))
             .map(|wanted| {
-                let mut going = open.iter().filter(going);
-                let same = going.find(|window| window.wanted.address == wanted.address);
+                let mut going = open.clone().filter(going);
+                let same = going.find(|window| window.wanted.address.is_at(&wanted.address));
                 (wanted, same.and_then(|window| window.socket.upgrade()))
             })
             .collect()
@@ -63,7 +68,13 @@ impl Gateway {
         let bound = |name| {
             let mut open = state.management.iter();
             let window = open.find(|window| window.wanted.name() == name)?;
-            Some(window.address.to_string())
+            Some(match &window.address {
+                Address::Ip(address) => address.to_string(),
+                Address::Unix { path, mode } => {
+                    let path = std::path::absolute(path).ok()?;
+                    Address::Unix { path, mode: *mode }.to_string()
+                }
+            })
         };
         Note {
             process: std::process::id(),
@@ -81,7 +92,7 @@ impl Gateway {
         let mut state = self.lock();
         let kept: Vec<_> = wanted(config).collect();
         state.management.retain(|window| {
-            let keep = kept.contains(&window.wanted);
+            let keep = kept.contains(&window.wanted) && !window.is_lost();
             if !keep {
                 window.stop.cancel();
                 let name = window.wanted.name();
@@ -90,9 +101,17 @@ impl Gateway {
             keep
         });
         for bound in planned {
-            let (wanted, address) = (bound.wanted, bound.address);
+            let (wanted, address) = (bound.wanted.clone(), bound.address.clone());
             let name = wanted.name();
-            tracing::info!("{name} listening on http://{address}");
+            match address {
+                Address::Ip(_) => tracing::info!("{name} listening on http://{address}"),
+                Address::Unix { .. } => tracing::info!("{name} listening on http+{address}"),
+            }
+            if let Some(socket) = bound.socket().upgrade()
+                && let Err(error) = socket.socket.set_mode(&wanted.address)
+            {
+                tracing::warn!("the permissions of {name} {address} are as they were: {error}");
+            }
             said.push(format!("{name} {address}: opened"));
             let stop = self.stop_management.child_token();
             state.management.push(Window {
@@ -114,7 +133,7 @@ impl Gateway {
 
 /// What a configuration asks for.
 fn wanted(config: &Config) -> impl Iterator<Item = Wanted> {
-    let management = config.management.map(Wanted::management);
-    let health = config.health.map(Wanted::health);
+    let management = config.management.clone().map(Wanted::management);
+    let health = config.health.clone().map(Wanted::health);
     management.into_iter().chain(health)
 }

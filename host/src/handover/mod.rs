@@ -74,28 +74,26 @@ struct Known {
     handed_over: Arc<AtomicBool>,
 }
 
-/// A socket to accept on. It is open for as long as either part of it lives.
-pub(crate) struct Listening<S = TcpListener> {
-    pub(crate) socket: S,
-    /// The same socket, to be handed over.
-    pub(crate) shared: Arc<OwnedFd>,
-}
-
-impl Listening {
-    /// Another one on the same socket.
-    pub(crate) fn on(shared: Arc<OwnedFd>) -> io::Result<Self> {
-        let socket = std::net::TcpListener::from(shared.try_clone()?);
-        let socket = TcpListener::from_std(socket)?;
-        Ok(Self { socket, shared })
-    }
+/// A socket to accept on.
+pub(crate) struct Listening {
+    pub(crate) socket: Acceptor,
+    /// The same socket, to be handed over for as long as this lives.
+    _shared: Arc<OwnedFd>,
 }
 
 impl Sockets {
     /// Gives the socket that another process had at this address for this purpose, or that systemd has bound, or a new one.
     ///
     /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
-    pub(crate) fn listen(&self, purpose: &str, address: SocketAddr) -> io::Result<Listening> {
+    pub(crate) fn listen(&self, purpose: &str, address: &Address) -> io::Result<Listening> {
         let name = format!("{purpose} {address}");
+        match address {
+            Address::Ip(address) => self.listen_by_ip(name, *address),
+            Address::Unix { path, mode } => self.listen_at(name, address, path, *mode),
+        }
+    }
+
+    fn listen_by_ip(&self, name: String, address: SocketAddr) -> io::Result<Listening> {
         let given = self.take(&name);
         let activated = self.activated_at(&address.into())?;
         let socket = match activated.or(given) {
@@ -110,25 +108,19 @@ impl Sockets {
             }
         };
         let socket = TcpListener::from_std(socket)?;
-        let shared = self.opened(name, socket.as_fd())?;
-        Ok(Listening { socket, shared })
+        Ok(Listening {
+            _shared: self.opened(name, socket.as_fd())?,
+            socket: Acceptor::Ip(socket),
+        })
     }
 
-    /// As [`Self::listen`], on a socket in the file system too.
-    pub(crate) fn listen_at(
+    fn listen_at(
         &self,
-        purpose: &str,
+        name: String,
         address: &Address,
-    ) -> io::Result<Listening<Acceptor>> {
-        let (path, mode) = match address {
-            Address::Ip(address) => {
-                let Listening { socket, shared } = self.listen(purpose, *address)?;
-                let socket = Acceptor::Ip(socket);
-                return Ok(Listening { socket, shared });
-            }
-            Address::Unix { path, mode } => (path, *mode),
-        };
-        let name = format!("{purpose} {address}");
+        path: &Path,
+        mode: u32,
+    ) -> io::Result<Listening> {
         let given = self.take(&name);
         let activated = self.activated_at(address)?;
         let is_ours = activated.is_none();
@@ -153,7 +145,10 @@ impl Sockets {
             socket: UnixListener::from_std(socket)?,
             file: place.map(|place| SocketFile::at(place, handed_over)),
         };
-        Ok(Listening { socket, shared })
+        Ok(Listening {
+            socket,
+            _shared: shared,
+        })
     }
 
     /// Binds an address, also one that has another in it which served before, here or in the process before this one.
@@ -291,16 +286,15 @@ mod tests {
     #[tokio::test]
     async fn sockets_of_one_start_do_not_share_a_port_and_later_ones_take_it_over() {
         let sockets = Sockets::default();
-        let first = sockets
-            .listen("ws", "127.0.0.1:0".parse().unwrap())
-            .unwrap();
-        let address = first.socket.local_addr().unwrap();
-        let second = sockets.listen("wss", address);
+        let free = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let first = sockets.listen("ws", &free).unwrap();
+        let address = first.socket.address(&free).unwrap();
+        let second = sockets.listen("wss", &address);
         assert_eq!(
             second.err().map(|error| error.kind()),
             Some(io::ErrorKind::AddrInUse)
         );
         sockets.settle();
-        assert!(sockets.listen("wss", address).is_ok());
+        assert!(sockets.listen("wss", &address).is_ok());
     }
 }

@@ -41,7 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(50);
 
 /// A bound socket. A listener whose TLS is changed goes on with the socket that it had.
-pub(crate) type Socket = Arc<Listening<Acceptor>>;
+pub(crate) type Socket = Arc<Listening>;
 
 /// A bound socket that does not accept yet.
 pub(crate) struct Listener {
@@ -83,7 +83,7 @@ impl Listener {
         proxies: Proxies,
         sockets: &Sockets,
     ) -> io::Result<Self> {
-        let socket = Arc::new(sockets.listen_at("clients", address)?);
+        let socket = Arc::new(sockets.listen("clients", address)?);
         Self::on(socket, address, tls, proxies)
     }
 

@@ -14,14 +14,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::METRICS;
-use crate::handover::Listening;
+use crate::handover::{Acceptor, Listening};
+use crate::net::Stream;
 use crate::telemetry::Metrics;
 
 /// Connections at once: more than probes and scrapers have, and few enough to cost nothing. Others wait.
@@ -57,17 +57,20 @@ impl Health {
         Self { sources, metrics }
     }
 
-    pub(super) fn serve(self, listening: Listening, stop: CancellationToken, tasks: &TaskTracker) {
-        let Listening { socket, shared } = listening;
+    pub(super) fn serve(
+        self,
+        listening: Arc<Listening>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) {
         let answering = tasks.clone();
         tasks.spawn(async move {
-            stop.run_until_cancelled(self.accept(socket, answering))
-                .await;
-            drop(shared);
+            let accepting = self.accept(&listening.socket, answering);
+            stop.run_until_cancelled(accepting).await;
         });
     }
 
-    async fn accept(self, socket: TcpListener, tasks: TaskTracker) {
+    async fn accept(self, socket: &Acceptor, tasks: TaskTracker) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -90,7 +93,7 @@ impl Health {
         }
     }
 
-    async fn answer(self, stream: TcpStream) {
+    async fn answer(self, stream: Stream) {
         let answer = |request: Request<Incoming>| {
             let page = self.page(request.method(), request.uri().path());
             async move { Ok::<_, Infallible>(page) }

@@ -7,10 +7,9 @@ mod note;
 mod plugins;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -20,11 +19,13 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Health;
+use crate::config::{Address, Health};
 use crate::handover::{Listening, Sockets};
+use crate::net::Stream;
 use crate::telemetry::Metrics;
 
 pub(crate) use guard::CONFIGURATION;
@@ -37,9 +38,9 @@ const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 pub(crate) type Reload = oneshot::Sender<anyhow::Result<Vec<String>>>;
 
 /// A listener that is asked for: where, and which pages it shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pages: Pages,
 }
 
@@ -52,8 +53,8 @@ enum Pages {
 /// A bound socket of management or health.
 pub(crate) struct Management {
     pub(crate) wanted: Wanted,
-    pub(crate) address: SocketAddr,
-    listening: Listening,
+    pub(crate) address: Address,
+    listening: Arc<Listening>,
 }
 
 /// Someone asks for a binary upgrade, and is answered with the id of the process that serves by then, or with why
@@ -95,7 +96,7 @@ pub(crate) struct Desk {
 }
 
 impl Wanted {
-    pub(crate) fn management(address: SocketAddr) -> Self {
+    pub(crate) fn management(address: Address) -> Self {
         let pages = Pages::All;
         Self { address, pages }
     }
@@ -106,7 +107,7 @@ impl Wanted {
         Self { address, pages }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self.pages {
             Pages::All => "management",
             Pages::Health { .. } => "health",
@@ -114,7 +115,7 @@ impl Wanted {
     }
 
     /// The key of its address in the configuration.
-    pub(crate) fn key(self) -> &'static str {
+    pub(crate) fn key(&self) -> &'static str {
         match self.pages {
             Pages::All => "management.address",
             Pages::Health { .. } => "health.address",
@@ -125,24 +126,21 @@ impl Wanted {
 impl Management {
     pub(crate) fn bind(wanted: Wanted, sockets: &Sockets) -> io::Result<Self> {
         // One purpose for both: a socket may come to show the other's pages.
-        Self::new(wanted, sockets.listen("management", wanted.address)?)
+        let listening = sockets.listen("management", &wanted.address)?;
+        Self::on(Arc::new(listening), wanted)
     }
 
     /// On a socket that is open already.
-    pub(crate) fn on(shared: Arc<OwnedFd>, wanted: Wanted) -> io::Result<Self> {
-        Self::new(wanted, Listening::on(shared)?)
-    }
-
-    fn new(wanted: Wanted, listening: Listening) -> io::Result<Self> {
+    pub(crate) fn on(listening: Arc<Listening>, wanted: Wanted) -> io::Result<Self> {
         Ok(Self {
+            address: listening.socket.address(&wanted.address)?,
             wanted,
-            address: listening.socket.local_addr()?,
             listening,
         })
     }
 
-    pub(crate) fn socket(&self) -> Weak<OwnedFd> {
-        Arc::downgrade(&self.listening.shared)
+    pub(crate) fn socket(&self) -> Weak<Listening> {
+        Arc::downgrade(&self.listening)
     }
 
     /// Serves until it is told to stop: later than the listeners, so that `/readyz` can say no meanwhile.
@@ -169,18 +167,40 @@ impl Management {
             .route("/readyz", get(ready))
             .merge(admin)
             .with_state(desk);
-        let Listening { socket, shared } = self.listening;
         // Closed as soon as no one accepts, whatever requests are still answered.
+        let socket = Accepting(self.listening, self.address);
         tasks.spawn(async move {
-            let stopped = async move {
-                stop.cancelled().await;
-                drop(shared);
-            };
-            let served = axum::serve(socket, router).with_graceful_shutdown(stopped);
+            let served = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!("management: {error}");
             }
         });
+    }
+}
+
+/// How long accepting rests when the process has no file descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+struct Accepting(Arc<Listening>, Address);
+
+impl axum::serve::Listener for Accepting {
+    type Io = Stream;
+    type Addr = Address;
+
+    async fn accept(&mut self) -> (Stream, Address) {
+        loop {
+            match self.0.socket.accept().await {
+                Ok((stream, peer)) => return (stream, peer.into()),
+                Err(error) => {
+                    tracing::warn!("management: cannot accept: {error}");
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(self.1.clone())
     }
 }
 

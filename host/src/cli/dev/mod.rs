@@ -330,11 +330,14 @@ impl<'a> Workshop<'a> {
 
 /// The listeners are not those of the file, which were judged with it.
 fn check_addresses(config: &Config) -> Result<()> {
-    let health = config.health.as_ref().map(|health| health.address);
-    let mut taken: Vec<_> = [(config.management, "management"), (health, "health")]
-        .into_iter()
-        .filter_map(|(address, what)| Some((address?, what)))
-        .collect();
+    let health = config.health.as_ref().map(|health| &health.address);
+    let mut taken: Vec<_> = [
+        (config.management.as_ref(), "management"),
+        (health, "health"),
+    ]
+    .into_iter()
+    .filter_map(|(address, what)| Some((address?.ip()?, what)))
+    .collect();
     for listener in &config.listeners {
         let Some(address) = listener.address.ip() else {
             continue;

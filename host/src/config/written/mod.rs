@@ -137,15 +137,19 @@ pub(in crate::config) struct TlsFiles {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Management {
-    /// The IP address and port. A loopback one, since the management API asks for no credentials yet.
+    /// The IP address and port, a loopback one, since the management API asks for no credentials yet; or a socket in
+    /// the file system, as in `"unix:/run/lockgate/management.sock"`, whose permissions say who may use it.
     pub(in crate::config) address: String,
+    /// Who may connect to a `unix:` address, as permissions of its file in octal: `"0600"` by default, the gateway's user
+    /// alone, since its group may be a proxy's.
+    pub(in crate::config) mode: Option<String>,
 }
 
 /// The health listener.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(in crate::config) enum Health {
-    /// Its IP address and port, as in `"0.0.0.0:9091"`.
+    /// Its IP address and port, as in `"0.0.0.0:9091"`, or a socket in the file system (`"unix:PATH"`).
     Address(String),
     /// With more than its address.
     Table(HealthTable),
@@ -155,8 +159,10 @@ pub(in crate::config) enum Health {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HealthTable {
-    /// The IP address and port, as in `"0.0.0.0:9091"`.
+    /// The IP address and port, as in `"0.0.0.0:9091"`, or a socket in the file system (`"unix:PATH"`).
     pub(in crate::config) address: String,
+    /// Who may connect to a `unix:` address, as permissions of its file in octal: `"0660"` by default.
+    pub(in crate::config) mode: Option<String>,
     /// Whether it has the page `/metrics` too, which names plugins and versions to everyone who can
     /// connect. False by default.
     #[serde(default)]
