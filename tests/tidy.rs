@@ -10,6 +10,7 @@
 )]
 
 use std::{
+    collections::{BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -55,7 +56,8 @@ const PURE: [(&str, &[&str]); 2] = [
 /// Lines of the longest source file.
 const LONGEST: usize = 600;
 
-/// The oldest version of each crate without a known defect that concerns a gateway.
+/// The oldest version of each crate without a known defect that concerns a gateway. `.ci/run dependencies` checks all
+/// advisories, but only where it can fetch their database; these hold everywhere.
 const FLOORS: [(&str, [u64; 3]); 18] = [
     ("aws-lc-sys", [0, 39, 0]),
     ("bytes", [1, 11, 1]),
@@ -294,18 +296,45 @@ fn no_dependency_is_older_than_its_fix() {
     );
 }
 
-/// Only what is built counts: the lock file names `ring` for a feature of a feature that nobody asks for.
-#[test]
-fn one_cryptography_library_is_built() {
+/// The dependencies, one a line, as `cargo tree` finds them with these arguments.
+fn dependencies(arguments: &[&str]) -> String {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--edges", "all", "--target", "all"])
-        .args(["--prefix", "none", "--locked", "--offline"])
+        .args(["tree", "--prefix", "none", "--locked", "--offline"])
+        .args(arguments)
         .current_dir(root())
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&tree.stderr);
     assert!(tree.status.success(), "{error}");
-    let tree = String::from_utf8_lossy(&tree.stdout);
+    // What it marks so has been listed with its own dependencies before.
+    String::from_utf8(tree.stdout).unwrap().replace(" (*)", "")
+}
+
+/// A package that `-p lockgate` builds with other features than `--workspace` does is compiled once more, and with it
+/// all that needs it: wasmtime takes minutes.
+#[test]
+fn the_gateway_alone_is_built_with_the_features_of_the_workspace() {
+    for edges in ["normal,build,dev", "no-dev"] {
+        let features = ["--edges", edges, "--format", "{p} {f}"];
+        let workspace = dependencies(&[&["--workspace"], &features[..]].concat());
+        let alone = dependencies(&[&["--package", "lockgate"], &features[..]].concat());
+        let workspace: HashSet<_> = workspace.lines().collect();
+        let others: BTreeSet<_> = alone
+            .lines()
+            .filter(|package| !workspace.contains(package))
+            .collect();
+        assert!(
+            others.is_empty(),
+            "--workspace has other features of {others:#?}: name them in host/Cargo.toml"
+        );
+        assert!(workspace.len() > 100, "{workspace:?}");
+    }
+}
+
+/// Only what is built counts: the lock file names `ring` for a feature of a feature that nobody asks for.
+#[test]
+fn one_cryptography_library_is_built() {
+    let tree = dependencies(&["--workspace", "--edges", "all", "--target", "all"]);
     let is_built = |name: &str| {
         tree.lines()
             .any(|line| line.starts_with(&format!("{name} v")))
