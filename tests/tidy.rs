@@ -10,11 +10,13 @@
 )]
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use serde_json::Value;
 
 /// Libraries that only these modules name.
 const NAMED_IN: [(&str, &[&str]); 10] = [
@@ -348,32 +350,142 @@ fn one_cryptography_library_is_built() {
     }
 }
 
-/// Every limit that can be configured stands in the table of limits.
+/// The table of limits in `host/README.md` has every number of the configuration, with the default and the bounds that
+/// the schema gives it.
 #[test]
-fn the_table_of_limits_is_complete() {
-    let written = root().join("host/src/config/written");
+fn the_table_of_limits_agrees_with_the_schema() {
+    let schema = Command::new(env!("CARGO_BIN_EXE_lockgate"))
+        .args(["config", "schema"])
+        .output()
+        .unwrap();
+    let schema = serde_json::from_slice(&schema.stdout).unwrap();
+    let mut numbers = BTreeMap::new();
+    find_numbers(&schema, "", &mut numbers);
+
     let readme = fs::read_to_string(root().join("host/README.md")).unwrap();
     let (_, table) = readme.split_once("## Limits").unwrap();
-    let mut limits = 0;
-    for path in files(&written, ".rs") {
-        let text = fs::read_to_string(path).unwrap();
-        for (place, _) in text.match_indices("Limits {\n") {
-            // The structure, and not its defaults.
-            let line = text[..place].lines().last().unwrap_or_default();
-            if !line.contains("struct ") {
-                continue;
-            }
-            let (body, _) = text[place..].split_once("\n}\n").unwrap();
-            for line in body.lines() {
-                let Some((_, field)) = line.split_once("pub(in crate::config) ") else {
-                    continue;
-                };
-                let (name, _) = field.split_once(':').unwrap();
-                let named = [format!(".{name}`"), format!("`{name}`")];
-                assert!(named.iter().any(|name| table.contains(name)), "{name}");
-                limits += 1;
-            }
+    let mut told = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, _, keys, defaults, bounds, ..] = cells.as_slice() else {
+            panic!("not five columns: {row}")
+        };
+        let keys = paths(keys);
+        // Of several keys in a row, each has a part of the cells; what follows a semicolon explains.
+        let part = |cell: &str, number: usize| {
+            let (cell, _) = cell.split_once(';').unwrap_or((cell, ""));
+            cell.split(", ").nth(number).map(str::to_owned)
+        };
+        for (number, key) in keys.iter().enumerate() {
+            let Some(schema) = numbers.get(key) else {
+                panic!("the schema has no {key}: {row}")
+            };
+            let default = part(defaults, number).unwrap_or_else(|| panic!("no default: {row}"));
+            let bounds = part(bounds, number).unwrap_or_else(|| panic!("no bounds: {row}"));
+            schema.check(&default, &bounds, &numbers, key);
+            told.insert(key.clone());
         }
     }
-    assert!(limits >= 30, "{limits}");
+    let missing: Vec<_> = numbers.keys().filter(|key| !told.contains(*key)).collect();
+    assert!(
+        missing.is_empty(),
+        "host/README.md has no row for {missing:?}"
+    );
+    assert!(told.len() >= 40, "{told:?}");
+}
+
+/// A number of the configuration, as the schema has it.
+struct Number {
+    default: Option<u64>,
+    minimum: u64,
+    maximum: u64,
+}
+
+impl Number {
+    /// Fails unless the two cells say what the schema does. A default is a number, `off` for 0, or words where the
+    /// schema has none; an upper bound may be the key that it follows.
+    fn check(&self, default: &str, bounds: &str, all: &BTreeMap<String, Self>, key: &str) {
+        let said = match default {
+            "off" if self.minimum == 0 => Some(0),
+            _ => number(default),
+        };
+        assert!(
+            said == self.default || (default == "off" && self.default.is_none()),
+            "host/README.md says that {key} is {default:?} by default, and the schema {:?}",
+            self.default
+        );
+        let Some((minimum, maximum)) = bounds.split_once(" – ") else {
+            panic!("{key}: {bounds:?} are no bounds")
+        };
+        let maximum = match maximum.strip_prefix('`') {
+            Some(other) => {
+                let (table, _) = key.rsplit_once('.').unwrap();
+                let other = format!("{table}.{}", other.trim_end_matches('`'));
+                all.get(&other).map(|other| other.maximum)
+            }
+            None => number(maximum),
+        };
+        assert_eq!(
+            (number(minimum), maximum),
+            (Some(self.minimum), Some(self.maximum)),
+            "{key}: host/README.md says {bounds:?}"
+        );
+    }
+}
+
+/// Collects the numbers below `schema`, by their path in a file; `*` is any name.
+fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Number>) {
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        _ => format!("{path}.{name}"),
+    };
+    let field = |name: &str| schema.get(name).and_then(Value::as_u64);
+    if let (Some(minimum), Some(maximum)) = (field("minimum"), field("maximum")) {
+        let default = field("default");
+        let number = Number {
+            default,
+            minimum,
+            maximum,
+        };
+        numbers.insert(path.to_owned(), number);
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        find_numbers(schema, &below(name), numbers);
+    }
+    if schema["additionalProperties"].is_object() {
+        find_numbers(&schema["additionalProperties"], &below("*"), numbers);
+    }
+    let several = ["anyOf", "oneOf"].map(|name| schema[name].as_array());
+    for schema in several
+        .into_iter()
+        .flatten()
+        .flatten()
+        .chain(schema.get("items"))
+    {
+        find_numbers(schema, path, numbers);
+    }
+}
+
+/// The keys in a cell: `` `limits.drain_s` ``, ``stage `groups` ``, ``plugin `rollback.calls`, `within_s` ``.
+fn paths(cell: &str) -> Vec<String> {
+    let mut folder = "";
+    let names = cell.split('`').skip(1).step_by(2);
+    let paths = names.map(|name| {
+        let (inside, name) = name.rsplit_once('.').unwrap_or((folder, name));
+        folder = inside;
+        let table = match cell.split(' ').next() {
+            Some("stage") => "apis.*.stages.*.",
+            Some("plugin") => "plugins.*.",
+            _ => "",
+        };
+        let inside = if inside.is_empty() { "limits" } else { inside };
+        format!("{table}{inside}.{name}")
+    });
+    paths.collect()
+}
+
+/// The number at the start of some text, thousands apart by commas.
+fn number(text: &str) -> Option<u64> {
+    let text = text.split(' ').next()?;
+    text.replace(',', "").parse().ok()
 }
