@@ -221,3 +221,20 @@ async fn socket_of_systemd_in_the_file_system_is_served_and_stays_systemds() {
     within("the end of the new process", serving.ended()).await;
     assert!(path.exists());
 }
+
+#[tokio::test]
+async fn socket_of_systemd_whose_file_is_gone_is_replaced_in_an_upgrade() {
+    let place = TempDir::new().unwrap();
+    let path = place.path().join("clients.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let address = format!("unix:{}", path.display());
+    let (mut gateway, _) = beside_another(socket.into(), &address).await;
+    fs::remove_file(&path).unwrap();
+    let serving = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    let request = Request::new("127.0.0.1:1".parse().unwrap(), "/s").by_socket(&path);
+    request.open().await.id().await;
+    serving.terminate();
+    within("the end of the new process", serving.ended()).await;
+    assert!(!path.exists());
+}

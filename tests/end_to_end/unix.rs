@@ -296,3 +296,19 @@ async fn management_and_health_on_sockets_are_found_by_commands_handed_over_and_
 fn text_of(file: &str) -> String {
     fs::read_to_string(file).unwrap()
 }
+
+#[tokio::test]
+async fn path_of_another_listener_of_the_gateway_is_refused_with_what_to_do() {
+    let (gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = text_of(file.to_str().unwrap());
+    let swapped = text
+        .replace(&format!("[[listeners]]\n{SOCKET}\n"), "")
+        .replace("[limits]", &format!("[health]\n{SOCKET}\n[limits]"));
+    fs::write(&file, swapped).unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said.contains("with one reload"), "{said}");
+    assert!(!said.contains("stop who listens"), "{said}");
+    by(&socket).open().await.id().await;
+}

@@ -133,7 +133,12 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 return Departure::Succeeded;
             }
             Err(why) => {
-                tracing::error!("no upgrade, this process goes on: {why}");
+                match &why {
+                    NoUpgrade::Stopping(_) => tracing::info!("no upgrade: {why}"),
+                    NoUpgrade::Conflict(_) | NoUpgrade::Fault(_) => {
+                        tracing::error!("no upgrade, this process goes on: {why}");
+                    }
+                }
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }

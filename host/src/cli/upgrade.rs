@@ -10,8 +10,8 @@ use super::client::{Question, ask};
 use super::whom::{self, Whom};
 use crate::config::Address;
 
-/// How long the gateway may take: longer than any `limits.upgrade_s`.
-const PATIENCE: Duration = Duration::from_secs(3_700);
+/// How long the gateway may take: longer than any `limits.upgrade_s` twice, for a reload before it and for the process.
+const PATIENCE: Duration = Duration::from_secs(7_300);
 
 /// The gateway that is asked.
 #[derive(Debug, clap::Args)]

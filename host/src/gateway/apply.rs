@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Gateway, Window, certificates, stages};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::connections::Closing;
-use crate::handover::{HeldBySystemd, find_socket, out_of_files};
+use crate::handover::{HeldBySystemd, HeldByUs, find_socket, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::plugin::{ByName, Plugin, Plugins, Ready};
 use crate::route::Selection;
@@ -122,7 +122,9 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
         "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd"
             .into()
     } else if let Address::Unix { path, .. } = address {
-        if is(io::ErrorKind::AddrInUse) {
+        if held_by::<HeldByUs>(error).is_some() {
+            "take that one out with one reload and write this one with the next, or write another path".into()
+        } else if is(io::ErrorKind::AddrInUse) {
             "stop who listens there (`ss -lxp` tells), or write another path".into()
         } else if is(io::ErrorKind::AlreadyExists) {
             "remove it if nobody needs it, or write another path".into()
@@ -132,7 +134,7 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
                 "make {folder} a folder that the gateway may write to; RuntimeDirectory= of systemd makes one"
             )
         }
-    } else if let Some(HeldBySystemd(held)) = held_by_systemd(error) {
+    } else if let Some(HeldBySystemd(held)) = held_by(error) {
         format!(
             "write address = \"{held}\", or write ListenStream={address} in its socket unit and restart both units"
         )
@@ -155,7 +157,8 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
     }])
 }
 
-fn held_by_systemd(error: &io::Error) -> Option<&HeldBySystemd> {
+/// Who holds an address, if it is one whom we know.
+fn held_by<E: std::error::Error + 'static>(error: &io::Error) -> Option<&E> {
     error.get_ref()?.downcast_ref()
 }
 

@@ -146,7 +146,7 @@ impl Activated {
         matches!(&self.at, At::Unix(own) if own.is_same(place))
     }
 
-    fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         match &self.at {
             At::Ip(_) => false,
             At::Unix(place) => !place.is_there(),
@@ -182,7 +182,12 @@ fn listening(socket: &OwnedFd) -> Result<At> {
     let path = path.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes())));
     let path = path.context("it has neither an IP address nor a path")?;
     let place = Place::of(&path);
-    let place = place.with_context(|| format!("its file {} is gone", path.display()))?;
+    let place = place.with_context(|| {
+        format!(
+            "its file {} is gone; restart the socket unit",
+            path.display()
+        )
+    })?;
     Ok(At::Unix(place))
 }
 

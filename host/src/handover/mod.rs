@@ -74,6 +74,11 @@ struct Known {
     handed_over: Arc<AtomicBool>,
 }
 
+/// A path cannot be taken over from a listener with another purpose: its file would have to go before anything can fail.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another listener of this gateway is there, until this one serves")]
+pub(crate) struct HeldByUs;
+
 /// A socket to accept on.
 pub(crate) struct Listening {
     pub(crate) socket: Acceptor,
@@ -126,7 +131,7 @@ impl Sockets {
         let is_ours = activated.is_none();
         let socket = match activated.or(given) {
             Some(socket) => socket.into(),
-            None => unix::bind(path, mode)?,
+            None => unix::bind(path, mode).map_err(|error| self.held_by_us(path, error))?,
         };
         socket.set_nonblocking(true)?;
         let place = Place::of(path);
@@ -158,6 +163,17 @@ impl Sockets {
         let ours = settled.iter().map(|socket| socket.as_fd());
         let given = known.given.iter().map(|(_, socket)| socket.as_fd());
         socket::bind(address, &ours.chain(given).collect::<Vec<_>>())
+    }
+
+    /// The error, or that the one who listens at this path is this gateway.
+    fn held_by_us(&self, path: &Path, error: io::Error) -> io::Error {
+        let known = self.lock();
+        let mut places = known.places.iter();
+        let is_ours = places.any(|(_, place)| place.path() == path && place.is_there());
+        if is_ours && error.kind() == io::ErrorKind::AddrInUse {
+            return io::Error::new(io::ErrorKind::AddrInUse, HeldByUs);
+        }
+        error
     }
 
     /// What is bound serves from now on: what is bound later may take a port over from it.
@@ -269,7 +285,9 @@ impl Sockets {
         };
         let open = known.open.iter().filter(|(name, _)| !lost(name));
         let open = open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)));
-        let activated = known.activated.iter().map(Activated::to_hand_over);
+        let activated = known.activated.iter();
+        let activated = activated.filter(|activated| !activated.is_lost());
+        let activated = activated.map(Activated::to_hand_over);
         let activated = activated.map(|(name, socket)| (format!("{SYSTEMD}{name}"), socket));
         open.chain(activated).collect()
     }

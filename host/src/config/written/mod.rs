@@ -212,7 +212,8 @@ pub(in crate::config) struct GatewayLimits {
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) reconnect_jitter_s: u32,
     /// Seconds that the new process of a binary upgrade may take to load everything and be ready. After
-    /// that it is ended, and this one goes on.
+    /// that it is ended, and this one goes on. A reload that is under way may take as long before it; after that there is
+    /// no upgrade.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) upgrade_s: u32,
     /// Seconds that pulling a component from a registry may take altogether.
