@@ -348,3 +348,20 @@ async fn trusted_proxies_change_with_a_reload_under_open_connections() {
     let info = client.step(json!({"do": "info"})).await;
     assert_eq!(info["source_ip"], CLIENT);
 }
+
+/// A proxy that does not set it passes on what a client has written.
+#[tokio::test]
+async fn forwarded_host_is_not_read_and_the_host_that_a_proxy_passes_on_is() {
+    let gateway = trusting("").await;
+    let request = gateway
+        .ws("/s")
+        .header("X-Forwarded-For", CLIENT)
+        .header("X-Forwarded-Proto", "https")
+        .header("Origin", "https://app.example.com");
+    let passed_on = request.clone().header("Host", "app.example.com");
+    passed_on.open().await;
+    let rewritten = request
+        .header("Host", "gateway.internal")
+        .header("X-Forwarded-Host", "app.example.com");
+    assert_eq!(rewritten.refused().await.status, 403);
+}
