@@ -17,7 +17,7 @@ const BURST: usize = 5_000;
 /// Of them, those whose request is under way at the same time: fewer than `limits.handshakes`.
 const AT_A_TIME: usize = 200;
 
-/// How long it may take until there is room again: the promise is a second, the rest is a busy machine's.
+/// How long it may take until there is room again: a second on a machine that does nothing else.
 const ROOM_AGAIN: Duration = Duration::from_secs(3);
 
 /// Another address of this machine.
@@ -81,7 +81,7 @@ fn check_rate(burst: &Burst, per_s: usize, status: u16) {
     }
 }
 
-/// Waits until a request is let in, no longer than the promise.
+/// Waits until a request is let in, and fails if that takes longer than [`ROOM_AGAIN`].
 async fn room_again(request: &Request) {
     let began = Instant::now();
     let let_in = async { while request.attempt().await.is_err() {} };

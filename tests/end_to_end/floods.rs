@@ -281,7 +281,7 @@ async fn a_flood_of_fragments_ends_at_the_first_that_is_too_much() {
 async fn dripping_clients_are_let_go_while_good_ones_connect() {
     /// Of each kind: together nearly as many handshakes as there may be.
     const DRIPPING: usize = 500;
-    /// The promise is 250 ms; the rest is for a debug build beside other tests.
+    /// 250 ms is the aim; the rest is for a debug build beside other tests.
     const GOOD_P99: Duration = Duration::from_secs(1);
     let gateway = echo().await;
     let (over, mut times) = (Arc::new(AtomicUsize::new(0)), Vec::new());

@@ -115,7 +115,7 @@ async fn readers_that_stall_are_closed_and_everyone_else_gets_everything() {
     for place in 0..STALLED {
         gateway.log().nth_line(place, &["ended: ", " 1013 "]).await;
     }
-    // The promise is 1.2 times; a debug build beside other tests swings by more.
+    // 1.2 times is the aim; a debug build beside other tests swings by more.
     assert!(
         beside < 3 * usual + Duration::from_millis(20),
         "{beside:?}, and {usual:?} beside as many that read"

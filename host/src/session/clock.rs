@@ -226,7 +226,7 @@ fn ping_after(now: Instant, jitter: f64, limits: &StageLimits) -> Option<Instant
     Some(now + interval.mul_f64(jitter - JITTER))
 }
 
-/// What an idle or old connection is told (aws-websocket §3.5).
+/// What an idle or old connection is told, as by API Gateway (docs/api-gateway.md).
 pub(super) fn going_away() -> Closing {
     Closing::new(1001, "Going away")
 }

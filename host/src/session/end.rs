@@ -59,7 +59,7 @@ impl End {
         })
     }
 
-    /// What the `$disconnect` handler is told (aws-websocket §3.5).
+    /// What the `$disconnect` handler is told, as by API Gateway where that is known (docs/api-gateway.md).
     pub(super) fn closing(&self) -> Closing {
         match self {
             Self::Client(ReadError::Closed(None)) => {

@@ -20,7 +20,7 @@ use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, wok
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Messages that a session handles before it lets others run, and how long it may take for more than one. A thread with
-/// many busy sessions comes round to each of them soon: promise S3 is 20 ms.
+/// many busy sessions comes round to each of them soon: 20 ms is what a neighbour may wait at the 99th percentile.
 const MESSAGES: u32 = 32;
 const TURN: Duration = Duration::from_millis(1);
 

@@ -300,7 +300,7 @@ pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &Invoke
     }
 }
 
-/// What a client may know of a failure (aws-websocket §2.4).
+/// What a client may know of a failure, in the words of API Gateway (docs/api-gateway.md).
 fn client_text(error: &InvokeError) -> &'static str {
     match error {
         InvokeError::Busy(_) => "Too Many Requests",
