@@ -1,6 +1,6 @@
 //! `$disconnect` under load: every one runs, once, however busy its plugin is, and no message is lost for it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use lockgate_tests::{Client, Gateway, LONG_PATIENCE, allow_many_files};
 use serde_json::json;
@@ -124,7 +124,8 @@ async fn a_drain_waits_for_every_disconnect_and_holds_little_for_each() {
     const EACH_KIB: usize = 16;
     allow_many_files();
     let limits = "limits = { instances = 8, waiting = 8 }";
-    let configuration = format!("[limits]\ndrain_s = 0\n{}", probe_configuration("", limits));
+    let configuration = probe_configuration("", limits);
+    let configuration = format!("[limits]\ndrain_s = 0\ndisconnects_s = 600\n{configuration}");
     let mut gateway = LOCKGATE.serve(&configuration).await;
     let clients = leaving(&gateway, CLIENTS, 2 * SLOW_MS).await;
     let before = resident_kib(&gateway);
@@ -139,4 +140,26 @@ async fn a_drain_waits_for_every_disconnect_and_holds_little_for_each() {
     assert!(grown <= CLIENTS * EACH_KIB, "{grown} KiB");
     assert_eq!(gateway.ended_within(LONG_PATIENCE).await, Some(0));
     all_said_goodbye(&gateway, CLIENTS).await;
+}
+
+/// Each hangs until its deadline, one after the other: they would take a minute.
+#[tokio::test]
+async fn disconnects_that_hang_end_a_stop_late_and_not_later_than_configured() {
+    const CLIENTS: usize = 60;
+    let limits = "limits = { instances = 1, deadline_ms = 1000 }";
+    let configuration = probe_configuration("", limits);
+    let configuration = format!("[limits]\ndrain_s = 0\ndisconnects_s = 2\n{configuration}");
+    let mut gateway = LOCKGATE.serve(&configuration).await;
+    let clients = leaving(&gateway, CLIENTS, 60_000).await;
+    gateway.terminate();
+    // 3 s for the last answers, 2 s for the handlers, 1 s for what else is left, and as much for a busy machine.
+    let ended = gateway.ended_within(Duration::from_secs(12)).await;
+    assert_eq!(ended, Some(0));
+    let given_up = [
+        "\"level\":\"ERROR\"",
+        "limits.disconnects_s (2 s)",
+        "\"left\":",
+    ];
+    gateway.log().line(&given_up).await;
+    drop(clients);
 }

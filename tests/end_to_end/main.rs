@@ -22,6 +22,7 @@ mod connections;
 mod dev;
 mod drain;
 mod drain_handshakes;
+mod endings;
 mod files;
 mod floods;
 mod goodbyes;

@@ -135,6 +135,14 @@ impl RawClient {
         within("bytes to go out", sent).await.unwrap();
     }
 
+    /// Takes some of what comes, so many bytes at most, whatever they mean; false at the end of the connection.
+    pub async fn take_some(&mut self, bytes: usize) -> bool {
+        self.received.clear();
+        let mut some = vec![0; bytes];
+        let read = within("bytes to come", self.stream.read(&mut some)).await;
+        read.is_ok_and(|bytes| bytes > 0)
+    }
+
     /// The server's next frame; none at the end of the connection.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {

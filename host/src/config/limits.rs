@@ -17,6 +17,7 @@ impl From<written::GatewayLimits> for GatewayLimits {
             handshakes: written.handshakes,
             handshake_timeout: seconds(written.handshake_timeout_s),
             drain: seconds(written.drain_s),
+            disconnects: seconds(written.disconnects_s),
             reconnect_jitter_s: written.reconnect_jitter_s,
             upgrade: seconds(written.upgrade_s),
             pull: seconds(written.pull_s),

@@ -120,6 +120,8 @@ pub(crate) struct GatewayLimits {
     pub(crate) drain: Duration,
     /// Seconds over which clients are advised to spread their reconnects; 0 gives no advice.
     pub(crate) reconnect_jitter_s: u32,
+    /// How long `$disconnect` handlers may take after the drain window.
+    pub(crate) disconnects: Duration,
     /// How long the new process of an upgrade may take to be ready.
     pub(crate) upgrade: Duration,
     /// How long pulling a component from a registry may take.

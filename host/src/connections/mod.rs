@@ -12,6 +12,8 @@ mod outbox;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio_util::sync::CancellationToken;
+
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, now_ms};
 pub(crate) use frame::{Frame, Message};
 pub(crate) use groups::{Groups, JoinError, MAX_NAME, MAX_PAGE};
@@ -22,6 +24,8 @@ pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_ot
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: RwLock<HashMap<ConnectionId, Arc<Connection>>>,
+    /// Clients of those that have left the registry have no more time to take their last bytes.
+    pub(crate) closes_over: CancellationToken,
     pub(crate) groups: Groups,
 }
 

@@ -99,7 +99,7 @@ enum Session {
     Running,
     /// It waits for something to take.
     Waiting(Waker),
-    /// It waits for its client to take what it has, which has taken nothing since then; only a cut wakes it.
+    /// It waits for its client to take what it has, which has taken nothing since then; a close or a cut wakes it.
     Full(Waker, Instant),
 }
 
@@ -120,9 +120,12 @@ impl Session {
     }
 
     /// The waker of a session that waits for anything, which runs from now on.
-    fn wake_to_cut(&mut self) -> Option<Waker> {
+    fn wake_to_end(&mut self) -> Option<Waker> {
         match std::mem::take(self) {
-            Self::Waiting(waker) | Self::Full(waker, _) => Some(waker),
+            Self::Waiting(waker) | Self::Full(waker, _) => {
+                WOKE_OTHERS.set(true);
+                Some(waker)
+            }
             Self::Running => None,
         }
     }
@@ -184,12 +187,17 @@ impl Outbox {
             }
             state.closing = Some(closing);
             self.news.store(true, Ordering::Release);
-            state.session.wake()
+            state.session.wake_to_end()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
         true
+    }
+
+    /// What the session was asked to close the connection with.
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        self.lock().closing.clone()
     }
 
     /// Ends the connection now, whatever is queued; the client will not be told why.
@@ -199,7 +207,7 @@ impl Outbox {
             state.closing = Some(why);
             state.cut = true;
             self.news.store(true, Ordering::Release);
-            state.session.wake_to_cut()
+            state.session.wake_to_end()
         };
         if let Some(waker) = waker {
             waker.wake();

@@ -44,11 +44,11 @@ const SPREAD: f64 = 0.7;
 /// How long after the window clients may still answer the last closes.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
+/// How long what is left may take when no session is: the last answers to requests, the ends of HTTP/2 connections.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
 /// How often it is looked for connections that handshakes under way have opened.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// How long not one of the last `$disconnect` handlers may end when the drain window is over: as long as a deadline may be.
-const LAST_HANDLERS: Duration = Duration::from_secs(29);
 
 /// The name of the file in which a process tells its successor what it serves.
 const HERITAGE: &str = "plugins";
@@ -310,19 +310,23 @@ impl Gateway {
         }
     }
 
-    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run. Who is
-    /// being decided about is let in and closed like the others, or is refused when the window is over.
+    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run that has
+    /// the time. Who is being decided about is let in and closed like the others, or is refused when the window is over.
+    ///
+    /// Takes the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`] at most.
     pub(crate) async fn stop(&self, departure: Departure) {
-        let (window, closing) = {
+        let (window, disconnects, closing) = {
             let limits = &self.lock().config.limits;
-            (limits.drain, farewell(departure, limits.reconnect_jitter_s))
+            let closing = farewell(departure, limits.reconnect_jitter_s);
+            (limits.drain, limits.disconnects, closing)
         };
-        let end = Instant::now() + window + LAST_ANSWERS;
+        let begun = Instant::now();
+        let end = begun + window + LAST_ANSWERS;
         let entrance = &self.entrance;
         let answer_until = match departure {
             Departure::Stopped => {
                 entrance.stopping.cancel();
-                end - LAST_ANSWERS
+                begun + window
             }
             // Who was accepted here knows nothing of another process, and is to be let in.
             Departure::Succeeded => {
@@ -378,16 +382,24 @@ impl Gateway {
                 connections = self.connections().len(),
                 "the drain window is over: cutting what is left"
             );
+            for stage in self.lock().stages.all() {
+                stage.load().scope.connections.closes_over.cancel();
+            }
             let cuts = self.keep_ending(|connection| connection.outbox.cut(closing.clone()));
             tokio::select! {
-                () = self.last_handlers() => {}
+                over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
+                    let left = entrance.deciding.len() + entrance.sessions.len();
+                    tracing::error!(left, "so many `$disconnect` and `$connect` handlers have not ended within \
+                        limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, \
+                        or raise it, and the time that systemd or the container gives a stop", disconnects.as_secs());
+                },
                 never = cuts => match never {},
             }
         }
         self.stop_management.cancel();
         self.doors.tasks.close();
         // Only idle HTTP/2 connections, the last answers and management requests are left.
-        let _ = timeout(Duration::from_secs(1), self.doors.tasks.wait()).await;
+        let _ = timeout(LAST_TASKS, self.doors.tasks.wait()).await;
         tracing::info!("stopped");
     }
 
@@ -402,16 +414,6 @@ impl Gateway {
     async fn sessions_over(&self) {
         self.entrance.deciding.wait().await;
         self.entrance.sessions.wait().await;
-    }
-
-    /// However many `$disconnect` handlers wait for their turn: as long as some have it.
-    async fn last_handlers(&self) {
-        let left = || self.entrance.deciding.len() + self.entrance.sessions.len();
-        let mut before = usize::MAX;
-        while left() < before {
-            before = left();
-            let _ = timeout(LAST_HANDLERS, self.sessions_over()).await;
-        }
     }
 
     /// Ends every connection that is open, and those that handshakes under way open meanwhile.

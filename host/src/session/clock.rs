@@ -16,8 +16,7 @@ use crate::connections::Closing;
 /// A timer without deadlines looks again after this time, in case the limits have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
-/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking. Shorter than
-/// a drain waits for its last handlers.
+/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 
 /// How far apart in time connections end, and are pinged, that opened together.
@@ -50,6 +49,8 @@ pub(super) enum Due {
     Ping,
     /// The connection is to end in good order, with all that was queued for it: why, in words for the log.
     Leave(&'static str),
+    /// It was to end in good order, and has had the time for it.
+    Left,
     End(End),
 }
 
@@ -115,6 +116,14 @@ impl Clock {
         self.stalled_since = None;
     }
 
+    /// The connection is to end once all is written. For that it has [`LAST_WRITES`] from when this is called first.
+    pub(super) fn leave(&mut self, limits: &StageLimits) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Instant::now() + LAST_WRITES);
+            self.set(limits);
+        }
+    }
+
     /// Ready when something is due. While `deaf` nothing is read, and no pong can be missed.
     pub(super) fn poll_due(
         &mut self,
@@ -131,13 +140,14 @@ impl Clock {
                 Some(End::Unanswered)
             } else if past(self.message_deadline(limits)) && !deaf {
                 Some(End::Unfinished)
-            } else if past(self.leaving) {
-                Some(End::Closed(going_away()))
             } else {
                 None
             };
             if let Some(end) = end {
                 return Poll::Ready(Due::End(end));
+            }
+            if past(self.leaving) {
+                return Poll::Ready(Due::Left);
             }
             let leaves = if past(self.idle_deadline(limits)) {
                 Some("no message went either way for limits.idle_timeout_s")
@@ -147,8 +157,7 @@ impl Clock {
                 None
             };
             if let Some(why) = leaves {
-                self.leaving = Some(now + LAST_WRITES);
-                self.set(limits);
+                self.leave(limits);
                 return Poll::Ready(Due::Leave(why));
             }
             if deaf {

@@ -3,12 +3,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
@@ -157,6 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             {
                 return Poll::Ready(Event::End(End::Closed(closing)));
             }
+            // Whoever asked for the close: a client that takes it slowly keeps nothing open for ever.
+            if self.closing.is_some() || full && self.connection.outbox.closing().is_some() {
+                self.clock.leave(limits);
+            }
             // A ping waits behind all that is owed: a client that is owed much has not seen it yet, and is found dead by
             // taking nothing.
             match self.clock.poll_due(context, limits, !reads || full) {
@@ -168,6 +173,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     tracing::debug!(connection = %self.connection.id, "closing: {why}");
                     self.connection.close(going_away());
                     continue;
+                }
+                Poll::Ready(Due::Left) => {
+                    let closing = self.connection.outbox.closing();
+                    let closing = closing.unwrap_or_else(going_away);
+                    return Poll::Ready(Event::End(End::Closed(closing)));
                 }
                 Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),
                 Poll::Pending => {}
@@ -245,8 +255,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Tells the client, as far as it still can be told, and ends the connection.
-    pub(super) async fn close(&mut self, end: &End, limits: &StageLimits) {
+    /// The end of a client that has gone, as it was found: a close frame may lie behind what was not read any more.
+    pub(super) async fn last_word(&mut self, found: End) -> End {
+        if found != End::Client(ReadError::Gone) {
+            return found;
+        }
+        let read = poll_fn(|context| {
+            loop {
+                match ready!(self.wire.poll_read(context)) {
+                    Ok(_) => {}
+                    Err(end @ ReadError::Closed(_)) => return Poll::Ready(End::Client(end)),
+                    Err(_) => return Poll::Ready(End::Client(ReadError::Gone)),
+                }
+            }
+        });
+        timeout(CLOSE_TIMEOUT, read).await.unwrap_or(found)
+    }
+
+    /// Tells the client, as far as it still can be told, and ends the connection. Once `over` is cancelled it waits for
+    /// nothing more.
+    pub(super) async fn close(
+        &mut self,
+        end: &End,
+        limits: &StageLimits,
+        over: &CancellationToken,
+    ) {
+        tokio::select! {
+            biased;
+            () = self.say_goodbye(end, limits) => {}
+            () = over.cancelled() => {}
+        }
+    }
+
+    async fn say_goodbye(&mut self, end: &End, limits: &StageLimits) {
         match end.farewell() {
             Farewell::Nothing => return,
             Farewell::Bare => self.wire.close(None),
@@ -264,9 +305,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             | End::Panicked
             | End::Cut(_) => limits.stall_timeout,
         };
-        let in_all = limit.max(LAST_WRITES);
         let wire = &mut self.wire;
-        if !matches!(timeout(in_all, written(wire, limit)).await, Ok(Ok(()))) {
+        if !matches!(timeout(LAST_WRITES, written(wire, limit)).await, Ok(Ok(()))) {
             return;
         }
         if end.awaits_close() {

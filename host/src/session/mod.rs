@@ -91,6 +91,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let registration = connections.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
+        let end = caught(pin!(self.link.last_word(end)))
+            .await
+            .unwrap_or(End::Panicked);
         if end == End::Panicked {
             let connection = &self.link.connection;
             tracing::error!(client = %connection.client.source_ip, connection = %connection.id, stage = %self.stage.scope,
@@ -99,7 +102,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // Gone for everyone, before the client or its `$disconnect` handler is told.
         drop(registration);
         // What broke may break once more: `$disconnect` runs all the same.
-        let _ = caught(pin!(self.link.close(&end, &self.stage.limits))).await;
+        let over = &self.stage.scope.connections.closes_over;
+        let _ = caught(pin!(self.link.close(&end, &self.stage.limits, over))).await;
         end
     }
 

@@ -17,6 +17,7 @@ use tokio::io::{
 };
 use tokio::task::coop::unconstrained;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -306,8 +307,11 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
     let mut link = Link::new(connection(), near, &[], &limits);
     let answer = Message::Binary(vec![7; 1 << 20]);
     link.send(&answer);
-    let end = End::Client(ReadError::Closed(None));
-    let closing = link.close(&end, &limits);
+    let (end, over) = (
+        End::Client(ReadError::Closed(None)),
+        CancellationToken::new(),
+    );
+    let closing = link.close(&end, &limits, &over);
     let reading = async move {
         let (mut far, mut read) = (far, 0);
         let mut piece = vec![0; 64 << 10];

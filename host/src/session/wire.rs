@@ -457,11 +457,38 @@ fn read_error(error: tungstenite::Error) -> Option<ReadError> {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt as _, duplex};
+    use lockgate_tests::{Frame as RawFrame, Opcode};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::task::coop::unconstrained;
 
     use super::*;
     use crate::connections::OutboxLimits;
+
+    /// What a large message came in goes with it, also when a ping came in between.
+    #[tokio::test]
+    async fn quiet_connection_keeps_no_buffer_of_a_message_in_fragments() {
+        let limits = StageLimits::default();
+        let (near, mut far) = duplex(1 << 20);
+        let mut wire = Wire::new(near, &[], &limits);
+        let part = vec![7; limits.message_bytes / 2];
+        let first = RawFrame::new(Opcode::BINARY, part.clone()).unfinished();
+        let ping = RawFrame::new(Opcode::PING, "p");
+        let last = RawFrame::new(Opcode::CONTINUATION, part);
+        for frame in [first, ping, last] {
+            far.write_all(&frame.bytes()).await.unwrap();
+        }
+        let read = loop {
+            match poll_fn(|context| wire.poll_read(context)).await.unwrap() {
+                Received::Message(message) => break message,
+                Received::Control => {}
+            }
+        };
+        assert_eq!(read.len(), limits.message_bytes);
+        let quiet = poll_fn(|context| Poll::Ready(wire.poll_read(context).is_pending()));
+        assert!(quiet.await, "there is nothing more");
+        assert!(wire.tungstenite.is_none(), "its buffers are kept");
+        assert_eq!(wire.unread.capacity(), 0);
+    }
 
     /// A client that is always owed some, and takes less at a time than waits for it.
     #[tokio::test]

@@ -207,6 +207,11 @@ pub(in crate::config) struct GatewayLimits {
     /// when they are over.
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) drain_s: u32,
+    /// Seconds that the `$disconnect` handlers may take altogether which still run or wait for their turn when the
+    /// window of `drain_s` and 3 seconds for the last answers are over. Those that have not ended then are given up:
+    /// handlers that hang must not keep the process for ever.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub(in crate::config) disconnects_s: u32,
     /// Seconds over which clients are advised to spread their reconnects: the close frame's reason then
     /// ends with `; reconnect in 0-N s`. 0 gives no advice.
     #[schemars(range(min = 0, max = 3_600))]
@@ -231,6 +236,7 @@ impl Default for GatewayLimits {
             handshakes: 1_024,
             handshake_timeout_s: 5,
             drain_s: 30,
+            disconnects_s: 50,
             reconnect_jitter_s: 0,
             upgrade_s: 60,
             pull_s: 60,
