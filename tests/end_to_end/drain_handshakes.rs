@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use lockgate_tests::{Client, Gateway, Http2, Orphan, Request, within};
+use lockgate_tests::{Client, Duplex, Gateway, Http2, Orphan, Request, allow_many_files, within};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -119,6 +119,52 @@ async fn successor(gateway: &Gateway) -> Orphan {
     Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap())
 }
 
+/// Clients that have sent their requests to a gateway that does nothing: it has accepted none of them.
+pub(crate) async fn queued(request: &Request) -> Vec<Box<dyn Duplex>> {
+    const CLIENTS: usize = 600;
+    allow_many_files();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = request.stream().await.unwrap();
+        client.write_all(&request.bytes()).await.unwrap();
+        clients.push(client);
+    }
+    clients
+}
+
+/// Checks that each is let in and told this, or refused, and that none is reset.
+pub(crate) async fn answered(clients: Vec<Box<dyn Duplex>>, code: u16) {
+    let mut refused = 0;
+    for mut client in clients {
+        let mut answer = Vec::new();
+        let read = within("the answer and the end", client.read_to_end(&mut answer));
+        read.await.expect("it is not reset");
+        if answer.starts_with(b"HTTP/1.1 503 ") {
+            refused += 1;
+            continue;
+        }
+        let head = b"HTTP/1.1 101 ";
+        assert!(answer.starts_with(head), "{}", answer.escape_ascii());
+        let code = code.to_be_bytes();
+        let told = answer.windows(2).any(|bytes| bytes == code);
+        assert!(told, "{}", answer.escape_ascii());
+    }
+    eprintln!("{refused} were refused");
+}
+
+#[tokio::test]
+async fn clients_in_the_accept_queue_at_a_stop_have_an_answer() {
+    for drain_s in [0, 5] {
+        let mut gateway = serve(&format!("drain_s = {drain_s}"), "").await;
+        gateway.pause();
+        let clients = queued(&gateway.ws("/s")).await;
+        gateway.terminate();
+        gateway.resume();
+        answered(clients, 1001).await;
+        assert_eq!(gateway.ended().await, Some(0));
+    }
+}
+
 /// With those that say nothing nothing is under way.
 #[tokio::test]
 async fn stop_does_not_wait_for_silent_connections() {
@@ -133,15 +179,17 @@ async fn stop_does_not_wait_for_silent_connections() {
 }
 
 /// It was accepted, and knows of no stop.
-#[tokio::test]
-async fn request_that_begins_after_a_stop_is_refused() {
-    let mut gateway = serve("drain_s = 3600", "").await;
+async fn request_that_begins_after_a_stop(drain_s: u32) {
+    let mut gateway = serve(&format!("drain_s = {drain_s}"), "").await;
     let request = gateway.ws("/s");
     let mut stream = request.stream().await.unwrap();
     // Accepted after it.
     drop(gateway.connect("/s").await);
     gateway.terminate();
     gateway.log().line(&["\"stopping\""]).await;
+    let moment = Duration::from_millis(300);
+    let ended = tokio::time::timeout(moment, stream.read_u8()).await;
+    assert!(ended.is_err(), "it has no time for its request");
     stream.write_all(&request.bytes()).await.unwrap();
     let mut answer = String::new();
     within("the answer", stream.read_to_string(&mut answer))
@@ -149,6 +197,16 @@ async fn request_that_begins_after_a_stop_is_refused() {
         .unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn request_that_begins_after_a_stop_is_refused() {
+    request_that_begins_after_a_stop(3_600).await;
+}
+
+#[tokio::test]
+async fn request_that_begins_after_a_stop_without_a_window_is_refused() {
+    request_that_begins_after_a_stop(0).await;
 }
 
 /// What is under way when it stops may be a request that is half sent.

@@ -2,12 +2,15 @@
 
 use std::{fs, os::unix::net::UnixDatagram};
 
-use lockgate_tests::{Gateway, Orphan, PATIENCE, replace, version, within};
+use lockgate_tests::{
+    Gateway, Orphan, PATIENCE, Request, echo_configuration, replace, version, within,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::{
     LOCKGATE,
+    drain_handshakes::{answered, queued},
     reload::expect,
     upgrade::{LOCAL, linked, linked_in, replace_program, upgrade},
 };
@@ -101,6 +104,37 @@ async fn what_commands_would_change_during_an_upgrade_is_refused() {
     let (status, said) = gateway.post("/plugins/v/abort", "{}").await;
     assert_eq!(status, 200, "{said}");
     expect(&mut gateway.connect("/s").await, 2).await;
+    end_successor(&gateway).await;
+}
+
+/// The process that drops it has its socket, and only that one has its queue in the end.
+#[tokio::test]
+async fn clients_in_the_queue_of_a_listener_that_an_upgrade_drops_have_an_answer() {
+    let second = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
+    let configuration = format!("[limits]\ndrain_s = 2\n{}", echo_configuration(""));
+    let configuration = format!("{configuration}{second}");
+    let mut gateway = linked_in(TempDir::new().unwrap(), &configuration, None).await;
+    let address = gateway.log().nth_line(1, &["listening on ws://"]).await;
+    let address = address.split_once("ws://").unwrap().1;
+    let address = address.split_once('"').unwrap().0.parse().unwrap();
+    assert_ne!(gateway.plain(), address);
+    hold_back(&gateway, "exec $REAL \"$@\"");
+    gateway.upgrade();
+    begun(&gateway).await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let without = text.strip_suffix(second).unwrap();
+    fs::write(&file, without).unwrap();
+    gateway.pause();
+    let clients = queued(&Request::new(address, "/s")).await;
+    let_go(&gateway);
+    // Its predecessor would be the only other to answer.
+    let mut client = gateway.connect("/s").await;
+    client.send("hello").await;
+    client.expect("hello").await;
+    gateway.resume();
+    answered(clients, 1012).await;
+    assert_eq!(gateway.ended().await, Some(0));
     end_successor(&gateway).await;
 }
 

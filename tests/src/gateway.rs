@@ -360,6 +360,15 @@ impl Gateway {
         self.signal(Signal::USR2);
     }
 
+    /// Has the process do nothing until [`Self::resume`]: who connects meanwhile waits in its sockets' queues.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();

@@ -44,6 +44,10 @@ const SPREAD: f64 = 0.7;
 /// How long after the window clients may still answer the last closes.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
+/// How long who was accepted before a stop has for a request that is on its way, and for its answer, however short the
+/// window is.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
 /// How long what is left may take when no session is: the last answers to requests, the ends of HTTP/2 connections.
 const LAST_TASKS: Duration = Duration::from_secs(1);
 
@@ -326,7 +330,7 @@ impl Gateway {
         let answer_until = match departure {
             Departure::Stopped => {
                 entrance.stopping.cancel();
-                begun + window
+                begun + window.max(LAST_REQUESTS)
             }
             // Who was accepted here knows nothing of another process, and is to be let in.
             Departure::Succeeded => {
@@ -334,14 +338,16 @@ impl Gateway {
                 end
             }
         };
-        if departure == Departure::Succeeded {
-            // The other process may not have all of the sockets: who waits at one of the others is let in.
-            let state = self.lock();
-            state.open.iter().for_each(|door| door.closing.cancel());
+        // The sockets close with what accepts on them. Another process may not have all of them; systemd keeps its own,
+        // with those who wait there for the next start.
+        for door in self.lock().open.drain(..) {
+            let waits =
+                departure == Departure::Stopped && self.sockets.has_activated(&door.address);
+            if !waits {
+                door.closing.cancel();
+            }
         }
         self.doors.stop.cancel();
-        // The sockets close with what accepts on them.
-        self.lock().open.clear();
         let open = self.connections();
         let drain_s = window.as_secs();
         tracing::info!(

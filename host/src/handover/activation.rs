@@ -69,6 +69,13 @@ impl Sockets {
         found.map(|found| found.socket.try_clone()).transpose()
     }
 
+    /// Whether systemd has bound this address.
+    pub(crate) fn has_activated(&self, address: &Address) -> bool {
+        let known = self.lock();
+        let mut activated = known.activated.iter();
+        activated.any(|activated| activated.is_at(address) && !activated.is_lost())
+    }
+
     /// An error if systemd has an address that this one has in it, or is in.
     pub(super) fn check_beside_activated(&self, address: SocketAddr) -> io::Result<()> {
         let known = self.lock();
