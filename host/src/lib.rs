@@ -45,6 +45,9 @@ mod registry;
 /// Who answers for a component: keys, signatures, trust.
 mod signature;
 
+/// The vocabulary of an invocation: event, scope, answer, error.
+mod invocation;
+
 /// The directory of open connections: outboxes, groups, attributes.
 mod connections;
 

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
-use crate::plugin::{Scope, Serving};
+use crate::invocation::Scope;
+use crate::plugin::Serving;
 use crate::route::Selection;
 
 /// Everything a message or a handshake is judged by.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use crate::config;
 use crate::connections::{ConnectionLimits, OutboxLimits};
-use crate::plugin::{ByName, Scope};
+use crate::invocation::Scope;
+use crate::plugin::ByName;
 use crate::route::{CONNECT, DEFAULT, DISCONNECT};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
 

@@ -44,7 +44,7 @@ pub(crate) use self::strict::{Seen, Strict};
 use crate::config::Proxies;
 use crate::connections::{Client, Connection, RequestId, now_ms};
 use crate::net::Stream;
-use crate::plugin::{Acceptance, Called, Handshake, Invocation, InvokeError};
+use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
 use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage, Stages};

@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use super::admission::NoPlace;
 use crate::connections::RequestId;
-use crate::plugin::InvokeError;
+use crate::invocation::InvokeError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {

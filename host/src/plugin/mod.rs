@@ -7,7 +7,6 @@ mod run;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use wasmtime::Engine;
 
 use crate::config::{self, Fault};
-use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
 use crate::signature::Signature;
 
 pub(crate) use capability::Need;
@@ -33,10 +31,7 @@ use load::source::{Compiled, Source};
 use load::{cache, policy};
 pub(crate) use run::address_space::Addressing;
 use run::engine;
-pub(crate) use run::exports::{Acceptance, Handshake};
 use run::guest_threads::Guests;
-pub(crate) use run::instance::Called;
-use run::limit::{Busy, Cut};
 use run::pool::Room;
 use versions::change_lock::Changing;
 pub(crate) use versions::change_lock::Upgrading;
@@ -428,68 +423,4 @@ pub(crate) struct Committed {
     pub(crate) retired: Vec<Retired>,
     /// Routes that messages under way have met may still point to them.
     pub(crate) removed: Vec<Arc<Plugin>>,
-}
-
-/// What a plugin may know of the stage that it is called for.
-#[derive(Debug)]
-pub(crate) struct Scope {
-    pub(crate) api: Box<str>,
-    pub(crate) stage: Box<str>,
-    pub(crate) variables: BTreeMap<String, String>,
-    pub(crate) limits: ConnectionLimits,
-    pub(crate) connections: Arc<Connections>,
-}
-
-/// The API's name and the stage's, as logs show them.
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.api, self.stage)
-    }
-}
-
-/// One event on its way to a handler.
-#[derive(Debug)]
-pub(crate) struct Invocation {
-    pub(crate) request_id: RequestId,
-    pub(crate) scope: Arc<Scope>,
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) route_key: Arc<str>,
-    /// Milliseconds since the Unix epoch.
-    pub(crate) requested_at: u64,
-}
-
-/// Why an invocation has no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InvokeError {
-    /// All instances are busy, and as many invocations wait as may.
-    #[error("{0}")]
-    Busy(Busy),
-    /// The guest used up its running time, or its time altogether.
-    #[error("cut off: {0}")]
-    Deadline(Cut),
-    /// The handler returned a failure, or more than the gateway takes at once.
-    #[error("the handler failed: {0}")]
-    Failed(String),
-    /// The guest trapped: a panic, too much memory, a broken rule of the component model. In words for its author.
-    #[error("the plugin trapped: {0}")]
-    Trapped(String),
-    /// The plugin was taken out of the configuration.
-    #[error("the plugin is in the configuration no more")]
-    Removed,
-    /// Not the guest's fault.
-    #[error("the gateway failed: {0:#}")]
-    Host(anyhow::Error),
-}
-
-impl InvokeError {
-    /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
-    /// what a call waits for may be in a client's hands.
-    fn is_the_codes(&self) -> bool {
-        match self {
-            Self::Trapped(_) | Self::Deadline(Cut::Cpu(_)) => true,
-            Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
-                false
-            }
-        }
-    }
 }

@@ -25,7 +25,7 @@ use self::end::End;
 use self::link::{Event, Link};
 use self::wire::ReadError;
 use crate::connections::{Connection, Message, RequestId, now_ms};
-use crate::plugin::{Called, Invocation, InvokeError};
+use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
 

@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::config::{Config, Origins, StageLimits};
 use crate::connections::{Client, ConnectionLimits, OutboxLimits};
-use crate::plugin::{Plugin, Plugins, Ready, Scope};
+use crate::invocation::Scope;
+use crate::plugin::{Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::Routes;
 

@@ -6,7 +6,7 @@ use crate::connections::{
     AttributeError, Closing, Connection, ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message,
     PostError,
 };
-use crate::plugin::Invocation;
+use crate::invocation::Invocation;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     Error, FieldsResult as Fields, MessageResult as WitMessage,
 };

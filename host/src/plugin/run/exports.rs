@@ -1,4 +1,4 @@
-//! The three kinds of event a handler is called for, each with its answer.
+//! The exports of a handler, one for each kind of event.
 
 use std::future::Future;
 
@@ -8,36 +8,10 @@ use super::bindings::exports::lockgate::plugin::handler as wit;
 use super::instance::State;
 use super::pool::Line;
 use crate::connections::{Closing, Message};
-use crate::plugin::Invocation;
+use crate::invocation::{Acceptance, Denial, Event, Handshake, Invocation};
 
-/// What the client asked for when it connected.
-#[derive(Clone, Debug)]
-pub(crate) struct Handshake {
-    pub(crate) query: Vec<(String, String)>,
-    /// Names in lower case, values that are not UTF-8 left out.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) subprotocols: Vec<String>,
-    pub(crate) source_ip: String,
-}
-
-/// The handler lets the client in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Acceptance {
-    pub(crate) subprotocol: Option<String>,
-    pub(crate) headers: Vec<(String, String)>,
-}
-
-/// The handler turns the client away. Not checked yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: u16,
-    pub(crate) message: Option<String>,
-}
-
-/// An event that a handler can be called for.
-pub(crate) trait Event: Send + 'static {
-    type Answer: Send + 'static;
-
+/// An event that a handler is called for by an export.
+pub(crate) trait Export: Event {
     /// Where it waits when all instances are busy.
     const LINE: Line = Line::Bounded;
 
@@ -57,9 +31,7 @@ fn event(invocation: &Invocation) -> wit::Event<'_> {
     }
 }
 
-impl Event for Handshake {
-    type Answer = Result<Acceptance, Refusal>;
-
+impl Export for Handshake {
     async fn call(
         self,
         handler: &wit::Guest,
@@ -86,14 +58,12 @@ impl Event for Handshake {
                 subprotocol,
                 headers,
             }),
-            Err(wit::Refusal { status, message }) => Err(Refusal { status, message }),
+            Err(wit::Refusal { status, message }) => Err(Denial { status, message }),
         }))
     }
 }
 
-impl Event for Message {
-    type Answer = Option<Self>;
-
+impl Export for Message {
     async fn call(
         self,
         handler: &wit::Guest,
@@ -116,9 +86,7 @@ impl Event for Message {
     }
 }
 
-impl Event for Closing {
-    type Answer = ();
-
+impl Export for Closing {
     /// Each connection has one, and none is dropped: no more wait than there are connections.
     const LINE: Line = Line::Everyone;
 

@@ -5,9 +5,8 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use super::bounds::Refused;
 use super::engine::WASM_STACK;
 use super::instance::{HOSTCALL_BYTES, State, shortened};
-use super::limit::{Busy, Cut};
 use crate::config::PluginLimits;
-use crate::plugin::InvokeError;
+use crate::invocation::{Busy, Cut, InvokeError};
 
 /// What to say of a call that ended in a trap, or in an error of a host function.
 pub(crate) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) -> InvokeError {

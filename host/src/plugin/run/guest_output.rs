@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::plugin::Invocation;
+use crate::invocation::Invocation;
 
 /// Bytes of the longest line; what is longer is broken.
 const MAX_LINE: usize = 8 << 10;

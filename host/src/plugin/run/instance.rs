@@ -10,11 +10,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Bounds;
 use super::engine::TABLES_PER_INSTANCE;
-use super::exports::Event;
+use super::exports::Export;
 use super::guest_output::{Console, printable};
 use super::{fault, guest_threads};
 use crate::config::{self, Isolation};
-use crate::plugin::{Invocation, InvokeError};
+use crate::invocation::{Invocation, InvokeError};
 
 /// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
 /// returns, beside a message of the stage's limit.
@@ -31,13 +31,6 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// The interface that a component may export to be tested before it serves.
 const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
-
-/// How a call came out.
-pub(crate) enum Called<E: Event> {
-    Ended(Result<E::Answer, InvokeError>),
-    /// It was not begun, since its version serves no more.
-    Retired(E),
-}
 
 /// Makes the instances of one version.
 pub(crate) struct Maker {
@@ -149,7 +142,7 @@ impl Instance {
     }
 
     /// Calls the handler for an event. The outer error is a trap, the inner one the handler's own failure.
-    pub(crate) fn call<E: Event>(
+    pub(crate) fn call<E: Export>(
         &mut self,
         event: E,
         invocation: &Invocation,

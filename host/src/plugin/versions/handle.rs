@@ -8,9 +8,8 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::plugin::Plugin;
 use super::version::Version;
 use crate::connections::ConnectionId;
-use crate::plugin::Invocation;
-use crate::plugin::run::exports::Event;
-use crate::plugin::run::instance::Called;
+use crate::invocation::{Called, Invocation};
+use crate::plugin::run::exports::Export;
 
 /// What serves of a plugin under one configuration. A rollback or a rollout changes the pointer in it.
 ///
@@ -65,7 +64,7 @@ impl Serving {
 
     /// Calls the handler for an event, on the version that serves its connection. Gives the event back when nothing
     /// serves here any more: what does is in the stage's newest snapshot, if there is another.
-    pub(crate) async fn invoke<E: Event>(
+    pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
         mut event: E,

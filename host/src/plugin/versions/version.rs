@@ -13,13 +13,12 @@ use crate::config;
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
-use crate::plugin::run::exports::Event;
+use crate::plugin::run::exports::Export;
 use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
-use crate::plugin::run::instance::{Called, Maker, State, Tested};
-use crate::plugin::run::limit::Cut;
+use crate::plugin::run::instance::{Maker, State, Tested};
 use crate::plugin::run::pool::{Line, Pool};
 use crate::plugin::run::sharded::PerThread;
-use crate::plugin::{Invocation, InvokeError};
+use crate::invocation::{Called, Cut, Invocation, InvokeError};
 use crate::signature::Signature;
 
 /// Compiled code, and who answers for it.
@@ -160,7 +159,7 @@ impl Version {
 
     /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long. The caller
     /// holds the version meanwhile: it ends with the last who does.
-    pub(crate) async fn invoke<E: Event>(
+    pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
         event: E,

@@ -19,12 +19,11 @@ use std::task::Poll;
 use tokio::sync::oneshot;
 
 use super::barrier::Gate;
-use super::exports::Event;
-use super::instance::{Called, Instance, Maker, shortened};
-use super::limit::Busy;
+use super::exports::Export;
+use super::instance::{Instance, Maker, shortened};
 use super::sharded::PerThread;
 use crate::config::Isolation;
-use crate::plugin::{Invocation, InvokeError};
+use crate::invocation::{Busy, Called, Invocation, InvokeError};
 
 pub(crate) use room::Room;
 pub(crate) use waiting::Line;
@@ -463,7 +462,7 @@ impl Place {
     /// Calls a handler in an instance that no other call uses. One whose call did not end well, or was dropped on
     /// the way, is never used again: it is in its place again only after all is well. Gives the event back when the
     /// version serves no more before the handler begins.
-    pub(crate) async fn call<E: Event>(
+    pub(crate) async fn call<E: Export>(
         mut self,
         invocation: Arc<Invocation>,
         event: E,

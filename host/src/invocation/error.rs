@@ -1,0 +1,108 @@
+//! The errors of an invocation, in words for the plugin's author: the limit, its key, its value, the remedy.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why an invocation has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvokeError {
+    /// All instances are busy, and as many invocations wait as may.
+    #[error("{0}")]
+    Busy(Busy),
+    /// The guest used up its running time, or its time altogether.
+    #[error("cut off: {0}")]
+    Deadline(Cut),
+    /// The handler returned a failure, or more than the gateway takes at once.
+    #[error("the handler failed: {0}")]
+    Failed(String),
+    /// The guest trapped: a panic, too much memory, a broken rule of the component model. In words for its author.
+    #[error("the plugin trapped: {0}")]
+    Trapped(String),
+    /// The plugin was taken out of the configuration.
+    #[error("the plugin is in the configuration no more")]
+    Removed,
+    /// Not the guest's fault.
+    #[error("the gateway failed: {0:#}")]
+    Host(anyhow::Error),
+}
+
+impl InvokeError {
+    /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
+    /// what a call waits for may be in a client's hands.
+    pub(crate) fn is_the_codes(&self) -> bool {
+        match self {
+            Self::Trapped(_) | Self::Deadline(Cut::Cpu(_)) => true,
+            Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// The limit that ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It computed for longer.
+    Cpu(Duration),
+    /// It lasted longer, waits included.
+    Deadline(Duration),
+    /// Its version was replaced, and it went on for longer.
+    Retired(Duration),
+}
+
+/// Why there is no instance for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// So many instances of the plugin are in use, and so many calls wait.
+    Instances(u32, u32),
+    /// All plugins together use the room for so many, and so many calls of this one wait.
+    Room(u32, u32),
+    /// The machine has no memory, or the engine no place, for another instance.
+    Machine,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(limit) => write!(
+                f,
+                "it computed for more than {} ms, which is limits.cpu_ms of the plugin; compute less for one event, or \
+                 raise it",
+                limit.as_millis()
+            ),
+            Self::Deadline(limit) => write!(
+                f,
+                "it took more than {} ms, waits included, which is limits.deadline_ms of the plugin; wait for less, or \
+                 raise it",
+                limit.as_millis()
+            ),
+            Self::Retired(limit) => write!(
+                f,
+                "its version was replaced and it went on for more than {} s, which is limits.retire_s of the plugin",
+                limit.as_secs()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instances(instances, waiting) => write!(
+                f,
+                "all {instances} instances (limits.instances of the plugin) are busy and {waiting} calls \
+                 (limits.waiting) wait already; have the handler take less time, or raise them"
+            ),
+            Self::Room(total, waiting) => write!(
+                f,
+                "the gateway has room for {total} instances of all plugins, all are busy, and {waiting} calls \
+                 (limits.waiting of the plugin) wait already; lower limits.instances of the plugins that have most, or \
+                 have their handlers take less time"
+            ),
+            Self::Machine => f.write_str(
+                "there is no room for another instance; lower limits.instances of the plugins, or give the process more \
+                 memory and address space",
+            ),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The three kinds of event, each with the type of its answer.
+
+use super::answer::{Acceptance, Denial};
+use crate::connections::{Closing, Message};
+
+/// An event that an integration can be called for.
+pub(crate) trait Event: Send + 'static {
+    type Answer: Send + 'static;
+}
+
+/// `$connect`: the client's request.
+#[derive(Clone, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) query: Vec<(String, String)>,
+    /// Names in lower case. Values that are not UTF-8 are left out.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) source_ip: String,
+}
+
+impl Event for Handshake {
+    type Answer = Result<Acceptance, Denial>;
+}
+
+/// A message. Its answer is sent to the client if the route is two-way.
+impl Event for Message {
+    type Answer = Option<Self>;
+}
+
+/// `$disconnect`.
+impl Event for Closing {
+    type Answer = ();
+}

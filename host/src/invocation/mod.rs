@@ -1,0 +1,43 @@
+//! The vocabulary of an invocation: what sessions, integrations and plugins tell one another about one event.
+
+mod answer;
+mod error;
+mod event;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use answer::{Acceptance, Called, Denial};
+pub(crate) use error::{Busy, Cut, InvokeError};
+pub(crate) use event::{Event, Handshake};
+
+use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
+
+/// The stage that an event belongs to.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) api: Box<str>,
+    pub(crate) stage: Box<str>,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) connections: Arc<Connections>,
+}
+
+/// The API's name and the stage's, as logs show them.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.api, self.stage)
+    }
+}
+
+/// The context of one event on its way to an integration.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request_id: RequestId,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) route_key: Arc<str>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) requested_at: u64,
+}
