@@ -115,7 +115,7 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
     for Import { interface, need } in &inspection.imports {
         let needs = match need {
             Need::Nothing => "given to every plugin".to_owned(),
-            Need::Grant(grant) => format!("needs the grant {grant:?}"),
+            Need::Grant(grant) => format!("needs the grant \"{grant}\""),
             Need::Stub => {
                 "given to no plugin; stub_wasi = true puts a stub in its place".to_owned()
             }
@@ -144,7 +144,7 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
         "memory",
         format!("{} KiB to begin with", inspection.memory_bytes >> 10),
     ));
-    rows.push(("grants", format!("grants = {:?}", inspection.grants)));
+    rows.push(("grants", format!("grants = {}", inspection.grants)));
     if inspection.stub_wasi {
         let stub =
             "stub_wasi = true: it may import what no plugin is given, and every call is refused";

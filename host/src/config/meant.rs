@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::grant::Grants;
 use super::{Address, OriginPattern};
 use crate::route;
 
@@ -359,15 +360,6 @@ pub(crate) struct Signature {
     pub(crate) min_version: Option<u32>,
     /// How long a signature counts; `None` is for ever.
     pub(crate) max_age: Option<Duration>,
-}
-
-/// The interfaces of `lockgate:plugin` that a plugin may import; none by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Grants {
-    /// `connections`: send to any connection, close it, keep attributes with it.
-    pub(crate) connections: bool,
-    /// `groups`: join, leave, publish.
-    pub(crate) groups: bool,
 }
 
 /// Whether an instance of a plugin serves one message or many.

@@ -11,6 +11,7 @@ mod address;
 mod api;
 mod check;
 mod expand;
+mod grant;
 mod limits;
 mod log;
 mod meant;
@@ -34,6 +35,7 @@ use serde::Deserialize;
 
 pub(crate) use address::Address;
 pub(crate) use check::overlap;
+pub(crate) use grant::{Grant, Grants};
 pub(crate) use log::filter as log_filter;
 pub(crate) use meant::*;
 pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Purpose;
+use super::grant::{Grant, Grants};
 use super::limits;
-use super::meant::{Component, Credentials, Grants, Image, Plugin, Rollback, Secret, Signature};
+use super::meant::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
 use super::written;
 
@@ -263,14 +264,10 @@ fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
     }
 }
 
-fn grants(key: &str, written: &[written::Grant], report: &mut Report<'_>) -> Grants {
+fn grants(key: &str, written: &[Grant], report: &mut Report<'_>) -> Grants {
     let mut grants = Grants::default();
     for (index, grant) in written.iter().enumerate() {
-        let granted = match grant {
-            written::Grant::Connections => &mut grants.connections,
-            written::Grant::Groups => &mut grants.groups,
-        };
-        if std::mem::replace(granted, true) {
+        if !grants.add(*grant) {
             report.problem(
                 &format!("{key}[{index}]"),
                 "this is granted already",

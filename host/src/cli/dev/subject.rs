@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use toml::Value;
 
-use crate::config::{self, Config, Faults};
+use crate::config::{self, Config, Faults, Grants};
 use crate::net::watch::Stamp;
 
 /// The name of a folder's API, stage and plugin.
@@ -148,6 +148,7 @@ fn configuration(folder: &str, routes: &[String]) -> String {
         format!("[apis.{NAME}.routes.{key}]\nintegration = \"{NAME}\"\ntwo_way = true\n")
     });
     let routes: String = routes.collect();
+    let grants = Grants::all();
     format!(
         r#"
 limits.drain_s = 1
@@ -164,7 +165,7 @@ log.level = "info,notify=error"
 {routes}
 [plugins.{NAME}]
 source = {folder}
-grants = ["connections", "groups"]
+grants = {grants}
 stub_wasi = true
 "#
     )

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::meant::{ForwardedHeader, LogFormat};
 pub(in crate::config) use api::{Api, OUTBOX_KIB, Route, Stage, StageLimits};
-pub(in crate::config) use plugin::{CPU_MS, Grant, Plugin, PluginLimits, Rollback, Signature};
+pub(in crate::config) use plugin::{CPU_MS, Plugin, PluginLimits, Rollback, Signature};
 
 /// The configuration of one Lockgate gateway. Relative paths are relative to the file's folder.
 /// Inside string values, `${VAR}` and `${VAR:-default}` expand to environment variables, and

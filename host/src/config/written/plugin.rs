@@ -1,8 +1,9 @@
 //! A plugin as written.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::config::grant::Grant;
 use crate::config::meant::Isolation;
 
 /// A component, what it may do, and how it is run.
@@ -82,16 +83,6 @@ pub(in crate::config) struct Signature {
     /// for ever.
     #[schemars(range(min = 1, max = 36_500))]
     pub(in crate::config) max_age_days: Option<u32>,
-}
-
-/// An interface of `lockgate:plugin` that a plugin may be granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::config) enum Grant {
-    /// Send to any connection, close it, keep attributes with it.
-    Connections,
-    /// Join and leave groups, publish to them.
-    Groups,
 }
 
 /// The default of `cpu_ms`, unless `deadline_ms` is below it.

@@ -11,6 +11,7 @@ use wasmparser::{Encoding, Parser, Payload, ProducersSectionReader, Validator, W
 
 use super::source::MAX_COMPONENT;
 use super::{CORE_MODULE, MAGIC};
+use crate::config::Grants;
 use crate::net::watch;
 use crate::plugin::capability::{Need, need, on_track};
 
@@ -31,7 +32,7 @@ pub(crate) struct Inspection {
     pub(crate) exports: Vec<Interface>,
     pub(crate) imports: Vec<Import>,
     /// The grants that it needs, as `grants` would list them.
-    pub(crate) grants: Vec<&'static str>,
+    pub(crate) grants: Grants,
     /// Whether it needs `stub_wasi = true`.
     pub(crate) stub_wasi: bool,
     /// Bytes of the largest memory that one of its modules begins with.
@@ -102,7 +103,7 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
         world: None,
         exports: Vec::new(),
         imports: Vec::new(),
-        grants: Vec::new(),
+        grants: Grants::default(),
         stub_wasi: false,
         memory_bytes: 0,
         table_elements: 0,
@@ -155,9 +156,9 @@ impl Inspection {
     fn import(&mut self, name: &str) {
         let need = need(name);
         match need {
-            Need::Grant(grant) if !self.grants.contains(&grant) => self.grants.push(grant),
+            Need::Grant(grant) => drop(self.grants.add(grant)),
             Need::Stub => self.stub_wasi = true,
-            Need::Grant(_) | Need::Nothing | Need::Refused => {}
+            Need::Nothing | Need::Refused => {}
         }
         self.imports.push(Import {
             interface: Interface::from(name),

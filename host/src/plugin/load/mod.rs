@@ -290,10 +290,10 @@ impl Wrong {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for import in imports {
             match need(&import) {
-                need if is_given(need, plugin.grants) => {}
+                need if is_given(need, &plugin.grants) => {}
                 Need::Stub if plugin.stub_wasi => {}
                 Need::Grant(grant) => {
-                    grants.push(format!("{grant:?}"));
+                    grants.push(format!("\"{grant}\""));
                     ungranted.push(import);
                 }
                 Need::Stub => stubbed.push(import),
@@ -341,7 +341,7 @@ fn linker(
     plugin: &config::Plugin,
 ) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    capability::link(&mut linker, plugin.grants)?;
+    capability::link(&mut linker, &plugin.grants)?;
     if plugin.stub_wasi {
         let name = plugin.name.as_str().into();
         stubs::link(&mut linker, engine, component, &name)?;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plugin::Placement;
 use crate::config;
+use crate::invocation::{Called, Cut, Invocation, InvokeError};
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
@@ -18,7 +19,6 @@ use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
 use crate::plugin::run::instance::{Maker, State, Tested};
 use crate::plugin::run::pool::{Line, Pool};
 use crate::plugin::run::sharded::PerThread;
-use crate::invocation::{Called, Cut, Invocation, InvokeError};
 use crate::signature::Signature;
 
 /// Compiled code, and who answers for it.

@@ -1,0 +1,85 @@
+//! What host functions need of the present call: its context, its connections, its limits.
+
+use std::sync::Arc;
+
+use crate::connections::{Connection, ConnectionId, Message, PostError};
+use crate::invocation::Invocation;
+use crate::plugin::run::bindings::lockgate::plugin::types::{
+    self, Error, MessageResult as WitMessage,
+};
+use crate::plugin::run::instance::State;
+use crate::plugin::run::limit::Limit;
+
+impl types::Host for State {}
+
+impl State {
+    /// What the present call is about. Guests run during a call only, but for their start-up code.
+    pub(super) fn invocation(&self) -> Result<&Arc<Invocation>, Error> {
+        self.invocation
+            .as_ref()
+            .ok_or_else(|| Error::Invalid("there is no event yet".into()))
+    }
+
+    /// The connection that an id names: the event's own, in whatever state, or an open one of the stage.
+    pub(super) fn connection(&self, id: &str) -> Result<Arc<Connection>, Error> {
+        let invocation = self.invocation()?;
+        let id = ConnectionId::parse(id).ok_or(Error::Gone)?;
+        if id == invocation.connection.id {
+            return Ok(Arc::clone(&invocation.connection));
+        }
+        invocation.scope.connections.find(id).ok_or(Error::Gone)
+    }
+
+    /// Takes one from what the present call may send.
+    pub(super) fn take_post(&mut self) -> Result<(), Error> {
+        if let Some(left) = self.posts_left.checked_sub(1) {
+            self.posts_left = left;
+            return Ok(());
+        }
+        self.tell(Limit::Posts(self.posts));
+        Err(Error::Busy)
+    }
+
+    /// Tells the log which limit a guest has met, once in a call: the contract's errors have no words.
+    pub(super) fn tell(&mut self, limit: Limit) {
+        let Some(call) = &self.invocation else { return };
+        if self.bounds.is_news(limit) {
+            let plugin = self.console.plugin();
+            let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
+            let (request_id, client) = (call.request_id, call.connection.client.source_ip);
+            tracing::warn!(plugin = &*plugin, %client, %connection, %stage, route, %request_id, "refused to the handler: {limit}");
+        }
+    }
+
+    /// Why a message was not queued.
+    pub(super) fn refused(&mut self, error: PostError, bytes: usize) -> Error {
+        if let Some(call) = &self.invocation {
+            let limits = &call.scope.limits;
+            match error {
+                PostError::TooLarge => self.tell(Limit::Message(bytes, limits.message_bytes)),
+                PostError::Busy => self.tell(Limit::Outbox(limits.outbox)),
+                PostError::Gone => {}
+            }
+        }
+        error.into()
+    }
+}
+
+impl From<WitMessage> for Message {
+    fn from(message: WitMessage) -> Self {
+        match message {
+            WitMessage::Text(text) => Self::Text(text),
+            WitMessage::Binary(bytes) => Self::Binary(bytes),
+        }
+    }
+}
+
+impl From<PostError> for Error {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Gone => Self::Gone,
+            PostError::Busy => Self::Busy,
+            PostError::TooLarge => Self::TooLarge,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `lockgate:plugin/context`: the present call and its stage. Every plugin has it.
+
+use wasmtime::component::HasSelf;
+
+use super::{Capability, Interface};
+use crate::plugin::run::bindings::lockgate::plugin::types::FieldsResult as Fields;
+use crate::plugin::run::bindings::lockgate::plugin::{context, types};
+use crate::plugin::run::instance::State;
+
+pub(super) const CAPABILITY: Capability = Capability {
+    grant: None,
+    interfaces: &[
+        Interface {
+            name: "lockgate:plugin/types",
+            link: |linker| types::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+        },
+        Interface {
+            name: "lockgate:plugin/context",
+            link: |linker| context::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+        },
+    ],
+};
+
+impl context::Host for State {
+    fn current(&mut self) -> context::Invocation {
+        self.invocation.as_ref().map_or_else(
+            || context::Invocation {
+                request_id: String::new(),
+                api: String::new(),
+                stage: String::new(),
+                requested_at: 0,
+            },
+            |call| context::Invocation {
+                request_id: call.request_id.to_string(),
+                api: call.scope.api.to_string(),
+                stage: call.scope.stage.to_string(),
+                requested_at: call.requested_at,
+            },
+        )
+    }
+
+    fn variables(&mut self) -> Fields {
+        let variables = self
+            .invocation
+            .iter()
+            .flat_map(|call| &call.scope.variables);
+        variables
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}

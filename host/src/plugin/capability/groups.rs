@@ -1,0 +1,101 @@
+//! `lockgate:plugin/groups`: join and leave groups, publish to them.
+
+use wasmtime::component::HasSelf;
+
+use super::{Capability, Interface};
+use crate::config::Grant;
+use crate::connections::{ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message};
+use crate::plugin::run::bindings::lockgate::plugin::groups;
+use crate::plugin::run::bindings::lockgate::plugin::types::{Error, MessageResult as WitMessage};
+use crate::plugin::run::instance::State;
+use crate::plugin::run::limit::Limit;
+
+pub(super) const CAPABILITY: Capability = Capability {
+    grant: Some(Grant::Groups),
+    interfaces: &[Interface {
+        name: "lockgate:plugin/groups",
+        link: |linker| groups::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+    }],
+};
+
+impl groups::Host for State {
+    fn join(&mut self, group: String, id: String) -> Result<(), Error> {
+        check_name(&group)?;
+        let connection = self.connection(&id)?;
+        let scope = &self.invocation()?.scope;
+        let (groups, most) = (&scope.connections.groups, scope.limits.groups);
+        let joined = groups.join(&group, &connection, &scope.limits);
+        joined.map_err(|error| match error {
+            JoinError::Gone => Error::Gone,
+            JoinError::TooMany => {
+                self.tell(Limit::Groups(most));
+                Error::Busy
+            }
+        })
+    }
+
+    fn leave(&mut self, group: String, id: String) -> Result<(), Error> {
+        let connection = self.connection(&id)?;
+        self.invocation()?
+            .scope
+            .connections
+            .groups
+            .leave(&group, &connection);
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        group: String,
+        message: WitMessage,
+        except: Option<String>,
+    ) -> Result<u32, Error> {
+        self.take_post()?;
+        let except = except.as_deref().and_then(ConnectionId::parse);
+        let message = Message::from(message);
+        let scope = &self.invocation()?.scope;
+        let groups = &scope.connections.groups;
+        let published = groups.publish(&group, &message, except, &scope.limits);
+        published.map_err(|error| self.refused(error, message.len()))
+    }
+
+    fn members(
+        &mut self,
+        group: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>, Error> {
+        let limit = limit as usize;
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Error::Invalid(format!("limit is 1 to {MAX_PAGE}")));
+        }
+        let after = match after.as_deref().map(ConnectionId::parse) {
+            Some(None) => return Err(Error::Invalid("after is no connection id".into())),
+            Some(after) => after,
+            None => None,
+        };
+        let members = self
+            .invocation()?
+            .scope
+            .connections
+            .groups
+            .members(&group, after, limit);
+        Ok(members.iter().map(ConnectionId::to_string).collect())
+    }
+
+    fn count(&mut self, group: String) -> u32 {
+        let count = self
+            .invocation()
+            .map_or(0, |call| call.scope.connections.groups.count(&group));
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+fn check_name(group: &str) -> Result<(), Error> {
+    if (1..=MAX_NAME).contains(&group.len()) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "a group's name has 1 to {MAX_NAME} bytes"
+    )))
+}
