@@ -36,6 +36,9 @@ mod session;
 /// A stage as an immutable snapshot: routes, origins, limits, variables.
 mod stage;
 
+/// The integration of a route: a plugin or a mock.
+mod integration;
+
 /// Plugins: load, link, pool, call, swap versions.
 mod plugin;
 

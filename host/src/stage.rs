@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
+use crate::integration::Integration;
 use crate::invocation::Scope;
-use crate::plugin::Serving;
 use crate::route::Selection;
 
 /// Everything a message or a handshake is judged by.
@@ -39,8 +39,8 @@ pub(crate) struct Routes {
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) key: Arc<str>,
-    pub(crate) plugin: Arc<Serving>,
-    /// What the handler returns is sent to the client.
+    pub(crate) integration: Integration,
+    /// The answer is sent to the client.
     pub(crate) two_way: bool,
     /// Whether it was said already that an answer of this one-way route is dropped.
     pub(crate) drop_logged: Arc<AtomicBool>,

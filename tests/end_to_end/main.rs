@@ -33,6 +33,7 @@ mod health;
 mod hostile;
 mod http2;
 mod inspect;
+mod integration;
 mod isolation;
 mod limits;
 mod logs;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::limits;
-use super::meant::{Api, Domain, Origins, Route, Stage};
+use super::meant::{Api, Domain, Integration, Mock, Origins, Route, Stage};
 use super::origin::OriginPattern;
 use super::report::{Report, join};
 use super::spelling::{self, nearest};
@@ -23,8 +23,49 @@ enum Place {
     Domain(Domain),
 }
 
+/// The integrations that are no plugins, by name.
+type Integrations = BTreeMap<String, Mock>;
+
+/// Gives the integrations that are written.
+pub(super) fn integrations(
+    written: BTreeMap<String, written::Integration>,
+    report: &mut Report<'_>,
+) -> Integrations {
+    let written = written.into_iter();
+    let checked = written.map(|(name, written)| {
+        let key = join("integrations", &name);
+        report.check_name(&key, &name);
+        if report.is_written(&join("plugins", &name)) {
+            report.problem(
+                &key,
+                format!("a plugin is called {name:?} too, and a route could mean either"),
+                "give one of them another name",
+            );
+        }
+        let written::Mock { status, reply } = written.mock;
+        if (201..300).contains(&status) {
+            report.problem(
+                &join(&join(&key, "mock"), "status"),
+                format!("{status} neither lets a client in nor refuses it"),
+                "write 200, or a status from 300 to 599",
+            );
+        }
+        let mock = Mock {
+            name: name.clone(),
+            status,
+            reply,
+        };
+        (name, mock)
+    });
+    checked.collect()
+}
+
 /// Gives the APIs that are written; one whose selection expression is wrong is left out.
-pub(super) fn apis(written: BTreeMap<String, written::Api>, report: &mut Report<'_>) -> Vec<Api> {
+pub(super) fn apis(
+    written: BTreeMap<String, written::Api>,
+    integrations: &Integrations,
+    report: &mut Report<'_>,
+) -> Vec<Api> {
     if written.is_empty() && report.is_clean("apis") {
         report.problem(
             "apis",
@@ -35,13 +76,14 @@ pub(super) fn apis(written: BTreeMap<String, written::Api>, report: &mut Report<
     let mut places = Places::new();
     written
         .into_iter()
-        .filter_map(|(name, written)| api(name, written, &mut places, report))
+        .filter_map(|(name, written)| api(name, written, integrations, &mut places, report))
         .collect()
 }
 
 fn api(
     name: String,
     written: written::Api,
+    integrations: &Integrations,
     places: &mut Places,
     report: &mut Report<'_>,
 ) -> Option<Api> {
@@ -63,7 +105,7 @@ fn api(
     let routes = written
         .routes
         .into_iter()
-        .map(|(name, written)| route(&join(&key, "routes"), name, written, report))
+        .map(|(name, written)| route(&join(&key, "routes"), name, written, integrations, report))
         .collect();
     let selection = Selection::parse(&written.route_selection_expression).map_err(|error| {
         report.problem(
@@ -84,6 +126,7 @@ fn route(
     routes_key: &str,
     name: String,
     written: written::Route,
+    integrations: &Integrations,
     report: &mut Report<'_>,
 ) -> Route {
     let key = join(routes_key, &name);
@@ -115,29 +158,35 @@ fn route(
         );
     }
     let integration_key = join(&key, "integration");
-    if !report.is_written(&join("plugins", &written.integration)) {
+    let named = &written.integration;
+    let is_written = |table| report.is_written(&join(table, named));
+    if !is_written("plugins") && !is_written("integrations") {
         report.problem(
             &integration_key,
-            format!("no plugin is called {:?}", written.integration),
-            missing_plugin(&written.integration, report),
+            format!("no plugin or integration is called {named:?}"),
+            missing_integration(named, report),
         );
     }
     Route {
         key: name,
-        integration: written.integration,
+        integration: match integrations.get(named) {
+            Some(mock) => Integration::Mock(mock.clone()),
+            None => Integration::Plugin(written.integration),
+        },
         two_way: written.two_way,
     }
 }
 
-/// What to do about a route that names a plugin which is not there.
-fn missing_plugin(name: &str, report: &Report<'_>) -> String {
+/// What to do about a route that names something which is not there.
+fn missing_integration(name: &str, report: &Report<'_>) -> String {
     let header = join("plugins", name);
-    let plugins = report.names_in("plugins");
-    if plugins.is_empty() {
+    let mut known = report.names_in("plugins");
+    known.extend(report.names_in("integrations"));
+    if known.is_empty() {
         format!("add [{header}] with its component")
     } else {
-        let plugins = spelling::list(&plugins);
-        format!("name one of the plugins of this file: {plugins}; or add [{header}]")
+        let known = spelling::list(&known);
+        format!("name one of this file: {known}; or add [{header}]")
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<
         .health
         .and_then(|written| health(written, &mut taken, report))
         .filter(|health| purpose == Purpose::Serve || health.address.is_local());
-    let apis = api::apis(file.apis, report);
+    let integrations = api::integrations(file.integrations, report);
+    let apis = api::apis(file.apis, &integrations, report);
     let limits = GatewayLimits::from(file.limits);
     let source = plugin::Source {
         registries: plugin::registries(file.registries, report),

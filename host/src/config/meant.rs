@@ -166,10 +166,26 @@ pub(crate) struct Api {
 pub(crate) struct Route {
     /// `$connect`, `$disconnect`, `$default`, or a key of the owner's that starts with no `$`.
     pub(crate) key: String,
-    /// The name of the plugin that is called.
-    pub(crate) integration: String,
-    /// Whether the plugin's answer is sent to the client.
+    pub(crate) integration: Integration,
+    /// Whether the answer is sent to the client.
     pub(crate) two_way: bool,
+}
+
+/// What a route points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Integration {
+    /// The plugin of this name.
+    Plugin(String),
+    Mock(Mock),
+}
+
+/// An answer that is always the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mock {
+    pub(crate) name: String,
+    /// Of `$connect`: 200, or 300 to 599.
+    pub(crate) status: u16,
+    pub(crate) reply: Option<String>,
 }
 
 /// One place at which an API is served, with its own variables and bounds.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::config;
 use crate::connections::{ConnectionLimits, OutboxLimits};
+use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
 use crate::plugin::ByName;
 use crate::route::{CONNECT, DEFAULT, DISCONNECT};
@@ -84,7 +85,7 @@ fn outlive(stage: &CurrentStage) {
         &mut routes.default,
     ];
     let all = ours.into_iter().flatten().chain(routes.custom.values_mut());
-    all.for_each(|route| route.plugin = route.plugin.newest());
+    all.for_each(|route| route.integration = route.integration.newest());
     stage.store(Arc::new(last));
 }
 
@@ -97,12 +98,16 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
         custom: HashMap::new(),
     };
     for route in &api.routes {
-        let plugin = plugins
-            .get(&route.integration)
-            .expect("checked with the configuration");
+        let integration = match &route.integration {
+            config::Integration::Plugin(name) => {
+                let plugin = plugins.get(name).expect("checked with the configuration");
+                Integration::Plugin(plugin.serving())
+            }
+            config::Integration::Mock(mock) => Integration::Mock(Arc::new(Mock::new(mock))),
+        };
         let built = Route {
             key: route.key.as_str().into(),
-            plugin: plugin.serving(),
+            integration,
             two_way: route.two_way,
             drop_logged: Arc::default(),
         };

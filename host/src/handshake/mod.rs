@@ -371,7 +371,7 @@ async fn connect(
         route_key: route::CONNECT.into(),
         requested_at: now_ms(),
     });
-    let called = route.plugin.invoke(&invocation, handshake);
+    let called = route.integration.invoke(&invocation, handshake);
     let Called::Ended(answer) = called.await else {
         return Ok(None);
     };
@@ -395,7 +395,7 @@ async fn connect(
     checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {
             tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
-                %request_id, plugin = &*route.plugin.name, "{refusal}");
+                %request_id, plugin = route.integration.name(), "{refusal}");
         }
     })
 }

@@ -31,6 +31,7 @@ use load::source::{Compiled, Source};
 use load::{cache, policy};
 pub(crate) use run::address_space::Addressing;
 use run::engine;
+pub(crate) use run::exports::Export;
 use run::guest_threads::Guests;
 use run::pool::Room;
 use versions::change_lock::Changing;

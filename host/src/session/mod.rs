@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             };
             let invocation = begin(invocation, link, stage, route, request_id, requested_at);
             let called = {
-                let mut call = pin!(route.plugin.invoke(&invocation, message));
+                let mut call = pin!(route.integration.invoke(&invocation, message));
                 poll_fn(|context| {
                     if let Poll::Ready(called) = call.as_mut().poll(context) {
                         return Poll::Ready(called);
@@ -255,7 +255,7 @@ async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &E
             route_key: route::DISCONNECT.into(),
             requested_at: now_ms(),
         });
-        let newest = match route.plugin.invoke(&invocation, closing).await {
+        let newest = match route.integration.invoke(&invocation, closing).await {
             Called::Ended(Ok(())) => return,
             Called::Ended(Err(error)) => return log_failure(&invocation, route, &error),
             Called::Retired(again) => {
@@ -277,7 +277,7 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
         return;
     }
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
-    let (plugin, request_id) = (&*route.plugin.name, invocation.request_id);
+    let (plugin, request_id) = (route.integration.name(), invocation.request_id);
     let (api, key) = (&*invocation.scope.api, &*invocation.route_key);
     tracing::warn!(%connection, %stage, route = key, %request_id, plugin,
         "the handler returned an answer, and this one-way route drops it, from now on without a word: \
@@ -286,7 +286,7 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
 
 /// Writes why an invocation failed to the log, where operators and plugin authors look.
 pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
-    let plugin = &*route.plugin.name;
+    let plugin = route.integration.name();
     let client = invocation.connection.client.source_ip;
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
     let (route, request_id) = (&*invocation.route_key, invocation.request_id);

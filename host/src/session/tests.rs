@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::config::{Config, Origins, StageLimits};
 use crate::connections::{Client, ConnectionLimits, OutboxLimits};
+use crate::integration::Integration;
 use crate::invocation::Scope;
 use crate::plugin::{Plugin, Plugins, Ready};
 use crate::route::Selection;
@@ -79,7 +80,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
     let route = |key: &str| {
         Some(Route {
             key: key.into(),
-            plugin: plugin.serving(),
+            integration: Integration::Plugin(plugin.serving()),
             two_way: true,
             drop_logged: Arc::default(),
         })

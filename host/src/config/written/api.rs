@@ -34,12 +34,42 @@ impl Default for Api {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Route {
-    /// The name of the plugin that is called.
+    /// The name of the plugin that is called, or of an integration.
     pub(in crate::config) integration: String,
-    /// Whether the plugin's answer is sent to the client. Not for `$connect` and `$disconnect`,
+    /// Whether the answer is sent to the client. Not for `$connect` and `$disconnect`,
     /// which have no reply frame.
     #[serde(default)]
     pub(in crate::config) two_way: bool,
+}
+
+/// Something other than a plugin that answers routes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Integration {
+    /// An answer that is always the same, as API Gateway's integrations of the type MOCK give it.
+    pub(in crate::config) mock: Mock,
+}
+
+/// An answer that is always the same.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Mock {
+    /// What `$connect` is answered: 200 lets the client in, 300 to 599 refuse it. Other routes do not look
+    /// at it.
+    #[schemars(range(min = 200, max = 599))]
+    pub(in crate::config) status: u16,
+    /// The text that a two-way route sends to the client; with a refused `$connect`, the body. Without it
+    /// nothing is sent.
+    pub(in crate::config) reply: Option<String>,
+}
+
+impl Default for Mock {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            reply: None,
+        }
+    }
 }
 
 /// One place at which an API is served.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::meant::{ForwardedHeader, LogFormat};
-pub(in crate::config) use api::{Api, OUTBOX_KIB, Route, Stage, StageLimits};
+pub(in crate::config) use api::{Api, Integration, Mock, OUTBOX_KIB, Route, Stage, StageLimits};
 pub(in crate::config) use plugin::{CPU_MS, Plugin, PluginLimits, Rollback, Signature};
 
 /// The configuration of one Lockgate gateway. Relative paths are relative to the file's folder.
@@ -35,6 +35,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) apis: BTreeMap<String, Api>,
     /// The plugins, by name (`A-Z a-z 0-9 _ -`, at most 128).
     pub(in crate::config) plugins: BTreeMap<String, Plugin>,
+    /// What routes may name beside plugins, by name (`A-Z a-z 0-9 _ -`, at most 128; no plugin's).
+    pub(in crate::config) integrations: BTreeMap<String, Integration>,
     /// Whether a plugin must have a `signature`: then nothing runs here that nobody has signed.
     pub(in crate::config) require_signatures: bool,
     /// Bounds of the gateway as a whole.

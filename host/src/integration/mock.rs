@@ -1,0 +1,44 @@
+//! A mock: the same answer each time, without a plugin.
+
+use super::Event;
+use crate::config;
+use crate::connections::{Closing, Message};
+use crate::invocation::{self, Acceptance, Denial, Handshake};
+
+/// The status of `$connect` that lets a client in.
+const LETS_IN: u16 = 200;
+
+/// What the configuration says of it.
+pub(crate) struct Mock(config::Mock);
+
+impl Mock {
+    pub(crate) fn new(config: &config::Mock) -> Self {
+        Self(config.clone())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Event for Handshake {
+    fn mocked(mock: &Mock) -> <Self as invocation::Event>::Answer {
+        match mock.0.status {
+            LETS_IN => Ok(Acceptance::default()),
+            status => Err(Denial {
+                status,
+                message: mock.0.reply.clone(),
+            }),
+        }
+    }
+}
+
+impl Event for Message {
+    fn mocked(mock: &Mock) -> <Self as invocation::Event>::Answer {
+        mock.0.reply.clone().map(Self::Text)
+    }
+}
+
+impl Event for Closing {
+    fn mocked(_: &Mock) {}
+}

@@ -1,0 +1,54 @@
+//! The integration of a route: it answers the events of connections.
+
+mod mock;
+
+use std::sync::Arc;
+
+pub(crate) use mock::Mock;
+
+use crate::invocation::{self, Called, Invocation};
+use crate::plugin::{Export, Serving};
+
+/// What a route points to.
+#[derive(Clone)]
+pub(crate) enum Integration {
+    Plugin(Arc<Serving>),
+    Mock(Arc<Mock>),
+}
+
+/// An event that every integration answers.
+pub(crate) trait Event: invocation::Event + Export {
+    /// The answer of a mock.
+    fn mocked(mock: &Mock) -> Self::Answer;
+}
+
+impl Integration {
+    /// The name that the configuration gives it.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Plugin(plugin) => &plugin.name,
+            Self::Mock(mock) => mock.name(),
+        }
+    }
+
+    /// Calls it for an event. Gives the event back if a reload has replaced it: the stage's newest snapshot has what
+    /// serves now.
+    pub(crate) async fn invoke<E: Event>(
+        &self,
+        invocation: &Arc<Invocation>,
+        event: E,
+    ) -> Called<E> {
+        match self {
+            Self::Plugin(plugin) => plugin.invoke(invocation, event).await,
+            Self::Mock(mock) => Called::Ended(Ok(E::mocked(mock))),
+        }
+    }
+
+    /// The same under the newest configuration that has it.
+    pub(crate) fn newest(&self) -> Self {
+        match self {
+            Self::Plugin(plugin) => Self::Plugin(plugin.newest()),
+            Self::Mock(mock) => Self::Mock(Arc::clone(mock)),
+        }
+    }
+}
