@@ -6,6 +6,7 @@ use lockgate_tests::{Client, Duplex, Gateway, Http2, Orphan, Request, allow_many
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     task::JoinSet,
 };
 
@@ -172,10 +173,11 @@ async fn stop_does_not_wait_for_silent_connections() {
     let plain = gateway.ws("/s").stream().await.unwrap();
     let secure = gateway.wss("/s").stream().await.unwrap();
     let http2 = gateway.http2().await;
+    let without_tls = TcpStream::connect(gateway.secure()).await.unwrap();
     gateway.terminate();
     let ended = tokio::time::timeout(Duration::from_secs(10), gateway.ended());
     assert_eq!(ended.await.ok(), Some(Some(0)));
-    drop((plain, secure, http2));
+    drop((plain, secure, http2, without_tls));
 }
 
 /// It was accepted, and knows of no stop.

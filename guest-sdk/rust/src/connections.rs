@@ -32,7 +32,7 @@ pub fn send(to: &str, message: impl Into<Message>) -> Result<(), Error> {
     contract::send(to, &message.into())
 }
 
-/// Closes a connection once what is queued for it has been written.
+/// Closes a connection once what is queued for it has been written; its client has 25 seconds to take that.
 ///
 /// `code` is 1000, 1001, 1002, 1003, 1007 to 1014, or 3000 to 4999; `reason` has at most 123 bytes; anything
 /// else is [`Invalid`](Error::Invalid). Fails with [`Gone`](Error::Gone) when the connection is closed or

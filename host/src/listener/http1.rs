@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -16,11 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Doors, MAX_HEAD};
+use super::{Doors, MAX_HEAD, stopped};
 use crate::handshake::{self, MAX_HEADERS, Peer, Strict};
-
-/// How long the request of a client that was accepted before a stop may be on its way.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// How far a connection has come.
 #[derive(Default)]
@@ -38,8 +34,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
-    let stopping = doors.entrance.stopping.clone();
-    let overdue = doors.entrance.overdue.clone();
+    let entrance = Arc::clone(&doors.entrance);
     let patience = **doors.handshake_timeout.load();
     let stream = Strict::new(stream);
     let peer = Peer {
@@ -67,8 +62,7 @@ where
         sleep(patience).await;
     };
     let stopped = async {
-        stopping.cancelled().await;
-        let _ = overdue.run_until_cancelled(sleep(ON_ITS_WAY)).await;
+        stopped(&entrance).await;
         // One that asks for nothing has no answer to wait for. The others have theirs, which is their last.
         if progress.asked.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;

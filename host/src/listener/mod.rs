@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,9 @@ const MAX_HEAD: usize = 16 << 10;
 
 /// How long a client may take to hear that there is no room, or what ends a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long the request of a client that was accepted before a stop may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// How long accepting rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(50);
@@ -142,7 +145,7 @@ async fn accept(socket: &Acceptor, way: &Way, doors: &Doors) {
             Ok((stream, address)) => admit(stream, address, way, doors),
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");
-                tokio::time::sleep(REST).await;
+                sleep(REST).await;
             }
         }
     }
@@ -208,11 +211,12 @@ async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors:
     let deadline = Instant::now() + **doors.handshake_timeout.load();
     if peer.proxies.protocol {
         let proxy = peer.address;
-        peer = match timeout_at(deadline, passed_on(&mut stream, peer, &doors)).await {
-            Ok(Ok(peer)) => peer,
-            Ok(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
-            Ok(Err(_)) => return,
-            Err(_) => return tracing::debug!(%proxy, "the PROXY header took too long"),
+        let passed_on = passed_on(&mut stream, peer, &doors);
+        peer = match in_time(deadline, &doors, passed_on).await {
+            Some(Ok(peer)) => peer,
+            Some(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
+            Some(Err(_)) => return,
+            None => return tracing::debug!(%proxy, "the PROXY header took too long"),
         };
     }
     stream.set_nodelay();
@@ -220,17 +224,35 @@ async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors:
         return http1::serve(stream, peer, doors, deadline).await;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    match timeout_at(deadline, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+    match in_time(deadline, &doors, acceptor.accept(stream)).await {
+        Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             // A proxy asks on one connection for the hosts of many clients.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let shown = tls.shown(stream.get_ref().1).filter(|_| !is_proxy);
             http2::serve(stream, shown, peer, doors, deadline).await;
         }
-        Ok(Ok(stream)) => http1::serve(stream, peer, doors, deadline).await,
-        Ok(Err(error)) => tracing::debug!(address = %peer.address, "TLS handshake failed: {error}"),
-        Err(_) => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
+        Some(Ok(stream)) => http1::serve(stream, peer, doors, deadline).await,
+        Some(Err(error)) => {
+            tracing::debug!(address = %peer.address, "TLS handshake failed: {error}")
+        }
+        None => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
     }
+}
+
+/// What comes of it before the deadline, and before a stop waits no more.
+async fn in_time<T>(deadline: Instant, doors: &Doors, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = timeout_at(deadline, work) => done.ok(),
+        () = stopped(&doors.entrance) => None,
+    }
+}
+
+/// Ready when the gateway stops, and what was on its way has had its time.
+async fn stopped(entrance: &Entrance) {
+    entrance.stopping.cancelled().await;
+    let on_its_way = sleep(ON_ITS_WAY);
+    let _ = entrance.overdue.run_until_cancelled(on_its_way).await;
 }
 
 /// The peer as the PROXY header at the beginning of its socket names it; or that it is turned away, and why if there is no
