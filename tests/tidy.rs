@@ -58,6 +58,9 @@ const PURE: [(&str, &[&str]); 2] = [
 /// Lines of the longest source file.
 const LONGEST: usize = 600;
 
+/// A number of the configuration that bounds nothing.
+const NO_LIMIT: &str = "integrations.*.mock.status";
+
 /// The oldest version of each crate without a known defect that concerns a gateway. `.ci/run dependencies` checks all
 /// advisories, but only where it can fetch their database; these hold everywhere.
 const FLOORS: [(&str, [u64; 3]); 18] = [
@@ -422,7 +425,8 @@ fn the_table_of_limits_agrees_with_the_schema() {
             told.insert(key.clone());
         }
     }
-    let missing: Vec<_> = numbers.keys().filter(|key| !told.contains(*key)).collect();
+    let is_missing = |key: &&String| !told.contains(*key) && key.as_str() != NO_LIMIT;
+    let missing: Vec<_> = numbers.keys().filter(is_missing).collect();
     assert!(
         missing.is_empty(),
         "host/README.md has no row for {missing:?}"
