@@ -21,7 +21,7 @@ use serde_json::Value;
 /// Libraries that only these modules name.
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
-    ("tungstenite", &["fuzz", "listener", "handshake", "session"]),
+    ("tungstenite", &["fuzz", "handshake", "transport"]),
     (
         "hyper",
         &["fuzz", "cli", "listener", "management", "handshake"],

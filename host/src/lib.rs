@@ -33,6 +33,9 @@ mod handshake;
 /// The life of one open connection.
 mod session;
 
+/// How messages go over a socket: WebSocket.
+mod transport;
+
 /// A stage as an immutable snapshot: routes, origins, limits, variables.
 mod stage;
 

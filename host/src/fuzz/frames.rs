@@ -10,7 +10,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use super::input::Socket;
 use crate::config::StageLimits;
 use crate::connections::Message;
-use crate::session::wire::{ReadError, Received, Wire};
+use crate::transport::websocket::{ReadError, Received, Wire};
 
 /// Small, so that short inputs cross them.
 fn limits() -> StageLimits {

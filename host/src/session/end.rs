@@ -1,8 +1,8 @@
 //! Every way a session can end, with what the client is told and what `$disconnect` is told: one table.
 
-use super::meter::Flood;
-use super::wire::ReadError;
 use crate::connections::Closing;
+use crate::transport::websocket::ReadError;
+use crate::transport::websocket::flood_guard::Flood;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {

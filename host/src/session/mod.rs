@@ -3,14 +3,11 @@
 //! One task reads its messages and writes its outbox. Messages are handled one at a time, in order; while a
 //! handler works what is queued is written, pings are answered, and one message is read ahead.
 
-mod clock;
+mod deadlines;
+mod driver;
 mod end;
-mod link;
-pub(crate) mod meter;
-mod simple;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,13 +18,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::driver::{Event, Link};
 use self::end::End;
-use self::link::{Event, Link};
-use self::wire::ReadError;
 use crate::connections::{Connection, Message, RequestId, now_ms};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
+use crate::transport::websocket::ReadError;
 
 /// Serves a connection that has had its 101, until it has ended and its `$disconnect` handler has run.
 ///

@@ -5,7 +5,7 @@ use crate::connections::Message;
 
 /// What bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Simple {
+pub(crate) enum Simple {
     /// A simple message, and how many bytes it takes.
     Message(Message, usize),
     /// Nothing, or the beginning of what may become a simple message.
@@ -19,7 +19,7 @@ const BINARY: u8 = 0x82;
 const MASKED: u8 = 0x80;
 
 /// What `bytes` begin with. A simple message has at most `limit` bytes.
-pub(super) fn message(bytes: &[u8], limit: usize) -> Simple {
+pub(crate) fn message(bytes: &[u8], limit: usize) -> Simple {
     let (text, second, rest) = match bytes {
         [] | [TEXT | BINARY] => return Simple::Unfinished,
         [

@@ -1,6 +1,9 @@
 //! The WebSocket protocol over one socket: simple messages are taken as they stand, tungstenite reads and judges
 //! all else, and everything written is gathered in one buffer that leaves in one write.
 
+pub(crate) mod fast_path;
+pub(crate) mod flood_guard;
+
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -14,8 +17,8 @@ use tokio_util::io::poll_read_buf;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use super::meter::{Flood, Meter};
-use super::simple::{self, Simple};
+use self::fast_path::Simple;
+use self::flood_guard::{Flood, Meter};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Frame, Message, Outbox, Taken, now_ms};
 
@@ -159,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         context: &mut Context<'_>,
     ) -> Poll<Result<Received, ReadError>> {
         while self.tungstenite.is_none() {
-            match simple::message(&self.unread, self.limit()) {
+            match fast_path::message(&self.unread, self.limit()) {
                 Simple::Message(message, length) => {
                     self.take_unread(length);
                     return Poll::Ready(Ok(Received::Message(message)));
@@ -225,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = ready!(socket.poll_read(context, &mut buffer));
         let bytes = buffer.filled();
         self.arrived(bytes.len())?;
-        let (message, rest) = match simple::message(bytes, self.limit()) {
+        let (message, rest) = match fast_path::message(bytes, self.limit()) {
             Simple::Message(message, length) => (Some(message), bytes.split_at(length).1),
             // There is more to come, and room for it saves copies. What is not written to holds no memory.
             Simple::Unfinished => {

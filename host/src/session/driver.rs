@@ -11,11 +11,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::{Clock, Due, LAST_WRITES, going_away};
+use super::deadlines::{Clock, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
-use super::wire::{ReadError, Received, Wire};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, woke_others};
+use crate::transport::websocket::{ReadError, Received, Wire};
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

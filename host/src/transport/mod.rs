@@ -1,0 +1,3 @@
+//! Transports: how messages and closes go over a socket.
+
+pub(crate) mod websocket;
