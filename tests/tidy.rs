@@ -1,5 +1,5 @@
-//! What `docs` and reviewers would otherwise have to watch: which module knows which, how long files are, what
-//! the README's map names, and which versions are too old.
+//! What reviewers would otherwise have to watch: which module knows which, how long files are, what pages name,
+//! and below, what limits they tell and what is depended on.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -9,14 +9,15 @@
     reason = "a test fails where it stands"
 )]
 
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
+#[path = "tidy/limits.rs"]
+mod limits;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
-
-use serde_json::Value;
 
 /// Libraries that only these modules name.
 const NAMED_IN: [(&str, &[&str]); 10] = [
@@ -57,32 +58,6 @@ const PURE: [(&str, &[&str]); 2] = [
 
 /// Lines of the longest source file.
 const LONGEST: usize = 600;
-
-/// A number of the configuration that bounds nothing.
-const NO_LIMIT: &str = "integrations.*.mock.status";
-
-/// The oldest version of each crate without a known defect that concerns a gateway. `.ci/run dependencies` checks all
-/// advisories, but only where it can fetch their database; these hold everywhere.
-const FLOORS: [(&str, [u64; 3]); 18] = [
-    ("aws-lc-sys", [0, 39, 0]),
-    ("bytes", [1, 11, 1]),
-    ("crossbeam-channel", [0, 5, 15]),
-    ("h2", [0, 4, 16]),
-    ("idna", [1, 0, 0]),
-    ("prometheus-client", [0, 25, 2]),
-    ("rustls", [0, 23, 46]),
-    ("rustls-webpki", [0, 103, 13]),
-    ("slab", [0, 4, 11]),
-    ("tar", [0, 4, 45]),
-    ("time", [0, 3, 47]),
-    ("tokio-rustls", [0, 26, 6]),
-    ("tokio-tungstenite", [0, 30, 0]),
-    ("tracing-subscriber", [0, 3, 20]),
-    ("tungstenite", [0, 30, 0]),
-    ("wasmtime", [48, 0, 8]),
-    ("wasmtime-wasi", [48, 0, 8]),
-    ("wasmtime-wasi-io", [48, 0, 8]),
-];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -301,231 +276,4 @@ fn cited_pages_are_in_the_repository() {
         }
     }
     assert!(cited > 30, "{cited}");
-}
-
-#[test]
-fn no_dependency_is_older_than_its_fix() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
-    let mut checked = 0;
-    for package in lock.split("[[package]]") {
-        let field = |name: &str| {
-            let line = package
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("{name} = \"")))?;
-            line.strip_suffix('"')
-        };
-        let (Some(name), Some(version)) = (field("name"), field("version")) else {
-            continue;
-        };
-        let Some((_, floor)) = FLOORS.iter().find(|(crate_name, _)| *crate_name == name) else {
-            continue;
-        };
-        let release = version.split(['-', '+']).next().unwrap();
-        let numbers: Vec<u64> = release
-            .split('.')
-            .map(|number| number.parse().unwrap())
-            .collect();
-        assert!(
-            numbers.as_slice() >= floor.as_slice(),
-            "{name} {version} is older than {floor:?}"
-        );
-        checked += 1;
-    }
-    assert!(
-        checked >= 9,
-        "only {checked} of the crates with a floor were found"
-    );
-}
-
-/// The dependencies, one a line, as `cargo tree` finds them with these arguments.
-fn dependencies(arguments: &[&str]) -> String {
-    let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--prefix", "none", "--locked", "--offline"])
-        .args(arguments)
-        .current_dir(root())
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&tree.stderr);
-    assert!(tree.status.success(), "{error}");
-    // What it marks so has been listed with its own dependencies before.
-    String::from_utf8(tree.stdout).unwrap().replace(" (*)", "")
-}
-
-/// A package that `-p lockgate` builds with other features than `--workspace` does is compiled once more, and with it
-/// all that needs it: wasmtime takes minutes.
-#[test]
-fn the_gateway_alone_is_built_with_the_features_of_the_workspace() {
-    for edges in ["normal,build,dev", "no-dev"] {
-        let features = ["--edges", edges, "--format", "{p} {f}"];
-        let workspace = dependencies(&[&["--workspace"], &features[..]].concat());
-        let alone = dependencies(&[&["--package", "lockgate"], &features[..]].concat());
-        let workspace: HashSet<_> = workspace.lines().collect();
-        let others: BTreeSet<_> = alone
-            .lines()
-            .filter(|package| !workspace.contains(package))
-            .collect();
-        assert!(
-            others.is_empty(),
-            "--workspace has other features of {others:#?}: name them in host/Cargo.toml"
-        );
-        assert!(workspace.len() > 100, "{workspace:?}");
-    }
-}
-
-/// Only what is built counts: the lock file names `ring` for a feature of a feature that nobody asks for.
-#[test]
-fn one_cryptography_library_is_built() {
-    let tree = dependencies(&["--workspace", "--edges", "all", "--target", "all"]);
-    let is_built = |name: &str| {
-        tree.lines()
-            .any(|line| line.starts_with(&format!("{name} v")))
-    };
-    assert!(is_built("aws-lc-rs"), "{tree}");
-    for other in ["ring", "openssl", "openssl-sys", "boring", "rsa"] {
-        assert!(
-            !is_built(other),
-            "{other} is built too: `cargo tree --invert {other}`"
-        );
-    }
-}
-
-/// The table of limits in `host/README.md` has every number of the configuration, with the default and the bounds that
-/// the schema gives it.
-#[test]
-fn the_table_of_limits_agrees_with_the_schema() {
-    let schema = Command::new(env!("CARGO_BIN_EXE_lockgate"))
-        .args(["config", "schema"])
-        .output()
-        .unwrap();
-    let schema = serde_json::from_slice(&schema.stdout).unwrap();
-    let mut numbers = BTreeMap::new();
-    find_numbers(&schema, "", &mut numbers);
-
-    let readme = fs::read_to_string(root().join("host/README.md")).unwrap();
-    let (_, table) = readme.split_once("## Limits").unwrap();
-    let mut told = BTreeSet::new();
-    for row in table.lines().filter(|line| line.starts_with("| ")) {
-        let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        let [_, _, keys, defaults, bounds, ..] = cells.as_slice() else {
-            panic!("not five columns: {row}")
-        };
-        let keys = paths(keys);
-        // Of several keys in a row, each has a part of the cells; what follows a semicolon explains.
-        let part = |cell: &str, number: usize| {
-            let (cell, _) = cell.split_once(';').unwrap_or((cell, ""));
-            cell.split(", ").nth(number).map(str::to_owned)
-        };
-        for (number, key) in keys.iter().enumerate() {
-            let Some(schema) = numbers.get(key) else {
-                panic!("the schema has no {key}: {row}")
-            };
-            let default = part(defaults, number).unwrap_or_else(|| panic!("no default: {row}"));
-            let bounds = part(bounds, number).unwrap_or_else(|| panic!("no bounds: {row}"));
-            schema.check(&default, &bounds, &numbers, key);
-            told.insert(key.clone());
-        }
-    }
-    let is_missing = |key: &&String| !told.contains(*key) && key.as_str() != NO_LIMIT;
-    let missing: Vec<_> = numbers.keys().filter(is_missing).collect();
-    assert!(
-        missing.is_empty(),
-        "host/README.md has no row for {missing:?}"
-    );
-    assert!(told.len() >= 40, "{told:?}");
-}
-
-/// A number of the configuration, as the schema has it.
-struct Number {
-    default: Option<u64>,
-    minimum: u64,
-    maximum: u64,
-}
-
-impl Number {
-    /// Fails unless the two cells say what the schema does. A default is a number, `off` for 0, or words where the
-    /// schema has none; an upper bound may be the key that it follows.
-    fn check(&self, default: &str, bounds: &str, all: &BTreeMap<String, Self>, key: &str) {
-        let said = match default {
-            "off" if self.minimum == 0 => Some(0),
-            _ => number(default),
-        };
-        assert!(
-            said == self.default || (default == "off" && self.default.is_none()),
-            "host/README.md says that {key} is {default:?} by default, and the schema {:?}",
-            self.default
-        );
-        let Some((minimum, maximum)) = bounds.split_once(" – ") else {
-            panic!("{key}: {bounds:?} are no bounds")
-        };
-        let maximum = match maximum.strip_prefix('`') {
-            Some(other) => {
-                let (table, _) = key.rsplit_once('.').unwrap();
-                let other = format!("{table}.{}", other.trim_end_matches('`'));
-                all.get(&other).map(|other| other.maximum)
-            }
-            None => number(maximum),
-        };
-        assert_eq!(
-            (number(minimum), maximum),
-            (Some(self.minimum), Some(self.maximum)),
-            "{key}: host/README.md says {bounds:?}"
-        );
-    }
-}
-
-/// Collects the numbers below `schema`, by their path in a file; `*` is any name.
-fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Number>) {
-    let below = |name: &str| match path {
-        "" => name.to_owned(),
-        _ => format!("{path}.{name}"),
-    };
-    let field = |name: &str| schema.get(name).and_then(Value::as_u64);
-    if let (Some(minimum), Some(maximum)) = (field("minimum"), field("maximum")) {
-        let default = field("default");
-        let number = Number {
-            default,
-            minimum,
-            maximum,
-        };
-        numbers.insert(path.to_owned(), number);
-    }
-    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
-        find_numbers(schema, &below(name), numbers);
-    }
-    if schema["additionalProperties"].is_object() {
-        find_numbers(&schema["additionalProperties"], &below("*"), numbers);
-    }
-    let several = ["anyOf", "oneOf"].map(|name| schema[name].as_array());
-    for schema in several
-        .into_iter()
-        .flatten()
-        .flatten()
-        .chain(schema.get("items"))
-    {
-        find_numbers(schema, path, numbers);
-    }
-}
-
-/// The keys in a cell: `` `limits.drain_s` ``, ``stage `groups` ``, ``plugin `rollback.calls`, `within_s` ``.
-fn paths(cell: &str) -> Vec<String> {
-    let mut folder = "";
-    let names = cell.split('`').skip(1).step_by(2);
-    let paths = names.map(|name| {
-        let (inside, name) = name.rsplit_once('.').unwrap_or((folder, name));
-        folder = inside;
-        let table = match cell.split(' ').next() {
-            Some("stage") => "apis.*.stages.*.",
-            Some("plugin") => "plugins.*.",
-            _ => "",
-        };
-        let inside = if inside.is_empty() { "limits" } else { inside };
-        format!("{table}{inside}.{name}")
-    });
-    paths.collect()
-}
-
-/// The number at the start of some text, thousands apart by commas.
-fn number(text: &str) -> Option<u64> {
-    let text = text.split(' ').next()?;
-    text.replace(',', "").parse().ok()
 }
