@@ -1,0 +1,83 @@
+//! What was prepared comes to serve, all of it at once.
+
+use std::sync::Arc;
+
+use super::prepare::Ready;
+use super::versions::plugin::{Plugin, Retired};
+use super::{ByName, Plugins};
+
+impl Plugins {
+    /// Serves what was prepared, all of it; hands it back when a plugin was changed otherwise in between.
+    ///
+    /// `install` is called with the plugins as they are then, and puts a new snapshot into every stage. When it has, what
+    /// serves no more is to be ended.
+    pub(crate) async fn commit(
+        &self,
+        ready: Vec<Ready>,
+        keep: impl Fn(&str) -> bool,
+        install: impl FnOnce(&ByName),
+    ) -> Result<Committed, Stale> {
+        let _changing = self.changing.lock().await;
+        let current = |ready: &Ready| match ready {
+            Ready::Changed(prepared) => prepared.is_current(),
+            Ready::New(_) | Ready::Read(_) | Ready::Same => true,
+        };
+        if !ready.iter().all(current) {
+            return Err(Stale);
+        }
+        let mut plugins = ByName::clone(&self.loaded.load());
+        let mut committed = Committed::default();
+        plugins.retain(|name, plugin| {
+            let kept = keep(name);
+            if !kept {
+                committed.said.push(format!("plugin {name}: removed"));
+                committed.removed.push(Arc::clone(plugin));
+            }
+            kept
+        });
+        for ready in ready {
+            self.raise_floor(&ready);
+            match ready {
+                Ready::New(plugin) => {
+                    committed
+                        .said
+                        .push(format!("plugin {}: added", plugin.name));
+                    plugins.insert(plugin.name.to_string(), plugin);
+                }
+                Ready::Changed(prepared) => {
+                    let (said, retired) = prepared.commit();
+                    committed.said.push(said);
+                    committed.retired.push(retired);
+                }
+                Ready::Read(seen) => seen.commit(),
+                Ready::Same => {}
+            }
+        }
+        self.loaded.store(Arc::new(plugins));
+        install(&self.loaded.load());
+        Ok(committed)
+    }
+
+    /// A signed version serves: none below it is loaded any more.
+    fn raise_floor(&self, ready: &Ready) {
+        let (Some(name), Some(signature)) = (ready.name(), ready.signature()) else {
+            return;
+        };
+        let mut signed = self.signed();
+        let newest = signed.entry(name.to_owned()).or_default();
+        *newest = signature.version.max(*newest);
+    }
+}
+
+/// A plugin was changed while something else was prepared for it.
+#[derive(Debug)]
+pub(crate) struct Stale;
+
+/// What a change of plugins leaves to be done and said.
+#[derive(Default)]
+pub(crate) struct Committed {
+    pub(crate) said: Vec<String>,
+    pub(crate) retired: Vec<Retired>,
+    /// Routes that messages under way have met may still point to them.
+    pub(crate) removed: Vec<Arc<Plugin>>,
+}
