@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use super::apply::bind_fault;
+use super::listeners::bind_fault;
 use crate::config::{Address, Config};
 use crate::handover::Listening;
 use crate::management::{Desk, Management, Note, Wanted};

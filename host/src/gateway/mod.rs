@@ -3,10 +3,12 @@
 
 mod apply;
 mod certificates;
+mod check;
+mod listeners;
+mod management;
 mod reload;
 mod stages;
 mod watch;
-mod windows;
 
 use std::convert::Infallible;
 use std::io;
@@ -28,15 +30,15 @@ use crate::connections::{Closing, Connection};
 use crate::handover::{self, NotServing, Sockets};
 use crate::handshake::{Admission, Entrance, Places};
 use crate::listener::{Doors, Pages};
-use crate::management::{self, NoUpgrade, Reload, Upgrade};
+use crate::management::{NoUpgrade, Reload, Upgrade, name, tell};
 use crate::plugin::Plugins;
 use crate::telemetry::Metrics;
 
-use apply::Door;
-pub(crate) use apply::check;
+pub(crate) use check::check;
+use listeners::Door;
+use management::Window;
 pub(crate) use reload::{NO_RELOAD, What};
 pub(crate) use watch::Folders;
-use windows::Window;
 
 /// The part of the drain window over which closes are spread; the rest is for clients to answer.
 const SPREAD: f64 = 0.7;
@@ -210,13 +212,11 @@ impl Gateway {
 
     /// Tells those who know the file where the gateway is asked.
     fn tell_where(self: &Arc<Self>, file: &Path) -> io::Result<()> {
-        let (socket, shared) = self
-            .sockets
-            .listen_by_name("note", &management::name(file)?)?;
+        let (socket, shared) = self.sockets.listen_by_name("note", &name(file)?)?;
         let gateway = Arc::clone(self);
         let stop = self.stop_management.clone();
         self.doors.tasks.spawn(async move {
-            let telling = management::tell(socket, || gateway.note());
+            let telling = tell(socket, || gateway.note());
             let _ = stop.run_until_cancelled(telling).await;
             drop(shared);
         });

@@ -1,15 +1,23 @@
 //! The snapshots of stages that a configuration and its plugins make.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use super::Gateway;
 use crate::config;
-use crate::connections::{ConnectionLimits, OutboxLimits};
+use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
 use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
-use crate::plugin::ByName;
-use crate::route::{CONNECT, DEFAULT, DISCONNECT};
+use crate::plugin::{ByName, Plugin};
+use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
+
+/// How often a removed stage is looked at until its last connection has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The stages of all APIs: connections keep theirs across reloads.
 #[derive(Default)]
@@ -149,4 +157,61 @@ fn connection_limits(limits: &config::StageLimits) -> ConnectionLimits {
         attributes_bytes: limits.attributes_bytes,
         groups: limits.groups,
     }
+}
+
+impl Gateway {
+    /// Closes the connections of stages that are there no more. Each still has its `$disconnect`, so that plugins that
+    /// are there no more end after them.
+    pub(super) fn dismiss(&self, stages: Vec<Arc<CurrentStage>>, plugins: Vec<Arc<Plugin>>) {
+        if stages.is_empty() && plugins.is_empty() {
+            return;
+        }
+        let closed = CancellationToken::new();
+        for plugin in plugins {
+            let closed = closed.clone().cancelled_owned();
+            let removed = async move { plugin.remove(closed).await };
+            self.doors.tasks.spawn(removed);
+        }
+        self.doors.tasks.spawn(async move {
+            let mut look = interval(LOOK);
+            // A handshake may be under way: it holds its stage, as does every session.
+            let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
+            while stages.iter().any(open) {
+                for stage in &stages {
+                    for connection in stage.load().scope.connections.all() {
+                        connection.close(Closing::new(1001, "Going away"));
+                    }
+                }
+                look.tick().await;
+            }
+            closed.cancel();
+        });
+    }
+}
+
+/// A stage with all that its messages are judged by.
+type Meant<'a> = (&'a config::Stage, &'a Selection, &'a [config::Route]);
+
+fn by_name(apis: &[config::Api]) -> BTreeMap<String, Meant<'_>> {
+    let mut stages = BTreeMap::new();
+    for api in apis {
+        for stage in &api.stages {
+            let meant = (stage, &api.selection, &*api.routes);
+            stages.insert(format!("{}/{}", api.name, stage.name), meant);
+        }
+    }
+    stages
+}
+
+pub(super) fn say_changes(before: &[config::Api], now: &[config::Api], said: &mut Vec<String>) {
+    let (before, now) = (by_name(before), by_name(now));
+    for (name, stage) in &now {
+        match before.get(name) {
+            Some(same) if same == stage => {}
+            Some(_) => said.push(format!("stage {name}: changed")),
+            None => said.push(format!("stage {name}: added")),
+        }
+    }
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    said.extend(gone.map(|name| format!("stage {name}: removed")));
 }

@@ -1,0 +1,244 @@
+//! The listeners for clients: bound and judged before anything changes, then opened, closed, or kept with newer
+//! certificates.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
+use super::{Gateway, Window, certificates};
+use crate::config::{self, Address, Config, Fault, Faults};
+use crate::handover::{HeldBySystemd, HeldByUs, out_of_files};
+use crate::listener::{Certificates, Listener, Socket, Tls};
+
+/// A listener that accepts.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) config: config::Listener,
+    pub(super) address: Address,
+    scheme: &'static str,
+    socket: Socket,
+    pub(super) tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+    pub(super) closing: CancellationToken,
+}
+
+/// What becomes of one listener of a configuration.
+pub(super) enum Planned {
+    /// With its certificates as their files are now.
+    Kept(Door, Option<Certificates>),
+    New(config::Listener, Listener),
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Ip(address) => write!(f, "{}://{address}", self.scheme),
+            Address::Unix { .. } => write!(f, "{}+{}", self.scheme, self.address),
+        }
+    }
+}
+
+impl Door {
+    /// Shows these certificates to new connections; says which of them are new.
+    pub(super) fn show(&self, certificates: Certificates) -> Vec<String> {
+        let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
+        let changed = changed.into_iter().flatten();
+        changed
+            .map(|certificate| {
+                format!("listener {self}: serving the changed certificate {certificate}")
+            })
+            .collect()
+    }
+}
+impl Gateway {
+    /// Binds what is new. A listener that is as it was keeps its socket, and shows the certificates that its files hold
+    /// now; one whose TLS is changed keeps its socket.
+    pub(super) async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
+        let mut open = self.lock().open.clone();
+        open.retain(|door| !door.socket.socket.is_lost());
+        let mut planned = Vec::new();
+        let certificates = certificates::read(&config.listeners)
+            .await
+            .map_err(Faults)?;
+        for (index, (listener, certificates)) in
+            config.listeners.iter().zip(certificates).enumerate()
+        {
+            if let Some(kept) = open.iter().position(|door| door.config == *listener) {
+                planned.push(Planned::Kept(open.swap_remove(kept), certificates));
+                continue;
+            }
+            let tls = match certificates {
+                Some(certificates) => Some(Arc::new(Tls::new(certificates, listener.http2)?)),
+                None => None,
+            };
+            let same = open
+                .iter()
+                .find(|door| door.address.is_at(&listener.address))
+                .map(|door| Arc::clone(&door.socket));
+            let bound = match same {
+                Some(socket) => {
+                    Listener::on(socket, &listener.address, tls, listener.proxies.clone())?
+                }
+                None => Listener::bind(
+                    &listener.address,
+                    tls,
+                    listener.proxies.clone(),
+                    &self.sockets,
+                )
+                .map_err(|error| {
+                    bind_fault(
+                        format!("listeners[{index}].address"),
+                        &listener.address,
+                        &error,
+                    )
+                })?,
+            };
+            planned.push(Planned::New(listener.clone(), bound));
+        }
+        Ok(planned)
+    }
+    pub(super) fn serve_listeners(
+        &self,
+        planned: Vec<Planned>,
+        wanted: &[config::Listener],
+        said: &mut Vec<String>,
+    ) {
+        let mut state = self.lock();
+        let before = std::mem::take(&mut state.open);
+        let mut open = Vec::new();
+        for planned in planned {
+            let (config, listener) = match planned {
+                Planned::Kept(door, certificates) => {
+                    // One that was made at start stays.
+                    if let (Some(certificates), config::Tls::Files(_)) =
+                        (certificates, &door.config.tls)
+                    {
+                        said.extend(door.show(certificates));
+                    }
+                    open.push(door);
+                    continue;
+                }
+                Planned::New(config, listener) => (config, listener),
+            };
+            let door = Door {
+                config,
+                address: listener.address.clone(),
+                scheme: listener.scheme(),
+                socket: listener.socket(),
+                tls: listener.tls(),
+                stop: self.doors.stop.child_token(),
+                closing: CancellationToken::new(),
+            };
+            open.push(door.clone());
+            tracing::info!("listening on {door}");
+            if let Err(error) = door.socket.socket.set_mode(&door.config.address) {
+                tracing::warn!("the permissions of {door} are as they were: {error}");
+            }
+            say_ipv6_only(&door.address, wanted);
+            said.push(format!("listener {door}: opened"));
+            let mut doors = self.doors.clone();
+            (doors.stop, doors.closing) = (door.stop, door.closing);
+            listener.serve(&doors);
+        }
+        for door in before {
+            let kept = |other: &Door| Arc::ptr_eq(&other.socket, &door.socket);
+            let same = |other: &&Door| kept(other) && other.config == door.config;
+            if !open.iter().any(|other| same(&other)) {
+                if !open.iter().any(kept) {
+                    door.closing.cancel();
+                }
+                door.stop.cancel();
+                said.push(format!("listener {door}: closed"));
+            }
+        }
+        state.open = open;
+    }
+
+    /// Where it listens.
+    pub(super) fn open(&self) -> Vec<Address> {
+        let state = self.lock();
+        let doors = state.open.iter().map(|door| door.address.clone());
+        let windows = state.management.iter().map(Window::address);
+        doors.chain(windows).collect()
+    }
+}
+
+/// An address cannot be listened on.
+pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
+    let is = |kind| error.kind() == kind;
+    let remedy = if out_of_files(error) {
+        "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd"
+            .into()
+    } else if let Address::Unix { path, .. } = address {
+        if held_by::<HeldByUs>(error).is_some() {
+            "take that one out with one reload and write this one with the next, or write another path".into()
+        } else if is(io::ErrorKind::AddrInUse) {
+            "stop who listens there (`ss -lxp` tells), or write another path".into()
+        } else if is(io::ErrorKind::AlreadyExists) {
+            "remove it if nobody needs it, or write another path".into()
+        } else {
+            let folder = path.parent().unwrap_or(path).display();
+            format!(
+                "make {folder} a folder that the gateway may write to; RuntimeDirectory= of systemd makes one"
+            )
+        }
+    } else if let Some(HeldBySystemd(held)) = held_by(error) {
+        format!(
+            "write address = \"{held}\", or write ListenStream={address} in its socket unit and restart both units"
+        )
+    } else if is(io::ErrorKind::AddrInUse) {
+        format!(
+            "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
+            address.ip().map_or(0, |address| address.port())
+        )
+    } else if is(io::ErrorKind::PermissionDenied) {
+        "write a port from 1024 on, or allow the process lower ones: CAP_NET_BIND_SERVICE".into()
+    } else if is(io::ErrorKind::AddrNotAvailable) {
+        "write an address of this machine (`ip address` lists them), or 0.0.0.0 for all".into()
+    } else {
+        "correct the address".into()
+    };
+    Faults(vec![Fault {
+        key,
+        message: format!("cannot listen on {address}: {error}"),
+        remedy,
+    }])
+}
+
+/// Who holds an address, if it is one whom we know.
+fn held_by<E: std::error::Error + 'static>(error: &io::Error) -> Option<&E> {
+    error.get_ref()?.downcast_ref()
+}
+/// Others take IPv4 with such an address, as it may have been meant.
+fn say_ipv6_only(address: &Address, wanted: &[config::Listener]) {
+    let Some(address) = address.ip() else { return };
+    let port = address.port();
+    let is_v4 = |other: &config::Listener| {
+        let other = other.address.ip();
+        other.is_some_and(|other| other.is_ipv4() && [0, port].contains(&other.port()))
+    };
+    if address == SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) && !wanted.iter().any(is_v4) {
+        tracing::info!("{address} takes IPv6 only; for IPv4 add a listener on 0.0.0.0:{port}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_files_are_no_fault_of_the_address() {
+        let address = Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
+        // EMFILE, ENFILE
+        for errno in [24, 23] {
+            let error = io::Error::from_raw_os_error(errno);
+            let faults = bind_fault("k".into(), &address, &error);
+            let remedy = &faults.0.first().expect("one").remedy;
+            assert!(remedy.contains("LimitNOFILE="), "{remedy}");
+        }
+    }
+}
