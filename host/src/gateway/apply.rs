@@ -13,6 +13,7 @@ use crate::telemetry;
 
 /// File descriptors that are not a client's: listeners, logs, the engine.
 const OTHER_FILES: u64 = 128;
+
 impl Gateway {
     /// Serves another configuration, or on an error goes on with the one it had. Gives what has changed.
     ///
@@ -60,7 +61,7 @@ impl Gateway {
     pub(super) fn install(&self, apis: &[config::Api], plugins: &ByName) -> Vec<Arc<CurrentStage>> {
         let mut state = self.lock();
         let (stages, gone) = stages::install(apis, plugins, &mut state.stages);
-        self.entrance.stages.store(Arc::new(stages));
+        self.handshakes.stages.store(Arc::new(stages));
         gone
     }
 
@@ -75,16 +76,16 @@ impl Gateway {
 
     fn set_limits(&self, config: &Config, said: &mut Vec<String>) {
         let before = self.lock().config.clone();
-        let admission = &self.entrance.admission;
+        let admission = &self.handshakes.admission;
         let changed = admission
             .load()
             .changed(connection_limit(&config.limits), &config.limits);
         admission.store(Arc::new(changed));
-        self.entrance
-            .handshakes
+        self.handshakes
+            .permits
             .set_limit(config.limits.handshakes as usize);
         let timeout = Arc::new(config.limits.handshake_timeout);
-        self.doors.handshake_timeout.store(timeout);
+        self.listeners.handshake_timeout.store(timeout);
         if before.limits != config.limits {
             said.push("limits: changed".into());
         }
@@ -119,6 +120,7 @@ pub(super) async fn prepare(
     }
     (ready, faults)
 }
+
 /// How many connections there may be: as configured, and no more than the process may open files.
 fn connection_limit(limits: &config::GatewayLimits) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);

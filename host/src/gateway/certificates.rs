@@ -60,10 +60,10 @@ impl Gateway {
         listener: usize,
         index: usize,
     ) -> Result<Vec<String>> {
-        let Some(door) = self.lock().open.get(listener).cloned() else {
+        let Some(opened) = self.lock().open.get(listener).cloned() else {
             return Ok(Vec::new());
         };
-        let (Some(tls), config::Tls::Files(files)) = (&door.tls, &door.config.tls) else {
+        let (Some(tls), config::Tls::Files(files)) = (&opened.tls, &opened.config.tls) else {
             return Ok(Vec::new());
         };
         let Some(pair) = files.get(index).cloned() else {
@@ -76,7 +76,7 @@ impl Gateway {
         let certificates = certificates
             .with(index, certificate, &tls_key(listener))
             .map_err(Faults)?;
-        let said = door.show(certificates);
+        let said = opened.show(certificates);
         if !said.is_empty() {
             self.note_certificates();
         }
@@ -88,7 +88,7 @@ impl Gateway {
         let open = self.lock().open.clone();
         let served: Vec<_> = open
             .iter()
-            .filter_map(|door| Some((&door.address, door.tls.as_ref()?.certificates())))
+            .filter_map(|opened| Some((&opened.address, opened.tls.as_ref()?.certificates())))
             .collect();
         let certificates = served.iter().flat_map(|(address, certificates)| {
             let all = certificates.all().iter();

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gateway, Window, certificates};
+use super::{Gateway, OpenManagement, certificates};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::handover::{HeldBySystemd, HeldByUs, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
 
 /// A listener that accepts.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct OpenListener {
     pub(super) config: config::Listener,
     pub(super) address: Address,
     scheme: &'static str,
@@ -29,11 +29,11 @@ pub(super) struct Door {
 /// What becomes of one listener of a configuration.
 pub(super) enum Planned {
     /// With its certificates as their files are now.
-    Kept(Door, Option<Certificates>),
+    Kept(OpenListener, Option<Certificates>),
     New(config::Listener, Listener),
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for OpenListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Ip(address) => write!(f, "{}://{address}", self.scheme),
@@ -42,7 +42,7 @@ impl fmt::Display for Door {
     }
 }
 
-impl Door {
+impl OpenListener {
     /// Shows these certificates to new connections; says which of them are new.
     pub(super) fn show(&self, certificates: Certificates) -> Vec<String> {
         let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
@@ -59,7 +59,7 @@ impl Gateway {
     /// now; one whose TLS is changed keeps its socket.
     pub(super) async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
         let mut open = self.lock().open.clone();
-        open.retain(|door| !door.socket.socket.is_lost());
+        open.retain(|opened| !opened.socket.socket.is_lost());
         let mut planned = Vec::new();
         let certificates = certificates::read(&config.listeners)
             .await
@@ -67,7 +67,7 @@ impl Gateway {
         for (index, (listener, certificates)) in
             config.listeners.iter().zip(certificates).enumerate()
         {
-            if let Some(kept) = open.iter().position(|door| door.config == *listener) {
+            if let Some(kept) = open.iter().position(|opened| opened.config == *listener) {
                 planned.push(Planned::Kept(open.swap_remove(kept), certificates));
                 continue;
             }
@@ -77,8 +77,8 @@ impl Gateway {
             };
             let same = open
                 .iter()
-                .find(|door| door.address.is_at(&listener.address))
-                .map(|door| Arc::clone(&door.socket));
+                .find(|opened| opened.address.is_at(&listener.address))
+                .map(|opened| Arc::clone(&opened.socket));
             let bound = match same {
                 Some(socket) => {
                     Listener::on(socket, &listener.address, tls, listener.proxies.clone())?
@@ -112,47 +112,47 @@ impl Gateway {
         let mut open = Vec::new();
         for planned in planned {
             let (config, listener) = match planned {
-                Planned::Kept(door, certificates) => {
+                Planned::Kept(opened, certificates) => {
                     // One that was made at start stays.
                     if let (Some(certificates), config::Tls::Files(_)) =
-                        (certificates, &door.config.tls)
+                        (certificates, &opened.config.tls)
                     {
-                        said.extend(door.show(certificates));
+                        said.extend(opened.show(certificates));
                     }
-                    open.push(door);
+                    open.push(opened);
                     continue;
                 }
                 Planned::New(config, listener) => (config, listener),
             };
-            let door = Door {
+            let opened = OpenListener {
                 config,
                 address: listener.address.clone(),
                 scheme: listener.scheme(),
                 socket: listener.socket(),
                 tls: listener.tls(),
-                stop: self.doors.stop.child_token(),
+                stop: self.listeners.stop.child_token(),
                 closing: CancellationToken::new(),
             };
-            open.push(door.clone());
-            tracing::info!("listening on {door}");
-            if let Err(error) = door.socket.socket.set_mode(&door.config.address) {
-                tracing::warn!("the permissions of {door} are as they were: {error}");
+            open.push(opened.clone());
+            tracing::info!("listening on {opened}");
+            if let Err(error) = opened.socket.socket.set_mode(&opened.config.address) {
+                tracing::warn!("the permissions of {opened} are as they were: {error}");
             }
-            say_ipv6_only(&door.address, wanted);
-            said.push(format!("listener {door}: opened"));
-            let mut doors = self.doors.clone();
-            (doors.stop, doors.closing) = (door.stop, door.closing);
-            listener.serve(&doors);
+            say_ipv6_only(&opened.address, wanted);
+            said.push(format!("listener {opened}: opened"));
+            let mut listeners = self.listeners.clone();
+            (listeners.stop, listeners.closing) = (opened.stop, opened.closing);
+            listener.serve(&listeners);
         }
-        for door in before {
-            let kept = |other: &Door| Arc::ptr_eq(&other.socket, &door.socket);
-            let same = |other: &&Door| kept(other) && other.config == door.config;
+        for opened in before {
+            let kept = |other: &OpenListener| Arc::ptr_eq(&other.socket, &opened.socket);
+            let same = |other: &&OpenListener| kept(other) && other.config == opened.config;
             if !open.iter().any(|other| same(&other)) {
                 if !open.iter().any(kept) {
-                    door.closing.cancel();
+                    opened.closing.cancel();
                 }
-                door.stop.cancel();
-                said.push(format!("listener {door}: closed"));
+                opened.stop.cancel();
+                said.push(format!("listener {opened}: closed"));
             }
         }
         state.open = open;
@@ -161,9 +161,9 @@ impl Gateway {
     /// Where it listens.
     pub(super) fn open(&self) -> Vec<Address> {
         let state = self.lock();
-        let doors = state.open.iter().map(|door| door.address.clone());
-        let windows = state.management.iter().map(Window::address);
-        doors.chain(windows).collect()
+        let listeners = state.open.iter().map(|opened| opened.address.clone());
+        let others = state.management.iter().map(OpenManagement::address);
+        listeners.chain(others).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::handover::Listening;
 use crate::management::{Desk, Management, Note, Wanted};
 
 /// One that is open.
-pub(super) struct Window {
+pub(super) struct OpenManagement {
     wanted: Wanted,
     /// Where it is bound.
     address: Address,
@@ -20,7 +20,7 @@ pub(super) struct Window {
     stop: CancellationToken,
 }
 
-impl Window {
+impl OpenManagement {
     pub(super) fn address(&self) -> Address {
         self.address.clone()
     }
@@ -49,15 +49,15 @@ impl Gateway {
     /// What is not open yet, with the socket of one that goes and has the same address.
     fn missing(&self, config: &Config) -> Vec<(Wanted, Option<Arc<Listening>>)> {
         let state = self.lock();
-        let open = state.management.iter().filter(|window| !window.is_lost());
-        let is_open = |wanted: &Wanted| open.clone().any(|window| window.wanted == *wanted);
-        let going = |window: &&Window| wanted(config).all(|wanted| wanted != window.wanted);
+        let open = state.management.iter().filter(|opened| !opened.is_lost());
+        let is_open = |wanted: &Wanted| open.clone().any(|opened| opened.wanted == *wanted);
+        let going = |opened: &&OpenManagement| wanted(config).all(|wanted| wanted != opened.wanted);
         wanted(config)
             .filter(|wanted| !is_open(wanted))
             .map(|wanted| {
                 let mut going = open.clone().filter(going);
-                let same = going.find(|window| window.wanted.address.is_at(&wanted.address));
-                (wanted, same.and_then(|window| window.socket.upgrade()))
+                let same = going.find(|opened| opened.wanted.address.is_at(&wanted.address));
+                (wanted, same.and_then(|opened| opened.socket.upgrade()))
             })
             .collect()
     }
@@ -67,8 +67,8 @@ impl Gateway {
         let state = self.lock();
         let bound = |name| {
             let mut open = state.management.iter();
-            let window = open.find(|window| window.wanted.name() == name)?;
-            Some(match &window.address {
+            let opened = open.find(|opened| opened.wanted.name() == name)?;
+            Some(match &opened.address {
                 Address::Ip(address) => address.to_string(),
                 Address::Unix { path, mode } => {
                     let path = std::path::absolute(path).ok()?;
@@ -91,12 +91,12 @@ impl Gateway {
     ) {
         let mut state = self.lock();
         let kept: Vec<_> = wanted(config).collect();
-        state.management.retain(|window| {
-            let keep = kept.contains(&window.wanted) && !window.is_lost();
+        state.management.retain(|opened| {
+            let keep = kept.contains(&opened.wanted) && !opened.is_lost();
             if !keep {
-                window.stop.cancel();
-                let name = window.wanted.name();
-                said.push(format!("{name} {}: closed", window.address));
+                opened.stop.cancel();
+                let name = opened.wanted.name();
+                said.push(format!("{name} {}: closed", opened.address));
             }
             keep
         });
@@ -114,7 +114,7 @@ impl Gateway {
             }
             said.push(format!("{name} {address}: opened"));
             let stop = self.stop_management.child_token();
-            state.management.push(Window {
+            state.management.push(OpenManagement {
                 wanted,
                 address,
                 socket: bound.socket(),
@@ -126,7 +126,7 @@ impl Gateway {
                 reloads: self.reloads.clone(),
                 upgrades: self.upgrades.clone(),
             };
-            bound.serve(desk, stop, &self.doors.tasks);
+            bound.serve(desk, stop, &self.listeners.tasks);
         }
     }
 }

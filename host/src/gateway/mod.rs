@@ -28,15 +28,15 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::connections::{Closing, Connection};
 use crate::handover::{self, NotServing, Sockets};
-use crate::handshake::{Admission, Entrance, Places};
-use crate::listener::{Doors, Pages};
+use crate::handshake::{Admission, HandshakeContext, Permits};
+use crate::listener::{ListenerContext, Pages};
 use crate::management::{NoUpgrade, Reload, Upgrade, name, tell};
 use crate::plugin::Plugins;
 use crate::telemetry::Metrics;
 
 pub(crate) use check::check;
-use listeners::Door;
-use management::Window;
+use listeners::OpenListener;
+use management::OpenManagement;
 pub(crate) use reload::{NO_RELOAD, What};
 pub(crate) use watch::Folders;
 
@@ -63,8 +63,8 @@ const HERITAGE: &str = "plugins";
 pub(crate) struct Gateway {
     origin: Origin,
     plugins: Arc<Plugins>,
-    entrance: Arc<Entrance>,
-    doors: Doors,
+    handshakes: Arc<HandshakeContext>,
+    listeners: ListenerContext,
     metrics: Arc<Metrics>,
     /// Held by a reload, and by a hand-over, from its beginning to its end.
     reloading: tokio::sync::Mutex<()>,
@@ -120,8 +120,8 @@ impl Departure {
 struct State {
     config: Config,
     stages: stages::Known,
-    open: Vec<Door>,
-    management: Vec<Window>,
+    open: Vec<OpenListener>,
+    management: Vec<OpenManagement>,
 }
 
 impl Gateway {
@@ -133,17 +133,17 @@ impl Gateway {
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
         let plugins = Arc::new(Plugins::start(config.compile_cache.clone())?);
-        let entrance = Arc::new(Entrance {
+        let handshakes = Arc::new(HandshakeContext {
             stages: ArcSwap::default(),
             deciding: TaskTracker::new(),
-            handshakes: Places::new(0),
+            permits: Permits::new(0),
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
             stopping: CancellationToken::new(),
             overdue: CancellationToken::new(),
         });
-        let doors = Doors {
-            entrance: Arc::clone(&entrance),
+        let listeners = ListenerContext {
+            handshakes: Arc::clone(&handshakes),
             handshake_timeout: Arc::new(ArcSwap::from_pointee(config.limits.handshake_timeout)),
             pages,
             stop: CancellationToken::new(),
@@ -155,11 +155,11 @@ impl Gateway {
         let (reloads, asked) = mpsc::channel(1);
         let (upgrades, asked_to_upgrade) = mpsc::channel(1);
         let gateway = Arc::new(Self {
-            metrics: Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&entrance))),
+            metrics: Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes))),
             origin,
             plugins,
-            entrance,
-            doors,
+            handshakes,
+            listeners,
             reloading: tokio::sync::Mutex::default(),
             handing_over: tokio::sync::watch::Sender::default(),
             state: Mutex::new(State {
@@ -194,18 +194,18 @@ impl Gateway {
             tracing::debug!("who knows the file only cannot find this gateway: {error}");
         }
         gateway.sockets.close_unused();
-        let stop = &gateway.doors.stop;
+        let stop = &gateway.listeners.stop;
         let answering = stop
             .clone()
             .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked));
-        gateway.doors.tasks.spawn(answering);
+        gateway.listeners.tasks.spawn(answering);
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
-        gateway.doors.tasks.spawn(expiry);
+        gateway.listeners.tasks.spawn(expiry);
         if gateway.origin.file().is_some() {
             let watching = watch::watch(Arc::clone(&gateway));
             let watching = stop.clone().run_until_cancelled_owned(watching);
-            gateway.doors.tasks.spawn(watching);
+            gateway.listeners.tasks.spawn(watching);
         }
         Ok(gateway)
     }
@@ -215,7 +215,7 @@ impl Gateway {
         let (socket, shared) = self.sockets.listen_by_name("note", &name(file)?)?;
         let gateway = Arc::clone(self);
         let stop = self.stop_management.clone();
-        self.doors.tasks.spawn(async move {
+        self.listeners.tasks.spawn(async move {
             let telling = tell(socket, || gateway.note());
             let _ = stop.run_until_cancelled(telling).await;
             drop(shared);
@@ -230,7 +230,11 @@ impl Gateway {
 
     /// Where it listens, each address with its scheme.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.lock().open.iter().map(Door::to_string).collect()
+        self.lock()
+            .open
+            .iter()
+            .map(OpenListener::to_string)
+            .collect()
     }
 
     /// Someone asks for an upgrade on the management listener.
@@ -326,10 +330,10 @@ impl Gateway {
         };
         let begun = Instant::now();
         let end = begun + window + LAST_ANSWERS;
-        let entrance = &self.entrance;
+        let handshakes = &self.handshakes;
         let answer_until = match departure {
             Departure::Stopped => {
-                entrance.stopping.cancel();
+                handshakes.stopping.cancel();
                 begun + window.max(LAST_REQUESTS)
             }
             // Who was accepted here knows nothing of another process, and is to be let in.
@@ -340,14 +344,14 @@ impl Gateway {
         };
         // The sockets close with what accepts on them. Another process may not have all of them; systemd keeps its own,
         // with those who wait there for the next start.
-        for door in self.lock().open.drain(..) {
+        for opened in self.lock().open.drain(..) {
             let waits =
-                departure == Departure::Stopped && self.sockets.has_activated(&door.address);
+                departure == Departure::Stopped && self.sockets.has_activated(&opened.address);
             if !waits {
-                door.closing.cancel();
+                opened.closing.cancel();
             }
         }
-        self.doors.stop.cancel();
+        self.listeners.stop.cancel();
         let open = self.connections();
         let drain_s = window.as_secs();
         tracing::info!(
@@ -356,16 +360,16 @@ impl Gateway {
             reason = departure.reason(),
             "stopping"
         );
-        entrance.deciding.close();
-        entrance.sessions.close();
+        handshakes.deciding.close();
+        handshakes.sessions.close();
         let over = async {
             if timeout_at(answer_until, self.handshakes_over())
                 .await
                 .is_err()
             {
-                entrance.overdue.cancel();
+                handshakes.overdue.cancel();
             }
-            entrance.stopping.cancel();
+            handshakes.stopping.cancel();
             self.sessions_over().await;
         };
         let closes = async {
@@ -382,8 +386,8 @@ impl Gateway {
             }
         };
         if timeout_at(end, drained).await.is_err() {
-            entrance.stopping.cancel();
-            entrance.overdue.cancel();
+            handshakes.stopping.cancel();
+            handshakes.overdue.cancel();
             tracing::warn!(
                 connections = self.connections().len(),
                 "the drain window is over: cutting what is left"
@@ -394,7 +398,7 @@ impl Gateway {
             let cuts = self.keep_ending(|connection| connection.outbox.cut(closing.clone()));
             tokio::select! {
                 over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
-                    let left = entrance.deciding.len() + entrance.sessions.len();
+                    let left = handshakes.deciding.len() + handshakes.sessions.len();
                     tracing::error!(left, "so many `$disconnect` and `$connect` handlers have not ended within \
                         limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, \
                         or raise it, and the time that systemd or the container gives a stop", disconnects.as_secs());
@@ -403,23 +407,23 @@ impl Gateway {
             }
         }
         self.stop_management.cancel();
-        self.doors.tasks.close();
+        self.listeners.tasks.close();
         // Only idle HTTP/2 connections, the last answers and management requests are left.
-        let _ = timeout(LAST_TASKS, self.doors.tasks.wait()).await;
+        let _ = timeout(LAST_TASKS, self.listeners.tasks.wait()).await;
         tracing::info!("stopped");
     }
 
     /// Every socket that was accepted has had its answer, and no other is.
     async fn handshakes_over(&self) {
-        self.doors.accepting.close();
-        self.doors.accepting.wait().await;
-        self.entrance.handshakes.emptied().await;
+        self.listeners.accepting.close();
+        self.listeners.accepting.wait().await;
+        self.handshakes.permits.emptied().await;
     }
 
     /// No client is being decided about, and no session is left. A decision begins a session before it ends.
     async fn sessions_over(&self) {
-        self.entrance.deciding.wait().await;
-        self.entrance.sessions.wait().await;
+        self.handshakes.deciding.wait().await;
+        self.handshakes.sessions.wait().await;
     }
 
     /// Ends every connection that is open, and those that handshakes under way open meanwhile.

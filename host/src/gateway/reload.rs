@@ -92,7 +92,7 @@ impl Gateway {
 
     /// An error once this process is about to end: another one reads the files then, or nobody does.
     fn still_changes(&self) -> Result<()> {
-        if self.entrance.stopping.is_cancelled() {
+        if self.handshakes.stopping.is_cancelled() {
             bail!("the gateway is stopping");
         }
         if *self.handing_over.borrow() {

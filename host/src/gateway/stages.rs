@@ -170,9 +170,9 @@ impl Gateway {
         for plugin in plugins {
             let closed = closed.clone().cancelled_owned();
             let removed = async move { plugin.remove(closed).await };
-            self.doors.tasks.spawn(removed);
+            self.listeners.tasks.spawn(removed);
         }
-        self.doors.tasks.spawn(async move {
+        self.listeners.tasks.spawn(async move {
             let mut look = interval(LOOK);
             // A handshake may be under way: it holds its stage, as does every session.
             let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use governor::{Quota, RateLimiter};
 use http::StatusCode;
 
-use super::places::{Places, Taken};
+use super::permits::{Permit, Permits};
 use crate::config::GatewayLimits;
 
 /// New connections after which the addresses are forgotten that have been quiet for a second. So many more than came
@@ -19,7 +19,7 @@ const FORGET_AFTER: u32 = 4_096;
 
 /// The gate that every connection goes through: each TCP connection, and each stream that is a WebSocket of HTTP/2.
 pub(crate) struct Admission {
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     rate: Option<Rate<Everyone>>,
     rate_per_ip: Option<Rate<Each>>,
     per_ip: Option<(u32, Arc<Open>)>,
@@ -60,11 +60,11 @@ pub(crate) struct Place {
 
 enum AmongAll {
     Own {
-        _place: Taken,
+        _permit: Permit,
     },
     /// That of the socket, which a proxy has opened for the client.
     OfSocket {
-        _place: Arc<Place>,
+        _permit: Arc<Place>,
     },
 }
 
@@ -106,7 +106,7 @@ impl Admission {
     /// For so many connections, which the process must be able to open, within the configured rates.
     pub(crate) fn new(connections: usize, limits: &GatewayLimits) -> Self {
         Self {
-            places: Places::new(connections),
+            permits: Permits::new(connections),
             rate: Rate::new(limits.connections_per_s, RateLimiter::direct),
             rate_per_ip: Rate::new(limits.connections_per_s_per_ip, |quota| Each {
                 limiter: RateLimiter::hashmap(quota),
@@ -120,9 +120,9 @@ impl Admission {
 
     /// The same under other limits: those who are in stay in, and are counted on.
     pub(crate) fn changed(&self, connections: usize, limits: &GatewayLimits) -> Self {
-        self.places.set_limit(connections);
+        self.permits.set_limit(connections);
         let mut changed = Self::new(connections, limits);
-        changed.places = Arc::clone(&self.places);
+        changed.permits = Arc::clone(&self.permits);
         Rate::keep(&mut changed.rate, self.rate.as_ref());
         Rate::keep(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
         if let (Some((_, open)), Some((_, before))) = (&mut changed.per_ip, &self.per_ip) {
@@ -134,9 +134,9 @@ impl Admission {
     /// Gives a place to a client.
     pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
         let of_ip = self.judge(address)?;
-        let place = self.places.take().ok_or(NoPlace::Full)?;
+        let permit = self.permits.take().ok_or(NoPlace::Full)?;
         Ok(Place {
-            _among_all: AmongAll::Own { _place: place },
+            _among_all: AmongAll::Own { _permit: permit },
             _of_ip: of_ip,
         })
     }
@@ -144,9 +144,9 @@ impl Admission {
     /// Gives a place to a socket of a proxy, which has not said yet for whom it is. A proxy has as many as it likes: its
     /// clients are judged.
     pub(crate) fn admit_proxy(&self) -> Result<Place, NoPlace> {
-        let place = self.places.take().ok_or(NoPlace::Full)?;
+        let permit = self.permits.take().ok_or(NoPlace::Full)?;
         Ok(Place {
-            _among_all: AmongAll::Own { _place: place },
+            _among_all: AmongAll::Own { _permit: permit },
             _of_ip: None,
         })
     }
@@ -159,7 +159,7 @@ impl Admission {
     ) -> Result<Place, NoPlace> {
         let of_ip = self.judge(address)?;
         Ok(Place {
-            _among_all: AmongAll::OfSocket { _place: socket },
+            _among_all: AmongAll::OfSocket { _permit: socket },
             _of_ip: of_ip,
         })
     }

@@ -6,7 +6,7 @@ pub(crate) mod forwarded;
 pub(crate) mod head;
 mod header_case;
 pub(crate) mod origin;
-mod places;
+mod permits;
 pub(crate) mod refusal;
 pub(crate) mod strict;
 
@@ -38,7 +38,7 @@ use self::forwarded::Sender;
 pub(crate) use self::head::MAX_HEADERS;
 use self::head::{Head, Opening};
 use self::origin::Destination;
-pub(crate) use self::places::{Places, Taken};
+pub(crate) use self::permits::{Permit, Permits};
 use self::refusal::Refusal;
 pub(crate) use self::strict::{Seen, Strict};
 use crate::config::Proxies;
@@ -53,13 +53,13 @@ use crate::stage::{CurrentStage, Stage, Stages};
 const MAX_USER_AGENT: usize = 512;
 
 /// What every handshake needs to know.
-pub(crate) struct Entrance {
+pub(crate) struct HandshakeContext {
     pub(crate) stages: ArcSwap<Stages>,
     /// One task for each handshake that is decided about. It does not end with the HTTP request: what the `$connect`
     /// handler has been asked is to be followed by what comes of it, also when the client has gone.
     pub(crate) deciding: TaskTracker,
     /// One permit for each handshake under way.
-    pub(crate) handshakes: Arc<Places>,
+    pub(crate) permits: Arc<Permits>,
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its place.
@@ -82,7 +82,7 @@ pub(crate) struct Peer {
     /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
     pub(crate) place: Arc<Place>,
     /// The socket's permit for its handshake, on HTTP/1.1.
-    pub(crate) permit: Option<Arc<Taken>>,
+    pub(crate) permit: Option<Arc<Permit>>,
     /// Counts it among the streams of its HTTP/2 connection.
     pub(crate) stream: Option<TaskTrackerToken>,
     /// What its socket has seen of the request, on HTTP/1.1.
@@ -105,7 +105,7 @@ pub(crate) fn turn_away(reason: NoPlace, version: Version) -> Response<Full<Byte
 
 /// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
 pub(crate) async fn answer<B>(
-    entrance: &Arc<Entrance>,
+    context: &Arc<HandshakeContext>,
     peer: Peer,
     mut request: Request<B>,
 ) -> Response<Full<Bytes>> {
@@ -114,10 +114,10 @@ pub(crate) async fn answer<B>(
     let request_id = RequestId::next();
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
     let mut asked = None;
-    let answer = match judge(entrance, peer, sender, &parts, request_id) {
+    let answer = match judge(context, peer, sender, &parts, request_id) {
         Ok(arrival) => {
             asked = Some(Arc::clone(&arrival.current));
-            decision(entrance, arrival, upgrade).await
+            decision(context, arrival, upgrade).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -154,21 +154,21 @@ fn said<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
 
 /// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
 async fn decision(
-    entrance: &Arc<Entrance>,
+    context: &Arc<HandshakeContext>,
     arrival: Arrival,
     upgrade: OnUpgrade,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let (reply, decided) = oneshot::channel();
     let (let_in, letting_in) = oneshot::channel();
-    let deciding = arrival.decide(Arc::clone(entrance), reply, letting_in);
-    entrance.deciding.spawn(deciding);
+    let deciding = arrival.decide(Arc::clone(context), reply, letting_in);
+    context.deciding.spawn(deciding);
     let answer = tokio::select! {
         biased;
         decided = decided => decided.unwrap_or_else(|_| {
             let failed = anyhow::anyhow!("the task that decides about a handshake panicked");
             Err(Refusal::Failed(InvokeError::Host(failed)))
         }),
-        () = entrance.overdue.cancelled() => Err(Refusal::Stopping),
+        () = context.overdue.cancelled() => Err(Refusal::Stopping),
     };
     if answer.is_ok() {
         // hyper gives the socket of a refused client, too, to whoever waits for it.
@@ -188,7 +188,7 @@ struct Arrival {
     held: Held,
     /// Held until the client has its answer, or has gone and its call is over: clients that come and go do not get
     /// more calls under way than those that wait.
-    permit: Arc<Taken>,
+    permit: Arc<Permit>,
 }
 
 /// What counts a connection until it has had its `$disconnect`.
@@ -199,7 +199,7 @@ struct Held {
 
 /// Checks all that can be checked without waiting.
 fn judge(
-    entrance: &Entrance,
+    context: &HandshakeContext,
     peer: Peer,
     sender: Sender,
     parts: &Parts,
@@ -210,10 +210,10 @@ fn judge(
         return Err(Refusal::Malformed("a line of the head ends without CR"));
     }
     check_silence(&peer.seen)?;
-    if entrance.stopping.is_cancelled() {
+    if context.stopping.is_cancelled() {
         return Err(Refusal::Stopping);
     }
-    let admission = entrance.admission.load();
+    let admission = context.admission.load();
     // Those whom nobody has named, and who share an address, are not one client.
     let is_one = peer.has_address || sender.address != peer.address.ip();
     let (permit, place) = match peer.permit {
@@ -225,7 +225,7 @@ fn judge(
         Some(permit) => (permit, peer.place),
         // An HTTP/2 socket carries many streams: each is a connection of its own.
         None => {
-            let permit = entrance.handshakes.take();
+            let permit = context.permits.take();
             let permit = permit.ok_or(Refusal::NoPlace(NoPlace::TooManyHandshakes))?;
             let place = match is_one {
                 true => admission.admit(sender.address),
@@ -235,7 +235,7 @@ fn judge(
             (Arc::new(permit), Arc::new(place))
         }
     };
-    let stages = entrance.stages.load();
+    let stages = context.stages.load();
     let host = head.authority.host.to_string();
     let current = stages
         .find(&host, &head.path)
@@ -272,7 +272,7 @@ impl Arrival {
     /// Asks the `$connect` handler, answers, and starts the session of a client that is let in.
     async fn decide(
         self,
-        entrance: Arc<Entrance>,
+        context: Arc<HandshakeContext>,
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
         letting_in: oneshot::Receiver<OnUpgrade>,
     ) {
@@ -297,7 +297,7 @@ impl Arrival {
         let answer =
             check_silence(&self.seen).and_then(|()| accept(&self.head.opening, acceptance));
         let _ = reply.send(answer);
-        entrance.sessions.spawn(begin(
+        context.sessions.spawn(begin(
             self.current,
             self.connection,
             letting_in,
@@ -461,7 +461,7 @@ async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     letting_in: oneshot::Receiver<OnUpgrade>,
-    permit: Arc<Taken>,
+    permit: Arc<Permit>,
     held: Held,
 ) {
     let upgraded = match letting_in.await {

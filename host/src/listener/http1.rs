@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Doors, MAX_HEAD, stopped};
+use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::handshake::{self, MAX_HEADERS, Peer, Strict};
 
 /// How far a connection has come.
@@ -29,13 +29,13 @@ struct Progress {
 
 /// One request to open a WebSocket: a refusal is the last answer on its connection, whatever else was sent with the
 /// request. (Pages keep the connection, as browsers like it.)
-pub(super) async fn serve<S>(stream: S, peer: Peer, doors: Doors, deadline: Instant)
+pub(super) async fn serve<S>(stream: S, peer: Peer, context: ListenerContext, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
-    let entrance = Arc::clone(&doors.entrance);
-    let patience = **doors.handshake_timeout.load();
+    let handshakes = Arc::clone(&context.handshakes);
+    let patience = **context.handshake_timeout.load();
     let stream = Strict::new(stream);
     let peer = Peer {
         seen: stream.seen(),
@@ -52,7 +52,12 @@ where
         .serve_connection(
             TokioIo::new(stream),
             service_fn(move |request| {
-                answer(request, peer.clone(), doors.clone(), Arc::clone(&answering))
+                answer(
+                    request,
+                    peer.clone(),
+                    context.clone(),
+                    Arc::clone(&answering),
+                )
             }),
         )
         .with_upgrades();
@@ -62,7 +67,7 @@ where
         sleep(patience).await;
     };
     let stopped = async {
-        stopped(&entrance).await;
+        stopped(&handshakes).await;
         // One that asks for nothing has no answer to wait for. The others have theirs, which is their last.
         if progress.asked.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -88,18 +93,18 @@ where
 async fn answer(
     request: Request<Incoming>,
     peer: Peer,
-    doors: Doors,
+    context: ListenerContext,
     progress: Arc<Progress>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    if let Some(pages) = &doors.pages
+    if let Some(pages) = &context.pages
         && !handshake::wants_websocket(&parts)
     {
         return Ok(pages.answer(&parts).await);
     }
     progress.asked.store(true, Ordering::Relaxed);
     let request = Request::from_parts(parts, body);
-    let response = handshake::answer(&doors.entrance, peer, request).await;
+    let response = handshake::answer(&context.handshakes, peer, request).await;
     progress.answered.cancel();
     Ok(response)
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::tls::Shown;
-use super::{Doors, FAREWELL, MAX_HEAD};
+use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::handshake::{self, NoPlace, Peer};
 
 /// WebSockets on one connection, those that have gone and whose handlers are at work among them.
@@ -48,17 +48,17 @@ pub(super) async fn serve<S>(
     stream: S,
     shown: Option<Shown>,
     mut peer: Peer,
-    doors: Doors,
+    context: ListenerContext,
     deadline: Instant,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
-    let (stop, stopping) = (doors.stop.clone(), doors.entrance.stopping.clone());
+    let (stop, stopping) = (context.stop.clone(), context.handshakes.stopping.clone());
     let first = CancellationToken::new();
     let begun = first.clone();
     let permit = Mutex::new(peer.permit.take());
-    let handshake_timeout = Arc::clone(&doors.handshake_timeout);
+    let handshake_timeout = Arc::clone(&context.handshake_timeout);
     // One token for each request that is answered, and then for its WebSocket.
     let streams = TaskTracker::new();
     streams.close();
@@ -73,7 +73,7 @@ pub(super) async fn serve<S>(
         let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
         let misdirected = host(&request).is_some_and(|host| !allows(host));
         let misdirected = misdirected.then(|| handshake::misdirected(&request));
-        let answer = answer(request, peer, doors.clone(), counted.len());
+        let answer = answer(request, peer, context.clone(), counted.len());
         async move {
             match misdirected {
                 Some(misdirected) => Ok(misdirected),
@@ -153,18 +153,18 @@ fn host<B>(request: &Request<B>) -> Option<Authority> {
 async fn answer(
     request: Request<Incoming>,
     peer: Peer,
-    doors: Doors,
+    context: ListenerContext,
     streams: usize,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     if streams > MAX_STREAMS as usize {
         return Ok(handshake::turn_away(NoPlace::TooManyStreams, parts.version));
     }
-    if let Some(pages) = &doors.pages
+    if let Some(pages) = &context.pages
         && !handshake::wants_websocket(&parts)
     {
         return Ok(pages.answer(&parts).await);
     }
     let request = Request::from_parts(parts, body);
-    Ok(handshake::answer(&doors.entrance, peer, request).await)
+    Ok(handshake::answer(&context.handshakes, peer, request).await)
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Address, Proxies};
 use crate::handover::{Acceptor, Listening, Sockets};
-use crate::handshake::{Entrance, NoPlace, Peer, Seen};
+use crate::handshake::{HandshakeContext, NoPlace, Peer, Seen};
 use crate::net::Stream;
 
 pub(crate) use self::certificate::{Certificate, Unusable};
@@ -64,8 +64,8 @@ struct Way {
 
 /// What all listeners share.
 #[derive(Clone)]
-pub(crate) struct Doors {
-    pub(crate) entrance: Arc<Entrance>,
+pub(crate) struct ListenerContext {
+    pub(crate) handshakes: Arc<HandshakeContext>,
     /// From accept to the last byte of the request's head.
     pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
@@ -120,29 +120,29 @@ impl Listener {
     }
 
     /// Accepts until it is told to stop.
-    pub(crate) fn serve(self, doors: &Doors) {
+    pub(crate) fn serve(self, context: &ListenerContext) {
         let way = Way {
             tls: self.tls,
             proxies: self.proxies,
         };
-        let (stop, doors_) = (doors.stop.clone(), doors.clone());
-        doors.accepting.spawn(async move {
+        let (stop, context_) = (context.stop.clone(), context.clone());
+        context.accepting.spawn(async move {
             let socket = &self.socket.socket;
-            stop.run_until_cancelled(accept(socket, &way, &doors_))
+            stop.run_until_cancelled(accept(socket, &way, &context_))
                 .await;
-            if doors_.closing.is_cancelled() {
+            if context_.closing.is_cancelled() {
                 for (stream, address) in socket.waiting() {
-                    admit(stream, address, &way, &doors_);
+                    admit(stream, address, &way, &context_);
                 }
             }
         });
     }
 }
 
-async fn accept(socket: &Acceptor, way: &Way, doors: &Doors) {
+async fn accept(socket: &Acceptor, way: &Way, context: &ListenerContext) {
     loop {
         match socket.accept().await {
-            Ok((stream, address)) => admit(stream, address, way, doors),
+            Ok((stream, address)) => admit(stream, address, way, context),
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");
                 sleep(REST).await;
@@ -152,23 +152,23 @@ async fn accept(socket: &Acceptor, way: &Way, doors: &Doors) {
 }
 
 /// Greets who was accepted, if there is room.
-fn admit(stream: Stream, address: SocketAddr, way: &Way, doors: &Doors) {
+fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerContext) {
     let is_proxy = way.proxies.trust(address.ip());
     if way.proxies.protocol && !is_proxy {
         tracing::warn!(client = %address.ip(),
                 "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
         return;
     }
-    let admission = doors.entrance.admission.load();
+    let admission = context.handshakes.admission.load();
     let place = || match is_proxy {
         true => admission.admit_proxy(),
         // All who come by one in the file system have this machine's address, and are not one client for that.
         false if !stream.has_address() => admission.admit_proxy(),
         false => admission.admit(address.ip()),
     };
-    let admitted = doors
-        .entrance
+    let admitted = context
         .handshakes
+        .permits
         .take()
         .ok_or(NoPlace::TooManyHandshakes)
         .and_then(|turn| Ok((turn, place()?)));
@@ -177,7 +177,7 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, doors: &Doors) {
         Err(reason) => {
             tracing::debug!(%address, "turned away: {reason}");
             if way.tls.is_none() {
-                doors.tasks.spawn(turn_away(stream, reason));
+                context.tasks.spawn(turn_away(stream, reason));
             }
             return;
         }
@@ -193,8 +193,8 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, doors: &Doors) {
         secure: way.tls.is_some(),
         loopback: stream.is_to_loopback(),
     };
-    let (tls, serving) = (way.tls.clone(), doors.clone());
-    doors.tasks.spawn(greet(stream, tls, peer, serving));
+    let (tls, serving) = (way.tls.clone(), context.clone());
+    context.tasks.spawn(greet(stream, tls, peer, serving));
 }
 
 /// There is no room: said before any TLS or plugin work, and in clear only.
@@ -207,12 +207,17 @@ async fn turn_away(mut stream: Stream, reason: NoPlace) {
 }
 
 /// A PROXY header and TLS, if any, then HTTP.
-async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors: Doors) {
-    let deadline = Instant::now() + **doors.handshake_timeout.load();
+async fn greet(
+    mut stream: Stream,
+    tls: Option<Arc<Tls>>,
+    mut peer: Peer,
+    context: ListenerContext,
+) {
+    let deadline = Instant::now() + **context.handshake_timeout.load();
     if peer.proxies.protocol {
         let proxy = peer.address;
-        let passed_on = passed_on(&mut stream, peer, &doors);
-        peer = match in_time(deadline, &doors, passed_on).await {
+        let passed_on = passed_on(&mut stream, peer, &context);
+        peer = match in_time(deadline, &context, passed_on).await {
             Some(Ok(peer)) => peer,
             Some(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
             Some(Err(_)) => return,
@@ -221,17 +226,17 @@ async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors:
     }
     stream.set_nodelay();
     let Some(tls) = tls else {
-        return http1::serve(stream, peer, doors, deadline).await;
+        return http1::serve(stream, peer, context, deadline).await;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    match in_time(deadline, &doors, acceptor.accept(stream)).await {
+    match in_time(deadline, &context, acceptor.accept(stream)).await {
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             // A proxy asks on one connection for the hosts of many clients.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let shown = tls.shown(stream.get_ref().1).filter(|_| !is_proxy);
-            http2::serve(stream, shown, peer, doors, deadline).await;
+            http2::serve(stream, shown, peer, context, deadline).await;
         }
-        Some(Ok(stream)) => http1::serve(stream, peer, doors, deadline).await,
+        Some(Ok(stream)) => http1::serve(stream, peer, context, deadline).await,
         Some(Err(error)) => {
             tracing::debug!(address = %peer.address, "TLS handshake failed: {error}")
         }
@@ -240,19 +245,23 @@ async fn greet(mut stream: Stream, tls: Option<Arc<Tls>>, mut peer: Peer, doors:
 }
 
 /// What comes of it before the deadline, and before a stop waits no more.
-async fn in_time<T>(deadline: Instant, doors: &Doors, work: impl Future<Output = T>) -> Option<T> {
+async fn in_time<T>(
+    deadline: Instant,
+    context: &ListenerContext,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         biased;
         done = timeout_at(deadline, work) => done.ok(),
-        () = stopped(&doors.entrance) => None,
+        () = stopped(&context.handshakes) => None,
     }
 }
 
 /// Ready when the gateway stops, and what was on its way has had its time.
-async fn stopped(entrance: &Entrance) {
-    entrance.stopping.cancelled().await;
+async fn stopped(handshakes: &HandshakeContext) {
+    handshakes.stopping.cancelled().await;
     let on_its_way = sleep(ON_ITS_WAY);
-    let _ = entrance.overdue.run_until_cancelled(on_its_way).await;
+    let _ = handshakes.overdue.run_until_cancelled(on_its_way).await;
 }
 
 /// The peer as the PROXY header at the beginning of its socket names it; or that it is turned away, and why if there is no
@@ -260,7 +269,7 @@ async fn stopped(entrance: &Entrance) {
 async fn passed_on(
     stream: &mut Stream,
     mut peer: Peer,
-    doors: &Doors,
+    context: &ListenerContext,
 ) -> Result<Peer, Option<NoPlace>> {
     let proxy = peer.address.ip();
     let passed = match proxy::read(stream).await {
@@ -284,7 +293,7 @@ async fn passed_on(
     peer.address = SocketAddr::new(client.ip().to_canonical(), client.port());
     peer.has_address = true;
     if !peer.proxies.trust(client.ip()) {
-        let admission = doors.entrance.admission.load();
+        let admission = context.handshakes.admission.load();
         let place = admission.admit_named(peer.place, client.ip());
         peer.place = Arc::new(place.map_err(|reason| {
             tracing::debug!(%client, "turned away: {reason}");
@@ -301,16 +310,16 @@ mod tests {
 
     use super::*;
     use crate::config::GatewayLimits;
-    use crate::handshake::{Admission, Places};
+    use crate::handshake::{Admission, Permits};
 
     /// Without room for anyone, which is said to each who is accepted.
-    fn doors() -> Doors {
+    fn context() -> ListenerContext {
         let limits = GatewayLimits::default();
-        Doors {
-            entrance: Arc::new(Entrance {
+        ListenerContext {
+            handshakes: Arc::new(HandshakeContext {
                 stages: ArcSwap::default(),
                 deciding: TaskTracker::new(),
-                handshakes: Places::new(0),
+                permits: Permits::new(0),
                 sessions: TaskTracker::new(),
                 admission: ArcSwap::from_pointee(Admission::new(0, &limits)),
                 stopping: CancellationToken::new(),
@@ -335,18 +344,18 @@ mod tests {
         for _ in 0..10 {
             clients.push(TcpStream::connect(address).await.unwrap());
         }
-        let doors = doors();
-        doors.closing.cancel();
-        doors.stop.cancel();
-        listener.serve(&doors);
+        let context = context();
+        context.closing.cancel();
+        context.stop.cancel();
+        listener.serve(&context);
         for mut client in clients {
             let mut answer = String::new();
             let read = timeout(Duration::from_secs(20), client.read_to_string(&mut answer));
             read.await.unwrap().unwrap();
             assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
         }
-        doors.accepting.close();
-        doors.accepting.wait().await;
+        context.accepting.close();
+        context.accepting.wait().await;
         assert!(TcpStream::connect(address).await.is_err());
     }
 }

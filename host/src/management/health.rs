@@ -45,7 +45,7 @@ pub(super) struct Health {
 
 /// Whether new clients should be sent here.
 pub(super) fn ready(sources: &Metrics) -> (StatusCode, &'static str) {
-    if sources.entrance.stopping.is_cancelled() {
+    if sources.handshakes.stopping.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else {
         (StatusCode::OK, "ready\n")

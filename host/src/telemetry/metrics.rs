@@ -13,13 +13,13 @@ use prometheus_client::metrics::{MetricType, TypedMetric as _};
 use prometheus_client::registry::Registry;
 use time::OffsetDateTime;
 
-use crate::handshake::Entrance;
+use crate::handshake::HandshakeContext;
 use crate::plugin::{Plugins, Tallies};
 
 /// Where the numbers come from.
 pub(crate) struct Metrics {
     pub(crate) plugins: Arc<Plugins>,
-    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) handshakes: Arc<HandshakeContext>,
     pub(crate) reloads: Reloads,
     /// Of all certificates from files that are served.
     pub(crate) certificates: ArcSwap<Vec<Expiry>>,
@@ -103,10 +103,10 @@ const COUNTS: [Count; 6] = [
 ];
 
 impl Metrics {
-    pub(crate) fn new(plugins: Arc<Plugins>, entrance: Arc<Entrance>) -> Self {
+    pub(crate) fn new(plugins: Arc<Plugins>, handshakes: Arc<HandshakeContext>) -> Self {
         Self {
             plugins,
-            entrance,
+            handshakes,
             reloads: Reloads::default(),
             certificates: ArcSwap::default(),
         }
@@ -126,11 +126,11 @@ impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Metrics {
             plugins,
-            entrance,
+            handshakes,
             reloads,
             certificates,
         } = &*self.0;
-        let open = i64::try_from(entrance.sessions.len()).unwrap_or(i64::MAX);
+        let open = i64::try_from(handshakes.sessions.len()).unwrap_or(i64::MAX);
         let open = ConstGauge::new(open);
         let metric = encoder.encode_descriptor(
             "connections",

@@ -8,16 +8,16 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Permits {
     taken: AtomicUsize,
     limit: AtomicUsize,
 }
 
-/// One place, given back when it is dropped.
+/// One permit, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken(Arc<Places>);
+pub(crate) struct Permit(Arc<Permits>);
 
-impl Places {
+impl Permits {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
@@ -26,10 +26,10 @@ impl Places {
     }
 
     /// None when all are taken.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Taken> {
-        let place = Taken(Arc::clone(self));
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+        let permit = Permit(Arc::clone(self));
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        (before < self.limit.load(Ordering::Relaxed)).then_some(place)
+        (before < self.limit.load(Ordering::Relaxed)).then_some(permit)
     }
 
     /// Waits until none is taken.
@@ -45,7 +45,7 @@ impl Places {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
@@ -57,17 +57,17 @@ mod tests {
 
     #[test]
     fn a_lower_limit_waits_for_places_to_be_given_back() {
-        let places = Places::new(2);
-        let first = places.take().unwrap();
-        let second = places.take().unwrap();
-        assert!(places.take().is_none());
-        places.set_limit(1);
+        let permits = Permits::new(2);
+        let first = permits.take().unwrap();
+        let second = permits.take().unwrap();
+        assert!(permits.take().is_none());
+        permits.set_limit(1);
         drop(first);
-        assert!(places.take().is_none());
+        assert!(permits.take().is_none());
         drop(second);
-        assert!(places.take().is_some());
-        places.set_limit(2);
-        let _both = (places.take().unwrap(), places.take().unwrap());
-        assert!(places.take().is_none());
+        assert!(permits.take().is_some());
+        permits.set_limit(2);
+        let _both = (permits.take().unwrap(), permits.take().unwrap());
+        assert!(permits.take().is_none());
     }
 }
