@@ -417,7 +417,7 @@ impl Gateway {
     async fn handshakes_over(&self) {
         self.listeners.accepting.close();
         self.listeners.accepting.wait().await;
-        self.handshakes.permits.emptied().await;
+        self.handshakes.permits.all_returned().await;
     }
 
     /// No client is being decided about, and no session is left. A decision begins a session before it ends.

@@ -1,16 +1,16 @@
-//! So many at a time, where how many may change while some are taken.
+//! A semaphore whose limit can change while permits are out, and that tells when all have come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-/// How often it is looked whether all have been given back.
-const LOOK: Duration = Duration::from_millis(10);
+use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(crate) struct Permits {
     taken: AtomicUsize,
     limit: AtomicUsize,
+    /// Told whenever none is out.
+    returned: Notify,
 }
 
 /// One permit, given back when it is dropped.
@@ -22,6 +22,7 @@ impl Permits {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            returned: Notify::new(),
         })
     }
 
@@ -32,14 +33,14 @@ impl Permits {
         (before < self.limit.load(Ordering::Relaxed)).then_some(permit)
     }
 
-    /// Waits until none is taken.
-    pub(crate) async fn emptied(&self) {
+    /// Waits until no permit is out. Only one may wait.
+    pub(crate) async fn all_returned(&self) {
         while self.taken.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(LOOK).await;
+            self.returned.notified().await;
         }
     }
 
-    /// Those that are taken stay taken.
+    /// Permits that are out stay out.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -47,16 +48,22 @@ impl Permits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        if self.0.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Keeps the word for one who waits later, and so needs no lock here; who wakes looks again.
+            self.0.returned.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     #[test]
-    fn a_lower_limit_waits_for_places_to_be_given_back() {
+    fn a_lower_limit_waits_for_permits_to_be_given_back() {
         let permits = Permits::new(2);
         let first = permits.take().unwrap();
         let second = permits.take().unwrap();
@@ -69,5 +76,28 @@ mod tests {
         permits.set_limit(2);
         let _both = (permits.take().unwrap(), permits.take().unwrap());
         assert!(permits.take().is_none());
+    }
+
+    #[test]
+    fn the_last_permit_given_back_wakes_who_waits() {
+        struct Woken(AtomicUsize);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let permits = Permits::new(2);
+        drop(permits.take());
+        let (first, second) = (permits.take(), permits.take());
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut waiting = pin!(permits.all_returned());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        drop(second);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(waiting.as_mut().poll(&mut context).is_ready());
     }
 }
