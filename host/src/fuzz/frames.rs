@@ -10,7 +10,8 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use super::input::Socket;
 use crate::config::StageLimits;
 use crate::connections::Message;
-use crate::transport::websocket::{ReadError, Received, Wire};
+use crate::transport::websocket::WebSocket;
+use crate::transport::{ReadError, Received, Transport as _};
 
 /// Small, so that short inputs cross them.
 fn limits() -> StageLimits {
@@ -86,7 +87,7 @@ fn tungstenite_alone(bytes: &[u8]) -> Vec<Message> {
 fn read(early: &[u8], bytes: &[u8], piece: usize) -> Read {
     let limits = limits();
     let socket = Socket::new(bytes, piece);
-    let mut wire = Wire::new(socket, early, &limits);
+    let mut wire = WebSocket::new(socket, early, &limits);
     let mut context = Context::from_waker(Waker::noop());
     let (mut messages, mut controls) = (Vec::new(), 0);
     loop {

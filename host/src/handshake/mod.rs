@@ -26,6 +26,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -48,6 +49,7 @@ use crate::net::Stream;
 use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage, Stages};
+use crate::transport::websocket::WebSocket;
 
 /// Bytes of a `User-Agent` that are kept with a connection.
 const MAX_USER_AGENT: usize = 512;
@@ -484,15 +486,28 @@ fn session(
     upgraded: Upgraded,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match unwrap::<Stream>(upgraded) {
-        Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
+        Ok((socket, early)) => serve(current, connection, socket, &early),
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
-            Ok((socket, early)) => Box::pin(session::serve(current, connection, socket, &early)),
+            Ok((socket, early)) => serve(current, connection, socket, &early),
             Err(upgraded) => {
                 let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
-                Box::pin(session::serve(current, connection, stream, &[]))
+                serve(current, connection, stream, &[])
             }
         },
     }
+}
+
+fn serve<S>(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    socket: S,
+    early: &[u8],
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let websocket = WebSocket::new(socket, early, &current.load().limits);
+    Box::pin(session::serve(current, connection, websocket))
 }
 
 /// The socket as it was before hyper had it, and what hyper has read beyond the head.

@@ -22,7 +22,7 @@ pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 /// How far apart in time connections end, and are pinged, that opened together.
 const JITTER: f64 = 0.05;
 
-pub(super) struct Clock {
+pub(super) struct Deadlines {
     timer: Pin<Box<Sleep>>,
     /// When the timer goes off.
     due: Instant,
@@ -54,12 +54,12 @@ pub(super) enum Due {
     End(End),
 }
 
-impl Clock {
+impl Deadlines {
     pub(super) fn start(limits: &StageLimits) -> Self {
         let now = Instant::now();
         let jitter = jitter();
         let next_ping = ping_after(now, jitter, limits);
-        let mut clock = Self {
+        let mut deadlines = Self {
             timer: Box::pin(tokio::time::sleep_until(now)),
             due: now,
             armed: false,
@@ -72,8 +72,8 @@ impl Clock {
             leaving: None,
             jitter,
         };
-        clock.set(limits);
-        clock
+        deadlines.set(limits);
+        deadlines
     }
 
     /// A message went either way. Only an idle timeout wants to know.

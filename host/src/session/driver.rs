@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Clock, Due, LAST_WRITES, going_away};
+use super::deadlines::{Deadlines, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, woke_others};
-use crate::transport::websocket::{ReadError, Received, Wire};
+use crate::transport::{ReadError, Received, Transport};
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,9 +24,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MESSAGES: u32 = 32;
 const TURN: Duration = Duration::from_millis(1);
 
-pub(super) struct Link<S> {
-    wire: Wire<S>,
-    clock: Clock,
+pub(super) struct Driver<T> {
+    transport: T,
+    deadlines: Deadlines,
     pub(super) connection: Arc<Connection>,
     /// A message that came while another was handled.
     ahead: Option<Message>,
@@ -52,17 +51,12 @@ pub(super) enum Event {
     End(End),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    /// `early` are bytes that came with the handshake's last.
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        socket: S,
-        early: &[u8],
-        limits: &StageLimits,
-    ) -> Self {
+impl<T: Transport> Driver<T> {
+    pub(super) fn new(connection: Arc<Connection>, mut transport: T, limits: &StageLimits) -> Self {
+        transport.set_limits(limits);
         Self {
-            wire: Wire::new(socket, early, limits),
-            clock: Clock::start(limits),
+            transport,
+            deadlines: Deadlines::start(limits),
             connection,
             ahead: None,
             closing: None,
@@ -73,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// The limits may have changed with the stage.
     pub(super) fn set_limits(&mut self, limits: &StageLimits) {
-        self.wire.set_limits(limits);
+        self.transport.set_limits(limits);
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
@@ -87,9 +81,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// A message has come. Gives the time, which is that of its last byte.
     pub(super) fn received(&mut self, limits: &StageLimits) -> u64 {
-        self.clock.message(limits);
-        self.connection.active(self.wire.heard_at);
-        self.wire.heard_at
+        self.deadlines.message(limits);
+        self.connection.active(self.transport.heard_at());
+        self.transport.heard_at()
     }
 
     /// A message has been handled. Once the session has had its turn, writes what waits and lets others run, however many
@@ -110,16 +104,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Messages go out.
     fn sent(&mut self, limits: &StageLimits) {
-        self.clock.message(limits);
+        self.deadlines.message(limits);
         self.connection.active(now_ms());
     }
 
     /// Queues a frame behind the posts that the handler made to this connection before it answered.
     pub(super) fn send(&mut self, message: &Message) {
         let outbox = &self.connection.outbox;
-        self.wire.take(outbox);
+        self.transport.take(outbox);
         if outbox.is_empty() {
-            self.wire.send(message);
+            self.transport.send(message);
         } else {
             outbox.push_own(Frame::encode(message));
         }
@@ -134,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         reading: bool,
     ) -> Poll<Event> {
         loop {
-            match self.wire.take(&self.connection.outbox) {
+            match self.transport.take(&self.connection.outbox) {
                 Taken::Frames => self.sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
                 Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
@@ -145,28 +139,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 return Poll::Ready(event);
             }
             // Full of posts, or by now of pongs.
-            let full = self.wire.is_full();
+            let full = self.transport.is_full();
             if self.poll_write(context, limits).is_err() {
                 return Poll::Ready(Event::End(End::Client(ReadError::Gone)));
             }
             // What was written has made room to read, or to take more from the outbox.
-            if full && !self.wire.is_full() {
+            if full && !self.transport.is_full() {
                 continue;
             }
-            if self.wire.waiting() == 0
+            if self.transport.waiting() == 0
                 && let Some(closing) = self.closing.take()
             {
                 return Poll::Ready(Event::End(End::Closed(closing)));
             }
             // Whoever asked for the close: a client that takes it slowly keeps nothing open for ever.
             if self.closing.is_some() || full && self.connection.outbox.closing().is_some() {
-                self.clock.leave(limits);
+                self.deadlines.leave(limits);
             }
             // A ping waits behind all that is owed: a client that is owed much has not seen it yet, and is found dead by
             // taking nothing.
-            match self.clock.poll_due(context, limits, !reads || full) {
+            match self.deadlines.poll_due(context, limits, !reads || full) {
                 Poll::Ready(Due::Ping) => {
-                    self.wire.ping();
+                    self.transport.ping();
                     continue;
                 }
                 Poll::Ready(Due::Leave(why)) => {
@@ -183,10 +177,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Pending => {}
             }
             // With a full buffer the socket wakes us, and the outbox has to wait.
-            let (outbox, waiting) = (&self.connection.outbox, self.wire.waiting());
+            let (outbox, waiting) = (&self.connection.outbox, self.transport.waiting());
             let busy = full || self.closing.is_some();
             let woken = if busy {
-                let since = self.clock.stalled_since().unwrap_or_else(Instant::now);
+                let since = self.deadlines.stalled_since().unwrap_or_else(Instant::now);
                 outbox.poll_cut(context, waiting, since)
             } else {
                 outbox.poll_wait(context, waiting)
@@ -202,9 +196,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// always owed some and takes it has its turn for each time that it does, unless its own answers have made more
     /// wait than its outbox takes.
     fn takes_answers(&self, limits: &StageLimits) -> bool {
-        !self.wire.is_full()
+        !self.transport.is_full()
             || self.taking
-                && self.connection.outbox.held(self.wire.waiting()) <= limits.outbox_bytes
+                && self.connection.outbox.held(self.transport.waiting()) <= limits.outbox_bytes
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Event> {
@@ -213,21 +207,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             return Poll::Ready(Event::Message(message));
         }
         let read = self.poll_frames(context);
-        self.clock.unfinished(self.wire.message_since(), limits);
+        self.deadlines
+            .unfinished(self.transport.message_since(), limits);
         read
     }
 
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        while let Poll::Ready(read) = self.wire.poll_read(context) {
-            if std::mem::take(&mut self.wire.heard) {
-                self.clock.heard();
+        while let Poll::Ready(read) = self.transport.poll_read(context) {
+            if self.transport.heard() {
+                self.deadlines.heard();
             }
             match read {
                 Ok(Received::Message(message)) => {
                     self.taking = false;
                     return Poll::Ready(Event::Message(message));
                 }
-                Ok(Received::Control) if !self.wire.is_full() => {}
+                Ok(Received::Control) if !self.transport.is_full() => {}
                 Ok(Received::Control) => break, // pongs have filled the buffer
                 Err(error) => return Poll::Ready(Event::End(End::Client(error))),
             }
@@ -241,15 +236,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         limits: &StageLimits,
     ) -> std::io::Result<()> {
         let mut progress = false;
-        let flushed = self.wire.poll_flush(context, &mut progress);
+        let flushed = self.transport.poll_flush(context, &mut progress);
         if progress || flushed.is_ready() {
             self.taking = true;
-            self.clock.flowing();
+            self.deadlines.flowing();
         }
         match flushed {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                self.clock.stalled(limits);
+                self.deadlines.stalled(limits);
                 Ok(())
             }
         }
@@ -262,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         let read = poll_fn(|context| {
             loop {
-                match ready!(self.wire.poll_read(context)) {
+                match ready!(self.transport.poll_read(context)) {
                     Ok(_) => {}
                     Err(end @ ReadError::Closed(_)) => return Poll::Ready(End::Client(end)),
                     Err(_) => return Poll::Ready(End::Client(ReadError::Gone)),
@@ -290,11 +285,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     async fn say_goodbye(&mut self, end: &End, limits: &StageLimits) {
         match end.farewell() {
             Farewell::Nothing => return,
-            Farewell::Bare => self.wire.close(None),
-            Farewell::Frame(closing) => self.wire.close(Some(&closing)),
+            Farewell::Bare => self.transport.close(None),
+            Farewell::Frame(closing) => self.transport.close(Some(&closing)),
         }
         if !end.awaits_close() {
-            self.wire.forget();
+            self.transport.forget();
         }
         let limit = match end {
             End::Stalled => CLOSE_TIMEOUT,
@@ -305,14 +300,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             | End::Panicked
             | End::Cut(_) => limits.stall_timeout,
         };
-        let wire = &mut self.wire;
-        if !matches!(timeout(LAST_WRITES, written(wire, limit)).await, Ok(Ok(()))) {
+        let transport = &mut self.transport;
+        if !matches!(
+            timeout(LAST_WRITES, written(transport, limit)).await,
+            Ok(Ok(()))
+        ) {
             return;
         }
         if end.awaits_close() {
             let answered = poll_fn(|context| {
                 loop {
-                    match wire.poll_read(context) {
+                    match transport.poll_read(context) {
                         Poll::Ready(Ok(_)) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(()),
                         Poll::Pending => return Poll::Pending,
@@ -324,22 +322,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         // Our FIN first, then the client's: closing on unread data would reset the connection, and the client
         // could lose what it was sent last.
         let ended = async {
-            let _ = poll_fn(|context| wire.poll_shutdown(context)).await;
-            poll_fn(|context| wire.poll_discard(context)).await;
+            let _ = poll_fn(|context| transport.poll_shutdown(context)).await;
+            poll_fn(|context| transport.poll_discard(context)).await;
         };
         let _ = timeout(CLOSE_TIMEOUT, ended).await;
     }
 }
 
 /// Writes all that waits, to a client that takes something of it within each `limit`.
-async fn written<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<S>,
-    limit: Duration,
-) -> std::io::Result<()> {
+async fn written<T: Transport>(transport: &mut T, limit: Duration) -> std::io::Result<()> {
     loop {
         let some = poll_fn(|context| {
             let mut progress = false;
-            match wire.poll_flush(context, &mut progress) {
+            match transport.poll_flush(context, &mut progress) {
                 Poll::Ready(written) => Poll::Ready(Some(written)),
                 Poll::Pending if progress => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,

@@ -1,7 +1,7 @@
 //! Every way a session can end, with what the client is told and what `$disconnect` is told: one table.
 
 use crate::connections::Closing;
-use crate::transport::websocket::ReadError;
+use crate::transport::ReadError;
 use crate::transport::websocket::flood_guard::Flood;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,39 +16,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use self::driver::{Event, Link};
+use self::driver::{Driver, Event};
 use self::end::End;
 use crate::connections::{Connection, Message, RequestId, now_ms};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
-use crate::transport::websocket::ReadError;
+use crate::transport::{ReadError, Transport};
 
 /// Serves a connection that has had its 101, until it has ended and its `$disconnect` handler has run.
 ///
 /// What a session holds is put in its place here, and not on the first poll: a future keeps room for its arguments
 /// beside what it makes of them.
-pub(crate) fn serve<S>(
+pub(crate) fn serve<T: Transport>(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
-    socket: S,
-    early: &[u8],
-) -> impl Future<Output = ()> + Send + use<S>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+    transport: T,
+) -> impl Future<Output = ()> + Send {
     let stage = current.load_full();
     let mut session = Box::new(Session {
-        link: Link::new(connection, socket, early, &stage.limits),
+        driver: Driver::new(connection, transport, &stage.limits),
         stage,
         current,
         invocation: None,
     });
     async move {
         let end = session.open().await;
-        let connection = Arc::clone(&session.link.connection);
+        let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
         drop(session);
         disconnect(&current, connection, &end).await;
@@ -72,8 +66,8 @@ async fn caught<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(poll).await
 }
 
-struct Session<S> {
-    link: Link<S>,
+struct Session<T> {
+    driver: Driver<T>,
     /// The snapshot that the present message is handled by.
     stage: Arc<Stage>,
     current: Arc<CurrentStage>,
@@ -81,18 +75,18 @@ struct Session<S> {
     invocation: Option<Arc<Invocation>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<T: Transport> Session<T> {
     /// The session from its first message to its close frame.
     async fn open(&mut self) -> End {
-        let (connections, connection) = (&self.stage.scope.connections, &self.link.connection);
+        let (connections, connection) = (&self.stage.scope.connections, &self.driver.connection);
         let registration = connections.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
-        let end = caught(pin!(self.link.last_word(end)))
+        let end = caught(pin!(self.driver.last_word(end)))
             .await
             .unwrap_or(End::Panicked);
         if end == End::Panicked {
-            let connection = &self.link.connection;
+            let connection = &self.driver.connection;
             tracing::error!(client = %connection.client.source_ip, connection = %connection.id, stage = %self.stage.scope,
                 "a bug of the gateway has ended this connection and no other");
         }
@@ -100,19 +94,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         drop(registration);
         // What broke may break once more: `$disconnect` runs all the same.
         let over = &self.stage.scope.connections.closes_over;
-        let _ = caught(pin!(self.link.close(&end, &self.stage.limits, over))).await;
+        let _ = caught(pin!(self.driver.close(&end, &self.stage.limits, over))).await;
         end
     }
 
     async fn run(&mut self) -> End {
         loop {
-            let Self { link, stage, .. } = self;
-            match poll_fn(|context| link.poll_event(context, &stage.limits, true)).await {
+            let Self { driver, stage, .. } = self;
+            match poll_fn(|context| driver.poll_event(context, &stage.limits, true)).await {
                 Event::Message(message) => {
                     if let Err(end) = self.handle(message).await {
                         return end;
                     }
-                    self.link.handled(&self.stage.limits).await;
+                    self.driver.handled(&self.stage.limits).await;
                 }
                 Event::End(end) => return end,
             }
@@ -122,20 +116,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Calls the route's handler and answers the client. An end that came meanwhile counts afterwards.
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         let mut end = None;
-        let (link, route, invocation, answer) = loop {
+        let (driver, route, invocation, answer) = loop {
             let requested_at = self.arrived();
             let request_id = RequestId::next();
             let Self {
-                link,
+                driver,
                 stage,
                 current,
                 invocation,
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
-                link.send(&error_frame("Forbidden", &link.connection, request_id));
+                driver.send(&error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
-            let invocation = begin(invocation, link, stage, route, request_id, requested_at);
+            let invocation = begin(invocation, driver, stage, route, request_id, requested_at);
             let called = {
                 let mut call = pin!(route.integration.invoke(&invocation, message));
                 poll_fn(|context| {
@@ -144,10 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     }
                     while end.is_none()
                         && let Poll::Ready(event) =
-                            link.poll_event(context, &stage.limits, !link.is_ahead())
+                            driver.poll_event(context, &stage.limits, !driver.is_ahead())
                     {
                         match event {
-                            Event::Message(message) => link.read_ahead(message),
+                            Event::Message(message) => driver.read_ahead(message),
                             Event::End(ended) => end = Some(ended),
                         }
                     }
@@ -156,9 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 .await
             };
             match called {
-                Called::Ended(answer) => break (link, route, invocation, answer),
+                Called::Ended(answer) => break (driver, route, invocation, answer),
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
-                    break (link, route, invocation, Err(InvokeError::Removed));
+                    break (driver, route, invocation, Err(InvokeError::Removed));
                 }
                 // It has not begun, and a reload came in between: the newest snapshot has what serves now.
                 Called::Retired(again) => message = again,
@@ -171,7 +165,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(error) => {
                 log_failure(&invocation, route, &error);
                 let text = client_text(&error);
-                link.send(&error_frame(text, &link.connection, invocation.request_id));
+                driver.send(&error_frame(
+                    text,
+                    &driver.connection,
+                    invocation.request_id,
+                ));
             }
         }
         end.map_or(Ok(()), Err)
@@ -181,23 +179,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn arrived(&mut self) -> u64 {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             self.stage = self.current.load_full();
-            self.link.set_limits(&self.stage.limits);
+            self.driver.set_limits(&self.stage.limits);
         }
-        self.link.received(&self.stage.limits)
+        self.driver.received(&self.stage.limits)
     }
 
     fn reply(&mut self, reply: &Message, invocation: &Invocation) {
-        let (link, stage) = (&mut self.link, &self.stage);
+        let (driver, stage) = (&mut self.driver, &self.stage);
         if reply.len() <= stage.limits.message_bytes {
-            return link.send(reply);
+            return driver.send(reply);
         }
-        let connection = &link.connection;
+        let connection = &driver.connection;
         tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope,
             route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib of the stage and was not sent; answer with less, or raise it");
-        link.send(&error_frame(
+        driver.send(&error_frame(
             "Internal server error",
-            &link.connection,
+            &driver.connection,
             invocation.request_id,
         ));
     }
@@ -205,9 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
 /// The invocation of a message: what is the same as with the last one is not touched, since most of it is shared
 /// by all connections, and other threads would have to wait.
-fn begin<S>(
+fn begin<T>(
     last: &mut Option<Arc<Invocation>>,
-    link: &Link<S>,
+    driver: &Driver<T>,
     stage: &Stage,
     route: &Route,
     request_id: RequestId,
@@ -227,7 +225,7 @@ fn begin<S>(
     let invocation = Arc::new(Invocation {
         request_id,
         scope: Arc::clone(&stage.scope),
-        connection: Arc::clone(&link.connection),
+        connection: Arc::clone(&driver.connection),
         route_key: Arc::clone(&route.key),
         requested_at,
     });

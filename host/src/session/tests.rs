@@ -28,6 +28,7 @@ use crate::invocation::Scope;
 use crate::plugin::{Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::Routes;
+use crate::transport::websocket::WebSocket;
 
 /// A socket with a bug that shows when it is told to.
 struct Buggy {
@@ -146,7 +147,8 @@ fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> Raw
         socket: near,
         bug: Arc::clone(bug),
     };
-    tasks.spawn(serve(Arc::clone(current), connection(), socket, &[]));
+    let websocket = WebSocket::new(socket, &[], &current.load().limits);
+    tasks.spawn(serve(Arc::clone(current), connection(), websocket));
     RawClient::new(Box::new(far), Vec::new())
 }
 
@@ -245,7 +247,7 @@ async fn pipelining_client_leaves_others_their_turn() {
 async fn client_with_a_steady_backlog_is_heard() {
     let limits = StageLimits::default();
     let (near, mut far) = duplex(16 << 10);
-    let mut link = Link::new(connection(), near, &[], &limits);
+    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
     far.write_all(&Frame::text("enough").bytes()).await.unwrap();
     let outbox = OutboxLimits {
         bytes: limits.outbox_bytes,
@@ -253,9 +255,9 @@ async fn client_with_a_steady_backlog_is_heard() {
     };
     let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
     for _ in 0..100 {
-        while link.connection.outbox.push(post.clone(), outbox).is_ok() {}
+        while driver.connection.outbox.push(post.clone(), outbox).is_ok() {}
         let event = unconstrained(poll_fn(|context| {
-            Poll::Ready(link.poll_event(context, &limits, true))
+            Poll::Ready(driver.poll_event(context, &limits, true))
         }));
         match event.await {
             Poll::Ready(Event::Message(message)) => {
@@ -280,16 +282,16 @@ async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
         ..StageLimits::default()
     };
     let (near, mut far) = duplex(16 << 10);
-    let mut link = Link::new(connection(), near, &[], &limits);
+    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
     let outbox = OutboxLimits {
         bytes: limits.outbox_bytes,
         messages: limits.outbox_messages,
     };
     let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
     for _ in 0..100 {
-        while link.connection.outbox.push(post.clone(), outbox).is_ok() {}
+        while driver.connection.outbox.push(post.clone(), outbox).is_ok() {}
         let event = unconstrained(poll_fn(|context| {
-            Poll::Ready(link.poll_event(context, &limits, true).is_ready())
+            Poll::Ready(driver.poll_event(context, &limits, true).is_ready())
         }));
         assert!(!event.await, "it ended");
         far.read_exact(&mut [0; 10 << 10]).await.unwrap();
@@ -306,14 +308,14 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
         ..StageLimits::default()
     };
     let (near, far) = duplex(16 << 10);
-    let mut link = Link::new(connection(), near, &[], &limits);
+    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
     let answer = Message::Binary(vec![7; 1 << 20]);
-    link.send(&answer);
+    driver.send(&answer);
     let (end, over) = (
         End::Client(ReadError::Closed(None)),
         CancellationToken::new(),
     );
-    let closing = link.close(&end, &limits, &over);
+    let closing = driver.close(&end, &limits, &over);
     let reading = async move {
         let (mut far, mut read) = (far, 0);
         let mut piece = vec![0; 64 << 10];

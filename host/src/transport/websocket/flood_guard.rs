@@ -27,7 +27,7 @@ pub(crate) enum Flood {
 }
 
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct FloodGuard {
     /// The present frame's header, as far as it has come.
     header: [u8; MAX_HEADER],
     have: usize,
@@ -50,7 +50,7 @@ pub(crate) struct Meter {
     control_frames_per_s: f64,
 }
 
-impl Meter {
+impl FloodGuard {
     pub(crate) fn new(limits: &StageLimits) -> Self {
         Self {
             header: [0; MAX_HEADER],
@@ -193,8 +193,8 @@ impl Meter {
 mod tests {
     use super::*;
 
-    fn meter() -> Meter {
-        Meter::new(&StageLimits::default())
+    fn guard() -> FloodGuard {
+        FloodGuard::new(&StageLimits::default())
     }
 
     const MASK: [u8; 4] = [1, 2, 3, 4];
@@ -224,41 +224,41 @@ mod tests {
             bytes.extend(frame(0x81, payload));
         }
         for step in [1, 7, 1_000, bytes.len()] {
-            let mut meter = meter();
+            let mut guard = guard();
             for part in bytes.chunks(step) {
-                assert_eq!(meter.pass(part), Ok(()));
+                assert_eq!(guard.pass(part), Ok(()));
             }
-            assert!(meter.between_messages());
-            assert_eq!(meter.pass(&[0x81]), Ok(()));
-            assert!(!meter.between_messages());
+            assert!(guard.between_messages());
+            assert_eq!(guard.pass(&[0x81]), Ok(()));
+            assert!(!guard.between_messages());
         }
     }
 
     #[test]
     fn a_message_has_so_many_empty_fragments_and_one_more_is_a_flood() {
-        let mut meter = meter();
+        let mut guard = guard();
         for _ in 0..StageLimits::default().fragments {
-            assert_eq!(meter.pass(&frame(0x01, 0)), Ok(()));
+            assert_eq!(guard.pass(&frame(0x01, 0)), Ok(()));
         }
-        assert!(!meter.between_messages());
-        assert_eq!(meter.pass(&frame(0x00, 0)), Err(Flood::Fragments));
+        assert!(!guard.between_messages());
+        assert_eq!(guard.pass(&frame(0x00, 0)), Err(Flood::Fragments));
     }
 
     #[test]
     fn honest_fragments_of_a_large_message_pass() {
-        let mut meter = meter();
+        let mut guard = guard();
         for _ in 0..20_000 {
-            assert_eq!(meter.pass(&frame(0x00, 64)), Ok(()));
+            assert_eq!(guard.pass(&frame(0x00, 64)), Ok(()));
         }
-        assert_eq!(meter.pass(&frame(0x80, 0)), Ok(()));
-        assert!(meter.between_messages());
+        assert_eq!(guard.pass(&frame(0x80, 0)), Ok(()));
+        assert!(guard.between_messages());
     }
 
     #[test]
     fn control_frames_are_a_flood_beyond_their_burst() {
-        let mut meter = meter();
+        let mut guard = guard();
         let sent = (0..200)
-            .take_while(|_| meter.pass(&frame(0x89, 5)).is_ok())
+            .take_while(|_| guard.pass(&frame(0x89, 5)).is_ok())
             .count();
         assert!((100..=110).contains(&sent), "{sent}");
     }
@@ -266,10 +266,10 @@ mod tests {
     #[test]
     fn a_length_has_its_shortest_form() {
         assert_eq!(
-            meter().pass(&[0x81, 0x80 | 126, 0, 125, 1, 2, 3, 4]),
+            guard().pass(&[0x81, 0x80 | 126, 0, 125, 1, 2, 3, 4]),
             Err(Flood::LongLength)
         );
         let long = [0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4];
-        assert_eq!(meter().pass(&long), Err(Flood::LongLength));
+        assert_eq!(guard().pass(&long), Err(Flood::LongLength));
     }
 }

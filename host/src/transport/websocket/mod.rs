@@ -18,9 +18,10 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
 use self::fast_path::Simple;
-use self::flood_guard::{Flood, Meter};
+use self::flood_guard::{Flood, FloodGuard};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Frame, Message, Outbox, Taken, now_ms};
+use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
 const READ_BUFFER: usize = 64 << 10;
@@ -38,7 +39,7 @@ const WRITE_AT_MOST: usize = ENOUGH + (4 << 10);
 /// Bytes that an empty write buffer keeps.
 const KEPT_BUFFER: usize = 4 << 10;
 
-pub(crate) struct Wire<S> {
+pub(crate) struct WebSocket<S> {
     socket: S,
     /// What has come and is not taken yet: nothing, while a client is quiet.
     unread: BytesMut,
@@ -47,14 +48,14 @@ pub(crate) struct Wire<S> {
     config: WebSocketConfig,
     /// None while only simple messages come.
     tungstenite: Option<Box<WebSocketContext>>,
-    meter: Meter,
-    /// Messages and control frames that have been taken, of those that the meter has seen whole.
+    flood_guard: FloodGuard,
+    /// Messages and control frames that have been taken, of those that the flood_guard has seen whole.
     taken: u64,
     out: Out,
     /// Bytes have come since this was last looked at.
-    pub(crate) heard: bool,
+    heard: bool,
     /// When the last bytes came, in milliseconds since the Unix epoch.
-    pub(crate) heard_at: u64,
+    heard_at: u64,
 }
 
 /// What waits to be written: whole frames, of which the first `written` bytes have gone.
@@ -89,58 +90,24 @@ impl Out {
     }
 }
 
-/// What a client can do wrong, or how it can go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ReadError {
-    /// The client closed; what it gave, if it gave anything.
-    Closed(Option<Closing>),
-    /// The socket ended without a close frame.
-    Gone,
-    /// A violation of RFC 6455.
-    Protocol(String),
-    /// Text that is not UTF-8.
-    Utf8,
-    /// Over the frame or the message limit.
-    TooLarge,
-    Flood(Flood),
-}
-
-/// What a client sent, but for pings, which are answered here.
-pub(crate) enum Received {
-    Message(Message),
-    /// A pong or a ping: a sign of life.
-    Control,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     /// `early` are bytes that came with the handshake's last. They are copied: they lie in the buffer that the head was
     /// read into, which would be kept with them.
     pub(crate) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
-        let mut wire = Self {
+        let mut websocket = Self {
             socket,
             unread: BytesMut::from(early),
             unread_since: None,
             config: WebSocketConfig::default().write_buffer_size(0),
             tungstenite: None,
-            meter: Meter::new(limits),
+            flood_guard: FloodGuard::new(limits),
             taken: 0,
             out: Out::default(),
             heard: false,
             heard_at: now_ms(),
         };
-        wire.set_limits(limits);
-        wire
-    }
-
-    /// The limits may have changed with the stage.
-    pub(crate) fn set_limits(&mut self, limits: &StageLimits) {
-        self.meter.set_limits(limits);
-        self.config.max_message_size = Some(limits.message_bytes);
-        self.config.max_frame_size = Some(limits.frame_bytes);
-        let config = self.config;
-        if let Some(tungstenite) = &mut self.tungstenite {
-            tungstenite.set_config(|current| *current = config);
-        }
+        websocket.set_limits(limits);
+        websocket
     }
 
     /// Bytes of the longest message in one frame.
@@ -149,68 +116,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         frame
             .zip(message)
             .map_or(0, |(frame, message)| frame.min(message))
-    }
-
-    /// When the message that has not come to its end began.
-    pub(crate) fn message_since(&self) -> Option<Instant> {
-        self.unread_since.or_else(|| self.meter.message_since())
-    }
-
-    /// Reads what the client sent, a message at a time.
-    pub(crate) fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Received, ReadError>> {
-        while self.tungstenite.is_none() {
-            match fast_path::message(&self.unread, self.limit()) {
-                Simple::Message(message, length) => {
-                    self.take_unread(length);
-                    return Poll::Ready(Ok(Received::Message(message)));
-                }
-                Simple::Unfinished => {
-                    if let Some(message) = ready!(self.poll_fill(context))? {
-                        return Poll::Ready(Ok(Received::Message(message)));
-                    }
-                }
-                Simple::Other => self.begin()?,
-            }
-        }
-        let mut flood = None;
-        let read =
-            self.with_tungstenite(context, &mut flood, |tungstenite, io| tungstenite.read(io));
-        if let Some(flood) = flood {
-            return Poll::Ready(Err(ReadError::Flood(flood)));
-        }
-        if read.is_ok() {
-            self.taken += 1;
-        }
-        let received = match read {
-            Ok(tungstenite::Message::Text(text)) => {
-                Ok(Received::Message(Message::Text(text.as_str().to_owned())))
-            }
-            Ok(tungstenite::Message::Binary(bytes)) => {
-                Ok(Received::Message(Message::Binary(bytes.into())))
-            }
-            Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {
-                // A pong that tungstenite wants to send is written on its next read, or now.
-                let _ = self
-                    .with_tungstenite(context, &mut None, |tungstenite, io| tungstenite.flush(io));
-                Ok(Received::Control)
-            }
-            // tungstenite's own answer is never flushed: what the client is told stands in `End` alone, and goes
-            // behind the answers to what it sent before.
-            Ok(tungstenite::Message::Close(None)) => Err(ReadError::Closed(None)),
-            Ok(tungstenite::Message::Close(Some(frame))) => Err(closed(&frame)),
-            Ok(tungstenite::Message::Frame(_)) => Err(ReadError::Protocol("a raw frame".into())),
-            Err(error) => match read_error(error) {
-                Some(error) => Err(error),
-                None => return Poll::Pending,
-            },
-        };
-        if self.meter.between_messages() && self.taken == self.meter.whole() {
-            self.tungstenite = None;
-        }
-        Poll::Ready(received)
     }
 
     /// Reads what comes: gives a simple message that is there at once, and leaves all else unread.
@@ -268,9 +173,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn begin(&mut self) -> Result<(), ReadError> {
         let bytes = std::mem::take(&mut self.unread);
         self.unread_since = None;
-        self.meter.pass(&bytes).map_err(ReadError::Flood)?;
+        self.flood_guard.pass(&bytes).map_err(ReadError::Flood)?;
         // What makes whole messages is taken without reading more, and needs no room for it.
-        let size = if self.meter.between_messages() {
+        let size = if self.flood_guard.between_messages() {
             bytes.len()
         } else {
             READ_AT_LEAST
@@ -282,24 +187,110 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(())
     }
 
-    /// Moves frames from a connection's outbox behind what waits, while there is room.
-    pub(crate) fn take(&mut self, outbox: &Outbox) -> Taken {
+    fn with_tungstenite<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        flood: &mut Option<Flood>,
+        act: impl FnOnce(&mut WebSocketContext, &mut Io<'_, '_, S>) -> tungstenite::Result<T>,
+    ) -> tungstenite::Result<T> {
+        let Some(tungstenite) = &mut self.tungstenite else {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        };
+        let mut io = Io {
+            socket: &mut self.socket,
+            flood_guard: &mut self.flood_guard,
+            out: &mut self.out.bytes,
+            heard: (&mut self.heard, &mut self.heard_at),
+            context,
+            flood,
+        };
+        act(tungstenite, &mut io)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
+    fn set_limits(&mut self, limits: &StageLimits) {
+        self.flood_guard.set_limits(limits);
+        self.config.max_message_size = Some(limits.message_bytes);
+        self.config.max_frame_size = Some(limits.frame_bytes);
+        let config = self.config;
+        if let Some(tungstenite) = &mut self.tungstenite {
+            tungstenite.set_config(|current| *current = config);
+        }
+    }
+
+    fn message_since(&self) -> Option<Instant> {
+        self.unread_since
+            .or_else(|| self.flood_guard.message_since())
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
+        while self.tungstenite.is_none() {
+            match fast_path::message(&self.unread, self.limit()) {
+                Simple::Message(message, length) => {
+                    self.take_unread(length);
+                    return Poll::Ready(Ok(Received::Message(message)));
+                }
+                Simple::Unfinished => {
+                    if let Some(message) = ready!(self.poll_fill(context))? {
+                        return Poll::Ready(Ok(Received::Message(message)));
+                    }
+                }
+                Simple::Other => self.begin()?,
+            }
+        }
+        let mut flood = None;
+        let read =
+            self.with_tungstenite(context, &mut flood, |tungstenite, io| tungstenite.read(io));
+        if let Some(flood) = flood {
+            return Poll::Ready(Err(ReadError::Flood(flood)));
+        }
+        if read.is_ok() {
+            self.taken += 1;
+        }
+        let received = match read {
+            Ok(tungstenite::Message::Text(text)) => {
+                Ok(Received::Message(Message::Text(text.as_str().to_owned())))
+            }
+            Ok(tungstenite::Message::Binary(bytes)) => {
+                Ok(Received::Message(Message::Binary(bytes.into())))
+            }
+            Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {
+                // A pong that tungstenite wants to send is written on its next read, or now.
+                let _ = self
+                    .with_tungstenite(context, &mut None, |tungstenite, io| tungstenite.flush(io));
+                Ok(Received::Control)
+            }
+            // tungstenite's own answer is never flushed: what the client is told stands in `End` alone, and goes
+            // behind the answers to what it sent before.
+            Ok(tungstenite::Message::Close(None)) => Err(ReadError::Closed(None)),
+            Ok(tungstenite::Message::Close(Some(frame))) => Err(closed(&frame)),
+            Ok(tungstenite::Message::Frame(_)) => Err(ReadError::Protocol("a raw frame".into())),
+            Err(error) => match read_error(error) {
+                Some(error) => Err(error),
+                None => return Poll::Pending,
+            },
+        };
+        if self.flood_guard.between_messages() && self.taken == self.flood_guard.whole() {
+            self.tungstenite = None;
+        }
+        Poll::Ready(received)
+    }
+
+    fn take(&mut self, outbox: &Outbox) -> Taken {
         let waiting = self.waiting();
         outbox.take(&mut self.out.bytes, waiting, ENOUGH)
     }
 
-    /// Whether so much waits that reading stops and the outbox has to wait.
-    pub(crate) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.waiting() >= ENOUGH
     }
 
-    /// Bytes that wait to be written.
-    pub(crate) fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.out.waiting().len()
     }
 
-    /// Writes what waits, as much as the socket takes; tells in `progress` whether it took anything.
-    pub(crate) fn poll_flush(
+    fn poll_flush(
         &mut self,
         context: &mut Context<'_>,
         progress: &mut bool,
@@ -316,17 +307,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    pub(crate) fn send(&mut self, message: &Message) {
+    fn send(&mut self, message: &Message) {
         Frame::encode_into(message, &mut self.out.bytes);
     }
 
-    pub(crate) fn ping(&mut self) {
+    fn ping(&mut self) {
         const PING: [u8; 2] = [0x89, 0];
         self.out.bytes.extend_from_slice(&PING);
     }
 
-    /// Puts a close frame behind what waits (RFC 6455 §5.5.1); without a closing it has no code.
-    pub(crate) fn close(&mut self, closing: Option<&Closing>) {
+    fn close(&mut self, closing: Option<&Closing>) {
         const CLOSE: u8 = 0x88;
         let payload = closing.map_or(0, |closing| 2 + closing.reason.len());
         self.out.bytes.push(CLOSE);
@@ -341,14 +331,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Holds nothing any more of what the client sent: nobody will make sense of it.
-    pub(crate) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.unread = BytesMut::new();
         self.tungstenite = None;
     }
 
-    /// Reads and forgets what still comes; ready at the end of the stream.
-    pub(crate) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut scratch = [0; 1024];
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -359,36 +347,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Ends our half of the connection: a FIN, and with TLS a close_notify before it.
-    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
-    fn with_tungstenite<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        flood: &mut Option<Flood>,
-        act: impl FnOnce(&mut WebSocketContext, &mut Io<'_, '_, S>) -> tungstenite::Result<T>,
-    ) -> tungstenite::Result<T> {
-        let Some(tungstenite) = &mut self.tungstenite else {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
-        };
-        let mut io = Io {
-            socket: &mut self.socket,
-            meter: &mut self.meter,
-            out: &mut self.out.bytes,
-            heard: (&mut self.heard, &mut self.heard_at),
-            context,
-            flood,
-        };
-        act(tungstenite, &mut io)
+    fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    fn heard_at(&self) -> u64 {
+        self.heard_at
     }
 }
 
 /// The socket as tungstenite wants it: reads that would block say so, writes go to the buffer.
 struct Io<'a, 'c, S> {
     socket: &'a mut S,
-    meter: &'a mut Meter,
+    flood_guard: &'a mut FloodGuard,
     out: &'a mut Vec<u8>,
     heard: (&'a mut bool, &'a mut u64),
     context: &'a mut Context<'c>,
@@ -406,7 +381,7 @@ impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         (*self.heard.0, *self.heard.1) = (true, now_ms());
-        if let Err(flood) = self.meter.pass(buffer.filled()) {
+        if let Err(flood) = self.flood_guard.pass(buffer.filled()) {
             *self.flood = Some(flood);
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -472,7 +447,7 @@ mod tests {
     async fn quiet_connection_keeps_no_buffer_of_a_message_in_fragments() {
         let limits = StageLimits::default();
         let (near, mut far) = duplex(1 << 20);
-        let mut wire = Wire::new(near, &[], &limits);
+        let mut websocket = WebSocket::new(near, &[], &limits);
         let part = vec![7; limits.message_bytes / 2];
         let first = RawFrame::new(Opcode::BINARY, part.clone()).unfinished();
         let ping = RawFrame::new(Opcode::PING, "p");
@@ -481,16 +456,19 @@ mod tests {
             far.write_all(&frame.bytes()).await.unwrap();
         }
         let read = loop {
-            match poll_fn(|context| wire.poll_read(context)).await.unwrap() {
+            match poll_fn(|context| websocket.poll_read(context))
+                .await
+                .unwrap()
+            {
                 Received::Message(message) => break message,
                 Received::Control => {}
             }
         };
         assert_eq!(read.len(), limits.message_bytes);
-        let quiet = poll_fn(|context| Poll::Ready(wire.poll_read(context).is_pending()));
+        let quiet = poll_fn(|context| Poll::Ready(websocket.poll_read(context).is_pending()));
         assert!(quiet.await, "there is nothing more");
-        assert!(wire.tungstenite.is_none(), "its buffers are kept");
-        assert_eq!(wire.unread.capacity(), 0);
+        assert!(websocket.tungstenite.is_none(), "its buffers are kept");
+        assert_eq!(websocket.unread.capacity(), 0);
     }
 
     /// A client that is always owed some, and takes less at a time than waits for it.
@@ -501,18 +479,18 @@ mod tests {
             messages: 1_024,
         };
         let (near, mut far) = duplex(16 << 10);
-        let mut wire = Wire::new(near, &[], &StageLimits::default());
+        let mut websocket = WebSocket::new(near, &[], &StageLimits::default());
         let (outbox, mut longest) = (Outbox::new(), 0);
         for letters in [1_000, 100_000] {
             let message = Message::Binary(vec![7; letters]);
             for _ in 0..5_000 {
                 while outbox.push(Frame::encode(&message), LIMITS).is_ok() {}
-                wire.take(&outbox);
+                websocket.take(&outbox);
                 let full = unconstrained(poll_fn(|context| {
-                    Poll::Ready(wire.poll_flush(context, &mut false).is_pending())
+                    Poll::Ready(websocket.poll_flush(context, &mut false).is_pending())
                 }));
                 assert!(full.await, "more waits than the socket takes");
-                longest = longest.max(wire.out.bytes.capacity());
+                longest = longest.max(websocket.out.bytes.capacity());
                 far.read_exact(&mut [0; 10 << 10]).await.unwrap();
             }
         }
