@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::file;
 use super::limits;
-use super::meant::{Api, Domain, Integration, Mock, Origins, Route, Stage};
+use super::model::{Api, Domain, Integration, Mock, Origins, Route, Stage};
 use super::origin::OriginPattern;
 use super::report::{Report, join};
 use super::spelling::{self, nearest};
-use super::written;
 use crate::route::{self, Selection};
 
 /// The route keys that begin with `$`; each has a meaning of its own.
@@ -28,7 +28,7 @@ type Integrations = BTreeMap<String, Mock>;
 
 /// Gives the integrations that are written.
 pub(super) fn integrations(
-    written: BTreeMap<String, written::Integration>,
+    written: BTreeMap<String, file::Integration>,
     report: &mut Report<'_>,
 ) -> Integrations {
     let written = written.into_iter();
@@ -42,7 +42,7 @@ pub(super) fn integrations(
                 "give one of them another name",
             );
         }
-        let written::Mock { status, reply } = written.mock;
+        let file::Mock { status, reply } = written.mock;
         if (201..300).contains(&status) {
             report.problem(
                 &join(&join(&key, "mock"), "status"),
@@ -62,7 +62,7 @@ pub(super) fn integrations(
 
 /// Gives the APIs that are written; one whose selection expression is wrong is left out.
 pub(super) fn apis(
-    written: BTreeMap<String, written::Api>,
+    written: BTreeMap<String, file::Api>,
     integrations: &Integrations,
     report: &mut Report<'_>,
 ) -> Vec<Api> {
@@ -82,7 +82,7 @@ pub(super) fn apis(
 
 fn api(
     name: String,
-    written: written::Api,
+    written: file::Api,
     integrations: &Integrations,
     places: &mut Places,
     report: &mut Report<'_>,
@@ -125,7 +125,7 @@ fn api(
 fn route(
     routes_key: &str,
     name: String,
-    written: written::Route,
+    written: file::Route,
     integrations: &Integrations,
     report: &mut Report<'_>,
 ) -> Route {
@@ -193,7 +193,7 @@ fn missing_integration(name: &str, report: &Report<'_>) -> String {
 fn stage(
     stages_key: &str,
     name: String,
-    written: written::Stage,
+    written: file::Stage,
     places: &mut Places,
     report: &mut Report<'_>,
 ) -> Stage {
@@ -262,7 +262,7 @@ fn claim(place: Place, key: &str, stage: &str, places: &mut Places, report: &mut
     }
 }
 
-fn origins(stage_key: &str, written: &written::Stage, report: &mut Report<'_>) -> Origins {
+fn origins(stage_key: &str, written: &file::Stage, report: &mut Report<'_>) -> Origins {
     let Some(list) = &written.origins else {
         return Origins {
             any: written.allow_any_origin,

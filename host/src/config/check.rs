@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use super::Purpose;
 use super::address::{ADMIN_MODE, Address, LONGEST, MODE, UNIX};
 use super::api;
+use super::file;
 use super::log;
-use super::meant::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
+use super::model::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
 use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
-use super::written;
 
 /// Gives the configuration that `file` means.
-pub(super) fn config(file: written::File, purpose: Purpose, report: &mut Report<'_>) -> Config {
+pub(super) fn config(file: file::File, purpose: Purpose, report: &mut Report<'_>) -> Config {
     let mut taken = Taken::default();
     let listeners = listeners(file.listeners, purpose, &mut taken, report);
     let management = file
@@ -62,7 +62,7 @@ struct Taken {
 }
 
 fn listeners(
-    written: Vec<written::Listener>,
+    written: Vec<file::Listener>,
     purpose: Purpose,
     taken: &mut Taken,
     report: &mut Report<'_>,
@@ -93,7 +93,7 @@ fn is_loopback(address: &str) -> bool {
 
 fn listener(
     key: &str,
-    written: written::Listener,
+    written: file::Listener,
     taken: &mut Taken,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
@@ -111,12 +111,12 @@ fn listener(
         );
     }
     let tls = match written.tls {
-        None | Some(written::Tls::Word(written::TlsWord::Off)) => Tls::Off,
-        Some(written::Tls::Word(written::TlsWord::SelfSigned)) => Tls::SelfSigned,
-        Some(written::Tls::Files(files)) => {
+        None | Some(file::Tls::Word(file::TlsWord::Off)) => Tls::Off,
+        Some(file::Tls::Word(file::TlsWord::SelfSigned)) => Tls::SelfSigned,
+        Some(file::Tls::Files(files)) => {
             Tls::Files(vec![certificate_files(&tls_key, &files, report)])
         }
-        Some(written::Tls::Several(several)) => {
+        Some(file::Tls::Several(several)) => {
             if several.is_empty() {
                 report.problem(
                     &tls_key,
@@ -221,7 +221,7 @@ fn in_its_folder(path: &Path) -> PathBuf {
 
 fn certificate_files(
     key: &str,
-    written: &written::TlsFiles,
+    written: &file::TlsFiles,
     report: &mut Report<'_>,
 ) -> CertificateFiles {
     CertificateFiles {
@@ -231,7 +231,7 @@ fn certificate_files(
 }
 
 fn management_address(
-    written: &written::Management,
+    written: &file::Management,
     taken: &mut Taken,
     report: &mut Report<'_>,
 ) -> Option<Address> {
@@ -251,17 +251,17 @@ fn management_address(
     Some(address)
 }
 
-fn health(written: written::Health, taken: &mut Taken, report: &mut Report<'_>) -> Option<Health> {
+fn health(written: file::Health, taken: &mut Taken, report: &mut Report<'_>) -> Option<Health> {
     let (key, written) = match written {
-        written::Health::Address(address) => (
+        file::Health::Address(address) => (
             "health",
-            written::HealthTable {
+            file::HealthTable {
                 address,
                 mode: None,
                 metrics: false,
             },
         ),
-        written::Health::Table(table) => ("health.address", table),
+        file::Health::Table(table) => ("health.address", table),
     };
     let keys = (key.into(), "health.mode".into());
     let mode = (written.mode.as_deref(), MODE);
@@ -359,7 +359,7 @@ pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (a == b || a.is_unspecified() || b.is_unspecified())
 }
 
-fn logging(written: written::Log, report: &mut Report<'_>) -> Log {
+fn logging(written: file::Log, report: &mut Report<'_>) -> Log {
     let filter = log::filter(&written.level).unwrap_or_else(|(message, remedy)| {
         report.problem("log.level", message, remedy);
         written.level

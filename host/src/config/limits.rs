@@ -1,14 +1,14 @@
-//! The limits as written → the limits as meant: units, and defaults that follow another limit.
+//! The limits of the file → those of the model: units, and defaults that follow another limit.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::meant::{GatewayLimits, Log, Origins, PluginLimits, Rollback, StageLimits};
+use super::file;
+use super::model::{GatewayLimits, Log, Origins, PluginLimits, Rollback, StageLimits};
 use super::report::{Report, join};
-use super::written;
 
-impl From<written::GatewayLimits> for GatewayLimits {
-    fn from(written: written::GatewayLimits) -> Self {
+impl From<file::GatewayLimits> for GatewayLimits {
+    fn from(written: file::GatewayLimits) -> Self {
         Self {
             connections: written.connections,
             connections_per_s: NonZeroU32::new(written.connections_per_s),
@@ -25,11 +25,11 @@ impl From<written::GatewayLimits> for GatewayLimits {
     }
 }
 
-impl From<written::StageLimits> for StageLimits {
-    fn from(written: written::StageLimits) -> Self {
+impl From<file::StageLimits> for StageLimits {
+    fn from(written: file::StageLimits) -> Self {
         let outbox_kib = written
             .outbox_kib
-            .unwrap_or_else(|| written::OUTBOX_KIB.max(written.message_kib));
+            .unwrap_or_else(|| file::OUTBOX_KIB.max(written.message_kib));
         Self {
             message_bytes: kib(written.message_kib),
             frame_bytes: kib(written.frame_kib.unwrap_or(written.message_kib)),
@@ -49,11 +49,11 @@ impl From<written::StageLimits> for StageLimits {
     }
 }
 
-impl From<written::PluginLimits> for PluginLimits {
-    fn from(written: written::PluginLimits) -> Self {
+impl From<file::PluginLimits> for PluginLimits {
+    fn from(written: file::PluginLimits) -> Self {
         let cpu_ms = written
             .cpu_ms
-            .unwrap_or_else(|| written::CPU_MS.min(written.deadline_ms));
+            .unwrap_or_else(|| file::CPU_MS.min(written.deadline_ms));
         Self {
             deadline: milliseconds(written.deadline_ms),
             cpu: milliseconds(cpu_ms),
@@ -71,11 +71,7 @@ impl From<written::PluginLimits> for PluginLimits {
 }
 
 /// Gives the limits of a stage, whose table is `key`.
-pub(super) fn stage(
-    key: &str,
-    written: written::StageLimits,
-    report: &mut Report<'_>,
-) -> StageLimits {
+pub(super) fn stage(key: &str, written: file::StageLimits, report: &mut Report<'_>) -> StageLimits {
     let meant = StageLimits::from(written);
     if report.is_clean(key) {
         let message_kib = meant.message_bytes / 1024;
@@ -100,7 +96,7 @@ pub(super) fn stage(
 /// Gives the limits of a plugin, whose table is `key`.
 pub(super) fn plugin(
     key: &str,
-    written: written::PluginLimits,
+    written: file::PluginLimits,
     report: &mut Report<'_>,
 ) -> PluginLimits {
     let meant = PluginLimits::from(written);
@@ -117,7 +113,7 @@ pub(super) fn plugin(
 
 impl Rollback {
     /// None when it is switched off.
-    pub(super) fn meant(written: &written::Rollback) -> Option<Self> {
+    pub(super) fn meant(written: &file::Rollback) -> Option<Self> {
         (written.trap_percent > 0).then(|| Self {
             trap_percent: written.trap_percent,
             calls: written.calls,
@@ -128,25 +124,25 @@ impl Rollback {
 
 impl Default for GatewayLimits {
     fn default() -> Self {
-        written::GatewayLimits::default().into()
+        file::GatewayLimits::default().into()
     }
 }
 
 impl Default for StageLimits {
     fn default() -> Self {
-        written::StageLimits::default().into()
+        file::StageLimits::default().into()
     }
 }
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        written::PluginLimits::default().into()
+        file::PluginLimits::default().into()
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        let written::Log { level, format } = written::Log::default();
+        let file::Log { level, format } = file::Log::default();
         Self {
             filter: level,
             format,

@@ -1,6 +1,6 @@
-//! The file as written → the configuration as meant.
+//! The file → its model.
 //!
-//! `tree` reads the TOML against the schema of `written` and keeps what is right; `check` and `api`
+//! `tree` reads the TOML against the schema of `file` and keeps what is right; `check` and `api`
 //! make a `Config` of that, and a `Report` gathers what is wrong with its place in the file. All
 //! problems of a file are found in one run; nothing in it, however odd, is a panic.
 //!
@@ -11,10 +11,11 @@ mod address;
 mod api;
 mod check;
 mod expand;
+mod file;
 mod grant;
 mod limits;
 mod log;
-mod meant;
+mod model;
 mod origin;
 mod plugin;
 mod problem;
@@ -23,7 +24,6 @@ mod report;
 mod schema;
 mod spelling;
 mod tree;
-mod written;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ pub(crate) use address::Address;
 pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};
 pub(crate) use log::filter as log_filter;
-pub(crate) use meant::*;
+pub(crate) use model::*;
 pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;
@@ -148,7 +148,7 @@ pub(crate) fn schema() -> String {
 /// Gives what the report's text means; `None`, and a problem in the report, when it is no TOML.
 fn interpret(text: &str, purpose: Purpose, report: &mut Report<'_>) -> Option<Config> {
     let right = tree::read(text, &schema::schema(), report)?;
-    match written::File::deserialize(right) {
+    match file::File::deserialize(right) {
         Ok(file) => Some(check::config(file, purpose, report)),
         Err(error) => {
             report.problem("", error.to_string(), "correct the value");

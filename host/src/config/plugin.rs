@@ -1,4 +1,4 @@
-//! The plugins as written → the plugins as meant: where each component is, who must have signed it, what it may do.
+//! The plugins of the file → those of the model: where each component is, who must have signed it, what it may do.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Purpose;
+use super::file;
 use super::grant::{Grant, Grants};
 use super::limits;
-use super::meant::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
+use super::model::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
-use super::written;
 
 /// What a component in a registry is called by.
 const SCHEME: &str = "oci://";
@@ -30,7 +30,7 @@ pub(super) struct Registry {
 }
 
 pub(super) fn plugins(
-    written: BTreeMap<String, written::Plugin>,
+    written: BTreeMap<String, file::Plugin>,
     source: &Source,
     require_signatures: bool,
     report: &mut Report<'_>,
@@ -48,7 +48,7 @@ pub(super) fn plugins(
 }
 
 pub(super) fn registries(
-    written: BTreeMap<String, written::Registry>,
+    written: BTreeMap<String, file::Registry>,
     report: &mut Report<'_>,
 ) -> BTreeMap<String, Registry> {
     let written = written.into_iter();
@@ -57,7 +57,7 @@ pub(super) fn registries(
         .collect()
 }
 
-fn registry(name: &str, written: written::Registry, report: &mut Report<'_>) -> Registry {
+fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Registry {
     let key = join("registries", name);
     if written.plain_http && !is_loopback(name) {
         report.problem(
@@ -96,12 +96,7 @@ fn is_loopback(registry: &str) -> bool {
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn plugin(
-    name: String,
-    written: written::Plugin,
-    source: &Source,
-    report: &mut Report<'_>,
-) -> Plugin {
+fn plugin(name: String, written: file::Plugin, source: &Source, report: &mut Report<'_>) -> Plugin {
     let key = join("plugins", &name);
     report.check_name(&key, &name);
     let component = match (&written.component, &written.source) {
@@ -210,7 +205,7 @@ fn is_registry(text: &str) -> bool {
 
 fn signature(
     key: &str,
-    written: &written::Signature,
+    written: &file::Signature,
     component: &Component,
     report: &mut Report<'_>,
 ) -> Signature {

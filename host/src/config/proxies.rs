@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::meant::Proxies;
+use super::file;
+use super::model::Proxies;
 use super::report::{Report, join};
-use super::written;
 
 impl Proxies {
     /// Whether what this address says of its clients counts.
@@ -19,7 +19,7 @@ impl Proxies {
 }
 
 /// Gives the proxies of the listener `key`.
-pub(super) fn proxies(key: &str, written: &written::Listener, report: &mut Report<'_>) -> Proxies {
+pub(super) fn proxies(key: &str, written: &file::Listener, report: &mut Report<'_>) -> Proxies {
     let trusted_key = join(key, "trusted_proxies");
     let list = written.trusted_proxies.iter().enumerate();
     let trusted: Vec<_> = list

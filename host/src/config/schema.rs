@@ -1,4 +1,4 @@
-//! The JSON Schema made from `written`, and the questions that are asked of it.
+//! The JSON Schema made from `file`, and the questions that are asked of it.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
@@ -6,8 +6,8 @@ use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 use toml::de::DeValue;
 
+use super::file;
 use super::spelling::list;
-use super::written;
 
 /// The schema's mark on a string in which environment variables do not expand.
 pub(super) const VERBATIM: &str = "x-verbatim";
@@ -18,7 +18,7 @@ pub(super) fn schema() -> Value {
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(RecursiveTransform(without_null))
         .into_generator()
-        .into_root_schema_for::<written::File>()
+        .into_root_schema_for::<file::File>()
         .to_value()
 }
 

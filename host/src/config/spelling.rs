@@ -1,6 +1,6 @@
 //! How names and domains are spelt, and which known word a misspelt one is near.
 
-use super::meant::Domain;
+use super::model::Domain;
 use super::origin::Host;
 
 /// The most characters of a name, as in API Gateway.
@@ -39,7 +39,7 @@ fn is_segment(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
-/// The known word that `written` is most likely a misspelling of; `None` when it is near to none.
+/// The known word that `file` is most likely a misspelling of; `None` when it is near to none.
 pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     /// More likeness than unrelated keys have, less than a word with two wrong letters.
     const LIKENESS: f64 = 0.8;

@@ -1,4 +1,4 @@
-//! The file as written: every key with its documentation, default and bounds.
+//! The file: every key with its documentation, default and bounds.
 //!
 //! The JSON Schema made from these types is what `lockgate config schema` prints and what
 //! `tree` reads a file against, so a default or a bound stands here and nowhere else.
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::meant::{ForwardedHeader, LogFormat};
+use crate::config::model::{ForwardedHeader, LogFormat};
 pub(in crate::config) use api::{Api, Integration, Mock, OUTBOX_KIB, Route, Stage, StageLimits};
 pub(in crate::config) use plugin::{CPU_MS, Plugin, PluginLimits, Rollback, Signature};
 

@@ -1,10 +1,10 @@
-//! A plugin as written.
+//! A plugin in the file.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::grant::Grant;
-use crate::config::meant::Isolation;
+use crate::config::model::Isolation;
 
 /// A component, what it may do, and how it is run.
 #[derive(Debug, Deserialize, JsonSchema)]

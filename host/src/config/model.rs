@@ -1,4 +1,4 @@
-//! The configuration as meant: checked, in the units that the program computes with, paths resolved.
+//! The model of a configuration: checked, in the units that the program computes with, paths resolved.
 //!
 //! Knows nothing of TOML.
 

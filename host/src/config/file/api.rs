@@ -1,4 +1,4 @@
-//! An API as written, with its routes and stages.
+//! An API in the file, with its routes and stages.
 
 use std::collections::BTreeMap;
 
