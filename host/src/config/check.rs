@@ -200,7 +200,7 @@ fn place(
     {
         report.problem(
             address_key,
-            format!("{UNIX}{} is already the address of {other}", path.display()),
+            format!("{written:?} is already the address of {other}"),
             "give each its own path",
         );
     }
