@@ -36,7 +36,7 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("aws_lc_rs", &["listener", "signature", "net"]),
 ];
 
-/// What these modules must not name at all: `route` is pure, and `connections` has no socket.
+/// What these modules must not name at all: `route` is pure, and `connections` has neither socket nor protocol.
 const PURE: [(&str, &[&str]); 2] = [
     (
         "route",
@@ -52,7 +52,18 @@ const PURE: [(&str, &[&str]); 2] = [
     ),
     (
         "connections",
-        &["tokio::net", "hyper", "std::fs", "std::net::Tcp"],
+        &[
+            "tokio::io",
+            "tokio::net",
+            "tokio::task",
+            "tokio_util::io",
+            "http",
+            "hyper",
+            "serde_json",
+            "std::fs",
+            "std::io",
+            "std::net::Tcp",
+        ],
     ),
 ];
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::frame::{Frame, Message};
 use super::groups::Membership;
 use super::id::ConnectionId;
+use super::message::Message;
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
 
 /// What is known of the client from its handshake.
@@ -76,13 +76,13 @@ impl Connection {
     /// Queues a message for the client.
     pub(crate) fn post(
         &self,
-        message: &Message,
+        message: Message,
         limits: &ConnectionLimits,
     ) -> Result<(), PostError> {
         if message.len() > limits.message_bytes {
             return Err(PostError::TooLarge);
         }
-        self.outbox.push(Frame::encode(message), limits.outbox)
+        self.outbox.push(message.into(), limits.outbox)
     }
 
     /// Closes the connection once what is queued for it is written. False when it is closing already.

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Connection, ConnectionLimits};
-use super::frame::{Frame, Message};
 use super::id::ConnectionId;
+use super::message::{Message, Payload};
 use super::outbox::{Closing, PostError};
 
 /// Bytes of the longest name of a group.
@@ -127,7 +127,7 @@ impl Groups {
     pub(crate) fn publish(
         &self,
         name: &str,
-        message: &Message,
+        message: Message,
         except: Option<ConnectionId>,
         limits: &ConnectionLimits,
     ) -> Result<u32, PostError> {
@@ -137,11 +137,11 @@ impl Groups {
         let Some(group) = self.find(name) else {
             return Ok(0);
         };
-        let frame = Frame::encode(message);
+        let payload = Payload::from(message);
         let members = Arc::clone(&group.lock());
         let mut reached = 0;
         for member in members.values().filter(|member| Some(member.id) != except) {
-            match member.outbox.push(frame.clone(), limits.outbox) {
+            match member.outbox.push(payload.clone(), limits.outbox) {
                 Ok(()) => reached += 1,
                 Err(PostError::Gone | PostError::TooLarge) => {}
                 Err(PostError::Busy) => {

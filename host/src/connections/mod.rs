@@ -4,9 +4,9 @@
 //! the management API fill it.
 
 mod connection;
-mod frame;
 mod groups;
 mod id;
+mod message;
 mod outbox;
 
 use std::collections::HashMap;
@@ -15,9 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, now_ms};
-pub(crate) use frame::{Frame, Message};
 pub(crate) use groups::{Groups, JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, RequestId};
+pub(crate) use message::{Kind, Message, Payload};
 pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
 
 /// The registry of one stage. A connection is found here from its 101 until its session has ended.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::frame::Frame;
+use super::message::Payload;
 
 /// Why a post was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(crate) enum PostError {
     TooLarge,
 }
 
-/// Room for this many frames is kept when the queue is empty: a burst leaves no memory behind.
+/// Room for this many messages is kept when the queue is empty: a burst leaves no memory behind.
 const KEPT_MESSAGES: usize = 16;
 
 /// A close code with its reason (RFC 6455 §7.4, §5.5.1: at most 123 bytes).
@@ -45,10 +45,14 @@ impl Closing {
 /// How much an outbox takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxLimits {
-    /// Bytes on the wire, of all that is queued or taken and not written yet.
+    /// Bytes of all that is queued or taken and not written yet, with [`OVERHEAD`] for each message.
     pub(crate) bytes: usize,
     pub(crate) messages: usize,
 }
+
+/// Bytes that a queued message counts beside its payload. No transport writes more around one, so that what the session
+/// has taken is within the bound too.
+const OVERHEAD: usize = 10;
 
 /// How many times `messages` may be queued for a client that is not slow: it takes what it is sent as fast as its network
 /// and the gateway let it. Bytes are bounded all the same.
@@ -61,8 +65,8 @@ const SLOW: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Nothing,
-    /// Frames were moved into the buffer; there may be more.
-    Frames,
+    /// Messages were given to the session; there may be more.
+    Messages,
     /// The connection is to be closed, and all that was queued before has been taken.
     Close(Closing),
     /// The connection is to end now, written or not.
@@ -79,8 +83,8 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Frame>,
-    /// Bytes of the queue.
+    queue: VecDeque<Payload>,
+    /// Bytes that the queue counts.
     queued: usize,
     /// Bytes that the session has taken and not written, when it last looked.
     unwritten: usize,
@@ -150,8 +154,8 @@ impl Outbox {
         }
     }
 
-    /// Queues a frame, and never waits.
-    pub(crate) fn push(&self, frame: Frame, limits: OutboxLimits) -> Result<(), PostError> {
+    /// Queues a message, and never waits.
+    pub(crate) fn push(&self, payload: Payload, limits: OutboxLimits) -> Result<(), PostError> {
         let waker = {
             let mut state = self.lock();
             if state.closing.is_some() {
@@ -165,10 +169,12 @@ impl Outbox {
             };
             let held = state.queued + state.unwritten;
             // An empty outbox takes any message that is within the message limit.
-            if state.queue.len() >= messages || (held + frame.len() > limits.bytes && held > 0) {
+            if state.queue.len() >= messages
+                || (held + counted(&payload) > limits.bytes && held > 0)
+            {
                 return Err(PostError::Busy);
             }
-            state.enqueue(frame);
+            state.enqueue(payload);
             self.news.store(true, Ordering::Release);
             state.session.wake()
         };
@@ -222,10 +228,10 @@ impl Outbox {
         state.queued = 0;
     }
 
-    /// Queues a frame of the session's own behind all that was queued before, whatever the limits say.
-    pub(crate) fn push_own(&self, frame: Frame) {
+    /// Queues a message of the session's own behind all that was queued before, whatever the limits say.
+    pub(crate) fn push_own(&self, payload: Payload) {
         let mut state = self.lock();
-        state.enqueue(frame);
+        state.enqueue(payload);
         self.news.store(true, Ordering::Release);
     }
 
@@ -239,11 +245,16 @@ impl Outbox {
         !self.news.load(Ordering::Acquire) || self.lock().queue.is_empty()
     }
 
-    /// Moves queued frames to the end of `out`, of which `unwritten` bytes wait to be written, until there are `enough`;
-    /// the last frame may be over.
+    /// Has the session `write` what is queued, which gives the bytes that it made of each message, until `enough` bytes
+    /// wait for the client; the last message may be over. `unwritten` bytes of them wait already.
     ///
     /// The session runs from here to its next [`Outbox::poll_wait`], and is not woken.
-    pub(crate) fn take(&self, out: &mut Vec<u8>, mut unwritten: usize, enough: usize) -> Taken {
+    pub(crate) fn take(
+        &self,
+        mut unwritten: usize,
+        enough: usize,
+        mut write: impl FnMut(&Payload) -> usize,
+    ) -> Taken {
         if !self.news.load(Ordering::Acquire) {
             return Taken::Nothing;
         }
@@ -257,17 +268,16 @@ impl Outbox {
             return closing.map_or(Taken::Nothing, taken);
         }
         while unwritten < enough
-            && let Some(frame) = state.queue.pop_front()
+            && let Some(payload) = state.queue.pop_front()
         {
-            state.queued -= frame.len();
-            unwritten += frame.len();
-            out.extend_from_slice(frame.as_ref());
+            state.queued -= counted(&payload);
+            unwritten += write(&payload);
         }
         state.unwritten = unwritten;
         if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
             state.queue = VecDeque::new();
         }
-        Taken::Frames
+        Taken::Messages
     }
 
     /// Ready when there is something to take. `unwritten` bytes of what was taken wait to be written.
@@ -280,7 +290,7 @@ impl Outbox {
         self.wait(&mut state, session, unwritten)
     }
 
-    /// Ready when the connection is to be cut; for a session that has no room for more frames, whose client has taken
+    /// Ready when the connection is to be cut; for a session that has no room for more, whose client has taken
     /// nothing `since` then.
     pub(crate) fn poll_cut(
         &self,
@@ -309,80 +319,93 @@ impl Outbox {
 }
 
 impl State {
-    fn enqueue(&mut self, frame: Frame) {
-        self.queued += frame.len();
-        self.queue.push_back(frame);
+    fn enqueue(&mut self, payload: Payload) {
+        self.queued += counted(&payload);
+        self.queue.push_back(payload);
     }
+}
+
+fn counted(payload: &Payload) -> usize {
+    payload.bytes.len() + OVERHEAD
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Message;
+    use super::super::message::Message;
     use super::*;
 
     const LIMITS: OutboxLimits = OutboxLimits {
-        bytes: 10,
+        bytes: 3 * OVERHEAD,
         messages: 3,
     };
 
-    fn frame(text: &str) -> Frame {
-        Frame::encode(&Message::Text(text.into()))
+    fn text(text: &str) -> Payload {
+        Message::Text(text.into()).into()
+    }
+
+    /// Takes messages until `enough` bytes wait, as a session whose transport puts as much around them as is counted.
+    fn take(outbox: &Outbox, out: &mut Vec<u8>, unwritten: usize, enough: usize) -> Taken {
+        outbox.take(unwritten, enough, |payload| {
+            out.extend_from_slice(&payload.bytes);
+            counted(payload)
+        })
     }
 
     #[test]
     fn takes_what_fits_and_is_busy_then() {
         let outbox = Outbox::new();
-        assert_eq!(outbox.push(frame("12345678"), LIMITS), Ok(())); // exactly ten bytes
-        assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
+        let exact = text(&"x".repeat(2 * OVERHEAD));
+        assert_eq!(outbox.push(exact, LIMITS), Ok(()));
+        assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
         let mut out = Vec::new();
-        assert_eq!(outbox.take(&mut out, 0, 1), Taken::Frames);
+        assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Messages);
         // What was taken counts until it is written.
-        assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
-        assert_eq!(outbox.take(&mut out, 0, 1), Taken::Nothing);
-        for _ in 0..LIMITS.bytes / 2 {
-            assert_eq!(outbox.push(frame(""), LIMITS), Ok(()));
+        assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
+        assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Nothing);
+        for _ in 0..LIMITS.bytes / OVERHEAD {
+            assert_eq!(outbox.push(text(""), LIMITS), Ok(()));
         }
-        assert_eq!(outbox.push(frame(""), LIMITS), Err(PostError::Busy));
+        assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
     }
 
     #[test]
     fn messages_are_bounded_more_narrowly_while_the_client_takes_nothing() {
         let limits = OutboxLimits {
-            bytes: 100,
+            bytes: 1_000,
             messages: 3,
         };
         let context = Context::from_waker(Waker::noop());
         let (outbox, mut out) = (Outbox::new(), Vec::new());
         for _ in 0..NOT_SLOW * limits.messages {
-            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+            assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
-        assert_eq!(outbox.push(frame(""), limits), Err(PostError::Busy));
-        assert_eq!(outbox.take(&mut out, 0, 100), Taken::Frames);
+        assert_eq!(outbox.push(text(""), limits), Err(PostError::Busy));
+        assert_eq!(take(&outbox, &mut out, 0, 1_000), Taken::Messages);
         let (now, written) = (Instant::now(), 0);
         assert!(outbox.poll_cut(&context, written, now).is_pending());
         for _ in 0..NOT_SLOW * limits.messages {
-            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+            assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
-        assert_eq!(outbox.take(&mut out, written, 100), Taken::Frames);
+        assert_eq!(take(&outbox, &mut out, written, 1_000), Taken::Messages);
         assert!(outbox.poll_cut(&context, written, now - SLOW).is_pending());
         for _ in 0..limits.messages {
-            assert_eq!(outbox.push(frame(""), limits), Ok(()));
+            assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
-        assert_eq!(outbox.push(frame(""), limits), Err(PostError::Busy));
+        assert_eq!(outbox.push(text(""), limits), Err(PostError::Busy));
     }
 
     #[test]
     fn closes_after_what_was_queued() {
         let outbox = Outbox::new();
-        outbox.push(frame("a"), LIMITS).expect("there is room");
+        outbox.push(text("a"), LIMITS).expect("there is room");
         assert!(outbox.close(Closing::new(1000, "bye")));
         assert!(!outbox.close(Closing::new(1001, "again")));
-        assert_eq!(outbox.push(frame("b"), LIMITS), Err(PostError::Gone));
+        assert_eq!(outbox.push(text("b"), LIMITS), Err(PostError::Gone));
         let mut out = Vec::new();
-        assert_eq!(outbox.take(&mut out, 0, 100), Taken::Frames);
-        assert_eq!(&out[..], b"\x81\x01a");
+        assert_eq!(take(&outbox, &mut out, 0, 100), Taken::Messages);
+        assert_eq!(&out[..], b"a");
         assert_eq!(
-            outbox.take(&mut out, 0, 100),
+            take(&outbox, &mut out, 0, 100),
             Taken::Close(Closing::new(1000, "bye"))
         );
     }
@@ -402,8 +425,8 @@ mod tests {
         let context = Context::from_waker(&waker);
         let outbox = Outbox::new();
         assert!(outbox.poll_wait(&context, 0).is_pending());
-        outbox.push(frame("a"), LIMITS).expect("there is room");
-        outbox.push(frame("b"), LIMITS).expect("there is room");
+        outbox.push(text("a"), LIMITS).expect("there is room");
+        outbox.push(text("b"), LIMITS).expect("there is room");
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert!(outbox.poll_wait(&context, 0).is_ready());
     }

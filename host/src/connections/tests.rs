@@ -6,7 +6,7 @@ use super::*;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     outbox: OutboxLimits {
-        bytes: 14,
+        bytes: 30,
         messages: 2,
     },
     message_bytes: 10,
@@ -35,24 +35,21 @@ fn a_connection_is_found_while_it_is_registered() {
     assert!(connections.find(connection.id).is_some());
     drop(registration);
     assert!(connections.find(connection.id).is_none());
-    assert_eq!(
-        connection.post(&text("late"), &LIMITS),
-        Err(PostError::Gone)
-    );
+    assert_eq!(connection.post(text("late"), &LIMITS), Err(PostError::Gone));
 }
 
 #[test]
 fn gone_busy_and_too_large_are_told_apart() {
     let connection = connection();
-    assert_eq!(connection.post(&text("0123456789"), &LIMITS), Ok(()));
+    assert_eq!(connection.post(text("0123456789"), &LIMITS), Ok(()));
     assert_eq!(
-        connection.post(&text("0123456789A"), &LIMITS),
+        connection.post(text("0123456789A"), &LIMITS),
         Err(PostError::TooLarge)
     );
-    assert_eq!(connection.post(&text(""), &LIMITS), Ok(()));
-    assert_eq!(connection.post(&text(""), &LIMITS), Err(PostError::Busy));
+    assert_eq!(connection.post(text(""), &LIMITS), Ok(()));
+    assert_eq!(connection.post(text(""), &LIMITS), Err(PostError::Busy));
     assert!(connection.close(Closing::new(1000, "")));
-    assert_eq!(connection.post(&text(""), &LIMITS), Err(PostError::Gone));
+    assert_eq!(connection.post(text(""), &LIMITS), Err(PostError::Gone));
 }
 
 #[test]
@@ -122,20 +119,21 @@ fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
     for member in &members {
         groups.join("room", member, &LIMITS).expect("it is open");
     }
-    let publish = |except| groups.publish("room", &text("four"), except, &LIMITS);
+    let publish = |except| groups.publish("room", text("four"), except, &LIMITS);
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(None), Ok(1), "two have no room left");
-    let mut out = Vec::new();
-    assert_eq!(members[1].outbox.take(&mut out, 0, 100), Taken::Frames);
+    let take = || {
+        members[1]
+            .outbox
+            .take(0, 100, |payload| payload.bytes.len())
+    };
+    assert_eq!(take(), Taken::Messages);
     let closing = Closing::new(1013, "slow consumer");
+    assert_eq!(take(), Taken::Close(closing));
+    assert_eq!(groups.publish("nobody", text("hi"), None, &LIMITS), Ok(0));
     assert_eq!(
-        members[1].outbox.take(&mut out, 0, 100),
-        Taken::Close(closing)
-    );
-    assert_eq!(groups.publish("nobody", &text("hi"), None, &LIMITS), Ok(0));
-    assert_eq!(
-        groups.publish("room", &text("0123456789A"), None, &LIMITS),
+        groups.publish("room", text("0123456789A"), None, &LIMITS),
         Err(PostError::TooLarge)
     );
     drop(registrations);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::deadlines::{Deadlines, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
 use crate::config::StageLimits;
-use crate::connections::{Closing, Connection, Frame, Message, Taken, now_ms, woke_others};
+use crate::connections::{Closing, Connection, Message, Taken, now_ms, woke_others};
 use crate::transport::{ReadError, Received, Transport};
 
 /// How long a client may take to answer our close frame, and then to end its half of the connection.
@@ -108,14 +108,14 @@ impl<T: Transport> Driver<T> {
         self.connection.active(now_ms());
     }
 
-    /// Queues a frame behind the posts that the handler made to this connection before it answered.
-    pub(super) fn send(&mut self, message: &Message) {
+    /// Queues a message behind the posts that the handler made to this connection before it answered.
+    pub(super) fn send(&mut self, message: Message) {
         let outbox = &self.connection.outbox;
         self.transport.take(outbox);
         if outbox.is_empty() {
-            self.transport.send(message);
+            self.transport.send(&message);
         } else {
-            outbox.push_own(Frame::encode(message));
+            outbox.push_own(message.into());
         }
     }
 
@@ -129,7 +129,7 @@ impl<T: Transport> Driver<T> {
     ) -> Poll<Event> {
         loop {
             match self.transport.take(&self.connection.outbox) {
-                Taken::Frames => self.sent(limits),
+                Taken::Messages => self.sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
                 Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
                 Taken::Nothing => {}

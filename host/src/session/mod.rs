@@ -126,7 +126,7 @@ impl<T: Transport> Session<T> {
                 invocation,
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
-                driver.send(&error_frame("Forbidden", &driver.connection, request_id));
+                driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
             let invocation = begin(invocation, driver, stage, route, request_id, requested_at);
@@ -159,17 +159,13 @@ impl<T: Transport> Session<T> {
             }
         };
         match answer {
-            Ok(Some(reply)) if route.two_way => self.reply(&reply, &invocation),
+            Ok(Some(reply)) if route.two_way => self.reply(reply, &invocation),
             Ok(Some(_)) => log_dropped(&invocation, route),
             Ok(None) => {}
             Err(error) => {
                 log_failure(&invocation, route, &error);
                 let text = client_text(&error);
-                driver.send(&error_frame(
-                    text,
-                    &driver.connection,
-                    invocation.request_id,
-                ));
+                driver.send(error_frame(text, &driver.connection, invocation.request_id));
             }
         }
         end.map_or(Ok(()), Err)
@@ -184,7 +180,7 @@ impl<T: Transport> Session<T> {
         self.driver.received(&self.stage.limits)
     }
 
-    fn reply(&mut self, reply: &Message, invocation: &Invocation) {
+    fn reply(&mut self, reply: Message, invocation: &Invocation) {
         let (driver, stage) = (&mut self.driver, &self.stage);
         if reply.len() <= stage.limits.message_bytes {
             return driver.send(reply);
@@ -193,7 +189,7 @@ impl<T: Transport> Session<T> {
         tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope,
             route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib of the stage and was not sent; answer with less, or raise it");
-        driver.send(&error_frame(
+        driver.send(error_frame(
             "Internal server error",
             &driver.connection,
             invocation.request_id,

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::config::{Config, Origins, StageLimits};
-use crate::connections::{Client, ConnectionLimits, OutboxLimits};
+use crate::connections::{Client, ConnectionLimits, OutboxLimits, Payload};
 use crate::integration::Integration;
 use crate::invocation::Scope;
 use crate::plugin::{Plugin, Plugins, Ready};
@@ -253,7 +253,7 @@ async fn client_with_a_steady_backlog_is_heard() {
         bytes: limits.outbox_bytes,
         messages: limits.outbox_messages,
     };
-    let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
+    let post = Payload::from(Message::Binary(vec![7; 2_000]));
     for _ in 0..100 {
         while driver.connection.outbox.push(post.clone(), outbox).is_ok() {}
         let event = unconstrained(poll_fn(|context| {
@@ -287,7 +287,7 @@ async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
         bytes: limits.outbox_bytes,
         messages: limits.outbox_messages,
     };
-    let post = crate::connections::Frame::encode(&Message::Binary(vec![7; 2_000]));
+    let post = Payload::from(Message::Binary(vec![7; 2_000]));
     for _ in 0..100 {
         while driver.connection.outbox.push(post.clone(), outbox).is_ok() {}
         let event = unconstrained(poll_fn(|context| {
@@ -310,7 +310,7 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
     let (near, far) = duplex(16 << 10);
     let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
     let answer = Message::Binary(vec![7; 1 << 20]);
-    driver.send(&answer);
+    driver.send(answer);
     let (end, over) = (
         End::Client(ReadError::Closed(None)),
         CancellationToken::new(),

@@ -28,8 +28,9 @@ impl connections::Host for State {
         let connection = self.connection(&to)?;
         self.take_post()?;
         let message = Message::from(message);
-        let posted = connection.post(&message, &self.invocation()?.scope.limits);
-        posted.map_err(|error| self.refused(error, message.len()))
+        let bytes = message.len();
+        let posted = connection.post(message, &self.invocation()?.scope.limits);
+        posted.map_err(|error| self.refused(error, bytes))
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {

@@ -53,10 +53,11 @@ impl groups::Host for State {
         self.take_post()?;
         let except = except.as_deref().and_then(ConnectionId::parse);
         let message = Message::from(message);
+        let bytes = message.len();
         let scope = &self.invocation()?.scope;
         let groups = &scope.connections.groups;
-        let published = groups.publish(&group, &message, except, &scope.limits);
-        published.map_err(|error| self.refused(error, message.len()))
+        let published = groups.publish(&group, message, except, &scope.limits);
+        published.map_err(|error| self.refused(error, bytes))
     }
 
     fn members(

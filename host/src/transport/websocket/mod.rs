@@ -3,6 +3,7 @@
 
 pub(crate) mod fast_path;
 pub(crate) mod flood_guard;
+mod frame;
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -20,7 +21,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use self::fast_path::Simple;
 use self::flood_guard::{Flood, FloodGuard};
 use crate::config::StageLimits;
-use crate::connections::{Closing, Frame, Message, Outbox, Taken, now_ms};
+use crate::connections::{Closing, Message, Outbox, Taken, now_ms};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
@@ -279,7 +280,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn take(&mut self, outbox: &Outbox) -> Taken {
         let waiting = self.waiting();
-        outbox.take(&mut self.out.bytes, waiting, ENOUGH)
+        let out = &mut self.out.bytes;
+        outbox.take(waiting, ENOUGH, |payload| {
+            frame::write(out, frame::opcode(payload.kind), &payload.bytes)
+        })
     }
 
     fn is_full(&self) -> bool {
@@ -308,27 +312,19 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 
     fn send(&mut self, message: &Message) {
-        Frame::encode_into(message, &mut self.out.bytes);
+        let opcode = frame::opcode(message.kind());
+        frame::write(&mut self.out.bytes, opcode, message.bytes());
     }
 
     fn ping(&mut self) {
-        const PING: [u8; 2] = [0x89, 0];
-        self.out.bytes.extend_from_slice(&PING);
+        frame::write(&mut self.out.bytes, frame::PING, &[]);
     }
 
     fn close(&mut self, closing: Option<&Closing>) {
-        const CLOSE: u8 = 0x88;
-        let payload = closing.map_or(0, |closing| 2 + closing.reason.len());
-        self.out.bytes.push(CLOSE);
-        self.out
-            .bytes
-            .push(u8::try_from(payload).expect("a reason has at most 123 bytes"));
-        if let Some(closing) = closing {
-            self.out
-                .bytes
-                .extend_from_slice(&closing.code.to_be_bytes());
-            self.out.bytes.extend_from_slice(closing.reason.as_bytes());
-        }
+        let payload = closing.map_or_else(Vec::new, |closing| {
+            [&closing.code.to_be_bytes(), closing.reason.as_bytes()].concat()
+        });
+        frame::write(&mut self.out.bytes, frame::CLOSE, &payload);
     }
 
     fn forget(&mut self) {
@@ -440,7 +436,7 @@ mod tests {
     use tokio::task::coop::unconstrained;
 
     use super::*;
-    use crate::connections::OutboxLimits;
+    use crate::connections::{OutboxLimits, Payload};
 
     /// What a large message came in goes with it, also when a ping came in between.
     #[tokio::test]
@@ -482,9 +478,9 @@ mod tests {
         let mut websocket = WebSocket::new(near, &[], &StageLimits::default());
         let (outbox, mut longest) = (Outbox::new(), 0);
         for letters in [1_000, 100_000] {
-            let message = Message::Binary(vec![7; letters]);
+            let message = Payload::from(Message::Binary(vec![7; letters]));
             for _ in 0..5_000 {
-                while outbox.push(Frame::encode(&message), LIMITS).is_ok() {}
+                while outbox.push(message.clone(), LIMITS).is_ok() {}
                 websocket.take(&outbox);
                 let full = unconstrained(poll_fn(|context| {
                     Poll::Ready(websocket.poll_flush(context, &mut false).is_pending())

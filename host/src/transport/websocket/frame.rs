@@ -1,0 +1,61 @@
+//! Frames as a server writes them: final and unmasked (RFC 6455 §5.2).
+
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::connections::Kind;
+
+pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
+pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
+
+/// The frame of a whole message has this opcode.
+pub(super) fn opcode(kind: Kind) -> OpCode {
+    OpCode::Data(match kind {
+        Kind::Text => Data::Text,
+        Kind::Binary => Data::Binary,
+    })
+}
+
+/// Writes a frame at the end of `out`, and gives how many bytes it has.
+pub(super) fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) -> usize {
+    let header = FrameHeader {
+        is_final: true,
+        opcode,
+        mask: None,
+        ..FrameHeader::default()
+    };
+    let length = payload.len() as u64;
+    let all = header.len(length) + payload.len();
+    out.reserve(all);
+    header
+        .format(length, out)
+        .expect("a buffer takes all that is written to it");
+    out.extend_from_slice(payload);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(opcode: OpCode, length: usize, header: &[u8]) {
+        let (mut out, payload) = (vec![0xff], vec![b'x'; length]);
+        let all = write(&mut out, opcode, &payload);
+        assert_eq!(out, [&[0xff], header, &payload].concat());
+        assert_eq!(all, out.len() - 1);
+    }
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        let (text, binary) = (opcode(Kind::Text), opcode(Kind::Binary));
+        check(text, 0, &[0x81, 0]);
+        check(text, 2, &[0x81, 2]);
+        check(binary, 125, &[0x82, 125]);
+        check(binary, 126, &[0x82, 126, 0, 126]);
+        check(binary, 65_535, &[0x82, 126, 0xff, 0xff]);
+        check(binary, 65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        check(PING, 0, &[0x89, 0]);
+        check(CLOSE, 2, &[0x88, 2]);
+    }
+}
