@@ -14,10 +14,10 @@ use crate::route::{self, Selection};
 const RESERVED_KEYS: [&str; 3] = [route::CONNECT, route::DISCONNECT, route::DEFAULT];
 
 /// The stages by the place that each is served at, as the dotted key of the stage.
-type Places = BTreeMap<Place, String>;
+type Places = BTreeMap<ServedAt, String>;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum ServedAt {
     /// `/NAME` of every host that belongs to no stage.
     Path(String),
     Domain(Domain),
@@ -201,7 +201,7 @@ fn stage(
     report.check_name(&key, &name);
     let domains_key = join(&key, "domains");
     if written.domains.is_empty() && report.is_clean(&domains_key) {
-        claim(Place::Path(name.clone()), &key, &key, places, report);
+        claim(ServedAt::Path(name.clone()), &key, &key, places, report);
     }
     let domains = written
         .domains
@@ -219,7 +219,7 @@ fn stage(
                 return None;
             };
             claim(
-                Place::Domain(domain.clone()),
+                ServedAt::Domain(domain.clone()),
                 &domain_key,
                 &key,
                 places,
@@ -238,13 +238,13 @@ fn stage(
 }
 
 /// Notes that `stage` is served at `place`, and reports at `key` where another is already.
-fn claim(place: Place, key: &str, stage: &str, places: &mut Places, report: &mut Report<'_>) {
+fn claim(place: ServedAt, key: &str, stage: &str, places: &mut Places, report: &mut Report<'_>) {
     let (named, remedy) = match &place {
-        Place::Path(name) => (
+        ServedAt::Path(name) => (
             format!("/{name}"),
             "rename one of the two stages, or give one of them domains",
         ),
-        Place::Domain(Domain { host, base_path }) => (
+        ServedAt::Domain(Domain { host, base_path }) => (
             match base_path {
                 Some(base_path) => format!("{host}/{base_path}"),
                 None => host.clone(),

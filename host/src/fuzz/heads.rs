@@ -17,9 +17,9 @@ use crate::config::{ForwardedHeader, Origin, OriginPattern, Origins, Proxies};
 use crate::connections::RequestId;
 use crate::handshake::forwarded;
 use crate::handshake::head::{self, Authority, Head, Opening};
+use crate::handshake::head_watch::{HeadFaults, HeadWatch};
 use crate::handshake::origin::{self, Destination};
 use crate::handshake::refusal::Refusal;
-use crate::handshake::strict::{Seen, Strict};
 
 /// As the listener has them.
 const MAX_HEAD: usize = 16 << 10;
@@ -45,7 +45,7 @@ pub(crate) fn head(input: &[u8]) {
     };
     let opened = Rc::new(RefCell::new(Vec::new()));
     let answered = Rc::clone(&opened);
-    let socket = Strict::new(Socket::new(bytes, piece));
+    let socket = HeadWatch::new(Socket::new(bytes, piece));
     let seen = socket.seen();
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -70,7 +70,10 @@ pub(crate) fn head(input: &[u8]) {
 }
 
 /// Decides as the handshake does, up to where it needs a stage.
-fn answer(request: &Request<Incoming>, seen: &Seen) -> (Response<Full<Bytes>>, Option<Opening>) {
+fn answer(
+    request: &Request<Incoming>,
+    seen: &HeadFaults,
+) -> (Response<Full<Bytes>>, Option<Opening>) {
     let version = request.version();
     let (parts, ()) = {
         let mut copy = Request::new(());

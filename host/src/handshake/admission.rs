@@ -53,9 +53,9 @@ enum Block {
 }
 
 /// A connection's place, for as long as it has one.
-pub(crate) struct Place {
+pub(crate) struct Admitted {
     _among_all: AmongAll,
-    _of_ip: Option<PlaceOfIp>,
+    _of_ip: Option<AdmittedAddress>,
 }
 
 enum AmongAll {
@@ -64,18 +64,18 @@ enum AmongAll {
     },
     /// That of the socket, which a proxy has opened for the client.
     OfSocket {
-        _permit: Arc<Place>,
+        _permit: Arc<Admitted>,
     },
 }
 
-struct PlaceOfIp {
+struct AdmittedAddress {
     block: Block,
     open: Arc<Open>,
 }
 
 /// Why a client is not let in now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoPlace {
+pub(crate) enum NotAdmitted {
     #[error("there are as many handshakes under way as limits.handshakes allows")]
     TooManyHandshakes,
     #[error("there are as many WebSockets on one HTTP/2 connection as there may be")]
@@ -90,7 +90,7 @@ pub(crate) enum NoPlace {
     TooManyOfOne,
 }
 
-impl NoPlace {
+impl NotAdmitted {
     /// Tells apart whose fault it is: the client's own address has had its share, or everyone together has.
     pub(crate) fn status(self) -> StatusCode {
         match self {
@@ -132,10 +132,10 @@ impl Admission {
     }
 
     /// Gives a place to a client.
-    pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<Admitted, NotAdmitted> {
         let of_ip = self.judge(address)?;
-        let permit = self.permits.take().ok_or(NoPlace::Full)?;
-        Ok(Place {
+        let permit = self.permits.take().ok_or(NotAdmitted::Full)?;
+        Ok(Admitted {
             _among_all: AmongAll::Own { _permit: permit },
             _of_ip: of_ip,
         })
@@ -143,9 +143,9 @@ impl Admission {
 
     /// Gives a place to a socket of a proxy, which has not said yet for whom it is. A proxy has as many as it likes: its
     /// clients are judged.
-    pub(crate) fn admit_proxy(&self) -> Result<Place, NoPlace> {
-        let permit = self.permits.take().ok_or(NoPlace::Full)?;
-        Ok(Place {
+    pub(crate) fn admit_proxy(&self) -> Result<Admitted, NotAdmitted> {
+        let permit = self.permits.take().ok_or(NotAdmitted::Full)?;
+        Ok(Admitted {
             _among_all: AmongAll::Own { _permit: permit },
             _of_ip: None,
         })
@@ -154,41 +154,41 @@ impl Admission {
     /// Judges the client that a proxy has named, and gives it the place of the socket.
     pub(crate) fn admit_named(
         &self,
-        socket: Arc<Place>,
+        socket: Arc<Admitted>,
         address: IpAddr,
-    ) -> Result<Place, NoPlace> {
+    ) -> Result<Admitted, NotAdmitted> {
         let of_ip = self.judge(address)?;
-        Ok(Place {
+        Ok(Admitted {
             _among_all: AmongAll::OfSocket { _permit: socket },
             _of_ip: of_ip,
         })
     }
 
     /// One address is judged first: what it asks for in vain costs the others nothing.
-    fn judge(&self, address: IpAddr) -> Result<Option<PlaceOfIp>, NoPlace> {
+    fn judge(&self, address: IpAddr) -> Result<Option<AdmittedAddress>, NotAdmitted> {
         let block = Block::of(address);
         let of_ip = self.place_of_ip(block)?;
         if let Some(rate) = &self.rate_per_ip {
             rate.used.check(block)?;
         }
         if let Some(rate) = &self.rate {
-            rate.used.check().map_err(|_| NoPlace::TooFast)?;
+            rate.used.check().map_err(|_| NotAdmitted::TooFast)?;
         }
         Ok(of_ip)
     }
 
-    fn place_of_ip(&self, block: Block) -> Result<Option<PlaceOfIp>, NoPlace> {
+    fn place_of_ip(&self, block: Block) -> Result<Option<AdmittedAddress>, NotAdmitted> {
         let Some((most, open)) = &self.per_ip else {
             return Ok(None);
         };
         let mut counts = lock(open);
         let count = counts.entry(block).or_default();
         if *count >= *most {
-            return Err(NoPlace::TooManyOfOne);
+            return Err(NotAdmitted::TooManyOfOne);
         }
         *count += 1;
         let open = Arc::clone(open);
-        Ok(Some(PlaceOfIp { block, open }))
+        Ok(Some(AdmittedAddress { block, open }))
     }
 }
 
@@ -210,17 +210,17 @@ impl<L> Rate<L> {
 }
 
 impl Each {
-    fn check(&self, block: Block) -> Result<(), NoPlace> {
+    fn check(&self, block: Block) -> Result<(), NotAdmitted> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_AFTER == FORGET_AFTER - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
         let checked = self.limiter.check_key(&block);
-        checked.map_err(|_| NoPlace::TooFastFromOne)
+        checked.map_err(|_| NotAdmitted::TooFastFromOne)
     }
 }
 
-impl Drop for PlaceOfIp {
+impl Drop for AdmittedAddress {
     fn drop(&mut self) {
         let mut counts = lock(&self.open);
         if let Some(count) = counts.get_mut(&self.block) {
@@ -266,7 +266,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(admission: &Admission, address: &str, expected: Result<(), NoPlace>) -> Option<Place> {
+    fn check(
+        admission: &Admission,
+        address: &str,
+        expected: Result<(), NotAdmitted>,
+    ) -> Option<Admitted> {
         let place = admission.admit(address.parse().unwrap());
         assert_eq!(
             place.as_ref().map(|_| ()).map_err(|error| *error),
@@ -283,7 +287,7 @@ mod tests {
             check(&admission, "127.0.0.1", Ok(())),
             check(&admission, "127.0.0.1", Ok(())),
         ];
-        check(&admission, "127.0.0.2", Err(NoPlace::Full));
+        check(&admission, "127.0.0.2", Err(NotAdmitted::Full));
         drop(held);
         check(&admission, "127.0.0.2", Ok(()));
     }
@@ -296,7 +300,7 @@ mod tests {
             // The same address as an IPv6 socket shows it.
             check(&admission, "::ffff:127.0.0.1", Ok(())),
         ];
-        check(&admission, "127.0.0.1", Err(NoPlace::TooManyOfOne));
+        check(&admission, "127.0.0.1", Err(NotAdmitted::TooManyOfOne));
         check(&admission, "127.0.0.2", Ok(()));
         drop(held);
         check(&admission, "127.0.0.1", Ok(()));
@@ -309,10 +313,10 @@ mod tests {
         let socket = || Arc::new(admission.admit_proxy().expect("there is room"));
         let client = |address: &str| admission.admit_named(socket(), address.parse().unwrap());
         let held = [client("192.0.2.1").unwrap(), client("192.0.2.2").unwrap()];
-        assert_eq!(client("192.0.2.1").err(), Some(NoPlace::TooManyOfOne));
-        check(&admission, "192.0.2.2", Err(NoPlace::TooManyOfOne));
+        assert_eq!(client("192.0.2.1").err(), Some(NotAdmitted::TooManyOfOne));
+        check(&admission, "192.0.2.2", Err(NotAdmitted::TooManyOfOne));
         let third = check(&admission, "192.0.2.3", Ok(()));
-        assert_eq!(admission.admit_proxy().err(), Some(NoPlace::Full));
+        assert_eq!(admission.admit_proxy().err(), Some(NotAdmitted::Full));
         drop((held, third));
         let _all = [socket(), socket(), socket()];
     }
@@ -321,7 +325,7 @@ mod tests {
     fn one_ipv6_network_is_one_address() {
         let admission = admission(9, [0, 0, 1]);
         let _held = check(&admission, "2001:db8::1", Ok(()));
-        check(&admission, "2001:db8::2:1", Err(NoPlace::TooManyOfOne));
+        check(&admission, "2001:db8::2:1", Err(NotAdmitted::TooManyOfOne));
         check(&admission, "2001:db8:0:1::1", Ok(()));
     }
 
@@ -333,10 +337,10 @@ mod tests {
         }
         // In vain, and at nobody else's cost.
         for _ in 0..9 {
-            check(&admission, "127.0.0.1", Err(NoPlace::TooFastFromOne));
+            check(&admission, "127.0.0.1", Err(NotAdmitted::TooFastFromOne));
         }
         check(&admission, "127.0.0.2", Ok(()));
-        check(&admission, "127.0.0.3", Err(NoPlace::TooFast));
+        check(&admission, "127.0.0.3", Err(NotAdmitted::TooFast));
     }
 
     #[test]
@@ -345,12 +349,12 @@ mod tests {
         check(&before, "127.0.0.1", Ok(()));
         check(&before, "127.0.0.2", Ok(()));
         let same = before.changed(9, &limits([3, 1, 9]));
-        check(&same, "127.0.0.1", Err(NoPlace::TooFastFromOne));
+        check(&same, "127.0.0.1", Err(NotAdmitted::TooFastFromOne));
         check(&same, "127.0.0.3", Ok(()));
-        check(&same, "127.0.0.4", Err(NoPlace::TooFast));
+        check(&same, "127.0.0.4", Err(NotAdmitted::TooFast));
         // Another rate begins anew.
         let other = same.changed(9, &limits([3, 2, 9]));
-        check(&other, "127.0.0.1", Err(NoPlace::TooFast));
+        check(&other, "127.0.0.1", Err(NotAdmitted::TooFast));
         let other = other.changed(9, &limits([4, 2, 9]));
         check(&other, "127.0.0.1", Ok(()));
     }
@@ -360,7 +364,7 @@ mod tests {
         let admission = admission(1, [0, 0, 5]);
         let held = check(&admission, "127.0.0.1", Ok(()));
         for _ in 0..9 {
-            check(&admission, "127.0.0.1", Err(NoPlace::Full));
+            check(&admission, "127.0.0.1", Err(NotAdmitted::Full));
         }
         drop(held);
         assert!(lock(&admission.per_ip.unwrap().1).is_empty());

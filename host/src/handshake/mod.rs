@@ -4,11 +4,11 @@
 mod admission;
 pub(crate) mod forwarded;
 pub(crate) mod head;
+pub(crate) mod head_watch;
 mod header_case;
 pub(crate) mod origin;
 mod permits;
 pub(crate) mod refusal;
-pub(crate) mod strict;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -34,14 +34,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub(crate) use self::admission::{Admission, NoPlace, Place};
+pub(crate) use self::admission::{Admission, Admitted, NotAdmitted};
 use self::forwarded::Sender;
 pub(crate) use self::head::MAX_HEADERS;
 use self::head::{Head, Opening};
+pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
 use self::origin::Destination;
 pub(crate) use self::permits::{Permit, Permits};
 use self::refusal::Refusal;
-pub(crate) use self::strict::{Seen, Strict};
 use crate::config::Proxies;
 use crate::connections::{Client, Connection, RequestId, now_ms};
 use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
@@ -82,13 +82,13 @@ pub(crate) struct Peer {
     /// The listener's: if `address` is one of them, it may be asking for someone else.
     pub(crate) proxies: Arc<Proxies>,
     /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<Admitted>,
     /// The socket's permit for its handshake, on HTTP/1.1.
     pub(crate) permit: Option<Arc<Permit>>,
     /// Counts it among the streams of its HTTP/2 connection.
     pub(crate) stream: Option<TaskTrackerToken>,
     /// What its socket has seen of the request, on HTTP/1.1.
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) seen: Arc<HeadFaults>,
     /// It speaks TLS.
     pub(crate) secure: bool,
     /// It may be this machine's own browser: its socket came to a loopback address, and not by a PROXY header.
@@ -101,8 +101,8 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
 }
 
 /// The answer to a request that there is no room for.
-pub(crate) fn turn_away(reason: NoPlace, version: Version) -> Response<Full<Bytes>> {
-    Refusal::NoPlace(reason).response(version, RequestId::next())
+pub(crate) fn turn_away(reason: NotAdmitted, version: Version) -> Response<Full<Bytes>> {
+    Refusal::NotAdmitted(reason).response(version, RequestId::next())
 }
 
 /// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
@@ -185,7 +185,7 @@ struct Arrival {
     connection: Arc<Connection>,
     head: Head,
     destination: Destination,
-    seen: Arc<Seen>,
+    seen: Arc<HeadFaults>,
     request_id: RequestId,
     held: Held,
     /// Held until the client has its answer, or has gone and its call is over: clients that come and go do not get
@@ -195,7 +195,7 @@ struct Arrival {
 
 /// What counts a connection until it has had its `$disconnect`.
 struct Held {
-    _place: Arc<Place>,
+    _place: Arc<Admitted>,
     _stream: Option<TaskTrackerToken>,
 }
 
@@ -222,18 +222,18 @@ fn judge(
         // The proxy has a place already, and its client is not judged yet.
         Some(permit) if is_one && peer.proxies.trust(peer.address.ip()) => {
             let named = admission.admit_named(peer.place, sender.address);
-            (permit, Arc::new(named.map_err(Refusal::NoPlace)?))
+            (permit, Arc::new(named.map_err(Refusal::NotAdmitted)?))
         }
         Some(permit) => (permit, peer.place),
         // An HTTP/2 socket carries many streams: each is a connection of its own.
         None => {
             let permit = context.permits.take();
-            let permit = permit.ok_or(Refusal::NoPlace(NoPlace::TooManyHandshakes))?;
+            let permit = permit.ok_or(Refusal::NotAdmitted(NotAdmitted::TooManyHandshakes))?;
             let place = match is_one {
                 true => admission.admit(sender.address),
                 false => admission.admit_proxy(),
             }
-            .map_err(Refusal::NoPlace)?;
+            .map_err(Refusal::NotAdmitted)?;
             (Arc::new(permit), Arc::new(place))
         }
     };
@@ -311,7 +311,7 @@ impl Arrival {
 
 /// A client waits for the 101 before it goes on: what it sends sooner is meant for someone behind us, or for a
 /// gateway that has not decided.
-fn check_silence(seen: &Seen) -> Result<(), Refusal> {
+fn check_silence(seen: &HeadFaults) -> Result<(), Refusal> {
     if seen.beyond_the_head() {
         return Err(Refusal::Malformed("bytes came before the answer"));
     }
@@ -513,9 +513,9 @@ where
 /// The socket as it was before hyper had it, and what hyper has read beyond the head.
 fn unwrap<S>(upgraded: Upgraded) -> Result<(S, Bytes), Upgraded>
 where
-    TokioIo<Strict<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,
+    TokioIo<HeadWatch<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: 'static,
 {
-    let parts = upgraded.downcast::<TokioIo<Strict<S>>>()?;
+    let parts = upgraded.downcast::<TokioIo<HeadWatch<S>>>()?;
     Ok((parts.io.into_inner().into_inner(), parts.read_buf))
 }

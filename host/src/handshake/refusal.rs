@@ -7,7 +7,7 @@ use http::header::{
 use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 
-use super::admission::NoPlace;
+use super::admission::NotAdmitted;
 use crate::connections::RequestId;
 use crate::invocation::InvokeError;
 
@@ -39,7 +39,7 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Failed(InvokeError),
     #[error("{0}")]
-    NoPlace(NoPlace),
+    NotAdmitted(NotAdmitted),
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -61,7 +61,7 @@ impl Refusal {
                 InvokeError::Removed => StatusCode::SERVICE_UNAVAILABLE,
                 InvokeError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::NoPlace(reason) => reason.status(),
+            Self::NotAdmitted(reason) => reason.status(),
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -82,7 +82,7 @@ impl Refusal {
             | Self::Denied { message: None, .. }
             | Self::BadAnswer(_)
             | Self::Failed(_)
-            | Self::NoPlace(_)
+            | Self::NotAdmitted(_)
             | Self::Stopping => self
                 .status()
                 .canonical_reason()
@@ -110,7 +110,7 @@ impl Refusal {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         // As where a client is turned away before its request is read.
-        if matches!(self, Self::NoPlace(_)) {
+        if matches!(self, Self::NotAdmitted(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(self, Self::UpgradeRequired) {

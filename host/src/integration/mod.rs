@@ -7,12 +7,12 @@ use std::sync::Arc;
 pub(crate) use mock::Mock;
 
 use crate::invocation::{self, Called, Invocation};
-use crate::plugin::{Export, Serving};
+use crate::plugin::{Export, PluginHandle};
 
 /// What a route points to.
 #[derive(Clone)]
 pub(crate) enum Integration {
-    Plugin(Arc<Serving>),
+    Plugin(Arc<PluginHandle>),
     Mock(Arc<Mock>),
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{ListenerContext, MAX_HEAD, stopped};
-use crate::handshake::{self, MAX_HEADERS, Peer, Strict};
+use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
 
 /// How far a connection has come.
 #[derive(Default)]
@@ -36,7 +36,7 @@ where
     let address = peer.address;
     let handshakes = Arc::clone(&context.handshakes);
     let patience = **context.handshake_timeout.load();
-    let stream = Strict::new(stream);
+    let stream = HeadWatch::new(stream);
     let peer = Peer {
         seen: stream.seen(),
         ..peer

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tls::Shown;
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
-use crate::handshake::{self, NoPlace, Peer};
+use crate::handshake::{self, NotAdmitted, Peer};
 
 /// WebSockets on one connection, those that have gone and whose handlers are at work among them.
 const MAX_STREAMS: u32 = 256;
@@ -158,7 +158,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     if streams > MAX_STREAMS as usize {
-        return Ok(handshake::turn_away(NoPlace::TooManyStreams, parts.version));
+        return Ok(handshake::turn_away(
+            NotAdmitted::TooManyStreams,
+            parts.version,
+        ));
     }
     if let Some(pages) = &context.pages
         && !handshake::wants_websocket(&parts)

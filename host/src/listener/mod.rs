@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Address, Proxies};
 use crate::handover::{Acceptor, Listening, Sockets};
-use crate::handshake::{HandshakeContext, NoPlace, Peer, Seen};
+use crate::handshake::{HandshakeContext, HeadFaults, NotAdmitted, Peer};
 use crate::net::Stream;
 
 pub(crate) use self::certificate::{Certificate, Unusable};
@@ -170,7 +170,7 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerConte
         .handshakes
         .permits
         .take()
-        .ok_or(NoPlace::TooManyHandshakes)
+        .ok_or(NotAdmitted::TooManyHandshakes)
         .and_then(|turn| Ok((turn, place()?)));
     let (handshake, place) = match admitted {
         Ok(admitted) => admitted,
@@ -189,7 +189,7 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerConte
         place: Arc::new(place),
         permit: Some(Arc::new(handshake)),
         stream: None,
-        seen: Arc::new(Seen::default()),
+        seen: Arc::new(HeadFaults::default()),
         secure: way.tls.is_some(),
         loopback: stream.is_to_loopback(),
     };
@@ -198,7 +198,7 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerConte
 }
 
 /// There is no room: said before any TLS or plugin work, and in clear only.
-async fn turn_away(mut stream: Stream, reason: NoPlace) {
+async fn turn_away(mut stream: Stream, reason: NotAdmitted) {
     let status = reason.status();
     let answer = format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
@@ -270,7 +270,7 @@ async fn passed_on(
     stream: &mut Stream,
     mut peer: Peer,
     context: &ListenerContext,
-) -> Result<Peer, Option<NoPlace>> {
+) -> Result<Peer, Option<NotAdmitted>> {
     let proxy = peer.address.ip();
     let passed = match proxy::read(stream).await {
         Ok(passed) => passed,

@@ -30,11 +30,11 @@ pub(crate) use prepare::Ready;
 pub(crate) use run::address_space::Addressing;
 use run::engine;
 pub(crate) use run::exports::Export;
-use run::guest_threads::Guests;
+use run::guest_threads::GuestThreads;
 use run::pool::Room;
-use versions::change_lock::Changing;
+use versions::change_lock::ChangeLock;
 pub(crate) use versions::change_lock::Upgrading;
-pub(crate) use versions::handle::Serving;
+pub(crate) use versions::handle::PluginHandle;
 pub(crate) use versions::heritage::Heritage;
 use versions::heritage::Inherited;
 pub(crate) use versions::plugin::{Plugin, PluginInfo, Tallies};
@@ -46,9 +46,9 @@ pub(crate) struct Plugins {
     compiler: Arc<Compiler>,
     /// Closed when the last who could wait for compiled code is gone.
     _running: PipeWriter,
-    guests: Guests,
+    guests: GuestThreads,
     loaded: ArcSwap<ByName>,
-    changing: Arc<Changing>,
+    changing: Arc<ChangeLock>,
     /// The newest signed version that has served, by plugin: without a `min_version`, none below it is.
     signed: Mutex<BTreeMap<String, u32>>,
     /// What the process before this one served, until this one does.
@@ -72,7 +72,7 @@ impl Plugins {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
-        let (room, guests) = (Room::new(layout.instances), Guests::start()?);
+        let (room, guests) = (Room::new(layout.instances), GuestThreads::start()?);
         guests.slots().spawn(Room::run(Arc::downgrade(&room)));
         Ok(Self {
             engine,

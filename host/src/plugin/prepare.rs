@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Plugins;
 use super::load::source::{Compiled, Source};
-use super::load::{self, Look, policy};
+use super::load::{self, ReadMode, policy};
 use super::versions::heritage;
-use super::versions::plugin::{First, Known, Placement, Plugin, Prepared, Seen};
+use super::versions::plugin::{FirstVersions, KnownCode, Placement, Plugin, Prepared, Unchanged};
 use super::versions::version::Code;
 use crate::config::{self, Fault};
 use crate::signature::Signature;
@@ -22,7 +22,7 @@ pub(crate) enum Ready {
     New(Arc<Plugin>),
     Changed(Box<Prepared>),
     /// What serves is what is asked for; its files were read again, as they have changed.
-    Read(Seen),
+    Read(Unchanged),
     /// It is as it was.
     Same,
 }
@@ -68,17 +68,17 @@ impl Plugins {
         policy::await_pair(config).await;
         let mut read = None;
         let prepared = async {
-            let (source, signature) = self.source(config, Look::UntilWhole).await?;
+            let (source, signature) = self.source(config, ReadMode::UntilWhole).await?;
             let (digest, stamp) = (*read.insert(source.digest), source.stamp);
             let compiled = match plugin.known(digest) {
-                Known::Same => None,
-                Known::Compiled(compiled) => Some(compiled),
-                Known::Other => Some(self.compile(config, source).await?),
+                KnownCode::Same => None,
+                KnownCode::Compiled(compiled) => Some(compiled),
+                KnownCode::Other => Some(self.compile(config, source).await?),
             };
             let prepared = plugin
                 .prepare(config, (digest, stamp), compiled, &signature, came)
                 .await?;
-            let seen = Seen {
+            let seen = Unchanged {
                 plugin: Arc::clone(&plugin),
                 offered: (digest, stamp),
                 signature,
@@ -105,7 +105,7 @@ impl Plugins {
     }
 
     async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
-        let (source, signature) = self.source(config, Look::Once).await?;
+        let (source, signature) = self.source(config, ReadMode::Once).await?;
         let offered = (source.digest, source.stamp);
         let before = self.inherited().get(&config.name).cloned();
         let place = Placement {
@@ -127,7 +127,7 @@ impl Plugins {
         };
         let first = match before {
             // The file is the one that was looked at there: it serves as far as it did.
-            Some(before) if before.offered == source.digest.to_string() => First {
+            Some(before) if before.offered == source.digest.to_string() => FirstVersions {
                 stable: again(&before.stable).await?,
                 candidate: match &before.candidate {
                     Some(candidate) => Some(again(candidate).await?),
@@ -136,13 +136,13 @@ impl Plugins {
                 rollout: before.rollout,
                 came: "upgrade",
             },
-            Some(before) if before.rollout.is_some() => First {
+            Some(before) if before.rollout.is_some() => FirstVersions {
                 stable: again(&before.stable).await?,
                 candidate: Some(build(source, signature).await?),
                 rollout: before.rollout,
                 came: "upgrade",
             },
-            Some(_) | None => First {
+            Some(_) | None => FirstVersions {
                 stable: build(source, signature).await?,
                 candidate: None,
                 rollout: None,
@@ -163,7 +163,7 @@ impl Plugins {
     async fn source(
         &self,
         config: &config::Plugin,
-        look: Look,
+        look: ReadMode,
     ) -> Result<(Source, Option<Arc<Signature>>), Fault> {
         let source = load::read(config, look).await?;
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);

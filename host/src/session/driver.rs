@@ -46,7 +46,7 @@ struct Turn {
 }
 
 /// What a session has to act on.
-pub(super) enum Event {
+pub(super) enum Input {
     Message(Message),
     End(End),
 }
@@ -126,12 +126,12 @@ impl<T: Transport> Driver<T> {
         context: &mut Context<'_>,
         limits: &StageLimits,
         reading: bool,
-    ) -> Poll<Event> {
+    ) -> Poll<Input> {
         loop {
             match self.transport.take(&self.connection.outbox) {
                 Taken::Messages => self.sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
-                Taken::Cut(why) => return Poll::Ready(Event::End(End::Cut(why))),
+                Taken::Cut(why) => return Poll::Ready(Input::End(End::Cut(why))),
                 Taken::Nothing => {}
             }
             let reads = reading && self.closing.is_none() && self.takes_answers(limits);
@@ -141,7 +141,7 @@ impl<T: Transport> Driver<T> {
             // Full of posts, or by now of pongs.
             let full = self.transport.is_full();
             if self.poll_write(context, limits).is_err() {
-                return Poll::Ready(Event::End(End::Client(ReadError::Gone)));
+                return Poll::Ready(Input::End(End::Client(ReadError::Gone)));
             }
             // What was written has made room to read, or to take more from the outbox.
             if full && !self.transport.is_full() {
@@ -150,7 +150,7 @@ impl<T: Transport> Driver<T> {
             if self.transport.waiting() == 0
                 && let Some(closing) = self.closing.take()
             {
-                return Poll::Ready(Event::End(End::Closed(closing)));
+                return Poll::Ready(Input::End(End::Closed(closing)));
             }
             // Whoever asked for the close: a client that takes it slowly keeps nothing open for ever.
             if self.closing.is_some() || full && self.connection.outbox.closing().is_some() {
@@ -171,9 +171,9 @@ impl<T: Transport> Driver<T> {
                 Poll::Ready(Due::Left) => {
                     let closing = self.connection.outbox.closing();
                     let closing = closing.unwrap_or_else(going_away);
-                    return Poll::Ready(Event::End(End::Closed(closing)));
+                    return Poll::Ready(Input::End(End::Closed(closing)));
                 }
-                Poll::Ready(Due::End(end)) => return Poll::Ready(Event::End(end)),
+                Poll::Ready(Due::End(end)) => return Poll::Ready(Input::End(end)),
                 Poll::Pending => {}
             }
             // With a full buffer the socket wakes us, and the outbox has to wait.
@@ -201,10 +201,10 @@ impl<T: Transport> Driver<T> {
                 && self.connection.outbox.held(self.transport.waiting()) <= limits.outbox_bytes
     }
 
-    fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Event> {
+    fn poll_message(&mut self, context: &mut Context<'_>, limits: &StageLimits) -> Poll<Input> {
         if let Some(message) = self.ahead.take() {
             self.taking = false;
-            return Poll::Ready(Event::Message(message));
+            return Poll::Ready(Input::Message(message));
         }
         let read = self.poll_frames(context);
         self.deadlines
@@ -212,7 +212,7 @@ impl<T: Transport> Driver<T> {
         read
     }
 
-    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         while let Poll::Ready(read) = self.transport.poll_read(context) {
             if self.transport.heard() {
                 self.deadlines.heard();
@@ -220,11 +220,11 @@ impl<T: Transport> Driver<T> {
             match read {
                 Ok(Received::Message(message)) => {
                     self.taking = false;
-                    return Poll::Ready(Event::Message(message));
+                    return Poll::Ready(Input::Message(message));
                 }
                 Ok(Received::Control) if !self.transport.is_full() => {}
                 Ok(Received::Control) => break, // pongs have filled the buffer
-                Err(error) => return Poll::Ready(Event::End(End::Client(error))),
+                Err(error) => return Poll::Ready(Input::End(End::Client(error))),
             }
         }
         Poll::Pending

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use self::driver::{Driver, Event};
+use self::driver::{Driver, Input};
 use self::end::End;
 use crate::connections::{Connection, Message, RequestId, now_ms};
 use crate::invocation::{Called, Invocation, InvokeError};
@@ -102,13 +102,13 @@ impl<T: Transport> Session<T> {
         loop {
             let Self { driver, stage, .. } = self;
             match poll_fn(|context| driver.poll_event(context, &stage.limits, true)).await {
-                Event::Message(message) => {
+                Input::Message(message) => {
                     if let Err(end) = self.handle(message).await {
                         return end;
                     }
                     self.driver.handled(&self.stage.limits).await;
                 }
-                Event::End(end) => return end,
+                Input::End(end) => return end,
             }
         }
     }
@@ -141,8 +141,8 @@ impl<T: Transport> Session<T> {
                             driver.poll_event(context, &stage.limits, !driver.is_ahead())
                     {
                         match event {
-                            Event::Message(message) => driver.read_ahead(message),
-                            Event::End(ended) => end = Some(ended),
+                            Input::Message(message) => driver.read_ahead(message),
+                            Input::End(ended) => end = Some(ended),
                         }
                     }
                     Poll::Pending

@@ -260,11 +260,11 @@ async fn client_with_a_steady_backlog_is_heard() {
             Poll::Ready(driver.poll_event(context, &limits, true))
         }));
         match event.await {
-            Poll::Ready(Event::Message(message)) => {
+            Poll::Ready(Input::Message(message)) => {
                 assert_eq!(message, Message::Text("enough".into()));
                 return;
             }
-            Poll::Ready(Event::End(end)) => panic!("{end:?}"),
+            Poll::Ready(Input::End(end)) => panic!("{end:?}"),
             Poll::Pending => {
                 far.read_exact(&mut [0; 10 << 10]).await.unwrap();
             }

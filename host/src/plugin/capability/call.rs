@@ -7,13 +7,13 @@ use crate::invocation::Invocation;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     self, Error, MessageResult as WitMessage,
 };
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 use crate::plugin::run::limit::Limit;
 
-impl types::Host for State {}
+impl types::Host for HostState {}
 
-impl State {
-    /// What the present call is about. Guests run during a call only, but for their start-up code.
+impl HostState {
+    /// What the present call is about. GuestThreads run during a call only, but for their start-up code.
     pub(super) fn invocation(&self) -> Result<&Arc<Invocation>, Error> {
         self.invocation
             .as_ref()

@@ -9,21 +9,21 @@ use crate::plugin::run::bindings::lockgate::plugin::connections;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     Error, FieldsResult as Fields, MessageResult as WitMessage,
 };
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 use crate::plugin::run::limit::Limit;
 
 pub(super) const CAPABILITY: Capability = Capability {
     grant: Some(Grant::Connections),
     interfaces: &[Interface {
         name: "lockgate:plugin/connections",
-        link: |linker| connections::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+        link: |linker| connections::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state),
     }],
 };
 
 /// Bytes of the longest reason of a close frame (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
 
-impl connections::Host for State {
+impl connections::Host for HostState {
     fn send(&mut self, to: String, message: WitMessage) -> Result<(), Error> {
         let connection = self.connection(&to)?;
         self.take_post()?;

@@ -5,23 +5,23 @@ use wasmtime::component::HasSelf;
 use super::{Capability, Interface};
 use crate::plugin::run::bindings::lockgate::plugin::types::FieldsResult as Fields;
 use crate::plugin::run::bindings::lockgate::plugin::{context, types};
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 
 pub(super) const CAPABILITY: Capability = Capability {
     grant: None,
     interfaces: &[
         Interface {
             name: "lockgate:plugin/types",
-            link: |linker| types::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+            link: |linker| types::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state),
         },
         Interface {
             name: "lockgate:plugin/context",
-            link: |linker| context::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+            link: |linker| context::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state),
         },
     ],
 };
 
-impl context::Host for State {
+impl context::Host for HostState {
     fn current(&mut self) -> context::Invocation {
         self.invocation.as_ref().map_or_else(
             || context::Invocation {

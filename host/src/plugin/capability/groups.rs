@@ -7,18 +7,18 @@ use crate::config::Grant;
 use crate::connections::{ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message};
 use crate::plugin::run::bindings::lockgate::plugin::groups;
 use crate::plugin::run::bindings::lockgate::plugin::types::{Error, MessageResult as WitMessage};
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 use crate::plugin::run::limit::Limit;
 
 pub(super) const CAPABILITY: Capability = Capability {
     grant: Some(Grant::Groups),
     interfaces: &[Interface {
         name: "lockgate:plugin/groups",
-        link: |linker| groups::add_to_linker::<_, HasSelf<State>>(linker, |state| state),
+        link: |linker| groups::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state),
     }],
 };
 
-impl groups::Host for State {
+impl groups::Host for HostState {
     fn join(&mut self, group: String, id: String) -> Result<(), Error> {
         check_name(&group)?;
         let connection = self.connection(&id)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use wasmtime::component::Linker;
 
 use crate::config::{Grant, Grants};
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 
 /// Interfaces that a plugin is given together.
 struct Capability {
@@ -23,7 +23,7 @@ struct Capability {
 struct Interface {
     /// `PACKAGE/INTERFACE`.
     name: &'static str,
-    link: fn(&mut Linker<State>) -> wasmtime::Result<()>,
+    link: fn(&mut Linker<HostState>) -> wasmtime::Result<()>,
 }
 
 static CAPABILITIES: [Capability; 4] = [
@@ -76,7 +76,7 @@ pub(super) fn need(import: &str) -> Need {
 }
 
 /// Links all that a plugin with these grants is given.
-pub(super) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<HostState>, grants: &Grants) -> wasmtime::Result<()> {
     let given = |capability: &&Capability| capability.grant.is_none_or(|grant| grants.has(grant));
     for capability in CAPABILITIES.iter().filter(given) {
         for interface in capability.interfaces {

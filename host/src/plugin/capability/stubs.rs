@@ -17,7 +17,7 @@ use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_io::streams;
 
 use super::{Need, need};
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 
 /// The errors that say "you may not", as the packages of WASI name them.
 const DENIED: [&str; 4] = [
@@ -41,7 +41,7 @@ struct Stub {
 
 /// Links a stub for every import of a component that is stubbed.
 pub(crate) fn link(
-    linker: &mut Linker<State>,
+    linker: &mut Linker<HostState>,
     engine: &Engine,
     component: &Component,
     plugin: &Arc<str>,
@@ -84,7 +84,7 @@ pub(crate) fn link(
 }
 
 fn stub_function(
-    instance: &mut LinkerInstance<'_, State>,
+    instance: &mut LinkerInstance<'_, HostState>,
     name: &str,
     stub: Arc<Stub>,
 ) -> Result<()> {
@@ -113,7 +113,7 @@ fn stub_function(
     clippy::wildcard_enum_match_arm,
     reason = "what is not answered is answered alike, whatever types there will be"
 )]
-fn answer(ty: &Type, store: &mut StoreContextMut<'_, State>) -> Result<Option<Val>> {
+fn answer(ty: &Type, store: &mut StoreContextMut<'_, HostState>) -> Result<Option<Val>> {
     Ok(match ty {
         Type::Result(result) => match result.err() {
             None => Some(Val::Result(Err(None))),
@@ -155,7 +155,7 @@ fn denial(ty: &Type) -> Option<Val> {
 }
 
 /// Ends a handle that came with a call: one that is lent has to be given back before the call is over.
-fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, State>) -> Result<()> {
+fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, HostState>) -> Result<()> {
     let ty = handle.ty();
     if ty == ResourceType::host::<Nothing>() {
         let handle = handle.try_into_resource::<Nothing>(&mut *store)?;
@@ -170,7 +170,7 @@ fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, State>) -> Result
     Ok(())
 }
 
-fn forget(handle: &Resource<Nothing>, state: &mut State) -> Result<()> {
+fn forget(handle: &Resource<Nothing>, state: &mut HostState) -> Result<()> {
     state
         .ctx()
         .table
@@ -180,7 +180,7 @@ fn forget(handle: &Resource<Nothing>, state: &mut State) -> Result<()> {
 
 impl Stub {
     /// Tells an operator that a plugin wanted what it was not given, once for each interface of a version.
-    fn say(&self, function: &str, results: &[Val], state: &State) {
+    fn say(&self, function: &str, results: &[Val], state: &HostState) {
         let refused = results
             .iter()
             .any(|result| matches!(result, Val::Result(Err(_))));

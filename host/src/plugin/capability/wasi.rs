@@ -11,7 +11,7 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::{Capability, Interface};
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 
 pub(super) const CAPABILITY: Capability = Capability {
     grant: None,
@@ -31,13 +31,13 @@ pub(super) const CAPABILITY: Capability = Capability {
         Interface {
             name: "wasi:clocks/wall-clock",
             link: |linker| {
-                clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)
+                clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, HostState::clocks)
             },
         },
         Interface {
             name: "wasi:clocks/monotonic-clock",
             link: |linker| {
-                clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)
+                clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, HostState::clocks)
             },
         },
         Interface {
@@ -54,48 +54,54 @@ pub(super) const CAPABILITY: Capability = Capability {
         },
         Interface {
             name: "wasi:cli/environment",
-            link: |linker| cli::environment::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::environment::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/exit",
-            link: |linker| cli::exit::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::exit::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/stdin",
-            link: |linker| cli::stdin::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::stdin::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/stdout",
-            link: |linker| cli::stdout::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::stdout::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/stderr",
-            link: |linker| cli::stderr::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::stderr::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/terminal-input",
-            link: |linker| cli::terminal_input::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::terminal_input::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/terminal-output",
-            link: |linker| cli::terminal_output::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| {
+                cli::terminal_output::add_to_linker::<_, WasiCli>(linker, HostState::cli)
+            },
         },
         Interface {
             name: "wasi:cli/terminal-stdin",
-            link: |linker| cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, HostState::cli),
         },
         Interface {
             name: "wasi:cli/terminal-stdout",
-            link: |linker| cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| {
+                cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, HostState::cli)
+            },
         },
         Interface {
             name: "wasi:cli/terminal-stderr",
-            link: |linker| cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, State::cli),
+            link: |linker| {
+                cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, HostState::cli)
+            },
         },
     ],
 };
 
-fn rng(state: &mut State) -> &mut WasiRandomCtx {
+fn rng(state: &mut HostState) -> &mut WasiRandomCtx {
     state.ctx().ctx.random()
 }
 

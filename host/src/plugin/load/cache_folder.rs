@@ -18,13 +18,13 @@ const PREFIX: &str = "lockgate-compiled-";
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// A folder of the gateway's own in the temporary one, gone with it.
-pub(crate) struct Private {
+pub(crate) struct CacheFolder {
     folder: TempDir,
     /// Open and locked for as long as the gateway lives: whose is not, was left by one that was killed.
     _lock: File,
 }
 
-impl Private {
+impl CacheFolder {
     /// None where there is nowhere to write.
     pub(crate) fn make() -> Option<Self> {
         let made = Self::try_make().inspect_err(|error| {

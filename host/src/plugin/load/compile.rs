@@ -23,7 +23,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache;
-use super::cache_folder::Private;
+use super::cache_folder::CacheFolder;
 use super::source::{Compiled, Source};
 use crate::config;
 use crate::plugin::run::address_space::Addressing;
@@ -66,7 +66,7 @@ pub(crate) struct Compiler {
     cache: Option<PathBuf>,
     addressing: Addressing,
     /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
-    private: Option<Private>,
+    private: Option<CacheFolder>,
     /// Its other end is closed when nobody waits for anything that is compiled.
     stopped: PipeReader,
 }
@@ -151,7 +151,7 @@ impl Compiler {
             .build()
             .context("compiling threads")?;
         let private = if cache.is_none() {
-            Private::make()
+            CacheFolder::make()
         } else {
             None
         };
@@ -171,7 +171,7 @@ impl Compiler {
 
     /// Where the engine is to look for compiled code, if anywhere.
     pub(crate) fn cache(&self) -> Option<&Path> {
-        let private = self.private.as_ref().map(Private::path);
+        let private = self.private.as_ref().map(CacheFolder::path);
         self.cache.as_deref().or(private)
     }
 

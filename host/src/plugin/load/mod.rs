@@ -20,7 +20,7 @@ use crate::net::watch;
 use crate::plugin::capability::stubs;
 use crate::plugin::capability::{self, Need, is_given, need};
 use crate::plugin::run::bindings::HandlerPluginPre;
-use crate::plugin::run::instance::State;
+use crate::plugin::run::instance::HostState;
 use crate::registry::{self, PullError};
 
 /// What all WebAssembly begins with.
@@ -44,14 +44,14 @@ fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
 
 /// How a component file is read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Look {
+pub(crate) enum ReadMode {
     Once,
     /// It may be in the middle of being written.
     UntilWhole,
 }
 
 /// Reads a plugin's component, or pulls it.
-pub(crate) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, Fault> {
+pub(crate) async fn read(plugin: &config::Plugin, look: ReadMode) -> Result<Source, Fault> {
     let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
     let path = match &plugin.component {
         Component::File(path)
@@ -71,8 +71,8 @@ pub(crate) async fn read(plugin: &config::Plugin, look: Look) -> Result<Source, 
         }
     };
     let source = match look {
-        Look::UntilWhole => Source::read_whole(path).await,
-        Look::Once => {
+        ReadMode::UntilWhole => Source::read_whole(path).await,
+        ReadMode::Once => {
             let path = path.clone();
             let read = tokio::task::spawn_blocking(move || Source::read(&path));
             read.await.map_err(broken)?
@@ -127,10 +127,10 @@ pub(crate) fn link(
     engine: &Engine,
     plugin: &config::Plugin,
     compiled: &Compiled,
-) -> Result<HandlerPluginPre<State>, Fault> {
+) -> Result<HandlerPluginPre<HostState>, Fault> {
     let component = &compiled.component;
     // Once more: what was compiled before may be linked under other grants.
-    let mut wrong = Wrong::default();
+    let mut wrong = Findings::default();
     let imports = component.component_type();
     let imports = imports.imports(engine).map(|(name, _)| name.to_owned());
     wrong.imports(plugin, imports.collect());
@@ -233,7 +233,7 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
     let Ok(found) = inspect::describe(bytes) else {
         return Ok(());
     };
-    let mut wrong = Wrong::default();
+    let mut wrong = Findings::default();
     if found.world.is_none() {
         wrong.add(
             "it does not export lockgate:plugin/handler@0.1.0".into(),
@@ -273,12 +273,12 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
 
 /// All that is wrong with a component, and what to do about each.
 #[derive(Default)]
-struct Wrong {
+struct Findings {
     what: Vec<String>,
     remedies: Vec<String>,
 }
 
-impl Wrong {
+impl Findings {
     fn add(&mut self, what: String, remedy: String) {
         self.what.push(what);
         self.remedies.push(remedy);
@@ -339,7 +339,7 @@ fn linker(
     engine: &Engine,
     component: &component::Component,
     plugin: &config::Plugin,
-) -> wasmtime::Result<Linker<State>> {
+) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     capability::link(&mut linker, &plugin.grants)?;
     if plugin.stub_wasi {

@@ -5,7 +5,7 @@ use std::future::Future;
 use wasmtime::Store;
 
 use super::bindings::exports::lockgate::plugin::handler as wit;
-use super::instance::State;
+use super::instance::HostState;
 use super::pool::Line;
 use crate::connections::{Closing, Message};
 use crate::invocation::{Acceptance, Denial, Event, Handshake, Invocation};
@@ -19,7 +19,7 @@ pub(crate) trait Export: Event {
     fn call(
         self,
         handler: &wit::Guest,
-        store: &mut Store<State>,
+        store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> impl Future<Output = wasmtime::Result<Result<Self::Answer, String>>> + Send;
 }
@@ -35,7 +35,7 @@ impl Export for Handshake {
     async fn call(
         self,
         handler: &wit::Guest,
-        store: &mut Store<State>,
+        store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
         let query = borrow(&self.query);
@@ -67,7 +67,7 @@ impl Export for Message {
     async fn call(
         self,
         handler: &wit::Guest,
-        store: &mut Store<State>,
+        store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
         let message = match &self {
@@ -93,7 +93,7 @@ impl Export for Closing {
     async fn call(
         self,
         handler: &wit::Guest,
-        store: &mut Store<State>,
+        store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
         let closing = wit::Closing {

@@ -4,12 +4,12 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::bounds::Refused;
 use super::engine::WASM_STACK;
-use super::instance::{HOSTCALL_BYTES, State, shortened};
+use super::instance::{HOSTCALL_BYTES, HostState, shortened};
 use crate::config::PluginLimits;
 use crate::invocation::{Busy, Cut, InvokeError};
 
 /// What to say of a call that ended in a trap, or in an error of a host function.
-pub(crate) fn of(error: &wasmtime::Error, state: &State, limits: &PluginLimits) -> InvokeError {
+pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimits) -> InvokeError {
     if is_want_of_room(error) {
         return InvokeError::Busy(Busy::Machine);
     }
@@ -44,7 +44,7 @@ fn is_too_large(error: &wasmtime::Error) -> bool {
 }
 
 /// It speaks of one message, as an error of the contract would, and not against the code of the whole version.
-fn too_large(state: &State) -> String {
+fn too_large(state: &HostState) -> String {
     let message = state.invocation.as_ref();
     let message = message.map_or(0, |call| call.scope.limits.message_bytes);
     format!(

@@ -19,7 +19,7 @@ const LINE_OVERHEAD: usize = 128;
 
 /// One of the two streams of an instance.
 #[derive(Clone)]
-pub(crate) struct Console {
+pub(crate) struct GuestOutput {
     stream: Stream,
     shared: Arc<Mutex<Shared>>,
 }
@@ -58,7 +58,7 @@ enum Panic {
     Over(String),
 }
 
-impl Console {
+impl GuestOutput {
     /// Standard output and standard error.
     ///
     /// What is written before the first invocation, when an instance is made or tested, is logged too.
@@ -255,13 +255,13 @@ pub(crate) fn printable(line: &[u8]) -> String {
     safe
 }
 
-impl IsTerminal for Console {
+impl IsTerminal for GuestOutput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Console {
+impl StdoutStream for GuestOutput {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -271,7 +271,7 @@ impl StdoutStream for Console {
     }
 }
 
-impl OutputStream for Console {
+impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.append(&bytes);
         Ok(())
@@ -287,11 +287,11 @@ impl OutputStream for Console {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Console {
+impl Pollable for GuestOutput {
     async fn ready(&mut self) {}
 }
 
-impl AsyncWrite for Console {
+impl AsyncWrite for GuestOutput {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::UpdateDeadline;
 
 /// Owns the guest threads; they end when it is dropped.
-pub(crate) struct Guests {
+pub(crate) struct GuestThreads {
     runtime: Option<Runtime>,
     threads: usize,
 }
@@ -59,7 +59,7 @@ thread_local! {
     static YIELDED: Cell<bool> = const { Cell::new(false) };
 }
 
-impl Guests {
+impl GuestThreads {
     pub(crate) fn start() -> Result<Self> {
         // Two at least, so that one plugin can never have them all.
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
@@ -90,7 +90,7 @@ impl Guests {
     }
 }
 
-impl Drop for Guests {
+impl Drop for GuestThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // A guest at work is stopped at its next tick; nobody waits for its answer any more.

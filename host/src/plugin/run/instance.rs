@@ -11,7 +11,7 @@ use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Bounds;
 use super::engine::TABLES_PER_INSTANCE;
 use super::exports::Export;
-use super::guest_output::{Console, printable};
+use super::guest_output::{GuestOutput, printable};
 use super::{fault, guest_threads};
 use crate::config::{self, Isolation};
 use crate::invocation::{Invocation, InvokeError};
@@ -35,7 +35,7 @@ const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
 /// Makes the instances of one version.
 pub(crate) struct Maker {
     pub(crate) engine: Engine,
-    pub(crate) pre: HandlerPluginPre<State>,
+    pub(crate) pre: HandlerPluginPre<HostState>,
     pub(crate) plugin: Arc<str>,
     pub(crate) isolation: Isolation,
     pub(crate) limits: config::PluginLimits,
@@ -44,17 +44,17 @@ pub(crate) struct Maker {
 }
 
 pub(crate) struct Instance {
-    store: Store<State>,
+    store: Store<HostState>,
     exports: HandlerPlugin,
     pub(crate) uses: u32,
 }
 
 /// What an instance's store holds beside its memory.
-pub(crate) struct State {
+pub(crate) struct HostState {
     wasi: WasiCtx,
     resources: ResourceTable,
     pub(crate) bounds: Bounds,
-    pub(crate) console: Console,
+    pub(crate) console: GuestOutput,
     /// What the present call is about; none between calls.
     pub(crate) invocation: Option<Arc<Invocation>>,
     /// Messages that a call may send.
@@ -112,7 +112,7 @@ impl Maker {
     }
 
     /// What to say of a call that ended in a trap, or in an error of a host function.
-    pub(crate) fn failure(&self, error: &wasmtime::Error, state: &State) -> InvokeError {
+    pub(crate) fn failure(&self, error: &wasmtime::Error, state: &HostState) -> InvokeError {
         fault::of(error, state, &self.limits)
     }
 
@@ -121,8 +121,8 @@ impl Maker {
         self.tables.div_ceil(TABLES_PER_INSTANCE).max(1)
     }
 
-    fn store(&self) -> Store<State> {
-        let mut store = Store::new(&self.engine, State::new(&self.plugin, &self.limits));
+    fn store(&self) -> Store<HostState> {
+        let mut store = Store::new(&self.engine, HostState::new(&self.plugin, &self.limits));
         store.limiter(|state| &mut state.bounds);
         store.epoch_deadline_callback(|_| Ok(guest_threads::tick()));
         store.set_epoch_deadline(1);
@@ -151,7 +151,7 @@ impl Instance {
         event.call(handler, &mut self.store, invocation)
     }
 
-    pub(crate) fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &HostState {
         self.store.data()
     }
 
@@ -169,9 +169,9 @@ pub(crate) fn shortened(reason: &str) -> String {
     printable(reason.get(..shown).unwrap_or_default().as_bytes()) + rest
 }
 
-impl State {
+impl HostState {
     fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
-        let [stdout, stderr] = Console::pair(plugin, limits.log_bytes);
+        let [stdout, stderr] = GuestOutput::pair(plugin, limits.log_bytes);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-impl WasiView for State {
+impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,

@@ -9,13 +9,13 @@ pub(crate) struct Upgrading;
 
 /// Held while versions change, for no longer than an instance takes to be made.
 #[derive(Default)]
-pub(crate) struct Changing(Mutex<HandOver>);
+pub(crate) struct ChangeLock(Mutex<HandOver>);
 
 /// By which a hand-over that is under way is given up, with the reason.
 #[derive(Default)]
 pub(crate) struct HandOver(Option<oneshot::Sender<String>>);
 
-impl Changing {
+impl ChangeLock {
     /// For what a hand-over does not exclude.
     pub(crate) async fn lock(&self) -> MutexGuard<'_, HandOver> {
         self.0.lock().await

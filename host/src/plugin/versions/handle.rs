@@ -15,7 +15,7 @@ use crate::plugin::run::exports::Export;
 ///
 /// A reload makes another, to which the stages' new snapshots point, and empties this one when they are in place: a
 /// message runs on what goes with the snapshot that it has met, or is told to look for a newer snapshot.
-pub(crate) struct Serving {
+pub(crate) struct PluginHandle {
     pub(crate) name: Arc<str>,
     /// None once nothing is called through it any more.
     versions: ArcSwapOption<Versions>,
@@ -53,7 +53,7 @@ impl Versions {
     }
 }
 
-impl Serving {
+impl PluginHandle {
     pub(crate) fn new(name: &Arc<str>, versions: Versions, plugin: Weak<Plugin>) -> Self {
         Self {
             name: Arc::clone(name),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use super::change_lock::Changing;
-use super::handle::{Serving, Versions};
+use super::change_lock::ChangeLock;
+use super::handle::{PluginHandle, Versions};
 use super::history::{History, VersionInfo};
 use super::version::{Code, Version};
 use crate::config::{self, Fault};
@@ -22,9 +22,9 @@ pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
     /// What the newest snapshots of stages point to; empty once the plugin is in the configuration no more and has
     /// had its time to end.
-    serving: ArcSwap<Serving>,
+    serving: ArcSwap<PluginHandle>,
     pub(crate) place: Placement,
-    pub(crate) changing: Arc<Changing>,
+    pub(crate) changing: Arc<ChangeLock>,
     record: Mutex<Record>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Prepared {
 }
 
 /// What a plugin begins with.
-pub(crate) struct First {
+pub(crate) struct FirstVersions {
     pub(crate) stable: Version,
     /// That of a rollout that is under way.
     pub(crate) candidate: Option<Version>,
@@ -102,10 +102,10 @@ impl Plugin {
     /// Begins with its first version, or two.
     pub(crate) fn new(
         place: Placement,
-        changing: Arc<Changing>,
+        changing: Arc<ChangeLock>,
         config: config::Plugin,
         (offered, stamp): (Digest, Option<Stamp>),
-        first: First,
+        first: FirstVersions,
     ) -> Arc<Self> {
         let mut history = History::default();
         let mut begin = |mut version: Version| {
@@ -120,7 +120,7 @@ impl Plugin {
             share: first.rollout.unwrap_or(0),
         };
         Arc::new_cyclic(|plugin| Self {
-            serving: ArcSwap::from_pointee(Serving::new(&name, versions, plugin.clone())),
+            serving: ArcSwap::from_pointee(PluginHandle::new(&name, versions, plugin.clone())),
             name,
             place,
             changing,
@@ -137,7 +137,7 @@ impl Plugin {
     }
 
     /// What a stage's new snapshot is to point to.
-    pub(crate) fn serving(&self) -> Arc<Serving> {
+    pub(crate) fn serving(&self) -> Arc<PluginHandle> {
         self.serving.load_full()
     }
 
@@ -248,15 +248,15 @@ impl Plugin {
     }
 
     /// The code for a file of this digest, if there is some; whether it differs from what was looked at last.
-    pub(crate) fn known(&self, offered: Digest) -> Known {
+    pub(crate) fn known(&self, offered: Digest) -> KnownCode {
         let record = self.lock();
         if record.offered == offered {
-            return Known::Same;
+            return KnownCode::Same;
         }
         record
             .history
             .compiled(offered)
-            .map_or(Known::Other, Known::Compiled)
+            .map_or(KnownCode::Other, KnownCode::Compiled)
     }
 
     /// Whether neither the configuration nor the file has changed since that file was looked at. Of one that must be
@@ -363,7 +363,7 @@ impl Plugin {
 pub(crate) const REMOVED: &str = "the plugin is in the configuration no more";
 
 /// What there is of a file's code.
-pub(crate) enum Known {
+pub(crate) enum KnownCode {
     /// It is the file that was looked at last.
     Same,
     /// It served before and is still compiled.
@@ -417,7 +417,7 @@ impl Prepared {
         };
         record.tallies.swaps += 1;
         // Messages that have met a snapshot of before go on with what that points to, until it is ended.
-        let again = Serving::new(
+        let again = PluginHandle::new(
             &plugin.name,
             Versions::clone(&before),
             Arc::downgrade(&plugin),
@@ -437,14 +437,14 @@ impl Prepared {
 }
 
 /// A plugin's file was read, and is what the plugin has already.
-pub(crate) struct Seen {
+pub(crate) struct Unchanged {
     pub(crate) plugin: Arc<Plugin>,
     /// The file's digest, and how it looked.
     pub(crate) offered: (Digest, Option<Stamp>),
     pub(crate) signature: Option<Arc<Signature>>,
 }
 
-impl Seen {
+impl Unchanged {
     /// Spares the next reload to read it.
     pub(crate) fn commit(self) {
         let mut record = self.plugin.lock();
@@ -457,7 +457,7 @@ impl Seen {
 /// What serves no more in new snapshots of stages.
 #[derive(Default)]
 pub(crate) struct Retired {
-    serving: Option<Arc<Serving>>,
+    serving: Option<Arc<PluginHandle>>,
     versions: Vec<Arc<Version>>,
 }
 

@@ -16,7 +16,7 @@ use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
 use crate::plugin::run::exports::Export;
 use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
-use crate::plugin::run::instance::{Maker, State, Tested};
+use crate::plugin::run::instance::{HostState, Maker, Tested};
 use crate::plugin::run::pool::{Line, Pool};
 use crate::plugin::run::sharded::PerThread;
 use crate::signature::Signature;
@@ -82,7 +82,7 @@ impl Version {
     /// Not serving yet: [`Self::check`] it, and number it.
     pub(crate) fn new(
         place: &Placement,
-        pre: HandlerPluginPre<State>,
+        pre: HandlerPluginPre<HostState>,
         code: Code,
         name: &Arc<str>,
         config: &config::Plugin,

@@ -20,12 +20,12 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What has been seen of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct HeadFaults {
     lone_line_feed: AtomicBool,
     beyond_the_head: AtomicBool,
 }
 
-impl Seen {
+impl HeadFaults {
     /// A line of the head ended without CR (RFC 9112 §2.2 lets a server take it; smugglers live on that).
     pub(crate) fn lone_line_feed(&self) -> bool {
         self.lone_line_feed.load(Ordering::Relaxed)
@@ -37,9 +37,9 @@ impl Seen {
     }
 }
 
-pub(crate) struct Strict<S> {
+pub(crate) struct HeadWatch<S> {
     socket: S,
-    seen: Arc<Seen>,
+    seen: Arc<HeadFaults>,
     progress: Progress,
     linger: Option<Pin<Box<Sleep>>>,
 }
@@ -57,7 +57,7 @@ enum Progress {
     Done,
 }
 
-impl<S> Strict<S> {
+impl<S> HeadWatch<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self {
             socket,
@@ -67,7 +67,7 @@ impl<S> Strict<S> {
         }
     }
 
-    pub(crate) fn seen(&self) -> Arc<Seen> {
+    pub(crate) fn seen(&self) -> Arc<HeadFaults> {
         Arc::clone(&self.seen)
     }
 
@@ -99,7 +99,7 @@ impl<S> Strict<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -113,7 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -158,10 +158,10 @@ mod tests {
     #[track_caller]
     fn check(bytes: &[u8], lone_line_feed: bool, beyond_the_head: bool) {
         for step in [1, 3, bytes.len()] {
-            let mut strict = Strict::new(());
-            bytes.chunks(step).for_each(|part| strict.look(part));
-            assert_eq!(strict.seen.lone_line_feed(), lone_line_feed, "{bytes:?}");
-            assert_eq!(strict.seen.beyond_the_head(), beyond_the_head, "{bytes:?}");
+            let mut watch = HeadWatch::new(());
+            bytes.chunks(step).for_each(|part| watch.look(part));
+            assert_eq!(watch.seen.lone_line_feed(), lone_line_feed, "{bytes:?}");
+            assert_eq!(watch.seen.beyond_the_head(), beyond_the_head, "{bytes:?}");
         }
     }
 
