@@ -13,6 +13,8 @@
 mod dependencies;
 #[path = "tidy/limits.rs"]
 mod limits;
+#[path = "tidy/pages.rs"]
+mod pages;
 
 use std::{
     fs,
@@ -251,40 +253,4 @@ fn the_readme_maps_the_tree() {
             );
         }
     }
-}
-
-/// A page or a section that a reader cannot open says nothing: every page that is named is in the repository, and only
-/// RFCs are cited by section.
-#[test]
-fn cited_pages_are_in_the_repository() {
-    let mut cited = 0;
-    for ending in [".rs", ".md", ".toml", ".wit", ".js", ".cjs", ".mjs", ".py"] {
-        for path in files(root(), ending) {
-            // A client's answer or a corpus is bytes, and no prose.
-            let Ok(text) = fs::read_to_string(&path) else {
-                continue;
-            };
-            let is_of_path = |c: char| c.is_alphanumeric() || "._-/".contains(c);
-            for page in text.split(|c| !is_of_path(c)) {
-                let is_page = page.ends_with(".md") && page.len() > 3 && !page.starts_with('/');
-                if is_page {
-                    let beside = path.parent().unwrap().join(page);
-                    assert!(
-                        beside.exists() || root().join(page).exists(),
-                        "{}: there is no {page}",
-                        path.display()
-                    );
-                    cited += 1;
-                }
-            }
-            for line in text.lines().filter(|line| line.contains('\u{a7}')) {
-                assert!(
-                    line.contains("RFC"),
-                    "{}: of which page? {line}",
-                    path.display()
-                );
-            }
-        }
-    }
-    assert!(cited > 30, "{cited}");
 }

@@ -1,0 +1,83 @@
+//! Whether what pages and comments name is there.
+
+use std::fs;
+
+use super::{files, root};
+
+/// A page or a section that a reader cannot open says nothing: every page that is named is in the repository, and only
+/// RFCs are cited by section.
+#[test]
+fn cited_pages_are_in_the_repository() {
+    let mut cited = 0;
+    for ending in [".rs", ".md", ".toml", ".wit", ".js", ".cjs", ".mjs", ".py"] {
+        for path in files(root(), ending) {
+            // A client's answer or a corpus is bytes, and no prose.
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let is_of_path = |c: char| c.is_alphanumeric() || "._-/".contains(c);
+            for page in text.split(|c| !is_of_path(c)) {
+                let is_page = page.ends_with(".md") && page.len() > 3 && !page.starts_with('/');
+                if is_page {
+                    let beside = path.parent().unwrap().join(page);
+                    assert!(
+                        beside.exists() || root().join(page).exists(),
+                        "{}: there is no {page}",
+                        path.display()
+                    );
+                    cited += 1;
+                }
+            }
+            for line in text.lines().filter(|line| line.contains('\u{a7}')) {
+                assert!(
+                    line.contains("RFC"),
+                    "{}: of which page? {line}",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(cited > 30, "{cited}");
+}
+
+/// Files and folders that a page names from the top, and modules that the gateway's own page names from `src`.
+#[test]
+fn files_that_pages_name_are_in_the_repository() {
+    let is_of_path = |c: char| c.is_alphanumeric() || "._-/".contains(c);
+    let mut named = 0;
+    for page in files(root(), ".md") {
+        let text = fs::read_to_string(&page).unwrap();
+        for path in text.split(|c| !is_of_path(c)) {
+            if ["host/", "tests/", "guest-sdk/"]
+                .iter()
+                .any(|top| path.starts_with(top))
+            {
+                let path = path.trim_end_matches('.');
+                assert!(
+                    root().join(path).exists(),
+                    "{}: there is no {path}",
+                    page.display()
+                );
+                named += 1;
+            }
+        }
+    }
+    let text = fs::read_to_string(root().join("host/README.md")).unwrap();
+    let sources = root().join("host/src");
+    for name in text.split('`').skip(1).step_by(2) {
+        let is_module = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/".contains(c);
+        if !name.starts_with('/') && name.contains('/') && name.chars().all(is_module) {
+            let places = [
+                sources.join(format!("{name}.rs")),
+                sources.join(name),
+                root().join(name),
+            ];
+            assert!(
+                places.iter().any(|place| place.exists()),
+                "host/README.md: there is no {name}"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
+}
