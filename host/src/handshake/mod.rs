@@ -2,6 +2,8 @@
 //! and only then the 101.
 
 mod admission;
+mod begin;
+mod connect;
 pub(crate) mod forwarded;
 pub(crate) mod head;
 pub(crate) mod head_watch;
@@ -11,45 +13,33 @@ mod permits;
 pub(crate) mod refusal;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use http_body_util::Full;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
-use tokio_rustls::server::TlsStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, Admitted, NotAdmitted};
 use self::forwarded::Sender;
+use self::head::Head;
 pub(crate) use self::head::MAX_HEADERS;
-use self::head::{Head, Opening};
 pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
 use self::origin::Destination;
 pub(crate) use self::permits::{Permit, Permits};
 use self::refusal::Refusal;
 use crate::config::Proxies;
-use crate::connections::{Client, Connection, RequestId, now_ms};
-use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
-use crate::net::Stream;
-use crate::route;
-use crate::session;
-use crate::stage::{CurrentStage, Stage, Stages};
-use crate::transport::websocket::WebSocket;
+use crate::connections::{Client, Connection, RequestId};
+use crate::invocation::InvokeError;
+use crate::stage::{CurrentStage, Stages};
 
 /// Bytes of a `User-Agent` that are kept with a connection.
 const MAX_USER_AGENT: usize = 512;
@@ -278,7 +268,7 @@ impl Arrival {
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
         letting_in: oneshot::Receiver<OnUpgrade>,
     ) {
-        let acceptance = match admit(
+        let acceptance = match connect::admit(
             &self.current,
             &self.connection,
             &self.head,
@@ -296,10 +286,10 @@ impl Arrival {
         };
         self.connection
             .set_subprotocol(acceptance.subprotocol.as_deref());
-        let answer =
-            check_silence(&self.seen).and_then(|()| accept(&self.head.opening, acceptance));
+        let answer = check_silence(&self.seen)
+            .and_then(|()| connect::accept(&self.head.opening, acceptance));
         let _ = reply.send(answer);
-        context.sessions.spawn(begin(
+        context.sessions.spawn(begin::begin(
             self.current,
             self.connection,
             letting_in,
@@ -316,206 +306,4 @@ fn check_silence(seen: &HeadFaults) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("bytes came before the answer"));
     }
     Ok(())
-}
-
-/// Judges a client by one snapshot of its stage: the newest, or when a reload came in between, the one that it made.
-async fn admit(
-    current: &CurrentStage,
-    connection: &Arc<Connection>,
-    head: &Head,
-    destination: &Destination,
-    request_id: RequestId,
-) -> Result<Acceptance, Refusal> {
-    let mut stage = current.load_full();
-    loop {
-        if let Some(origin) = &head.origin
-            && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
-        {
-            // The browser shows its page nothing of this.
-            tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
-                host = %destination.authority.host,
-                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.NAME.stages.NAME.origins");
-            return Err(Refusal::ForeignOrigin);
-        }
-        if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {
-            return Ok(acceptance);
-        }
-        let newest = current.load_full();
-        if Arc::ptr_eq(&stage, &newest) {
-            return Err(Refusal::Failed(InvokeError::Removed));
-        }
-        stage = newest;
-    }
-}
-
-/// Asks the `$connect` handler; without one every client is let in. None if what the snapshot points to serves no more.
-async fn connect(
-    stage: &Arc<Stage>,
-    connection: &Arc<Connection>,
-    head: &Head,
-    request_id: RequestId,
-) -> Result<Option<Acceptance>, Refusal> {
-    let Some(route) = &stage.routes.connect else {
-        return Ok(Some(Acceptance::default()));
-    };
-    let handshake = Handshake {
-        query: form_urlencoded::parse(head.query.as_bytes())
-            .into_owned()
-            .collect(),
-        headers: head.headers.clone(),
-        subprotocols: head.subprotocols.clone(),
-        source_ip: connection.client.source_ip.to_string(),
-    };
-    let invocation = Arc::new(Invocation {
-        request_id,
-        scope: Arc::clone(&stage.scope),
-        connection: Arc::clone(connection),
-        route_key: route::CONNECT.into(),
-        requested_at: now_ms(),
-    });
-    let called = route.integration.invoke(&invocation, handshake);
-    let Called::Ended(answer) = called.await else {
-        return Ok(None);
-    };
-    let answer = answer.map_err(|error| {
-        session::log_failure(&invocation, route, &error);
-        Refusal::Failed(error)
-    })?;
-    let checked = match answer {
-        Ok(acceptance) => check_acceptance(acceptance, &head.subprotocols),
-        Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
-            Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
-                status,
-                message: refusal.message,
-            },
-            _ => Refusal::BadAnswer(format!(
-                "the status {}, and 300 to 599 refuse",
-                refusal.status
-            )),
-        }),
-    };
-    checked.map(Some).inspect_err(|refusal| {
-        if let Refusal::BadAnswer(_) = refusal {
-            tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
-                %request_id, plugin = route.integration.name(), "{refusal}");
-        }
-    })
-}
-
-/// A handler may choose among what the client offered, and add headers that are not the gateway's own.
-fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Acceptance, Refusal> {
-    if let Some(chosen) = &acceptance.subprotocol
-        && !offered.contains(chosen)
-    {
-        return Err(Refusal::BadAnswer(format!(
-            "the subprotocol {chosen:?}, which the client does not offer"
-        )));
-    }
-    for (name, value) in &acceptance.headers {
-        let valid = name
-            .parse::<HeaderName>()
-            .ok()
-            .filter(|name| !is_ours(name));
-        if valid.is_none() || HeaderValue::from_str(value).is_err() {
-            return Err(Refusal::BadAnswer(format!(
-                "the header {name:?}, which it may not set or which is malformed"
-            )));
-        }
-    }
-    Ok(acceptance)
-}
-
-fn is_ours(name: &HeaderName) -> bool {
-    [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
-        || name.as_str().starts_with("sec-websocket-")
-}
-
-/// The 101, or on HTTP/2 the 200.
-fn accept(opening: &Opening, acceptance: Acceptance) -> Result<Response<Full<Bytes>>, Refusal> {
-    let mut response = Response::new(Full::default());
-    let headers = response.headers_mut();
-    for (name, value) in acceptance.headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
-            headers.append(name, value);
-        }
-    }
-    if let Some(subprotocol) = acceptance.subprotocol {
-        let value = HeaderValue::from_str(&subprotocol);
-        let value = value.map_err(|_| Refusal::Malformed("a subprotocol is not a token"))?;
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
-    }
-    if let Opening::Upgrade { key } = opening {
-        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
-        headers.insert(
-            SEC_WEBSOCKET_ACCEPT,
-            accept.expect("base64 is a header's value"),
-        );
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    }
-    Ok(response)
-}
-
-/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it. Without a
-/// 101, since the client has gone or had another answer, the handler that let it in is told of its end.
-async fn begin(
-    current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
-    letting_in: oneshot::Receiver<OnUpgrade>,
-    permit: Arc<Permit>,
-    held: Held,
-) {
-    let upgraded = match letting_in.await {
-        Ok(upgrade) => upgrade.await.ok(),
-        Err(_) => None,
-    };
-    drop(permit);
-    match upgraded {
-        Some(upgraded) => session(current, connection, upgraded).await,
-        None => session::never_opened(&current, connection).await,
-    }
-    drop(held);
-}
-
-/// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the
-/// largest.
-fn session(
-    current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
-    upgraded: Upgraded,
-) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    match unwrap::<Stream>(upgraded) {
-        Ok((socket, early)) => serve(current, connection, socket, &early),
-        Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
-            Ok((socket, early)) => serve(current, connection, socket, &early),
-            Err(upgraded) => {
-                let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
-                serve(current, connection, stream, &[])
-            }
-        },
-    }
-}
-
-fn serve<S>(
-    current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
-    socket: S,
-    early: &[u8],
-) -> Pin<Box<dyn Future<Output = ()> + Send>>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let websocket = WebSocket::new(socket, early, &current.load().limits);
-    Box::pin(session::serve(current, connection, websocket))
-}
-
-/// The socket as it was before hyper had it, and what hyper has read beyond the head.
-fn unwrap<S>(upgraded: Upgraded) -> Result<(S, Bytes), Upgraded>
-where
-    TokioIo<HeadWatch<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: 'static,
-{
-    let parts = upgraded.downcast::<TokioIo<HeadWatch<S>>>()?;
-    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
 }

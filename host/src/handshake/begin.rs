@@ -1,0 +1,82 @@
+//! The beginning of a session: its socket is taken out of hyper's hands once the 101 is written.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio_rustls::server::TlsStream;
+
+use super::head_watch::HeadWatch;
+use super::{Held, Permit};
+use crate::connections::Connection;
+use crate::net::Stream;
+use crate::session;
+use crate::stage::CurrentStage;
+use crate::transport::websocket::WebSocket;
+
+/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it. Without a
+/// 101, since the client has gone or had another answer, the handler that let it in is told of its end.
+pub(super) async fn begin(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    letting_in: oneshot::Receiver<OnUpgrade>,
+    permit: Arc<Permit>,
+    held: Held,
+) {
+    let upgraded = match letting_in.await {
+        Ok(upgrade) => upgrade.await.ok(),
+        Err(_) => None,
+    };
+    drop(permit);
+    match upgraded {
+        Some(upgraded) => session(current, connection, upgraded).await,
+        None => session::never_opened(&current, connection).await,
+    }
+    drop(held);
+}
+
+/// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the
+/// largest.
+fn session(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    upgraded: Upgraded,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    match unwrap::<Stream>(upgraded) {
+        Ok((socket, early)) => serve(current, connection, socket, &early),
+        Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
+            Ok((socket, early)) => serve(current, connection, socket, &early),
+            Err(upgraded) => {
+                let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
+                serve(current, connection, stream, &[])
+            }
+        },
+    }
+}
+
+fn serve<S>(
+    current: Arc<CurrentStage>,
+    connection: Arc<Connection>,
+    socket: S,
+    early: &[u8],
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let websocket = WebSocket::new(socket, early, &current.load().limits);
+    Box::pin(session::serve(current, connection, websocket))
+}
+
+/// The socket as it was before hyper had it, and what hyper has read beyond the head.
+fn unwrap<S>(upgraded: Upgraded) -> Result<(S, Bytes), Upgraded>
+where
+    TokioIo<HeadWatch<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: 'static,
+{
+    let parts = upgraded.downcast::<TokioIo<HeadWatch<S>>>()?;
+    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
+}

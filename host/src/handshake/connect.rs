@@ -1,0 +1,163 @@
+//! The decision about a client: its origin, the `$connect` handler, and the answer that lets it in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::head::{Head, Opening};
+use super::origin::{self, Destination};
+use super::refusal::Refusal;
+use crate::connections::{Connection, RequestId, now_ms};
+use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
+use crate::route;
+use crate::session;
+use crate::stage::{CurrentStage, Stage};
+
+/// Judges a client by one snapshot of its stage: the newest, or when a reload came in between, the one that it made.
+pub(super) async fn admit(
+    current: &CurrentStage,
+    connection: &Arc<Connection>,
+    head: &Head,
+    destination: &Destination,
+    request_id: RequestId,
+) -> Result<Acceptance, Refusal> {
+    let mut stage = current.load_full();
+    loop {
+        if let Some(origin) = &head.origin
+            && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
+        {
+            // The browser shows its page nothing of this.
+            tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
+                host = %destination.authority.host,
+                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.NAME.stages.NAME.origins");
+            return Err(Refusal::ForeignOrigin);
+        }
+        if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {
+            return Ok(acceptance);
+        }
+        let newest = current.load_full();
+        if Arc::ptr_eq(&stage, &newest) {
+            return Err(Refusal::Failed(InvokeError::Removed));
+        }
+        stage = newest;
+    }
+}
+
+/// Asks the `$connect` handler; without one every client is let in. None if what the snapshot points to serves no more.
+async fn connect(
+    stage: &Arc<Stage>,
+    connection: &Arc<Connection>,
+    head: &Head,
+    request_id: RequestId,
+) -> Result<Option<Acceptance>, Refusal> {
+    let Some(route) = &stage.routes.connect else {
+        return Ok(Some(Acceptance::default()));
+    };
+    let handshake = Handshake {
+        query: form_urlencoded::parse(head.query.as_bytes())
+            .into_owned()
+            .collect(),
+        headers: head.headers.clone(),
+        subprotocols: head.subprotocols.clone(),
+        source_ip: connection.client.source_ip.to_string(),
+    };
+    let invocation = Arc::new(Invocation {
+        request_id,
+        scope: Arc::clone(&stage.scope),
+        connection: Arc::clone(connection),
+        route_key: route::CONNECT.into(),
+        requested_at: now_ms(),
+    });
+    let called = route.integration.invoke(&invocation, handshake);
+    let Called::Ended(answer) = called.await else {
+        return Ok(None);
+    };
+    let answer = answer.map_err(|error| {
+        session::log_failure(&invocation, route, &error);
+        Refusal::Failed(error)
+    })?;
+    let checked = match answer {
+        Ok(acceptance) => check_acceptance(acceptance, &head.subprotocols),
+        Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
+            Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
+                status,
+                message: refusal.message,
+            },
+            _ => Refusal::BadAnswer(format!(
+                "the status {}, and 300 to 599 refuse",
+                refusal.status
+            )),
+        }),
+    };
+    checked.map(Some).inspect_err(|refusal| {
+        if let Refusal::BadAnswer(_) = refusal {
+            tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
+                %request_id, plugin = route.integration.name(), "{refusal}");
+        }
+    })
+}
+
+/// A handler may choose among what the client offered, and add headers that are not the gateway's own.
+fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Acceptance, Refusal> {
+    if let Some(chosen) = &acceptance.subprotocol
+        && !offered.contains(chosen)
+    {
+        return Err(Refusal::BadAnswer(format!(
+            "the subprotocol {chosen:?}, which the client does not offer"
+        )));
+    }
+    for (name, value) in &acceptance.headers {
+        let valid = name
+            .parse::<HeaderName>()
+            .ok()
+            .filter(|name| !is_ours(name));
+        if valid.is_none() || HeaderValue::from_str(value).is_err() {
+            return Err(Refusal::BadAnswer(format!(
+                "the header {name:?}, which it may not set or which is malformed"
+            )));
+        }
+    }
+    Ok(acceptance)
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
+        || name.as_str().starts_with("sec-websocket-")
+}
+
+/// The 101, or on HTTP/2 the 200.
+pub(super) fn accept(
+    opening: &Opening,
+    acceptance: Acceptance,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    for (name, value) in acceptance.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            headers.append(name, value);
+        }
+    }
+    if let Some(subprotocol) = acceptance.subprotocol {
+        let value = HeaderValue::from_str(&subprotocol);
+        let value = value.map_err(|_| Refusal::Malformed("a subprotocol is not a token"))?;
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    }
+    if let Opening::Upgrade { key } = opening {
+        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+        headers.insert(
+            SEC_WEBSOCKET_ACCEPT,
+            accept.expect("base64 is a header's value"),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    Ok(response)
+}
