@@ -355,7 +355,7 @@ async fn a_bad_file_changes_nothing() {
         (
             "integration = \"v\"",
             "integration = \"w\"",
-            "no plugin is called",
+            "no plugin or integration is called",
         ),
         ("[plugins.v]", "[plugins.v", "gateway.toml:"),
         (

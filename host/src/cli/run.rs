@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::gateway::{Departure, Gateway, Origin, What};
 use crate::handover::{self, Predecessor, Sockets};
 use crate::management::{NoUpgrade, Upgrade};
+use crate::plugin::Cause;
 use crate::telemetry;
 
 pub(super) fn run(file: &Path) -> Result<()> {
@@ -100,7 +101,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                     notify_reloading();
                     let gateway = Arc::clone(gateway);
                     // Whatever comes of it is in the log.
-                    reloads.spawn(async move { gateway.reload(What::Everything, "SIGHUP").await.is_ok() });
+                    reloads.spawn(async move { gateway.reload(What::Everything, Cause::Signal).await.is_ok() });
                     continue;
                 }
                 Some(Asked::Upgrade) => None,
@@ -114,7 +115,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
             }
         };
         let handing_over = gateway.hand_over(at_rest, signals.stop());
-        let under_way = NoUpgrade::Conflict(UNDER_WAY.into());
+        let under_way = NoUpgrade::UnderWay;
         let handed_over = gateway.without_upgrade(under_way, handing_over).await;
         // Who asked may have gone meanwhile.
         match handed_over {
@@ -133,23 +134,16 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 return Departure::Succeeded;
             }
             Err(why) => {
-                match &why {
-                    NoUpgrade::Stopping(_) => tracing::info!("no upgrade: {why}"),
-                    NoUpgrade::Conflict(_) | NoUpgrade::Fault(_) => {
-                        tracing::error!("no upgrade, this process goes on: {why}");
-                    }
+                if matches!(why, NoUpgrade::AskedToStop | NoUpgrade::Stopping) {
+                    tracing::info!("no upgrade: {why}");
+                } else {
+                    tracing::error!("no upgrade, this process goes on: {why}");
                 }
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
     }
 }
-
-/// Why there is no upgrade, for who asks meanwhile.
-const UNDER_WAY: &str = "an upgrade is under way already";
-const STOPPING: &str = "the gateway is stopping";
-const SUCCEEDED: &str =
-    "another process serves already in the place of this one; ask again, and it answers";
 
 /// Tells systemd, if it has started us and listens.
 fn notify(state: &[NotifyState<'_>]) {
@@ -184,8 +178,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 /// Stops in good order. A process that another serves in the place of goes at once if it is told to.
 pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
     let no_upgrade = match departure {
-        Departure::Stopped => NoUpgrade::Stopping(STOPPING.into()),
-        Departure::Succeeded => NoUpgrade::Conflict(SUCCEEDED.into()),
+        Departure::Stopped => NoUpgrade::Stopping,
+        Departure::Succeeded => NoUpgrade::Succeeded,
     };
     let told = async {
         match departure {

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{Gateway, stages};
 use crate::config::{self, Config, Fault, Faults};
-use crate::plugin::{ByName, Plugins, Ready};
+use crate::management::Change;
+use crate::plugin::{ByName, Cause, Plugins, Ready};
 use crate::stage::CurrentStage;
 use crate::telemetry;
 
@@ -21,12 +22,12 @@ impl Gateway {
     pub(super) async fn apply(
         self: &Arc<Self>,
         config: Config,
-        came: &'static str,
-    ) -> Result<Vec<String>> {
+        cause: Cause,
+    ) -> Result<Vec<Change>> {
         let planned = self.plan(&config).await?;
         let management = self.plan_management(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
-        let mut ready = self.prepared(&config, came).await?;
+        let mut ready = self.prepared(&config, cause).await?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();
             let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
@@ -34,18 +35,18 @@ impl Gateway {
             match self.plugins.commit(ready, keep, install).await {
                 Ok(committed) => break (committed, gone),
                 // A rollback came in between: what is prepared for has changed.
-                Err(_) => ready = self.prepared(&config, came).await?,
+                Err(_) => ready = self.prepared(&config, cause).await?,
             }
         };
-        let mut said = committed.said;
-        stages::say_changes(&self.lock().config.apis, &config.apis, &mut said);
-        self.set_limits(&config, &mut said);
-        self.serve_management(management, &config, &mut said);
-        self.serve_listeners(planned, &config.listeners, &mut said);
+        let mut changes = committed.changes.into_iter().map(Change::from).collect();
+        stages::changes(&self.lock().config.apis, &config.apis, &mut changes);
+        self.set_limits(&config, &mut changes);
+        self.serve_management(management, &config, &mut changes);
+        self.serve_listeners(planned, &config.listeners, &mut changes);
         self.sockets.settle();
         self.sockets.warn_of_idle(self.open());
         self.note_certificates();
-        if came == "start" {
+        if cause == Cause::Start {
             let max_connections = connection_limit(&config.limits);
             tracing::info!(max_connections, "ready");
         }
@@ -54,7 +55,7 @@ impl Gateway {
             retired.end().await;
         }
         self.dismiss(gone, committed.removed);
-        Ok(said)
+        Ok(changes)
     }
 
     /// Puts a new snapshot into every stage; gives the stages that are there no more.
@@ -65,8 +66,8 @@ impl Gateway {
         gone
     }
 
-    async fn prepared(&self, config: &Config, came: &'static str) -> Result<Vec<Ready>> {
-        let (ready, faults) = prepare(&self.plugins, config, came).await;
+    async fn prepared(&self, config: &Config, cause: Cause) -> Result<Vec<Ready>> {
+        let (ready, faults) = prepare(&self.plugins, config, cause).await;
         if faults.is_empty() {
             Ok(ready)
         } else {
@@ -74,7 +75,7 @@ impl Gateway {
         }
     }
 
-    fn set_limits(&self, config: &Config, said: &mut Vec<String>) {
+    fn set_limits(&self, config: &Config, changes: &mut Vec<Change>) {
         let before = self.lock().config.clone();
         let admission = &self.handshakes.admission;
         let changed = admission
@@ -87,14 +88,14 @@ impl Gateway {
         let timeout = Arc::new(config.limits.handshake_timeout);
         self.listeners.handshake_timeout.store(timeout);
         if before.limits != config.limits {
-            said.push("limits: changed".into());
+            changes.push(Change::Limits);
         }
         if before.log != config.log {
             telemetry::change(&config.log);
-            said.push("log: changed".into());
+            changes.push(Change::Log);
         }
         if before.compile_cache != config.compile_cache {
-            said.push("compile_cache: as before until the next start, since compiled code is the engine's".into());
+            changes.push(Change::CompileCache);
         }
     }
 }
@@ -102,12 +103,12 @@ impl Gateway {
 pub(super) async fn prepare(
     plugins: &Plugins,
     config: &Config,
-    came: &'static str,
+    cause: Cause,
 ) -> (Vec<Ready>, Vec<Fault>) {
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for plugin in &config.plugins {
         let started = Instant::now();
-        match plugins.prepare(plugin, came).await {
+        match plugins.prepare(plugin, cause).await {
             Ok(Ready::Same) => {}
             Ok(read @ Ready::Read(_)) => ready.push(read),
             Ok(prepared) => {

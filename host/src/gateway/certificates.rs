@@ -10,6 +10,7 @@ use tokio::time::{Instant, interval_at};
 use super::Gateway;
 use crate::config::{self, Fault, Faults};
 use crate::listener::{Certificate, Certificates, Unusable, pair_key};
+use crate::management::Change;
 use crate::telemetry::Expiry;
 
 /// How often certificates that expire soon are warned of.
@@ -59,7 +60,7 @@ impl Gateway {
         &self,
         listener: usize,
         index: usize,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<Change>> {
         let Some(opened) = self.lock().open.get(listener).cloned() else {
             return Ok(Vec::new());
         };
@@ -76,11 +77,11 @@ impl Gateway {
         let certificates = certificates
             .with(index, certificate, &tls_key(listener))
             .map_err(Faults)?;
-        let said = opened.show(certificates);
-        if !said.is_empty() {
+        let changes = opened.show(certificates);
+        if !changes.is_empty() {
             self.note_certificates();
         }
-        Ok(said)
+        Ok(changes)
     }
 
     /// Tells the metrics which certificates are served, and warns of those that expire soon.

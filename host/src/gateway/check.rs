@@ -10,13 +10,13 @@ use super::listeners::bind_fault;
 use crate::config::{Address, Config, Fault, Faults};
 use crate::handover::find_socket;
 use crate::listener::Certificates;
-use crate::plugin::Plugins;
+use crate::plugin::{Cause, Plugins};
 
 /// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
 pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start_to_try(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
-    let (_, mut faults) = prepare(&plugins, config, "check").await;
+    let (_, mut faults) = prepare(&plugins, config, Cause::Check).await;
     match certificates::read(&config.listeners).await {
         Ok(read) => read
             .iter()

@@ -13,6 +13,7 @@ use super::{Gateway, OpenManagement, certificates};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::handover::{HeldBySystemd, HeldByUs, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
+use crate::management::Change;
 
 /// A listener that accepts.
 #[derive(Clone)]
@@ -43,13 +44,14 @@ impl fmt::Display for OpenListener {
 }
 
 impl OpenListener {
-    /// Shows these certificates to new connections; says which of them are new.
-    pub(super) fn show(&self, certificates: Certificates) -> Vec<String> {
+    /// Shows these certificates to new connections; gives those of them that are new.
+    pub(super) fn show(&self, certificates: Certificates) -> Vec<Change> {
         let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
         let changed = changed.into_iter().flatten();
         changed
-            .map(|certificate| {
-                format!("listener {self}: serving the changed certificate {certificate}")
+            .map(|certificate| Change::Certificate {
+                listener: self.to_string(),
+                certificate: certificate.to_string(),
             })
             .collect()
     }
@@ -105,7 +107,7 @@ impl Gateway {
         &self,
         planned: Vec<Planned>,
         wanted: &[config::Listener],
-        said: &mut Vec<String>,
+        changes: &mut Vec<Change>,
     ) {
         let mut state = self.lock();
         let before = std::mem::take(&mut state.open);
@@ -117,7 +119,7 @@ impl Gateway {
                     if let (Some(certificates), config::Tls::Files(_)) =
                         (certificates, &opened.config.tls)
                     {
-                        said.extend(opened.show(certificates));
+                        changes.extend(opened.show(certificates));
                     }
                     open.push(opened);
                     continue;
@@ -139,7 +141,7 @@ impl Gateway {
                 tracing::warn!("the permissions of {opened} are as they were: {error}");
             }
             say_ipv6_only(&opened.address, wanted);
-            said.push(format!("listener {opened}: opened"));
+            changes.push(Change::ListenerOpened(opened.to_string()));
             let mut listeners = self.listeners.clone();
             (listeners.stop, listeners.closing) = (opened.stop, opened.closing);
             listener.serve(&listeners);
@@ -152,7 +154,7 @@ impl Gateway {
                     opened.closing.cancel();
                 }
                 opened.stop.cancel();
-                said.push(format!("listener {opened}: closed"));
+                changes.push(Change::ListenerClosed(opened.to_string()));
             }
         }
         state.open = open;

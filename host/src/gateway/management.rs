@@ -9,7 +9,7 @@ use super::Gateway;
 use super::listeners::bind_fault;
 use crate::config::{Address, Config};
 use crate::handover::Listening;
-use crate::management::{Desk, Management, Note, Wanted};
+use crate::management::{Change, Management, Note, Wanted};
 
 /// One that is open.
 pub(super) struct OpenManagement {
@@ -87,7 +87,7 @@ impl Gateway {
         &self,
         planned: Vec<Management>,
         config: &Config,
-        said: &mut Vec<String>,
+        changes: &mut Vec<Change>,
     ) {
         let mut state = self.lock();
         let kept: Vec<_> = wanted(config).collect();
@@ -96,7 +96,7 @@ impl Gateway {
             if !keep {
                 opened.stop.cancel();
                 let name = opened.wanted.name();
-                said.push(format!("{name} {}: closed", opened.address));
+                changes.push(Change::ManagementClosed(name, opened.address()));
             }
             keep
         });
@@ -112,7 +112,7 @@ impl Gateway {
             {
                 tracing::warn!("the permissions of {name} {address} are as they were: {error}");
             }
-            said.push(format!("{name} {address}: opened"));
+            changes.push(Change::ManagementOpened(name, address.clone()));
             let stop = self.stop_management.child_token();
             state.management.push(OpenManagement {
                 wanted,
@@ -120,13 +120,7 @@ impl Gateway {
                 socket: bound.socket(),
                 stop: stop.clone(),
             });
-            let desk = Desk {
-                file: self.origin.file().map(Arc::from),
-                metrics: Arc::clone(&self.metrics),
-                reloads: self.reloads.clone(),
-                upgrades: self.upgrades.clone(),
-            };
-            bound.serve(desk, stop, &self.listeners.tasks);
+            bound.serve(self.control.clone(), stop, &self.listeners.tasks);
         }
     }
 }

@@ -30,8 +30,8 @@ use crate::connections::{Closing, Connection};
 use crate::handover::{self, NotServing, Sockets};
 use crate::handshake::{Admission, HandshakeContext, Permits};
 use crate::listener::{ListenerContext, Pages};
-use crate::management::{NoUpgrade, Reload, Upgrade, name, tell};
-use crate::plugin::Plugins;
+use crate::management::{Control, NoUpgrade, Upgrade, name, tell};
+use crate::plugin::{Cause, Plugins};
 use crate::telemetry::Metrics;
 
 pub(crate) use check::check;
@@ -71,9 +71,7 @@ pub(crate) struct Gateway {
     /// A hand-over is under way, or is done: another process begins with what is served here.
     handing_over: tokio::sync::watch::Sender<bool>,
     state: Mutex<State>,
-    /// For the management listener, to ask for a reload and for an upgrade.
-    reloads: mpsc::Sender<Reload>,
-    upgrades: mpsc::Sender<Upgrade>,
+    control: Control,
     asked_to_upgrade: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
     /// What another process of the program would take over.
     sockets: Sockets,
@@ -151,11 +149,10 @@ impl Gateway {
             accepting: TaskTracker::new(),
             tasks: TaskTracker::new(),
         };
-        // One that is being answered, and one that waits.
-        let (reloads, asked) = mpsc::channel(1);
-        let (upgrades, asked_to_upgrade) = mpsc::channel(1);
+        let metrics = Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes)));
+        let (control, asked) = Control::new(origin.file(), Arc::clone(&metrics));
         let gateway = Arc::new(Self {
-            metrics: Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes))),
+            metrics,
             origin,
             plugins,
             handshakes,
@@ -175,9 +172,8 @@ impl Gateway {
                 open: Vec::new(),
                 management: Vec::new(),
             }),
-            reloads,
-            upgrades,
-            asked_to_upgrade: tokio::sync::Mutex::new(asked_to_upgrade),
+            control,
+            asked_to_upgrade: tokio::sync::Mutex::new(asked.upgrades),
             sockets,
             stop_management: CancellationToken::new(),
         });
@@ -186,7 +182,7 @@ impl Gateway {
             let heritage = heritage.context("what the process before this one serves")?;
             gateway.plugins.inherit(heritage);
         }
-        gateway.apply(config, "start").await?;
+        gateway.apply(config, Cause::Start).await?;
         gateway.plugins.forget();
         if let Origin::File(file) = &gateway.origin
             && let Err(error) = gateway.tell_where(file)
@@ -197,7 +193,7 @@ impl Gateway {
         let stop = &gateway.listeners.stop;
         let answering = stop
             .clone()
-            .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked));
+            .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked.reloads));
         gateway.listeners.tasks.spawn(answering);
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
@@ -257,7 +253,7 @@ impl Gateway {
         let limit_s = limit.as_secs();
         let stopped = async {
             stop.await;
-            NoUpgrade::Stopping("this process was asked to stop".into())
+            NoUpgrade::AskedToStop
         };
         let mut stopped = pin!(stopped);
         let unchanged = async {
@@ -268,20 +264,15 @@ impl Gateway {
         let (_reloading, failing) = tokio::select! {
             unchanged = unchanged => unchanged,
             why = &mut stopped => return Err(why),
-            () = sleep(limit) => return Err(NoUpgrade::Conflict(format!(
-                "a reload is under way, and has not ended within {limit_s} s, which is limits.upgrade_s: no new process \
-                 was started; ask again once the log says what came of the reload"
-            ))),
+            () = sleep(limit) => return Err(NoUpgrade::Reloading { limit_s }),
         };
         self.handing_over.send_replace(true);
         tracing::info!("upgrading: starting a new process");
         let given_up = async {
             tokio::select! {
-                Ok(why) = failing => NoUpgrade::Conflict(why),
+                Ok(why) = failing => why.into(),
                 why = stopped => why,
-                () = sleep(limit) => NoUpgrade::Conflict(format!(
-                    "the new process was not ready within {limit_s} s, which is limits.upgrade_s"
-                )),
+                () = sleep(limit) => NoUpgrade::TooSlow { limit_s },
             }
         };
         let handed_over = self.hand_over_as_it_is(given_up).await;
@@ -453,7 +444,7 @@ impl Gateway {
 fn no_upgrade(error: anyhow::Error) -> NoUpgrade {
     match error.downcast() {
         Ok(known) => known,
-        Err(error) if error.is::<NotServing>() => NoUpgrade::Conflict(format!("{error:#}")),
+        Err(error) if error.is::<NotServing>() => NoUpgrade::NotServing(format!("{error:#}")),
         Err(error) => NoUpgrade::Fault(format!("{error:#}")),
     }
 }

@@ -4,13 +4,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use super::{Gateway, Origin};
 use crate::config::{self, Config, Faults};
-use crate::management::Reload;
-use crate::plugin::Upgrading;
+use crate::management::{Change, NoReload, Reload};
+use crate::plugin::{Cause, Upgrading};
 
 /// Why nobody can ask `lockgate dev` for a reload.
 pub(crate) const NO_RELOAD: &str = "`lockgate dev` reads what has changed by itself";
@@ -36,8 +37,8 @@ impl Gateway {
     pub(crate) async fn reload(
         self: &Arc<Self>,
         what: What,
-        came: &'static str,
-    ) -> Result<Vec<String>> {
+        cause: Cause,
+    ) -> Result<Vec<Change>, NoReload> {
         let by_command = matches!(what, What::Everything);
         let refused = async {
             // Files that change by themselves are read by the other process, and here if it does not come to serve.
@@ -56,7 +57,8 @@ impl Gateway {
             // Nobody has asked, and the file may be as it was: there is nothing to warn of.
             self.still_changes()?;
         }
-        let done = self.reload_alone(what, came).await;
+        let done = self.reload_alone(what, cause).await;
+        let came = cause.as_str();
         let reloads = &self.metrics.reloads;
         match &done {
             Ok(changes) if changes.is_empty() => {
@@ -91,9 +93,9 @@ impl Gateway {
     }
 
     /// An error once this process is about to end: another one reads the files then, or nobody does.
-    fn still_changes(&self) -> Result<()> {
+    fn still_changes(&self) -> Result<(), NoReload> {
         if self.handshakes.stopping.is_cancelled() {
-            bail!("the gateway is stopping");
+            return Err(NoReload::Stopping);
         }
         if *self.handing_over.borrow() {
             return Err(Upgrading.into());
@@ -101,27 +103,34 @@ impl Gateway {
         Ok(())
     }
 
-    async fn reload_alone(self: &Arc<Self>, what: What, came: &'static str) -> Result<Vec<String>> {
+    async fn reload_alone(
+        self: &Arc<Self>,
+        what: What,
+        cause: Cause,
+    ) -> Result<Vec<Change>, NoReload> {
         self.still_changes()?;
         let config = match (what, self.origin.clone()) {
             (What::Everything, Origin::File(file)) => {
-                tokio::task::spawn_blocking(move || Config::load(&file)).await??
+                let loaded = spawn_blocking(move || Config::load(&file)).await;
+                loaded
+                    .map_err(anyhow::Error::from)?
+                    .map_err(anyhow::Error::from)?
             }
             (What::Everything, Origin::Dev(_)) => {
-                bail!("{NO_RELOAD}")
+                return Err(anyhow!(NO_RELOAD).into());
             }
             (What::Configuration(config), _) => *config,
-            (What::Component(name), _) => return self.reload_component(&name, came).await,
+            (What::Component(name), _) => return Ok(self.reload_component(&name, cause).await?),
             (What::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
-                return reloaded.map_err(|error| self.blame(error));
+                return Ok(reloaded.map_err(|error| self.blame(error))?);
             }
         };
-        let applied = self.apply(config, came).await;
-        applied.map_err(|error| self.blame(error))
+        let applied = self.apply(config, cause).await;
+        Ok(applied.map_err(|error| self.blame(error))?)
     }
 
-    async fn reload_component(&self, name: &str, came: &'static str) -> Result<Vec<String>> {
+    async fn reload_component(&self, name: &str, cause: Cause) -> Result<Vec<Change>> {
         let config = self.lock().config.clone();
         let mut plugins = config.plugins.iter();
         let Some(plugin) = plugins.find(|plugin| plugin.name == name) else {
@@ -129,14 +138,14 @@ impl Gateway {
             return Ok(Vec::new());
         };
         loop {
-            let ready = self.plugins.prepare(plugin, came).await;
+            let ready = self.plugins.prepare(plugin, cause).await;
             let ready = ready.map_err(|fault| self.blame(Faults(vec![fault]).into()))?;
             let install = |plugins: &_| drop(self.install(&config.apis, plugins));
             if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, install).await {
                 for retired in committed.retired {
                     retired.end().await;
                 }
-                return Ok(committed.said);
+                return Ok(committed.changes.into_iter().map(Change::from).collect());
             }
         }
     }
@@ -154,7 +163,7 @@ impl Gateway {
 /// Answers those who ask through the management listener. A reload goes on when the one who asked is gone.
 pub(super) async fn answer(gateway: Arc<Gateway>, mut asked: mpsc::Receiver<Reload>) {
     while let Some(request) = asked.recv().await {
-        let done = gateway.reload(What::Everything, "command").await;
+        let done = gateway.reload(What::Everything, Cause::Command).await;
         let _ = request.send(done);
     }
 }

@@ -12,6 +12,7 @@ use crate::config;
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
 use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
+use crate::management::Change;
 use crate::plugin::{ByName, Plugin};
 use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
@@ -203,15 +204,15 @@ fn by_name(apis: &[config::Api]) -> BTreeMap<String, Meant<'_>> {
     stages
 }
 
-pub(super) fn say_changes(before: &[config::Api], now: &[config::Api], said: &mut Vec<String>) {
+pub(super) fn changes(before: &[config::Api], now: &[config::Api], changes: &mut Vec<Change>) {
     let (before, now) = (by_name(before), by_name(now));
     for (name, stage) in &now {
         match before.get(name) {
             Some(same) if same == stage => {}
-            Some(_) => said.push(format!("stage {name}: changed")),
-            None => said.push(format!("stage {name}: added")),
+            Some(_) => changes.push(Change::StageChanged(name.clone())),
+            None => changes.push(Change::StageAdded(name.clone())),
         }
     }
     let gone = before.keys().filter(|name| !now.contains_key(*name));
-    said.extend(gone.map(|name| format!("stage {name}: removed")));
+    changes.extend(gone.cloned().map(Change::StageRemoved));
 }

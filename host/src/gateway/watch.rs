@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Gateway, What, certificates};
 use crate::config::{self, Component, Config};
 use crate::net::watch::{PAIR, Stamp};
-use crate::plugin;
+use crate::plugin::{self, Cause};
 
 /// How often files are looked at unasked: for folders that cannot be watched, and links that point elsewhere.
 const POLL: Duration = Duration::from_secs(2);
@@ -176,7 +176,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 Owner::Plugin(name) => What::Component(name),
                 Owner::Certificate { listener, index } => What::Certificate { listener, index },
             };
-            let _ = gateway.reload(what, "changed file").await;
+            let _ = gateway.reload(what, Cause::ChangedFile).await;
         }
         if settling {
             sleep(SETTLE).await;

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::task::spawn_blocking;
 
-use super::{Desk, plugins};
+use super::{Control, plugins};
 use crate::config::Host;
 
 /// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
@@ -36,19 +36,23 @@ pub(super) async fn json_only(request: Request, next: Next) -> Response {
 pub(crate) const CONFIGURATION: &str = "lockgate-configuration";
 
 /// Of what means the gateway of one configuration, passes on what means this one's.
-pub(super) async fn same_file(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+pub(super) async fn same_file(
+    State(control): State<Control>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(meant) = request.headers().get(CONFIGURATION) else {
         return next.run(request).await;
     };
     let meant = form_urlencoded::parse(meant.as_bytes()).next();
     let meant = PathBuf::from(meant.unwrap_or_default().0.into_owned());
     let asked = meant.clone();
-    let own = desk.file.clone();
+    let own = control.file().cloned();
     let is_own = spawn_blocking(move || own.is_some_and(|own| is_same(&own, &asked))).await;
     if is_own.unwrap_or(false) {
         return next.run(request).await;
     }
-    let own = desk.file.as_deref();
+    let own = control.file();
     let runs = own.map_or_else(
         || "no file".to_owned(),
         |own| {

@@ -19,10 +19,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::METRICS;
+use super::{Control, METRICS};
 use crate::handover::{Acceptor, Listening};
 use crate::net::Stream;
-use crate::telemetry::Metrics;
 
 /// Connections at once: more than probes and scrapers have, and few enough to cost nothing. Others wait.
 const CONNECTIONS: usize = 256;
@@ -38,23 +37,22 @@ const REST: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub(super) struct Health {
-    sources: Arc<Metrics>,
+    control: Control,
     /// Whether the metrics are shown.
     metrics: bool,
 }
 
 /// Whether new clients should be sent here.
-pub(super) fn ready(sources: &Metrics) -> (StatusCode, &'static str) {
-    if sources.handshakes.stopping.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+pub(super) fn ready(control: &Control) -> (StatusCode, &'static str) {
+    match control.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }
 
 impl Health {
-    pub(super) fn new(sources: Arc<Metrics>, metrics: bool) -> Self {
-        Self { sources, metrics }
+    pub(super) fn new(control: Control, metrics: bool) -> Self {
+        Self { control, metrics }
     }
 
     pub(super) fn serve(
@@ -120,11 +118,11 @@ impl Health {
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => {
-                let (status, said) = ready(&self.sources);
+                let (status, said) = ready(&self.control);
                 text(status, said)
             }
             "/metrics" if self.metrics => {
-                let mut page = Response::new(Full::from(self.sources.render()));
+                let mut page = Response::new(Full::from(self.control.metrics()));
                 let kind = HeaderValue::from_static(METRICS);
                 page.headers_mut().insert(CONTENT_TYPE, kind);
                 page

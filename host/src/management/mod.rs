@@ -1,13 +1,14 @@
 //! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API. The
 //! health listener: the first two, for others than this machine.
 
+mod change;
+mod control;
 mod guard;
 mod health;
 mod note;
 mod plugins;
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,16 +26,14 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Address, Health};
 use crate::handover::{Listening, Sockets};
 use crate::net::Stream;
-use crate::telemetry::Metrics;
 
+pub(crate) use change::Change;
+pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
 pub(crate) use note::{Found, Note, find, name, tell};
 
 /// The kind of the metrics page.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Someone asks for a reload: the answer is what has changed, or why nothing has.
-pub(crate) type Reload = oneshot::Sender<anyhow::Result<Vec<String>>>;
 
 /// A listener that is asked for: where, and which pages it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,44 +53,6 @@ pub(crate) struct Management {
     pub(crate) wanted: Wanted,
     pub(crate) address: Address,
     listening: Arc<Listening>,
-}
-
-/// Someone asks for a binary upgrade, and is answered with the id of the process that serves by then, or with why
-/// there is none.
-pub(crate) type Upgrade = oneshot::Sender<Result<u32, NoUpgrade>>;
-
-/// Why there is no upgrade.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum NoUpgrade {
-    /// Something else is under way, or the new process does not serve: nothing is at fault here.
-    #[error("{0}")]
-    Conflict(String),
-    /// The gateway stops.
-    #[error("{0}")]
-    Stopping(String),
-    /// This process cannot.
-    #[error("{0}")]
-    Fault(String),
-}
-
-impl NoUpgrade {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
-
-/// What the management listener knows of the gateway, and what it can ask of it.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    /// The configuration's, if it has one.
-    pub(crate) file: Option<Arc<Path>>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) reloads: mpsc::Sender<Reload>,
-    pub(crate) upgrades: mpsc::Sender<Upgrade>,
 }
 
 impl Wanted {
@@ -144,9 +104,9 @@ impl Management {
     }
 
     /// Serves until it is told to stop: later than the listeners, so that `/readyz` can say no meanwhile.
-    pub(crate) fn serve(self, desk: Desk, stop: CancellationToken, tasks: &TaskTracker) {
+    pub(crate) fn serve(self, control: Control, stop: CancellationToken, tasks: &TaskTracker) {
         if let Pages::Health { metrics } = self.wanted.pages {
-            let health = health::Health::new(desk.metrics, metrics);
+            let health = health::Health::new(control, metrics);
             return health.serve(self.listening, stop, tasks);
         }
         let admin = Router::new()
@@ -160,13 +120,13 @@ impl Management {
             .route("/metrics", get(metrics_page))
             .route("/plugins", get(plugins::list))
             .route("/plugins/{name}/history", get(plugins::history))
-            .route_layer(from_fn_with_state(desk.clone(), guard::same_file))
+            .route_layer(from_fn_with_state(control.clone(), guard::same_file))
             .route_layer(from_fn(guard::no_web_page));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .merge(admin)
-            .with_state(desk);
+            .with_state(control);
         // Closed as soon as no one accepts, whatever requests are still answered.
         let socket = Accepting(self.listening, self.address);
         tasks.spawn(async move {
@@ -204,27 +164,29 @@ impl axum::serve::Listener for Accepting {
     }
 }
 
-/// Whether new clients should be sent here.
-async fn ready(State(desk): State<Desk>) -> (StatusCode, &'static str) {
-    health::ready(&desk.metrics)
+async fn ready(State(control): State<Control>) -> (StatusCode, &'static str) {
+    health::ready(&control)
 }
 
-async fn metrics_page(State(desk): State<Desk>) -> Response {
-    ([(CONTENT_TYPE, METRICS)], desk.metrics.render()).into_response()
+async fn metrics_page(State(control): State<Control>) -> Response {
+    ([(CONTENT_TYPE, METRICS)], control.metrics()).into_response()
 }
 
-/// Another process of the program takes over. The answer comes when it serves, or does not.
-async fn upgrade(State(desk): State<Desk>) -> (StatusCode, String) {
-    let (asked, answer) = oneshot::channel();
-    if desk.upgrades.send(asked).await.is_ok() {
-        match answer.await {
-            Ok(Ok(id)) => return (StatusCode::OK, format!("process {id} serves\n")),
-            Ok(Err(why)) => return (why.status(), format!("{why}\n")),
-            Err(_) => {}
-        }
-    }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the gateway is stopping\n".into(),
-    )
+async fn upgrade(State(control): State<Control>) -> (StatusCode, String) {
+    let why = match control.upgrade().await {
+        Ok(id) => return (StatusCode::OK, format!("process {id} serves\n")),
+        Err(why) => why,
+    };
+    let status = match &why {
+        NoUpgrade::UnderWay
+        | NoUpgrade::Succeeded
+        | NoUpgrade::Dev
+        | NoUpgrade::Reloading { .. }
+        | NoUpgrade::TooSlow { .. }
+        | NoUpgrade::Withdrawn(_)
+        | NoUpgrade::NotServing(_) => StatusCode::CONFLICT,
+        NoUpgrade::AskedToStop | NoUpgrade::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        NoUpgrade::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{why}\n"))
 }

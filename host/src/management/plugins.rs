@@ -1,17 +1,15 @@
 //! The admin API: what the plugins are, and how they change.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::oneshot;
 
-use super::Desk;
-use crate::plugin::{Plugin, PluginInfo, Upgrading};
+use super::change::Change;
+use super::control::{Control, NoReload, PluginError};
+use crate::plugin::{NoChange, PluginInfo};
 
 /// `POST …/rollback`.
 #[derive(Deserialize)]
@@ -29,96 +27,84 @@ pub(super) struct Rollout {
     share: u32,
 }
 
-pub(super) async fn reload(State(desk): State<Desk>) -> Response {
-    let (request, answer) = oneshot::channel();
-    if desk.reloads.send(request).await.is_err() {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-    }
-    match answer.await {
-        Ok(Ok(changed)) => Json(json!({ "changed": changed })).into_response(),
-        Ok(Err(reason)) => {
-            let status = match reason.is::<Upgrading>() {
-                true => StatusCode::CONFLICT,
-                false => StatusCode::UNPROCESSABLE_ENTITY,
+pub(super) async fn reload(State(control): State<Control>) -> Response {
+    match control.reload().await {
+        Ok(changes) => changed(&changes),
+        Err(why) => {
+            let status = match why {
+                NoReload::Upgrading(_) => StatusCode::CONFLICT,
+                NoReload::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                NoReload::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             };
-            refused(status, &format!("{reason:#}"))
+            refused(status, &format!("{why:#}"))
         }
-        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
     }
 }
 
-pub(super) async fn list(State(desk): State<Desk>) -> Json<Vec<PluginInfo>> {
-    let plugins = desk.metrics.plugins.all();
-    Json(
-        plugins
-            .values()
-            .filter_map(|plugin| plugin.info())
-            .collect(),
-    )
+pub(super) async fn list(State(control): State<Control>) -> Json<Vec<PluginInfo>> {
+    Json(control.plugins())
 }
 
-pub(super) async fn history(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
-    match find(&desk, &name) {
-        Ok(plugin) => Json(plugin.history()).into_response(),
-        Err(refusal) => *refusal,
+pub(super) async fn history(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    match control.history(&name) {
+        Ok(versions) => Json(versions).into_response(),
+        Err(why) => unchanged(&why),
     }
 }
 
 pub(super) async fn roll_back(
-    State(desk): State<Desk>,
+    State(control): State<Control>,
     Path(name): Path<String>,
     Json(asked): Json<Rollback>,
 ) -> Response {
-    change(&desk, &name, async |plugin| {
-        plugin.roll_back(asked.version).await
-    })
-    .await
+    answer(control.roll_back(&name, asked.version).await)
 }
 
 pub(super) async fn roll_out(
-    State(desk): State<Desk>,
+    State(control): State<Control>,
     Path(name): Path<String>,
     Json(asked): Json<Rollout>,
 ) -> Response {
-    change(&desk, &name, async |plugin| {
-        plugin.roll_out(asked.share).await
-    })
-    .await
+    answer(control.roll_out(&name, asked.share).await)
 }
 
-pub(super) async fn promote(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
-    change(&desk, &name, async |plugin| plugin.promote().await).await
+pub(super) async fn promote(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    answer(control.promote(&name).await)
 }
 
-pub(super) async fn abort(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
-    change(&desk, &name, async |plugin| plugin.abort().await).await
+pub(super) async fn abort(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    answer(control.abort(&name).await)
 }
 
-async fn change(
-    desk: &Desk,
-    name: &str,
-    change: impl AsyncFnOnce(Arc<Plugin>) -> Result<String, String>,
-) -> Response {
-    let plugin = match find(desk, name) {
-        Ok(plugin) => plugin,
-        Err(refusal) => return *refusal,
-    };
-    match change(plugin).await {
-        Ok(said) => Json(json!({ "changed": [format!("plugin {name}: {said}")] })).into_response(),
-        Err(reason) => refused(StatusCode::CONFLICT, &format!("plugin {name}: {reason}")),
+fn answer(done: Result<Change, PluginError>) -> Response {
+    match done {
+        Ok(change) => changed(&[change]),
+        Err(why) => unchanged(&why),
     }
 }
 
-fn find(desk: &Desk, name: &str) -> Result<Arc<Plugin>, Box<Response>> {
-    let plugins = desk.metrics.plugins.all();
-    plugins.get(name).map(Arc::clone).ok_or_else(|| {
-        let known: Vec<_> = plugins.keys().map(String::as_str).collect();
-        let error = format!(
-            "no plugin is called {name:?}; there are: {}",
-            known.join(", ")
-        );
-        Box::new(refused(StatusCode::NOT_FOUND, &error))
-    })
+fn changed(changes: &[Change]) -> Response {
+    Json(json!({ "changed": changes })).into_response()
+}
+
+fn unchanged(why: &PluginError) -> Response {
+    let status = match why {
+        PluginError::Unknown { .. } => StatusCode::NOT_FOUND,
+        PluginError::NoChange(_, why) => match why {
+            NoChange::Upgrading(_)
+            | NoChange::Removed
+            | NoChange::NoVersion(_)
+            | NoChange::NotCompiled(_)
+            | NoChange::NoEarlier
+            | NoChange::Untrusted { .. }
+            | NoChange::BelowNewest { .. }
+            | NoChange::NotBuilt(_)
+            | NoChange::NoShare
+            | NoChange::NoCandidate
+            | NoChange::NoRollout => StatusCode::CONFLICT,
+        },
+    };
+    refused(status, &why.to_string())
 }
 
 /// A refusal as all pages write it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::prepare::Ready;
+use super::versions::change::PluginChange;
 use super::versions::plugin::{Plugin, Retired};
 use super::{ByName, Plugins};
 
@@ -30,7 +31,8 @@ impl Plugins {
         plugins.retain(|name, plugin| {
             let kept = keep(name);
             if !kept {
-                committed.said.push(format!("plugin {name}: removed"));
+                let name = Arc::clone(&plugin.name);
+                committed.changes.push((name, PluginChange::Removed));
                 committed.removed.push(Arc::clone(plugin));
             }
             kept
@@ -39,14 +41,15 @@ impl Plugins {
             self.raise_floor(&ready);
             match ready {
                 Ready::New(plugin) => {
-                    committed
-                        .said
-                        .push(format!("plugin {}: added", plugin.name));
+                    let name = Arc::clone(&plugin.name);
+                    committed.changes.push((name, PluginChange::Added));
                     plugins.insert(plugin.name.to_string(), plugin);
                 }
                 Ready::Changed(prepared) => {
-                    let (said, retired) = prepared.commit();
-                    committed.said.push(said);
+                    let name = Arc::clone(&prepared.plugin.name);
+                    let (change, retired) = prepared.commit();
+                    let change = change.map(|change| (name, change));
+                    committed.changes.extend(change);
                     committed.retired.push(retired);
                 }
                 Ready::Read(seen) => seen.commit(),
@@ -76,7 +79,8 @@ pub(crate) struct Stale;
 /// What a change of plugins leaves to be done and said.
 #[derive(Default)]
 pub(crate) struct Committed {
-    pub(crate) said: Vec<String>,
+    /// Each with the name of its plugin.
+    pub(crate) changes: Vec<(Arc<str>, PluginChange)>,
     pub(crate) retired: Vec<Retired>,
     /// Routes that messages under way have met may still point to them.
     pub(crate) removed: Vec<Arc<Plugin>>,

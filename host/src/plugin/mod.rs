@@ -32,11 +32,13 @@ use run::engine;
 pub(crate) use run::exports::Export;
 use run::guest_threads::GuestThreads;
 use run::pool::Room;
+pub(crate) use versions::change::{Cause, NoChange, PluginChange, Withdrawn};
 use versions::change_lock::ChangeLock;
 pub(crate) use versions::change_lock::Upgrading;
 pub(crate) use versions::handle::PluginHandle;
 pub(crate) use versions::heritage::Heritage;
 use versions::heritage::Inherited;
+pub(crate) use versions::history::VersionInfo;
 pub(crate) use versions::plugin::{Plugin, PluginInfo, Tallies};
 
 /// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
@@ -101,7 +103,7 @@ impl Plugins {
 
     /// Another process is about to begin with [`Self::heritage`]: until it serves, or [`Self::keep`], no command changes
     /// what serves. Gives why it is not to serve, if a version that it would begin with fails meanwhile.
-    pub(crate) async fn hand_over(&self) -> oneshot::Receiver<String> {
+    pub(crate) async fn hand_over(&self) -> oneshot::Receiver<Withdrawn> {
         self.changing.lock().await.begin()
     }
 

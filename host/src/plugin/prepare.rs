@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::Plugins;
 use super::load::source::{Compiled, Source};
 use super::load::{self, ReadMode, policy};
+use super::versions::change::Cause;
 use super::versions::heritage;
 use super::versions::plugin::{FirstVersions, KnownCode, Placement, Plugin, Prepared, Unchanged};
 use super::versions::version::Code;
@@ -56,7 +57,7 @@ impl Plugins {
     pub(crate) async fn prepare(
         &self,
         config: &config::Plugin,
-        came: &'static str,
+        cause: Cause,
     ) -> Result<Ready, Fault> {
         let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
             return self.first(config).await.map(Ready::New);
@@ -76,7 +77,7 @@ impl Plugins {
                 KnownCode::Other => Some(self.compile(config, source).await?),
             };
             let prepared = plugin
-                .prepare(config, (digest, stamp), compiled, &signature, came)
+                .prepare(config, (digest, stamp), compiled, &signature, cause)
                 .await?;
             let seen = Unchanged {
                 plugin: Arc::clone(&plugin),
@@ -134,19 +135,19 @@ impl Plugins {
                     None => None,
                 },
                 rollout: before.rollout,
-                came: "upgrade",
+                cause: Cause::Upgrade,
             },
             Some(before) if before.rollout.is_some() => FirstVersions {
                 stable: again(&before.stable).await?,
                 candidate: Some(build(source, signature).await?),
                 rollout: before.rollout,
-                came: "upgrade",
+                cause: Cause::Upgrade,
             },
             Some(_) | None => FirstVersions {
                 stable: build(source, signature).await?,
                 candidate: None,
                 rollout: None,
-                came: "start",
+                cause: Cause::Start,
             },
         };
         Ok(Plugin::new(

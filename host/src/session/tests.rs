@@ -25,7 +25,7 @@ use crate::config::{Config, Origins, StageLimits};
 use crate::connections::{Client, ConnectionLimits, OutboxLimits, Payload};
 use crate::integration::Integration;
 use crate::invocation::Scope;
-use crate::plugin::{Plugin, Plugins, Ready};
+use crate::plugin::{Cause, Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::Routes;
 use crate::transport::websocket::WebSocket;
@@ -123,7 +123,7 @@ async fn probe(plugins: &Plugins) -> Arc<Plugin> {
     );
     let config = Config::parse(&text, Path::new("gateway.toml")).unwrap();
     match plugins
-        .prepare(config.plugins.first().unwrap(), "test")
+        .prepare(config.plugins.first().unwrap(), Cause::Check)
         .await
     {
         Ok(Ready::New(plugin)) => plugin,

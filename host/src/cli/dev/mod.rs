@@ -21,6 +21,7 @@ use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, What};
 use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::management::NoUpgrade;
+use crate::plugin::Cause;
 use crate::telemetry;
 use inputs::Inputs;
 use subject::Subject;
@@ -33,10 +34,6 @@ const MANY: u32 = 20;
 
 /// How often files are looked at unasked: for folders that cannot be watched.
 const POLL: Duration = Duration::from_secs(1);
-
-/// Why there is no upgrade.
-const NO_UPGRADE: &str =
-    "`lockgate dev` does not hand over to another process; end it, and start the new program";
 
 /// The ports that are served unless others are chosen.
 const WSS_PORT: u16 = 8443;
@@ -78,8 +75,8 @@ pub(super) fn dev(options: &Options) -> Result<()> {
         let until_stop = async {
             while let Some(asked) = signals.next(true).await {
                 let why = match asked {
-                    Asked::Reload => NO_RELOAD,
-                    Asked::Upgrade => NO_UPGRADE,
+                    Asked::Reload => NO_RELOAD.to_owned(),
+                    Asked::Upgrade => NoUpgrade::Dev.to_string(),
                 };
                 tracing::warn!("a signal asks in vain: {why}");
             }
@@ -90,8 +87,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                 () = work => {}
             }
         };
-        let no_upgrade = NoUpgrade::Conflict(NO_UPGRADE.into());
-        gateway.without_upgrade(no_upgrade, worked).await;
+        gateway.without_upgrade(NoUpgrade::Dev, worked).await;
         stop(&gateway, &signals, Departure::Stopped).await;
         Ok(())
     })
@@ -186,7 +182,8 @@ impl<'a> Workshop<'a> {
         let changed = match config {
             Ok(config) => {
                 let what = What::Configuration(Box::new(config));
-                gateway.reload(what, "changed configuration").await
+                let reloaded = gateway.reload(what, Cause::ChangedConfiguration).await;
+                reloaded.map_err(anyhow::Error::from)
             }
             Err(error) => Err(error),
         };
@@ -204,7 +201,7 @@ impl<'a> Workshop<'a> {
         let source = self.sources.get(folder);
         for plugin in source.iter().flat_map(|source| &source.plugins) {
             match gateway
-                .reload(What::Component(plugin.clone()), "build")
+                .reload(What::Component(plugin.clone()), Cause::Build)
                 .await
             {
                 Ok(_) => tracing::info!("serving the new build; connections stayed open"),

@@ -142,7 +142,7 @@ mod tests {
     use lockgate_tests::Guest;
 
     use crate::config;
-    use crate::plugin::Plugins;
+    use crate::plugin::{Cause, Plugins};
     use crate::signature::{PrivateKey, Signature, beside};
 
     /// Loads versions one after the other, each with its `min_version`; says which were loaded. They serve then, or are
@@ -175,7 +175,7 @@ mod tests {
                 limits: config::PluginLimits::default(),
                 rollback: None,
             };
-            let (ready, fault) = match plugins.prepare(&plugin, "test").await {
+            let (ready, fault) = match plugins.prepare(&plugin, Cause::Check).await {
                 Ok(ready) => (Some(ready), None),
                 Err(fault) => (None, Some(fault)),
             };

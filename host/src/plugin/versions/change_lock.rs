@@ -2,6 +2,8 @@
 
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
+use super::change::Withdrawn;
+
 /// Why nothing changes by command: another process has begun with what serves here, and would undo the change.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("an upgrade is under way: ask again once it is over")]
@@ -13,7 +15,7 @@ pub(crate) struct ChangeLock(Mutex<HandOver>);
 
 /// By which a hand-over that is under way is given up, with the reason.
 #[derive(Default)]
-pub(crate) struct HandOver(Option<oneshot::Sender<String>>);
+pub(crate) struct HandOver(Option<oneshot::Sender<Withdrawn>>);
 
 impl ChangeLock {
     /// For what a hand-over does not exclude.
@@ -22,10 +24,10 @@ impl ChangeLock {
     }
 
     /// For a change by command: refused while another process begins with what serves here, and would undo it.
-    pub(crate) async fn by_command(&self) -> Result<MutexGuard<'_, HandOver>, String> {
+    pub(crate) async fn by_command(&self) -> Result<MutexGuard<'_, HandOver>, Upgrading> {
         let changing = self.0.lock().await;
         match &changing.0 {
-            Some(_) => Err(Upgrading.to_string()),
+            Some(_) => Err(Upgrading),
             None => Ok(changing),
         }
     }
@@ -33,7 +35,7 @@ impl ChangeLock {
 
 impl HandOver {
     /// From now on nothing changes by command. Gives why the hand-over is to be given up, if it is.
-    pub(crate) fn begin(&mut self) -> oneshot::Receiver<String> {
+    pub(crate) fn begin(&mut self) -> oneshot::Receiver<Withdrawn> {
         let (given_up, why) = oneshot::channel();
         self.0 = Some(given_up);
         why
@@ -45,7 +47,7 @@ impl HandOver {
     }
 
     /// What the other process has begun with is not to serve there.
-    pub(crate) fn give_up(&mut self, why: String) {
+    pub(crate) fn give_up(&mut self, why: Withdrawn) {
         if let Some(hand_over) = self.0.take() {
             // When it has been handed over already, the other process judges for itself.
             let _ = hand_over.send(why);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::change::{Came, Ended, NoChange};
 use super::version::{Code, Counts, Version};
 use crate::connections::now_ms;
 use crate::plugin::load::source::Compiled;
@@ -34,15 +35,9 @@ struct Entry {
     compiled: Option<Arc<Compiled>>,
     signature: Option<Arc<Signature>>,
     counts: Arc<Counts>,
-    came: String,
+    came: Came,
     loaded_at: u64,
     ended: Option<Ended>,
-}
-
-struct Ended {
-    why: String,
-    /// It is not to be rolled back to by itself.
-    failed: bool,
 }
 
 /// A version as the admin API shows it.
@@ -69,7 +64,7 @@ impl History {
         self.numbers
     }
 
-    pub(crate) fn add(&mut self, version: &Version, came: String) {
+    pub(crate) fn add(&mut self, version: &Version, came: Came) {
         let signed = version.code.signature.as_ref();
         self.signed = self
             .signed
@@ -88,9 +83,9 @@ impl History {
     }
 
     /// Notes that a version serves no more, and lets go of code that is too old.
-    pub(crate) fn end(&mut self, number: u64, why: String, failed: bool) {
+    pub(crate) fn end(&mut self, number: u64, ended: Ended) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
-            entry.ended = Some(Ended { why, failed });
+            entry.ended = Some(ended);
         }
         let mut kept: Vec<Digest> = Vec::new();
         for entry in self.entries.iter_mut().rev() {
@@ -124,14 +119,17 @@ impl History {
     }
 
     /// The version to go back to: that of this number, or else the last that has other code than `now` and did not fail.
-    pub(crate) fn back_to(&self, number: Option<u64>, now: Digest) -> Result<(u64, Code), String> {
+    pub(crate) fn back_to(
+        &self,
+        number: Option<u64>,
+        now: Digest,
+    ) -> Result<(u64, Code), NoChange> {
         if let Some(number) = number {
             let entry = self.entries.iter().find(|entry| entry.number == number);
-            let entry = entry.ok_or_else(|| format!("there is no version {number}"))?;
+            let entry = entry.ok_or(NoChange::NoVersion(number))?;
             // The code of a version may be kept by a later one that is the same.
             let code = self.compiled(entry.digest);
-            let compiled =
-                code.ok_or_else(|| format!("version {number} is not kept compiled any more"))?;
+            let compiled = code.ok_or(NoChange::NotCompiled(number))?;
             let signature = entry.signature.clone();
             return Ok((
                 number,
@@ -143,7 +141,7 @@ impl History {
         }
         let failed = |digest| {
             let mut of_it = self.entries.iter().filter(|entry| entry.digest == digest);
-            of_it.any(|entry| entry.ended.as_ref().is_some_and(|ended| ended.failed))
+            of_it.any(|entry| matches!(entry.ended, Some(Ended::Withdrawn(_))))
         };
         let mut earlier = self.entries.iter().rev();
         earlier
@@ -155,7 +153,7 @@ impl History {
                 let fits = entry.ended.is_some() && entry.digest != now && !failed(entry.digest);
                 fits.then_some((entry.number, code))
             })
-            .ok_or_else(|| "there is no earlier version to go back to".into())
+            .ok_or(NoChange::NoEarlier)
     }
 
     /// The newest version that code was signed as; 0 when none was.
@@ -179,8 +177,8 @@ impl History {
             digest: entry.digest.to_string(),
             bytes: entry.size,
             loaded_at: entry.loaded_at,
-            came: entry.came.clone(),
-            ended: entry.ended.as_ref().map(|ended| ended.why.clone()),
+            came: entry.came.to_string(),
+            ended: entry.ended.as_ref().map(Ended::to_string),
             compiled: self.compiled(entry.digest).is_some(),
             calls: entry.counts.calls(),
             traps: entry.counts.traps(),

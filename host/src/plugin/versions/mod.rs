@@ -1,5 +1,6 @@
 //! The versions of a plugin: which one serves, how one replaces another, what is kept of those before.
 
+pub(crate) mod change;
 pub(crate) mod change_lock;
 pub(crate) mod handle;
 pub(crate) mod heritage;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
+use super::change::{Came, Cause, Ended, NewVersion, PluginChange};
 use super::change_lock::ChangeLock;
 use super::handle::{PluginHandle, Versions};
 use super::history::{History, VersionInfo};
@@ -86,7 +87,7 @@ pub(crate) struct Prepared {
     stable: Option<Version>,
     candidate: Option<Version>,
     changes: u64,
-    came: &'static str,
+    cause: Cause,
 }
 
 /// What a plugin begins with.
@@ -95,7 +96,7 @@ pub(crate) struct FirstVersions {
     /// That of a rollout that is under way.
     pub(crate) candidate: Option<Version>,
     pub(crate) rollout: Option<u32>,
-    pub(crate) came: &'static str,
+    pub(crate) cause: Cause,
 }
 
 impl Plugin {
@@ -110,7 +111,7 @@ impl Plugin {
         let mut history = History::default();
         let mut begin = |mut version: Version| {
             version.begin(history.next_number());
-            history.add(&version, first.came.into());
+            history.add(&version, Came::Loaded(first.cause));
             Arc::new(version)
         };
         let name: Arc<str> = config.name.as_str().into();
@@ -173,7 +174,7 @@ impl Plugin {
         offered: (Digest, Option<Stamp>),
         compiled: Option<Arc<Compiled>>,
         signature: &Option<Arc<Signature>>,
-        came: &'static str,
+        cause: Cause,
     ) -> Result<Option<Prepared>, Fault> {
         let (changes, reconfigured, rollout) = {
             let record = self.lock();
@@ -232,7 +233,7 @@ impl Plugin {
                 None => None,
             },
             changes,
-            came,
+            cause,
         }))
     }
 
@@ -283,8 +284,7 @@ impl Plugin {
         &self,
         record: &mut Record,
         next: Versions,
-        why: &str,
-        failed: bool,
+        ended: Ended,
     ) -> Vec<Arc<Version>> {
         record.changes += 1;
         let next = Arc::new(next);
@@ -297,7 +297,7 @@ impl Plugin {
             .cloned()
             .collect();
         for version in &retired {
-            record.history.end(version.number, why.to_owned(), failed);
+            record.history.end(version.number, ended);
         }
         retired
     }
@@ -360,8 +360,6 @@ impl Plugin {
     }
 }
 
-pub(crate) const REMOVED: &str = "the plugin is in the configuration no more";
-
 /// What there is of a file's code.
 pub(crate) enum KnownCode {
     /// It is the file that was looked at last.
@@ -377,37 +375,34 @@ impl Prepared {
         self.plugin.lock().changes == self.changes
     }
 
-    /// Serves what was prepared, in stages that are installed from now on: gives what to say, and what to end when they
-    /// are.
-    pub(crate) fn commit(self) -> (String, Retired) {
+    /// Serves what was prepared, in stages that are installed from now on: gives what has changed, and what to end when
+    /// they are.
+    pub(crate) fn commit(self) -> (Option<PluginChange>, Retired) {
         let plugin = self.plugin;
         let mut record = plugin.lock();
         record.config = self.config;
         (record.offered, record.stamp) = self.offered;
         let Some(before) = plugin.versions() else {
-            return (String::new(), Retired::default());
+            return (None, Retired::default());
         };
-        let mut said = Vec::new();
+        let mut new = Vec::new();
         let share = record.rollout.unwrap_or(0);
-        let mut number = |record: &mut Record, mut version: Version, how: String| {
+        let mut number = |record: &mut Record, mut version: Version, share: Option<u32>| {
             version.begin(record.history.next_number());
-            said.push(format!(
-                "version {} serves{how} ({})",
-                version.number, version.code.compiled.digest
-            ));
-            record.history.add(&version, self.came.to_owned());
+            new.push(NewVersion {
+                number: version.number,
+                digest: version.code.compiled.digest,
+                share,
+            });
+            record.history.add(&version, Came::Loaded(self.cause));
             Arc::new(version)
         };
         let stable = match self.stable {
-            Some(version) => number(&mut record, version, String::new()),
+            Some(version) => number(&mut record, version, None),
             None => Arc::clone(&before.stable),
         };
         let candidate = match self.candidate {
-            Some(version) => Some(number(
-                &mut record,
-                version,
-                format!(" {share} % of the connections"),
-            )),
+            Some(version) => Some(number(&mut record, version, Some(share))),
             None => before.candidate.clone(),
         };
         let next = Versions {
@@ -424,15 +419,10 @@ impl Prepared {
         );
         let retired = Retired {
             serving: Some(plugin.serving.swap(Arc::new(again))),
-            versions: plugin.swap(&mut record, next, "replaced", false),
+            versions: plugin.swap(&mut record, next, Ended::Replaced),
         };
         drop(record);
-        let said = if said.is_empty() {
-            "nothing that serves has changed".to_owned()
-        } else {
-            said.join(", ")
-        };
-        (format!("plugin {}: {said}", plugin.name), retired)
+        (Some(PluginChange::Reloaded(new)), retired)
     }
 }
 

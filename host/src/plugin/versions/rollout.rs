@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
+use super::change::{Came, Ended, NoChange, PluginChange, Trapped, Withdrawn};
 use super::handle::Versions;
-use super::plugin::{Plugin, REMOVED, retire};
+use super::plugin::{Plugin, retire};
 use super::version::{Code, Version};
 use crate::config;
 
 impl Plugin {
     /// Goes back to an earlier version: to that of a number, or to the last that had other code.
-    pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<String, String> {
+    pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
-        let said = self
-            .go_back(to, "rolled back by command".into(), false)
-            .await?;
+        let change = self.go_back(to, Ended::RolledBack).await?;
         self.lock().tallies.rollbacks += 1;
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+        Ok(self.say(change))
     }
 
-    async fn go_back(&self, to: Option<u64>, why: String, failed: bool) -> Result<String, String> {
-        let serving = self.versions().ok_or(REMOVED)?;
+    async fn go_back(&self, to: Option<u64>, ended: Ended) -> Result<PluginChange, NoChange> {
+        let serving = self.versions().ok_or(NoChange::Removed)?;
         let now = serving.stable.code.compiled.digest;
         let (number, code, config, newest) = {
             let record = self.lock();
@@ -28,32 +26,27 @@ impl Plugin {
             let newest = record.history.signed();
             (number, code, record.config.clone(), newest)
         };
-        Self::trusted(&config, &code).await.map_err(|fault| {
-            format!(
-                "version {number} is not to serve again: {}; {}",
-                fault.message, fault.remedy
-            )
-        })?;
+        let trusted = Self::trusted(&config, &code).await;
+        trusted.map_err(|fault| NoChange::Untrusted { number, fault })?;
         if to.is_none() {
-            check_floor(&config, number, &code, newest)?;
+            self.check_floor(&config, number, &code, newest)?;
         }
         let built = Self::build(&self.place, &config, code).await;
-        let mut version = built.map_err(|fault| fault.message)?;
+        let mut version = built.map_err(NoChange::NotBuilt)?;
         let (serves, retired) = {
             let mut record = self.lock();
             version.begin(record.history.next_number());
             let serves = version.number;
-            record
-                .history
-                .add(&version, format!("rollback to version {number}"));
+            record.history.add(&version, Came::RolledBackTo(number));
             record.rollout = None;
             let next = Versions::only(Arc::new(version));
-            (serves, self.swap(&mut record, next, &why, failed))
+            (serves, self.swap(&mut record, next, ended))
         };
         retire(retired).await;
-        Ok(format!(
-            "version {serves} serves, the code of version {number}"
-        ))
+        Ok(PluginChange::RolledBack {
+            serves,
+            code_of: number,
+        })
     }
 
     /// Takes back a version that fails too often.
@@ -69,29 +62,32 @@ impl Plugin {
             Some(_) | None => return,
         };
         let (calls, traps) = (version.counts.calls(), version.counts.traps());
-        let why = format!("rolled itself back: {traps} of {calls} calls trapped");
+        let trapped = Trapped { calls, traps };
         let digest = version.code.compiled.digest;
         if !is_stable || self.lock().history.back_to(None, digest).is_ok() {
             // First: going back takes a while, in which the other process would come to serve.
-            let name = &self.name;
-            changing.give_up(format!("version {number} of the plugin {name} {why}"));
+            changing.give_up(Withdrawn {
+                plugin: Arc::clone(&self.name),
+                version: number,
+                trapped,
+            });
         }
         let done = if is_stable {
-            self.go_back(None, why, true).await
+            self.go_back(None, Ended::Withdrawn(trapped)).await
         } else {
-            let retired = self.end_rollout(&serving.stable, &why, true);
+            let retired = self.end_rollout(&serving.stable, Ended::Withdrawn(trapped));
             retire(retired).await;
-            Ok(format!("version {} serves all", serving.stable.number))
+            Ok(PluginChange::ServesAll(serving.stable.number))
         };
         match done {
-            Ok(said) => {
+            Ok(change) => {
                 self.lock().tallies.withdrawn += 1;
                 tracing::error!(
                     plugin = &*self.name,
                     version = number,
                     calls,
                     traps,
-                    "the version traps too often and rolled itself back: {said}"
+                    "the version traps too often and rolled itself back: {change}"
                 );
             }
             Err(reason) => tracing::error!(
@@ -105,91 +101,92 @@ impl Plugin {
     }
 
     /// From now on a changed file serves a share of the connections; or changes the share of one that does.
-    pub(crate) async fn roll_out(&self, share: u32) -> Result<String, String> {
+    pub(crate) async fn roll_out(&self, share: u32) -> Result<PluginChange, NoChange> {
         if !(1..=100).contains(&share) {
-            return Err("a share is a number from 1 to 100, in percent".into());
+            return Err(NoChange::NoShare);
         }
         let _changing = self.changing.by_command().await?;
-        let serving = self.versions().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(NoChange::Removed)?;
         let mut record = self.lock();
         record.rollout = Some(share);
         record.changes += 1;
         let Some(candidate) = &serving.candidate else {
-            return Ok(format!(
-                "the next version of the file will serve {share} % of the connections"
-            ));
+            return Ok(PluginChange::NextShare(share));
         };
-        let said = format!(
-            "version {} serves {share} % of the connections",
-            candidate.number
-        );
+        let change = PluginChange::Share {
+            version: candidate.number,
+            percent: share,
+        };
         let next = Versions {
             share,
             ..Versions::clone(&serving)
         };
         // Both serve as they did: nothing is to be retired.
-        self.swap(&mut record, next, "replaced", false);
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+        self.swap(&mut record, next, Ended::Replaced);
+        Ok(self.say(change))
     }
 
     /// The rollout's version serves all.
-    pub(crate) async fn promote(&self) -> Result<String, String> {
+    pub(crate) async fn promote(&self) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
-        let serving = self.versions().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(NoChange::Removed)?;
         let Some(candidate) = &serving.candidate else {
-            return Err("no rollout has a version yet".into());
+            return Err(NoChange::NoCandidate);
         };
-        let said = format!("version {} serves all connections", candidate.number);
+        let change = PluginChange::ServesAll(candidate.number);
         let retired = {
             let mut record = self.lock();
             record.rollout = None;
             let next = Versions::only(Arc::clone(candidate));
-            self.swap(&mut record, next, "replaced", false)
+            self.swap(&mut record, next, Ended::Replaced)
         };
         retire(retired).await;
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+        Ok(self.say(change))
     }
 
     /// The rollout's version serves none, and the rollout is over.
-    pub(crate) async fn abort(&self) -> Result<String, String> {
+    pub(crate) async fn abort(&self) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
-        let serving = self.versions().ok_or(REMOVED)?;
+        let serving = self.versions().ok_or(NoChange::Removed)?;
         if self.lock().rollout.is_none() {
-            return Err("no rollout is under way".into());
+            return Err(NoChange::NoRollout);
         }
-        retire(self.end_rollout(&serving.stable, "aborted by command", false)).await;
-        let said = format!("version {} serves all connections", serving.stable.number);
-        tracing::info!(plugin = &*self.name, "{said}");
-        Ok(said)
+        retire(self.end_rollout(&serving.stable, Ended::Aborted)).await;
+        Ok(self.say(PluginChange::ServesAll(serving.stable.number)))
     }
 
-    fn end_rollout(&self, stable: &Arc<Version>, why: &str, failed: bool) -> Vec<Arc<Version>> {
+    fn say(&self, change: PluginChange) -> PluginChange {
+        tracing::info!(plugin = &*self.name, "{change}");
+        change
+    }
+
+    fn end_rollout(&self, stable: &Arc<Version>, ended: Ended) -> Vec<Arc<Version>> {
         let mut record = self.lock();
         record.rollout = None;
         let next = Versions::only(Arc::clone(stable));
-        self.swap(&mut record, next, why, failed)
+        self.swap(&mut record, next, ended)
     }
-}
 
-/// Without a `min_version` code that is signed as an older version than what was loaded already serves again only where
-/// its number is named.
-fn check_floor(
-    config: &config::Plugin,
-    number: u64,
-    code: &Code,
-    newest: u32,
-) -> Result<(), String> {
-    let (Some(wanted), Some(signature)) = (&config.signature, &code.signature) else {
-        return Ok(());
-    };
-    if wanted.min_version.is_some() || signature.version >= newest {
-        return Ok(());
+    /// Without a `min_version` code that is signed as an older version than what was loaded already serves again only
+    /// where its number is named.
+    fn check_floor(
+        &self,
+        config: &config::Plugin,
+        number: u64,
+        code: &Code,
+        newest: u32,
+    ) -> Result<(), NoChange> {
+        let (Some(wanted), Some(signature)) = (&config.signature, &code.signature) else {
+            return Ok(());
+        };
+        if wanted.min_version.is_some() || signature.version >= newest {
+            return Ok(());
+        }
+        Err(NoChange::BelowNewest {
+            plugin: Arc::clone(&self.name),
+            number,
+            signed: signature.version,
+            newest,
+        })
     }
-    Err(format!(
-        "version {number} is signed as {}, and {newest} was loaded already; to go back deliberately, name it: \
-         `lockgate plugins rollback {} --to {number}`, or write min_version = {}",
-        signature.version, config.name, signature.version
-    ))
 }

@@ -1,0 +1,96 @@
+//! What a reload or a command has changed, as a value: the log and the commands show its text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::config::Address;
+use crate::plugin::PluginChange;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Plugin(Arc<str>, PluginChange),
+    /// Each stage by `API/STAGE`.
+    StageAdded(String),
+    StageChanged(String),
+    StageRemoved(String),
+    /// Each listener by its address with its scheme.
+    ListenerOpened(String),
+    ListenerClosed(String),
+    /// A listener shows another certificate to new connections.
+    Certificate {
+        listener: String,
+        certificate: String,
+    },
+    /// The management or the health listener.
+    ManagementOpened(&'static str, Address),
+    ManagementClosed(&'static str, Address),
+    Limits,
+    Log,
+    /// Has changed in the file, and counts from the next start.
+    CompileCache,
+}
+
+impl From<(Arc<str>, PluginChange)> for Change {
+    fn from((plugin, change): (Arc<str>, PluginChange)) -> Self {
+        Self::Plugin(plugin, change)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plugin(name, change) => write!(f, "plugin {name}: {change}"),
+            Self::StageAdded(stage) => write!(f, "stage {stage}: added"),
+            Self::StageChanged(stage) => write!(f, "stage {stage}: changed"),
+            Self::StageRemoved(stage) => write!(f, "stage {stage}: removed"),
+            Self::ListenerOpened(listener) => write!(f, "listener {listener}: opened"),
+            Self::ListenerClosed(listener) => write!(f, "listener {listener}: closed"),
+            Self::Certificate {
+                listener,
+                certificate,
+            } => write!(
+                f,
+                "listener {listener}: serving the changed certificate {certificate}"
+            ),
+            Self::ManagementOpened(name, address) => write!(f, "{name} {address}: opened"),
+            Self::ManagementClosed(name, address) => write!(f, "{name} {address}: closed"),
+            Self::Limits => f.write_str("limits: changed"),
+            Self::Log => f.write_str("log: changed"),
+            Self::CompileCache => f.write_str(
+                "compile_cache: as before until the next start, since compiled code is the engine's",
+            ),
+        }
+    }
+}
+
+/// As its text, which is what the commands print.
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_answered_as_their_texts() {
+        let changes = [
+            Change::Plugin("chat".into(), PluginChange::ServesAll(3)),
+            Change::Plugin("chat".into(), PluginChange::Reloaded(Vec::new())),
+            Change::StageRemoved("chat/prod".into()),
+            Change::Limits,
+        ];
+        let answer = serde_json::to_value(changes).unwrap();
+        let expected = serde_json::json!([
+            "plugin chat: version 3 serves all connections",
+            "plugin chat: nothing that serves has changed",
+            "stage chat/prod: removed",
+            "limits: changed",
+        ]);
+        assert_eq!(answer, expected);
+    }
+}

@@ -1,0 +1,212 @@
+//! What changes about a plugin, why, and why not: values, which the log, the history and the management API show.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::change_lock::Upgrading;
+use crate::config::Fault;
+use crate::signature::Digest;
+
+/// Why something is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The gateway starts.
+    Start,
+    /// The process before this one served it.
+    Upgrade,
+    /// `lockgate validate`.
+    Check,
+    /// The management API.
+    Command,
+    /// SIGHUP.
+    Signal,
+    ChangedFile,
+    /// That of `lockgate dev`.
+    ChangedConfiguration,
+    /// `lockgate dev` has built it.
+    Build,
+}
+
+impl Cause {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Upgrade => "upgrade",
+            Self::Check => "check",
+            Self::Command => "command",
+            Self::Signal => "SIGHUP",
+            Self::ChangedFile => "changed file",
+            Self::ChangedConfiguration => "changed configuration",
+            Self::Build => "build",
+        }
+    }
+}
+
+/// How a version came to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    Loaded(Cause),
+    /// It has the code of the version of this number.
+    RolledBackTo(u64),
+}
+
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loaded(cause) => f.write_str(cause.as_str()),
+            Self::RolledBackTo(number) => write!(f, "rollback to version {number}"),
+        }
+    }
+}
+
+/// Why a version serves no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Replaced,
+    RolledBack,
+    /// Its rollout was.
+    Aborted,
+    /// It trapped too often: nothing goes back to it by itself.
+    Withdrawn(Trapped),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced => f.write_str("replaced"),
+            Self::RolledBack => f.write_str("rolled back by command"),
+            Self::Aborted => f.write_str("aborted by command"),
+            Self::Withdrawn(trapped) => trapped.fmt(f),
+        }
+    }
+}
+
+/// What a version had done when it rolled itself back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trapped {
+    pub(crate) calls: u64,
+    pub(crate) traps: u64,
+}
+
+impl fmt::Display for Trapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { calls, traps } = self;
+        write!(f, "rolled itself back: {traps} of {calls} calls trapped")
+    }
+}
+
+/// A version has rolled itself back that another process would begin with.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("version {version} of the plugin {plugin} {trapped}")]
+pub(crate) struct Withdrawn {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) version: u64,
+    pub(crate) trapped: Trapped,
+}
+
+/// What has changed about a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PluginChange {
+    Added,
+    Removed,
+    /// By a reload, with the versions that serve since: none where only what is not a version's has changed.
+    Reloaded(Vec<NewVersion>),
+    RolledBack {
+        serves: u64,
+        code_of: u64,
+    },
+    /// A rollout begins with the next version of the file.
+    NextShare(u32),
+    Share {
+        version: u64,
+        percent: u32,
+    },
+    /// Its rollout is over.
+    ServesAll(u64),
+}
+
+/// A version that serves since a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewVersion {
+    pub(crate) number: u64,
+    pub(crate) digest: Digest,
+    /// Percent of the connections, in a rollout.
+    pub(crate) share: Option<u32>,
+}
+
+impl fmt::Display for PluginChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added => f.write_str("added"),
+            Self::Removed => f.write_str("removed"),
+            Self::Reloaded(versions) if versions.is_empty() => {
+                f.write_str("nothing that serves has changed")
+            }
+            Self::Reloaded(versions) => {
+                let mut between = "";
+                for version in versions {
+                    write!(f, "{between}{version}")?;
+                    between = ", ";
+                }
+                Ok(())
+            }
+            Self::RolledBack { serves, code_of } => {
+                write!(f, "version {serves} serves, the code of version {code_of}")
+            }
+            Self::NextShare(percent) => write!(
+                f,
+                "the next version of the file will serve {percent} % of the connections"
+            ),
+            Self::Share { version, percent } => {
+                write!(f, "version {version} serves {percent} % of the connections")
+            }
+            Self::ServesAll(version) => write!(f, "version {version} serves all connections"),
+        }
+    }
+}
+
+impl fmt::Display for NewVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} serves", self.number)?;
+        if let Some(share) = self.share {
+            write!(f, " {share} % of the connections")?;
+        }
+        write!(f, " ({})", self.digest)
+    }
+}
+
+/// Why a command changes nothing about a plugin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoChange {
+    #[error(transparent)]
+    Upgrading(#[from] Upgrading),
+    #[error("the plugin is in the configuration no more")]
+    Removed,
+    #[error("there is no version {0}")]
+    NoVersion(u64),
+    #[error("version {0} is not kept compiled any more")]
+    NotCompiled(u64),
+    #[error("there is no earlier version to go back to")]
+    NoEarlier,
+    #[error("version {number} is not to serve again: {}; {}", .fault.message, .fault.remedy)]
+    Untrusted { number: u64, fault: Fault },
+    /// Without a `min_version` an older signed version serves again only where its number is named.
+    #[error(
+        "version {number} is signed as {signed}, and {newest} was loaded already; to go back deliberately, name it: \
+         `lockgate plugins rollback {plugin} --to {number}`, or write min_version = {signed}"
+    )]
+    BelowNewest {
+        plugin: Arc<str>,
+        number: u64,
+        signed: u32,
+        newest: u32,
+    },
+    #[error("{}", .0.message)]
+    NotBuilt(Fault),
+    #[error("a share is a number from 1 to 100, in percent")]
+    NoShare,
+    #[error("no rollout has a version yet")]
+    NoCandidate,
+    #[error("no rollout is under way")]
+    NoRollout,
+}
