@@ -163,7 +163,7 @@ impl Gateway {
 }
 
 impl Question<'_> {
-    async fn send(
+    pub(super) async fn send(
         &self,
         stream: Stream,
         address: &Address,
@@ -179,7 +179,11 @@ impl Question<'_> {
         if let Some(file) = meant {
             request = request.header(CONFIGURATION, encoded(file.as_os_str().as_encoded_bytes()));
         }
-        let request = request.body(Full::new(Bytes::from(self.body.to_string())))?;
+        let body = match self.body.is_null() {
+            true => Bytes::new(),
+            false => Bytes::from(self.body.to_string()),
+        };
+        let request = request.body(Full::new(body))?;
         let answered = async {
             let response = sender.send_request(request).await?;
             let status = response.status();

@@ -1,23 +1,21 @@
 //! `lockgate health`: asks a running gateway whether it wants clients, as a container's health check does.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use http::{Method, StatusCode};
+use serde_json::Value;
 use tokio::time::{timeout, timeout_at};
 
-use super::whom::{Whom, connect, host, why_not};
+use super::client::Question;
+use super::whom::{Whom, connect, why_not};
 use crate::config::{self, Address};
 use crate::management::{Found, find};
 
 /// How long the answer may take altogether: less than any orchestrator waits.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Bytes of the longest answer that is read.
-const LONGEST: u64 = 4 << 10;
 
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
@@ -28,11 +26,12 @@ pub(super) fn health(gateway: &str) -> Result<()> {
     };
     let address = from_here(address);
     let answer = ask(&address, deadline).with_context(|| format!("no health from {address}"))?;
-    let (head, said) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    match (head.split(' ').nth(1), said.trim()) {
-        (Some("200"), "ready") => super::print("ready"),
-        (Some("503"), "stopping") => bail!("the gateway at {address} is stopping"),
-        _ => bail!(
+    match answer.as_ref().map(|(status, said)| (*status, said.trim())) {
+        Some((StatusCode::OK, "ready")) => super::print("ready"),
+        Some((StatusCode::SERVICE_UNAVAILABLE, "stopping")) => {
+            bail!("the gateway at {address} is stopping")
+        }
+        Some(_) | None => bail!(
             "what answers at {address} is not the health or management listener of a gateway; name the configuration \
              that runs, or its address"
         ),
@@ -82,19 +81,30 @@ fn from_here(address: Address) -> Address {
     SocketAddr::new(ip, address.port()).into()
 }
 
-/// Gives the answer to one request, as it came.
+/// Gives the answer; none where something else than HTTP answers.
 #[tokio::main(flavor = "current_thread")]
-async fn ask(address: &Address, deadline: Instant) -> Result<String> {
-    let failed = |error: io::Error| anyhow!("{error}; {}", why_not(address, &error));
-    let host = host(address);
+async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode, String)>> {
+    let question = Question {
+        method: Method::GET,
+        path: "/readyz",
+        body: Value::Null,
+        patience: PATIENCE,
+    };
     let answered = async {
-        let mut stream = connect(address).await.map_err(failed)?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(failed)?;
-        let (mut stream, mut answer) = (stream.take(LONGEST), Vec::new());
-        stream.read_to_end(&mut answer).await.map_err(failed)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        let stream = connect(address).await;
+        let stream = stream.map_err(|error| anyhow!("{error}; {}", why_not(address, &error)))?;
+        match question.send(stream, address, None).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_foreign(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     };
     let answered = timeout_at(deadline.into(), answered).await;
     answered.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
+}
+
+/// Whether what came is no answer of HTTP, or none at all.
+fn is_foreign(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<hyper::Error>();
+    error.is_some_and(|error| error.is_parse() || error.is_incomplete_message())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::config;
 use crate::plugin::{self, Import, Inspection, Need};
 use crate::signature::{self, Signature, Untrusted};
 
@@ -49,8 +50,8 @@ enum State {
 }
 
 fn signature_state(component: &Path, digest: &str) -> State {
-    let found =
-        signature::read(&signature::beside(component)).and_then(|file| Signature::parse(&file));
+    let found = signature::read(&config::signature_beside(component))
+        .and_then(|file| Signature::parse(&file));
     match found {
         Ok(signature) if signature.digest == digest => State::Present {
             version: signature.version,

@@ -217,7 +217,7 @@ fn validate(file: &std::path::Path) -> Result<()> {
         })?;
         gateway::check(&config)
             .await
-            .map_err(|error| blame(file, error))?;
+            .map_err(|error| config::blame(Some(file), error))?;
         Ok(config)
     };
     let config = run::block_on(signals.until_any(checked))?;
@@ -228,14 +228,6 @@ fn validate(file: &std::path::Path) -> Result<()> {
         counted(config.apis.len(), "API"),
         counted(config.plugins.len(), "plugin")
     ))
-}
-
-/// Adds the places in the file to what was found wrong with its values.
-fn blame(file: &std::path::Path, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<config::Faults>() {
-        Ok(faults) => config::blame(file, faults).into(),
-        Err(error) => error,
-    }
 }
 
 /// So many of something, by its name.

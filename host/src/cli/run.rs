@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::signals::{Asked, Signals};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gateway::{Departure, Gateway, Origin, What};
 use crate::handover::{self, Predecessor, Sockets};
 use crate::management::{NoUpgrade, Upgrade};
@@ -76,7 +76,7 @@ async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc
     telemetry::start(&config.log)?;
     let origin = Origin::File(file.to_owned());
     let gateway = Gateway::start(config, origin, None, sockets).await;
-    gateway.map_err(|error| super::blame(file, error))
+    gateway.map_err(|error| config::blame(Some(file), error))
 }
 
 /// Reads a configuration on a thread that may wait for its disk.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::config;
+use crate::net::write_whole;
 use crate::plugin;
 use crate::signature::{self, PrivateKey, PublicKey, Signature, Trust};
 
@@ -63,10 +65,8 @@ pub(super) fn sign(options: &SignOptions) -> Result<()> {
     let key = PrivateKey::read(&options.key)?;
     let component = plugin::read(&options.file)?;
     let signature = Signature::new(&component, options.version, &key)?;
-    let path = signature::beside(&options.file);
-    let unfinished = path.with_extension("sig.new");
-    fs::write(&unfinished, signature.to_text())
-        .and_then(|()| fs::rename(&unfinished, &path))
+    let path = config::signature_beside(&options.file);
+    write_whole(&path, signature.to_text().as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
     super::print(&format!(
         "{}: {} as version {}",
@@ -85,7 +85,7 @@ pub(super) fn verify(options: &VerifyOptions) -> Result<()> {
         max_age: None,
     };
     let component = plugin::read(&options.file)?;
-    let signature = signature::read(&signature::beside(&options.file))
+    let signature = signature::read(&config::signature_beside(&options.file))
         .and_then(|file| trust.check(&component, &file))
         .with_context(|| options.file.display().to_string())?;
     super::print(&format!(

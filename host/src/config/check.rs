@@ -77,7 +77,7 @@ fn listeners(
     written
         .into_iter()
         .enumerate()
-        .filter(|(_, written)| purpose == Purpose::Serve || is_loopback(&written.address))
+        .filter(|(_, written)| purpose == Purpose::Serve || is_local(&written.address))
         .filter_map(|(index, written)| {
             let key = format!("listeners[{index}]");
             listener(&key, written, taken, report)
@@ -86,9 +86,8 @@ fn listeners(
 }
 
 /// Whether only this machine can connect there; also of what is no address, which is still to be judged.
-fn is_loopback(address: &str) -> bool {
-    let address = address.parse::<SocketAddr>();
-    address.map_or(true, |address| address.ip().is_loopback())
+fn is_local(address: &str) -> bool {
+    Address::of_listener(address).is_none_or(|address| address.is_local())
 }
 
 fn listener(
@@ -100,10 +99,10 @@ fn listener(
     let keys = (join(key, "address"), join(key, "mode"));
     let mode = (written.mode.as_deref(), MODE);
     let address = place(&keys, &written.address, mode, taken, report);
-    let ip = address.as_ref().and_then(Address::ip);
     let proxies = proxies::proxies(key, &written, report);
     let tls_key = join(key, "tls");
-    if !report.is_written(&tls_key) && ip.is_some_and(|address| !address.ip().is_loopback()) {
+    let is_local = address.as_ref().is_none_or(Address::is_local);
+    if !report.is_written(&tls_key) && !is_local {
         report.problem(
             &tls_key,
             "others than this machine can connect, and it is not said whether that is encrypted",

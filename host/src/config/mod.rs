@@ -38,7 +38,10 @@ pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};
 pub(crate) use log::filter as log_filter;
 pub(crate) use model::*;
-pub(crate) use origin::{Host, Origin, OriginPattern, Site, port_unless_implied};
+pub(crate) use origin::{
+    Host, Origin, OriginPattern, Site, is_loopback_authority, port_unless_implied,
+};
+pub(crate) use plugin::{is_digest, signature_beside};
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;
 
@@ -119,8 +122,17 @@ fn address_of(
     }
 }
 
-/// Finds the places in a file of what was found wrong later than when it was read.
-pub(crate) fn blame(path: &Path, faults: Faults) -> Problems {
+/// Adds the places in the file, if there is one, to what was found wrong with its values later than when it was read.
+/// Other errors stay as they are.
+pub(crate) fn blame(path: Option<&Path>, error: anyhow::Error) -> anyhow::Error {
+    match (error.downcast::<Faults>(), path) {
+        (Ok(faults), Some(path)) => in_file(path, faults).into(),
+        (Ok(faults), None) => faults.into(),
+        (Err(error), _) => error,
+    }
+}
+
+fn in_file(path: &Path, faults: Faults) -> Problems {
     let text = match read(path) {
         Ok(text) => text,
         Err(problems) => return problems,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use http::uri::Authority;
+
 /// The most characters of a host name and of each of its labels (RFC 1035).
 const HOST_LENGTH: usize = 253;
 const LABEL_LENGTH: usize = 63;
@@ -54,6 +56,13 @@ impl Host {
             Self::Address(address) => address.to_canonical().is_loopback(),
         }
     }
+}
+
+/// Whether a host, with a port or without, means the machine that asks.
+pub(crate) fn is_loopback_authority(text: &str) -> bool {
+    let authority = text.parse::<Authority>().ok();
+    let host = authority.and_then(|authority| Host::of_authority(authority.host()));
+    host.is_some_and(|host| host.is_loopback())
 }
 
 impl fmt::Display for Host {

@@ -1,13 +1,14 @@
 //! The plugins of the file → those of the model: where each component is, who must have signed it, what it may do.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Purpose;
 use super::file;
 use super::grant::{Grant, Grants};
+use super::is_loopback_authority;
 use super::limits;
 use super::model::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
@@ -59,7 +60,7 @@ pub(super) fn registries(
 
 fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Registry {
     let key = join("registries", name);
-    if written.plain_http && !is_loopback(name) {
+    if written.plain_http && !is_loopback_authority(name) {
         report.problem(
             &join(&key, "plain_http"),
             "without TLS anyone on the way could read the credentials and see what is pulled",
@@ -85,15 +86,6 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
         credentials,
         plain_http: written.plain_http,
     }
-}
-
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        Some(_) | None => registry,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn plugin(name: String, written: file::Plugin, source: &Source, report: &mut Report<'_>) -> Plugin {
@@ -177,7 +169,8 @@ fn component(key: &str, written: &str, source: &Source, report: &mut Report<'_>)
     }))
 }
 
-fn is_digest(text: &str) -> bool {
+/// Whether it is a SHA-256 as it is written everywhere, and so nothing but a name in a path.
+pub(crate) fn is_digest(text: &str) -> bool {
     let digits = text.strip_prefix("sha256:");
     digits.is_some_and(|digits| {
         digits.len() == 64
@@ -219,11 +212,7 @@ fn signature(
     }
     let file = match (&written.file, component) {
         (Some(file), _) => report.path(&join(key, "file"), file),
-        (None, Component::File(path)) => {
-            let mut beside = path.clone().into_os_string();
-            beside.push(".sig");
-            beside.into()
-        }
+        (None, Component::File(path)) => signature_beside(path),
         (None, Component::Image(_)) => {
             report.problem(
                 &join(key, "file"),
@@ -245,6 +234,13 @@ fn signature(
             .max_age_days
             .map(|days| Duration::from_secs(u64::from(days) * 86_400)),
     }
+}
+
+/// Where the signature of a component lies unless another file is named.
+pub(crate) fn signature_beside(component: &Path) -> PathBuf {
+    let mut name = OsString::from(component);
+    name.push(".sig");
+    name.into()
 }
 
 fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {

@@ -123,11 +123,11 @@ impl Gateway {
             (What::Component(name), _) => return Ok(self.reload_component(&name, cause).await?),
             (What::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
-                return Ok(reloaded.map_err(|error| self.blame(error))?);
+                return Ok(reloaded.map_err(|error| config::blame(self.origin.file(), error))?);
             }
         };
         let applied = self.apply(config, cause).await;
-        Ok(applied.map_err(|error| self.blame(error))?)
+        Ok(applied.map_err(|error| config::blame(self.origin.file(), error))?)
     }
 
     async fn reload_component(&self, name: &str, cause: Cause) -> Result<Vec<Change>> {
@@ -139,7 +139,8 @@ impl Gateway {
         };
         loop {
             let ready = self.plugins.prepare(plugin, cause).await;
-            let ready = ready.map_err(|fault| self.blame(Faults(vec![fault]).into()))?;
+            let ready = ready
+                .map_err(|fault| config::blame(self.origin.file(), Faults(vec![fault]).into()))?;
             let install = |plugins: &_| drop(self.install(&config.apis, plugins));
             if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, install).await {
                 for retired in committed.retired {
@@ -147,15 +148,6 @@ impl Gateway {
                 }
                 return Ok(committed.changes.into_iter().map(Change::from).collect());
             }
-        }
-    }
-
-    /// Adds the places in the file to what was found wrong with its values.
-    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        match (error.downcast::<Faults>(), self.origin.file()) {
-            (Ok(faults), Some(file)) => config::blame(file, faults).into(),
-            (Ok(faults), None) => faults.into(),
-            (Err(error), _) => error,
         }
     }
 }

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::task::spawn_blocking;
 
 use super::{Control, plugins};
-use crate::config::Host;
+use crate::config::is_loopback_authority;
 
 /// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
 /// made to resolve to this machine.
@@ -102,14 +101,10 @@ fn refusal(headers: &HeaderMap) -> Option<&'static str> {
     }
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
-    match host.and_then(|host| host.parse::<Authority>().ok()) {
-        Some(host) if hosts.next().is_none() && is_loopback(&host) => None,
+    match host {
+        Some(host) if hosts.next().is_none() && is_loopback_authority(host) => None,
         Some(_) | None => Some("the Host must be localhost or a loopback address\n"),
     }
-}
-
-fn is_loopback(authority: &Authority) -> bool {
-    Host::of_authority(authority.host()).is_some_and(|host| host.is_loopback())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the operating system gives: connections, and files that are read again while the gateway serves.
 
+mod file;
 mod stream;
 pub(crate) mod watch;
 
+pub(crate) use file::write_whole;
 pub(crate) use stream::Stream;

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use self::client::{Answer, Client};
-use crate::config::Image;
-use crate::net::watch;
+use crate::config::{Image, is_digest};
+use crate::net::{watch, write_whole};
 use crate::signature::digest_of;
 
 /// What a registry may be asked for. An index is not what is wanted, but a registry has to show it to be told so.
@@ -168,15 +168,6 @@ fn listed(images: &[Listed]) -> String {
     digests.join(", ")
 }
 
-/// Whether it is a SHA-256 as it is written everywhere, and so nothing but a name in a path.
-fn is_digest(text: &str) -> bool {
-    let digits = text.strip_prefix("sha256:").map(str::as_bytes);
-    digits.is_some_and(|digits| {
-        let hexadecimal = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        digits.len() == 64 && digits.iter().copied().all(hexadecimal)
-    })
-}
-
 fn check_digest(content: &[u8], expected: &str) -> Result<(), PullError> {
     let found = digest_of(content);
     if found == expected {
@@ -218,13 +209,7 @@ fn cached(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
 /// Writes a file of the cache, whole or not at all.
 fn keep(folder: &Path, digest: &str, content: &[u8]) -> Result<(), PullError> {
     let path = place(folder, digest);
-    let unfinished = folder.join(format!(
-        "{}.{}",
-        digest.replace(':', "-"),
-        std::process::id()
-    ));
     fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&unfinished, content))
-        .and_then(|()| fs::rename(&unfinished, &path))
+        .and_then(|()| write_whole(&path, content))
         .map_err(|error| PullError::Cache(path, error))
 }

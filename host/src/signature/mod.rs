@@ -17,7 +17,6 @@
 
 mod keys;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -116,13 +115,6 @@ impl fmt::Debug for Digest {
 /// `sha256:` and the digest of some bytes in hexadecimal.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
-}
-
-/// Where the signature of a component lies.
-pub(crate) fn beside(component: &Path) -> PathBuf {
-    let mut name = OsString::from(component);
-    name.push(".sig");
-    name.into()
 }
 
 /// Reads a signature file.

@@ -99,13 +99,15 @@ impl Subject {
 
     /// Adds the places in the file to what was found wrong. A folder has none: what is wrong is said by itself.
     pub(super) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        match (error.downcast::<Faults>(), self) {
-            (Ok(faults), Self::File { path, .. }) => config::blame(path, faults).into(),
-            (Ok(faults), Self::Folder { .. }) => {
+        if let Self::File { path, .. } = self {
+            return config::blame(Some(path), error);
+        }
+        match error.downcast::<Faults>() {
+            Ok(faults) => {
                 let messages = faults.0.into_iter().map(|fault| fault.message);
                 anyhow::Error::msg(messages.collect::<Vec<_>>().join("\n"))
             }
-            (Err(error), _) => error,
+            Err(error) => error,
         }
     }
 }

@@ -143,7 +143,7 @@ mod tests {
 
     use crate::config;
     use crate::plugin::{Cause, Plugins};
-    use crate::signature::{PrivateKey, Signature, beside};
+    use crate::signature::{PrivateKey, Signature};
 
     /// Loads versions one after the other, each with its `min_version`; says which were loaded. They serve then, or are
     /// only prepared.
@@ -159,14 +159,15 @@ mod tests {
         let plugins = Plugins::start(None).expect("the engine starts");
         for &(version, min_version, loaded) in loads {
             let signature = Signature::new(&bytes, version, &key).expect("it can be signed");
-            fs::write(beside(&component), signature.to_text()).expect("the folder can be written");
+            fs::write(config::signature_beside(&component), signature.to_text())
+                .expect("the folder can be written");
             let plugin = config::Plugin {
                 name: "echo".into(),
                 component: config::Component::File(component.clone()),
                 grants: config::Grants::default(),
                 signature: Some(config::Signature {
                     keys: vec![public.clone()],
-                    file: beside(&component),
+                    file: config::signature_beside(&component),
                     min_version,
                     max_age: None,
                 }),
