@@ -9,7 +9,7 @@ use super::Gateway;
 use super::listeners::bind_fault;
 use crate::config::{Address, Config};
 use crate::handover::Listening;
-use crate::management::{Change, Management, Note, Wanted};
+use crate::management::{Change, Management, Note, Purpose, Wanted};
 
 /// One that is open.
 pub(super) struct OpenManagement {
@@ -65,9 +65,9 @@ impl Gateway {
     /// Where it is asked.
     pub(super) fn note(&self) -> Note {
         let state = self.lock();
-        let bound = |name| {
+        let bound = |purpose| {
             let mut open = state.management.iter();
-            let opened = open.find(|opened| opened.wanted.name() == name)?;
+            let opened = open.find(|opened| opened.wanted.purpose() == purpose)?;
             Some(match &opened.address {
                 Address::Ip(address) => address.to_string(),
                 Address::Unix { path, mode } => {
@@ -78,8 +78,8 @@ impl Gateway {
         };
         Note {
             process: std::process::id(),
-            management: bound("management"),
-            health: bound("health"),
+            management: bound(Purpose::Management),
+            health: bound(Purpose::Health),
         }
     }
 
@@ -95,24 +95,24 @@ impl Gateway {
             let keep = kept.contains(&opened.wanted) && !opened.is_lost();
             if !keep {
                 opened.stop.cancel();
-                let name = opened.wanted.name();
-                changes.push(Change::ManagementClosed(name, opened.address()));
+                let purpose = opened.wanted.purpose();
+                changes.push(Change::ManagementClosed(purpose, opened.address()));
             }
             keep
         });
         for bound in planned {
             let (wanted, address) = (bound.wanted.clone(), bound.address.clone());
-            let name = wanted.name();
+            let purpose = wanted.purpose();
             match address {
-                Address::Ip(_) => tracing::info!("{name} listening on http://{address}"),
-                Address::Unix { .. } => tracing::info!("{name} listening on http+{address}"),
+                Address::Ip(_) => tracing::info!("{purpose} listening on http://{address}"),
+                Address::Unix { .. } => tracing::info!("{purpose} listening on http+{address}"),
             }
             if let Some(socket) = bound.socket().upgrade()
                 && let Err(error) = socket.socket.set_mode(&wanted.address)
             {
-                tracing::warn!("the permissions of {name} {address} are as they were: {error}");
+                tracing::warn!("the permissions of {purpose} {address} are as they were: {error}");
             }
-            changes.push(Change::ManagementOpened(name, address.clone()));
+            changes.push(Change::ManagementOpened(purpose, address.clone()));
             let stop = self.stop_management.child_token();
             state.management.push(OpenManagement {
                 wanted,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::Purpose;
 use crate::config::Address;
 use crate::plugin::PluginChange;
 
@@ -24,8 +25,8 @@ pub(crate) enum Change {
         certificate: String,
     },
     /// The management or the health listener.
-    ManagementOpened(&'static str, Address),
-    ManagementClosed(&'static str, Address),
+    ManagementOpened(Purpose, Address),
+    ManagementClosed(Purpose, Address),
     Limits,
     Log,
     /// Has changed in the file, and counts from the next start.
@@ -54,8 +55,8 @@ impl fmt::Display for Change {
                 f,
                 "listener {listener}: serving the changed certificate {certificate}"
             ),
-            Self::ManagementOpened(name, address) => write!(f, "{name} {address}: opened"),
-            Self::ManagementClosed(name, address) => write!(f, "{name} {address}: closed"),
+            Self::ManagementOpened(purpose, address) => write!(f, "{purpose} {address}: opened"),
+            Self::ManagementClosed(purpose, address) => write!(f, "{purpose} {address}: closed"),
             Self::Limits => f.write_str("limits: changed"),
             Self::Log => f.write_str("log: changed"),
             Self::CompileCache => f.write_str(

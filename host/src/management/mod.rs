@@ -8,6 +8,7 @@ mod health;
 mod note;
 mod plugins;
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -48,6 +49,22 @@ enum Pages {
     Health { metrics: bool },
 }
 
+/// Which of the two listeners that are not for clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Management,
+    Health,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Management => "management",
+            Self::Health => "health",
+        })
+    }
+}
+
 /// A bound socket of management or health.
 pub(crate) struct Management {
     pub(crate) wanted: Wanted,
@@ -67,10 +84,10 @@ impl Wanted {
         Self { address, pages }
     }
 
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn purpose(&self) -> Purpose {
         match self.pages {
-            Pages::All => "management",
-            Pages::Health { .. } => "health",
+            Pages::All => Purpose::Management,
+            Pages::Health { .. } => Purpose::Health,
         }
     }
 
