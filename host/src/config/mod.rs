@@ -1,6 +1,6 @@
 //! The file → its model.
 //!
-//! `tree` reads the TOML against the schema of `file` and keeps what is right; `check` and `api`
+//! `schema_check` reads the TOML against the schema of `file` and keeps what is right; `check` and `api`
 //! make a `Config` of that, and a `Report` gathers what is wrong with its place in the file. All
 //! problems of a file are found in one run; nothing in it, however odd, is a panic.
 //!
@@ -22,8 +22,8 @@ mod problem;
 mod proxies;
 mod report;
 mod schema;
+mod schema_check;
 mod spelling;
-mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -159,7 +159,7 @@ pub(crate) fn schema() -> String {
 
 /// Gives what the report's text means; `None`, and a problem in the report, when it is no TOML.
 fn interpret(text: &str, purpose: Purpose, report: &mut Report<'_>) -> Option<Config> {
-    let right = tree::read(text, &schema::schema(), report)?;
+    let right = schema_check::read(text, &schema::schema(), report)?;
     match file::File::deserialize(right) {
         Ok(file) => Some(check::config(file, purpose, report)),
         Err(error) => {

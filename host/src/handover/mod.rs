@@ -9,9 +9,10 @@
 mod acceptor;
 mod activation;
 mod channel;
-mod predecessor;
+mod hand_over;
+
 mod socket;
-mod successor;
+mod take_over;
 mod unix;
 
 use std::fs::File;
@@ -32,9 +33,9 @@ use crate::config::Address;
 pub(crate) use acceptor::Acceptor;
 use activation::Activated;
 pub(crate) use activation::HeldBySystemd;
-pub(crate) use predecessor::Predecessor;
+pub(crate) use hand_over::{NotServing, ask_to_reload, hand_over};
 pub(crate) use socket::out_of_files;
-pub(crate) use successor::{NotServing, ask_to_reload, hand_over};
+pub(crate) use take_over::Predecessor;
 pub(crate) use unix::find as find_socket;
 use unix::{Place, SocketFile};
 

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::{cursor::Cursor, path::Path};
+use super::{cursor::Cursor, json_path::Path};
 
 /// One piece of an expression. Two literals never follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@
 //! | `\$` | a dollar sign; before any other character a `\` is itself |
 //! | anything else | itself |
 //!
-//! What follows `request.body` is a JSONPath, see [`path`]; nothing at all is the whole message. An
+//! What follows `request.body` is a JSONPath, see [`json_path`]; nothing at all is the whole message. An
 //! expression without variables is a constant, though a message that is not JSON goes to the default
 //! route even then, as API Gateway's guide has it of every such message.
 //!
@@ -43,13 +43,15 @@
 
 use std::borrow::Cow;
 
-use self::{expression::Part, path::Path};
+use self::{
+    expression::Part,
+    json_path::{Path, evaluate},
+};
 
 mod cursor;
 mod expression;
 mod json;
-mod path;
-mod search;
+mod json_path;
 mod text;
 
 pub(crate) use self::expression::InvalidExpression;
@@ -107,8 +109,10 @@ impl Selection {
 /// The text of what `path` leads to. Fails when `body` is not JSON.
 fn value<'m>(path: &Path, body: &'m str) -> Result<Cow<'m, str>, json::NotJson> {
     match path {
-        Path::Definite(keys) => Ok(search::follow(keys, body)?.map_or(Cow::Borrowed(""), text::of)),
-        Path::Indefinite(segments) => Ok(Cow::Owned(text::list(&search::find(segments, body)?))),
+        Path::Definite(keys) => {
+            Ok(evaluate::follow(keys, body)?.map_or(Cow::Borrowed(""), text::of))
+        }
+        Path::Indefinite(segments) => Ok(Cow::Owned(text::list(&evaluate::find(segments, body)?))),
     }
 }
 

@@ -4,7 +4,6 @@
 //! at most, then the guest yields; a plugin has fewer running slots than there are threads, so that another
 //! plugin's call always finds one.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmtime::UpdateDeadline;
+
+use super::cpu_time::Charge;
 
 /// Owns the guest threads; they end when it is dropped.
 pub(crate) struct GuestThreads {
@@ -50,13 +49,6 @@ pub(crate) enum Overdue {
 pub(crate) struct Slots {
     running: Arc<Semaphore>,
     handle: Handle,
-}
-
-thread_local! {
-    /// What this thread's clock may show while the call that it polls runs; none on threads that are not a guest's.
-    static RUN_UNTIL: Cell<Option<Duration>> = const { Cell::new(None) };
-    /// Whether that call stopped at a tick, rather than to wait for something.
-    static YIELDED: Cell<bool> = const { Cell::new(false) };
 }
 
 impl GuestThreads {
@@ -97,23 +89,6 @@ impl Drop for GuestThreads {
             runtime.shutdown_background();
         }
     }
-}
-
-/// The processor time that this thread has had. Time during which others had the processor is not in it, so that a
-/// busy machine cuts no call off. Reading it is a system call: for calls that outlive their first tick only.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.try_into()
-        .expect("a thread has run for a positive time")
-}
-
-/// What a guest does when the epoch has passed its deadline: runs out of its budget, or lets others run.
-pub(crate) fn tick() -> UpdateDeadline {
-    if RUN_UNTIL.get().is_some_and(|until| thread_time() >= until) {
-        return UpdateDeadline::Interrupt;
-    }
-    YIELDED.set(true);
-    UpdateDeadline::Yield(1)
 }
 
 impl Slots {
@@ -175,16 +150,14 @@ async fn go_on<T>(
     let mut waited = Duration::ZERO;
     loop {
         let slot = running.acquire().await.expect("never closed");
-        let started = thread_time();
-        RUN_UNTIL.set(Some(started + budget.cpu.saturating_sub(ran)));
-        YIELDED.set(false);
+        let charge = Charge::begin(budget.cpu.saturating_sub(ran));
         let polled = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-        RUN_UNTIL.set(None);
-        ran += thread_time().saturating_sub(started);
+        let charged = charge.end();
+        ran += charged.time;
         drop(slot);
         match polled {
             Poll::Ready(answer) => return Ok(answer),
-            Poll::Pending if YIELDED.get() => tokio::task::yield_now().await,
+            Poll::Pending if charged.yielded => tokio::task::yield_now().await,
             Poll::Pending => {
                 let since = Instant::now();
                 let left = budget.deadline.saturating_sub(ran + waited);

@@ -12,7 +12,7 @@ use super::bounds::Bounds;
 use super::engine::TABLES_PER_INSTANCE;
 use super::exports::Export;
 use super::guest_output::{GuestOutput, printable};
-use super::{fault, guest_threads};
+use super::{cpu_time, fault};
 use crate::config::{self, Isolation};
 use crate::invocation::{Invocation, InvokeError};
 
@@ -124,7 +124,7 @@ impl Maker {
     fn store(&self) -> Store<HostState> {
         let mut store = Store::new(&self.engine, HostState::new(&self.plugin, &self.limits));
         store.limiter(|state| &mut state.bounds);
-        store.epoch_deadline_callback(|_| Ok(guest_threads::tick()));
+        store.epoch_deadline_callback(|_| Ok(cpu_time::tick()));
         store.set_epoch_deadline(1);
         store
     }

@@ -4,6 +4,7 @@ pub(crate) mod address_space;
 pub(crate) mod barrier;
 pub(crate) mod bindings;
 pub(crate) mod bounds;
+pub(crate) mod cpu_time;
 pub(crate) mod engine;
 pub(crate) mod exports;
 pub(crate) mod fault;

@@ -7,4 +7,5 @@ pub(crate) mod heritage;
 pub(crate) mod history;
 pub(crate) mod plugin;
 pub(crate) mod rollout;
+pub(crate) mod share;
 pub(crate) mod version;

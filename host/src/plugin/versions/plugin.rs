@@ -7,8 +7,9 @@ use wasmtime::Engine;
 
 use super::change::{Came, Cause, Ended, NewVersion, PluginChange};
 use super::change_lock::ChangeLock;
-use super::handle::{PluginHandle, Versions};
+use super::handle::PluginHandle;
 use super::history::{History, VersionInfo};
+use super::share::Versions;
 use super::version::{Code, Version};
 use crate::config::{self, Fault};
 use crate::net::watch::Stamp;

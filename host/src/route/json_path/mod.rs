@@ -11,6 +11,8 @@
 //!
 //! Filters, scripts and functions are refused: a route that needs one is a handler's decision.
 
+pub(super) mod evaluate;
+
 use super::{
     cursor::Cursor,
     expression::{Form, InvalidExpression, Reason},
@@ -18,7 +20,7 @@ use super::{
 
 /// Where in a message a variable's value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+pub(in crate::route) enum Path {
     /// Leads to one value or none, which is the variable's. Empty for the whole message.
     Definite(Vec<Key>),
     /// May lead to several values, and the variable's is their list.
@@ -27,15 +29,15 @@ pub(super) enum Path {
 
 /// One step of a path, from each value reached so far to those below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) reach: Reach,
+pub(in crate::route) struct Segment {
+    pub(in crate::route) reach: Reach,
     /// At least one. The results of each come in this order.
-    pub(super) selectors: Vec<Selector>,
+    pub(in crate::route) selectors: Vec<Selector>,
 }
 
 /// Which values a segment's selectors are applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(in crate::route) enum Reach {
     /// Those reached so far.
     Here,
     /// Those and everything inside them (`..`).
@@ -44,7 +46,7 @@ pub(super) enum Reach {
 
 /// What to take out of an object or an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selector {
+pub(in crate::route) enum Selector {
     Key(Key),
     Slice {
         start: Option<i64>,
@@ -56,7 +58,7 @@ pub(super) enum Selector {
 
 /// The place of a single value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in crate::route) enum Key {
     /// Of a member of an object.
     Name(Box<str>),
     /// Of an element of an array; a negative one counts from its end.
@@ -65,7 +67,10 @@ pub(super) enum Key {
 
 impl Path {
     /// Reads as much as belongs to a path, which may be nothing.
-    pub(super) fn parse(cursor: &mut Cursor<'_>, form: Form) -> Result<Self, InvalidExpression> {
+    pub(in crate::route) fn parse(
+        cursor: &mut Cursor<'_>,
+        form: Form,
+    ) -> Result<Self, InvalidExpression> {
         let mut segments = Vec::new();
         loop {
             let start = cursor.offset();

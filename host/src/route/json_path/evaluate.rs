@@ -1,15 +1,16 @@
-//! What a path leads to in a message.
+//! Evaluates a JSONPath on a message.
 //!
 //! A search with `..` calls itself once for each level of nesting: the caller bounds that by
 //! [`json::is_too_deep`].
 
-use super::{
-    json::{self, Children, NotJson},
-    path::{Key, Reach, Segment, Selector},
-};
+use super::{Key, Reach, Segment, Selector};
+use crate::route::json::{self, Children, NotJson};
 
 /// The value at the end of `keys`, if every one of them is there. Fails when `body` is not JSON.
-pub(super) fn follow<'m>(keys: &[Key], body: &'m str) -> Result<Option<&'m str>, NotJson> {
+pub(in crate::route) fn follow<'m>(
+    keys: &[Key],
+    body: &'m str,
+) -> Result<Option<&'m str>, NotJson> {
     let Some((first, rest)) = keys.split_first() else {
         return json::whole(body).map(Some);
     };
@@ -41,7 +42,10 @@ const MIN_BUDGET: usize = 1024 * 1024;
 
 /// Every value that `segments` lead to, in Goessner's order. Fails when `body` is not JSON, or would
 /// take more than [`MAX_READINGS`]: a client must not be able to hold a thread for long.
-pub(super) fn find<'m>(segments: &[Segment], body: &'m str) -> Result<Vec<&'m str>, NotJson> {
+pub(in crate::route) fn find<'m>(
+    segments: &[Segment],
+    body: &'m str,
+) -> Result<Vec<&'m str>, NotJson> {
     let mut budget = body.len().saturating_mul(MAX_READINGS).max(MIN_BUDGET);
     let mut values = vec![json::whole(body)?];
     for segment in segments {
