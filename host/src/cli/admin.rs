@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Whom {
-    /// The configuration that the gateway runs, which has the address of its management listener
+    /// The gateway's configuration file, which has the address of its management listener
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The address of its management listener
+    /// The address of the gateway's management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
     management: Option<Address>,
 }
@@ -30,55 +30,63 @@ pub(super) struct Whom {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct ByOption {
-    /// The configuration that the gateway runs, which has the address of its management listener
+    /// The gateway's configuration file, which has the address of its management listener
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The address of its management listener
+    /// The address of the gateway's management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
     management: Option<Address>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum PluginsCommand {
-    /// What serves: version, digest, calls, traps
+    /// List the versions that serve: number, digest, calls, traps
     List {
         #[command(flatten)]
         whom: ByOption,
     },
-    /// The versions that a plugin has had, newest first
+    /// List the versions that a plugin has had, newest first
     History {
+        /// The plugin
         name: String,
         #[command(flatten)]
         whom: ByOption,
     },
-    /// Go back to an earlier version, which is kept compiled; it stays until the file
-    /// changes, over upgrades too; a restart serves the file
+    /// Go back to an earlier version, until the component file changes
+    ///
+    /// The last three versions that were replaced are kept compiled. The rollback holds over upgrades too. A restart
+    /// serves the file.
     Rollback {
+        /// The plugin
         name: String,
-        /// Its number; by default the last that had other code. Below the newest signed version that was
-        /// loaded only by its number, unless min_version allows it
+        /// The version to go back to [default: the last one with other code]
+        ///
+        /// A signed version below the newest one loaded needs its number here, unless signature.min_version allows it.
         #[arg(long, value_name = "N")]
         to: Option<u64>,
         #[command(flatten)]
         whom: ByOption,
     },
-    /// Have a changed file serve a share of the connections, or change that share
+    /// Give the next version of the file a share of the connections, or change that share
     Rollout {
+        /// The plugin
         name: String,
-        /// Percent of the connections, 1 to 100
+        /// The share of the connections in percent, 1 to 100
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
         share: u32,
         #[command(flatten)]
         whom: ByOption,
     },
-    /// Have the version of the rollout serve all connections
+    /// End the rollout: its version serves all connections
     Promote {
+        /// The plugin
         name: String,
         #[command(flatten)]
         whom: ByOption,
     },
-    /// End the rollout, and have the version before serve all connections
+    /// End the rollout: the version before it serves all connections
     Abort {
+        /// The plugin
         name: String,
         #[command(flatten)]
         whom: ByOption,

@@ -13,9 +13,9 @@ use crate::signature::{self, Signature, Untrusted};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The component
+    /// The component file
     file: PathBuf,
-    /// Print JSON, for machines
+    /// Print JSON, for programs
     #[arg(long)]
     json: bool,
 }

@@ -37,60 +37,59 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   lockgate dev plugins/chat       build a plugin, serve it on this machine, rebuild on every save
-  lockgate dev gateway.toml       the same with the routes, limits and plugins of a configuration
+  lockgate dev gateway.toml       do the same with the routes, limits and plugins of a configuration
   lockgate build plugins/chat     build a plugin; the last line is the component's path
-  lockgate validate gateway.toml  find everything that is wrong with a configuration
+  lockgate validate gateway.toml  find every mistake in a configuration
   lockgate run gateway.toml       serve it
-  lockgate inspect chat.wasm      what a component is, and which grants it needs
-  lockgate reload gateway.toml    have the gateway that runs it read it again
+  lockgate inspect chat.wasm      show what a component is, and which grants it needs
+  lockgate reload gateway.toml    have the running gateway read its configuration again
 
-Logs go to standard error; LOCKGATE_LOG=debug shows more (any tracing filter is understood).";
+Logs go to standard error. LOCKGATE_LOG=debug shows more; it takes any tracing filter.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the APIs of a configuration file
     ///
-    /// SIGTERM or ctrl-c stops: clients are closed with 1001, spread over limits.drain_s, and every
-    /// $disconnect handler runs. A second one exits at once. SIGHUP reads the configuration and the components
-    /// again, as `lockgate reload` does; a component file that changes is loaded by itself. SIGUSR2 upgrades: see
-    /// `lockgate upgrade --help`.
+    /// SIGTERM or ctrl-c stops the gateway: it closes clients with 1001, spread over limits.drain_s, and runs every
+    /// $disconnect handler. A second signal exits at once. SIGHUP reads the configuration and the components again, as
+    /// `lockgate reload` does. A component file that changes is loaded without a command. SIGUSR2 upgrades, as
+    /// `lockgate upgrade` does.
     Run {
         /// The configuration (TOML); `lockgate config schema` documents every key
         file: PathBuf,
     },
     /// Check a configuration file: load and compile everything, open no port
     ///
-    /// Exits with 1 and one paragraph for each mistake: file, line, key, remedy.
+    /// Exits with 1 if there are mistakes, and prints a paragraph for each: file, line, key, remedy.
     Validate {
         /// The configuration (TOML)
         file: PathBuf,
     },
-    /// Have a running gateway replaced by a new process of the program, without a refused connect
+    /// Replace a running gateway by a new process of the program, and refuse no connection
     ///
-    /// The running process starts the program anew, from the file that its own path names by now and with the
-    /// words that it was started with, and hands it the listening sockets. When the new process has loaded everything
-    /// and serves, the old one closes its clients with 1012, spread over limits.drain_s, and exits with 0. When
-    /// it does not within limits.upgrade_s, the old one goes on, and why is told here and in the log.
-    /// Prints the id of the new process. SIGUSR2 does the same.
+    /// The running process starts the program again, from the same path and with the same arguments, and hands it the
+    /// listening sockets. Once the new process has loaded everything and serves, the old one closes its clients with
+    /// 1012, spread over limits.drain_s, and exits with 0. If the new process is not ready within limits.upgrade_s, the
+    /// old one continues; the command and the log say why. Prints the id of the new process. SIGUSR2 does the same.
     Upgrade(upgrade::Options),
-    /// Ask a running gateway whether it wants clients: for the health check of a container
+    /// Ask a running gateway whether it is ready: for the health check of a container
     ///
-    /// Prints "ready" and exits with 0; or tells why not, within 3 s, and exits with 1. Asks the health listener of the
-    /// configuration, or if it has none the management listener; what else is in the file may be wrong.
+    /// Prints "ready" and exits with 0, or prints the reason and exits with 1, within 3 s. Asks the health listener of
+    /// the configuration, or the management listener if there is no other. Mistakes elsewhere in the file do not matter.
     Health {
-        /// The configuration file of the running gateway, or the address of its health or management listener
+        /// The gateway's configuration file, or the address of its health or management listener
         gateway: String,
     },
-    /// Have a running gateway read its configuration and components again, with every connection open
+    /// Have a running gateway read its configuration and components again; connections stay open
     ///
-    /// Prints what has changed. Exits with 1 and the reasons when something is wrong: then nothing has changed.
+    /// Prints each change. If anything is wrong, nothing changes: prints the reasons, and exits with 1.
     Reload(admin::Whom),
-    /// See and change which versions of the plugins a running gateway serves
+    /// Show and change the versions of the plugins that a running gateway serves
     Plugins {
         #[command(subcommand)]
         command: admin::PluginsCommand,
     },
-    /// Show what a configuration file may say
+    /// Show the keys of the configuration file
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -99,33 +98,34 @@ enum Command {
     ///
     /// The last line of standard output is the path of the component.
     Build {
-        /// The plugin's folder; with a Cargo.toml it is built by cargo for wasm32-wasip2
+        /// The plugin's folder; cargo builds it for wasm32-wasip2 if it has a Cargo.toml
         dir: PathBuf,
     },
     /// Build plugins, serve them on this machine, rebuild and swap on every save
     ///
-    /// Of a plugin's folder: serves it at wss://localhost:8443/dev and ws://localhost:8080/dev, with all grants, and
-    /// answers every message. Of a configuration file: serves its stages, routes, limits and grants; the plugins with
-    /// a `source` are built from that folder, and the file is read again when it changes. Its listeners count if
-    /// they are on loopback addresses.
+    /// Given a plugin's folder, serves it at wss://localhost:8443/dev and ws://localhost:8080/dev, with all grants, and
+    /// answers every message.
     ///
-    /// Nothing is opened beyond this machine. wss has a certificate made at start. If a plugin has a folder `web`, its
-    /// files are served at /. Open connections stay open across rebuilds.
+    /// Given a configuration file, serves its stages, routes, limits and grants. Builds each plugin with a `source` from
+    /// that folder, and reads the file again when it changes. Serves those of its listeners that have loopback addresses.
+    ///
+    /// Opens nothing beyond this machine. wss has a certificate made at start. The files of a plugin's folder `web` are
+    /// served at /. Connections stay open across rebuilds.
     Dev(dev::Options),
     /// Show what a component is: its world, imports, size, digest, toolchain, signature
     ///
-    /// Tells of each import whether every plugin is given it, whether it needs a grant, or whether it is
-    /// refused; and the `grants` that it needs. Compiles nothing.
+    /// Says of each import that every plugin has it, that it needs a grant, or that it is refused. Lists the grants
+    /// that the component needs. Compiles nothing.
     Inspect(inspect::Options),
-    /// Make keys to sign components with
+    /// Make keys that sign components
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Sign a component: writes FILE.sig beside it
+    /// Sign a component: write FILE.sig beside it
     ///
-    /// The signature (ed25519) covers the component's digest, the version and the time. It is asked for by
-    /// plugins.NAME.signature in the configuration.
+    /// The signature (ed25519) covers the component's digest, the version and the time. plugins.NAME.signature in the
+    /// configuration asks for it.
     Sign(sign::SignOptions),
     /// Check a component's signature
     Verify(sign::VerifyOptions),
@@ -152,7 +152,7 @@ enum ConfigCommand {
 enum KeysCommand {
     /// Make a key pair: FILE (private, mode 0600) and FILE with the extension .pub.pem
     New {
-        /// The private key's file, such as release.pem; or a folder, for lockgate.pem in it
+        /// The file of the private key, such as release.pem; in a folder, its name is lockgate.pem
         file: PathBuf,
     },
 }

@@ -14,24 +14,24 @@ use crate::signature::{self, PrivateKey, PublicKey, Signature, Trust};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SignOptions {
-    /// The component
+    /// The component file
     file: PathBuf,
-    /// The private key, in PEM; `lockgate keys new` makes one
+    /// The private key in PEM; `lockgate keys new` makes one
     #[arg(long, value_name = "KEY.pem")]
     key: PathBuf,
-    /// Which version of the component it is; `min_version` in the configuration refuses those below
+    /// The version of the component; `min_version` in the configuration refuses lower ones
     #[arg(long, value_name = "N", default_value_t = 1)]
     version: u32,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyOptions {
-    /// The component
+    /// The component file
     file: PathBuf,
-    /// The public key, in PEM, of who should have signed it; may be given more than once
+    /// A public key in PEM that counts; may be repeated
     #[arg(long = "key", value_name = "PUB.pem", required = true)]
     keys: Vec<PathBuf>,
-    /// The oldest version that counts
+    /// The lowest version that counts
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_version: u32,
 }

@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(7_300);
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Options {
-    /// The configuration that the gateway runs, or the address of its management listener
+    /// The gateway's configuration file, or the address of its management listener
     #[arg(value_name = "FILE")]
     gateway: Option<String>,
-    /// The address of its management listener
+    /// The address of the gateway's management listener
     #[arg(long, value_name = "ADDR", value_parser = whom::address)]
     management: Option<Address>,
 }

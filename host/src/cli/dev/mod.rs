@@ -41,7 +41,7 @@ const WS_PORT: u16 = 8080;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// A plugin's folder; or a configuration file, whose plugins with a `source` are built
+    /// A plugin's folder, or a configuration file whose plugins have a `source`
     path: PathBuf,
     /// The port for wss; 0 takes any free one [default: 8443, or the listeners of the file]
     #[arg(long)]
@@ -49,8 +49,7 @@ pub(super) struct Options {
     /// The port for ws; 0 takes any free one [default: 8080, or the listeners of the file]
     #[arg(long)]
     ws_port: Option<u16>,
-    /// With a folder: a route key of the plugin's own, beside $connect, $default and $disconnect. Two-way; may be
-    /// repeated
+    /// With a folder: one more route key, beside $connect, $default and $disconnect; two-way, may be repeated
     #[arg(long = "route", value_name = "KEY", value_parser = subject::route_key)]
     routes: Vec<String>,
 }

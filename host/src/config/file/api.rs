@@ -9,14 +9,15 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Api {
-    /// How a message's route key is found, as API Gateway writes it. Environment variables do not
-    /// expand here: `${request.body.action}` is the expression's own syntax.
+    /// The expression that gives a message's route key, as API Gateway writes it. Environment variables do
+    /// not expand here: `${request.body.action}` is the expression's own syntax.
     #[schemars(extend("x-verbatim" = true))]
     pub(in crate::config) route_selection_expression: String,
-    /// Where the API is served, by name (`A-Z a-z 0-9 _ -`, at most 128). At least one.
+    /// The stages at which the API is served, by name (`A-Z a-z 0-9 _ -`, at most 128 characters). At least
+    /// one.
     pub(in crate::config) stages: BTreeMap<String, Stage>,
-    /// What answers, by route key: `$connect`, `$disconnect`, `$default`, or a key of your own, which
-    /// starts with no `$`.
+    /// The routes, by route key: `$connect`, `$disconnect`, `$default`, or a key of your own, which does
+    /// not start with `$`.
     pub(in crate::config) routes: BTreeMap<String, Route>,
 }
 
@@ -30,35 +31,34 @@ impl Default for Api {
     }
 }
 
-/// What answers the messages of one route key.
+/// The integration that answers one route key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Route {
-    /// The name of the plugin that is called, or of an integration.
+    /// The name of the plugin that answers, or of an entry in `integrations`.
     pub(in crate::config) integration: String,
-    /// Whether the answer is sent to the client. Not for `$connect` and `$disconnect`,
-    /// which have no reply frame.
+    /// Sends the answer to the client. Not for `$connect` and `$disconnect`, which have no reply frame.
     #[serde(default)]
     pub(in crate::config) two_way: bool,
 }
 
-/// Something other than a plugin that answers routes.
+/// An integration that is not a plugin.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Integration {
-    /// An answer that is always the same, as API Gateway's integrations of the type MOCK give it.
+    /// A fixed answer, as API Gateway's integrations of the type MOCK give it.
     pub(in crate::config) mock: Mock,
 }
 
-/// An answer that is always the same.
+/// A fixed answer.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Mock {
-    /// What `$connect` is answered: 200 lets the client in, 300 to 599 refuse it. Other routes do not look
-    /// at it.
+    /// The HTTP status that answers `$connect`: 200 lets the client in, 300 to 599 refuse it. Other routes
+    /// ignore it.
     #[schemars(range(min = 200, max = 599))]
     pub(in crate::config) status: u16,
-    /// The text that a two-way route sends to the client; with a refused `$connect`, the body. Without it
+    /// The text that a two-way route sends to the client, and the body of a refused `$connect`. Without it
     /// nothing is sent.
     pub(in crate::config) reply: Option<String>,
 }
@@ -72,88 +72,89 @@ impl Default for Mock {
     }
 }
 
-/// One place at which an API is served.
+/// One stage: a place at which an API is served.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Stage {
-    /// Hosts that belong to this stage, each with a base path or without: `"chat.example.com"`,
-    /// `"example.com/v1"`. Without any, the stage is served at `/NAME` of every host.
+    /// The hosts of this stage, each with or without a base path: `"chat.example.com"`, `"example.com/v1"`.
+    /// A stage without domains is served at `/NAME` of every host.
     pub(in crate::config) domains: Vec<String>,
-    /// The stage variables.
+    /// The stage variables, which plugins read.
     pub(in crate::config) variables: BTreeMap<String, String>,
-    /// Which web pages may connect: origins as browsers send them (`"https://app.example.com"`); all below
-    /// a host (`"https://*.example.com"`, not the host itself); `"null"`, which is every page without an
-    /// origin, such as one from a file or in a sandboxed frame of any site; `"file://"`, as some embedded
-    /// browsers name a file; and `"self"`, the host that the request itself is for. By default `["self"]`: a
-    /// page of another site must not act with its visitor's cookies. `"self"` is `https` where clients
-    /// connect by TLS, and for connections over a loopback address only a loopback name or one of
-    /// `domains`: any site can have its own name lead there. Requests without an `Origin` header, which no
-    /// browser sends, are not concerned.
+    /// The web pages that may connect, by their origin as browsers send it: `"https://app.example.com"`.
+    /// `"https://*.example.com"` takes every name below the host, and not the host itself. `"self"` takes
+    /// the host that the request is for. `"null"` takes every page without an origin, such as one from a
+    /// file or in a sandboxed frame of any site. `"file://"` takes pages from a file, as some embedded
+    /// browsers name them. The default is `["self"]`, so that a page of another site cannot act with its
+    /// visitor's cookies. Where clients connect by TLS, `"self"` takes `https` pages only. Over a loopback
+    /// address it takes only loopback names and `domains`, since any site can point a name of its own at a
+    /// loopback address. Requests without an `Origin` header pass: no browser sends them.
     #[schemars(extend("default" = ["self"]))]
     pub(in crate::config) origins: Option<Vec<String>>,
-    /// Lets the pages of every site connect, instead of `origins`.
+    /// Lets the pages of every site connect. Written in place of `origins`.
     pub(in crate::config) allow_any_origin: bool,
-    /// Bounds of each connection.
+    /// The limits of each connection.
     pub(in crate::config) limits: StageLimits,
 }
 
 /// The default of `outbox_kib`, unless `message_kib` is above it.
 pub(in crate::config) const OUTBOX_KIB: u32 = 1_024;
 
-/// Bounds of each connection of a stage.
+/// The limits of each connection of a stage.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct StageLimits {
-    /// KiB of the longest message, either way. By default what API Gateway takes; at most 64 MiB,
-    /// since a message is held in memory whole.
+    /// KiB of the longest message, in either direction. The default is API Gateway's. The maximum is 64
+    /// MiB, since a message is held in memory whole.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) message_kib: u32,
-    /// KiB of the longest frame from a client. By default `message_kib`, and not above it.
+    /// KiB of the longest frame from a client. The default is `message_kib`, which is also the maximum.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) frame_kib: Option<u32>,
-    /// Seconds without a message after which a connection is closed. 0 is never: pings already tell
-    /// the quiet from the gone. At most a day.
+    /// Seconds without a message after which a connection is closed. 0 means never: pings already tell a
+    /// quiet client from one that is gone. The maximum is a day.
     #[schemars(range(min = 0, max = 86_400))]
     pub(in crate::config) idle_timeout_s: u32,
-    /// Seconds after which a connection is closed, however busy. 0 is never. At most a week.
+    /// Seconds after which a connection is closed, however busy it is. 0 means never. The maximum is a
+    /// week.
     #[schemars(range(min = 0, max = 604_800))]
     pub(in crate::config) max_age_s: u32,
-    /// Seconds between pings, which find clients that are gone and keep proxies from closing quiet
-    /// connections (many do after 30 or 60). 0 sends none.
+    /// Seconds between pings. Pings find clients that are gone, and keep proxies from closing quiet
+    /// connections: many do so after 30 or 60 seconds. 0 sends none.
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) ping_interval_s: u32,
-    /// Seconds that a client may take to answer a ping: a slow phone needs a few.
+    /// Seconds that a client has to answer a ping. A slow phone needs a few.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) pong_timeout_s: u32,
-    /// KiB that may wait for a slow client before a post to it is refused as busy. By default 1024,
-    /// or `message_kib` where that is more; not below it, so that every message fits.
+    /// KiB that may wait for a slow client. A post beyond that fails as busy. The default is 1024, or
+    /// `message_kib` if that is more. It cannot be below `message_kib`, so that every message fits.
     #[schemars(range(min = 1, max = 65_536), extend("default" = OUTBOX_KIB))]
     pub(in crate::config) outbox_kib: Option<u32>,
-    /// Messages that may wait for a slow client: small ones cost more than their bytes. Four times as many may wait for
-    /// one that has taken some of what it is sent within the last second.
+    /// Messages that may wait for a slow client: small messages cost more than their bytes. Four times as
+    /// many may wait for a client that has taken data within the last second.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) outbox_messages: u32,
-    /// Seconds that a client may take nothing of what is written to it before it is closed: what it
-    /// is sent meanwhile is held in memory.
+    /// Seconds after which a client that takes none of its data is closed. Memory holds that data
+    /// meanwhile.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) stall_timeout_s: u32,
-    /// Seconds that a client may take from the first byte of a message to its last: what has come of it
-    /// is held in memory.
+    /// Seconds that a client has from the first byte of a message to the last. Memory holds the incomplete
+    /// message meanwhile.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) message_timeout_s: u32,
-    /// Fragments that a message may come in, beside one for each 64 bytes: honest fragments of a large
-    /// message pass, empty ones, which cost work and hold nothing, do not.
+    /// Fragments of one message, plus one for each 64 bytes of it. Honest fragments of a large message
+    /// pass. Empty fragments, which cost work and carry nothing, do not.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) fragments: u32,
-    /// Pings and pongs a second from a client, in the long run; five times as many may come at once.
-    /// Each ping costs an answer.
+    /// Pings and pongs a second from a client, on average. Five times as many may come at once. Each ping
+    /// costs an answer.
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) control_frames_per_s: u32,
-    /// KiB of attributes that plugins may keep with a connection: memory that every connection may
-    /// cost. 0 is none.
+    /// KiB of attributes that plugins may keep with a connection. Every connection may cost that memory. 0
+    /// allows none.
     #[schemars(range(min = 0, max = 64))]
     pub(in crate::config) attributes_kib: u32,
-    /// Groups that a connection may be in at once: each is left when it closes. 0 is none.
+    /// Groups that a connection may be in at once. When it ends, it leaves each of them. 0 allows none.
     #[schemars(range(min = 0, max = 1_024))]
     pub(in crate::config) groups: u32,
 }
