@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam_utils::CachePadded;
+
 /// How many there are for each processor: few threads that serve then meet in one.
 const FOR_EACH_PROCESSOR: usize = 4;
 
@@ -13,32 +15,24 @@ thread_local! {
 }
 
 #[derive(Debug)]
-pub(crate) struct PerThread<T>(Box<[Apart<T>]>);
-
-/// Has cache lines of its own; two, since processors fetch them in pairs.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Apart<T>(T);
+pub(crate) struct PerThread<T>(Box<[CachePadded<T>]>);
 
 impl<T> PerThread<T> {
     pub(crate) fn new(make: impl Fn() -> T) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         let count = (processors * FOR_EACH_PROCESSOR).next_power_of_two();
-        Self((0..count).map(|_| Apart(make())).collect())
+        Self((0..count).map(|_| CachePadded::new(make())).collect())
     }
 
     /// That of the calling thread. Another may have the same.
     pub(crate) fn own(&self) -> &T {
         let at = NUMBER.with(|number| *number) & (self.0.len() - 1);
-        &self
-            .0
-            .get(at)
-            .expect("there are as many as a power of two")
-            .0
+        let own = self.0.get(at);
+        own.expect("there are as many as a power of two")
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|apart| &apart.0)
+        self.0.iter().map(|padded| &**padded)
     }
 }
 
