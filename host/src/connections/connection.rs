@@ -32,6 +32,7 @@ pub(crate) struct ConnectionLimits {
     pub(crate) groups: usize,
 }
 
+/// Its session and the decision that lets it in hold it. All others ask the directory.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
@@ -53,6 +54,8 @@ struct State {
 /// Why an attribute was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributeError {
+    #[error("the connection is gone")]
+    Gone,
     #[error("an attribute's name is empty")]
     EmptyName,
     #[error("the attributes of a connection are over the limit")]
@@ -74,7 +77,7 @@ impl Connection {
     }
 
     /// Queues a message for the client.
-    pub(crate) fn post(
+    pub(super) fn post(
         &self,
         message: Message,
         limits: &ConnectionLimits,
@@ -96,11 +99,11 @@ impl Connection {
     }
 
     /// When the last message went either way, in milliseconds since the Unix epoch.
-    pub(crate) fn last_active_at(&self) -> u64 {
+    pub(super) fn last_active_at(&self) -> u64 {
         self.last_active_at.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn subprotocol(&self) -> Option<String> {
+    pub(super) fn subprotocol(&self) -> Option<String> {
         self.lock().subprotocol.as_deref().map(str::to_owned)
     }
 
@@ -108,7 +111,7 @@ impl Connection {
         self.lock().subprotocol = subprotocol.map(Into::into);
     }
 
-    pub(crate) fn attribute(&self, name: &str) -> Option<String> {
+    pub(super) fn attribute(&self, name: &str) -> Option<String> {
         self.lock()
             .attributes
             .get(name)
@@ -116,7 +119,7 @@ impl Connection {
     }
 
     /// All attributes, ordered by name.
-    pub(crate) fn attributes(&self) -> Vec<(String, String)> {
+    pub(super) fn attributes(&self) -> Vec<(String, String)> {
         let state = self.lock();
         state
             .attributes
@@ -126,7 +129,7 @@ impl Connection {
     }
 
     /// Sets an attribute, or removes it.
-    pub(crate) fn set_attribute(
+    pub(super) fn set_attribute(
         &self,
         name: &str,
         value: Option<&str>,

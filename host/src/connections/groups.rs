@@ -1,6 +1,6 @@
 //! Named sets of connections of one stage.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,11 +8,12 @@ use super::connection::{Connection, ConnectionLimits};
 use super::id::ConnectionId;
 use super::message::{Message, Payload};
 use super::outbox::{Closing, PostError};
+use super::shards::Shards;
 
 /// Bytes of the longest name of a group.
 pub(crate) const MAX_NAME: usize = 128;
 
-/// Members that one call of [`Groups::members`] gives at most.
+/// Members that one page of a group has at most.
 pub(crate) const MAX_PAGE: usize = 1_000;
 
 /// Why a connection did not join.
@@ -24,12 +25,23 @@ pub(crate) enum JoinError {
     TooMany,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Groups {
-    named: Mutex<HashMap<Box<str>, Arc<Group>>>,
+#[derive(Debug)]
+pub(super) struct Groups {
+    named: Shards<Box<str>, Arc<Group>>,
 }
 
-/// Lock order: a connection's membership, then the names, then the members of one group.
+/// Shards of the names: they grow more slowly than connections do.
+const SHARDS: usize = 64;
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            named: Shards::new(SHARDS),
+        }
+    }
+}
+
+/// Lock order: a connection's membership, then the shard of a name, then the members of one group.
 #[derive(Debug)]
 pub(crate) struct Group {
     name: Box<str>,
@@ -55,9 +67,9 @@ impl Default for Membership {
     }
 }
 
+/// What each does stands in [`super::View`].
 impl Groups {
-    /// Adds a connection to a group; if it has not been let in yet, as soon as it is.
-    pub(crate) fn join(
+    pub(super) fn join(
         &self,
         name: &str,
         connection: &Arc<Connection>,
@@ -87,8 +99,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Takes a connection out of a group; nothing happens when it is not in it.
-    pub(crate) fn leave(&self, name: &str, connection: &Connection) {
+    pub(super) fn leave(&self, name: &str, connection: &Connection) {
         match &mut *membership(connection) {
             Membership::Opening(wanted) => wanted.retain(|group| &**group != name),
             Membership::Open(joined) => {
@@ -122,9 +133,7 @@ impl Groups {
         }
     }
 
-    /// Queues a message for every member but `except`; gives for how many. One that has no room is closed,
-    /// so that no one misses a message without knowing.
-    pub(crate) fn publish(
+    pub(super) fn publish(
         &self,
         name: &str,
         message: Message,
@@ -134,7 +143,7 @@ impl Groups {
         if message.len() > limits.message_bytes {
             return Err(PostError::TooLarge);
         }
-        let Some(group) = self.find(name) else {
+        let Some(group) = self.named.get(name) else {
             return Ok(0);
         };
         let payload = Payload::from(message);
@@ -152,14 +161,13 @@ impl Groups {
         Ok(reached)
     }
 
-    /// At most `limit` members after the id `after`, ordered by id.
-    pub(crate) fn members(
+    pub(super) fn members(
         &self,
         name: &str,
         after: Option<ConnectionId>,
         limit: usize,
     ) -> Vec<ConnectionId> {
-        let Some(group) = self.find(name) else {
+        let Some(group) = self.named.get(name) else {
             return Vec::new();
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -171,38 +179,32 @@ impl Groups {
             .collect()
     }
 
-    pub(crate) fn count(&self, name: &str) -> usize {
-        self.find(name).map_or(0, |group| group.lock().len())
-    }
-
-    fn find(&self, name: &str) -> Option<Arc<Group>> {
-        self.lock().get(name).cloned()
+    pub(super) fn count(&self, name: &str) -> usize {
+        self.named.get(name).map_or(0, |group| group.lock().len())
     }
 
     fn add(&self, name: &str, connection: &Arc<Connection>) -> Arc<Group> {
-        let mut named = self.lock();
-        let group = named.entry(name.into()).or_insert_with(|| {
-            Arc::new(Group {
-                name: name.into(),
-                members: Mutex::default(),
-            })
-        });
-        Arc::make_mut(&mut group.lock()).insert(connection.id, Arc::clone(connection));
-        Arc::clone(group)
+        self.named.change(name.into(), |slot| {
+            let group = slot.get_or_insert_with(|| {
+                Arc::new(Group {
+                    name: name.into(),
+                    members: Mutex::default(),
+                })
+            });
+            Arc::make_mut(&mut group.lock()).insert(connection.id, Arc::clone(connection));
+            Arc::clone(group)
+        })
     }
 
+    /// The name is locked all the while, so that no one joins a group that is being forgotten.
     fn remove(&self, group: &Group, id: ConnectionId) {
-        // The names are locked first, so that no one joins a group that is being forgotten.
-        let mut named = self.lock();
-        let mut members = group.lock();
-        Arc::make_mut(&mut members).remove(&id);
-        if members.is_empty() {
-            named.remove(&group.name);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Group>>> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+        self.named.change(group.name.clone(), |slot| {
+            let mut members = group.lock();
+            Arc::make_mut(&mut members).remove(&id);
+            if members.is_empty() {
+                *slot = None;
+            }
+        });
     }
 }
 

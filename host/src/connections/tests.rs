@@ -1,6 +1,8 @@
-//! The registry and its groups, from the outside.
+//! The directory and its groups, from the outside.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::*;
 
@@ -27,99 +29,138 @@ fn text(text: &str) -> Message {
 }
 
 #[test]
-fn a_connection_is_found_while_it_is_registered() {
-    let connections = Arc::new(Connections::default());
+fn connection_is_found_while_it_is_registered() {
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
     let connection = connection();
-    assert!(connections.find(connection.id).is_none());
-    let registration = connections.register(Arc::clone(&connection));
-    assert!(connections.find(connection.id).is_some());
+    let id = connection.id;
+    assert!(!view.has(id));
+    assert_eq!(directory.list(), []);
+    let registration = directory.register(connection);
+    assert!(view.has(id));
+    assert_eq!(directory.list(), [id]);
+    assert_eq!(view.send(id, text("hi")), Ok(()));
     drop(registration);
-    assert!(connections.find(connection.id).is_none());
-    assert_eq!(connection.post(text("late"), &LIMITS), Err(PostError::Gone));
+    assert!(!view.has(id));
+    assert_eq!(directory.list(), []);
+}
+
+#[test]
+fn everything_asked_of_a_connection_that_has_gone_tells_so() {
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
+    let connection = connection();
+    let id = connection.id;
+    drop(directory.register(connection));
+    let closing = || Closing::new(1000, "");
+    assert_eq!(view.send(id, text("late")), Err(PostError::Gone));
+    assert_eq!(view.close(id, closing()), Err(Gone));
+    assert_eq!(directory.close(id, closing()), Err(Gone));
+    assert_eq!(directory.cut(id, closing()), Err(Gone));
+    assert!(view.info(id).is_err());
+    assert_eq!(view.attribute(id, "a"), Err(Gone));
+    assert_eq!(view.attributes(id), Err(Gone));
+    let set = view.set_attribute(id, "a", None);
+    assert_eq!(set, Err(AttributeError::Gone));
+    assert_eq!(view.join("lobby", id), Err(JoinError::Gone));
+    assert_eq!(view.leave("lobby", id), Err(Gone));
+}
+
+#[test]
+fn connection_of_the_event_is_there_before_it_is_let_in_and_after_its_end() {
+    let directory = Arc::new(Directory::default());
+    let connection = connection();
+    let id = connection.id;
+    let own = directory.view(&LIMITS, Some(&connection));
+    let others = directory.view(&LIMITS, None);
+    assert_eq!(own.set_attribute(id, "name", Some("x")), Ok(()));
+    assert_eq!(own.send(id, text("early")), Ok(()));
+    assert_eq!(others.send(id, text("early")), Err(PostError::Gone));
+    drop(directory.register(Arc::clone(&connection)));
+    assert_eq!(own.attribute(id, "name"), Ok(Some("x".to_owned())));
+    assert!(own.info(id).is_ok());
+    assert_eq!(own.send(id, text("late")), Err(PostError::Gone));
+    assert_eq!(others.attribute(id, "name"), Err(Gone));
 }
 
 #[test]
 fn gone_busy_and_too_large_are_told_apart() {
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
     let connection = connection();
-    assert_eq!(connection.post(text("0123456789"), &LIMITS), Ok(()));
-    assert_eq!(
-        connection.post(text("0123456789A"), &LIMITS),
-        Err(PostError::TooLarge)
-    );
-    assert_eq!(connection.post(text(""), &LIMITS), Ok(()));
-    assert_eq!(connection.post(text(""), &LIMITS), Err(PostError::Busy));
-    assert!(connection.close(Closing::new(1000, "")));
-    assert_eq!(connection.post(text(""), &LIMITS), Err(PostError::Gone));
+    let id = connection.id;
+    let _registration = directory.register(connection);
+    assert_eq!(view.send(id, text("0123456789")), Ok(()));
+    let too_large = view.send(id, text("0123456789A"));
+    assert_eq!(too_large, Err(PostError::TooLarge));
+    assert_eq!(view.send(id, text("")), Ok(()));
+    assert_eq!(view.send(id, text("")), Err(PostError::Busy));
+    assert_eq!(view.close(id, Closing::new(1000, "")), Ok(()));
+    assert_eq!(view.close(id, Closing::new(1000, "")), Err(Gone));
+    assert_eq!(view.send(id, text("")), Err(PostError::Gone));
 }
 
 #[test]
 fn what_joins_before_it_is_let_in_is_a_member_afterwards() {
-    let connections = Arc::new(Connections::default());
+    let directory = Arc::new(Directory::default());
     let connection = connection();
-    let groups = &connections.groups;
-    assert_eq!(groups.join("lobby", &connection, &LIMITS), Ok(()));
-    assert_eq!(groups.count("lobby"), 0);
-    let registration = connections.register(Arc::clone(&connection));
-    assert_eq!(groups.members("lobby", None, 10), [connection.id]);
+    let view = directory.view(&LIMITS, Some(&connection));
+    assert_eq!(view.join("lobby", connection.id), Ok(()));
+    assert_eq!(view.count("lobby"), 0);
+    let registration = directory.register(Arc::clone(&connection));
+    assert_eq!(view.members("lobby", None, 10), [connection.id]);
     drop(registration);
-    assert_eq!(groups.count("lobby"), 0);
-    assert_eq!(
-        groups.join("lobby", &connection, &LIMITS),
-        Err(JoinError::Gone)
-    );
+    assert_eq!(view.count("lobby"), 0);
+    assert_eq!(view.join("lobby", connection.id), Err(JoinError::Gone));
 }
 
 #[test]
 fn a_connection_joins_as_many_groups_as_it_may() {
-    let connections = Arc::new(Connections::default());
+    let directory = Arc::new(Directory::default());
     let connection = connection();
-    let _registration = connections.register(Arc::clone(&connection));
-    let groups = &connections.groups;
+    let _registration = directory.register(Arc::clone(&connection));
+    let view = directory.view(&LIMITS, None);
     for name in ["a", "b", "a"] {
-        assert_eq!(groups.join(name, &connection, &LIMITS), Ok(()));
+        assert_eq!(view.join(name, connection.id), Ok(()));
     }
-    assert_eq!(
-        groups.join("c", &connection, &LIMITS),
-        Err(JoinError::TooMany)
-    );
-    groups.leave("a", &connection);
-    groups.leave("never joined", &connection);
-    assert_eq!(groups.join("c", &connection, &LIMITS), Ok(()));
+    assert_eq!(view.join("c", connection.id), Err(JoinError::TooMany));
+    for name in ["a", "never joined"] {
+        assert_eq!(view.leave(name, connection.id), Ok(()));
+    }
+    assert_eq!(view.join("c", connection.id), Ok(()));
 }
 
 #[test]
 fn members_come_in_pages_ordered_by_id() {
-    let connections = Arc::new(Connections::default());
-    let groups = &connections.groups;
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
     let mut registrations = Vec::new();
     for _ in 0..5 {
         let connection = connection();
-        registrations.push(connections.register(Arc::clone(&connection)));
-        groups
-            .join("room", &connection, &LIMITS)
-            .expect("it is open");
+        registrations.push(directory.register(Arc::clone(&connection)));
+        view.join("room", connection.id).expect("it is open");
     }
-    let all = groups.members("room", None, 10);
+    let all = view.members("room", None, 10);
     assert!(all.is_sorted() && all.len() == 5);
-    let first = groups.members("room", None, 2);
+    let first = view.members("room", None, 2);
     assert_eq!(first, all[..2]);
-    assert_eq!(groups.members("room", first.last().copied(), 10), all[2..]);
-    assert_eq!(groups.members("nobody is here", None, 10), []);
+    assert_eq!(view.members("room", first.last().copied(), 10), all[2..]);
+    assert_eq!(view.members("nobody is here", None, 10), []);
 }
 
 #[test]
 fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
-    let connections = Arc::new(Connections::default());
-    let groups = &connections.groups;
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
     let members: Vec<_> = (0..3).map(|_| connection()).collect();
     let registrations: Vec<_> = members
         .iter()
-        .map(|member| connections.register(Arc::clone(member)))
+        .map(|member| directory.register(Arc::clone(member)))
         .collect();
     for member in &members {
-        groups.join("room", member, &LIMITS).expect("it is open");
+        view.join("room", member.id).expect("it is open");
     }
-    let publish = |except| groups.publish("room", text("four"), except, &LIMITS);
+    let publish = |except| view.publish("room", text("four"), except);
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(Some(members[0].id)), Ok(2));
     assert_eq!(publish(None), Ok(1), "two have no room left");
@@ -131,9 +172,9 @@ fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
     assert_eq!(take(), Taken::Messages);
     let closing = Closing::new(1013, "slow consumer");
     assert_eq!(take(), Taken::Close(closing));
-    assert_eq!(groups.publish("nobody", text("hi"), None, &LIMITS), Ok(0));
+    assert_eq!(view.publish("nobody", text("hi"), None), Ok(0));
     assert_eq!(
-        groups.publish("room", text("0123456789A"), None, &LIMITS),
+        view.publish("room", text("0123456789A"), None),
         Err(PostError::TooLarge)
     );
     drop(registrations);
@@ -141,14 +182,42 @@ fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
 
 #[test]
 fn attributes_are_bounded_together() {
+    let directory = Arc::new(Directory::default());
     let connection = connection();
-    let set = |name, value| connection.set_attribute(name, value, &LIMITS);
+    let id = connection.id;
+    let view = directory.view(&LIMITS, Some(&connection));
+    let set = |name, value| view.set_attribute(id, name, value);
     assert_eq!(set("", Some("x")), Err(AttributeError::EmptyName));
     assert_eq!(set("name", Some("123456")), Ok(()));
     assert_eq!(set("n", Some("")), Err(AttributeError::TooLarge));
     assert_eq!(set("name", Some("1234")), Ok(()));
     assert_eq!(set("n", Some("1")), Ok(()));
-    assert_eq!(connection.attribute("name").as_deref(), Some("1234"));
+    assert_eq!(view.attribute(id, "name"), Ok(Some("1234".to_owned())));
     assert_eq!(set("name", None), Ok(()));
-    assert_eq!(connection.attributes(), [("n".to_owned(), "1".to_owned())]);
+    let left = vec![("n".to_owned(), "1".to_owned())];
+    assert_eq!(view.attributes(id), Ok(left));
+}
+
+/// Threads that connect, list and go at the same time: who is open all the while is always listed and found.
+#[test]
+fn open_connection_is_listed_and_found_while_others_come_and_go() {
+    const EACH: usize = 2_000;
+    let directory = Arc::new(Directory::default());
+    let open = |count| -> Vec<_> {
+        let opened = (0..count).map(|_| directory.register(connection()));
+        opened.collect()
+    };
+    let staying = open(100);
+    let stay = directory.list();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| drop(open(EACH)));
+        }
+        for _ in 0..20 {
+            let listed: HashSet<_> = directory.list().into_iter().collect();
+            let view = directory.view(&LIMITS, None);
+            assert!(stay.iter().all(|id| listed.contains(id) && view.has(*id)));
+        }
+    });
+    assert_eq!(directory.list().len(), staying.len());
 }

@@ -22,8 +22,8 @@ use tempfile::TempDir;
 
 use crate::config::Config;
 use crate::connections::{
-    Client, Connection, ConnectionId, ConnectionLimits, Connections, Message, OutboxLimits,
-    Payload, Taken,
+    Client, Connection, ConnectionId, ConnectionLimits, Directory, Message, OutboxLimits, Payload,
+    Taken,
 };
 use crate::route::Selection;
 use input::Choices;
@@ -128,7 +128,8 @@ fn groups(input: &[u8]) {
         attributes_bytes: 16,
         groups: 2,
     };
-    let registry = Arc::new(Connections::default());
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&limits, None);
     let mut open = BTreeMap::new();
     let mut expected: BTreeMap<&str, BTreeSet<ConnectionId>> = BTreeMap::new();
     let mut choices = Choices(input);
@@ -143,7 +144,7 @@ fn groups(input: &[u8]) {
                 domain_name: "localhost".into(),
                 user_agent: None,
             }));
-            let registration = registry.register(Arc::clone(&connection));
+            let registration = directory.register(Arc::clone(&connection));
             open.insert(place, (connection, registration));
             continue;
         };
@@ -153,21 +154,21 @@ fn groups(input: &[u8]) {
                 let own = expected.values().filter(|m| m.contains(&connection.id));
                 let (joined, members) = (own.count(), expected.entry(name).or_default());
                 let room = joined < limits.groups || members.contains(&connection.id);
-                let result = registry.groups.join(name, &connection, &limits);
+                let result = view.join(name, connection.id);
                 assert_eq!(result.is_ok(), room);
                 if room {
                     members.insert(connection.id);
                 }
             }
             2 => {
-                registry.groups.leave(name, &connection);
+                assert_eq!(view.leave(name, connection.id), Ok(()));
                 expected.entry(name).or_default().remove(&connection.id);
             }
             3 => {
                 let length = choices.of(40).unwrap_or_default();
                 let message = Message::Binary(vec![7; length]);
                 let except = Some(connection.id);
-                let reached = registry.groups.publish(name, message, except, &limits);
+                let reached = view.publish(name, message, except);
                 let members = expected.get(name).map_or(0, BTreeSet::len);
                 assert!(reached.map_or(0, |reached| reached as usize) <= members);
             }
@@ -189,12 +190,16 @@ fn groups(input: &[u8]) {
         }
         for name in NAMES {
             let members = expected.get(name).cloned().unwrap_or_default();
-            assert_eq!(registry.groups.count(name), members.len());
+            assert_eq!(view.count(name), members.len());
             assert_eq!(
-                registry.groups.members(name, None, 10),
+                view.members(name, None, 10),
                 members.into_iter().collect::<Vec<_>>()
             );
         }
-        assert_eq!(registry.all().len(), open.len());
+        let mut listed = directory.list();
+        listed.sort_unstable();
+        let mut ids: Vec<_> = open.values().map(|(connection, _)| connection.id).collect();
+        ids.sort_unstable();
+        assert_eq!(listed, ids);
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::connections::{Closing, Connection};
+use crate::connections::{Closing, ConnectionId, Directory};
 use crate::handover::{self, NotServing, Sockets};
 use crate::handshake::{Admission, HandshakeContext, Permits};
 use crate::listener::{ListenerContext, Pages};
@@ -365,8 +365,8 @@ impl Gateway {
         };
         let closes = async {
             close_spread(open, window.mul_f64(SPREAD), &closing).await;
-            let close = |connection: &Connection| {
-                connection.close(closing.clone());
+            let close = |directory: &Directory, id| {
+                let _ = directory.close(id, closing.clone());
             };
             self.keep_ending(close).await
         };
@@ -384,9 +384,11 @@ impl Gateway {
                 "the drain window is over: cutting what is left"
             );
             for stage in self.lock().stages.all() {
-                stage.load().scope.connections.closes_over.cancel();
+                stage.load().scope.directory.closes_over.cancel();
             }
-            let cuts = self.keep_ending(|connection| connection.outbox.cut(closing.clone()));
+            let cuts = self.keep_ending(|directory, id| {
+                let _ = directory.cut(id, closing.clone());
+            });
             tokio::select! {
                 over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
                     let left = handshakes.deciding.len() + handshakes.sessions.len();
@@ -418,22 +420,25 @@ impl Gateway {
     }
 
     /// Ends every connection that is open, and those that handshakes under way open meanwhile.
-    async fn keep_ending(&self, end: impl Fn(&Connection)) -> Infallible {
+    async fn keep_ending(&self, end: impl Fn(&Directory, ConnectionId)) -> Infallible {
         loop {
-            for connection in self.connections() {
-                end(&connection);
+            for (directory, id) in self.connections() {
+                end(&directory, id);
             }
             sleep(LOOK).await;
         }
     }
 
-    fn connections(&self) -> Vec<Arc<Connection>> {
-        let state = self.lock();
-        state
-            .stages
-            .all()
-            .flat_map(|stage| stage.load().scope.connections.all())
-            .collect()
+    /// Every open connection, with the directory that it is in.
+    fn connections(&self) -> Vec<(Arc<Directory>, ConnectionId)> {
+        let stages: Vec<_> = self.lock().stages.all().collect();
+        let mut open = Vec::new();
+        for stage in stages {
+            let directory = &stage.load().scope.directory;
+            let ids = directory.list().into_iter();
+            open.extend(ids.map(|id| (Arc::clone(directory), id)));
+        }
+        open
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -462,11 +467,16 @@ fn farewell(departure: Departure, reconnect_jitter_s: u32) -> Closing {
 }
 
 /// Closes connections one after the other, evenly over `window`.
-async fn close_spread(connections: Vec<Arc<Connection>>, window: Duration, closing: &Closing) {
+async fn close_spread(
+    connections: Vec<(Arc<Directory>, ConnectionId)>,
+    window: Duration,
+    closing: &Closing,
+) {
     let start = Instant::now();
     let count = connections.len().max(1) as f64;
-    for (index, connection) in connections.into_iter().enumerate() {
+    for (index, (directory, id)) in connections.into_iter().enumerate() {
         sleep_until(start + window.mul_f64(index as f64 / count)).await;
-        connection.close(closing.clone());
+        // Who has gone meanwhile needs no close.
+        let _ = directory.close(id, closing.clone());
     }
 }

@@ -48,16 +48,16 @@ pub(super) fn install(
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
             let had = before.remove(&key);
-            let connections = had
+            let directory = had
                 .as_ref()
-                .map(|had| Arc::clone(&had.load().scope.connections));
+                .map(|had| Arc::clone(&had.load().scope.directory));
             let snapshot = Arc::new(Stage {
                 scope: Arc::new(Scope {
                     api: api.name.as_str().into(),
                     stage: stage.name.as_str().into(),
                     variables: stage.variables.clone(),
                     limits: connection_limits(&stage.limits),
-                    connections: connections.unwrap_or_default(),
+                    directory: directory.unwrap_or_default(),
                 }),
                 origins: stage.origins.clone(),
                 limits: stage.limits.clone(),
@@ -179,8 +179,9 @@ impl Gateway {
             let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
             while stages.iter().any(open) {
                 for stage in &stages {
-                    for connection in stage.load().scope.connections.all() {
-                        connection.close(Closing::new(1001, "Going away"));
+                    let directory = &stage.load().scope.directory;
+                    for id in directory.list() {
+                        let _ = directory.close(id, Closing::new(1001, "Going away"));
                     }
                 }
                 look.tick().await;

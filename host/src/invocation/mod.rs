@@ -12,7 +12,7 @@ pub(crate) use answer::{Acceptance, Called, Denial};
 pub(crate) use error::{Busy, Cut, InvokeError};
 pub(crate) use event::{Event, Handshake};
 
-use crate::connections::{Connection, ConnectionLimits, Connections, RequestId};
+use crate::connections::{Connection, ConnectionLimits, Directory, RequestId, View};
 
 /// The stage that an event belongs to.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Scope {
     pub(crate) stage: Box<str>,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) connections: Arc<Connections>,
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// The API's name and the stage's, as logs show them.
@@ -40,4 +40,12 @@ pub(crate) struct Invocation {
     pub(crate) route_key: Arc<str>,
     /// Milliseconds since the Unix epoch.
     pub(crate) requested_at: u64,
+}
+
+impl Invocation {
+    /// The directory of the stage, in which the event's own connection is there before it is let in and after its end.
+    pub(crate) fn directory(&self) -> View<'_> {
+        let scope = &self.scope;
+        scope.directory.view(&scope.limits, Some(&self.connection))
+    }
 }

@@ -78,8 +78,8 @@ struct Session<T> {
 impl<T: Transport> Session<T> {
     /// The session from its first message to its close frame.
     async fn open(&mut self) -> End {
-        let (connections, connection) = (&self.stage.scope.connections, &self.driver.connection);
-        let registration = connections.register(Arc::clone(connection));
+        let (directory, connection) = (&self.stage.scope.directory, &self.driver.connection);
+        let registration = directory.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
         let end = caught(pin!(self.driver.last_word(end)))
@@ -93,7 +93,7 @@ impl<T: Transport> Session<T> {
         // Gone for everyone, before the client or its `$disconnect` handler is told.
         drop(registration);
         // What broke may break once more: `$disconnect` runs all the same.
-        let over = &self.stage.scope.connections.closes_over;
+        let over = &self.stage.scope.directory.closes_over;
         let _ = caught(pin!(self.driver.close(&end, &self.stage.limits, over))).await;
         end
     }

@@ -100,7 +100,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
                 attributes_bytes: limits.attributes_bytes,
                 groups: limits.groups,
             },
-            connections: Arc::default(),
+            directory: Arc::default(),
         }),
         origins: Origins::default(),
         limits,
@@ -182,7 +182,7 @@ async fn a_panic_ends_one_connection() {
     for other in &mut others {
         id(other).await;
     }
-    let registered = || current.load().scope.connections.all().len();
+    let registered = || current.load().scope.directory.list().len();
 
     // The one breaks as it reads, and its client can still be told; the other cannot even be written to.
     for in_write in [false, true] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::connections::{Connection, ConnectionId, Message, PostError};
+use crate::connections::{ConnectionId, Gone, Message, PostError, View};
 use crate::invocation::Invocation;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     self, Error, MessageResult as WitMessage,
@@ -20,14 +20,9 @@ impl HostState {
             .ok_or_else(|| Error::Invalid("there is no event yet".into()))
     }
 
-    /// The connection that an id names: the event's own, in whatever state, or an open one of the stage.
-    pub(super) fn connection(&self, id: &str) -> Result<Arc<Connection>, Error> {
-        let invocation = self.invocation()?;
-        let id = ConnectionId::parse(id).ok_or(Error::Gone)?;
-        if id == invocation.connection.id {
-            return Ok(Arc::clone(&invocation.connection));
-        }
-        invocation.scope.connections.find(id).ok_or(Error::Gone)
+    /// The directory of the stage, as the present call asks it.
+    pub(super) fn directory(&self) -> Result<View<'_>, Error> {
+        Ok(self.invocation()?.directory())
     }
 
     /// Takes one from what the present call may send.
@@ -51,7 +46,7 @@ impl HostState {
         }
     }
 
-    /// Why a message was not queued.
+    /// Why a message of so many bytes was not queued.
     pub(super) fn refused(&mut self, error: PostError, bytes: usize) -> Error {
         if let Some(call) = &self.invocation {
             let limits = &call.scope.limits;
@@ -65,12 +60,23 @@ impl HostState {
     }
 }
 
+/// An id as a handler wrote it. One that can name no connection names one that is gone.
+pub(super) fn id(text: &str) -> Result<ConnectionId, Error> {
+    ConnectionId::parse(text).ok_or(Error::Gone)
+}
+
 impl From<WitMessage> for Message {
     fn from(message: WitMessage) -> Self {
         match message {
             WitMessage::Text(text) => Self::Text(text),
             WitMessage::Binary(bytes) => Self::Binary(bytes),
         }
+    }
+}
+
+impl From<Gone> for Error {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
     }
 }
 

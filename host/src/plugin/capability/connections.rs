@@ -2,9 +2,10 @@
 
 use wasmtime::component::HasSelf;
 
+use super::call;
 use super::{Capability, Interface};
 use crate::config::Grant;
-use crate::connections::{AttributeError, Closing, Message};
+use crate::connections::{AttributeError, Closing, Message, PostError};
 use crate::plugin::run::bindings::lockgate::plugin::connections;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     Error, FieldsResult as Fields, MessageResult as WitMessage,
@@ -25,12 +26,19 @@ const MAX_REASON: usize = 123;
 
 impl connections::Host for HostState {
     fn send(&mut self, to: String, message: WitMessage) -> Result<(), Error> {
-        let connection = self.connection(&to)?;
+        let to = call::id(&to)?;
+        if self.posts_left == 0 && !self.directory()?.has(to) {
+            return Err(Error::Gone);
+        }
         self.take_post()?;
         let message = Message::from(message);
         let bytes = message.len();
-        let posted = connection.post(message, &self.invocation()?.scope.limits);
-        posted.map_err(|error| self.refused(error, bytes))
+        let sent = self.directory()?.send(to, message);
+        if sent == Err(PostError::Gone) {
+            // Nothing was sent: it does not count.
+            self.posts_left += 1;
+        }
+        sent.map_err(|error| self.refused(error, bytes))
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {
@@ -44,31 +52,29 @@ impl connections::Host for HostState {
                 "a reason has at most {MAX_REASON} bytes"
             )));
         }
-        let connection = self.connection(&id)?;
-        connection
-            .close(Closing { code, reason })
-            .then_some(())
-            .ok_or(Error::Gone)
+        Ok(self
+            .directory()?
+            .close(call::id(&id)?, Closing { code, reason })?)
     }
 
     fn info(&mut self, id: String) -> Result<connections::ConnectionInfo, Error> {
-        let connection = self.connection(&id)?;
+        let info = self.directory()?.info(call::id(&id)?)?;
         Ok(connections::ConnectionInfo {
-            connected_at: connection.connected_at,
-            last_active_at: connection.last_active_at(),
-            source_ip: connection.client.source_ip.to_string(),
-            user_agent: connection.client.user_agent.as_deref().map(str::to_owned),
-            domain_name: connection.client.domain_name.to_string(),
-            subprotocol: connection.subprotocol(),
+            connected_at: info.connected_at,
+            last_active_at: info.last_active_at,
+            source_ip: info.client.source_ip.to_string(),
+            user_agent: info.client.user_agent.map(String::from),
+            domain_name: info.client.domain_name.into(),
+            subprotocol: info.subprotocol,
         })
     }
 
     fn attribute(&mut self, id: String, name: String) -> Result<Option<String>, Error> {
-        Ok(self.connection(&id)?.attribute(&name))
+        Ok(self.directory()?.attribute(call::id(&id)?, &name)?)
     }
 
     fn attributes(&mut self, id: String) -> Result<Fields, Error> {
-        Ok(self.connection(&id)?.attributes())
+        Ok(self.directory()?.attributes(call::id(&id)?)?)
     }
 
     fn set_attribute(
@@ -77,13 +83,14 @@ impl connections::Host for HostState {
         name: String,
         value: Option<String>,
     ) -> Result<(), Error> {
-        let connection = self.connection(&id)?;
-        let limits = self.invocation()?.scope.limits;
-        let set = connection.set_attribute(&name, value.as_deref(), &limits);
+        let most = self.invocation()?.scope.limits.attributes_bytes;
+        let directory = self.directory()?;
+        let set = directory.set_attribute(call::id(&id)?, &name, value.as_deref());
         set.map_err(|error| match error {
+            AttributeError::Gone => Error::Gone,
             AttributeError::EmptyName => Error::Invalid(error.to_string()),
             AttributeError::TooLarge => {
-                self.tell(Limit::Attributes(limits.attributes_bytes));
+                self.tell(Limit::Attributes(most));
                 Error::TooLarge
             }
         })

@@ -2,6 +2,7 @@
 
 use wasmtime::component::HasSelf;
 
+use super::call;
 use super::{Capability, Interface};
 use crate::config::Grant;
 use crate::connections::{ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message};
@@ -21,10 +22,8 @@ pub(super) const CAPABILITY: Capability = Capability {
 impl groups::Host for HostState {
     fn join(&mut self, group: String, id: String) -> Result<(), Error> {
         check_name(&group)?;
-        let connection = self.connection(&id)?;
-        let scope = &self.invocation()?.scope;
-        let (groups, most) = (&scope.connections.groups, scope.limits.groups);
-        let joined = groups.join(&group, &connection, &scope.limits);
+        let most = self.invocation()?.scope.limits.groups;
+        let joined = self.directory()?.join(&group, call::id(&id)?);
         joined.map_err(|error| match error {
             JoinError::Gone => Error::Gone,
             JoinError::TooMany => {
@@ -35,13 +34,7 @@ impl groups::Host for HostState {
     }
 
     fn leave(&mut self, group: String, id: String) -> Result<(), Error> {
-        let connection = self.connection(&id)?;
-        self.invocation()?
-            .scope
-            .connections
-            .groups
-            .leave(&group, &connection);
-        Ok(())
+        Ok(self.directory()?.leave(&group, call::id(&id)?)?)
     }
 
     fn publish(
@@ -54,9 +47,7 @@ impl groups::Host for HostState {
         let except = except.as_deref().and_then(ConnectionId::parse);
         let message = Message::from(message);
         let bytes = message.len();
-        let scope = &self.invocation()?.scope;
-        let groups = &scope.connections.groups;
-        let published = groups.publish(&group, message, except, &scope.limits);
+        let published = self.directory()?.publish(&group, message, except);
         published.map_err(|error| self.refused(error, bytes))
     }
 
@@ -75,19 +66,14 @@ impl groups::Host for HostState {
             Some(after) => after,
             None => None,
         };
-        let members = self
-            .invocation()?
-            .scope
-            .connections
-            .groups
-            .members(&group, after, limit);
+        let members = self.directory()?.members(&group, after, limit);
         Ok(members.iter().map(ConnectionId::to_string).collect())
     }
 
     fn count(&mut self, group: String) -> u32 {
         let count = self
-            .invocation()
-            .map_or(0, |call| call.scope.connections.groups.count(&group));
+            .directory()
+            .map_or(0, |directory| directory.count(&group));
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 }

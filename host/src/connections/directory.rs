@@ -1,0 +1,221 @@
+//! The directory of one stage: everything that is asked of a connection or a group is asked here, by its id or its
+//! name, so that a connection of another node can be answered by the same call.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{AttributeError, Client, Connection, ConnectionLimits};
+use super::groups::{Groups, JoinError};
+use super::id::ConnectionId;
+use super::message::Message;
+use super::outbox::{Closing, PostError};
+use super::shards::Shards;
+
+/// The connections of one stage. One is found here from its 101 until its session has ended.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    open: Shards<ConnectionId, Arc<Connection>>,
+    groups: Groups,
+    /// Clients of those that have left the directory have no more time to take their last bytes.
+    pub(crate) closes_over: CancellationToken,
+}
+
+/// No open connection has this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is gone")]
+pub(crate) struct Gone;
+
+/// What the directory tells of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    pub(crate) client: Client,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) connected_at: u64,
+    /// When the last message went either way, in milliseconds since the Unix epoch.
+    pub(crate) last_active_at: u64,
+    pub(crate) subprotocol: Option<String>,
+}
+
+/// Shards of the directory: each has 4,000 of a million connections, and grows within a fraction of a millisecond.
+const SHARDS: usize = 256;
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            open: Shards::new(SHARDS),
+            groups: Groups::default(),
+            closes_over: CancellationToken::new(),
+        }
+    }
+}
+
+impl Directory {
+    /// Admits a connection. It is taken out again, with all its group memberships, when what this gives is
+    /// dropped: to admit and not to remove cannot be written.
+    pub(crate) fn register(self: &Arc<Self>, connection: Arc<Connection>) -> Registration {
+        let entry = Arc::clone(&connection);
+        self.open.change(entry.id, |slot| *slot = Some(entry));
+        self.groups.open(&connection);
+        Registration {
+            directory: Arc::clone(self),
+            connection,
+        }
+    }
+
+    /// The directory as the handler of an event asks it. The event's `own` connection is there in whatever state it is:
+    /// before it is let in, and after its end.
+    pub(crate) fn view<'a>(
+        &'a self,
+        limits: &'a ConnectionLimits,
+        own: Option<&'a Arc<Connection>>,
+    ) -> View<'a> {
+        View {
+            directory: self,
+            limits,
+            own,
+        }
+    }
+
+    /// The ids of all that are open. Those that come or go meanwhile are in it or not; nobody waits for it for long.
+    pub(crate) fn list(&self) -> Vec<ConnectionId> {
+        self.open.keys()
+    }
+
+    /// Closes a connection once what is queued for it is written.
+    pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
+        close(&*self.find(id)?, closing)
+    }
+
+    /// Ends a connection now, whatever is queued; its client will not be told why.
+    pub(crate) fn cut(&self, id: ConnectionId, why: Closing) -> Result<(), Gone> {
+        self.find(id)?.outbox.cut(why);
+        Ok(())
+    }
+
+    fn find(&self, id: ConnectionId) -> Result<Arc<Connection>, Gone> {
+        self.open.get(&id).ok_or(Gone)
+    }
+}
+
+/// A connection's entry in the directory.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    directory: Arc<Directory>,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let open = &self.directory.open;
+        open.change(self.connection.id, |slot| *slot = None);
+        self.directory.groups.end(&self.connection);
+        self.connection.outbox.end();
+    }
+}
+
+/// A directory under the limits of a stage's snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    directory: &'a Directory,
+    limits: &'a ConnectionLimits,
+    own: Option<&'a Arc<Connection>>,
+}
+
+impl View<'_> {
+    /// Whether there is such a connection; it may be closing.
+    pub(crate) fn has(&self, id: ConnectionId) -> bool {
+        self.find(id).is_ok()
+    }
+
+    /// Queues a message for a connection, and never waits.
+    pub(crate) fn send(&self, id: ConnectionId, message: Message) -> Result<(), PostError> {
+        let connection = self.find(id).or(Err(PostError::Gone))?;
+        connection.post(message, self.limits)
+    }
+
+    /// Closes a connection once what is queued for it is written.
+    pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
+        close(&*self.find(id)?, closing)
+    }
+
+    pub(crate) fn info(&self, id: ConnectionId) -> Result<Info, Gone> {
+        let connection = self.find(id)?;
+        Ok(Info {
+            client: connection.client.clone(),
+            connected_at: connection.connected_at,
+            last_active_at: connection.last_active_at(),
+            subprotocol: connection.subprotocol(),
+        })
+    }
+
+    pub(crate) fn attribute(&self, id: ConnectionId, name: &str) -> Result<Option<String>, Gone> {
+        Ok(self.find(id)?.attribute(name))
+    }
+
+    /// All attributes of a connection, ordered by name.
+    pub(crate) fn attributes(&self, id: ConnectionId) -> Result<Vec<(String, String)>, Gone> {
+        Ok(self.find(id)?.attributes())
+    }
+
+    /// Sets an attribute of a connection, or removes it.
+    pub(crate) fn set_attribute(
+        &self,
+        id: ConnectionId,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), AttributeError> {
+        let connection = self.find(id).or(Err(AttributeError::Gone))?;
+        connection.set_attribute(name, value, self.limits)
+    }
+
+    /// Adds a connection to a group; if it has not been let in yet, as soon as it is.
+    pub(crate) fn join(&self, group: &str, id: ConnectionId) -> Result<(), JoinError> {
+        let connection = self.find(id).or(Err(JoinError::Gone))?;
+        self.directory.groups.join(group, &connection, self.limits)
+    }
+
+    /// Takes a connection out of a group; nothing happens when it is not in it.
+    pub(crate) fn leave(&self, group: &str, id: ConnectionId) -> Result<(), Gone> {
+        let connection = self.find(id)?;
+        self.directory.groups.leave(group, &connection);
+        Ok(())
+    }
+
+    /// Queues a message for every member but `except`; gives for how many. One that has no room is closed,
+    /// so that no one misses a message without knowing.
+    pub(crate) fn publish(
+        &self,
+        group: &str,
+        message: Message,
+        except: Option<ConnectionId>,
+    ) -> Result<u32, PostError> {
+        let groups = &self.directory.groups;
+        groups.publish(group, message, except, self.limits)
+    }
+
+    /// At most `limit` members after the id `after`, ordered by id.
+    pub(crate) fn members(
+        &self,
+        group: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Vec<ConnectionId> {
+        self.directory.groups.members(group, after, limit)
+    }
+
+    pub(crate) fn count(&self, group: &str) -> usize {
+        self.directory.groups.count(group)
+    }
+
+    fn find(&self, id: ConnectionId) -> Result<Arc<Connection>, Gone> {
+        match self.own {
+            Some(own) if own.id == id => Ok(Arc::clone(own)),
+            Some(_) | None => self.directory.find(id),
+        }
+    }
+}
+
+fn close(connection: &Connection, closing: Closing) -> Result<(), Gone> {
+    connection.close(closing).then_some(()).ok_or(Gone)
+}

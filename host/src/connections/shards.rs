@@ -1,0 +1,81 @@
+//! A map in many parts, each with a lock of its own: threads that look up or change different keys seldom meet, and a
+//! part that grows stops nobody for long, since it is small.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::{PoisonError, RwLock};
+
+use hashbrown::HashTable;
+
+pub(super) struct Shards<K, V> {
+    hasher: RandomState,
+    /// Without cache lines of their own: of so many, two neighbours are seldom wanted at the same time.
+    shards: Box<[Shard<K, V>]>,
+}
+
+type Shard<K, V> = RwLock<HashTable<(K, V)>>;
+
+impl<K: Hash + Eq, V> Shards<K, V> {
+    /// A map in so many parts, or in as many as the next power of two.
+    pub(super) fn new(count: usize) -> Self {
+        let shards = (0..count.next_power_of_two()).map(|_| RwLock::default());
+        Self {
+            hasher: RandomState::new(),
+            shards: shards.collect(),
+        }
+    }
+
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let (hash, shard) = self.shard(key);
+        let entries = shard.read().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.find(hash, |(other, _)| other.borrow() == key);
+        found.map(|(_, value)| value.clone())
+    }
+
+    /// Lets `act` put in, replace or take out the value of a key, while nobody else sees it.
+    pub(super) fn change<T>(&self, key: K, act: impl FnOnce(&mut Option<V>) -> T) -> T {
+        let (hash, shard) = self.shard(&key);
+        let mut entries = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.find_entry(hash, |(other, _)| *other == key);
+        let mut value = entry.ok().map(|entry| entry.remove().0.1);
+        let result = act(&mut value);
+        if let Some(value) = value {
+            entries.insert_unique(hash, (key, value), |(key, _)| self.hasher.hash_one(key));
+        }
+        result
+    }
+
+    /// Every key. Looks at one part after the other: those that come or go meanwhile are among them or not.
+    pub(super) fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            let entries = shard.read().unwrap_or_else(PoisonError::into_inner);
+            keys.extend(entries.iter().map(|(key, _)| key.clone()));
+        }
+        keys
+    }
+
+    /// The hash of a key, and the part that it is in. A table sorts by the lowest bits of a hash and tells its entries
+    /// apart by the highest seven: the part goes by others.
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Shard<K, V>) {
+        let hash = self.hasher.hash_one(key);
+        let at = (hash >> 32) as usize & (self.shards.len() - 1);
+        let shard = self.shards.get(at);
+        (hash, shard.expect("there are as many as a power of two"))
+    }
+}
+
+impl<K, V> fmt::Debug for Shards<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shards").finish_non_exhaustive()
+    }
+}
