@@ -93,6 +93,8 @@ enum Mode {
     Idle,
     /// Cost of a message with 10, 1,000 and 15,000 connections open
     Scale,
+    /// Look-ups and growth of the directory of connections
+    Directory,
     /// From the start of the process to its listening
     Start,
     /// From a replaced component file to the new version's answer
@@ -172,6 +174,7 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Handshakes => modes::handshakes::handshakes(&bench).await,
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,
+            Mode::Directory => modes::directory::directory(&bench),
             Mode::Start => modes::start::start(&bench).await,
             Mode::Swap => modes::swap::swap(&bench).await,
             Mode::Compile => modes::compile::compile(&bench).await,

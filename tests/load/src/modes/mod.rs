@@ -2,6 +2,7 @@
 
 mod beside;
 pub(crate) mod compile;
+pub(crate) mod directory;
 pub(crate) mod echo;
 pub(crate) mod floods;
 pub(crate) mod handshakes;
