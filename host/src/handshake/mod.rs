@@ -73,7 +73,7 @@ pub(crate) struct Peer {
     pub(crate) proxies: Arc<Proxies>,
     /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
     pub(crate) place: Arc<Admitted>,
-    /// The socket's permit for its handshake, on HTTP/1.1.
+    /// The socket's permit for its handshake; the first request of an HTTP/2 socket has it, and no other.
     pub(crate) permit: Option<Arc<Permit>>,
     /// Counts it among the streams of its HTTP/2 connection.
     pub(crate) stream: Option<TaskTrackerToken>,
@@ -208,24 +208,30 @@ fn judge(
     let admission = context.admission.load();
     // Those whom nobody has named, and who share an address, are not one client.
     let is_one = peer.has_address || sender.address != peer.address.ip();
-    let (permit, place) = match peer.permit {
-        // The proxy has a place already, and its client is not judged yet.
-        Some(permit) if is_one && peer.proxies.trust(peer.address.ip()) => {
-            let named = admission.admit_named(peer.place, sender.address);
-            (permit, Arc::new(named.map_err(Refusal::NotAdmitted)?))
-        }
-        Some(permit) => (permit, peer.place),
-        // An HTTP/2 socket carries many streams: each is a connection of its own.
+    let permit = match peer.permit {
+        Some(permit) => permit,
+        // A further stream of an HTTP/2 socket is a handshake of its own.
         None => {
             let permit = context.permits.take();
-            let permit = permit.ok_or(Refusal::NotAdmitted(NotAdmitted::TooManyHandshakes))?;
+            let too_many = Refusal::NotAdmitted(NotAdmitted::TooManyHandshakes);
+            Arc::new(permit.ok_or(too_many)?)
+        }
+    };
+    let place = match &peer.stream {
+        // Each stream of an HTTP/2 socket is a connection of its own.
+        Some(_) => {
             let place = match is_one {
                 true => admission.admit(sender.address),
                 false => admission.admit_proxy(),
-            }
-            .map_err(Refusal::NotAdmitted)?;
-            (Arc::new(permit), Arc::new(place))
+            };
+            Arc::new(place.map_err(Refusal::NotAdmitted)?)
         }
+        // The proxy has a place already, and its client is not judged yet.
+        None if is_one && peer.proxies.trust(peer.address.ip()) => {
+            let named = admission.admit_named(peer.place, sender.address);
+            Arc::new(named.map_err(Refusal::NotAdmitted)?)
+        }
+        None => peer.place,
     };
     let stages = context.stages.load();
     let host = head.authority.host.to_string();

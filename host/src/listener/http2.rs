@@ -40,7 +40,7 @@ const SEND_BUFFER: usize = 64 << 10;
 const PING: Duration = Duration::from_secs(25);
 const PONG: Duration = Duration::from_secs(8);
 
-/// The connection has a permit until there is a request, which takes its own. It ends when it has had no WebSocket for
+/// The connection has a permit, which its first request goes on with; each other takes its own. It ends when it has had no WebSocket for
 /// as long as a handshake may take: a place is not for asking in vain.
 ///
 /// A client may use one connection for all hosts of the certificate that it was `shown`, and for no other.
@@ -65,8 +65,9 @@ pub(super) async fn serve<S>(
     let counted = streams.clone();
     let service = service_fn(move |request| {
         begun.cancel();
-        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Handed on and not given back: a stop that finds no permit out lets nobody in any more.
         let peer = Peer {
+            permit: permit.lock().unwrap_or_else(PoisonError::into_inner).take(),
             stream: Some(counted.token()),
             ..peer.clone()
         };
