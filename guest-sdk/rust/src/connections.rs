@@ -1,19 +1,19 @@
 //! Open connections of the same API and stage. Needs the grant `connections`.
 //!
-//! Every function takes the id of any connection of the stage, the event's own one or another. An id of
-//! another API or stage is answered like an unknown one.
+//! Every function takes the id of any connection of the stage, the event's own or another. An id of another
+//! API or stage counts as unknown.
 
 use crate::gateway::connections as contract;
 use crate::{Error, Fields, Message, Result};
 
 pub use crate::bindings::lockgate::plugin::connections::ConnectionInfo;
 
-/// Queues a message for a connection, and never waits. Messages from one invocation arrive in the order
-/// they were sent.
+/// Queues a message for a connection, and never waits. Messages from one invocation arrive in the order in
+/// which they were sent.
 ///
-/// Fails with [`Gone`](Error::Gone), [`Busy`](Error::Busy) (the connection reads too slowly and its queue
-/// is full, or this invocation has sent its share) or [`TooLarge`](Error::TooLarge) (over the stage's
-/// message limit).
+/// Fails with [`Gone`](Error::Gone); with [`Busy`](Error::Busy), when the connection reads too slowly and its
+/// queue is full, or when this invocation has used up its sends and publishes (256 unless configured); and with
+/// [`TooLarge`](Error::TooLarge), when the message is over the stage's limit.
 ///
 /// ```no_run
 /// # use lockgate_plugin::{connections, Error, Event, Message, Result};
@@ -32,25 +32,26 @@ pub fn send(to: &str, message: impl Into<Message>) -> Result<(), Error> {
     contract::send(to, &message.into())
 }
 
-/// Closes a connection once what is queued for it has been written; its client has 25 seconds to take that.
+/// Closes a connection after the messages queued for it. Its client has 25 seconds to take them; the rest is
+/// dropped.
 ///
-/// `code` is 1000, 1001, 1002, 1003, 1007 to 1014, or 3000 to 4999; `reason` has at most 123 bytes; anything
-/// else is [`Invalid`](Error::Invalid). Fails with [`Gone`](Error::Gone) when the connection is closed or
-/// closing.
+/// `code` is 1000, 1001, 1002, 1003, 1007 to 1014, or 3000 to 4999; `reason` has at most 123 bytes. Fails with
+/// [`Invalid`](Error::Invalid) for any other code or reason, and with [`Gone`](Error::Gone) when the connection
+/// is closed or closing.
 pub fn close(id: &str, code: u16, reason: &str) -> Result<(), Error> {
     contract::close(id, code, reason)
 }
 
-/// What the gateway knows of a connection. Fails with [`Gone`](Error::Gone).
+/// Returns the facts about a connection. Fails with [`Gone`](Error::Gone).
 pub fn info(id: &str) -> Result<ConnectionInfo, Error> {
     contract::info(id)
 }
 
-/// The value of one attribute of a connection, `None` when it is not set. Fails with
+/// Returns the value of an attribute of a connection, `None` when it is not set. Fails with
 /// [`Gone`](Error::Gone).
 ///
-/// Attributes are small texts that live as long as the connection and are seen by every handler of the
-/// stage: a name, a room, a tenant.
+/// Attributes are small texts, such as a name, a room or a tenant. They live as long as the connection, and
+/// every handler of the stage sees them.
 ///
 /// ```no_run
 /// # use lockgate_plugin::{connections, Event, Message, Result};
@@ -67,22 +68,22 @@ pub fn attribute(id: &str, name: &str) -> Result<Option<String>, Error> {
     contract::attribute(id, name)
 }
 
-/// All attributes of a connection, ordered by name. Fails with [`Gone`](Error::Gone).
+/// Returns all attributes of a connection, ordered by name. Fails with [`Gone`](Error::Gone).
 pub fn attributes(id: &str) -> Result<Fields, Error> {
     contract::attributes(id)
 }
 
 /// Sets an attribute of a connection.
 ///
-/// Fails with [`Gone`](Error::Gone), [`Invalid`](Error::Invalid) (an empty name) or
-/// [`TooLarge`](Error::TooLarge) (the attributes of a connection, names and values together, are over the
-/// stage's limit; 4 KiB unless configured).
+/// Fails with [`Gone`](Error::Gone); with [`Invalid`](Error::Invalid), when the name is empty; and with
+/// [`TooLarge`](Error::TooLarge), when the connection's attributes, names and values together, are over the
+/// stage's limit (4 KiB unless configured).
 pub fn set_attribute(id: &str, name: &str, value: &str) -> Result<(), Error> {
     contract::set_attribute(id, name, Some(value))
 }
 
-/// Removes an attribute of a connection; one that is not set is no error. Fails with
-/// [`Gone`](Error::Gone) or [`Invalid`](Error::Invalid) (an empty name).
+/// Removes an attribute of a connection. Removing an attribute that is not set is no error. Fails with
+/// [`Gone`](Error::Gone), and with [`Invalid`](Error::Invalid) when the name is empty.
 pub fn remove_attribute(id: &str, name: &str) -> Result<(), Error> {
     contract::set_attribute(id, name, None)
 }

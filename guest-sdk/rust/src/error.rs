@@ -1,25 +1,25 @@
-//! The three ways in which something does not happen: the gateway did not do what it was asked
-//! ([`Error`]), a handler could not do its work ([`Failure`]), a client is not let in ([`Refusal`]).
+//! The three kinds of failure: the gateway did not do a call ([`Error`]), a handler could not do its work
+//! ([`Failure`]), a client is not let in ([`Refusal`]).
 
 use std::fmt;
 
-/// What [`Handler::message`](crate::Handler::message) returns, and a short name for its helpers' results.
+/// The result of [`Handler::message`](crate::Handler::message) and of its helpers.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why the gateway did not do what it was asked. Each case says what a handler can do next.
+/// The reason why the gateway did not do a call. Each case says what a handler can do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No such connection, or not any more. Forget the id.
     Gone,
     /// There is no room now: the connection reads too slowly or is in as many groups as it may, or this
-    /// invocation has used up what it may send. Drop the message, or try again in a later invocation.
-    /// Which limit it was, and its value, is in the gateway's log.
+    /// invocation has used up its sends. Drop the message, or try again in a later invocation. The gateway's
+    /// log names the limit and its value.
     Busy,
     /// The message or the value is over its limit. Send less.
     TooLarge,
     /// The operator's configuration does not allow it.
     Denied,
-    /// An argument can never be right, and why. A mistake in the handler.
+    /// An argument that can never be right, and the reason. A mistake in the handler.
     Invalid(String),
 }
 
@@ -39,10 +39,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a handler could not do its work.
+/// The reason why a handler could not do its work.
 ///
-/// It is written to the gateway's log and never sent to the client, which is told `Internal server
-/// error`. Answer what a client did wrong with a message; fail when something is wrong on this side.
+/// It goes to the gateway's log and never to the client, which gets `Internal server error`. Answer a client's
+/// mistake with a message; fail for a fault on this side.
 ///
 /// The `?` operator turns every error, and every other value that can be displayed, into a failure:
 ///
@@ -57,7 +57,7 @@ impl std::error::Error for Error {}
 /// assert_eq!(port("localhost:x").unwrap_err().as_str(), "invalid digit found in string");
 /// ```
 ///
-/// For that reason it implements neither `Display` nor `Error` itself.
+/// For that reason it implements neither `Display` nor `Error`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(String);
 
@@ -85,7 +85,7 @@ impl From<Failure> for String {
     }
 }
 
-/// Turns a client away.
+/// A refusal of a client.
 ///
 /// ```
 /// # use lockgate_plugin::Refusal;
@@ -98,9 +98,9 @@ impl From<Failure> for String {
 pub struct Refusal {
     /// The HTTP status of the response, 300 to 599.
     pub status: u16,
-    /// What the client is told in the body, as `{"message": …}`; `None`: the status's own phrase.
+    /// The text for the client in the body, as `{"message": …}`. `None` sends the status's own phrase.
     pub message: Option<String>,
-    /// What is written to the gateway's log, and never sent to the client.
+    /// The text for the gateway's log. The client never gets it.
     pub cause: Option<String>,
 }
 
@@ -114,14 +114,14 @@ impl Refusal {
         }
     }
 
-    /// Sets what the client is told in the body.
+    /// Sets the text for the client in the body.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self
     }
 
-    /// Sets what is written to the gateway's log.
+    /// Sets the text for the gateway's log.
     #[must_use]
     pub fn cause(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());

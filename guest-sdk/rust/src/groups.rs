@@ -5,7 +5,7 @@
 use crate::gateway::groups as contract;
 use crate::{ConnectionId, Error, Message, Result};
 
-/// Adds a connection to a group. To join twice is to join once.
+/// Adds a connection to a group. Joining twice is joining once.
 ///
 /// Fails with [`Gone`](Error::Gone), [`Invalid`](Error::Invalid) (a group's name has 1 to 128 bytes) or
 /// [`Busy`](Error::Busy) (the connection is in as many groups as the stage allows; 64 unless configured).
@@ -13,17 +13,18 @@ pub fn join(group: &str, id: &str) -> Result<(), Error> {
     contract::join(group, id)
 }
 
-/// Takes a connection out of a group. To leave a group it is not in is no error. Fails with
+/// Takes a connection out of a group. Leaving a group that it is not in is no error. Fails with
 /// [`Gone`](Error::Gone).
 pub fn leave(group: &str, id: &str) -> Result<(), Error> {
     contract::leave(group, id)
 }
 
-/// Queues a message for every member of a group, and never waits. Returns for how many it was queued.
+/// Queues a message for every member of a group, and never waits. Returns the number of members that it was
+/// queued for.
 ///
-/// A member that reads too slowly to have room is closed with 1013 and not counted, so that no one misses a
-/// message without knowing. Fails with [`TooLarge`](Error::TooLarge) or, when this invocation has sent its
-/// share, [`Busy`](Error::Busy).
+/// A member whose queue is full is closed with 1013 and not counted, so that no client misses a message without
+/// knowing. Fails with [`TooLarge`](Error::TooLarge), and with [`Busy`](Error::Busy) when this invocation has
+/// used up its sends.
 ///
 /// ```no_run
 /// # use lockgate_plugin::{groups, Event, Message, Result};
@@ -36,7 +37,7 @@ pub fn publish(group: &str, message: impl Into<Message>) -> Result<u32, Error> {
     contract::publish(group, &message.into(), None)
 }
 
-/// [`publish`], but not to the connection `except`: most often the one that spoke.
+/// [`publish`] to all but the connection `except`, most often the sender.
 pub fn publish_except(
     group: &str,
     message: impl Into<Message>,
@@ -45,10 +46,10 @@ pub fn publish_except(
     contract::publish(group, &message.into(), Some(except))
 }
 
-/// The members of a group, ordered by id: at most `limit` of them (1 to 1,000), those after the id
-/// `after`. Fails with [`Invalid`](Error::Invalid).
+/// Returns the members of a group, ordered by id: at most `limit` of them (1 to 1,000), after the id
+/// `after`. Fails with [`Invalid`](Error::Invalid) for another limit.
 ///
-/// To see all of a large group, call again with the last id:
+/// To list a large group, call again with the last id:
 ///
 /// ```no_run
 /// # use lockgate_plugin::{groups, Error};
@@ -67,7 +68,7 @@ pub fn members(group: &str, after: Option<&str>, limit: u32) -> Result<Vec<Conne
     contract::members(group, after, limit)
 }
 
-/// How many members a group has; 0 when there is no such group.
+/// Returns the number of members of a group; 0 when there is no such group.
 pub fn count(group: &str) -> u32 {
     contract::count(group)
 }

@@ -1,4 +1,4 @@
-//! The trait that a plugin implements, the values it is given and gives, and its way into the component.
+//! The trait that a plugin implements, the values that it takes and returns, and the macro that exports it.
 
 use std::io::{Write as _, stdout};
 use std::marker::PhantomData;
@@ -6,19 +6,19 @@ use std::marker::PhantomData;
 use crate::bindings::exports::lockgate::plugin::handler as contract;
 use crate::{Acceptance, Closing, Event, Handshake, Message, Refusal, Result};
 
-/// What a plugin does at each event of a connection. Each function has a default, so a plugin names
-/// only what it cares about.
+/// The functions of a plugin, one for each kind of event of a connection. Each has a default, so a plugin
+/// implements only those that it needs.
 ///
 /// The events of one connection come one after the other: its connect first, then its messages in the
-/// order they came, then its disconnect.
+/// order in which they arrived, then its disconnect.
 ///
 /// # Why there is no `self`
 ///
 /// The gateway decides which instance of the component gets an event. With `isolation = "per-message"`
-/// that is a new one each time; with `isolation = "reused"` it is any idle one, which may have served
-/// other connections, and which may be thrown away after the event. A `&mut self` would look like a place
-/// to keep a connection's state, and would not be one. What belongs to a connection goes into its
-/// [attributes](crate::connections::attribute); a `static` is right for a cache that may be lost and that
+/// it is a new one each time. With `isolation = "reused"` it is any idle one, which may have served other
+/// connections, and which may be thrown away after the event. A `&mut self` would look like a place for a
+/// connection's state, and would not be one. A connection's state goes into its
+/// [attributes](crate::connections::attribute). A `static` is right for a cache that may be lost and that
 /// every client may share.
 ///
 /// # Panics
@@ -27,13 +27,13 @@ use crate::{Acceptance, Closing, Event, Handshake, Message, Refusal, Result};
 /// log, and the instance is thrown away. The same happens to a handler that runs past its deadline or
 /// over its memory.
 pub trait Handler {
-    /// Decides about a new client, behind route `$connect`. The client waits for the answer.
+    /// Lets a new client in or refuses it: the route `$connect`. The client waits for the answer.
     ///
-    /// The connection does not exist for anyone else yet. The handler may already set its attributes, have
-    /// it join groups and send to it: all of that takes effect when the client has been let in, and is
-    /// forgotten when it is turned away.
+    /// The connection does not exist for anyone else yet. The handler may already set its attributes, add it to
+    /// groups and send to it. All of that takes effect when the client is let in, and is forgotten when it is
+    /// refused.
     ///
-    /// By default every client is let in.
+    /// The default lets every client in.
     ///
     /// ```
     /// use lockgate_plugin::{Acceptance, Event, Handler, Handshake, Refusal};
@@ -55,24 +55,24 @@ pub trait Handler {
         Ok(Acceptance::new())
     }
 
-    /// Handles one message, behind route `$default` or a custom route.
+    /// Handles one message: the route `$default`, or a route with a key of your own.
     ///
-    /// What it returns is sent to the client when the route is two-way, and dropped otherwise; `None` sends
-    /// nothing. A failure sends the client an error frame on either kind of route.
+    /// A two-way route sends the returned message to the client, a one-way route drops it; `None` sends nothing.
+    /// A failure sends the client an error frame on either kind of route.
     ///
-    /// By default a message is dropped.
+    /// The default drops the message.
     fn message(event: Event, message: Message) -> Result<Option<Message>> {
         let _ = (event, message);
         Ok(None)
     }
 
-    /// Is told that a connection has ended, behind route `$disconnect`, once for each client that was let
+    /// Handles the end of a connection: the route `$disconnect`. It is called once for each client that was let
     /// in.
     ///
-    /// The connection is gone for everyone and has left its groups; its attributes and its info can still
-    /// be read here.
+    /// The connection is gone for everyone and has left its groups; here its attributes and its info can still
+    /// be read.
     ///
-    /// By default nothing is done.
+    /// The default does nothing.
     fn disconnect(event: Event, closing: Closing) {
         let _ = (event, closing);
     }
@@ -96,7 +96,7 @@ impl Handshake {
 }
 
 impl Acceptance {
-    /// Lets the client in, without subprotocol and without headers of the plugin's own.
+    /// Lets the client in, without a subprotocol and without headers of its own.
     pub fn new() -> Self {
         Self {
             subprotocol: None,
@@ -128,7 +128,7 @@ impl Default for Acceptance {
     }
 }
 
-/// Makes a [`Handler`] the plugin of this crate: what the gateway calls. Once in a crate.
+/// Exports a [`Handler`] as the plugin of this crate, for the gateway to call. Once in a crate.
 ///
 /// ```
 /// struct Quiet;

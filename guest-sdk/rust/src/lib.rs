@@ -30,21 +30,21 @@
 //!
 //! # Reaching other connections
 //!
-//! [`connections`] sends to a connection by its id, closes it, and keeps its attributes; [`groups`]
-//! sends to many at once; [`context`] tells where and when an event happened. A plugin needs the
-//! operator's grant for `connections` and for `groups`, each only if it calls a function of it.
+//! [`connections`] sends to a connection by its id, closes it, and keeps its attributes. [`groups`]
+//! sends to many at once. [`context`] has the place and time of an event. A plugin that calls a function
+//! of `connections` or of `groups` needs the operator's grant for it.
 //!
 //! # Logs
 //!
-//! What a plugin writes with `println!` and `eprintln!` goes to the gateway's log, with the plugin, the
-//! connection and the request id beside it.
+//! The gateway's log has the lines that a plugin writes with `println!` and `eprintln!`, with the plugin, the
+//! connection and the request id.
 //!
 //! # Tests
 //!
-//! The crate builds for the machine you work on, so `cargo test` runs a plugin's tests. There
-//! [`testing::Gateway`] stands in for the gateway: it runs the handler, answers what it asks of
-//! [`connections`], [`groups`] and [`context`], and tells what was sent to whom. Without one those
-//! functions panic, and name themselves.
+//! The crate also builds for the machine that you work on, so `cargo test` runs a plugin's tests. There
+//! [`testing::Gateway`] stands in for the gateway: it runs the handler, answers its calls of
+//! [`connections`], [`groups`] and [`context`], and returns the messages that each client was sent. Without a
+//! gateway those functions panic, and name themselves.
 #![warn(missing_docs)]
 
 #[doc(hidden)]
@@ -73,7 +73,7 @@ pub use bindings::lockgate::plugin::types::Message;
 pub use error::{Error, Failure, Refusal, Result};
 pub use handler::Handler;
 
-/// Names one open connection. Opaque, unguessable, safe in a URL, and never used again once the
+/// The name of one open connection: opaque, unguessable, safe in a URL, and never used again once the
 /// connection has ended. Compare it, store it, send it to other clients; do not take it apart.
 pub type ConnectionId = String;
 

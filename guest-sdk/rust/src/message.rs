@@ -1,4 +1,4 @@
-//! Making a [`Message`] and looking into it.
+//! Conversions to and from a [`Message`].
 
 use crate::Message;
 

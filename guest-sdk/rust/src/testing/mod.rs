@@ -27,14 +27,13 @@
 //! assert!(gateway.message(&ada, format!("{bob} hello")).is_err());
 //! ```
 //!
-//! It answers as the gateway does under the defaults of its configuration: what a handler does in
-//! [`connect`](Handler::connect) takes effect when the client is let in, a connection leaves its groups when it ends,
-//! arguments that can never be right are [`Error::Invalid`], and the limits of attributes, groups, messages and of what
-//! one invocation may send are those that the gateway has by default. [`Gateway::fail`] makes it refuse what it would
-//! have taken.
+//! It answers as the gateway does under the defaults of its configuration: calls in [`connect`](Handler::connect) take
+//! effect when the client is let in, a connection leaves its groups when it ends, arguments that can never be right are
+//! [`Error::Invalid`], and the limits of attributes, groups, messages and sends are the default ones. [`Gateway::fail`]
+//! makes it refuse sends that it would take.
 //!
-//! What it does not do: it runs no two events at once, knows no routes but the ones you name, interrupts nothing that
-//! takes too long, and drops no answer: whether a route is two-way is the configuration's to say.
+//! It has its bounds: it runs no two events at once, knows no routes but the ones that you name, interrupts no handler
+//! that takes too long, and drops no answer, since the configuration says which routes are two-way.
 
 mod answer;
 pub(crate) mod calls;
@@ -77,8 +76,8 @@ impl<H: Handler> Gateway<H> {
         self.connect_with(handshake())
     }
 
-    /// Connects a client with this request, and gives the id of its connection. Fails when the handler turns it away; with
-    /// 502 and the cause, as the gateway does, when it answers what cannot be sent.
+    /// Connects a client with this request, and returns the id of its connection. Fails when the handler refuses it; and
+    /// with 502 and the cause, as the gateway does, when the handler's answer cannot be sent.
     ///
     /// ```
     /// # use lockgate_plugin::testing::{Gateway, handshake};
