@@ -1,69 +1,88 @@
-//! The moment after which no call of a version starts any more.
+//! Barrier: `shut` returns once no call is starting, and none starts afterwards.
+//!
+//! A version has one. A call holds a [`Start`] from [`Barrier::enter`] until its handler has begun; a reload shuts the
+//! barrier of the version that it replaces.
+//!
+//! ```text
+//!            a call                                        a reload
+//!
+//!   (1) starting[own] += 1  SeqCst                (3) closed = true           SeqCst
+//!   (2) closed?             SeqCst                (4) each starting[i] == 0?  SeqCst
+//!        no ─▶ the handler begins                      no  ─▶ look again in 1 ms
+//!        yes ─▶ refused                                yes ─▶ shut: no call begins any more
+//!   (5) starting[own] -= 1  Release
+//! ```
+//!
+//! | state | `closed` | `starting` | leaves it |
+//! | --- | --- | --- | --- |
+//! | open | no | any | `shut`, once and for good |
+//! | closing | yes | calls that entered in time, and calls about to be refused | the last of the first |
+//! | shut | yes | calls about to be refused | never |
+//!
+//! **Invariant.** A call that was let in either began before `shut` returned, or was dropped. A flag alone does not give
+//! it: between reading the flag and beginning, it changes.
+//!
+//! Each order has a partner:
+//!
+//! - **(1)(2) with (3)(4).** Each side writes, then reads what the other writes. All four are `SeqCst`, so that at least
+//!   one side sees the other: the call reads `closed`, or `shut` reads its count. With less on any of them both could
+//!   read the old value, and a call begin after `shut`.
+//! - **(5) with (4).** Release and acquire: what a call did before it left happens before `shut` returns.
+//! - Once a shard reads zero after (3) it has no call that was let in, and gets none: shards are read one by one.
+//!
+//! **Cost.** A call adds to and subtracts from its thread's own shard, and reads a flag that is written once. No cache
+//! line is written by all threads.
+//!
+//! `tests/loom/barrier.rs` has loom try all interleavings of this file.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::{ArcSwapOption, Guard};
+use super::sync::{AtomicBool, AtomicU32, Sharded};
 
-/// How often a shut gate is looked at. What is waited for is one poll of a guest, a tick at most.
+/// Between two looks at the counts of a closed barrier. A call starts within one poll of a guest, a tick at most.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Open until it is shut. Whoever starts a call holds what [`Gate::enter`] gives until the call has begun.
-///
-/// A flag would not do: between looking at it and beginning, the flag may change. Here entering costs as much as
-/// reading a pointer, and the one who shuts the gate waits.
-pub(crate) struct Gate(ArcSwapOption<Open>);
+#[derive(Default)]
+pub(crate) struct Barrier {
+    closed: AtomicBool,
+    /// Calls that are starting, by thread.
+    starting: Sharded<AtomicU32>,
+}
 
-#[derive(Debug)]
-pub(crate) struct Open;
+/// The right to start a call, until it is dropped.
+pub(crate) struct Start<'barrier>(&'barrier AtomicU32);
 
-impl Gate {
-    pub(crate) fn new() -> Self {
-        Self(ArcSwapOption::from_pointee(Open))
+impl Barrier {
+    /// None when the barrier is closed.
+    pub(crate) fn enter(&self) -> Option<Start<'_>> {
+        let starting = self.starting.own();
+        starting.fetch_add(1, Ordering::SeqCst);
+        let start = Start(starting);
+        (!self.closed.load(Ordering::SeqCst)).then_some(start)
     }
 
-    /// None when the gate is shut.
-    pub(crate) fn enter(&self) -> Option<Guard<Option<Arc<Open>>>> {
-        let open = self.0.load();
-        open.is_some().then_some(open)
-    }
-
-    /// Shuts the gate, and waits for those who are in it: when this returns, nobody begins any more.
+    /// Closes the barrier, and waits for the calls that are starting.
     pub(crate) async fn shut(&self) {
-        let Some(mut open) = self.0.swap(None) else {
-            return;
-        };
-        // Exclusive once no guard refers to it: that is what makes the pointer safe to free.
-        while Arc::get_mut(&mut open).is_none() {
+        self.close();
+        while !self.is_quiet() {
             tokio::time::sleep(LOOK).await;
         }
     }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no call is starting. Of a closed barrier: for good.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut all = self.starting.all();
+        all.all(|starting| starting.load(Ordering::SeqCst) == 0)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn shutting_waits_for_those_inside_and_lets_nobody_in() {
-        let gate = Arc::new(Gate::new());
-        let inside = gate.enter().unwrap();
-        let shut = Arc::new(AtomicBool::new(false));
-        let (shutting, done) = (Arc::clone(&gate), Arc::clone(&shut));
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
-            shutting.shut().await;
-            done.store(true, Ordering::SeqCst);
-        });
-        while gate.enter().is_some() {
-            tokio::task::yield_now().await;
-        }
-        assert!(!shut.load(Ordering::SeqCst));
-        drop(inside);
-        tasks.join_next().await.unwrap().unwrap();
-        assert!(shut.load(Ordering::SeqCst));
-        assert!(gate.enter().is_none());
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }

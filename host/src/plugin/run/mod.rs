@@ -14,3 +14,6 @@ pub(crate) mod instance;
 pub(crate) mod limit;
 pub(crate) mod pool;
 pub(crate) mod sharded;
+mod sync;
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
-//! One of something for each thread or so: threads that do the same thing at once share no cache line for it.
+//! Cache-padded shards, one a thread at best: threads that do the same thing at once share no cache line for it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// How many there are for each processor: few threads that serve then meet in one.
+/// Shards for each processor: of the few threads that serve, two seldom meet in one.
 const FOR_EACH_PROCESSOR: usize = 4;
 
-/// Threads that have asked for their own.
+/// Threads that have asked for their shard.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -15,28 +15,27 @@ thread_local! {
 }
 
 #[derive(Debug)]
-pub(crate) struct PerThread<T>(Box<[CachePadded<T>]>);
+pub(crate) struct Sharded<T>(Box<[CachePadded<T>]>);
 
-impl<T> PerThread<T> {
+impl<T> Sharded<T> {
     pub(crate) fn new(make: impl Fn() -> T) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         let count = (processors * FOR_EACH_PROCESSOR).next_power_of_two();
         Self((0..count).map(|_| CachePadded::new(make())).collect())
     }
 
-    /// That of the calling thread. Another may have the same.
+    /// The shard of the calling thread. Another thread may have the same.
     pub(crate) fn own(&self) -> &T {
         let at = NUMBER.with(|number| *number) & (self.0.len() - 1);
-        let own = self.0.get(at);
-        own.expect("there are as many as a power of two")
+        self.0.get(at).expect("their number is a power of two")
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|padded| &**padded)
+        self.0.iter().map(|shard| &**shard)
     }
 }
 
-impl<T: Default> Default for PerThread<T> {
+impl<T: Default> Default for Sharded<T> {
     fn default() -> Self {
         Self::new(T::default)
     }

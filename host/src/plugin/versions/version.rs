@@ -18,7 +18,7 @@ use crate::plugin::run::exports::Export;
 use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
 use crate::plugin::run::instance::{HostState, Maker, Tested};
 use crate::plugin::run::pool::{Line, Pool};
-use crate::plugin::run::sharded::PerThread;
+use crate::plugin::run::sharded::Sharded;
 use crate::signature::Signature;
 
 /// Compiled code, and who answers for it.
@@ -54,7 +54,7 @@ pub(crate) struct Version {
 /// What a version has done. Outlives it, for the history and the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    calls: PerThread<AtomicU64>,
+    calls: Sharded<AtomicU64>,
     traps: AtomicU64,
 }
 
@@ -120,8 +120,8 @@ impl Version {
 
     /// Runs its self-test and makes its first instance, each as a call would run. Says what is wrong with it.
     pub(crate) async fn check(&self) -> Result<(), String> {
-        let place = self.pool.place(Line::Bounded).await;
-        let Ok(Some(place)) = place else {
+        let permit = self.pool.permit(Line::Bounded).await;
+        let Ok(Some(permit)) = permit else {
             return Ok(()); // others call it already, and it has shown that it works
         };
         let pool = Arc::clone(&self.pool);
@@ -129,7 +129,7 @@ impl Version {
         let tested = self.done(self.slots.run(test, self.budget, &self.cut).await);
         let (what, error) = match tested.unwrap_or_else(Tested::Failed) {
             Tested::Passed => {
-                let warm = Box::pin(place.warm());
+                let warm = Box::pin(permit.warm());
                 match self
                     .done(self.slots.run(warm, self.budget, &self.cut).await)
                     .flatten()
@@ -164,12 +164,12 @@ impl Version {
         invocation: &Arc<Invocation>,
         event: E,
     ) -> Called<E> {
-        let place = match self.pool.place(E::LINE).await {
-            Ok(Some(place)) => place,
+        let permit = match self.pool.permit(E::LINE).await {
+            Ok(Some(permit)) => permit,
             Ok(None) => return Called::Retired(event),
             Err(error) => return Called::Ended(Err(error)),
         };
-        let call = Box::pin(place.call(Arc::clone(invocation), event));
+        let call = Box::pin(permit.call(Arc::clone(invocation), event));
         let called = self
             .done(self.slots.run(call, self.budget, &self.cut).await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));

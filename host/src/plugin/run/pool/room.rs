@@ -1,38 +1,37 @@
-//! The room for instances of all plugins together. Who needs some gets what others leave idle.
+//! The room for instances of all plugins together: a semaphore whose permits idle instances give back.
 //!
 //! Each version has room for one instance for as long as it lives, so that its calls always have their turn. Further
-//! instances are had from what all share, and given back when they end.
+//! instances take it from what all share, and give it back when they end.
 //!
-//! A version that finds none for a call is in line. [`Room::run`], one task, serves the line; whoever changes something only
-//! tells it, and no call waits for it to look. No change is missed:
+//! A version that finds none for a call gets in line. [`Room::run`], one task, serves the line; a change is only told
+//! to it, and no call waits for it to look. No change is missed:
 //!
-//! - **Getting in line.** A version finds no room, and gets in line ([`State::line`]), under the lock of its queue. Then it tells.
-//!   It is in line or in the task's hands (`Queue::in_line`) until the task finds, under the same lock, that no call waits or
-//!   that all places are taken: from then on a call that ends has a place for the next.
-//! - **Room is given back** under the room's lock, and told of while someone is in line ([`State::short`]). Whoever gets in line
-//!   after that tells, and the task finds the room.
-//! - **An instance becomes idle** without that lock. The task has all versions tell of it (`BY_OTHERS`; a new version does from
-//!   the start), and then looks at their shelves. Who puts an instance on a shelf looks for the flag after that. A fence
-//!   lies between on both sides: one sees the other.
-//! - **The last instance of a version** is nobody else's, and not told of. Whether it is the last is looked at, under
-//!   the queue's lock, after it is on its shelf. Another place is taken under that lock, after a look at all shelves:
-//!   either it finds the instance, or the instance is told of.
-//! - **A change while the task looks** has it look once more: `Notify` keeps one permit. Only this task empties the line, ends
-//!   `short` and sets or clears `BY_OTHERS`, so rounds do not overlap.
+//! - **Getting in line.** A version finds no room, and gets in line ([`State::line`]), under the lock of its queue. Then
+//!   it tells. It is in line or in the task's hands (`Queue::in_line`) until the task finds, under the same lock, that no
+//!   call waits or that all permits are held: from then on a call that ends has a permit for the next.
+//! - **Room is given back** under the room's lock, and told of while a version is in line ([`State::short`]). A version
+//!   that gets in line after that tells, and the task finds the room.
+//! - **An instance becomes idle** without that lock. The task has all versions tell of it (`BY_OTHERS`; a new version
+//!   does from the start), and then looks at their shards: rules (A) and (B) of [`super`].
+//! - **The last instance of a version** is nobody else's, and not told of. Whether it is the last is read, under the
+//!   queue's lock, after it is on its list. Another permit is taken under that lock, after a look at all shards: either it
+//!   finds the instance, or the instance is told of.
+//! - **A change while the task looks** has it look once more: `Notify` keeps one permit. Only this task empties the line,
+//!   ends `short` and sets or clears `BY_OTHERS`, so rounds do not overlap.
 //!
-//! A round asks each version in line once and gives it one instance at most. Who had one is last in the next round. One that
-//! needs the room of several may be overtaken by others: it has its first instance, and must not stop them.
+//! A round asks each version in line once and gives it one instance at most. A version that had one is last in the next
+//! round. A version that needs the room of several may be overtaken by others: it has its first instance, and must not
+//! stop them.
 
 use std::cmp::Reverse;
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Shelves, Turn};
+use super::idle::Shards;
+use super::sync::{Mutex, MutexGuard, Notify};
 
 /// How long an instance is idle before it is given back: for one period whole, and for two at most. Longer than the
 /// pauses of a chat, shorter than a night.
@@ -46,23 +45,33 @@ const FIRST: u32 = 8;
 pub(crate) struct Room {
     pub(crate) total: u32,
     state: Mutex<State>,
-    /// Something has changed for who is in line.
-    changed: Arc<Notify>,
+    /// Something has changed for the versions in line.
+    pub(super) changed: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct State {
     used: u32,
-    /// Who may have idle instances.
-    pools: Vec<Weak<Shelves>>,
-    /// Who needs room for a call that waits, but for those that are being served.
-    line: Vec<Weak<Shelves>>,
-    /// Someone is in line, or being served.
+    /// The versions that may have idle instances.
+    pools: Vec<Weak<Shards>>,
+    /// The versions that need room for a call that waits, but for those that are being served.
+    line: Vec<Weak<Shards>>,
+    /// A version is in line, or being served.
     short: bool,
 }
 
+/// How a version's turn to have room ended.
+pub(super) enum Turn {
+    /// A call that waited has an instance.
+    Had,
+    /// There is no room for it.
+    None,
+    /// It needs none any more.
+    Over,
+}
+
 impl Room {
-    /// Who waits is served, and idle instances are given back after a while, if [`Self::run`] runs.
+    /// Calls that wait are served, and idle instances are given back after a while, if [`Self::run`] runs.
     pub(crate) fn new(total: u32) -> Arc<Self> {
         Arc::new(Self {
             total,
@@ -112,21 +121,21 @@ impl Room {
         }
     }
 
-    /// There may be room for who is in line.
+    /// Has the task look: there may be room for a version in line.
     pub(super) fn tell(&self) {
         self.changed.notify_one();
     }
 
-    /// It has room as soon as there is some, in turn with others. Called once until its turn is over.
-    pub(super) fn line_up(&self, pool: &Arc<Shelves>) {
+    /// Gives a version room as soon as there is some, in turn with others. Called once until its turn is over.
+    pub(super) fn line_up(&self, pool: &Arc<Shards>) {
         let mut state = self.lock();
         state.line.push(Arc::downgrade(pool));
         state.short = true;
         self.tell();
     }
 
-    /// Idle instances of these may be given to others from now on.
-    pub(super) fn join(&self, pool: &Arc<Shelves>) {
+    /// Lets other versions have the idle instances of this one from now on.
+    pub(super) fn join(&self, pool: &Arc<Shards>) {
         let mut state = self.lock();
         state.pools.retain(|pool| pool.strong_count() > 0);
         state.pools.push(Arc::downgrade(pool));
@@ -150,19 +159,19 @@ impl Room {
     }
 
     /// Gives each version in line room for one instance, if there is some.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         let line = {
             let mut state = self.lock();
             state.short = !state.line.is_empty();
             std::mem::take(&mut state.line)
         };
+        // Before the look at the shards (A).
         for pool in self.pools() {
             pool.set_wanted_by_others(!line.is_empty());
         }
         if line.is_empty() {
             return;
         }
-        fence(Ordering::SeqCst);
         let (mut had, mut had_none) = (Vec::new(), Vec::new());
         for waiting in line {
             match waiting.upgrade().map(|pool| pool.serve()) {
@@ -182,14 +191,14 @@ impl Room {
         }
     }
 
-    /// Ends the instances that nobody has used since the last time.
+    /// Ends the instances that no call has used since the last time.
     pub(super) fn give_back_unused(&self) {
         for pool in self.pools() {
             pool.give_back_unused();
         }
     }
 
-    fn pools(&self) -> Vec<Arc<Shelves>> {
+    fn pools(&self) -> Vec<Arc<Shards>> {
         self.lock().pools.iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -197,7 +206,7 @@ impl Room {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves who is in line, and gives idle instances back, for as long as there is someone to use them.
+    /// Serves the line, and gives idle instances back, until the room is dropped.
     pub(crate) async fn run(room: Weak<Self>) {
         let Some(changed) = room.upgrade().map(|room| Arc::clone(&room.changed)) else {
             return;

@@ -1,12 +1,15 @@
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockgate_tests::Guest;
+use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::waiting::Waiting;
 use super::*;
 use crate::config::Config;
 use crate::plugin::load;
@@ -65,13 +68,13 @@ fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -
     Pool::new(maker, room)
 }
 
-/// Takes places until it has had so many; none when the pool was closed.
+/// Takes permits until it has had so many; none when the pool was closed.
 async fn take(pool: &Pool, times: usize, at_once: &AtomicUsize) -> Option<()> {
     for _ in 0..times {
-        let mut place = pool.place(Line::Bounded).await.unwrap()?;
+        let mut permit = pool.permit(Line::Bounded).await.unwrap()?;
         assert!(at_once.fetch_add(1, Ordering::SeqCst) < INSTANCES);
-        if place.instance.is_none() {
-            place.instance = Some(pool.maker().instance().await.unwrap());
+        if permit.instance.is_none() {
+            permit.instance = Some(pool.maker().instance().await.unwrap());
         }
         yield_now().await;
         at_once.fetch_sub(1, Ordering::SeqCst);
@@ -79,7 +82,7 @@ async fn take(pool: &Pool, times: usize, at_once: &AtomicUsize) -> Option<()> {
     Some(())
 }
 
-/// Whoever waits is given a place that another thread has put back at the same moment.
+/// Whoever waits is given a permit that another thread has put back at the same moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn everyone_has_a_turn_and_never_too_many_at_once() {
     const TAKERS: usize = 16;
@@ -109,9 +112,9 @@ async fn closing_sends_away_who_waits_and_who_comes() {
     for had in all.await.expect("nobody waits for ever") {
         assert_eq!(had, None);
     }
-    assert!(pool.place(Line::Bounded).await.unwrap().is_none());
+    assert!(pool.permit(Line::Bounded).await.unwrap().is_none());
     // What was in use when it closed is kept by nobody either.
-    assert!(pool.shelves.0.all().all(|shelf| shelf.take().is_none()));
+    assert!(pool.shards.0.all().all(|shard| shard.take().is_none()));
 }
 
 /// Has the pool make as many instances as it may, idle by then.
@@ -119,13 +122,13 @@ async fn fill(pool: &Pool) {
     drop(hold(pool, INSTANCES).await);
 }
 
-/// So many places of it, each with an instance.
-async fn hold(pool: &Pool, count: usize) -> Vec<Place> {
+/// So many permits of it, each with an instance.
+async fn hold(pool: &Pool, count: usize) -> Vec<Permit> {
     let mut held = Vec::new();
     for _ in 0..count {
-        let mut place = pool.place(Line::Bounded).await.unwrap().unwrap();
-        place.instance = Some(pool.maker().instance().await.unwrap());
-        held.push(place);
+        let mut permit = pool.permit(Line::Bounded).await.unwrap().unwrap();
+        permit.instance = Some(pool.maker().instance().await.unwrap());
+        held.push(permit);
     }
     held
 }
@@ -137,15 +140,15 @@ async fn idle_instances_end_when_others_need_their_room() {
     let pools: Vec<_> = (0..2).map(|_| pool_in(&engine, &room)).collect();
     for pool in pools.iter().chain(&pools) {
         fill(pool).await;
-        assert_eq!(pool.shelves.idle(), INSTANCES);
+        assert_eq!(pool.shards.idle(), INSTANCES);
     }
     // Nobody has one to spare: of each version one stays, and a third finds room for its first.
     let third = pool_in(&engine, &room);
     assert_eq!(
-        pools.iter().map(|pool| pool.shelves.idle()).sum::<usize>(),
+        pools.iter().map(|pool| pool.shards.idle()).sum::<usize>(),
         2
     );
-    drop(third.place(Line::Bounded).await.unwrap().unwrap());
+    drop(third.permit(Line::Bounded).await.unwrap().unwrap());
 }
 
 #[tokio::test]
@@ -154,13 +157,13 @@ async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
     let room = Room::new(2); // for the first instance of each, and nothing else
     let (one, other) = (pool_in(&engine, &room), Arc::new(pool_in(&engine, &room)));
     let held = (
-        one.place(Line::Bounded).await.unwrap().unwrap(),
-        other.place(Line::Bounded).await.unwrap().unwrap(),
+        one.permit(Line::Bounded).await.unwrap().unwrap(),
+        other.permit(Line::Bounded).await.unwrap().unwrap(),
     );
     let mut waiting = JoinSet::new();
     for line in [Line::Bounded, Line::Everyone] {
         let other = Arc::clone(&other);
-        waiting.spawn(async move { other.place(line).await.unwrap().is_some() });
+        waiting.spawn(async move { other.permit(line).await.unwrap().is_some() });
     }
     yield_now().await;
     drop(held);
@@ -175,15 +178,15 @@ async fn who_waits_has_the_room_that_another_version_leaves_idle() {
         let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
         let busy = hold(&one, INSTANCES).await;
         let first = hold(&other, 1).await;
-        let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
-            tokio::join!(other.place(line), async {
+        let (permit, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::join!(other.permit(line), async {
                 yield_now().await;
                 drop(busy);
             })
         })
         .await
         .expect("told of the room");
-        drop((place.unwrap().unwrap(), first));
+        drop((permit.unwrap().unwrap(), first));
     }
 }
 
@@ -194,15 +197,15 @@ async fn who_waits_has_the_room_that_a_closed_version_gives_back() {
     let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
     let busy = hold(&one, INSTANCES).await;
     let first = hold(&other, 1).await;
-    let (place, ()) = tokio::time::timeout(Duration::from_secs(60), async {
-        tokio::join!(other.place(Line::Bounded), async {
+    let (permit, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(other.permit(Line::Bounded), async {
             one.close().await;
             drop(busy);
         })
     })
     .await
     .expect("told of the room");
-    drop((place.unwrap().unwrap(), first));
+    drop((permit.unwrap().unwrap(), first));
 }
 
 /// Whoever was first in line does not have all of it.
@@ -223,7 +226,7 @@ async fn versions_that_wait_for_room_have_it_in_turn() {
     for (name, pool) in [("one", one), ("other", other)] {
         for _ in 1..EACH {
             let pool = Arc::clone(pool);
-            waiting.spawn(async move { (name, pool.place(Line::Bounded).await.unwrap()) });
+            waiting.spawn(async move { (name, pool.permit(Line::Bounded).await.unwrap()) });
         }
     }
     for _ in 0..2 * EACH {
@@ -241,7 +244,7 @@ async fn versions_that_wait_for_room_have_it_in_turn() {
     drop(firsts);
 }
 
-/// Each has its first place taken for good, and all share one more: each turn of a version waits for another's end.
+/// Each has its first permit taken for good, and all share one more: each turn of a version waits for another's end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn room_that_goes_to_and_fro_is_never_lost() {
     const VERSIONS: u32 = 3;
@@ -274,12 +277,12 @@ async fn an_instance_that_nobody_uses_ends_and_the_last_one_stays() {
     let pool = pool_in(&engine, &room);
     fill(&pool).await;
     room.give_back_unused();
-    assert_eq!(pool.shelves.idle(), INSTANCES, "used since the last look");
-    drop(pool.place(Line::Bounded).await.unwrap());
+    assert_eq!(pool.shards.idle(), INSTANCES, "used since the last look");
+    drop(pool.permit(Line::Bounded).await.unwrap());
     room.give_back_unused();
-    assert_eq!(pool.shelves.idle(), 1);
+    assert_eq!(pool.shards.idle(), 1);
     room.give_back_unused();
-    assert_eq!(pool.shelves.idle(), 1);
+    assert_eq!(pool.shards.idle(), 1);
 }
 
 /// What once comes for each connection is turned away by nobody, however long the lines are.
@@ -287,14 +290,14 @@ async fn an_instance_that_nobody_uses_ends_and_the_last_one_stays() {
 async fn only_the_bounded_line_is_ever_full() {
     let pool = Arc::new(pool());
     let held = [
-        pool.place(Line::Bounded).await.unwrap(),
-        pool.place(Line::Bounded).await.unwrap(),
+        pool.permit(Line::Bounded).await.unwrap(),
+        pool.permit(Line::Bounded).await.unwrap(),
     ];
     let mut waiting = JoinSet::new();
     for line in [Line::Everyone, Line::Bounded] {
         for _ in 0..3 * WAITING {
             let pool = Arc::clone(&pool);
-            waiting.spawn(async move { pool.place(line).await.is_ok() });
+            waiting.spawn(async move { pool.permit(line).await.is_ok() });
         }
     }
     for _ in 0..6 * WAITING {
@@ -310,12 +313,38 @@ async fn an_instance_with_many_tables_takes_the_room_of_several() {
     let (engine, _) = engine::start(None).unwrap();
     let room = Room::new(7);
     let pool = pool_of(&engine, &room, 9).unwrap();
-    let first = pool.place(Line::Bounded).await.unwrap().unwrap();
-    let second = pool.place(Line::Bounded).await.unwrap().unwrap();
+    let first = pool.permit(Line::Bounded).await.unwrap().unwrap();
+    let second = pool.permit(Line::Bounded).await.unwrap().unwrap();
     // Three units each: one is left, until an instance ends.
     assert!(pool_of(&engine, &room, 5).is_none());
     drop(second);
     assert!(pool_of(&engine, &room, 5).is_some());
     drop((first, pool));
     assert!(pool_of(&engine, &room, 25).is_some(), "all that there is");
+}
+
+#[test]
+fn lines_take_turns() {
+    let mut waiting = Waiting::default();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let (offer, turn) = oneshot::channel();
+        waiting.push(Line::Everyone, offer);
+        waits.push(turn);
+    }
+    for _ in 0..2 {
+        // Told from the others by having given up.
+        waiting.push(Line::Bounded, oneshot::channel().0);
+    }
+    let turns: Vec<_> = std::iter::from_fn(|| waiting.next())
+        .map(|next| {
+            if next.is_closed() {
+                Line::Bounded
+            } else {
+                Line::Everyone
+            }
+        })
+        .collect();
+    let (bounded, everyone) = (Line::Bounded, Line::Everyone);
+    assert_eq!(turns, [everyone, bounded, everyone, bounded, everyone]);
 }

@@ -1,0 +1,211 @@
+//! How a call gets a permit: with an idle instance of its own thread, else of another thread, else without one if
+//! there is room, else by waiting in line.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::idle::{Shard, Shards};
+use super::permit::Permit;
+use super::room::Room;
+use super::sync::{AtomicU8, Mutex, MutexGuard, Sharded, oneshot};
+use super::waiting::{Line, Waiting};
+use super::{Barrier, Maker};
+use crate::invocation::{Busy, InvokeError};
+
+/// In [`Shared::wanted`]: a call waits in the version's own lines, or the version is retired. Idle instances are not for
+/// the call that comes first.
+pub(super) const BY_OWN: u8 = 1;
+
+/// In [`Shared::wanted`]: a version waits for room. An instance that becomes idle is told of.
+pub(super) const BY_OTHERS: u8 = 2;
+
+/// The instances of one version.
+pub(crate) struct Pool {
+    pub(super) shared: Arc<Shared>,
+    pub(super) shards: Arc<Shards>,
+}
+
+pub(super) struct Shared {
+    pub(super) maker: Maker,
+    pub(super) room: Arc<Room>,
+    pub(super) barrier: Barrier,
+    pub(super) queue: Mutex<Queue>,
+    /// By whom idle instances are wanted: a call that ends reads this one flag.
+    pub(super) wanted: AtomicU8,
+}
+
+pub(super) struct Queue {
+    /// Permits that no call holds and that have no instance. The others have room for one; the version has the room of
+    /// its first permit always.
+    pub(super) free: u32,
+    pub(super) waiting: Waiting,
+    /// In line for room, or being served: true while a call waits though there are free permits.
+    pub(super) in_line: bool,
+    /// The version is retired.
+    pub(super) closed: bool,
+}
+
+enum Entered {
+    At(Permit),
+    Queue(oneshot::Receiver<Permit>),
+    Closed,
+}
+
+/// Why there is no permit for a call right now.
+pub(super) enum Full {
+    /// All are held, or a call waits before this one.
+    Permits,
+    /// There is no room for another instance.
+    Room,
+    /// The version is retired.
+    Closed,
+}
+
+impl Pool {
+    /// Takes room for the first instance. None when calls have all that there is.
+    pub(crate) fn new(maker: Maker, room: &Arc<Room>) -> Option<Self> {
+        if !room.take_first(maker.units()) {
+            return None;
+        }
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue {
+                free: maker.limits.instances,
+                waiting: Waiting::default(),
+                in_line: false,
+                closed: false,
+            }),
+            maker,
+            room: Arc::clone(room),
+            barrier: Barrier::default(),
+            wanted: AtomicU8::new(BY_OTHERS), // until the room's task finds that no version waits
+        });
+        let shards = Arc::new(Shards(Sharded::new(|| Shard::new(&shared))));
+        room.join(&shards);
+        Some(Self { shared, shards })
+    }
+
+    pub(crate) fn maker(&self) -> &Maker {
+        &self.shared.maker
+    }
+
+    /// A permit for a call. Waits for one in `line` if all are held. None once the version is retired, also for a call
+    /// that has waited.
+    pub(crate) async fn permit(&self, line: Line) -> Result<Option<Permit>, InvokeError> {
+        match self.enter(line)? {
+            Entered::At(permit) => Ok(Some(permit)),
+            Entered::Queue(turn) => Ok(turn.await.ok()),
+            Entered::Closed => Ok(None),
+        }
+    }
+
+    fn enter(&self, line: Line) -> Result<Entered, InvokeError> {
+        let shard = self.shards.0.own();
+        // A hint: a stale one lets a call overtake, and the instance reaches the call that waits when this one ends.
+        if self.shared.wanted.load(Ordering::Relaxed) & BY_OWN == 0
+            && let Some(instance) = shard.take()
+        {
+            return Ok(Entered::At(Permit::new(shard, Some(instance))));
+        }
+        self.look_further(shard, line)
+    }
+
+    fn look_further(&self, shard: &Arc<Shard>, line: Line) -> Result<Entered, InvokeError> {
+        loop {
+            match self.find(shard) {
+                Ok(permit) => return Ok(Entered::At(permit)),
+                // Another call may be faster: look once more.
+                Err(Full::Room) if self.shared.room.reclaim(self.maker().units()) => {}
+                Err(Full::Room | Full::Permits) => return self.wait(shard, line),
+                Err(Full::Closed) => return Ok(Entered::Closed),
+            }
+        }
+    }
+
+    fn find(&self, shard: &Arc<Shard>) -> Result<Permit, Full> {
+        let mut queue = self.shared.lock();
+        if queue.closed {
+            Err(Full::Closed)
+        } else if queue.waiting.is_empty() {
+            self.shards.unused(shard, &mut queue)
+        } else {
+            Err(Full::Permits) // calls that wait are not overtaken
+        }
+    }
+
+    fn wait(&self, shard: &Arc<Shard>, line: Line) -> Result<Entered, InvokeError> {
+        let shared = &*self.shared;
+        let limits = &shared.maker.limits;
+        let mut queue = shared.lock();
+        if queue.closed {
+            return Ok(Entered::Closed);
+        }
+        if line == Line::Bounded && queue.waiting.is_full(limits.waiting) {
+            let busy = match queue.free {
+                0 => Busy::Instances(limits.instances, limits.waiting),
+                _ => Busy::Room(shared.room.for_calls(), limits.waiting),
+            };
+            return Err(InvokeError::Busy(busy));
+        }
+        let (offer, turn) = oneshot::channel();
+        queue.waiting.push(line, offer);
+        // Before the look at the shards (A).
+        shared.wanted.fetch_or(BY_OWN, Ordering::Relaxed);
+        let found = self.shards.unused(shard, &mut queue);
+        if let Err(Full::Room) = found
+            && !queue.in_line
+        {
+            queue.in_line = true;
+            shared.room.line_up(&self.shards);
+        }
+        drop(queue);
+        drop(found); // goes to the call that has waited longest
+        Ok(Entered::Queue(turn))
+    }
+
+    /// Turns away the calls that wait and that come, and ends the idle instances. Once this returns no call begins.
+    pub(crate) async fn close(&self) {
+        self.turn_away();
+        self.shared.barrier.shut().await;
+    }
+
+    pub(super) fn turn_away(&self) {
+        let waiting = {
+            let mut queue = self.shared.lock();
+            queue.closed = true;
+            // Before the look at the shards (A).
+            self.shared.wanted.fetch_or(BY_OWN, Ordering::Relaxed);
+            std::mem::take(&mut queue.waiting)
+        };
+        for shard in self.shards.0.all() {
+            while let Some(instance) = shard.take() {
+                shard.offer(Some(instance));
+            }
+        }
+        drop(waiting);
+    }
+}
+
+impl Shared {
+    /// Permits that calls hold, and idle instances.
+    pub(super) fn taken(&self, queue: &Queue) -> u32 {
+        self.maker.limits.instances - queue.free
+    }
+
+    /// Tells of an idle instance that others may have: of any but the version's last.
+    pub(super) fn tell_of_idle(&self, queue: &Queue) {
+        if self.taken(queue) > 1 {
+            self.room.tell();
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let taken = self.taken(&self.lock());
+        self.room.give(self.maker.units() * taken.max(1)); // the first has its room without an instance
+    }
+}

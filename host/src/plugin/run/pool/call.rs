@@ -1,0 +1,66 @@
+//! A call, from its permit to its answer.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Permit;
+use crate::config::Isolation;
+use crate::invocation::{Called, Invocation, InvokeError};
+use crate::plugin::run::exports::Export;
+use crate::plugin::run::instance::shortened;
+
+impl Permit {
+    /// Makes an instance that waits for its first call, under the limits of a call.
+    pub(crate) async fn warm(mut self) -> Result<(), InvokeError> {
+        let maker = &self.shard.shared().maker;
+        let made = maker.instance().await?;
+        if maker.isolation == Isolation::Reused {
+            self.instance = Some(made);
+        }
+        Ok(())
+    }
+
+    /// Calls a handler in an instance that no other call uses. An instance whose call did not end well, or was dropped
+    /// on the way, is never used again: the permit has it back only after all is well. Gives the event back when the
+    /// version is retired before the handler begins.
+    pub(crate) async fn call<E: Export>(
+        mut self,
+        invocation: Arc<Invocation>,
+        event: E,
+    ) -> Called<E> {
+        let shared = self.shard.shared();
+        let (maker, barrier) = (&shared.maker, &shared.barrier);
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            // In a box, so that a call that finds an instance keeps no room for making one.
+            None => match Box::pin(maker.instance()).await {
+                Ok(instance) => instance,
+                Err(error) => return Called::Ended(Err(error)),
+            },
+        };
+        let Some(start) = barrier.enter() else {
+            return Called::Retired(event);
+        };
+        instance.begin(&invocation);
+        let answered = {
+            let mut call = pin!(instance.call(event, &invocation));
+            let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+            drop(start);
+            match begun {
+                Poll::Ready(answered) => answered,
+                Poll::Pending => call.await,
+            }
+        };
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(error) => return Called::Ended(Err(maker.failure(&error, instance.state()))),
+        };
+        instance.end();
+        if maker.isolation == Isolation::Reused && instance.uses < maker.limits.max_uses {
+            self.instance = Some(instance);
+        }
+        Called::Ended(answer.map_err(|reason| InvokeError::Failed(shortened(&reason))))
+    }
+}

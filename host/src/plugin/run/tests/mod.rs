@@ -1,0 +1,2 @@
+mod barrier;
+mod loom;
