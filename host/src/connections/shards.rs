@@ -79,3 +79,40 @@ impl<K, V> fmt::Debug for Shards<K, V> {
         f.debug_struct("Shards").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_is_there_from_when_it_is_put_in_until_it_is_taken_out() {
+        let shards: Shards<Box<str>, u32> = Shards::new(3);
+        assert_eq!(shards.shards.len(), 4);
+        assert_eq!(shards.get("a"), None);
+        for name in ["a", "b"] {
+            shards.change(name.into(), |slot| *slot = Some(1));
+        }
+        let before = shards.change("a".into(), |slot| slot.replace(2));
+        assert_eq!(before, Some(1));
+        assert_eq!((shards.get("a"), shards.get("b")), (Some(2), Some(1)));
+        shards.change("b".into(), |slot| *slot = None);
+        shards.change("never there".into(), |slot| *slot = None);
+        assert_eq!(shards.get("b"), None);
+        assert_eq!(shards.keys(), vec![Box::<str>::from("a")]);
+    }
+
+    /// A part that has many times its share would stop others for as many times as long when it grows.
+    #[test]
+    fn parts_have_about_the_same_number_of_keys() {
+        const EACH: usize = 400;
+        let shards = Shards::new(64);
+        for key in 0..64 * EACH {
+            shards.change(key, |slot| *slot = Some(()));
+        }
+        assert_eq!(shards.keys().len(), 64 * EACH);
+        for shard in &shards.shards {
+            let held = shard.read().unwrap().len();
+            assert!((EACH / 2..EACH * 2).contains(&held), "{held}");
+        }
+    }
+}
