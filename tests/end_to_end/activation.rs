@@ -228,7 +228,7 @@ async fn address_with_a_socket_of_systemd_in_it_is_refused_with_what_to_write() 
         "{said}"
     );
     assert!(said.contains(&format!("ListenStream={all}")), "{said}");
-    assert!(!said.contains("stop who listens"), "{said}");
+    assert!(!said.contains("stop the process that listens"), "{said}");
     Request::new(address, "/s").open().await.id().await;
 }
 

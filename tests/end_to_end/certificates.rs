@@ -211,7 +211,7 @@ async fn pem_that_would_be_skipped_is_refused() {
         ),
         (
             good.replace("CERTIFICATE", "CERTIFICATE REQUEST"),
-            "asks for a certificate",
+            "is a request for a certificate",
         ),
         (good.replace("MII", "M!I"), "is damaged"),
         (

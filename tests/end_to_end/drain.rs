@@ -137,7 +137,7 @@ async fn a_client_that_takes_nothing_is_cut_when_the_window_is_over() {
     gateway.terminate();
     gateway
         .log()
-        .line(&["cutting what is left", "\"connections\":1"])
+        .line(&["cutting the remaining connections", "\"connections\":1"])
         .await;
     assert_eq!(gateway.ended().await, Some(0));
     drop(client);

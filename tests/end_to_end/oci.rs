@@ -149,17 +149,17 @@ async fn what_cannot_be_pulled_is_told() {
     let manifest = registry.push("manifest", &echo);
     let path = manifest.replace(&format!("oci://{}", registry.host()), "/v2");
     registry.put(&path.replace('@', "/manifests/"), b"{\"schemaVersion\": 2}");
-    check(&registry, &manifest, "is not what the digest names").await;
+    check(&registry, &manifest, "does not match the digest").await;
 
     let component = registry.push("changed", &echo);
     registry.put(&blob("changed"), &other);
-    check(&registry, &component, "is not what the digest names").await;
+    check(&registry, &component, "does not match the digest").await;
     let component = registry.push("longer", &echo);
     registry.put(&blob("longer"), &[&*echo, b"more"].concat());
     check(&registry, &component, "longer than").await;
     let component = registry.push("shorter", &echo);
     registry.put(&blob("shorter"), &echo[..echo.len() / 2]);
-    check(&registry, &component, "is not what the digest names").await;
+    check(&registry, &component, "does not match the digest").await;
     let component = registry.push("truncated", &echo);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", echo.len());
     let half = [head.as_bytes(), &echo[..echo.len() / 2]].concat();
@@ -193,7 +193,7 @@ async fn what_cannot_be_pulled_is_told() {
     check(
         &registry,
         &with("odd", json!("none")),
-        "its manifest is none",
+        "its manifest is invalid",
     )
     .await;
 
@@ -202,7 +202,7 @@ async fn what_cannot_be_pulled_is_told() {
     check(
         &registry,
         &large,
-        "67108865 bytes, and 67108864 are the most",
+        "67108865 bytes, and the maximum is 67108864",
     )
     .await;
     assert!(!registry.asked().contains(&blob("large")));
@@ -230,7 +230,7 @@ async fn a_registry_that_is_slow_or_down_is_not_waited_for() {
     );
     registry.answer(&blob, head, After::Silence);
     let folder = configured(&registry, &component, "limits = { pull_s = 1 }", "");
-    refused(&folder, "not there within 1 s, which is limits.pull_s").await;
+    refused(&folder, "did not end within 1 s, which is limits.pull_s").await;
     drop(registry);
     refused(&folder, "cannot be reached").await;
 }
@@ -271,7 +271,7 @@ async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
     );
 
     elsewhere.put("/layer", &echo()[1..]);
-    refused(&folder, "is not what the digest names").await;
+    refused(&folder, "does not match the digest").await;
 }
 
 /// A redirect to this address.
@@ -310,7 +310,7 @@ async fn a_token_is_got_where_the_registry_says() {
     tokens.grant("/token", br#"{"token": "other"}"#);
     refused(&folder, "refuses these credentials").await;
     tokens.grant("/token", b"granted");
-    refused(&folder, "its token is none").await;
+    refused(&folder, "its token is invalid").await;
     tokens.grant("/token", &[b' '; (64 << 10) + 1]);
     refused(&folder, "its token is too long").await;
 }
@@ -382,7 +382,7 @@ async fn what_is_read_of_a_manifest_is_bounded() {
     };
     let longest = reference(&vec![b' '; 4 << 20]);
     let longer = reference(&vec![b' '; (4 << 20) + 1]);
-    check(&registry, &longest, "its manifest is none").await;
+    check(&registry, &longest, "its manifest is invalid").await;
     check(&registry, &longer, "its manifest is too long").await;
 
     // A digest that would lead to another place.

@@ -78,7 +78,7 @@ async fn the_whole_configuration_changes_under_open_connections() {
     for part in [
         "gateway.toml:",
         " listeners[0].address: cannot listen on",
-        "remedy: stop who listens there",
+        "remedy: stop the process that listens there",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -429,5 +429,10 @@ async fn a_stage_that_is_removed_has_its_disconnects() {
             .line(&[&format!("ended: {id} 1001")])
             .await;
     }
-    assert!(!served.gateway.log().contains(&["configuration no more"]));
+    assert!(
+        !served
+            .gateway
+            .log()
+            .contains(&["no longer in the configuration"])
+    );
 }

@@ -58,7 +58,7 @@ async fn idle_instances_of_a_plugin_make_room_for_another_and_for_a_reload() {
     let gateway = LOCKGATE.serve_after(SMALL, &configuration).await;
     gateway
         .log()
-        .line(&["limits.instances are more together"])
+        .line(&["limits.instances of all plugins add up to more"])
         .await;
     for plugin in [0, 1, 2, 3, 0] {
         let answers = at_once(&gateway, plugin, 12).await;

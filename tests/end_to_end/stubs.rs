@@ -159,7 +159,7 @@ async fn component_that_needs_stubs_is_refused_with_the_word_for_them() {
     let ended = LOCKGATE.run(&["inspect", component]).await;
     for said in [
         "given to no plugin; stub_wasi = true puts a stub in its place\n",
-        "  stubs      stub_wasi = true: it may import what no plugin is given",
+        "  stubs      stub_wasi = true: stubs take the place of the interfaces that no plugin has",
         "given to every plugin\n",
     ] {
         assert!(ended.output.contains(said), "{said}: {}", ended.output);

@@ -111,7 +111,7 @@ async fn a_changed_certificate_that_does_not_fit_is_not_served() {
     fs::write(folder.path().join("key.pem"), "nonsense").unwrap();
     gateway
         .log()
-        .line(&["everything goes on as it was", "key.pem"])
+        .line(&["everything continues as before", "key.pem"])
         .await;
     assert_eq!(gateway.wss("/s").certificate().await, first.der);
     fs::remove_file(&chain).unwrap();

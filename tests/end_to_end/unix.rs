@@ -309,6 +309,6 @@ async fn path_of_another_listener_of_the_gateway_is_refused_with_what_to_do() {
     let (status, said) = gateway.post("/reload", "{}").await;
     assert_eq!(status, 422, "{said}");
     assert!(said.contains("with one reload"), "{said}");
-    assert!(!said.contains("stop who listens"), "{said}");
+    assert!(!said.contains("stop the process that listens"), "{said}");
     by(&socket).open().await.id().await;
 }

@@ -226,7 +226,7 @@ async fn goes_on(gateway: &mut Gateway, said: &str) {
     assert!(answer.contains(said), "{said}: {answer}");
     gateway
         .log()
-        .line(&["no upgrade, this process goes on", said])
+        .line(&["no upgrade, this process continues", said])
         .await;
     client.id().await;
     gateway.connect("/s").await.id().await;

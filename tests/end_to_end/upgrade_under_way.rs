@@ -159,8 +159,8 @@ async fn files_that_change_during_an_upgrade_that_fails_are_loaded_after_it() {
         .await;
     let lines = gateway.log().lines();
     let place = |words: &str| lines.iter().position(|line| line.contains(words));
-    assert!(place("no upgrade, this process goes on") < place("version 3 serves"));
-    assert!(place("no upgrade, this process goes on").is_some());
+    assert!(place("no upgrade, this process continues") < place("version 3 serves"));
+    assert!(place("no upgrade, this process continues").is_some());
     expect(&mut gateway.connect("/s").await, 3).await;
 }
 

@@ -136,7 +136,7 @@ fn ask(whom: &whom::Whom, method: Method, path: &str, body: Value) -> Result<Val
         patience: PATIENCE,
     };
     let text = client::ask(whom, &question)?;
-    serde_json::from_str(&text).context("what the gateway answers is no JSON")
+    serde_json::from_str(&text).context("the gateway's answer is no JSON")
 }
 
 fn print_changes(answer: &Value) -> Result<()> {

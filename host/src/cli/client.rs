@@ -55,7 +55,7 @@ pub(super) async fn ask(whom: &Whom, question: &Question<'_>) -> Result<String> 
         return Ok(text);
     }
     match error(&text) {
-        why if why.is_empty() => bail!("{}: answered {status}, and not why", gateway.0),
+        why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.0),
         why => bail!(why),
     }
 }
@@ -70,7 +70,8 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
             ..
         })) => {
             let address = Address::of_listener(address);
-            let address = address.context("where the gateway says it is asked is no address")?;
+            let address =
+                address.context("the management address that the gateway tells is no address")?;
             return Gateway::at(address, Some(meant)).await;
         }
         Some(Found::Note(Note { process, .. })) => bail!(
@@ -99,7 +100,7 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
     };
     let place = note.management.as_deref().unwrap_or("no address");
     Err(why_not.context(format!(
-        "process {} of the user {uid} says that it runs this file, and is asked at {place}; if it is yours, \
+        "process {} of the user {uid} says that it runs this file, with its management listener at {place}; if it is yours, \
          name that address: --management {place}",
         note.process
     )))
@@ -126,7 +127,7 @@ impl Gateway {
                 bail!("{address}: {}", error(&text))
             }
             _ => bail!(
-                "what answers at {address} is not the management listener of a gateway; the gateway's log has its \
+                "{address} is not the management listener of a gateway; the gateway's log has its \
                  address: \"management listening on\""
             ),
         }
@@ -154,8 +155,7 @@ impl Gateway {
         let asked = timeout(question.patience, asked).await;
         asked.unwrap_or_else(|_| {
             bail!(
-                "no answer from {address} within {} s; a gateway that starts answers when it serves, and anything else \
-                 that has this address may never do",
+                "no answer from {address} within {} s; a gateway answers once it serves, and another program at this address may never answer",
                 question.patience.as_secs()
             )
         })

@@ -32,8 +32,7 @@ pub(super) fn health(gateway: &str) -> Result<()> {
             bail!("the gateway at {address} is stopping")
         }
         Some(_) | None => bail!(
-            "what answers at {address} is not the health or management listener of a gateway; name the configuration \
-             that runs, or its address"
+            "{address} is not the health or management listener of a gateway; name the gateway's configuration, or its address"
         ),
     }
 }

@@ -147,8 +147,7 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
     ));
     rows.push(("grants", format!("grants = {}", inspection.grants)));
     if inspection.stub_wasi {
-        let stub =
-            "stub_wasi = true: it may import what no plugin is given, and every call is refused";
+        let stub = "stub_wasi = true: stubs take the place of the interfaces that no plugin has, and refuse every call";
         rows.push(("stubs", stub.to_owned()));
     }
 

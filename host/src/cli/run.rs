@@ -126,9 +126,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 if signals.take_reload().await
                     && let Err(error) = handover::ask_to_reload(successor)
                 {
-                    tracing::warn!(
-                        "the reload that was asked for meanwhile is not passed on: {error}"
-                    );
+                    tracing::warn!("a reload requested meanwhile is not passed on: {error}");
                 }
                 let _ = asked.map(|asked| asked.send(Ok(successor)));
                 return Departure::Succeeded;
@@ -137,7 +135,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 if matches!(why, NoUpgrade::AskedToStop | NoUpgrade::Stopping) {
                     tracing::info!("no upgrade: {why}");
                 } else {
-                    tracing::error!("no upgrade, this process goes on: {why}");
+                    tracing::error!("no upgrade, this process continues: {why}");
                 }
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }

@@ -69,7 +69,7 @@ pub(super) fn apis(
     if written.is_empty() && report.is_clean("apis") {
         report.problem(
             "apis",
-            "there is no API, so that nothing would be served",
+            "there is no API, so nothing would be served",
             "add [apis.NAME.stages.STAGE]",
         );
     }
@@ -93,7 +93,7 @@ fn api(
     if written.stages.is_empty() && report.is_clean(&stages_key) {
         report.problem(
             &stages_key,
-            format!("the API {name:?} has no stage, so that it would be served nowhere"),
+            format!("the API {name:?} has no stage, so it would be served nowhere"),
             format!("add [{key}.stages.prod], which is served at /prod"),
         );
     }
@@ -134,7 +134,7 @@ fn route(
         report.problem(
             &key,
             "a route key cannot be empty",
-            "name the route by what the selection expression gives, or use \"$default\"",
+            "name the route by a result of the selection expression, or use \"$default\"",
         );
     } else if name.starts_with('$') && !RESERVED_KEYS.contains(&name.as_str()) {
         let remedy = match nearest(&name, &RESERVED_KEYS) {

@@ -70,7 +70,7 @@ fn listeners(
     if written.is_empty() && purpose == Purpose::Serve && report.is_clean("listeners") {
         report.problem(
             "listeners",
-            "there is no listener, so that no client could connect",
+            "there is no listener, so no client could connect",
             "add [[listeners]] with address = \"127.0.0.1:8443\" and tls = \"self-signed\"",
         );
     }
@@ -105,8 +105,8 @@ fn listener(
     if !report.is_written(&tls_key) && !is_local {
         report.problem(
             &tls_key,
-            "others than this machine can connect, and it is not said whether that is encrypted",
-            "write tls = { certificate = \"…\", key = \"…\" }, or say tls = \"off\" deliberately",
+            "other machines can connect, and tls is not set",
+            "write tls = { certificate = \"…\", key = \"…\" }, or tls = \"off\" deliberately",
         );
     }
     let tls = match written.tls {
@@ -189,7 +189,7 @@ fn place(
     if bytes > LONGEST {
         report.problem(
             address_key,
-            format!("the path has {bytes} bytes, and that of a socket has at most {LONGEST}"),
+            format!("the path has {bytes} bytes, and a socket's path has at most {LONGEST}"),
             "write a shorter path",
         );
     }
@@ -332,7 +332,7 @@ fn address(
             format!("{address} is already the address of {of}")
         } else {
             format!(
-                "{address} and {other}, the address of {of}, cannot both be bound: one has the other in it"
+                "{address} and {other}, the address of {of}, cannot both be bound: one contains the other"
             )
         };
         report.problem(key, message, "give each its own port");

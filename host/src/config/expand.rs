@@ -13,7 +13,7 @@ pub(super) enum Unexpandable {
     NotUnicode(String),
     #[error("{0:?} is not the name of an environment variable")]
     Name(String),
-    #[error("the default of {0} has a variable in it, which is not expanded")]
+    #[error("the default of {0} contains a variable, which does not expand")]
     Nested(String),
     #[error("\"${{\" has no closing \"}}\"")]
     Unclosed,

@@ -53,7 +53,7 @@ fn check_level(word: &str) -> Result<(), (String, String)> {
         return Ok(());
     }
     let remedy = if word.contains("::") || OURS.contains(&word) {
-        format!("say which level it is to have, as in \"{word}=debug\"")
+        format!("give it a level, as in \"{word}=debug\"")
     } else {
         match nearest(word, &LEVELS) {
             Some(near) => format!("did you mean {near:?}?"),
@@ -117,7 +117,7 @@ mod tests {
         check(
             "lockgate::session",
             Err(
-                "\"lockgate::session\" is no level; say which level it is to have, as in \"lockgate::session=debug\"",
+                "\"lockgate::session\" is no level; give it a level, as in \"lockgate::session=debug\"",
             ),
         );
         check(

@@ -147,7 +147,7 @@ fn component(key: &str, written: &str, source: &Source, report: &mut Report<'_>)
     if digest.is_empty() {
         report.problem(
             key,
-            format!("{written:?} names no digest: what a tag names may be another thing tomorrow"),
+            format!("{written:?} has no digest: a tag may name another component tomorrow"),
             "add the manifest's digest: oci://REGISTRY/NAME@sha256:…",
         );
     } else if !is_digest(digest) || !is_repository(repository) || !is_registry(registry) {
@@ -206,7 +206,7 @@ fn signature(
     if written.keys.is_empty() && report.is_clean(&keys_key) {
         report.problem(
             &keys_key,
-            "no key is named, so that no signature could count",
+            "no key is listed, so no signature could count",
             "name the public key's file; `lockgate keys new FILE` makes one",
         );
     }
@@ -216,7 +216,7 @@ fn signature(
         (None, Component::Image(_)) => {
             report.problem(
                 &join(key, "file"),
-                "nothing lies beside a component in a registry, and it is not said where its signature is",
+                "a component in a registry has no signature beside it, and no signature file is named",
                 "add file = \"….sig\", the file that `lockgate sign` wrote for the component",
             );
             PathBuf::new()
@@ -249,8 +249,8 @@ fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
     if plugin.signature.is_none() && !built_here && !report.is_written(&key) {
         report.problem(
             &key,
-            "require_signatures is true, and it is not said whose signature this plugin must bear",
-            "add signature = { keys = [\"release.pub.pem\"] }, with the public key of who signs it",
+            "require_signatures is true, and this plugin has no signature table",
+            "add signature = { keys = [\"release.pub.pem\"] }, with the signer's public key",
         );
     }
 }

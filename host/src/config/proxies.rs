@@ -32,7 +32,7 @@ pub(super) fn proxies(key: &str, written: &file::Listener, report: &mut Report<'
         if is_used && trusted.is_empty() && report.is_clean(&trusted_key) {
             report.problem(
                 &join(key, name),
-                "no proxy is trusted, so that nobody may name a client",
+                "no proxy is trusted, so nobody may name a client",
                 "add trusted_proxies = [\"ADDRESS\"] with the addresses or networks of the proxies",
             );
         }
@@ -64,7 +64,7 @@ fn network(key: &str, text: &str, report: &mut Report<'_>) -> Option<IpNet> {
     if network.prefix_len() == 0 {
         report.problem(
             key,
-            format!("{text:?} trusts everyone, so that every client could choose its address"),
+            format!("{text:?} trusts everyone, so every client could choose its address"),
             "write the networks that the proxies are in",
         );
         return None;

@@ -138,7 +138,7 @@ impl Gateway {
             open.push(opened.clone());
             tracing::info!("listening on {opened}");
             if let Err(error) = opened.socket.socket.set_mode(&opened.config.address) {
-                tracing::warn!("the permissions of {opened} are as they were: {error}");
+                tracing::warn!("the permissions of {opened} were not changed: {error}");
             }
             say_ipv6_only(&opened.address, wanted);
             changes.push(Change::ListenerOpened(opened.to_string()));
@@ -177,9 +177,9 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
             .into()
     } else if let Address::Unix { path, .. } = address {
         if held_by::<HeldByUs>(error).is_some() {
-            "take that one out with one reload and write this one with the next, or write another path".into()
+            "remove that listener with one reload and add this one with the next, or write another path".into()
         } else if is(io::ErrorKind::AddrInUse) {
-            "stop who listens there (`ss -lxp` tells), or write another path".into()
+            "stop the process that listens there (`ss -lxp` shows it), or write another path".into()
         } else if is(io::ErrorKind::AlreadyExists) {
             "remove it if nobody needs it, or write another path".into()
         } else {
@@ -194,7 +194,7 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
         )
     } else if is(io::ErrorKind::AddrInUse) {
         format!(
-            "stop who listens there (`ss -ltnp 'sport = :{}'` tells), or write another port",
+            "stop the process that listens there (`ss -ltnp 'sport = :{}'` shows it), or write another port",
             address.ip().map_or(0, |address| address.port())
         )
     } else if is(io::ErrorKind::PermissionDenied) {

@@ -110,7 +110,7 @@ impl Gateway {
             if let Some(socket) = bound.socket().upgrade()
                 && let Err(error) = socket.socket.set_mode(&wanted.address)
             {
-                tracing::warn!("the permissions of {purpose} {address} are as they were: {error}");
+                tracing::warn!("the permissions of {purpose} {address} were not changed: {error}");
             }
             changes.push(Change::ManagementOpened(purpose, address.clone()));
             let stop = self.stop_management.child_token();

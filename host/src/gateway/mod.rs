@@ -187,7 +187,7 @@ impl Gateway {
         if let Origin::File(file) = &gateway.origin
             && let Err(error) = gateway.tell_where(file)
         {
-            tracing::debug!("who knows the file only cannot find this gateway: {error}");
+            tracing::debug!("commands that name only the file cannot find this gateway: {error}");
         }
         gateway.sockets.close_unused();
         let stop = &gateway.listeners.stop;
@@ -381,7 +381,7 @@ impl Gateway {
             handshakes.overdue.cancel();
             tracing::warn!(
                 connections = self.connections().len(),
-                "the drain window is over: cutting what is left"
+                "the drain window is over: cutting the remaining connections"
             );
             for stage in self.lock().stages.all() {
                 stage.load().scope.directory.closes_over.cancel();
@@ -392,9 +392,8 @@ impl Gateway {
             tokio::select! {
                 over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
                     let left = handshakes.deciding.len() + handshakes.sessions.len();
-                    tracing::error!(left, "so many `$disconnect` and `$connect` handlers have not ended within \
-                        limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, \
-                        or raise it, and the time that systemd or the container gives a stop", disconnects.as_secs());
+                    tracing::error!(left, "`$disconnect` and `$connect` handlers have not ended within \
+                        limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, or raise the limit, and the time that systemd or the container gives a stop", disconnects.as_secs());
                 },
                 never = cuts => match never {},
             }

@@ -78,7 +78,7 @@ impl Gateway {
                 reloads.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     came,
-                    "not reloaded, everything goes on as it was: {error:#}"
+                    "not reloaded, everything continues as before: {error:#}"
                 );
             }
         }

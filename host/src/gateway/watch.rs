@@ -149,7 +149,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 .find(|(now, _)| now.is_none());
             if let Some((_, gone)) = gone {
                 tracing::warn!(file = %gone.display(),
-                    "{}: the file is gone; what was loaded from it goes on", watched.owner);
+                    "{}: the file is gone; its loaded content stays in use", watched.owner);
                 known.acted = now;
                 continue;
             }

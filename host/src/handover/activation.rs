@@ -38,7 +38,7 @@ enum At {
 
 /// An address cannot be bound beside one that systemd has bound.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("systemd listens on {0} for this gateway, and one of the two has the other in it")]
+#[error("systemd listens on {0} for this gateway, and one of the two addresses contains the other")]
 pub(crate) struct HeldBySystemd(pub(crate) SocketAddr);
 
 impl Sockets {

@@ -127,8 +127,7 @@ async fn serves(
         Some(why) => format!("the new process cannot serve: {why}"),
         None => match timeout(LAST_MOMENTS, successor.ended()).await {
             Ok(status) => format!(
-                "the new process ended before it served ({}), and did not say why; what it wrote is in the log, and \
-                 `{}` shows what is wrong",
+                "the new process ended before it served ({}), and did not say why; its output is in the log, and `{}` shows the mistakes",
                 status?, successor.trial
             ),
             Err(_) => "the new process closed its standard input before it served".into(),

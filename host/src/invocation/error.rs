@@ -19,7 +19,7 @@ pub(crate) enum InvokeError {
     #[error("the plugin trapped: {0}")]
     Trapped(String),
     /// The plugin was taken out of the configuration.
-    #[error("the plugin is in the configuration no more")]
+    #[error("the plugin is no longer in the configuration")]
     Removed,
     /// Not the guest's fault.
     #[error("the gateway failed: {0:#}")]

@@ -174,8 +174,7 @@ impl Certificate {
             tracing::warn!(
                 target: "config",
                 name = self.name(),
-                "certificate {}: it has no subjectAltName with a host, and clients look at nothing else: they refuse it\n  \
-                 remedy: have one made with that",
+                "certificate {}: it has no subjectAltName with a host, and clients refuse it: they look at nothing else\n  remedy: have a certificate made with one",
                 files.certificate.display()
             );
         }
@@ -243,8 +242,8 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
             }
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
                 return Err(Flaw::new(
-                    format!("{file}: {section} asks for a certificate and is none"),
-                    "name the file that the authority has answered it with",
+                    format!("{file}: {section} is a request for a certificate, and no certificate"),
+                    "name the file that the authority sent in answer",
                 ));
             }
             "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => {

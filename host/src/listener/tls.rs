@@ -179,7 +179,7 @@ impl Certificates {
             for name in &certificate.names {
                 if let Some((other, _)) = by_name.get(name) {
                     faults.push(fault(
-                        format!("it is for {name}, and so is {key}[{other}]: which one a client is shown would be a guess"),
+                        format!("it is for {name}, and so is {key}[{other}]: the choice between them would be a guess"),
                         "leave one of them, or have one made without that name",
                     ));
                 } else {

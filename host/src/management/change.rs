@@ -59,9 +59,9 @@ impl fmt::Display for Change {
             Self::ManagementClosed(purpose, address) => write!(f, "{purpose} {address}: closed"),
             Self::Limits => f.write_str("limits: changed"),
             Self::Log => f.write_str("log: changed"),
-            Self::CompileCache => f.write_str(
-                "compile_cache: as before until the next start, since compiled code is the engine's",
-            ),
+            Self::CompileCache => {
+                f.write_str("compile_cache: the change takes effect at the next start")
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) enum NoUpgrade {
     Dev,
     #[error(
         "a reload is under way, and has not ended within {limit_s} s, which is limits.upgrade_s: no new process was \
-         started; ask again once the log says what came of the reload"
+         started; ask again once the log says how the reload ended"
     )]
     Reloading { limit_s: u64 },
     #[error("the new process was not ready within {limit_s} s, which is limits.upgrade_s")]

@@ -136,8 +136,7 @@ impl Plugins {
                 target: "config",
                 instances = sum,
                 room,
-                "the plugins' limits.instances are more together than there is room for at once: when so many are busy, \
-                 further calls wait or are told \"Too Many Requests\"; lower limits.instances where so many are not needed"
+                "the limits.instances of all plugins add up to more than there is room for: when all room is in use, further calls wait or get \"Too Many Requests\"; lower limits.instances where fewer are enough"
             );
         }
     }

@@ -98,7 +98,7 @@ impl Plugins {
                     plugin = config.name,
                     digest,
                     reason = fault.message,
-                    "the new version is not served, the one before goes on"
+                    "the new version is not served, the one before continues"
                 );
                 Err(fault)
             }

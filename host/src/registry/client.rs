@@ -217,7 +217,10 @@ impl<'a> Client<'a> {
                 let authorization = secret(format!("Bearer {token}"));
                 authorization.map(Some).ok_or_else(|| {
                     let registry = self.image.registry.clone();
-                    PullError::Failed(registry, "its token is none: it fits in no header".into())
+                    PullError::Failed(
+                        registry,
+                        "its token is invalid: it fits in no header".into(),
+                    )
                 })
             }
         }
@@ -277,7 +280,8 @@ impl<'a> Client<'a> {
                 "its token is too long".into(),
             ));
         };
-        let none = |why: String| PullError::Failed(registry(), format!("its token is none: {why}"));
+        let none =
+            |why: String| PullError::Failed(registry(), format!("its token is invalid: {why}"));
         let granted: Granted =
             serde_json::from_slice(&answer).map_err(|error| none(error.to_string()))?;
         let tokens = [granted.token, granted.access_token].into_iter().flatten();

@@ -46,13 +46,13 @@ pub(crate) enum PullError {
     Astray(String, String),
     #[error("the registry {0} failed: {1}")]
     Failed(String, String),
-    #[error("what the registry sent is not what the digest names: {0}")]
+    #[error("the registry's answer does not match the digest: {0}")]
     OtherContent(String),
     #[error("it is no artifact with one WebAssembly layer: {0}")]
     NoComponent(String),
-    #[error("its WebAssembly layer has {0} bytes, and {1} are the most")]
+    #[error("its WebAssembly layer has {0} bytes, and the maximum is {1}")]
     TooLarge(u64, u64),
-    #[error("it was not there within {} s, which is limits.pull_s", .0.as_secs())]
+    #[error("the pull did not end within {} s, which is limits.pull_s", .0.as_secs())]
     TooSlow(Duration),
     #[error("{0} cannot be written: {1}")]
     Cache(PathBuf, std::io::Error),
@@ -131,7 +131,7 @@ async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullEr
 /// The only layer of a manifest that is WebAssembly.
 fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
     let manifest: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| PullError::NoComponent(format!("its manifest is none: {error}")))?;
+        .map_err(|error| PullError::NoComponent(format!("its manifest is invalid: {error}")))?;
     let kinds: Vec<_> = manifest
         .layers
         .iter()

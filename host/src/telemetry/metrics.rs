@@ -88,9 +88,7 @@ const COUNTS: [Count; 6] = [
         "Calls that trapped, or computed for longer than limits.cpu_ms",
         |t| t.traps,
     ),
-    ("swaps", "Times that a new version came to serve", |t| {
-        t.swaps
-    }),
+    ("swaps", "New versions that began to serve", |t| t.swaps),
     ("versions_refused", "Versions that failed a check", |t| {
         t.refused
     }),

@@ -77,7 +77,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
                     Asked::Reload => NO_RELOAD.to_owned(),
                     Asked::Upgrade => NoUpgrade::Dev.to_string(),
                 };
-                tracing::warn!("a signal asks in vain: {why}");
+                tracing::warn!("signal ignored: {why}");
             }
         };
         let worked = async {
@@ -191,7 +191,7 @@ impl<'a> Workshop<'a> {
             Ok(_) => {
                 tracing::info!("serving the configuration as it is now; connections stayed open");
             }
-            Err(error) => tracing::warn!("still serving what was right last: {error:#}"),
+            Err(error) => tracing::warn!("still serving the last valid configuration: {error:#}"),
         }
     }
 

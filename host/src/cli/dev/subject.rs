@@ -133,7 +133,7 @@ pub(super) fn places(config: &Config) -> Vec<Place> {
 pub(super) fn route_key(written: &str) -> Result<String, String> {
     if written.is_empty() || written.starts_with('$') {
         return Err(
-            "name a key of your own, such as what `action` is in a message; it does not begin with \"$\""
+            "name a key of your own, such as the value of `action` in a message; it does not begin with \"$\""
                 .into(),
         );
     }

@@ -220,7 +220,7 @@ fn ahead(
                     target: "config",
                     plugin = name,
                     file = %cache.display(),
-                    "a component is compiled a second time, by the gateway itself: {} did not take what was compiled{}\n  remedy: {}",
+                    "a component is compiled a second time, by the gateway itself: {} did not keep the compiled code{}\n  remedy: {}",
                     cache.display(), said(&words), cache::REMEDY
                 );
                 return Ok(());

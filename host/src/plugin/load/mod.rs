@@ -178,14 +178,14 @@ fn pull_remedy(error: &PullError) -> &'static str {
             "look whether the registry runs and can be reached from here; [registries] says how it is asked"
         }
         PullError::Astray(..) => {
-            "look who runs that registry: it is followed by the same scheme only, and from a public address to public ones"
+            "find out who runs that registry: redirects keep their scheme, and lead from a public address to public ones"
         }
         PullError::Unknown(..) => "correct the name or the digest, or push the component there",
         PullError::Unauthorized(..) => {
             "write username and password in [registries.\"HOST\"], from the environment: \"${VAR}\""
         }
         PullError::Busy(..) => {
-            "try again later; who logs in, in [registries.\"HOST\"], may pull more, and component_cache keeps what was pulled"
+            "try again later; log in with [registries.\"HOST\"] to pull more, and set component_cache to keep components"
         }
         PullError::OtherContent(_) => {
             "do not run it before you know who changed it; correct the digest if it was misspelt"
@@ -203,7 +203,7 @@ fn pull_remedy(error: &PullError) -> &'static str {
 
 /// A component that loads and does not work.
 pub(crate) fn broken(plugin: &config::Plugin, message: String) -> Fault {
-    let remedy = "see what it does there; what it printed is in the log";
+    let remedy = "see what it does there; its output is in the log";
     fault(plugin, message, remedy)
 }
 
@@ -212,7 +212,7 @@ pub(crate) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
     fault(
         plugin,
         format!(
-            "there is no room for an instance of it: calls and plugins have all {total} that the gateway has room for"
+            "there is no room for an instance of it: calls and plugins use all {total} that the gateway has room for"
         ),
         "try again when fewer calls are under way; or have fewer plugins, or give the process more address space",
     )
@@ -312,15 +312,14 @@ impl Findings {
         if !stubbed.is_empty() {
             self.add(
                 format!("it imports {}, which no plugin is given", stubbed.join(", ")),
-                "if it works without, as most do whose standard library imports it unasked, write stub_wasi = true: \
-                 then it may import it, and every call is refused"
+                "if it works without, as most do whose standard library imports it unasked, write stub_wasi = true: a stub then refuses every call"
                     .into(),
             );
         }
         if !unknown.is_empty() {
             self.add(
                 format!("it imports {}, which the gateway does not have", unknown.join(", ")),
-                "build it for WASI 0.2 and lockgate:plugin@0.1.0, and without what wit/README.md does not list".into(),
+                "build it for WASI 0.2 and lockgate:plugin@0.1.0, with the imports that wit/README.md lists".into(),
             );
         }
     }

@@ -111,7 +111,7 @@ fn fault(plugin: &config::Plugin, untrusted: &Untrusted) -> Fault {
         ),
         Untrusted::UnknownKey(_) => (
             ".keys",
-            "add the public key of who signed it, if you trust them; `lockgate inspect` tells which".into(),
+            "add the signer's public key, if you trust them; `lockgate inspect` names it".into(),
         ),
         Untrusted::Forged | Untrusted::OtherComponent { .. } => (
             "",

@@ -48,8 +48,7 @@ fn too_large(state: &HostState) -> String {
     let message = state.invocation.as_ref();
     let message = message.map_or(0, |call| call.scope.limits.message_bytes);
     format!(
-        "too large: in one call, or as its answer, it handed over more than {} KiB, which is {} KiB and limits.message_kib \
-         of the stage, {}; send less, or raise it",
+        "too large: one call, or its answer, carried more than {} KiB, which is {} KiB and limits.message_kib of the stage, {}; send less, or raise it",
         HOSTCALL_BYTES.saturating_add(message) >> 10,
         HOSTCALL_BYTES >> 10,
         message >> 10

@@ -37,8 +37,7 @@ impl fmt::Display for Limit {
         match self {
             Self::Posts(limit) => write!(
                 f,
-                "busy: it may send {limit} messages for one event, which is limits.posts of the plugin; send fewer, \
-                 where a publish to a group counts as one however many it reaches, or raise it"
+                "busy: it may send {limit} messages for one event, which is limits.posts of the plugin; send fewer (a publish to a group counts as one), or raise it"
             ),
             Self::Groups(limit) => write!(
                 f,
@@ -58,9 +57,7 @@ impl fmt::Display for Limit {
             ),
             Self::Outbox(limits) => write!(
                 f,
-                "busy: what waits for the connection's client is {} KiB, which is limits.outbox_kib of the stage, or {} \
-                 messages, which is limits.outbox_messages, or four times as many while it takes them; send less for one \
-                 event, or raise them",
+                "busy: the outbox of the connection is full: {} KiB, which is limits.outbox_kib of the stage, or {} messages, which is limits.outbox_messages, or four times as many while the client takes them; send less for one event, or raise them",
                 limits.bytes >> 10,
                 limits.messages
             ),

@@ -180,7 +180,7 @@ impl fmt::Display for NewVersion {
 pub(crate) enum NoChange {
     #[error(transparent)]
     Upgrading(#[from] Upgrading),
-    #[error("the plugin is in the configuration no more")]
+    #[error("the plugin is no longer in the configuration")]
     Removed,
     #[error("there is no version {0}")]
     NoVersion(u64),
@@ -188,7 +188,7 @@ pub(crate) enum NoChange {
     NotCompiled(u64),
     #[error("there is no earlier version to go back to")]
     NoEarlier,
-    #[error("version {number} is not to serve again: {}; {}", .fault.message, .fault.remedy)]
+    #[error("version {number} may not serve again: {}; {}", .fault.message, .fault.remedy)]
     Untrusted { number: u64, fault: Fault },
     /// Without a `min_version` an older signed version serves again only where its number is named.
     #[error(

@@ -75,9 +75,7 @@ impl Inheritance {
     ) -> Result<(Source, Option<Signature>), Fault> {
         let broken = |message: String| Fault {
             key: format!("plugins.{}.component", plugin.name),
-            message: format!(
-                "what the process before this one served is not to be read: {message}"
-            ),
+            message: format!("the state of the process before this one cannot be read: {message}"),
             remedy: "stop that process, and start this one without it".into(),
         };
         let bytes = STANDARD

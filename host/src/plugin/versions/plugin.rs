@@ -22,7 +22,7 @@ use crate::signature::{Digest, Signature};
 /// A plugin of the configuration. It stays the same when its code does not.
 pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
-    /// What the newest snapshots of stages point to; empty once the plugin is in the configuration no more and has
+    /// What the newest snapshots of stages point to; empty once the plugin is no longer in the configuration and has
     /// had its time to end.
     serving: ArcSwap<PluginHandle>,
     pub(crate) place: Placement,
@@ -143,7 +143,7 @@ impl Plugin {
         self.serving.load_full()
     }
 
-    /// None once the plugin is in the configuration no more and has had its time to end.
+    /// None once the plugin is no longer in the configuration and has had its time to end.
     pub(crate) fn versions(&self) -> Option<Arc<Versions>> {
         self.serving.load().versions().clone()
     }
