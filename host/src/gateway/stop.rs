@@ -1,0 +1,204 @@
+//! Stopping: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::Gateway;
+use crate::connections::{Closing, ConnectionId, Directory};
+
+/// The part of the drain window over which closes are spread; the rest is for clients to answer.
+const SPREAD: f64 = 0.7;
+
+/// How long after the window clients may still answer the last closes.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long who was accepted before a stop has for a request that is on its way, and for its answer, however short the
+/// window is.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// How long what is left may take when no session is: the last answers to requests, the ends of HTTP/2 connections.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// How often it is looked for connections that handshakes under way have opened.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why a gateway stops, and so what its clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It was asked to, and no one serves in its place.
+    Stopped,
+    /// Another process has its sockets and serves already.
+    Succeeded,
+}
+
+impl Departure {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Stopped => "asked to stop",
+            Self::Succeeded => "another process serves",
+        }
+    }
+}
+
+impl Gateway {
+    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run that has
+    /// the time. Who is being decided about is let in and closed like the others, or is refused when the window is over.
+    ///
+    /// Takes the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`] at most.
+    pub(crate) async fn stop(&self, departure: Departure) {
+        let (window, disconnects, closing) = {
+            let limits = &self.lock().config.limits;
+            let closing = farewell(departure, limits.reconnect_jitter_s);
+            (limits.drain, limits.disconnects, closing)
+        };
+        let begun = Instant::now();
+        let end = begun + window + LAST_ANSWERS;
+        let handshakes = &self.handshakes;
+        let answer_until = match departure {
+            Departure::Stopped => {
+                handshakes.stopping.cancel();
+                begun + window.max(LAST_REQUESTS)
+            }
+            // Who was accepted here knows nothing of another process, and is to be let in.
+            Departure::Succeeded => {
+                self.stop_management.cancel();
+                end
+            }
+        };
+        // The sockets close with what accepts on them. Another process may not have all of them; systemd keeps its own,
+        // with those who wait there for the next start.
+        for opened in self.lock().open.drain(..) {
+            let waits =
+                departure == Departure::Stopped && self.sockets.has_activated(&opened.address);
+            if !waits {
+                opened.closing.cancel();
+            }
+        }
+        self.listeners.stop.cancel();
+        let open = self.connections();
+        let drain_s = window.as_secs();
+        tracing::info!(
+            connections = open.len(),
+            drain_s,
+            reason = departure.reason(),
+            "stopping"
+        );
+        handshakes.deciding.close();
+        handshakes.sessions.close();
+        let over = async {
+            if timeout_at(answer_until, self.handshakes_over())
+                .await
+                .is_err()
+            {
+                handshakes.overdue.cancel();
+            }
+            handshakes.stopping.cancel();
+            self.sessions_over().await;
+        };
+        let closes = async {
+            close_spread(open, window.mul_f64(SPREAD), &closing).await;
+            let close = |directory: &Directory, id| {
+                let _ = directory.close(id, closing.clone());
+            };
+            self.keep_ending(close).await
+        };
+        let drained = async {
+            tokio::select! {
+                () = over => {}
+                never = closes => match never {},
+            }
+        };
+        if timeout_at(end, drained).await.is_err() {
+            handshakes.stopping.cancel();
+            handshakes.overdue.cancel();
+            tracing::warn!(
+                connections = self.connections().len(),
+                "the drain window is over: cutting the remaining connections"
+            );
+            for stage in self.lock().stages.all() {
+                stage.load().scope.directory.closes_over.cancel();
+            }
+            let cuts = self.keep_ending(|directory, id| {
+                let _ = directory.cut(id, closing.clone());
+            });
+            tokio::select! {
+                over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
+                    let left = handshakes.deciding.len() + handshakes.sessions.len();
+                    tracing::error!(left, "`$disconnect` and `$connect` handlers have not ended within \
+                        limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, or raise the limit, and the time that systemd or the container gives a stop", disconnects.as_secs());
+                },
+                never = cuts => match never {},
+            }
+        }
+        self.stop_management.cancel();
+        self.listeners.tasks.close();
+        // Only idle HTTP/2 connections, the last answers and management requests are left.
+        let _ = timeout(LAST_TASKS, self.listeners.tasks.wait()).await;
+        tracing::info!("stopped");
+    }
+
+    /// Every socket that was accepted has had its answer, and no other is.
+    async fn handshakes_over(&self) {
+        self.listeners.accepting.close();
+        self.listeners.accepting.wait().await;
+        self.handshakes.permits.all_returned().await;
+    }
+
+    /// No client is being decided about, and no session is left. A decision begins a session before it ends.
+    async fn sessions_over(&self) {
+        self.handshakes.deciding.wait().await;
+        self.handshakes.sessions.wait().await;
+    }
+
+    /// Ends every connection that is open, and those that handshakes under way open meanwhile.
+    async fn keep_ending(&self, end: impl Fn(&Directory, ConnectionId)) -> Infallible {
+        loop {
+            for (directory, id) in self.connections() {
+                end(&directory, id);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Every open connection, with the directory that it is in.
+    fn connections(&self) -> Vec<(Arc<Directory>, ConnectionId)> {
+        let stages: Vec<_> = self.lock().stages.all().collect();
+        let mut open = Vec::new();
+        for stage in stages {
+            let directory = &stage.load().scope.directory;
+            let ids = directory.list().into_iter();
+            open.extend(ids.map(|id| (Arc::clone(directory), id)));
+        }
+        open
+    }
+}
+
+/// What clients are told. The advice is for programs too: `; reconnect in 0-N s` ends the reason.
+fn farewell(departure: Departure, reconnect_jitter_s: u32) -> Closing {
+    let (code, mut reason) = match departure {
+        Departure::Stopped => (1001, "Going away".to_owned()),
+        Departure::Succeeded => (1012, "Service restart".to_owned()),
+    };
+    if reconnect_jitter_s > 0 {
+        reason += &format!("; reconnect in 0-{reconnect_jitter_s} s");
+    }
+    Closing::new(code, reason)
+}
+
+/// Closes connections one after the other, evenly over `window`.
+async fn close_spread(
+    connections: Vec<(Arc<Directory>, ConnectionId)>,
+    window: Duration,
+    closing: &Closing,
+) {
+    let start = Instant::now();
+    let count = connections.len().max(1) as f64;
+    for (index, (directory, id)) in connections.into_iter().enumerate() {
+        sleep_until(start + window.mul_f64(index as f64 / count)).await;
+        // Who has gone meanwhile needs no close.
+        let _ = directory.close(id, closing.clone());
+    }
+}

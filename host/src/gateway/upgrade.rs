@@ -1,0 +1,98 @@
+//! The binary upgrade, as the gateway sees it: what is served stays as it is until another process serves it.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::{Gateway, HERITAGE};
+use crate::handover::{self, NotServing};
+use crate::management::{NoUpgrade, Upgrade};
+
+impl Gateway {
+    /// Someone asks for an upgrade on the management listener.
+    pub(crate) async fn asked_to_upgrade(&self) -> Option<Upgrade> {
+        self.asked_to_upgrade.lock().await.recv().await
+    }
+
+    /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
+    /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
+    ///
+    /// What is served stays as it is meanwhile: the other process has begun with it, and would undo a change. So a
+    /// reload that is under way ends first, which `at_rest` tells of those that the caller waits for, and if it does not, no
+    /// process is started.
+    pub(crate) async fn hand_over(
+        &self,
+        at_rest: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<u32, NoUpgrade> {
+        let limit = self.lock().config.limits.upgrade;
+        let limit_s = limit.as_secs();
+        let stopped = async {
+            stop.await;
+            NoUpgrade::AskedToStop
+        };
+        let mut stopped = pin!(stopped);
+        let unchanged = async {
+            at_rest.await;
+            let reloading = self.reloading.lock().await;
+            (reloading, self.plugins.hand_over().await)
+        };
+        let (_reloading, failing) = tokio::select! {
+            unchanged = unchanged => unchanged,
+            why = &mut stopped => return Err(why),
+            () = sleep(limit) => return Err(NoUpgrade::Reloading { limit_s }),
+        };
+        self.handing_over.send_replace(true);
+        tracing::info!("upgrading: starting a new process");
+        let given_up = async {
+            tokio::select! {
+                Ok(why) = failing => why.into(),
+                why = stopped => why,
+                () = sleep(limit) => NoUpgrade::TooSlow { limit_s },
+            }
+        };
+        let handed_over = self.hand_over_as_it_is(given_up).await;
+        if handed_over.is_err() {
+            self.plugins.keep().await;
+            self.handing_over.send_replace(false);
+        }
+        handed_over.map_err(no_upgrade)
+    }
+
+    async fn hand_over_as_it_is(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
+        let plugins = Arc::clone(&self.plugins);
+        let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
+        let told = (HERITAGE, &*heritage);
+        let given_up = async { anyhow::Error::from(given_up.await) };
+        let successor = handover::hand_over(&self.sockets, told, given_up).await?;
+        self.sockets.are_handed_over();
+        Ok(successor)
+    }
+
+    /// Does something during which there is no upgrade: who asks for one on the management listener is told why.
+    pub(crate) async fn without_upgrade<T>(
+        &self,
+        why: NoUpgrade,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(asked) = self.asked_to_upgrade() => drop(asked.send(Err(why.clone()))),
+            }
+        }
+    }
+}
+
+fn no_upgrade(error: anyhow::Error) -> NoUpgrade {
+    match error.downcast() {
+        Ok(known) => known,
+        Err(error) if error.is::<NotServing>() => NoUpgrade::NotServing(format!("{error:#}")),
+        Err(error) => NoUpgrade::Fault(format!("{error:#}")),
+    }
+}
