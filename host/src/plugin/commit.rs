@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::prepare::Ready;
 use super::versions::change::PluginChange;
-use super::versions::plugin::{Plugin, Retired};
+use super::versions::plugin::Plugin;
+use super::versions::prepared::Retired;
 use super::{ByName, Plugins};
 
 impl Plugins {

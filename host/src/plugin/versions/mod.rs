@@ -6,6 +6,7 @@ pub(crate) mod handle;
 pub(crate) mod heritage;
 pub(crate) mod history;
 pub(crate) mod plugin;
+pub(crate) mod prepared;
 pub(crate) mod rollout;
 pub(crate) mod share;
 pub(crate) mod version;

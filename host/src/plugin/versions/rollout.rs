@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::change::{Came, Ended, NoChange, PluginChange, Trapped, Withdrawn};
-use super::plugin::{Plugin, retire};
+use super::plugin::Plugin;
+use super::prepared::retire;
 use super::share::Versions;
 use super::version::{Code, Version};
 use crate::config;
