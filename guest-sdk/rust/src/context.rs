@@ -1,11 +1,11 @@
-//! What surrounds the present invocation. Always granted.
+//! The circumstances of the present invocation. Every plugin has this module.
 
 use crate::Fields;
 use crate::gateway::context as contract;
 
 pub use crate::bindings::lockgate::plugin::context::Invocation;
 
-/// The present invocation: its request id, API, stage and time.
+/// Returns the present invocation: its request id, API, stage and time.
 ///
 /// ```no_run
 /// # use lockgate_plugin::context;
@@ -16,12 +16,12 @@ pub fn current() -> Invocation {
     contract::current()
 }
 
-/// The stage's variables, ordered by name.
+/// Returns the stage's variables, ordered by name.
 pub fn variables() -> Fields {
     contract::variables()
 }
 
-/// The value of one of the stage's variables; `None` when the stage has no such variable.
+/// Returns the value of a variable of the stage, `None` when the stage has no such variable.
 pub fn variable(name: &str) -> Option<String> {
     let (_, value) = variables().into_iter().find(|(key, _)| key == name)?;
     Some(value)

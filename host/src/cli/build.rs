@@ -18,7 +18,7 @@ pub(super) struct Built {
     pub(super) files: BTreeSet<PathBuf>,
     /// The folders of the packages that they belong to.
     pub(super) packages: BTreeSet<PathBuf>,
-    /// Where cargo and the build scripts write.
+    /// The folders that cargo and the build scripts write to.
     pub(super) outputs: BTreeSet<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     Ok(describe(component, &messages))
 }
 
-/// What cargo says of each step: that a file was made, or that a build script ran.
+/// Cargo's message about a step: it made a file, or ran a build script.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -78,7 +78,7 @@ struct Message {
     out_dir: Option<PathBuf>,
 }
 
-/// The one component of the package in `dir`: what it depends on may be components too.
+/// The one component of the package in `dir`: its dependencies may be components too.
 fn component(dir: &Path, messages: &[Message]) -> Result<PathBuf> {
     let manifest = dir.join("Cargo.toml");
     let made = messages

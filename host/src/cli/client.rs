@@ -24,7 +24,7 @@ const LONGEST: usize = 16 << 20;
 /// How long a gateway may take to say that it is one: it has nothing to wait for.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// What a gateway is asked.
+/// A request to a gateway.
 pub(super) struct Question<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,

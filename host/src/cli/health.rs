@@ -37,7 +37,7 @@ pub(super) fn health(gateway: &str) -> Result<()> {
     }
 }
 
-/// Where the gateway that runs this file is asked: it says so itself, or else the file does.
+/// The address of the gateway that runs this file: its own word, or else the file's.
 fn of_file(file: &Path) -> Result<Address> {
     let address = match find_in_time(file) {
         Some(Found::Note(note)) => {
@@ -67,7 +67,7 @@ async fn find_in_time(file: &Path) -> Option<Found> {
     timeout(PATIENCE / 3, find(file)).await.ok()?
 }
 
-/// What listens on all addresses is asked at this machine's own.
+/// A listener on all addresses is asked at this machine's own address.
 fn from_here(address: Address) -> Address {
     let Address::Ip(address) = address else {
         return address;
@@ -102,7 +102,7 @@ async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode,
     answered.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
 }
 
-/// Whether what came is no answer of HTTP, or none at all.
+/// Whether the answer is not HTTP, or missing.
 fn is_foreign(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<hyper::Error>();
     error.is_some_and(|error| error.is_parse() || error.is_incomplete_message())

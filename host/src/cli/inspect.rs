@@ -1,4 +1,4 @@
-//! `lockgate inspect`: what a component file is, and what it would need.
+//! `lockgate inspect`: describes a component file and its needs.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) fn inspect(options: &Options) -> Result<()> {
     })
 }
 
-/// What the file beside a component says. Whether its signature is right takes a key: `lockgate verify`.
+/// The signature file beside a component. Checking the signature takes a key: `lockgate verify`.
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 enum State {

@@ -230,7 +230,7 @@ fn validate(file: &std::path::Path) -> Result<()> {
     ))
 }
 
-/// So many of something, by its name.
+/// A count with its noun.
 fn counted(count: usize, name: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {name}{plural}")

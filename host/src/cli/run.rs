@@ -26,7 +26,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
         let started = tokio::select! {
             biased;
             started = start => started,
-            // What was begun is dropped: what compiles ends, and what it wrote goes.
+            // The start is dropped: compiling ends, and its files are removed.
             () = signals.stop() => {
                 tracing::info!("stopped before it served");
                 return Ok(());

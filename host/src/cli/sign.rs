@@ -1,4 +1,4 @@
-//! `lockgate keys`, `sign` and `verify`: who answers for a component.
+//! `lockgate keys`, `sign` and `verify`: the signatures of components.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! What the process is asked for by signals, from its first moment on.
+//! Requests by signals, from the process's first moment on.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
-/// What a signal asks for, beside a stop.
+/// A request by a signal, beside a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// SIGHUP.
@@ -61,7 +61,7 @@ impl Signals {
         self.stop.cancelled()
     }
 
-    /// What the process is asked for next; none once it was asked to stop. A reload waits until one is wanted.
+    /// The next request; none once a stop was asked for. A reload waits until the caller wants one.
     pub(super) async fn next(&self, reloads: bool) -> Option<Asked> {
         tokio::select! {
             biased;
@@ -71,7 +71,7 @@ impl Signals {
         }
     }
 
-    /// Whether a reload is asked for and has not begun; it is forgotten.
+    /// Whether a reload was asked for and has not begun; forgets it.
     pub(super) async fn take_reload(&self) -> bool {
         tokio::select! {
             biased;

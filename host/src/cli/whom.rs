@@ -62,7 +62,7 @@ pub(super) async fn connect(address: &Address) -> io::Result<Stream> {
     })
 }
 
-/// What a request to a listener says in `Host`.
+/// The `Host` of a request to a listener.
 pub(super) fn host(address: &Address) -> String {
     match address {
         Address::Ip(address) => address.to_string(),
@@ -70,7 +70,7 @@ pub(super) fn host(address: &Address) -> String {
     }
 }
 
-/// What there may be to do when nobody can connect.
+/// A hint for an operator who cannot connect.
 pub(super) fn why_not(address: &Address, error: &io::Error) -> &'static str {
     match address {
         Address::Unix { .. } if error.kind() == io::ErrorKind::PermissionDenied => {

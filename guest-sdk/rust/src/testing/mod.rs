@@ -107,10 +107,10 @@ impl<H: Handler> Gateway<H> {
         }
     }
 
-    /// Has a client send a message, behind the route `$default`; gives the handler's answer.
+    /// Sends a message from a client to the route `$default`, and returns the handler's answer.
     ///
-    /// The bound of a message is the gateway's: a client that sends more is closed with 1009, and an answer that is longer
-    /// is a failure.
+    /// The limit of a message is the gateway's: a client that sends more is closed with 1009, and a longer answer is a
+    /// failure.
     ///
     /// # Panics
     ///
@@ -120,7 +120,7 @@ impl<H: Handler> Gateway<H> {
         self.message_on("$default", id, message)
     }
 
-    /// As [`message`](Self::message), behind the route with this key.
+    /// As [`message`](Self::message), to the route with this key.
     ///
     /// # Panics
     ///
@@ -151,7 +151,7 @@ impl<H: Handler> Gateway<H> {
         Ok(answer)
     }
 
-    /// Ends a connection: with the code that the handler closed it with, or by its client, with 1000.
+    /// Ends a connection: with the code of the handler's close, or by its client with 1000.
     ///
     /// # Panics
     ///
@@ -165,7 +165,7 @@ impl<H: Handler> Gateway<H> {
         self.disconnect_with(id, closing);
     }
 
-    /// Ends a connection in this way; 1006 is that of a client that is gone without a word.
+    /// Ends a connection with this code and reason; 1006 is the code of a client that was lost without a close frame.
     ///
     /// # Panics
     ///
@@ -177,8 +177,8 @@ impl<H: Handler> Gateway<H> {
         self.run(id, "$disconnect", |event| H::disconnect(event, closing));
     }
 
-    /// What the handler has sent and published to a client since this was last asked, in order. What it answered a message
-    /// with is not among it.
+    /// Returns the messages that the handler has sent and published to a client since the last such call, in order. Answers
+    /// to the client's own messages are not among them.
     ///
     /// # Panics
     ///
@@ -188,13 +188,13 @@ impl<H: Handler> Gateway<H> {
         std::mem::take(&mut self.state.expect_mut(id).received)
     }
 
-    /// What the handler has asked for since this was last asked, in order: sends, publishes and closes, those that failed
-    /// too.
+    /// Returns the handler's calls since the last such call, in order: sends, publishes and closes, also those that failed.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.state.calls)
     }
 
-    /// How the handler has closed a connection, if it has; 1013 when a publish found no room there.
+    /// Returns the code and reason with which the handler has closed a connection, if it has; 1013 when a publish found no
+    /// room there.
     ///
     /// # Panics
     ///
@@ -204,10 +204,10 @@ impl<H: Handler> Gateway<H> {
         self.state.expect(id).closing.clone()
     }
 
-    /// From now on every message to this connection fails so; `None` takes it back.
+    /// Makes every further message to this connection fail with this error; `None` ends that.
     ///
-    /// A send returns the error. A publish goes on as the gateway's does: a member that is [`Busy`](Error::Busy) is closed
-    /// with 1013 and, like one that is [`Gone`](Error::Gone), not counted; any other error is the publish's own.
+    /// A send returns the error. A publish continues as the gateway's does: a [`Busy`](Error::Busy) member is closed with
+    /// 1013 and, like a [`Gone`](Error::Gone) one, not counted; any other error is the publish's own.
     ///
     /// # Panics
     ///
@@ -217,12 +217,12 @@ impl<H: Handler> Gateway<H> {
         self.state.expect_mut(id).fails = error.into();
     }
 
-    /// The members of a group, ordered by id.
+    /// Returns the members of a group, ordered by id.
     pub fn members(&self, group: &str) -> Vec<ConnectionId> {
         self.state.members_of(group)
     }
 
-    /// The attributes of a connection, ordered by name; those that it had, if it has ended.
+    /// Returns the attributes of a connection, ordered by name; after its end, its last ones.
     ///
     /// # Panics
     ///
@@ -249,7 +249,7 @@ impl<H: Handler> Default for Gateway<H> {
     }
 }
 
-/// The request of a client that asks for nothing in particular.
+/// Returns the request of a plain client.
 pub fn handshake() -> Handshake {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     Handshake {

@@ -20,7 +20,7 @@ const REASON: usize = 123;
 /// When the first event happened: the clock of a test stands still but for a millisecond an event.
 const FIRST: u64 = 1_700_000_000_000;
 
-/// Something that a handler asked for.
+/// A call that a handler made to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Call {
@@ -28,7 +28,7 @@ pub enum Call {
     Send {
         /// The connection.
         to: ConnectionId,
-        /// What was sent.
+        /// The message.
         message: Message,
     },
     /// [`connections::close`](crate::connections::close).
@@ -42,9 +42,9 @@ pub enum Call {
     Publish {
         /// The group.
         group: String,
-        /// What was published.
+        /// The message.
         message: Message,
-        /// Who was left out.
+        /// The connection that was left out.
         except: Option<ConnectionId>,
     },
 }
