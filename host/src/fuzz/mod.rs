@@ -8,6 +8,7 @@
     reason = "to panic is what a target is for"
 )]
 
+mod certificates;
 mod frames;
 mod heads;
 mod input;
@@ -32,7 +33,8 @@ use input::Choices;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("certificates", certificates::certificates),
     ("configuration", configuration),
     ("expressions", expressions),
     ("forwarded", heads::forwarded),

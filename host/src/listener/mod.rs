@@ -4,10 +4,10 @@ mod certificate;
 mod http1;
 mod http2;
 mod pages;
-mod pem;
+pub(crate) mod pem;
 pub(crate) mod proxy;
 mod tls;
-mod x509;
+pub(crate) mod x509;
 
 use std::io;
 use std::net::SocketAddr;

@@ -25,7 +25,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What is wrong with a file, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     pub(super) message: String,
     pub(super) remedy: String,
 }
@@ -41,13 +41,13 @@ impl Flaw {
 
 /// One `BEGIN … END` of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Section {
+pub(crate) struct Section {
     pub(super) label: String,
     /// Of its BEGIN, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// It is encrypted, as `Proc-Type: 4,ENCRYPTED` says, and `der` is empty.
     pub(super) encrypted: bool,
-    pub(super) der: Vec<u8>,
+    pub(crate) der: Vec<u8>,
 }
 
 /// Its label and its place.
@@ -81,7 +81,7 @@ fn is_pkcs12(bytes: &[u8]) -> bool {
 }
 
 /// Reads all sections of a text. In a remedy, `FILE` stands for its file.
-fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             return Err(Flaw::new(

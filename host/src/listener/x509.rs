@@ -1,5 +1,5 @@
 //! The little of X.509 (RFC 5280) that a server has to know of its own certificates: version, age, key, names. Checks no
-//! signature; what is not DER is refused.
+//! signature; what is not DER is refused, with a certificate's every part that is read.
 
 use std::net::IpAddr;
 
@@ -25,27 +25,30 @@ const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// What a certificate says.
 #[derive(Debug)]
-pub(super) struct X509<'a> {
+pub(crate) struct X509<'a> {
     /// From 1 to 3.
-    pub(super) version: u8,
+    pub(crate) version: u8,
     /// Seconds since the Unix epoch.
-    pub(super) not_before: i64,
-    pub(super) not_after: i64,
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
     /// The SubjectPublicKeyInfo.
-    pub(super) public_key: &'a [u8],
+    pub(crate) public_key: &'a [u8],
     /// The DNS names of its `subjectAltName`, in lower case; clients look at no other.
-    pub(super) names: Vec<String>,
-    pub(super) addresses: Vec<IpAddr>,
+    pub(crate) names: Vec<String>,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl<'a> X509<'a> {
     /// None if it is no certificate.
-    pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(der: &'a [u8]) -> Option<Self> {
         let mut whole = Der(der);
         let mut certificate = whole.take(SEQUENCE)?;
         let mut signed = certificate.take(SEQUENCE)?;
         let version = match signed.take(VERSION) {
-            Some(mut version) => version.take(INTEGER)?.0.last()?.checked_add(1)?,
+            Some(mut version) => match version.take(INTEGER)?.0 {
+                [version @ 0..=2] => version + 1,
+                _ => return None,
+            },
             None => 1,
         };
         signed.take(INTEGER)?; // the serial number
@@ -65,16 +68,18 @@ impl<'a> X509<'a> {
             names: Vec::new(),
             addresses: Vec::new(),
         };
-        while let Some((tag, content)) = signed.next() {
+        while !signed.0.is_empty() {
+            let (tag, content) = signed.next()?;
             if tag == EXTENSIONS {
                 x509.read_extensions(Der(content).take(SEQUENCE)?)?;
             }
         }
-        (whole.0.is_empty() && signed.0.is_empty()).then_some(x509)
+        whole.0.is_empty().then_some(x509)
     }
 
     fn read_extensions(&mut self, mut extensions: Der<'a>) -> Option<()> {
-        while let Some(mut extension) = extensions.take(SEQUENCE) {
+        while !extensions.0.is_empty() {
+            let mut extension = extensions.take(SEQUENCE)?;
             let id = extension.take(OID)?;
             let (mut tag, mut content) = extension.next()?;
             if tag != OCTET_STRING {
@@ -84,7 +89,8 @@ impl<'a> X509<'a> {
                 continue;
             }
             let mut names = Der(content).take(SEQUENCE)?;
-            while let Some((tag, name)) = names.next() {
+            while !names.0.is_empty() {
+                let (tag, name) = names.next()?;
                 match tag {
                     DNS_NAME => self.add_name(str::from_utf8(name).ok()?),
                     IP_ADDRESS => {
@@ -107,7 +113,7 @@ impl<'a> X509<'a> {
     }
 
     /// How many bits its key has, if that is an RSA key.
-    pub(super) fn rsa_bits(&self) -> Option<usize> {
+    pub(crate) fn rsa_bits(&self) -> Option<usize> {
         let mut info = Der(self.public_key).take(SEQUENCE)?;
         let algorithm = info.take(SEQUENCE)?.take(OID)?;
         if algorithm.0 != RSA_ENCRYPTION {
@@ -135,9 +141,18 @@ impl<'a> Der<'a> {
             0..=0x7f => (usize::from(first), rest),
             0x81..=0x83 => {
                 let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                let bytes = length.len();
                 let length = length
                     .iter()
                     .fold(0, |length, byte| length << 8 | usize::from(*byte));
+                // DER has one way to write each: the shortest.
+                let shortest = match bytes {
+                    1 => 0x80,
+                    bytes => 1 << (8 * (bytes - 1)),
+                };
+                if length < shortest {
+                    return None;
+                }
                 (length, rest)
             }
             _ => return None,
@@ -182,6 +197,8 @@ impl<'a> Der<'a> {
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType, date_time_ymd};
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
 
     use super::*;
 
@@ -213,6 +230,101 @@ mod tests {
             [IpAddr::from([127, 0, 0, 1]), IpAddr::V6(1.into())]
         );
         assert_eq!(x509.rsa_bits(), None);
+    }
+
+    /// A file of the corpus of `tests/fuzz`.
+    fn file(name: &str) -> Vec<u8> {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fuzz/corpus/certificates"
+        );
+        std::fs::read(std::path::Path::new(folder).join(name)).expect("it is in the corpus")
+    }
+
+    /// Made by `openssl req -x509` and, those with years in their names, by `openssl ca`; what is expected is what
+    /// `openssl x509 -text` says of them.
+    #[test]
+    fn certificates_of_openssl_are_read_as_openssl_reads_them() {
+        let names = ["chat.example.com", "*.example.com"].map(String::from);
+        let addresses =
+            ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().expect("it is one"));
+        for (name, bits) in [
+            ("ed25519", None),
+            ("p256", None),
+            ("p384", None),
+            ("p521", None),
+            ("rsa-1024", Some(1_024)),
+            ("rsa-2048", Some(2_048)),
+            ("rsa-3072", Some(3_072)),
+            ("rsa-4096", Some(4_096)),
+            // Of another algorithm than RSA, which no TLS library takes.
+            ("rsa-pss", None),
+        ] {
+            let der = file(name);
+            let x509 = X509::parse(&der).expect(name);
+            assert_eq!(x509.version, 3, "{name}");
+            assert_eq!(x509.names, names, "{name}");
+            assert_eq!(x509.addresses, addresses, "{name}");
+            assert_eq!(x509.rsa_bits(), bits, "{name}");
+        }
+        for name in ["negative-serial", "long-serial"] {
+            assert_eq!(
+                X509::parse(&file(name)).expect(name).names,
+                ["localhost"],
+                "{name}"
+            );
+        }
+        let long = file("long");
+        let long = X509::parse(&long).expect("lengths of three bytes");
+        assert_eq!(long.names.len(), 1_500);
+        let old = file("version-1");
+        let old = X509::parse(&old).expect("version 1");
+        assert_eq!((old.version, old.names.len()), (1, 0));
+    }
+
+    #[test]
+    fn times_are_read_on_both_sides_of_2050() {
+        for (name, not_before, not_after) in [
+            (
+                "years-1950-2049",
+                "1950-01-01T00:00:00Z",
+                "2049-12-31T23:59:59Z",
+            ),
+            (
+                "years-2049-2050",
+                "2049-12-31T23:59:59Z",
+                "2050-01-01T00:00:00Z",
+            ),
+            (
+                "years-2050-9999",
+                "2050-01-01T00:00:00Z",
+                "9999-12-31T23:59:59Z",
+            ),
+            ("leap-day", "2024-02-29T12:00:00Z", "2048-02-29T23:59:59Z"),
+        ] {
+            let der = file(name);
+            let x509 = X509::parse(&der).expect(name);
+            let told = [not_before, not_after].map(|text| {
+                let at = OffsetDateTime::parse(text, &Rfc3339);
+                at.expect("it is a time").unix_timestamp()
+            });
+            assert_eq!([x509.not_before, x509.not_after], told, "{name}");
+        }
+    }
+
+    #[test]
+    fn certificate_with_a_part_that_is_wrong_is_refused() {
+        for name in [
+            "bad-byte-behind",
+            "bad-extension",
+            "bad-indefinite-length",
+            "bad-length-in-three-bytes",
+            "bad-month",
+            "bad-name",
+            "bad-version-4",
+        ] {
+            assert!(X509::parse(&file(name)).is_none(), "{name}");
+        }
     }
 
     #[test]
