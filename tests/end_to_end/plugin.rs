@@ -380,6 +380,26 @@ async fn text_without_newline_is_logged_with_its_own_event() {
 }
 
 #[tokio::test]
+async fn text_without_newline_is_logged_before_the_panic_that_follows() {
+    let gateway = probe().await;
+    let mut client = gateway.connect("/s").await;
+    let id = client.id().await;
+    let steps = json!([{"do": "print bytes", "bytes": 20}, {"do": "trap"}]);
+    client.send(steps.to_string()).await;
+    gateway
+        .log()
+        .line(&["panicked at", "trapped on request"])
+        .await;
+    let lines = gateway.log().lines();
+    let place = |part: &str| lines.iter().position(|line| line.contains(part));
+    let printed = place(&"x".repeat(20)).unwrap_or_else(|| panic!("it is lost: {lines:#?}"));
+    assert!(Some(printed) < place("panicked at"), "{lines:#?}");
+    let line: Value = serde_json::from_str(&lines[printed]).unwrap();
+    assert_eq!(line["message"], "x".repeat(20));
+    assert_eq!(line["connection"], id);
+}
+
+#[tokio::test]
 async fn control_bytes_in_a_log_line_are_escaped() {
     // JSON would escape them by itself, so this is the format for people.
     let configuration =

@@ -154,7 +154,7 @@ pub struct Exported<H>(PhantomData<H>);
 
 impl<H: Handler> contract::Guest for Exported<H> {
     fn on_connect(event: Event, request: Handshake) -> Result<Acceptance, contract::Refusal> {
-        let _printed = Printed;
+        let _printed = Printed::from_now_on();
         H::connect(event, request).map_err(|refusal| {
             if let Some(cause) = refusal.cause {
                 eprintln!("refused with {}: {cause}", refusal.status);
@@ -167,12 +167,12 @@ impl<H: Handler> contract::Guest for Exported<H> {
     }
 
     fn on_message(event: Event, message: Message) -> Result<Option<Message>, String> {
-        let _printed = Printed;
+        let _printed = Printed::from_now_on();
         H::message(event, message).map_err(String::from)
     }
 
     fn on_disconnect(event: Event, closing: Closing) {
-        let _printed = Printed;
+        let _printed = Printed::from_now_on();
         H::disconnect(event, closing);
     }
 }
@@ -180,6 +180,24 @@ impl<H: Handler> contract::Guest for Exported<H> {
 /// Writes what was printed and has no newline yet, when the event ends: it would be logged as printed for another
 /// client's event, or never.
 struct Printed;
+
+impl Printed {
+    fn from_now_on() -> Self {
+        // A panic there drops nothing: it ends the instance where it is.
+        #[cfg(target_family = "wasm")]
+        {
+            static HEARD: std::sync::Once = std::sync::Once::new();
+            HEARD.call_once(|| {
+                let said = std::panic::take_hook();
+                std::panic::set_hook(Box::new(move |panic| {
+                    let _ = stdout().flush();
+                    said(panic);
+                }));
+            });
+        }
+        Self
+    }
+}
 
 impl Drop for Printed {
     fn drop(&mut self) {

@@ -159,6 +159,10 @@ impl Shared {
             Stream::Stdout => Some(printable(&line)),
             Stream::Stderr => self.panic.hear(printable(&line)),
         };
+        if matches!((stream, &self.panic), (Stream::Stderr, Panic::At(_))) {
+            // What was printed before the panic is logged before it.
+            self.flush(Stream::Stdout);
+        }
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return;
         };
