@@ -192,3 +192,56 @@ async fn a_configuration_that_may_not_be_read_is_refused_with_who_is_to_let_it()
         refused.error
     );
 }
+
+/// Served as it is written, and hardly meant so.
+#[tokio::test]
+async fn what_is_hardly_meant_is_warned_of_with_place_and_remedy() {
+    let configuration = r#"[[listeners]]
+address = "127.0.0.1:0"
+[apis.a.stages.s]
+[apis.a.routes]
+"$connect" = { integration = "door" }
+"$disconnect" = { integration = "pong" }
+ping = { integration = "pong" }
+silent = { integration = "silent", two_way = true }
+right = { integration = "pong", two_way = true }
+missing = { integration = "gone", two_way = true }
+[integrations]
+door.mock = { status = 200, reply = "welcome" }
+pong.mock.reply = "pong"
+silent.mock = {}
+gone.mock = { status = 404, reply = "not here" }
+spare.mock = {}
+[plugins.idle]
+component = "{echo}"
+"#;
+    let folder = TempDir::new().unwrap();
+    let file = write_configuration(folder.path(), configuration);
+    let ended = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let warned: Vec<_> = ended
+        .error
+        .lines()
+        .filter(|line| line.contains("WARN"))
+        .collect();
+    let expected = [
+        ":7: apis.a.routes.ping: the reply of the mock \"pong\" is not sent: the route is one-way",
+        ":8: apis.a.routes.silent.two_way: the mock \"silent\" has no reply, so that the route sends nothing",
+        ":15: integrations.gone.mock.status: only \"$connect\" looks at it, and no such route points to this mock",
+        ":16: integrations.spare: no route points to it, so that it answers nothing",
+        ":17: plugins.idle: no route points to it, so that it answers nothing",
+    ];
+    assert_eq!(warned.len(), expected.len(), "{}", ended.error);
+    for (line, expected) in warned.iter().zip(expected) {
+        assert!(line.contains(expected), "{expected}: {line}");
+    }
+    assert_eq!(
+        ended.error.matches("remedy: ").count(),
+        expected.len(),
+        "{}",
+        ended.error
+    );
+
+    let gateway = LOCKGATE.serve_as_written(configuration).await;
+    gateway.log().line(&["WARN", expected[0]]).await;
+}

@@ -183,7 +183,8 @@ fn missing_integration(name: &str, report: &Report<'_>) -> String {
     let mut known = report.names_in("plugins");
     known.extend(report.names_in("integrations"));
     if known.is_empty() {
-        format!("add [{header}] with its component")
+        let other = join("integrations", name);
+        format!("add [{header}] with its component, or [{other}] with a mock")
     } else {
         let known = spelling::list(&known);
         format!("name one of this file: {known}; or add [{header}]")

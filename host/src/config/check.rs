@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Purpose;
 use super::address::{ADMIN_MODE, Address, LONGEST, MODE, UNIX};
 use super::api;
+use super::doubt;
 use super::file;
 use super::log;
 use super::model::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
@@ -40,6 +41,8 @@ pub(super) fn config(file: file::File, purpose: Purpose, report: &mut Report<'_>
         purpose,
     };
     let plugins = plugin::plugins(file.plugins, &source, file.require_signatures, report);
+    doubt::unused(&apis, &plugins, integrations.values(), report);
+    doubt::mocks(&apis, report);
     Config {
         listeners,
         management,
@@ -51,6 +54,7 @@ pub(super) fn config(file: file::File, purpose: Purpose, report: &mut Report<'_>
             .compile_cache
             .map(|folder| report.path("compile_cache", &folder)),
         log: logging(file.log, report),
+        doubts: report.take_doubts(),
     }
 }
 

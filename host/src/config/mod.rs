@@ -10,6 +10,7 @@
 mod address;
 mod api;
 mod check;
+mod doubt;
 mod expand;
 mod file;
 mod grant;
@@ -74,6 +75,13 @@ impl Config {
     /// As [`Self::develop`], with `text` as the content of `file`.
     pub(crate) fn develop_text(text: &str, file: &Path) -> Result<Self, Problems> {
         Self::of(text, file, Purpose::Develop)
+    }
+
+    /// Tells an operator what is hardly meant as it is written.
+    pub(crate) fn warn(&self) {
+        for doubt in &self.doubts {
+            tracing::warn!(target: "config", "{doubt}");
+        }
     }
 
     fn of(text: &str, file: &Path, purpose: Purpose) -> Result<Self, Problems> {

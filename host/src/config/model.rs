@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::grant::Grants;
-use super::{Address, OriginPattern};
+use super::{Address, OriginPattern, Problem};
 use crate::route;
 
 /// All that one gateway serves, and within which bounds.
@@ -27,7 +27,7 @@ pub(crate) struct Config {
     pub(crate) health: Option<Health>,
     /// The APIs, by name; at least one.
     pub(crate) apis: Vec<Api>,
-    /// The plugins, by name. Every route's integration is the name of one of them.
+    /// The plugins, by name. Every route's integration is one of them, or a mock.
     pub(crate) plugins: Vec<Plugin>,
     /// Bounds of the gateway as a whole.
     pub(crate) limits: GatewayLimits,
@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) compile_cache: Option<PathBuf>,
     /// What is logged, and how.
     pub(crate) log: Log,
+    /// What is no mistake, and hardly meant.
+    pub(crate) doubts: Vec<Problem>,
 }
 
 /// One address that clients connect to.

@@ -20,6 +20,7 @@ pub(super) struct Report<'a> {
     /// The files that the file names, by dotted key.
     paths: Vec<(String, PathBuf)>,
     problems: Vec<Problem>,
+    doubts: Vec<Problem>,
 }
 
 impl<'a> Report<'a> {
@@ -31,6 +32,7 @@ impl<'a> Report<'a> {
             places: BTreeMap::new(),
             paths: Vec::new(),
             problems: Vec::new(),
+            doubts: Vec::new(),
         }
     }
 
@@ -76,15 +78,7 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let offset = key
-            .rmatch_indices(['.', '['])
-            .map(|(end, _)| end)
-            .fold(self.places.get(key), |found, end| {
-                found.or_else(|| self.places.get(key.get(..end)?))
-            })
-            .copied()
-            .unwrap_or(0);
-        self.problem_at(offset, key, message, remedy);
+        self.problem_at(self.offset(key), key, message, remedy);
     }
 
     /// Adds a problem at the byte `offset`.
@@ -95,6 +89,42 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        let problem = self.found(offset, key, message.into(), remedy.into());
+        self.problems.push(problem);
+    }
+
+    /// Adds what is no problem and is to be warned of, each once.
+    pub(super) fn doubt(
+        &mut self,
+        key: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let doubt = self.found(self.offset(key), key, message.into(), remedy.into());
+        if !self.doubts.contains(&doubt) {
+            self.doubts.push(doubt);
+        }
+    }
+
+    /// What is to be warned of, in the file's order.
+    pub(super) fn take_doubts(&mut self) -> Vec<Problem> {
+        let mut doubts = std::mem::take(&mut self.doubts);
+        doubts.sort_by_key(|doubt| (doubt.line, doubt.column));
+        doubts
+    }
+
+    /// The byte at which `key` is written, or the table that should have it.
+    fn offset(&self, key: &str) -> usize {
+        key.rmatch_indices(['.', '['])
+            .map(|(end, _)| end)
+            .fold(self.places.get(key), |found, end| {
+                found.or_else(|| self.places.get(key.get(..end)?))
+            })
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn found(&self, offset: usize, key: &str, message: String, remedy: String) -> Problem {
         let lines_before = self.lines.partition_point(|start| *start <= offset);
         let line_start = lines_before
             .checked_sub(1)
@@ -102,14 +132,14 @@ impl<'a> Report<'a> {
             .copied()
             .unwrap_or(0);
         let before = self.text.get(line_start..offset).unwrap_or_default();
-        self.problems.push(Problem {
+        Problem {
             file: self.file.to_owned(),
             line: lines_before + 1,
             column: before.chars().count() + 1,
             key: key.to_owned(),
-            message: message.into(),
-            remedy: remedy.into(),
-        });
+            message,
+            remedy,
+        }
     }
 
     /// Checks the name of an API, a stage or a plugin, which is at `key`.

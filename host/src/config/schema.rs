@@ -12,6 +12,9 @@ use super::spelling::list;
 /// The schema's mark on a string in which environment variables do not expand.
 pub(super) const VERBATIM: &str = "x-verbatim";
 
+/// The schema's mark on a key: what to write where it is missing, or where something else stands.
+pub(super) const EXAMPLE: &str = "x-example";
+
 /// The schema of a configuration file.
 pub(super) fn schema() -> Value {
     SchemaSettings::draft2020_12()
@@ -138,8 +141,16 @@ pub(super) fn words(schema: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// What the schema of a key says to write.
+pub(super) fn example(schema: &Value) -> Option<&str> {
+    schema.get(EXAMPLE).and_then(Value::as_str)
+}
+
 /// What to write where a value of the wrong kind or size stands.
 pub(super) fn remedy(schema: &Value) -> String {
+    if let Some(example) = example(schema) {
+        return format!("write {example}");
+    }
     let words = words(schema);
     let bound = |name| schema.get(name).and_then(Value::as_i64);
     if let (Some(minimum), Some(maximum)) = (bound("minimum"), bound("maximum")) {

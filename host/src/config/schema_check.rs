@@ -10,7 +10,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::expand::expand;
 use super::report::{Report, join};
-use super::schema::{Kind, VERBATIM, alternative, remedy, strings, words};
+use super::schema::{Kind, VERBATIM, alternative, example, remedy, strings, words};
 use super::spelling::{list, nearest};
 
 /// What the parser says of a key that is written twice, without naming it.
@@ -68,12 +68,14 @@ impl Reader<'_, '_> {
         }
         for name in strings(schema.get("required")) {
             if !table.contains_key(name) {
-                let about = known.and_then(|known| known.get(name)?.get("description")?.as_str());
-                self.report.problem(
-                    &join(key, name),
-                    format!("the key {name:?} is missing"),
-                    format!("add it: {}", first_sentence(about.unwrap_or(name))),
-                );
+                let schema = known.and_then(|known| known.get(name));
+                let about = schema.and_then(|schema| schema.get("description")?.as_str());
+                let remedy = match schema.and_then(example) {
+                    Some(example) => format!("add {example}"),
+                    None => format!("add it: {}", first_sentence(about.unwrap_or(name))),
+                };
+                let message = format!("the key {name:?} is missing");
+                self.report.problem(&join(key, name), message, remedy);
             }
         }
         strings(schema.get("required"))

@@ -27,6 +27,7 @@ impl Gateway {
         let planned = self.plan(&config).await?;
         let management = self.plan_management(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
+        config.warn();
         let mut ready = self.prepared(&config, cause).await?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();

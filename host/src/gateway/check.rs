@@ -16,6 +16,7 @@ use crate::plugin::{Cause, Plugins};
 pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start_to_try(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
+    config.warn();
     let (_, mut faults) = prepare(&plugins, config, Cause::Check).await;
     match certificates::read(&config.listeners).await {
         Ok(read) => read

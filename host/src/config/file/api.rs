@@ -36,6 +36,7 @@ impl Default for Api {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Route {
     /// The name of the plugin that answers, or of an entry in `integrations`.
+    #[schemars(extend("x-example" = "integration = \"NAME\", where there is a [plugins.NAME] or an [integrations.NAME]"))]
     pub(in crate::config) integration: String,
     /// Sends the answer to the client. Not for `$connect` and `$disconnect`, which have no reply frame.
     #[serde(default)]
@@ -47,6 +48,7 @@ pub(in crate::config) struct Route {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Integration {
     /// A fixed answer, as API Gateway's integrations of the type MOCK give it.
+    #[schemars(extend("x-example" = "mock = { reply = \"…\" }, an answer that is always the same"))]
     pub(in crate::config) mock: Mock,
 }
 
@@ -60,6 +62,7 @@ pub(in crate::config) struct Mock {
     pub(in crate::config) status: u16,
     /// The text that a two-way route sends to the client, and the body of a refused `$connect`. Without it
     /// nothing is sent.
+    #[schemars(extend("x-example" = "it as text in quotes, as in reply = '{\"pong\":true}'"))]
     pub(in crate::config) reply: Option<String>,
 }
 

@@ -35,6 +35,7 @@ pub(in crate::config) struct File {
     pub(in crate::config) plugins: BTreeMap<String, Plugin>,
     /// The integrations that routes may name beside plugins, by name (`A-Z a-z 0-9 _ -`, at most 128
     /// characters). No plugin may have the same name.
+    #[schemars(extend("x-example" = "[integrations.NAME] with mock = { reply = \"…\" } below it"))]
     pub(in crate::config) integrations: BTreeMap<String, Integration>,
     /// Requires a `signature` table of every plugin, so that nothing unsigned runs here.
     pub(in crate::config) require_signatures: bool,
@@ -43,10 +44,11 @@ pub(in crate::config) struct File {
     /// A folder for compiled components, so that the next start need not compile them. Anyone who can write
     /// there can run code as the gateway. Its size stays within 512 MiB. Without it, each start compiles,
     /// and compiled code passes through a folder of the gateway's own in the temporary one (`TMPDIR`). If
-    /// the gateway cannot write to the cache, it warns and does the same.
+    /// the gateway cannot write 32 MiB to the cache, it warns and does the same.
     pub(in crate::config) compile_cache: Option<String>,
     /// A folder for components from registries, by digest, so that the next start needs no registry. Every
-    /// read checks the digest. Without it, each load pulls.
+    /// read checks the digest. Without it, each load pulls. `validate` writes only to a folder of its own
+    /// user.
     pub(in crate::config) component_cache: Option<String>,
     /// Access to the registries that components are pulled from, by host, or by host and port. A registry
     /// that asks for no credentials need not be listed.

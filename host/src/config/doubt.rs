@@ -1,0 +1,95 @@
+//! What is no mistake, and hardly meant: it is served as it is written, and warned of.
+
+use std::collections::BTreeSet;
+
+use super::model::{Api, Integration, Mock, Plugin, Route};
+use super::report::{Report, join};
+use crate::route;
+
+/// Doubts what no route points to.
+pub(super) fn unused<'a>(
+    apis: &[Api],
+    plugins: &[Plugin],
+    mocks: impl Iterator<Item = &'a Mock>,
+    report: &mut Report<'_>,
+) {
+    let pointed_to: BTreeSet<_> = routes(apis)
+        .map(|(_, route)| match &route.integration {
+            Integration::Plugin(name) => name,
+            Integration::Mock(mock) => &mock.name,
+        })
+        .collect();
+    let plugins = plugins.iter().map(|plugin| ("plugins", &plugin.name));
+    let mocks = mocks.map(|mock| ("integrations", &mock.name));
+    for (table, name) in plugins.chain(mocks) {
+        if !pointed_to.contains(name) {
+            report.doubt(
+                &join(table, name),
+                "no route points to it, so that it answers nothing",
+                format!("write integration = {name:?} into a route, or remove it"),
+            );
+        }
+    }
+}
+
+/// Doubts mocks whose answer goes nowhere, and routes whose mock gives none.
+pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
+    let decides = |name: &str| {
+        routes(apis).any(|(_, route)| {
+            let mock = matches!(&route.integration, Integration::Mock(mock) if mock.name == name);
+            mock && route.key == route::CONNECT
+        })
+    };
+    for (
+        key,
+        Route {
+            key: name,
+            integration,
+            two_way,
+        },
+    ) in routes(apis)
+    {
+        let Integration::Mock(mock) = integration else {
+            continue;
+        };
+        if [route::CONNECT, route::DISCONNECT].contains(&name.as_str()) {
+            continue;
+        }
+        match (*two_way, &mock.reply) {
+            (true, None) => report.doubt(
+                &join(&key, "two_way"),
+                format!(
+                    "the mock {:?} has no reply, so that the route sends nothing",
+                    mock.name
+                ),
+                "give the mock a reply = \"…\", or remove two_way",
+            ),
+            (false, Some(_)) => report.doubt(
+                &key,
+                format!(
+                    "the reply of the mock {:?} is not sent: the route is one-way",
+                    mock.name
+                ),
+                "write two_way = true, or point to a mock without a reply",
+            ),
+            (true, Some(_)) | (false, None) => {}
+        }
+        let status_key = join(&join(&join("integrations", &mock.name), "mock"), "status");
+        if report.is_written(&status_key) && !decides(&mock.name) {
+            report.doubt(
+                &status_key,
+                "only \"$connect\" looks at it, and no such route points to this mock",
+                "remove it, or point a route \"$connect\" to the mock",
+            );
+        }
+    }
+}
+
+/// All routes, each with its dotted key.
+fn routes(apis: &[Api]) -> impl Iterator<Item = (String, &Route)> {
+    apis.iter().flat_map(|api| {
+        let key = join(&join("apis", &api.name), "routes");
+        let routes = api.routes.iter();
+        routes.map(move |route| (join(&key, &route.key), route))
+    })
+}
