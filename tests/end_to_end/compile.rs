@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread::yield_now;
@@ -139,12 +138,12 @@ pub(crate) fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool
 }
 
 /// A component that nobody has compiled before.
-fn new() -> Vec<u8> {
+pub(crate) fn new() -> Vec<u8> {
     padded(32)
 }
 
 /// The same, and large.
-fn large() -> Vec<u8> {
+pub(crate) fn large() -> Vec<u8> {
     padded(1 << 20)
 }
 
@@ -317,90 +316,6 @@ async fn a_gateway_that_stops_does_not_wait_for_a_component() {
     wait_for(child, "it compiles for nobody", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
-}
-
-/// What root keeps there, the gateway's own user could not replace.
-#[tokio::test]
-async fn validate_makes_no_cache_and_leaves_that_of_another_user_as_it_is() {
-    let folder = TempDir::new().unwrap();
-    let cache = folder.path().join("cache");
-    let file = write_configuration(
-        folder.path(),
-        &format!(
-            "compile_cache = {cache:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n{}",
-            probe_configuration("", "")
-        ),
-    );
-    let words = ["validate", file.to_str().unwrap()];
-    assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
-    assert!(!cache.exists());
-    fs::create_dir(&cache).unwrap();
-    // Only root can give a folder away.
-    if chown(&cache, Some(65_534), None).is_ok() {
-        assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
-        assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
-    }
-    fs::remove_dir(&cache).unwrap();
-    fs::write(&cache, "a file").unwrap();
-    for command in ["validate", "run"] {
-        let refused = LOCKGATE.run(&[command, file.to_str().unwrap()]).await;
-        assert_eq!(refused.code, Some(1), "{command}");
-        let said = "gateway.toml:1: compile_cache: the folder";
-        assert!(refused.error.contains(said), "{}", refused.error);
-        assert!(
-            refused.error.contains("CacheDirectory="),
-            "{}",
-            refused.error
-        );
-    }
-}
-
-/// A gateway that serves the probe, of which the component is a file of its own, with a cache in this folder.
-async fn serve_with_cache(folder: TempDir) -> (Gateway, PathBuf) {
-    let component = folder.path().join("component.wasm");
-    fs::copy(Guest::Probe.path(), &component).unwrap();
-    let configuration = format!(
-        "compile_cache = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n{}",
-        folder.path().join("cache"),
-        probe_configuration("", "").replace("{probe}", component.to_str().unwrap())
-    );
-    let file = write_configuration(folder.path(), &configuration);
-    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
-    let gateway = Gateway::start(command, folder, lockgate_tests::PATIENCE).await;
-    (gateway, component)
-}
-
-#[tokio::test]
-async fn a_cache_that_cannot_be_written_is_told_and_another_process_compiles_still() {
-    let folder = TempDir::new().unwrap();
-    fs::create_dir_all(folder.path().join("cache/wasmtime")).unwrap();
-    // Root may write to every folder, and to no file as to one.
-    let modules = folder.path().join("cache/wasmtime/modules");
-    fs::write(&modules, "in the way").unwrap();
-    let (gateway, component) = serve_with_cache(folder).await;
-    let line = gateway.log().line(&["nothing is kept in"]).await;
-    assert!(line.contains("WARN") && line.contains("remedy: "), "{line}");
-    assert!(line.contains(modules.to_str().unwrap()), "{line}");
-    replace(&component, &large());
-    let (_, words) = child_of(gateway.id(), || {});
-    assert!(words.contains("/lockgate-compiled-"), "{words}");
-    gateway.log().line(&["reloaded: plugin probe"]).await;
-    assert!(!gateway.log().contains(&["by the gateway itself"]));
-}
-
-#[tokio::test]
-async fn what_a_cache_does_not_take_any_more_is_told_with_the_reason() {
-    let (gateway, component) = serve_with_cache(TempDir::new().unwrap()).await;
-    let modules = gateway.folder().join("cache/wasmtime/modules");
-    fs::rename(&modules, modules.with_file_name("gone")).unwrap();
-    fs::write(&modules, "in the way").unwrap();
-    replace(&component, &new());
-    let line = gateway
-        .log()
-        .line(&["is compiled a second time, by the gateway itself"])
-        .await;
-    assert!(line.contains("Failed to create cache directory"), "{line}");
-    assert!(line.contains("WARN") && line.contains("remedy: "), "{line}");
 }
 
 /// Large components take half a minute, and a log that says nothing looks like a gateway that hangs.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use lockgate_tests::{Ended, Guest};
+use lockgate_tests::{Ended, Guest, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -89,6 +89,56 @@ async fn what_no_plugin_is_given_is_told() {
         "{}",
         ended.output
     );
+}
+
+/// `inspect` and `validate` judge alike, and neither compiles for it.
+#[tokio::test]
+async fn component_whose_handler_has_other_functions_is_of_no_world() {
+    let component = wat::parse_str(
+        r#"(component
+            (core module $code (func (export "f") (param i32)))
+            (core instance $code (instantiate $code))
+            (func $f (param "event" u32) (canon lift (core func $code "f")))
+            (instance $handler (export "on-connect" (func $f)))
+            (export "lockgate:plugin/handler@0.1.0" (instance $handler)))"#,
+    )
+    .unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("other.wasm");
+    fs::write(&file, component).unwrap();
+    let told = inspect_json(&file).await;
+    assert_eq!(told["world"], Value::Null);
+    let misfits: Vec<_> = told["misfits"].as_array().unwrap().iter().collect();
+    assert_eq!(misfits.len(), 3, "{misfits:?}");
+
+    let configuration = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\n[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\n\
+         integration = \"other\"\n[plugins.other]\ncomponent = {file:?}\n"
+    );
+    let configuration = write_configuration(folder.path(), &configuration);
+    let validated = LOCKGATE
+        .run(&["validate", configuration.to_str().unwrap()])
+        .await;
+    assert_eq!(validated.code, Some(1), "{validated:?}");
+    let inspected = inspect(&file).await;
+    for said in [
+        "on-connect of its lockgate:plugin/handler@0.1.0 is func(u32), and has to be func(record { connection-id: string, ",
+        "its lockgate:plugin/handler@0.1.0 has no function on-message",
+        "its lockgate:plugin/handler@0.1.0 has no function on-disconnect",
+    ] {
+        assert!(
+            inspected.output.contains(said),
+            "{said}: {}",
+            inspected.output
+        );
+        assert!(
+            validated.error.contains(said),
+            "{said}: {}",
+            validated.error
+        );
+    }
+    let remedy = "remedy: export the handler of this version's contract";
+    assert!(validated.error.contains(remedy), "{}", validated.error);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod canonical;
 mod certificates;
 mod cli;
 mod compile;
+mod compile_cache;
 mod connect;
 mod connections;
 mod dev;

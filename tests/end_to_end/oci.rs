@@ -1,10 +1,11 @@
 //! Components from a registry: what the digest names is served, and nothing else.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, os::unix::fs::chown, path::Path, process::Output};
 
 use lockgate_tests::{
     After, Certificate, Gateway, Guest, PATIENCE, Registry, digest, write_configuration,
 };
+use rustix::process::geteuid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -106,6 +107,7 @@ async fn what_was_pulled_is_kept_and_checked_again() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let folder = configured(&registry, &component, "component_cache = \"kept\"", "");
+    fs::create_dir(folder.path().join("kept")).unwrap();
     accepted(&folder).await;
     let asked = registry.asked();
     accepted(&folder).await;
@@ -128,6 +130,44 @@ async fn what_was_pulled_is_kept_and_checked_again() {
     accepted(&folder).await;
     fs::remove_file(&layer).unwrap();
     refused(&folder, "cannot be reached").await;
+}
+
+/// What root keeps there, the gateway's own user could not replace.
+#[tokio::test]
+async fn validate_makes_no_component_cache_and_leaves_that_of_another_user_as_it_is() {
+    let registry = Registry::start().await;
+    let component = registry.push("echo", &echo());
+    let folder = configured(&registry, &component, "component_cache = \"kept\"", "");
+    let kept = folder.path().join("kept");
+    accepted(&folder).await;
+    assert!(!kept.exists());
+    fs::create_dir(&kept).unwrap();
+    // Only root can give a folder away.
+    if chown(&kept, Some(65_534), None).is_ok() {
+        accepted(&folder).await;
+        assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
+        chown(&kept, Some(geteuid().as_raw()), None).unwrap();
+    }
+    accepted(&folder).await;
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 2);
+    // What another user's gateway has kept is used.
+    if chown(&kept, Some(65_534), None).is_ok() {
+        drop(registry);
+        accepted(&folder).await;
+    }
+}
+
+#[tokio::test]
+async fn layer_of_another_digest_than_sha256_is_refused_with_the_reason() {
+    let registry = Registry::start().await;
+    let digest = format!("sha512:{}", "0".repeat(128));
+    let layer = json!([{"mediaType": "application/wasm", "digest": digest, "size": 3}]);
+    let component = registry.push_manifest("echo", &layer);
+    let folder = configured(&registry, &component, "", "");
+    let said = format!(
+        "the digest of its WebAssembly layer is \"{digest}\", and only sha256 is understood"
+    );
+    refused(&folder, &said).await;
 }
 
 #[tokio::test]

@@ -95,8 +95,10 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
             "world",
             inspection.world.map_or_else(
                 || {
-                    "none that this gateway calls: it exports no lockgate:plugin/handler@0.1.0"
-                        .into()
+                    format!(
+                        "none that this gateway calls: {}",
+                        inspection.misfits.join("; ")
+                    )
                 },
                 str::to_owned,
             ),

@@ -21,7 +21,8 @@ use wasmtime::Engine;
 use crate::config;
 
 pub(crate) use capability::Need;
-use load::cache;
+pub(crate) use load::NO_HANDLER;
+use load::cache::{self, Keep};
 use load::compile::Compiler;
 pub(crate) use load::compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
 pub(crate) use load::inspect::{Import, Inspection, inspect, read};
@@ -48,6 +49,8 @@ pub(crate) struct Plugins {
     compiler: Arc<Compiler>,
     /// Closed when the last who could wait for compiled code is gone.
     _running: PipeWriter,
+    /// What becomes of what is pulled.
+    pulled: Keep,
     guests: GuestThreads,
     loaded: ArcSwap<ByName>,
     changing: Arc<ChangeLock>,
@@ -62,15 +65,16 @@ pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::keeping(cache::to_serve(compile_cache)?)
+        Self::keeping(cache::to_serve(compile_cache)?, Keep::Everywhere)
     }
 
-    /// As [`Self::start`], for a command that serves nobody: it leaves nothing where another user's gateway keeps its code.
+    /// As [`Self::start`], for a command that serves nobody: it leaves nothing where another user's gateway keeps its code
+    /// and its components.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::keeping(cache::to_try(compile_cache)?)
+        Self::keeping(cache::to_try(compile_cache)?, Keep::InOwnFolders)
     }
 
-    fn keeping(compile_cache: Option<PathBuf>) -> Result<Self> {
+    fn keeping(compile_cache: Option<PathBuf>, pulled: Keep) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
@@ -81,6 +85,7 @@ impl Plugins {
             room,
             compiler: Arc::new(compiler.compiling_for(layout.addressing)),
             _running: running,
+            pulled,
             guests,
             loaded: ArcSwap::default(),
             changing: Arc::default(),

@@ -167,7 +167,7 @@ impl Plugins {
         config: &config::Plugin,
         look: ReadMode,
     ) -> Result<(Source, Option<Arc<Signature>>), Fault> {
-        let source = load::read(config, look).await?;
+        let source = load::read(config, look, self.pulled).await?;
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {

@@ -50,6 +50,8 @@ pub(crate) enum PullError {
     OtherContent(String),
     #[error("it is no artifact with one WebAssembly layer: {0}")]
     NoComponent(String),
+    #[error("the digest of its WebAssembly layer is {0}, and only sha256 is understood")]
+    OtherDigest(String),
     #[error("its WebAssembly layer has {0} bytes, and the maximum is {1}")]
     TooLarge(u64, u64),
     #[error("the pull did not end within {} s, which is limits.pull_s", .0.as_secs())]
@@ -82,9 +84,9 @@ struct Layer {
     size: u64,
 }
 
-/// Gives the component that an image holds, of at most so many bytes: from the cache, or from its registry. Waits for
-/// the network: not for a thread that serves.
-pub(crate) fn pull(image: &Image, longest: u64) -> Result<Vec<u8>, PullError> {
+/// Gives the component that an image holds, of at most so many bytes: from the cache, or from its registry, and then
+/// writes it into the folder `kept`. Waits for the network: not for a thread that serves.
+pub(crate) fn pull(image: &Image, longest: u64, kept: Option<&Path>) -> Result<Vec<u8>, PullError> {
     if let Some(folder) = &image.cache
         && let Some(component) = cached(folder, image, longest)
     {
@@ -100,7 +102,7 @@ pub(crate) fn pull(image: &Image, longest: u64) -> Result<Vec<u8>, PullError> {
     let (manifest, component) = runtime
         .block_on(async { timeout(image.patience, fetch(image, longest)).await })
         .map_err(|_| PullError::TooSlow(image.patience))??;
-    if let Some(folder) = &image.cache {
+    if let Some(folder) = kept {
         keep(folder, &image.digest, &manifest)?;
         keep(folder, &digest_of(&component), &component)?;
     }
@@ -148,6 +150,10 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
             Err(PullError::TooLarge(layer.size, longest))
         }
         (Some(layer), None) if is_digest(&layer.digest) => Ok(layer),
+        (Some(layer), None) if layer.digest.starts_with("sha256:") => Err(PullError::NoComponent(
+            format!("the digest of its layer is {}", told(&layer.digest)),
+        )),
+        (Some(layer), None) => Err(PullError::OtherDigest(told(&layer.digest))),
         _ if !manifest.manifests.is_empty() => Err(PullError::NoComponent(format!(
             "it is an index of {} images, among them {}",
             manifest.manifests.len(),
@@ -166,6 +172,13 @@ fn listed(images: &[Listed]) -> String {
     let digests = images.iter().map(|image| image.digest.as_str());
     let digests: Vec<_> = digests.filter(|digest| is_digest(digest)).take(4).collect();
     digests.join(", ")
+}
+
+/// A digest as somebody else wrote it: of one line, and not longer than one of those that there are.
+fn told(digest: &str) -> String {
+    const LONGEST: usize = 160;
+    let short = digest.chars().take(LONGEST).flat_map(char::escape_debug);
+    format!("\"{}\"", short.collect::<String>())
 }
 
 fn check_digest(content: &[u8], expected: &str) -> Result<(), PullError> {

@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, accessat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::config::{Fault, Faults};
@@ -21,8 +22,29 @@ const UNFINISHED: &str = ".wip-";
 /// How long another process may take to write one.
 const WRITTEN_BY_THEN: Duration = Duration::from_secs(60);
 
+/// Bytes that there has to be room for: most components are compiled to less.
+const ROOM: u64 = 32 << 20;
+
 /// What lets a gateway keep compiled code.
 pub(crate) const REMEDY: &str = "give the folder and all in it to the gateway's user (chown -R), and see that its disk has room";
+
+/// In which folders something is kept that the configuration names for that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keep {
+    Everywhere,
+    /// In this user's own, by a command that may run as root: what root has made there, or the folder itself, would be in the
+    /// way of the gateway's user.
+    InOwnFolders,
+}
+
+impl Keep {
+    pub(super) fn is_in(self, folder: &Path) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::InOwnFolders => fs::metadata(folder).is_ok_and(|it| is_ours(&it)),
+        }
+    }
+}
 
 /// Where a gateway keeps compiled code: none, which is said, where it cannot write. The temporary folder serves then, and
 /// each start compiles again.
@@ -31,7 +53,8 @@ pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault
         return Ok(None);
     };
     fs::create_dir_all(&folder).map_err(|error| unmakeable(&folder, &error))?;
-    remove_unfinished(&folder);
+    let long_ago = SystemTime::now() - WRITTEN_BY_THEN;
+    remove_unfinished(&folder, |written| written <= long_ago);
     Ok(match check_writable(&folder) {
         Ok(()) => Some(folder),
         Err((file, error)) => {
@@ -70,19 +93,36 @@ pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults>
     }
 }
 
-/// Removes files that somebody began to write and never finished, on a full disk or when it was killed: the engine writes
-/// nothing where one is.
-fn remove_unfinished(folder: &Path) {
+/// Why what was compiled from this moment on is not in the folder, as far as that can be seen. What the engine began to
+/// write goes: where it is, the engine writes nothing, and nothing could be tried again.
+pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<String> {
+    // What was begun has taken the room that is missing.
+    let why = check_writable(folder).err();
+    remove_unfinished(folder, |written| written >= since);
+    why.map(|(file, error)| format!("{} cannot be written: {error}", file.display()))
+}
+
+/// Removes files that somebody began to write and never finished, on a full disk or when it was killed, by when they were
+/// written last.
+fn remove_unfinished(folder: &Path, is_left: impl Fn(SystemTime) -> bool) {
     for inside in folders(folder) {
         let files = fs::read_dir(inside).into_iter().flatten().flatten();
         for file in files {
             let unfinished = file.file_name().to_string_lossy().contains(UNFINISHED);
-            let age = file.metadata().and_then(|it| it.modified());
-            let age = age.ok().and_then(|modified| modified.elapsed().ok());
-            if unfinished && age.is_some_and(|age| age >= WRITTEN_BY_THEN) {
+            let written = file.metadata().and_then(|it| it.modified());
+            if unfinished && written.is_ok_and(&is_left) {
                 let _ = fs::remove_file(file.path());
             }
         }
+    }
+}
+
+/// Fails where there is no room for what a component is compiled to. A file system that cannot tell has some.
+pub(super) fn check_room(folder: &Path) -> io::Result<()> {
+    let file = tempfile::tempfile_in(folder)?;
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, ROOM) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -111,7 +151,7 @@ fn check_writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
         };
         writable.map_err(|error| (folder, error))?;
     }
-    Ok(())
+    check_room(folder).map_err(|error| (folder.to_owned(), error))
 }
 
 /// The folders in which the engine writes, as far as they are there.
@@ -133,8 +173,6 @@ fn is_ours(metadata: &fs::Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]

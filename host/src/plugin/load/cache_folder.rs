@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::cache::check_room;
 use crate::plugin::run::engine;
 
 /// What the names of the gateways' own folders in the temporary one begin with.
@@ -30,7 +31,7 @@ impl CacheFolder {
         let made = Self::try_make().inspect_err(|error| {
             tracing::warn!(
                 "components are compiled by the gateway itself, without bounds: \
-                 there is no compile_cache, and no temporary folder to write to: {error}"
+                 there is no compile_cache to write to, and no temporary folder either: {error}"
             );
         });
         Self::remove_abandoned();
@@ -47,6 +48,7 @@ impl CacheFolder {
             // Who writes here has code run.
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
+        check_room(folder.path())?;
         let lock = File::open(folder.path())?;
         // Where there are no locks, nobody finds the folder unlocked either.
         let _ = lock.lock();

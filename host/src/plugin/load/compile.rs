@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio, exit};
 use std::thread::{available_parallelism, park_timeout};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
@@ -84,6 +84,9 @@ pub(crate) enum CompileError {
     NoTime,
     #[error("the gateway stopped meanwhile")]
     Stopped,
+    /// It could only be compiled once more, by the gateway that serves.
+    #[error("{} did not take what was compiled{why}", cache.display())]
+    NotKept { cache: PathBuf, why: String },
     #[error(
         "it was not compiled: the process that did it ended with {status}{}",
         said(words)
@@ -207,6 +210,7 @@ fn ahead(
     stopped: &PipeReader,
 ) -> Result<(), CompileError> {
     let (name, cpu) = (&plugin.name, plugin.limits.compile);
+    let began = SystemTime::now();
     let size = bytes.len() as u64;
     let idle = (size >= LARGE).then(|| {
         let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX);
@@ -216,14 +220,11 @@ fn ahead(
     for (pace, patience) in idle.into_iter().chain([nice]) {
         match child(cache, addressing, bytes, cpu, pace, patience, stopped) {
             Ok(Some((status, words))) if status.code() == Some(NOT_KEPT) => {
-                tracing::warn!(
-                    target: "config",
-                    plugin = name,
-                    file = %cache.display(),
-                    "a component is compiled a second time, by the gateway itself: {} did not keep the compiled code{}\n  remedy: {}",
-                    cache.display(), said(&words), cache::REMEDY
-                );
-                return Ok(());
+                let why = cache::why_not_kept(cache, began);
+                return Err(CompileError::NotKept {
+                    cache: cache.to_owned(),
+                    why: why.map_or_else(|| said(&words), |why| format!(": {why}")),
+                });
             }
             Ok(Some((status, words))) => return judge(status, &words, cpu),
             Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),

@@ -7,17 +7,16 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use wasmparser::{Encoding, Parser, Payload, ProducersSectionReader, Validator, WasmFeatures};
+use wasmparser::{
+    Encoding, Parser, Payload, ProducersSectionReader, ValidPayload, Validator, WasmFeatures,
+};
 
 use super::source::MAX_COMPONENT;
+use super::world::{self, WORLD};
 use super::{CORE_MODULE, MAGIC};
 use crate::config::Grants;
 use crate::net::watch;
-use crate::plugin::capability::{Need, need, on_track};
-
-/// The world of `wit/`, and the export by which a component is of it.
-const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
-const HANDLER: &str = "lockgate:plugin/handler";
+use crate::plugin::capability::{Need, need};
 
 /// Bytes of a page of memory.
 const PAGE: u64 = 64 << 10;
@@ -29,6 +28,8 @@ pub(crate) struct Inspection {
     pub(crate) size: u64,
     /// The world that it is of; none when this gateway has nothing to call in it.
     pub(crate) world: Option<&'static str>,
+    /// Why it is of no world: what it lacks of it, or has otherwise.
+    pub(crate) misfits: Vec<String>,
     pub(crate) exports: Vec<Interface>,
     pub(crate) imports: Vec<Import>,
     /// The grants that it needs, as `grants` would list them.
@@ -95,12 +96,13 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
     describe(bytes)
 }
 
-/// Says what is in a component, without looking whether it is right: takes milliseconds, however long compiling it would.
-/// Fails where it cannot be read.
+/// Says what is in a component, without looking whether its code is right: takes milliseconds, however long compiling it
+/// would. Fails where it cannot be read, or its types are wrong.
 pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
     let mut found = Inspection {
         size: bytes.len() as u64,
         world: None,
+        misfits: Vec::new(),
         exports: Vec::new(),
         imports: Vec::new(),
         grants: Grants::default(),
@@ -111,8 +113,13 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
     };
     // What is inside the component's own modules and components is theirs; only their makers count.
     let mut depth = 0_usize;
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let mut types = None;
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
+        if let ValidPayload::End(known) = validator.payload(&payload)? {
+            types = Some(known);
+        }
         if let Payload::Version {
             encoding: Encoding::Component | Encoding::Module,
             ..
@@ -149,6 +156,12 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
             found.made_by(ProducersSectionReader::new(reader)?)?;
         }
     }
+    // The last to end is the component itself.
+    if let Some(types) = types {
+        let exports: Vec<_> = found.exports.iter().map(Interface::to_string).collect();
+        found.misfits = world::misfits(&types, exports.iter().map(String::as_str));
+    }
+    found.world = found.misfits.is_empty().then_some(WORLD);
     Ok(found)
 }
 
@@ -167,9 +180,6 @@ impl Inspection {
     }
 
     fn export(&mut self, name: &str) {
-        if on_track(name) == Some(HANDLER) {
-            self.world = Some(WORLD);
-        }
         self.exports.push(Interface::from(name));
     }
 

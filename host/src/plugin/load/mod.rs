@@ -7,12 +7,14 @@ pub(crate) mod compile;
 pub(crate) mod inspect;
 pub(crate) mod policy;
 pub(crate) mod source;
+mod world;
 
 use std::io;
 
 use wasmtime::Engine;
 use wasmtime::component::{self, Linker};
 
+use self::cache::Keep;
 use self::compile::{CompileError, Compiler};
 use self::source::{Compiled, MAX_COMPONENT, Source};
 use crate::config::{self, Component, Fault};
@@ -28,6 +30,9 @@ pub(crate) const MAGIC: &[u8] = b"\0asm";
 
 /// The eight bytes that a core module begins with; a component's version differs.
 pub(crate) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// What to do about a component that is of no world which the gateway calls.
+pub(crate) const NO_HANDLER: &str = "export the handler of this version's contract, lockgate:plugin@0.1.0: wit/README.md tells how, plugins/echo is one";
 
 /// What is wrong with a plugin's component.
 fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
@@ -51,7 +56,11 @@ pub(crate) enum ReadMode {
 }
 
 /// Reads a plugin's component, or pulls it.
-pub(crate) async fn read(plugin: &config::Plugin, look: ReadMode) -> Result<Source, Fault> {
+pub(crate) async fn read(
+    plugin: &config::Plugin,
+    look: ReadMode,
+    keep: Keep,
+) -> Result<Source, Fault> {
     let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
     let path = match &plugin.component {
         Component::File(path)
@@ -64,7 +73,11 @@ pub(crate) async fn read(plugin: &config::Plugin, look: ReadMode) -> Result<Sour
         }
         Component::Image(image) => {
             let image_ = image.clone();
-            let pull = move || registry::pull(&image_, MAX_COMPONENT).map(Source::from);
+            let pull = move || {
+                let kept = image_.cache.as_deref();
+                let kept = kept.filter(|folder| keep.is_in(folder));
+                registry::pull(&image_, MAX_COMPONENT, kept).map(Source::from)
+            };
             let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
             return pulled
                 .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
@@ -164,6 +177,7 @@ fn compile_remedy(error: &CompileError) -> &'static str {
         }
         CompileError::TooMuch => "build a smaller component, of smaller functions",
         CompileError::Stopped => "start it again",
+        CompileError::NotKept { .. } => cache::REMEDY,
         CompileError::NoTime => "look what the machine is busy with, and try again",
         CompileError::Ended { .. } => {
             "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"
@@ -192,6 +206,9 @@ fn pull_remedy(error: &PullError) -> &'static str {
         }
         PullError::NoComponent(_) => {
             "name the digest of an artifact with one layer of the type application/wasm, as `wkg oci push` makes"
+        }
+        PullError::OtherDigest(_) => {
+            "push it again with a tool that names layers by their SHA-256, such as `wkg oci push`, and name the new digest"
         }
         PullError::TooLarge(..) => "build a smaller component",
         PullError::TooSlow(_) => {
@@ -234,11 +251,8 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
         return Ok(());
     };
     let mut wrong = Findings::default();
-    if found.world.is_none() {
-        wrong.add(
-            "it does not export lockgate:plugin/handler@0.1.0".into(),
-            "export a handler: wit/README.md tells how, plugins/echo is one".into(),
-        );
+    if !found.misfits.is_empty() {
+        wrong.add(found.misfits.join("; "), NO_HANDLER.into());
     }
     let imports = found
         .imports

@@ -1,0 +1,230 @@
+//! The world of `wit/` as the types of a component must have it: found without compiling, and held against what wasmtime
+//! would find when it calls.
+
+use std::fmt::Write as _;
+
+use wasmparser::component_types::{
+    ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentValType,
+};
+use wasmparser::types::{Types, TypesRef};
+
+use crate::plugin::capability::on_track;
+
+/// The world, as a component that is of it is told.
+pub(super) const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
+
+/// Bytes of a type that are told: a type may be as long as a component, or be made of itself many times over.
+const MAX_TYPE: usize = 1 << 10;
+
+/// An interface that a component exports.
+struct Interface {
+    name: &'static str,
+    /// What a component without it is told; none if it may be without.
+    without: Option<&'static str>,
+    /// The name and the type of each function, as [`written`] writes types.
+    functions: &'static [(&'static str, &'static str)],
+}
+
+const INTERFACES: [Interface; 2] = [
+    Interface {
+        name: "lockgate:plugin/handler",
+        without: Some("it does not export lockgate:plugin/handler@0.1.0"),
+        functions: &[
+            (
+                "on-connect",
+                "func(record { connection-id: string, route-key: string }, record { query: list<tuple<string, string>>, \
+                 headers: list<tuple<string, string>>, subprotocols: list<string>, source-ip: string }) -> result<record { \
+                 subprotocol: option<string>, headers: list<tuple<string, string>> }, record { status: u16, message: \
+                 option<string> }>",
+            ),
+            (
+                "on-message",
+                "func(record { connection-id: string, route-key: string }, variant { text(string), binary(list<u8>) }) -> \
+                 result<option<variant { text(string), binary(list<u8>) }>, string>",
+            ),
+            (
+                "on-disconnect",
+                "func(record { connection-id: string, route-key: string }, record { code: u16, reason: string })",
+            ),
+        ],
+    },
+    Interface {
+        name: "lockgate:plugin/self-test",
+        without: None,
+        functions: &[("run", "func() -> result<_, string>")],
+    },
+];
+
+/// What a component with these exports lacks of the world, or has otherwise.
+pub(super) fn misfits<'a>(types: &Types, exports: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let types = types.as_ref();
+    let exports: Vec<_> = exports.collect();
+    let mut misfits = Vec::new();
+    for interface in INTERFACES {
+        let mut named = exports
+            .iter()
+            .filter(|export| on_track(export) == Some(interface.name))
+            .peekable();
+        if named.peek().is_none() {
+            misfits.extend(interface.without.map(str::to_owned));
+        }
+        for export in named {
+            for (function, expected) in interface.functions {
+                match found(types, export, function) {
+                    None => misfits.push(format!("its {export} has no function {function}")),
+                    Some(found) if found == *expected => {}
+                    Some(found) => misfits.push(format!(
+                        "{function} of its {export} is {found}, and has to be {expected}"
+                    )),
+                }
+            }
+        }
+    }
+    misfits
+}
+
+/// The type of a function of an exported interface.
+fn found(types: TypesRef<'_>, interface: &str, function: &str) -> Option<String> {
+    let ComponentEntityType::Instance(instance) = types.component_item_for_export(interface)?.ty
+    else {
+        return None;
+    };
+    let ComponentEntityType::Func(function) = types.get(instance)?.exports.get(function)?.ty else {
+        return None;
+    };
+    Some(written(types, types.get(function)?))
+}
+
+/// A function's type as WIT writes it, without the names of its parameters and with what types are instead of their
+/// names: so the engine compares them.
+fn written(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
+    let mut text = String::from(if function.async_ {
+        "async func("
+    } else {
+        "func("
+    });
+    let mut writer = Writer {
+        types,
+        text: &mut text,
+    };
+    writer.list(function.params.iter().map(|(_, parameter)| parameter));
+    writer.text.push(')');
+    if let Some(result) = &function.result {
+        writer.text.push_str(" -> ");
+        writer.value(result);
+    }
+    if text.len() > MAX_TYPE {
+        text.truncate(text.floor_char_boundary(MAX_TYPE));
+        text.push('…');
+    }
+    text
+}
+
+struct Writer<'a, 'text> {
+    types: TypesRef<'a>,
+    text: &'text mut String,
+}
+
+impl<'a> Writer<'a, '_> {
+    fn value(&mut self, value: &ComponentValType) {
+        // Each step below writes something, so that this ends the writing of any type.
+        if self.text.len() > MAX_TYPE {
+            return;
+        }
+        match value {
+            ComponentValType::Primitive(primitive) => self.word(primitive),
+            ComponentValType::Type(id) => match self.types.get(*id) {
+                Some(defined) => self.defined(defined),
+                None => self.word(&'?'),
+            },
+        }
+    }
+
+    fn defined(&mut self, defined: &'a ComponentDefinedType) {
+        match defined {
+            ComponentDefinedType::Primitive(primitive) => self.word(primitive),
+            ComponentDefinedType::Record(record) => {
+                let fields = record.fields.iter();
+                let fields = fields.map(|(name, field)| (name.as_str(), Some(field)));
+                self.named("record", fields, [": ", ""]);
+            }
+            ComponentDefinedType::Variant(variant) => {
+                let cases = variant.cases.iter();
+                let cases = cases.map(|(name, case)| (name.as_str(), case.ty.as_ref()));
+                self.named("variant", cases, ["(", ")"]);
+            }
+            ComponentDefinedType::Flags(names) => {
+                let names = names.iter().map(|name| (name.as_str(), None));
+                self.named("flags", names, ["", ""]);
+            }
+            ComponentDefinedType::Enum(names) => {
+                let names = names.iter().map(|name| (name.as_str(), None));
+                self.named("enum", names, ["", ""]);
+            }
+            ComponentDefinedType::List { element, .. } => self.of("list", [element]),
+            ComponentDefinedType::Option { ty, .. } => self.of("option", [ty]),
+            ComponentDefinedType::Tuple(tuple) => self.of("tuple", &tuple.types),
+            ComponentDefinedType::Result { ok, err, .. } => {
+                self.text.push_str("result<");
+                self.or_none(ok.as_ref());
+                self.text.push_str(", ");
+                self.or_none(err.as_ref());
+                self.text.push('>');
+            }
+            ComponentDefinedType::Own(_) => self.word(&"own<resource>"),
+            ComponentDefinedType::Borrow(_) => self.word(&"borrow<resource>"),
+            // Of no function of the contract.
+            ComponentDefinedType::Map { .. }
+            | ComponentDefinedType::FixedLengthList { .. }
+            | ComponentDefinedType::Future { .. }
+            | ComponentDefinedType::Stream { .. } => self.word(&"another type"),
+        }
+    }
+
+    fn of(&mut self, kind: &str, values: impl IntoIterator<Item = &'a ComponentValType>) {
+        self.text.push_str(kind);
+        self.text.push('<');
+        self.list(values.into_iter());
+        self.text.push('>');
+    }
+
+    fn list<'v>(&mut self, values: impl Iterator<Item = &'v ComponentValType>) {
+        for (place, value) in values.enumerate() {
+            if place > 0 {
+                self.text.push_str(", ");
+            }
+            self.value(value);
+        }
+    }
+
+    fn or_none(&mut self, value: Option<&ComponentValType>) {
+        match value {
+            Some(value) => self.value(value),
+            None => self.text.push('_'),
+        }
+    }
+
+    /// Fields or cases: the name of each and, between two signs, its type.
+    fn named<'v>(
+        &mut self,
+        kind: &str,
+        parts: impl Iterator<Item = (&'v str, Option<&'v ComponentValType>)>,
+        [before, behind]: [&str; 2],
+    ) {
+        self.text.push_str(kind);
+        for (place, (name, value)) in parts.enumerate() {
+            self.text.push_str(if place > 0 { ", " } else { " { " });
+            self.text.push_str(name);
+            if let Some(value) = value {
+                self.text.push_str(before);
+                self.value(value);
+                self.text.push_str(behind);
+            }
+        }
+        self.text.push_str(" }");
+    }
+
+    fn word(&mut self, word: &impl std::fmt::Display) {
+        write!(self.text, "{word}").expect("a string takes what is written");
+    }
+}
