@@ -184,3 +184,106 @@ async fn a_plugin_that_does_not_build_is_an_error() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.error.contains("/nowhere"), "{}", ended.error);
 }
+
+/// A folder with these files, of which a manifest is a package or a workspace by itself.
+fn folder_of(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let toolchain = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
+    fs::copy(toolchain, folder.path().join("rust-toolchain.toml")).unwrap();
+    for (name, text) in files {
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    folder
+}
+
+/// A package of this name, with what else stands in its manifest.
+fn package(name: &str, more: &str) -> String {
+    format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}\n")
+}
+
+#[tokio::test]
+async fn folder_that_is_no_plugins_is_named_with_reason_and_remedy() {
+    const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]";
+    let (lib, main) = ("", "fn main() {}");
+    let alone = |name: &str, more: &str| package(name, &format!("{more}\n[workspace]"));
+    for (files, reason, remedy) in [
+        (vec![], "there is no Cargo.toml; ", "name a plugin's folder"),
+        (
+            vec![("Cargo.toml", "no manifest".to_owned())],
+            "cargo cannot read it; ",
+            "correct what it says above",
+        ),
+        (
+            vec![
+                (
+                    "Cargo.toml",
+                    "[workspace]\nmembers = [\"a\"]\nresolver = \"3\"".to_owned(),
+                ),
+                ("a/Cargo.toml", package("a", "")),
+                ("a/src/main.rs", main.to_owned()),
+            ],
+            "it is a workspace without a plugin: ",
+            "name a plugin's folder",
+        ),
+        (
+            vec![
+                (
+                    "Cargo.toml",
+                    "[workspace]\nmembers = [\"a\", \"b\"]\nresolver = \"3\"".to_owned(),
+                ),
+                ("a/Cargo.toml", package("a", CDYLIB)),
+                ("a/src/lib.rs", lib.to_owned()),
+                ("b/Cargo.toml", package("b", CDYLIB)),
+                ("b/src/lib.rs", lib.to_owned()),
+            ],
+            "it is a workspace of several plugins; ",
+            "name the folder of one; plugins of its workspace are in a, b",
+        ),
+        (
+            vec![
+                ("Cargo.toml", alone("a", "")),
+                ("src/main.rs", main.to_owned()),
+            ],
+            "its package a has no library, as a plugin has; ",
+            "write src/lib.rs, and [lib]",
+        ),
+        (
+            vec![
+                ("Cargo.toml", alone("a", "")),
+                ("src/lib.rs", lib.to_owned()),
+            ],
+            "the library of its package a is no cdylib, as a plugin's is; ",
+            "write crate-type = [\"cdylib\"]",
+        ),
+        // It has a program too, which is none of the plugin.
+        (
+            vec![
+                ("Cargo.toml", alone("a", CDYLIB)),
+                ("src/lib.rs", lib.to_owned()),
+                ("src/main.rs", main.to_owned()),
+            ],
+            "what it builds is no plugin: it does not export lockgate:plugin/handler@0.1.0; ",
+            "export the handler",
+        ),
+    ] {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        let folder = folder_of(&files);
+        let place = folder.path().canonicalize().unwrap();
+        let place = place.to_str().unwrap();
+        for words in [
+            &["build", place][..],
+            &["dev", place, "--wss-port", "0", "--ws-port", "0"],
+        ] {
+            let ended = LOCKGATE.run_within(LONG_PATIENCE, words).await;
+            assert_eq!(ended.code, Some(1), "{words:?}: {}", ended.error);
+            let said = format!("{place}: {reason}");
+            assert!(ended.error.contains(&said), "{said}: {}", ended.error);
+            assert!(ended.error.contains(remedy), "{remedy}: {}", ended.error);
+        }
+    }
+}

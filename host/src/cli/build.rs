@@ -8,8 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use tokio::process::Command;
 
+use crate::plugin;
+
 /// The target that rustc builds components for.
 const TARGET: &str = "wasm32-wasip2";
+
+/// Folders that are named in place of one that is no plugin's.
+const MOST_NAMED: usize = 8;
 
 /// A component, and what cargo says of how it was made.
 pub(super) struct Built {
@@ -25,11 +30,15 @@ pub(super) struct Built {
 /// Builds the plugin in `dir`. The compiler's messages go to standard error. Dropped, it ends cargo.
 pub(super) async fn build(dir: &Path) -> Result<Built> {
     if !dir.is_dir() {
-        bail!("{}: there is no such folder", dir.display());
+        bail!(
+            "{}: there is no such folder; name a plugin's, such as plugins/echo",
+            dir.display()
+        );
     }
     if !dir.join("Cargo.toml").is_file() {
         bail!(
-            "{}: there is no Cargo.toml; a plugin's folder is one that cargo builds, such as plugins/echo",
+            "{}: there is no Cargo.toml; name a plugin's folder that cargo builds, such as plugins/echo, or build the plugin \
+             with its own tools and name the component in a configuration",
             dir.display()
         );
     }
@@ -37,32 +46,161 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     let dir = &dir
         .canonicalize()
         .with_context(|| dir.display().to_string())?;
+    let manifest = &manifest(dir).await?;
     ensure_target(dir).await?;
-    let built = tool(dir, "cargo")
-        .args([
+    let output = cargo(
+        dir,
+        &[
             "build",
             "--release",
             "--target",
             TARGET,
             "--message-format",
             "json-render-diagnostics",
-        ])
+            // Of a package that has programs too, the library alone is the plugin.
+            "--lib",
+            "--manifest-path",
+        ],
+        manifest,
+    );
+    let Some(output) = output.await? else {
+        bail!(
+            "{}: cargo could not build it; correct what it says above",
+            dir.display()
+        );
+    };
+    let messages: Vec<_> = output
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .collect();
+    let component = component(dir, manifest, &messages)?;
+    check(dir, &component)?;
+    Ok(describe(component, &messages))
+}
+
+/// What cargo prints of the package with this manifest; none when it fails, and has said why.
+async fn cargo(dir: &Path, words: &[&str], manifest: &Path) -> Result<Option<Vec<u8>>> {
+    let ended = tool(dir, "cargo")
+        .args(words)
+        .arg(manifest)
         .stderr(Stdio::inherit())
         .spawn()
         .context("cannot run cargo; it comes with rustup, https://rustup.rs")?
         .wait_with_output()
         .await
         .context("cannot run cargo")?;
-    if !built.status.success() {
-        bail!("{}: cargo could not build it; see above", dir.display());
+    Ok(ended.status.success().then_some(ended.stdout))
+}
+
+/// What cargo knows of a folder before it builds anything: its package, and those of its workspace.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    crate_types: Vec<String>,
+}
+
+impl Package {
+    fn is_plugin(&self) -> bool {
+        let mut types = self.targets.iter().flat_map(|target| &target.crate_types);
+        types.any(|crate_type| crate_type == "cdylib")
     }
-    let messages: Vec<_> = built
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+
+    /// Whether it has a library of another kind.
+    fn is_library(&self) -> bool {
+        let mut types = self.targets.iter().flat_map(|target| &target.crate_types);
+        types.any(|crate_type| crate_type.ends_with("lib"))
+    }
+}
+
+/// The manifest of the plugin in a folder: its package's, or that of the only plugin in the workspace that it is.
+async fn manifest(dir: &Path) -> Result<PathBuf> {
+    let manifest = dir.join("Cargo.toml");
+    let words = [
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+        "--manifest-path",
+    ];
+    let Some(output) = cargo(dir, &words, &manifest).await? else {
+        bail!(
+            "{}: cargo cannot read it; correct what it says above",
+            dir.display()
+        );
+    };
+    let Metadata { packages } =
+        serde_json::from_slice(&output).with_context(|| dir.display().to_string())?;
+    let plugins: Vec<_> = packages
+        .iter()
+        .filter(|package| package.is_plugin())
         .collect();
-    let component = component(dir, &messages)?;
-    Ok(describe(component, &messages))
+    let own = packages
+        .iter()
+        .find(|package| package.manifest_path == manifest);
+    let reason = match (own, plugins.as_slice()) {
+        (Some(own), _) if own.is_plugin() => return Ok(manifest),
+        (None, [only]) => return Ok(only.manifest_path.clone()),
+        (Some(own), _) if own.is_library() => format!(
+            "the library of its package {} is no cdylib, as a plugin's is; write crate-type = [\"cdylib\"] into [lib] of its \
+             Cargo.toml",
+            own.name
+        ),
+        (Some(own), _) => format!(
+            "its package {} has no library, as a plugin has; write src/lib.rs, and [lib] with crate-type = [\"cdylib\"] into \
+             its Cargo.toml",
+            own.name
+        ),
+        (None, []) => "it is a workspace without a plugin: none of its packages has a library with crate-type = \
+                       [\"cdylib\"]; name a plugin's folder, such as plugins/echo"
+            .into(),
+        (None, _) => "it is a workspace of several plugins; name the folder of one".into(),
+    };
+    let mut folders: Vec<_> = plugins
+        .iter()
+        .filter_map(|plugin| plugin.manifest_path.parent())
+        .map(|folder| {
+            folder
+                .strip_prefix(dir)
+                .unwrap_or(folder)
+                .display()
+                .to_string()
+        })
+        .collect();
+    folders.sort_unstable();
+    folders.truncate(MOST_NAMED);
+    let there = if folders.is_empty() {
+        String::new()
+    } else {
+        format!("; plugins of its workspace are in {}", folders.join(", "))
+    };
+    bail!("{}: {reason}{there}", dir.display())
+}
+
+/// Refuses a component that the gateway would not call.
+fn check(dir: &Path, component: &Path) -> Result<()> {
+    let said = |error: anyhow::Error| error.context(dir.display().to_string());
+    let bytes = plugin::read(component).map_err(said)?;
+    let misfits = plugin::inspect(&bytes).map_err(said)?.misfits;
+    if misfits.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{}: what it builds is no plugin: {}; {}",
+        dir.display(),
+        misfits.join("; "),
+        plugin::NO_HANDLER
+    )
 }
 
 /// Cargo's message about a step: it made a file, or ran a build script.
@@ -78,44 +216,20 @@ struct Message {
     out_dir: Option<PathBuf>,
 }
 
-/// The one component of the package in `dir`: its dependencies may be components too.
-fn component(dir: &Path, messages: &[Message]) -> Result<PathBuf> {
-    let manifest = dir.join("Cargo.toml");
+/// The component of the package with this manifest: its dependencies may be components too.
+fn component(dir: &Path, manifest: &Path, messages: &[Message]) -> Result<PathBuf> {
     let made = messages
         .iter()
-        .filter(|message| message.reason == "compiler-artifact");
-    let components: Vec<(bool, &PathBuf)> = made
-        .flat_map(|made| {
-            let own = made.manifest_path == manifest;
-            made.filenames.iter().map(move |file| (own, file))
-        })
-        .filter(|(_, file)| file.extension().is_some_and(|ending| ending == "wasm"))
-        .collect();
-    let own: Vec<_> = components.iter().filter(|(own, _)| *own).collect();
-    // The folder of a workspace has no package of its own.
-    let chosen = if own.is_empty() {
-        components.iter().collect()
-    } else {
-        own
-    };
-    match *chosen {
-        [(_, component)] => Ok(PathBuf::clone(component)),
-        [] => bail!(
-            "{}: cargo built no component; Cargo.toml needs [lib] crate-type = [\"cdylib\"]",
+        .filter(|made| made.reason == "compiler-artifact" && made.manifest_path == manifest);
+    let mut components = made
+        .flat_map(|made| &made.filenames)
+        .filter(|file| file.extension().is_some_and(|ending| ending == "wasm"));
+    components.next().cloned().with_context(|| {
+        format!(
+            "{}: cargo built no component; write crate-type = [\"cdylib\"] into [lib] of its Cargo.toml",
             dir.display()
-        ),
-        _ => {
-            let names: Vec<_> = chosen
-                .iter()
-                .filter_map(|(_, file)| Some(file.file_name()?.to_string_lossy()))
-                .collect();
-            bail!(
-                "{}: cargo built several components ({}); name the folder of one plugin",
-                dir.display(),
-                names.join(", ")
-            )
-        }
-    }
+        )
+    })
 }
 
 fn describe(component: PathBuf, messages: &[Message]) -> Built {

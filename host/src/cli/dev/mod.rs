@@ -246,6 +246,10 @@ impl<'a> Workshop<'a> {
             if source.component.is_none()
                 && let Err(error) = self.build(&folder).await
             {
+                if self.subject.file().is_none() {
+                    // It names the folder, and there is no file to correct.
+                    return Err(error);
+                }
                 failed.insert(folder, format!("{error:#}"));
             }
         }

@@ -14,6 +14,7 @@ const NAME: &str = "dev";
 
 pub(super) enum Subject {
     Folder {
+        folder: String,
         configuration: String,
     },
     File {
@@ -65,6 +66,7 @@ impl Subject {
             .to_str()
             .with_context(|| format!("{}: its path is not UTF-8", folder.display()))?;
         Ok(Self::Folder {
+            folder: folder.to_owned(),
             configuration: configuration(folder, routes),
         })
     }
@@ -72,7 +74,7 @@ impl Subject {
     /// The configuration as it is now, nothing built.
     pub(super) fn read(&mut self) -> Result<Config> {
         match self {
-            Self::Folder { configuration } => {
+            Self::Folder { configuration, .. } => {
                 Ok(Config::develop_text(configuration, Path::new(NAME))?)
             }
             Self::File { path, read } => {
@@ -97,15 +99,19 @@ impl Subject {
         }
     }
 
-    /// Adds the places in the file to what was found wrong. A folder has none: what is wrong is said by itself.
+    /// Adds the places in the file to what was found wrong. A folder has none, and is named itself.
     pub(super) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        if let Self::File { path, .. } = self {
-            return config::blame(Some(path), error);
-        }
+        let folder = match self {
+            Self::File { path, .. } => return config::blame(Some(path), error),
+            Self::Folder { folder, .. } => folder,
+        };
         match error.downcast::<Faults>() {
             Ok(faults) => {
-                let messages = faults.0.into_iter().map(|fault| fault.message);
-                anyhow::Error::msg(messages.collect::<Vec<_>>().join("\n"))
+                let faults = faults.0.into_iter();
+                let said = faults.map(|fault| {
+                    format!("{folder}: {}\n  remedy: {}", fault.message, fault.remedy)
+                });
+                anyhow::Error::msg(said.collect::<Vec<_>>().join("\n"))
             }
             Err(error) => error,
         }
