@@ -1,9 +1,10 @@
 //! The file: every key with its documentation, default and bounds.
 //!
 //! The JSON Schema made from these types is what `lockgate config schema` prints and what
-//! `tree` reads a file against, so a default or a bound stands here and nowhere else.
+//! `schema_check` reads a file against, so a default or a bound stands here and nowhere else.
 
 mod api;
+mod limits;
 mod plugin;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{ForwardedHeader, LogFormat};
-pub(in crate::config) use api::{Api, Integration, Mock, OUTBOX_KIB, Route, Stage, StageLimits};
-pub(in crate::config) use plugin::{CPU_MS, Plugin, PluginLimits, Rollback, Signature};
+pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
+pub(in crate::config) use limits::{
+    CPU_MS, GatewayLimits, OUTBOX_KIB, PluginLimits, Rollback, StageLimits,
+};
+pub(in crate::config) use plugin::{Plugin, Signature};
 
 /// The configuration of one Lockgate gateway. Relative paths start at the folder of the file. In string
 /// values, `${VAR}` and `${VAR:-default}` expand to environment variables, and `$${` is a literal `${`.
@@ -175,81 +179,6 @@ pub(in crate::config) struct HealthTable {
     /// false.
     #[serde(default)]
     pub(in crate::config) metrics: bool,
-}
-
-/// The limits of the gateway as a whole.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct GatewayLimits {
-    /// Connections open at once. Further ones are refused. The default is the process's limit of open
-    /// files, less a reserve of 128: beyond that, accepting fails anyway.
-    #[schemars(range(min = 1, max = 10_000_000))]
-    pub(in crate::config) connections: Option<u32>,
-    /// New connections a second, from all clients together. As many may come at once after a quiet second;
-    /// further ones are refused. 0 sets no limit: the right number depends on the cost of a connection
-    /// behind the gateway, and after an outage all clients come back at once.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub(in crate::config) connections_per_s: u32,
-    /// New connections a second from one IPv4 address, or one IPv6 network of 64 bits. As many may come at
-    /// once after a quiet second; further ones are refused. 0 sets no limit: networks and proxies put
-    /// thousands of clients behind one address.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub(in crate::config) connections_per_s_per_ip: u32,
-    /// Connections open at once from one IPv4 address, or one IPv6 network of 64 bits. An HTTP/2 connection
-    /// counts, and so does each WebSocket on it. 0 sets no limit: networks and proxies put thousands of
-    /// clients behind one address.
-    #[schemars(range(min = 0, max = 10_000_000))]
-    pub(in crate::config) connections_per_ip: u32,
-    /// Handshakes under way at once. A handshake costs more than an open connection (TLS, the `$connect`
-    /// route), so further clients are told at once to come again. Each WebSocket of an HTTP/2 connection
-    /// counts, and so does a client that has gone while its `$connect` handler is at work.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub(in crate::config) handshakes: u32,
-    /// Seconds from a client's first byte to the last byte of its request, so that a slow request does not
-    /// hold a handshake for longer. A client has the same time to read a refusal, and an HTTP/2 connection
-    /// may be without a WebSocket for as long.
-    #[schemars(range(min = 1, max = 60))]
-    pub(in crate::config) handshake_timeout_s: u32,
-    /// Seconds over which a stop spreads the closes, so that the clients do not all come back at once. 0
-    /// closes all together. A client whose `$connect` handler takes longer is refused at the end of that
-    /// time.
-    #[schemars(range(min = 0, max = 3_600))]
-    pub(in crate::config) drain_s: u32,
-    /// Seconds that the `$disconnect` handlers have, all together, after the window of `drain_s` and 3
-    /// seconds for the last answers. Handlers that still run or wait for their turn then are given up: a
-    /// handler that hangs must not keep the process for ever.
-    #[schemars(range(min = 1, max = 86_400))]
-    pub(in crate::config) disconnects_s: u32,
-    /// Seconds over which clients are advised to spread their reconnects. The reason of the close frame
-    /// then ends with `; reconnect in 0-N s`. 0 gives no advice.
-    #[schemars(range(min = 0, max = 3_600))]
-    pub(in crate::config) reconnect_jitter_s: u32,
-    /// Seconds that the new process of an upgrade has to load everything and be ready. After that it is
-    /// ended, and the old process continues. A reload under way may take as long before it; after that the
-    /// upgrade is refused.
-    #[schemars(range(min = 1, max = 3_600))]
-    pub(in crate::config) upgrade_s: u32,
-    /// Seconds for pulling one component from a registry, from the first request to the last byte.
-    #[schemars(range(min = 1, max = 3_600))]
-    pub(in crate::config) pull_s: u32,
-}
-
-impl Default for GatewayLimits {
-    fn default() -> Self {
-        Self {
-            connections: None,
-            connections_per_s: 0,
-            connections_per_s_per_ip: 0,
-            connections_per_ip: 0,
-            handshakes: 1_024,
-            handshake_timeout_s: 5,
-            drain_s: 30,
-            disconnects_s: 50,
-            reconnect_jitter_s: 0,
-            upgrade_s: 60,
-            pull_s: 60,
-        }
-    }
 }
 
 /// The log: its level and its format.
