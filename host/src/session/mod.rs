@@ -6,6 +6,7 @@
 mod deadlines;
 mod driver;
 mod end;
+mod error_frame;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::task::{Context, Poll};
 
 use self::driver::{Driver, Input};
 use self::end::End;
+use self::error_frame::{client_text, error_frame};
 use crate::connections::{Connection, Message, RequestId, now_ms};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
@@ -293,24 +295,4 @@ pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &Invoke
             tracing::warn!(%client, %connection, %stage, route, %request_id, plugin, "{error}");
         }
     }
-}
-
-/// What a client may know of a failure, in the words of API Gateway (docs/api-gateway.md).
-fn client_text(error: &InvokeError) -> &'static str {
-    match error {
-        InvokeError::Busy(_) => "Too Many Requests",
-        InvokeError::Deadline(_) => "Endpoint request timed out",
-        InvokeError::Failed(_)
-        | InvokeError::Trapped(_)
-        | InvokeError::Removed
-        | InvokeError::Host(_) => "Internal server error",
-    }
-}
-
-/// API Gateway's error frame, to the byte: no space after the second and third colon.
-fn error_frame(message: &str, connection: &Connection, request_id: RequestId) -> Message {
-    let id = connection.id;
-    Message::Text(format!(
-        r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#
-    ))
 }

@@ -1,6 +1,7 @@
 //! What nearly every message is: one final, masked frame that has come whole (RFC 6455 §5.2). It is read where it
 //! lies. Everything else, wrong or only unusual, is left to tungstenite, which knows what to say of it.
 
+use super::frame::unmask;
 use crate::connections::Message;
 
 /// What bytes begin with.
@@ -59,21 +60,6 @@ pub(crate) fn message(bytes: &[u8], limit: usize) -> Simple {
         Message::Binary(payload)
     };
     Simple::Message(message, bytes.len() - rest.len() + length)
-}
-
-/// Sixteen bytes at a time, which is one instruction.
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];
-    let (blocks, rest) = payload.as_chunks_mut::<16>();
-    for block in blocks {
-        for (byte, mask) in block.iter_mut().zip(wide) {
-            *byte ^= mask;
-        }
-    }
-    for (byte, mask) in rest.iter_mut().zip(wide) {
-        *byte ^= mask;
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Frames as a server writes them: final and unmasked (RFC 6455 §5.2).
+//! Frames (RFC 6455 §5.2): those that the server writes, final and unmasked, and the unmasking of a client's.
 
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -32,6 +32,21 @@ pub(super) fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) -> usize 
         .expect("a buffer takes all that is written to it");
     out.extend_from_slice(payload);
     all
+}
+
+/// Unmasks a payload (RFC 6455 §5.3): sixteen bytes at a time, which is one instruction.
+pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];
+    let (blocks, rest) = payload.as_chunks_mut::<16>();
+    for block in blocks {
+        for (byte, mask) in block.iter_mut().zip(wide) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in rest.iter_mut().zip(wide) {
+        *byte ^= mask;
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,28 @@
+//! Error frames: what a client is told of a message that has no answer, as API Gateway says it (docs/api-gateway.md).
+
+use crate::connections::{Connection, Message, RequestId};
+use crate::invocation::InvokeError;
+
+/// What a client may know of a failure, in the words of API Gateway (docs/api-gateway.md).
+pub(super) fn client_text(error: &InvokeError) -> &'static str {
+    match error {
+        InvokeError::Busy(_) => "Too Many Requests",
+        InvokeError::Deadline(_) => "Endpoint request timed out",
+        InvokeError::Failed(_)
+        | InvokeError::Trapped(_)
+        | InvokeError::Removed
+        | InvokeError::Host(_) => "Internal server error",
+    }
+}
+
+/// API Gateway's error frame, to the byte: no space after the second and third colon.
+pub(super) fn error_frame(
+    message: &str,
+    connection: &Connection,
+    request_id: RequestId,
+) -> Message {
+    let id = connection.id;
+    Message::Text(format!(
+        r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#
+    ))
+}
