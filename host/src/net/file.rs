@@ -1,11 +1,11 @@
-//! Files that others read while they are written.
+//! Files that are read by others while they are replaced.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Writes a file whole or not at all: beside its place, and then into it. Who may read it is the umask's to say.
+/// Writes a file whole or not at all: a temporary file beside it takes its place. The umask decides who may read it.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+    fn file_is_replaced_whole_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let (path, usual) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&usual, "").expect("it can be written");

@@ -1,4 +1,4 @@
-//! What the operating system gives: connections, and files that are read again while the gateway serves.
+//! The operating system's part: connections, and files that are read again while the gateway serves.
 
 mod file;
 mod stream;

@@ -1,4 +1,4 @@
-//! A connection that was accepted, by whichever kind of socket.
+//! An accepted connection, by either kind of socket.
 
 use std::io;
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) enum Stream {
     Ip(TcpStream),
-    /// Of somebody on this machine who has no address.
+    /// A client on this machine, which has no address.
     Unix(UnixStream),
 }
 
 impl Stream {
-    /// Whether its client has an address of its own, by which it can be told from others.
+    /// Whether the client has an address that tells it from others.
     pub(crate) fn has_address(&self) -> bool {
         matches!(self, Self::Ip(_))
     }
@@ -30,7 +30,7 @@ impl Stream {
         }
     }
 
-    /// Sends what is written at once: waiting for more to send with it only delays it.
+    /// Disables Nagle's algorithm: waiting for more bytes only delays them.
     pub(crate) fn set_nodelay(&self) {
         if let Self::Ip(stream) = self {
             let _ = stream.set_nodelay(true);

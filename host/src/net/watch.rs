@@ -1,5 +1,5 @@
-//! Files that are read again while the gateway serves: configuration, components, signatures, certificates. Reading
-//! one never waits for anybody, and one kind of stamp tells whether it has changed.
+//! Files that are read again while the gateway serves: configuration, components, signatures, certificates. Reading one
+//! never blocks on a FIFO, and one kind of stamp tells whether it has changed.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,19 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 
-/// Bytes up to which a file's content is part of its stamp. Certificates, keys and signatures are smaller; reading a
-/// component at every look would cost too much.
-const SMALL: u64 = 64 << 10;
+/// Largest file in bytes whose content is part of its stamp. Certificates, keys and signatures are smaller; reading a
+/// component at every poll would cost too much.
+const MAX_STAMPED_BYTES: u64 = 64 << 10;
 
-/// What to do about a file that may not be read.
+/// The remedy for a file that may not be read.
 pub(crate) const LET_READ: &str =
     "let the gateway's user read it and enter each folder of its path: `namei -l` shows who may";
 
-/// How long the second file of a pair may come after the first: a component after its signature, a key after its
+/// Time for the second file of a pair to follow the first: a component after its signature, a key after its
 /// certificate.
 pub(crate) const PAIR: Duration = Duration::from_secs(10);
 
-/// What changes when a file is written, replaced, or may be read at last. Two stamps are equal only if nothing has
+/// A value that changes when a file is written, replaced, or becomes readable. Two stamps are equal only if nothing has
 /// happened between them, even on a file system with coarse times or for a copy that keeps size and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
@@ -31,14 +31,14 @@ pub(crate) struct Stamp {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-    /// The SHA-256; none for a file that is not small, or cannot be read.
+    /// The SHA-256; none for a larger file, or one that cannot be read.
     content: Option<[u8; 32]>,
 }
 
 impl Stamp {
-    /// None when there is no file.
+    /// Takes the stamp of a file; none if there is none.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        match read(path, SMALL) {
+        match read(path, MAX_STAMPED_BYTES) {
             Ok((_, stamp)) => Some(stamp),
             Err(_) => Some(Self::new(&fs::metadata(path).ok()?, None)),
         }
@@ -58,7 +58,7 @@ impl Stamp {
         }
     }
 
-    /// How long ago the file changed, or was put in its place; none by a clock that was set back since.
+    /// Time since the file changed or was put in place; none if the clock was set back since.
     pub(crate) fn age(&self) -> Option<Duration> {
         let (seconds, nanoseconds) = self.changed;
         let changed = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
@@ -67,9 +67,10 @@ impl Stamp {
     }
 }
 
-/// The bytes of a regular file, at most so many, and how it looked before they were read.
+/// Reads a regular file of at most `longest` bytes. Gives the bytes, and the stamp from before they were read.
 ///
-/// Anything else is refused, and named: reading a FIFO would wait until somebody writes to it, and a reload with it.
+/// Fails, naming the kind, for anything else: reading a FIFO would wait until somebody writes to it, and a reload with
+/// it.
 pub(crate) fn read(path: &Path, longest: u64) -> io::Result<(Vec<u8>, Stamp)> {
     check_regular(&fs::metadata(path)?)?;
     let (file, metadata) = open(path)?;
@@ -85,11 +86,11 @@ pub(crate) fn read(path: &Path, longest: u64) -> io::Result<(Vec<u8>, Stamp)> {
         };
         return Err(io::Error::other(format!("it is longer than {longest}")));
     }
-    let stamp = Stamp::new(&metadata, (size <= SMALL).then_some(&bytes));
+    let stamp = Stamp::new(&metadata, (size <= MAX_STAMPED_BYTES).then_some(&bytes));
     Ok((bytes, stamp))
 }
 
-/// Opens without waiting, and looks again: since it was looked at, a FIFO may have come in the file's place.
+/// Opens without waiting, and checks again: a FIFO may have replaced the file after the first check.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let no_waiting = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new()
@@ -108,7 +109,7 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-/// What lies at a path instead of a regular file; none if that is what it is.
+/// Names the kind of anything but a regular file; none for a regular file.
 pub(crate) fn other_kind(metadata: &Metadata) -> Option<&'static str> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -140,7 +141,7 @@ mod tests {
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO is made");
         let error = read(&fifo, 10).expect_err("it is no file").to_string();
         assert_eq!(error, "it is a FIFO and not a file");
-        // Also if it comes between the two looks.
+        // Also if it comes between the two checks.
         let error = open(&fifo).expect_err("it is no file").to_string();
         assert_eq!(error, "it is a FIFO and not a file");
         assert!(Stamp::of(&fifo).is_some());
@@ -174,7 +175,7 @@ mod tests {
         fs::rename(&next, &path).expect("it can be renamed");
         let second = Stamp::of(&path);
         assert_ne!(first, second);
-        // Nothing but who may read it.
+        // A change of permissions alone.
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
         assert_ne!(second, Stamp::of(&path));
     }

@@ -1,8 +1,8 @@
-//! A place in an expression that is being read.
+//! A cursor over the text of an expression.
 
 use super::expression::{InvalidExpression, Reason};
 
-/// What has been read of an expression, and what is left of it.
+/// The part of an expression that has been read, and the rest.
 #[derive(Debug)]
 pub(super) struct Cursor<'e> {
     expression: &'e str,
@@ -18,7 +18,7 @@ impl<'e> Cursor<'e> {
         }
     }
 
-    /// The next character, which stays to be read.
+    /// Gives the next character without reading it.
     pub(super) fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }
@@ -31,7 +31,7 @@ impl<'e> Cursor<'e> {
         next
     }
 
-    /// Reads `token` if it comes next, and tells whether it did.
+    /// Reads `token` if it comes next. Gives whether it did.
     pub(super) fn take(&mut self, token: &str) -> bool {
         let rest = self.rest.strip_prefix(token);
         self.rest = rest.unwrap_or(self.rest);
@@ -46,12 +46,12 @@ impl<'e> Cursor<'e> {
         taken
     }
 
-    /// Bytes read so far: a place to report an error from.
+    /// Bytes read so far, for the position of an error.
     pub(super) fn offset(&self) -> usize {
         self.expression.len() - self.rest.len()
     }
 
-    /// What is wrong with the characters from `start` up to here.
+    /// Makes the error of the characters from `start` up to here.
     pub(super) fn error(&self, start: usize, reason: Reason) -> InvalidExpression {
         let read = |range| self.expression.get(range).unwrap_or_default();
         InvalidExpression {

@@ -1,5 +1,4 @@
-//! The text of a route selection expression: its literal parts, its variables, and what can be wrong
-//! with it.
+//! The parser of route selection expressions: literal parts, variables, and errors.
 
 use thiserror::Error;
 
@@ -12,7 +11,7 @@ pub(super) enum Part {
     Variable(Path),
 }
 
-/// Reads an expression whole.
+/// Parses a whole expression.
 pub(super) fn parse(expression: &str) -> Result<Vec<Part>, InvalidExpression> {
     let mut cursor = Cursor::new(expression);
     let mut parts = Vec::new();
@@ -61,7 +60,7 @@ fn variable(cursor: &mut Cursor<'_>) -> Result<Path, InvalidExpression> {
     Ok(path)
 }
 
-/// Reads the rest of a name that is not `request.body`, and says what to write in its place.
+/// Reads the rest of a name that is not `request.body`, and makes the error with its remedy.
 fn unknown_variable(cursor: &mut Cursor<'_>, start: usize, form: Form) -> InvalidExpression {
     cursor.take_while(|next| next == '.' || form.allows(next));
     let mut error = cursor.error(start, Reason::UnknownVariable);
@@ -81,17 +80,17 @@ fn unknown_variable(cursor: &mut Cursor<'_>, start: usize, form: Form) -> Invali
     error
 }
 
-/// How a variable shows where it ends.
+/// The form of a variable, which decides where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `$request.body.action`: before the first character that is in no name.
+    /// `$request.body.action`: ends before the first character that no name may hold.
     Bare,
-    /// `${request.body.action}`: at the brace.
+    /// `${request.body.action}`: ends at the brace.
     Braced,
 }
 
 impl Form {
-    /// Whether a name may have `c` in it without quotes.
+    /// Whether a name may hold `c` without quotes.
     ///
     /// Text may follow a bare variable at once (`$request.body.a/$request.body.b`), so that only
     /// letters, digits, `_` and `-` are part of it; braces leave more room.
@@ -103,19 +102,19 @@ impl Form {
     }
 }
 
-/// Why a text is no route selection expression.
+/// The error of a text that is no route selection expression.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("at character {position}, `{part}`: {reason}")]
 pub(crate) struct InvalidExpression {
-    /// Where the part begins, counted in characters from 1.
+    /// The start of the part, in characters from 1.
     pub(crate) position: usize,
-    /// What cannot stay as it is.
+    /// The wrong part.
     pub(crate) part: String,
-    /// What is wrong with it, and what to do.
+    /// The fault, with the remedy.
     pub(crate) reason: Reason,
 }
 
-/// What is wrong with a part of an expression.
+/// The fault of a part, with the remedy.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Reason {
     #[error("an empty expression selects nothing; `$request.body.action` is the usual one")]

@@ -1,8 +1,8 @@
-//! Values cut out of a JSON text by their ends, without a tree: each is a piece of the text.
+//! Values as slices of a JSON text, cut out without building a tree.
 //!
-//! Every function here reads the text it is given whole and fails where that is not strict JSON. A
-//! piece that was cut out is JSON, so only a function that is given a message can fail. Nothing here
-//! calls itself, whatever the nesting: serde_json skips a value in a loop.
+//! Every function here reads its whole text, and fails if that is not strict JSON. A cut out slice is JSON, so only a
+//! function that gets a whole message can fail. No function recurses, whatever the nesting: serde_json skips a value in
+//! a loop.
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
@@ -15,14 +15,12 @@ use serde_json::{de::StrRead, value::RawValue};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotJson;
 
-/// How many arrays and objects may stand inside one another: as many as serde_json reads where it
-/// builds a tree.
+/// Limit of nested arrays and objects: as many as serde_json reads when it builds a tree.
 const MAX_DEPTH: usize = 127;
 
-/// Tells whether `body` is nested so deep that a function which calls itself for each level is in
-/// danger.
+/// Whether `body` is nested deeper than [`MAX_DEPTH`], which would endanger a function that recurses for each level.
 pub(super) fn is_too_deep(body: &str) -> bool {
-    // Settles it for all but the oddest messages, and for short ones at no cost.
+    // This settles it for all but the oddest messages, and for short ones at no cost.
     if body.len() <= MAX_DEPTH || count_openings(body) <= MAX_DEPTH {
         return false;
     }
@@ -44,10 +42,10 @@ pub(super) fn is_too_deep(body: &str) -> bool {
     false
 }
 
-/// How many brackets and braces open in `body`, those in its strings included.
+/// Counts the opening brackets and braces in `body`, those in its strings included.
 fn count_openings(body: &str) -> usize {
-    // A chunk's count fits a byte. Unlike a check for overflow, this leaves the compiler free to take
-    // many bytes at once, which is worth a factor of fifteen.
+    // A chunk's count fits a byte. Without overflow checks the compiler can take many bytes at once, which is fifteen
+    // times faster.
     let opening = |byte: &u8| u8::from(matches!(byte, b'[' | b'{'));
     let chunks = body.as_bytes().chunks(usize::from(u8::MAX));
     let counts = chunks.map(|chunk| {
@@ -57,7 +55,7 @@ fn count_openings(body: &str) -> usize {
     counts.sum()
 }
 
-/// What a JSON text is the text of, going by its first character.
+/// The kind of a JSON text, by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Object,
@@ -81,7 +79,7 @@ impl Kind {
     }
 }
 
-/// Reads `text` and keeps nothing.
+/// Checks that `text` is JSON.
 pub(super) fn check(text: &str) -> Result<(), NotJson> {
     match serde_json::from_str(text) {
         Ok(IgnoredAny) => Ok(()),
@@ -89,14 +87,14 @@ pub(super) fn check(text: &str) -> Result<(), NotJson> {
     }
 }
 
-/// The value of `text`, without the space around it.
+/// Cuts off the space around the value of `text`.
 pub(super) fn whole(text: &str) -> Result<&str, NotJson> {
     serde_json::from_str(text)
         .map(RawValue::get)
         .map_err(|_| NotJson)
 }
 
-/// The member `name` of an object; the last, if there are several.
+/// Finds the member `name` of an object; the last, if there are several.
 pub(super) fn member<'m>(text: &'m str, name: &str) -> Result<Option<&'m str>, NotJson> {
     match Kind::of(text) {
         Kind::Object => read(text, |json| json.deserialize_map(Member(name))),
@@ -104,7 +102,7 @@ pub(super) fn member<'m>(text: &'m str, name: &str) -> Result<Option<&'m str>, N
     }
 }
 
-/// The element of an array at `index`.
+/// Finds the element of an array at `index`.
 pub(super) fn element(text: &str, index: usize) -> Result<Option<&str>, NotJson> {
     match Kind::of(text) {
         Kind::Array => read(text, |json| json.deserialize_seq(Element(index))),
@@ -112,7 +110,7 @@ pub(super) fn element(text: &str, index: usize) -> Result<Option<&str>, NotJson>
     }
 }
 
-/// What an object or an array holds.
+/// The children of an object or an array.
 #[derive(Debug)]
 pub(super) enum Children<'m> {
     /// Each name once, with its last value, in the order in which the names first came.
@@ -122,7 +120,7 @@ pub(super) enum Children<'m> {
     None,
 }
 
-/// Everything right below the value of `text`.
+/// Lists the children of the value of `text`.
 pub(super) fn children(text: &str) -> Result<Children<'_>, NotJson> {
     match Kind::of(text) {
         Kind::Object => read(text, |json| json.deserialize_map(Members)).map(Children::Members),
@@ -131,21 +129,21 @@ pub(super) fn children(text: &str) -> Result<Children<'_>, NotJson> {
     }
 }
 
-/// The characters of a string that was cut out of a message, quotes and all.
+/// Decodes a string that was cut out of a message with its quotes.
 ///
-/// Half of a surrogate pair, which no other text can hold, becomes replacement characters.
+/// A lone surrogate, which UTF-8 cannot hold, becomes replacement characters.
 pub(super) fn string(text: &str) -> Cow<'_, str> {
     let quoted = text
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
     match quoted {
         Some(characters) if !characters.contains('\\') => Cow::Borrowed(characters),
-        // Cannot fail, as the text has been read before.
+        // Cannot fail: the text has been read before.
         _ => Cow::Owned(read(text, |json| json.deserialize_bytes(Unescaped)).unwrap_or_default()),
     }
 }
 
-/// Hands the whole of `text` to serde.
+/// Deserialises the whole of `text`.
 fn read<'m, T>(
     text: &'m str,
     take: impl FnOnce(&mut serde_json::Deserializer<StrRead<'m>>) -> serde_json::Result<T>,
@@ -179,7 +177,7 @@ impl<'m> Visitor<'m> for Member<'_> {
     }
 }
 
-/// Takes the element at a place, and skips the others.
+/// Takes the element at an index, and skips the others.
 struct Element(usize);
 
 impl<'m> Visitor<'m> for Element {
@@ -213,12 +211,12 @@ impl<'m> Visitor<'m> for Members {
 
     fn visit_map<A: MapAccess<'m>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut all: Self::Value = Vec::new();
-        let mut places = HashMap::new();
+        let mut indices = HashMap::new();
         while let Some(name) = members.next_key_seed(Cut)? {
             let name = string(name);
             let value = members.next_value_seed(Cut)?;
-            let place = *places.entry(name.clone()).or_insert(all.len());
-            match all.get_mut(place) {
+            let index = *indices.entry(name.clone()).or_insert(all.len());
+            match all.get_mut(index) {
                 Some((_, earlier)) => *earlier = value,
                 None => all.push((name, value)),
             }
@@ -257,8 +255,8 @@ impl<'m> DeserializeSeed<'m> for Cut {
     }
 }
 
-/// Takes the characters of a string. They come as bytes, since serde_json does not look for halves
-/// of surrogate pairs there; as a `str` it would refuse them, which JSON does not.
+/// Takes the characters of a string, as bytes: serde_json does not check those for lone surrogates. As a `str` it would
+/// refuse them, and JSON allows them.
 struct Unescaped;
 
 impl Visitor<'_> for Unescaped {

@@ -1,5 +1,5 @@
-//! Which route a message asks for: the route selection expression of an API, parsed once when the
-//! configuration is loaded and evaluated against the text of each message.
+//! The selection of a message's route: the route selection expression of an API, parsed once when the configuration is
+//! loaded and evaluated against the text of each message.
 //!
 //! This module knows no routes. It turns a message into a text, and the caller looks that text up:
 //!
@@ -22,9 +22,9 @@
 //! | `\$` | a dollar sign; before any other character a `\` is itself |
 //! | anything else | itself |
 //!
-//! What follows `request.body` is a JSONPath, see [`json_path`]; nothing at all is the whole message. An
-//! expression without variables is a constant, though a message that is not JSON goes to the default
-//! route even then, as API Gateway's guide has it of every such message.
+//! A JSONPath may follow `request.body`, see [`json_path`]; without one the variable is the whole message. An
+//! expression without variables is a constant. Even then a message that is not JSON goes to the default route, as API
+//! Gateway's guide says of every such message.
 //!
 //! # Texts
 //!
@@ -37,9 +37,8 @@
 //! | array, or what an indefinite path found | `[item1, item2]`, where an item is the text of a string and else as the message writes it |
 //! | object | as the message writes it (inferred) |
 //!
-//! Where a key occurs twice in an object, the last one counts. JSON is strict; a message nested
-//! deeper than 127 levels does not count as JSON, and neither does a long one whose nesting makes a
-//! search with `..` too costly.
+//! If a key occurs twice in an object, the last one counts. JSON is strict. A message nested deeper than 127 levels
+//! does not count as JSON, and neither does a long one whose nesting makes a search with `..` too costly.
 
 use std::borrow::Cow;
 
@@ -72,7 +71,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Reads an expression as the API's configuration has it.
+    /// Parses the expression of an API's configuration.
     ///
     /// Fails for an empty expression, a variable other than `request.body`, and a path that is
     /// malformed or uses filters, scripts or functions.
@@ -81,10 +80,10 @@ impl Selection {
         Ok(Self { parts })
     }
 
-    /// The route key that `body` asks for, empty where it names none; `None` when it is not JSON.
+    /// Gives the route key that `body` selects, empty if it names none; `None` if it is not JSON.
     ///
-    /// The key is borrowed, and nothing allocated, where the expression is a single variable whose
-    /// value stands in the message as it is.
+    /// The key is borrowed, and nothing allocated, if the expression is a single variable whose value stands in the
+    /// message as it is.
     pub(crate) fn evaluate<'m>(&'m self, body: &'m str) -> Option<Cow<'m, str>> {
         if json::is_too_deep(body) {
             return None;
@@ -106,7 +105,7 @@ impl Selection {
     }
 }
 
-/// The text of what `path` leads to. Fails when `body` is not JSON.
+/// Gives the text of the value at `path`. Fails if `body` is not JSON.
 fn value<'m>(path: &Path, body: &'m str) -> Result<Cow<'m, str>, json::NotJson> {
     match path {
         Path::Definite(keys) => {

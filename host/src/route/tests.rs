@@ -1,4 +1,4 @@
-//! The rules as tables. As properties they are in [`properties`].
+//! The rules as tables. [`properties`] has them as properties.
 
 use super::{
     Selection,

@@ -1,10 +1,10 @@
-//! The text of a value, as it stands in a route key.
+//! The text of a value in a route key.
 
 use std::borrow::Cow;
 
 use super::json::{self, Children, Kind};
 
-/// The text of the one value that a variable leads to.
+/// Gives the text of a variable's single value.
 pub(super) fn of(value: &str) -> Cow<'_, str> {
     match Kind::of(value) {
         Kind::String => json::string(value),
@@ -17,12 +17,12 @@ pub(super) fn of(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text of several values. Only strings lose their quotes: an array among the values is written
-/// as the message has it, so that one reading is enough however deep it goes.
+/// Gives the text of several values. Only strings lose their quotes: an array among the values stays as the message
+/// writes it, so that one pass is enough, however deep it goes.
 pub(super) fn list(values: &[&str]) -> String {
     let mut list = String::from("[");
-    for (place, value) in values.iter().enumerate() {
-        if place > 0 {
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
             list.push_str(", ");
         }
         match Kind::of(value) {

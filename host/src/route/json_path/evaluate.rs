@@ -1,12 +1,11 @@
 //! Evaluates a JSONPath on a message.
 //!
-//! A search with `..` calls itself once for each level of nesting: the caller bounds that by
-//! [`json::is_too_deep`].
+//! A search with `..` recurses once for each level of nesting, which the caller bounds by [`json::is_too_deep`].
 
 use super::{Key, Reach, Segment, Selector};
 use crate::route::json::{self, Children, NotJson};
 
-/// The value at the end of `keys`, if every one of them is there. Fails when `body` is not JSON.
+/// Gives the value at the end of `keys`, if each of them is there. Fails if `body` is not JSON.
 pub(in crate::route) fn follow<'m>(
     keys: &[Key],
     body: &'m str,
@@ -22,26 +21,26 @@ pub(in crate::route) fn follow<'m>(
     Ok(found)
 }
 
-/// The value right below `text` at `key`.
+/// Gives the child of `text` at `key`.
 fn step<'m>(key: &Key, text: &'m str) -> Result<Option<&'m str>, NotJson> {
     match key {
         Key::Name(name) => json::member(text, name),
         Key::Index(index) => match usize::try_from(*index) {
-            Ok(place) => json::element(text, place),
+            Ok(index) => json::element(text, index),
             Err(_) => Ok(pick(key, &json::children(text)?)),
         },
     }
 }
 
-/// How often a message may be read over. Each level of nesting that is searched with `..` costs one
-/// reading of all that is inside it, and no sensible message has this many levels around most of it.
+/// Limit of readings of a message. Each level of nesting that is searched with `..` reads everything inside it once,
+/// and no sensible message has this many levels around most of it.
 const MAX_READINGS: usize = 16;
 
-/// How much may be read whatever the message's length, in bytes: 8 KiB at the greatest depth.
+/// Least budget of a reading in bytes, whatever the message's length: 8 KiB at the greatest depth.
 const MIN_BUDGET: usize = 1024 * 1024;
 
-/// Every value that `segments` lead to, in Goessner's order. Fails when `body` is not JSON, or would
-/// take more than [`MAX_READINGS`]: a client must not be able to hold a thread for long.
+/// Gives every value that `segments` lead to, in Goessner's order. Fails if `body` is not JSON, or takes more than
+/// [`MAX_READINGS`]: a client must not be able to hold a thread for long.
 pub(in crate::route) fn find<'m>(
     segments: &[Segment],
     body: &'m str,
@@ -58,7 +57,8 @@ pub(in crate::route) fn find<'m>(
     Ok(values)
 }
 
-/// Adds what `segment` selects from `value` to `found`. `budget` is how many bytes may still be read.
+/// Adds the values that `segment` selects from `value` to `found`. `budget` is the count of bytes that may still be
+/// read.
 fn collect<'m>(
     segment: &Segment,
     value: &'m str,
@@ -75,7 +75,7 @@ fn collect<'m>(
             }
             (Selector::Wildcard, Children::Elements(elements)) => found.extend(elements),
             (Selector::Slice { start, end, step }, Children::Elements(elements)) => {
-                let bound = |index| place(index, elements.len()).unwrap_or(0);
+                let bound = |index| from_start(index, elements.len()).unwrap_or(0);
                 let start = start.map_or(0, bound);
                 let end = end.map_or(elements.len(), bound);
                 found.extend(elements.iter().take(end).skip(start).step_by(*step));
@@ -101,7 +101,7 @@ fn collect<'m>(
     Ok(())
 }
 
-/// The one of `children` at `key`.
+/// Gives the child at `key`.
 fn pick<'m>(key: &Key, children: &Children<'m>) -> Option<&'m str> {
     match (key, children) {
         (Key::Name(name), Children::Members(members)) => members
@@ -109,17 +109,18 @@ fn pick<'m>(key: &Key, children: &Children<'m>) -> Option<&'m str> {
             .find(|(other, _)| *other == **name)
             .map(|(_, value)| *value),
         (Key::Index(index), Children::Elements(elements)) => {
-            elements.get(place(*index, elements.len())?).copied()
+            elements.get(from_start(*index, elements.len())?).copied()
         }
         (Key::Name(_), Children::Elements(_) | Children::None)
         | (Key::Index(_), Children::Members(_) | Children::None) => None,
     }
 }
 
-/// The place of `index` in an array of `len` elements; `None` where that is before its start.
-fn place(index: i64, len: usize) -> Option<usize> {
+/// Converts an index, which is negative if it counts from the end, in an array of `len` elements; `None` if it is
+/// before the start.
+fn from_start(index: i64, len: usize) -> Option<usize> {
     match usize::try_from(index) {
-        Ok(place) => Some(place),
+        Ok(index) => Some(index),
         Err(_) => len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?),
     }
 }

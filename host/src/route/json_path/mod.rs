@@ -18,12 +18,12 @@ use super::{
     expression::{Form, InvalidExpression, Reason},
 };
 
-/// Where in a message a variable's value is.
+/// The path of a variable's value in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::route) enum Path {
-    /// Leads to one value or none, which is the variable's. Empty for the whole message.
+    /// Leads to one value, which is the variable's, or to none. Empty for the whole message.
     Definite(Vec<Key>),
-    /// May lead to several values, and the variable's is their list.
+    /// May lead to several values; the variable's is their list.
     Indefinite(Vec<Segment>),
 }
 
@@ -31,20 +31,20 @@ pub(in crate::route) enum Path {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::route) struct Segment {
     pub(in crate::route) reach: Reach,
-    /// At least one. The results of each come in this order.
+    /// At least one. Results come in this order.
     pub(in crate::route) selectors: Vec<Selector>,
 }
 
-/// Which values a segment's selectors are applied to.
+/// The values that a segment's selectors apply to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::route) enum Reach {
-    /// Those reached so far.
+    /// The values reached so far.
     Here,
-    /// Those and everything inside them (`..`).
+    /// The values reached so far and everything inside them (`..`).
     Below,
 }
 
-/// What to take out of an object or an array.
+/// A selector of children of an object or an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::route) enum Selector {
     Key(Key),
@@ -56,17 +56,17 @@ pub(in crate::route) enum Selector {
     Wildcard,
 }
 
-/// The place of a single value.
+/// The key of a single value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::route) enum Key {
-    /// Of a member of an object.
+    /// The name of an object's member.
     Name(Box<str>),
-    /// Of an element of an array; a negative one counts from its end.
+    /// The index of an array's element; a negative one counts from the end.
     Index(i64),
 }
 
 impl Path {
-    /// Reads as much as belongs to a path, which may be nothing.
+    /// Reads the characters that belong to a path, which may be none.
     pub(in crate::route) fn parse(
         cursor: &mut Cursor<'_>,
         form: Form,
@@ -94,7 +94,7 @@ impl Path {
 }
 
 impl Segment {
-    /// The one key that this segment selects, where it can select no more.
+    /// The key that this segment selects, if it can select only one.
     fn key(&self) -> Option<Key> {
         match (self.reach, self.selectors.as_slice()) {
             (Reach::Here, [Selector::Key(key)]) => Some(key.clone()),
@@ -103,7 +103,7 @@ impl Segment {
     }
 }
 
-/// Reads what follows a dot, or two of them at `start`.
+/// Reads the selector after one dot or two, which begin at `start`.
 fn dotted(
     cursor: &mut Cursor<'_>,
     form: Form,
@@ -122,7 +122,7 @@ fn dotted(
     Ok(Selector::Key(Key::Name(name.into())))
 }
 
-/// Reads the inside of a bracket and its end. `start` is the place of its beginning.
+/// Reads the inside of a bracket and its end. The bracket begins at `start`.
 fn bracket(cursor: &mut Cursor<'_>, start: usize) -> Result<Vec<Selector>, InvalidExpression> {
     let mut selectors = Vec::new();
     loop {
@@ -161,13 +161,13 @@ fn quoted(cursor: &mut Cursor<'_>) -> Result<Box<str>, InvalidExpression> {
     let quote = cursor.next();
     let mut name = String::new();
     loop {
-        let place = cursor.offset();
+        let offset = cursor.offset();
         match cursor.next() {
             None => return Err(cursor.error(start, Reason::OpenQuote)),
             next if next == quote => return Ok(name.into()),
             Some('\\') => match cursor.next() {
                 Some(escaped @ ('\'' | '"' | '\\' | '$')) => name.push(escaped),
-                _ => return Err(cursor.error(place, Reason::Escape)),
+                _ => return Err(cursor.error(offset, Reason::Escape)),
             },
             Some(next) => name.push(next),
         }
@@ -186,13 +186,13 @@ fn index_or_slice(cursor: &mut Cursor<'_>, start: usize) -> Result<Selector, Inv
     let end = integer(cursor, start)?;
     let mut step = 1;
     if take_colon(cursor) {
-        let place = cursor.offset();
+        let offset = cursor.offset();
         step = match integer(cursor, start)? {
             None => 1,
             Some(written) => usize::try_from(written)
                 .ok()
                 .filter(|&step| step > 0)
-                .ok_or_else(|| cursor.error(place, Reason::Step))?,
+                .ok_or_else(|| cursor.error(offset, Reason::Step))?,
         };
     }
     Ok(Selector::Slice {
@@ -204,7 +204,7 @@ fn index_or_slice(cursor: &mut Cursor<'_>, start: usize) -> Result<Selector, Inv
 
 /// Reads an integer if there is one.
 fn integer(cursor: &mut Cursor<'_>, start: usize) -> Result<Option<i64>, InvalidExpression> {
-    let place = cursor.offset();
+    let offset = cursor.offset();
     let sign = if cursor.take("-") { "-" } else { "" };
     let digits = cursor.take_while(|c| c.is_ascii_digit());
     match (sign, digits) {
@@ -212,7 +212,7 @@ fn integer(cursor: &mut Cursor<'_>, start: usize) -> Result<Option<i64>, Invalid
         (_, "") => Err(unexpected(cursor, start)),
         _ => match format!("{sign}{digits}").parse() {
             Ok(integer) => Ok(Some(integer)),
-            Err(_) => Err(cursor.error(place, Reason::Index)),
+            Err(_) => Err(cursor.error(offset, Reason::Index)),
         },
     }
 }
@@ -229,7 +229,7 @@ fn skip_space(cursor: &mut Cursor<'_>) {
     cursor.take_while(char::is_whitespace);
 }
 
-/// What comes next does not belong into the bracket that begins at `start`, or the end does.
+/// Makes the error of a wrong character, or the end, in the bracket that begins at `start`.
 fn unexpected(cursor: &mut Cursor<'_>, start: usize) -> InvalidExpression {
     match cursor.next() {
         Some(_) => cursor.error(start, Reason::Bracket),

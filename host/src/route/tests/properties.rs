@@ -1,4 +1,4 @@
-//! What holds for every expression and every message, some of it against trees.
+//! Properties of every expression and every message, some of them compared with a tree.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use crate::route::Selection;
 
 proptest! {
     #[test]
-    fn nothing_panics(expression in ".*", body in ".*") {
+    fn arbitrary_text_causes_no_panic(expression in ".*", body in ".*") {
         if let Ok(selection) = Selection::parse(&expression) {
             let _ = selection.evaluate(&body);
         }
     }
 
     #[test]
-    fn nothing_that_looks_right_panics(
+    fn text_like_an_expression_causes_no_panic(
         expression in r#"(\$\{?request\.body|\.{1,2}[a-c*]?|\[[-0-2:,'"a?*( ]{0,5}\]?|\}|\\|[$x]){0,8}"#,
         body in r#"([\[\]{}:,"]|"[a-c]":|\\u[0-9d]{3}|[0-9.e-]|null|"x"){0,24}"#,
         valid in value(),
@@ -36,7 +36,7 @@ proptest! {
         }
         let expected = at.map_or_else(String::new, text);
         for written in [body.to_string(), format!("{body:#}")] {
-            // Where the text repeats the message's own spacing, only the compact one is comparable.
+            // If the text repeats the message's own spacing, only the compact one is comparable.
             if matches!(at, Some(Value::Object(_) | Value::Array(_))) && written.contains('\n') {
                 continue;
             }
