@@ -1,19 +1,20 @@
-//! Where something listens: an IP address and port, or a socket in the file system.
+//! The address of a listener: an IP address and port, or a socket in the file system.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What the address of a socket in the file system begins with.
+/// The prefix of the address of a socket in the file system.
 pub(super) const UNIX: &str = "unix:";
 
-/// Bytes of the longest path of a socket: the kernel has room for so many, with an end.
-pub(super) const LONGEST: usize = 107;
+/// Longest path of a socket in bytes: the kernel's limit, without the NUL at the end.
+pub(super) const MAX_PATH_BYTES: usize = 107;
 
-/// Who may connect to a socket in the file system unless that is said: its owner and its group.
+/// Default permissions of a client or health socket: its owner and its group may connect.
 pub(super) const MODE: u32 = 0o660;
 
-/// Who may administer by one: its owner. The group is often that of a proxy, which is to bring clients and no more.
+/// Default permissions of a management socket: only its owner may connect. The group is often a proxy's, which may
+/// bring clients and no more.
 pub(super) const ADMIN_MODE: u32 = 0o600;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +22,13 @@ pub(crate) enum Address {
     Ip(SocketAddr),
     Unix {
         path: PathBuf,
-        /// The permissions of the file: who may write to it may connect.
+        /// The permissions of the file; write permission allows to connect.
         mode: u32,
     },
 }
 
 impl Address {
-    /// None of a socket in the file system.
+    /// The IP address; none for a socket in the file system.
     pub(crate) fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(address) => Some(*address),
@@ -43,7 +44,7 @@ impl Address {
         }
     }
 
-    /// Reads what [`Display`](fmt::Display) has written, or what is typed to name a listener that is there.
+    /// Parses the text that [`Display`](fmt::Display) writes, or that a user types to name an existing listener.
     pub(crate) fn of_listener(text: &str) -> Option<Self> {
         match text.strip_prefix(UNIX) {
             Some("") => None,
@@ -55,7 +56,7 @@ impl Address {
         }
     }
 
-    /// Whether both are one place, whoever may connect there.
+    /// Whether both are the same address, whatever their permissions.
     pub(crate) fn is_at(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ip(one), Self::Ip(other)) => one == other,

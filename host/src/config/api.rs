@@ -1,4 +1,4 @@
-//! The APIs: their expressions, routes and stages, and that no two stages are served at one place.
+//! The check of APIs: expressions, routes and stages, and that no two stages have the same address.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use super::report::{Report, join};
 use super::spelling::{self, nearest};
 use crate::route::{self, Selection};
 
-/// The route keys that begin with `$`; each has a meaning of its own.
+/// The route keys that begin with `$`, each with a meaning of its own.
 const RESERVED_KEYS: [&str; 3] = [route::CONNECT, route::DISCONNECT, route::DEFAULT];
 
-/// The stages by the place that each is served at, as the dotted key of the stage.
-type Places = BTreeMap<ServedAt, String>;
+/// The address of each stage, with the stage's dotted key.
+type StageAddresses = BTreeMap<StageAddress, String>;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ServedAt {
-    /// `/NAME` of every host that belongs to no stage.
+enum StageAddress {
+    /// `/NAME` on every host that belongs to no stage.
     Path(String),
     Domain(Domain),
 }
 
-/// The integrations that are no plugins, by name.
+/// The integrations that are not plugins, by name.
 type Integrations = BTreeMap<String, Mock>;
 
-/// Gives the integrations that are written.
+/// Checks the integrations of the file.
 pub(super) fn integrations(
     written: BTreeMap<String, file::Integration>,
     report: &mut Report<'_>,
@@ -60,7 +60,7 @@ pub(super) fn integrations(
     checked.collect()
 }
 
-/// Gives the APIs that are written; one whose selection expression is wrong is left out.
+/// Checks the APIs of the file. An API with a wrong selection expression is left out.
 pub(super) fn apis(
     written: BTreeMap<String, file::Api>,
     integrations: &Integrations,
@@ -73,10 +73,10 @@ pub(super) fn apis(
             "add [apis.NAME.stages.STAGE]",
         );
     }
-    let mut places = Places::new();
+    let mut addresses = StageAddresses::new();
     written
         .into_iter()
-        .filter_map(|(name, written)| api(name, written, integrations, &mut places, report))
+        .filter_map(|(name, written)| api(name, written, integrations, &mut addresses, report))
         .collect()
 }
 
@@ -84,7 +84,7 @@ fn api(
     name: String,
     written: file::Api,
     integrations: &Integrations,
-    places: &mut Places,
+    addresses: &mut StageAddresses,
     report: &mut Report<'_>,
 ) -> Option<Api> {
     let key = join("apis", &name);
@@ -100,7 +100,7 @@ fn api(
     let stages = written
         .stages
         .into_iter()
-        .map(|(name, written)| stage(&stages_key, name, written, places, report))
+        .map(|(name, written)| stage(&stages_key, name, written, addresses, report))
         .collect();
     let routes = written
         .routes
@@ -177,7 +177,7 @@ fn route(
     }
 }
 
-/// What to do about a route that names something which is not there.
+/// The remedy for a route that names no existing integration.
 fn missing_integration(name: &str, report: &Report<'_>) -> String {
     let header = join("plugins", name);
     let mut known = report.names_in("plugins");
@@ -195,14 +195,20 @@ fn stage(
     stages_key: &str,
     name: String,
     written: file::Stage,
-    places: &mut Places,
+    addresses: &mut StageAddresses,
     report: &mut Report<'_>,
 ) -> Stage {
     let key = join(stages_key, &name);
     report.check_name(&key, &name);
     let domains_key = join(&key, "domains");
     if written.domains.is_empty() && report.is_clean(&domains_key) {
-        claim(ServedAt::Path(name.clone()), &key, &key, places, report);
+        claim(
+            StageAddress::Path(name.clone()),
+            &key,
+            &key,
+            addresses,
+            report,
+        );
     }
     let domains = written
         .domains
@@ -220,10 +226,10 @@ fn stage(
                 return None;
             };
             claim(
-                ServedAt::Domain(domain.clone()),
+                StageAddress::Domain(domain.clone()),
                 &domain_key,
                 &key,
-                places,
+                addresses,
                 report,
             );
             Some(domain)
@@ -238,14 +244,20 @@ fn stage(
     }
 }
 
-/// Notes that `stage` is served at `place`, and reports at `key` where another is already.
-fn claim(place: ServedAt, key: &str, stage: &str, places: &mut Places, report: &mut Report<'_>) {
-    let (named, remedy) = match &place {
-        ServedAt::Path(name) => (
+/// Notes the address of `stage`, and reports at `key` if another stage has it.
+fn claim(
+    address: StageAddress,
+    key: &str,
+    stage: &str,
+    addresses: &mut StageAddresses,
+    report: &mut Report<'_>,
+) {
+    let (named, remedy) = match &address {
+        StageAddress::Path(name) => (
             format!("/{name}"),
             "rename one of the two stages, or give one of them domains",
         ),
-        ServedAt::Domain(Domain { host, base_path }) => (
+        StageAddress::Domain(Domain { host, base_path }) => (
             match base_path {
                 Some(base_path) => format!("{host}/{base_path}"),
                 None => host.clone(),
@@ -253,7 +265,7 @@ fn claim(place: ServedAt, key: &str, stage: &str, places: &mut Places, report: &
             "remove it from one of the two, or give one of them a base path",
         ),
     };
-    if let Some(other) = places.insert(place, stage.to_owned()) {
+    if let Some(other) = addresses.insert(address, stage.to_owned()) {
         let other = if other == stage {
             "this stage".to_owned()
         } else {

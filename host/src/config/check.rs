@@ -1,14 +1,14 @@
-//! What the schema cannot say: addresses, names, paths, and what refers to what.
+//! The checks beyond the schema: addresses, names, paths, and references between keys.
 //!
-//! Each function gives what it could make of its part; whether that is used is the report's verdict.
+//! Each function gives its part of the model as far as it is valid. The report decides whether that is used.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::Purpose;
-use super::address::{ADMIN_MODE, Address, LONGEST, MODE, UNIX};
+use super::LoadMode;
+use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, UNIX};
 use super::api;
 use super::doubt;
 use super::file;
@@ -18,29 +18,29 @@ use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
 
-/// Gives the configuration that `file` means.
-pub(super) fn config(file: file::File, purpose: Purpose, report: &mut Report<'_>) -> Config {
-    let mut taken = Taken::default();
-    let listeners = listeners(file.listeners, purpose, &mut taken, report);
+/// Makes the configuration of `file`.
+pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<'_>) -> Config {
+    let mut bound = BoundAddresses::default();
+    let listeners = listeners(file.listeners, load_mode, &mut bound, report);
     let management = file
         .management
-        .and_then(|written| management_address(&written, &mut taken, report));
+        .and_then(|written| management_address(&written, &mut bound, report));
     let health = file
         .health
-        .and_then(|written| health(written, &mut taken, report))
-        .filter(|health| purpose == Purpose::Serve || health.address.is_local());
+        .and_then(|written| health(written, &mut bound, report))
+        .filter(|health| load_mode == LoadMode::Serve || health.address.is_local());
     let integrations = api::integrations(file.integrations, report);
     let apis = api::apis(file.apis, &integrations, report);
     let limits = GatewayLimits::from(file.limits);
-    let source = plugin::Source {
+    let sources = plugin::ComponentSources {
         registries: plugin::registries(file.registries, report),
         cache: file
             .component_cache
             .map(|folder| report.path("component_cache", &folder)),
         patience: limits.pull,
-        purpose,
+        mode: load_mode,
     };
-    let plugins = plugin::plugins(file.plugins, &source, file.require_signatures, report);
+    let plugins = plugin::plugins(file.plugins, &sources, file.require_signatures, report);
     doubt::unused(&apis, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
     Config {
@@ -58,20 +58,20 @@ pub(super) fn config(file: file::File, purpose: Purpose, report: &mut Report<'_>
     }
 }
 
-/// What is bound, with the key that says so.
+/// The addresses bound so far, each with its key.
 #[derive(Default)]
-struct Taken {
+struct BoundAddresses {
     addresses: BTreeMap<SocketAddr, String>,
     paths: BTreeMap<PathBuf, String>,
 }
 
 fn listeners(
     written: Vec<file::Listener>,
-    purpose: Purpose,
-    taken: &mut Taken,
+    load_mode: LoadMode,
+    bound: &mut BoundAddresses,
     report: &mut Report<'_>,
 ) -> Vec<Listener> {
-    if written.is_empty() && purpose == Purpose::Serve && report.is_clean("listeners") {
+    if written.is_empty() && load_mode == LoadMode::Serve && report.is_clean("listeners") {
         report.problem(
             "listeners",
             "there is no listener, so no client could connect",
@@ -81,15 +81,15 @@ fn listeners(
     written
         .into_iter()
         .enumerate()
-        .filter(|(_, written)| purpose == Purpose::Serve || is_local(&written.address))
+        .filter(|(_, written)| load_mode == LoadMode::Serve || is_local(&written.address))
         .filter_map(|(index, written)| {
             let key = format!("listeners[{index}]");
-            listener(&key, written, taken, report)
+            listener(&key, written, bound, report)
         })
         .collect()
 }
 
-/// Whether only this machine can connect there; also of what is no address, which is still to be judged.
+/// Whether only this machine can connect there. True for a malformed address, which is reported later.
 fn is_local(address: &str) -> bool {
     Address::of_listener(address).is_none_or(|address| address.is_local())
 }
@@ -97,12 +97,12 @@ fn is_local(address: &str) -> bool {
 fn listener(
     key: &str,
     written: file::Listener,
-    taken: &mut Taken,
+    bound: &mut BoundAddresses,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
     let keys = (join(key, "address"), join(key, "mode"));
     let mode = (written.mode.as_deref(), MODE);
-    let address = place(&keys, &written.address, mode, taken, report);
+    let address = listener_address(&keys, &written.address, mode, bound, report);
     let proxies = proxies::proxies(key, &written, report);
     let tls_key = join(key, "tls");
     let is_local = address.as_ref().is_none_or(Address::is_local);
@@ -150,12 +150,12 @@ fn listener(
     })
 }
 
-/// Reads where something listens, by the keys of its address and of its permissions, which are said or have a default.
-fn place(
+/// Reads a listener's address and permissions, which stand at these keys; the permissions have a default.
+fn listener_address(
     (address_key, mode_key): &(String, String),
     written: &str,
     (mode, default_mode): (Option<&str>, u32),
-    taken: &mut Taken,
+    bound: &mut BoundAddresses,
     report: &mut Report<'_>,
 ) -> Option<Address> {
     let Some(path) = written.strip_prefix(UNIX) else {
@@ -166,7 +166,7 @@ fn place(
                 "remove mode, or write address = \"unix:PATH\"",
             );
         }
-        return address(address_key, written, &mut taken.addresses, report).map(Address::Ip);
+        return address(address_key, written, &mut bound.addresses, report).map(Address::Ip);
     };
     let mode = mode.map_or(Some(default_mode), |mode| {
         let octal = u32::from_str_radix(mode, 8).ok();
@@ -187,19 +187,19 @@ fn place(
         );
         return None;
     }
-    // One spelling of each, as far as that is to be had without looking.
+    // Normalises the spelling, as far as that takes no look at the file system.
     let path: PathBuf = report.path(address_key, path).components().collect();
     let bytes = path.as_os_str().len();
-    if bytes > LONGEST {
+    if bytes > MAX_PATH_BYTES {
         report.problem(
             address_key,
-            format!("the path has {bytes} bytes, and a socket's path has at most {LONGEST}"),
+            format!("the path has {bytes} bytes, and a socket's path has at most {MAX_PATH_BYTES}"),
             "write a shorter path",
         );
     }
-    if let Some(other) = taken
+    if let Some(other) = bound
         .paths
-        .insert(in_its_folder(&path), address_key.clone())
+        .insert(resolve_folder(&path), address_key.clone())
     {
         report.problem(
             address_key,
@@ -210,8 +210,8 @@ fn place(
     Some(Address::Unix { path, mode: mode? })
 }
 
-/// The path of a file by the folder that it is in, whatever links lead there.
-fn in_its_folder(path: &Path) -> PathBuf {
+/// Resolves links in the folder of a path, so that two spellings of one path are equal.
+fn resolve_folder(path: &Path) -> PathBuf {
     let folder = path.parent().and_then(|folder| {
         let here = folder.as_os_str().is_empty();
         fs::canonicalize(if here { Path::new(".") } else { folder }).ok()
@@ -235,12 +235,12 @@ fn certificate_files(
 
 fn management_address(
     written: &file::Management,
-    taken: &mut Taken,
+    bound: &mut BoundAddresses,
     report: &mut Report<'_>,
 ) -> Option<Address> {
     let keys = ("management.address".into(), "management.mode".into());
     let mode = (written.mode.as_deref(), ADMIN_MODE);
-    let address = place(&keys, &written.address, mode, taken, report)?;
+    let address = listener_address(&keys, &written.address, mode, bound, report)?;
     if !address.is_local() {
         report.problem(
             &keys.0,
@@ -254,7 +254,11 @@ fn management_address(
     Some(address)
 }
 
-fn health(written: file::Health, taken: &mut Taken, report: &mut Report<'_>) -> Option<Health> {
+fn health(
+    written: file::Health,
+    bound: &mut BoundAddresses,
+    report: &mut Report<'_>,
+) -> Option<Health> {
     let (key, written) = match written {
         file::Health::Address(address) => (
             "health",
@@ -268,7 +272,7 @@ fn health(written: file::Health, taken: &mut Taken, report: &mut Report<'_>) -> 
     };
     let keys = (key.into(), "health.mode".into());
     let mode = (written.mode.as_deref(), MODE);
-    let address = place(&keys, &written.address, mode, taken, report)?;
+    let address = listener_address(&keys, &written.address, mode, bound, report)?;
     Some(Health {
         address,
         metrics: written.metrics,
@@ -283,11 +287,11 @@ fn address(
     report: &mut Report<'_>,
 ) -> Option<SocketAddr> {
     let Ok(address) = written.parse::<SocketAddr>() else {
-        if let Some(meant) = with_port(written) {
+        if let Some(probable) = with_port(written) {
             report.problem(
                 key,
                 format!("{written:?} is an IPv6 address without a port, since it has no brackets"),
-                format!("write \"{meant}\", or \"[{written}]:8443\" for that address"),
+                format!("write \"{probable}\", or \"[{written}]:8443\" for that address"),
             );
         } else if let Ok(ip) = written.parse::<IpAddr>() {
             report.problem(
@@ -345,7 +349,7 @@ fn address(
     Some(address)
 }
 
-/// What an IPv6 address may have been meant for of which the last part looks like a port.
+/// Splits an IPv6 address whose last part may be meant as a port.
 fn with_port(written: &str) -> Option<SocketAddr> {
     written.parse::<Ipv6Addr>().ok()?;
     let (address, port) = written.rsplit_once(':')?;
@@ -353,7 +357,7 @@ fn with_port(written: &str) -> Option<SocketAddr> {
     Some(SocketAddr::from((address, port.parse().ok()?)))
 }
 
-/// Whether two sockets cannot listen at both addresses. An IPv6 socket takes IPv6 only.
+/// Whether two sockets cannot be bound at both addresses. An IPv6 socket takes IPv6 only.
 pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let (a, b) = (one.ip(), other.ip());
     one.port() != 0

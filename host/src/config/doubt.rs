@@ -1,4 +1,4 @@
-//! What is no mistake, and hardly meant: it is served as it is written, and warned of.
+//! The doubts: values that are valid and probably not intended. They are served as written, with a warning.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use super::model::{Api, Integration, Mock, Plugin, Route};
 use super::report::{Report, join};
 use crate::route;
 
-/// Doubts what no route points to.
+/// Doubts plugins and mocks that no route points to.
 pub(super) fn unused<'a>(
     apis: &[Api],
     plugins: &[Plugin],
     mocks: impl Iterator<Item = &'a Mock>,
     report: &mut Report<'_>,
 ) {
-    let pointed_to: BTreeSet<_> = routes(apis)
+    let used: BTreeSet<_> = routes(apis)
         .map(|(_, route)| match &route.integration {
             Integration::Plugin(name) => name,
             Integration::Mock(mock) => &mock.name,
@@ -22,7 +22,7 @@ pub(super) fn unused<'a>(
     let plugins = plugins.iter().map(|plugin| ("plugins", &plugin.name));
     let mocks = mocks.map(|mock| ("integrations", &mock.name));
     for (table, name) in plugins.chain(mocks) {
-        if !pointed_to.contains(name) {
+        if !used.contains(name) {
             report.doubt(
                 &join(table, name),
                 "no route points to it, so that it answers nothing",
@@ -32,7 +32,7 @@ pub(super) fn unused<'a>(
     }
 }
 
-/// Doubts mocks whose answer goes nowhere, and routes whose mock gives none.
+/// Doubts mocks whose reply is never sent, and two-way routes whose mock has none.
 pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
     let decides = |name: &str| {
         routes(apis).any(|(_, route)| {
@@ -85,7 +85,7 @@ pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
     }
 }
 
-/// All routes, each with its dotted key.
+/// Lists all routes, each with its dotted key.
 fn routes(apis: &[Api]) -> impl Iterator<Item = (String, &Route)> {
     apis.iter().flat_map(|api| {
         let key = join(&join("apis", &api.name), "routes");

@@ -1,10 +1,10 @@
-//! `${VAR}` and `${VAR:-default}` inside a string value → the value.
+//! The expansion of `${VAR}` and `${VAR:-default}` in string values.
 //!
-//! Runs on parsed strings: what a variable holds cannot add keys, and is not expanded again.
+//! It runs on parsed strings: a variable's value cannot add keys, and is not expanded again.
 
 use std::env::VarError;
 
-/// Why a string does not expand.
+/// The reason why a string does not expand.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unexpandable {
     #[error("the environment variable {0} is not set")]
@@ -20,7 +20,7 @@ pub(super) enum Unexpandable {
 }
 
 impl Unexpandable {
-    /// What would be right.
+    /// The text that corrects it.
     pub(super) fn remedy(&self) -> String {
         match self {
             Self::Unset(name) => format!("set it, or give a default: \"${{{name}:-…}}\""),
@@ -35,8 +35,7 @@ impl Unexpandable {
     }
 }
 
-/// Gives `text` with its variables expanded. As in a shell, the default also stands in for a
-/// variable that is empty.
+/// Expands the variables in `text`. As in a shell, the default also replaces an empty variable.
 pub(super) fn expand(
     text: &str,
     variable: impl Fn(&str) -> Result<String, VarError>,
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_expand_is_named() {
+    fn unexpandable_variable_is_named() {
         check("${UNSET}", Err(Unexpandable::Unset("UNSET".to_owned())));
         check(
             "${BYTES:-x}",

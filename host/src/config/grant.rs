@@ -32,7 +32,7 @@ impl Grants {
         Self(Grant::ALL.into())
     }
 
-    /// False if it was there already.
+    /// Adds a grant. Gives false if it was there already.
     pub(crate) fn add(&mut self, grant: Grant) -> bool {
         self.0.insert(grant)
     }
@@ -42,14 +42,14 @@ impl Grants {
     }
 }
 
-/// As the configuration names it.
+/// Writes its name in the configuration.
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
 }
 
-/// As the configuration writes them: `["connections", "groups"]`.
+/// Writes them as the configuration does: `["connections", "groups"]`.
 impl fmt::Display for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.iter().map(Grant::to_string);

@@ -1,4 +1,4 @@
-//! The limits of the file → those of the model: units, and defaults that follow another limit.
+//! The limits of the model, made from those of the file: units, and defaults that follow another limit.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -70,19 +70,19 @@ impl From<file::PluginLimits> for PluginLimits {
     }
 }
 
-/// Gives the limits of a stage, whose table is `key`.
+/// Checks the limits of a stage, whose table is `key`.
 pub(super) fn stage(key: &str, written: file::StageLimits, report: &mut Report<'_>) -> StageLimits {
-    let meant = StageLimits::from(written);
+    let limits = StageLimits::from(written);
     if report.is_clean(key) {
-        let message_kib = meant.message_bytes / 1024;
-        if meant.frame_bytes > meant.message_bytes {
+        let message_kib = limits.message_bytes / 1024;
+        if limits.frame_bytes > limits.message_bytes {
             report.problem(
                 &join(key, "frame_kib"),
                 format!("a frame cannot be longer than a message, which is {message_kib} KiB"),
                 format!("write at most {message_kib}, or raise message_kib"),
             );
         }
-        if meant.outbox_bytes < meant.message_bytes {
+        if limits.outbox_bytes < limits.message_bytes {
             report.problem(
                 &join(key, "outbox_kib"),
                 format!("a message of {message_kib} KiB, which message_kib allows, would not fit"),
@@ -90,30 +90,30 @@ pub(super) fn stage(key: &str, written: file::StageLimits, report: &mut Report<'
             );
         }
     }
-    meant
+    limits
 }
 
-/// Gives the limits of a plugin, whose table is `key`.
+/// Checks the limits of a plugin, whose table is `key`.
 pub(super) fn plugin(
     key: &str,
     written: file::PluginLimits,
     report: &mut Report<'_>,
 ) -> PluginLimits {
-    let meant = PluginLimits::from(written);
-    if report.is_clean(key) && meant.cpu > meant.deadline {
-        let deadline_ms = meant.deadline.as_millis();
+    let limits = PluginLimits::from(written);
+    if report.is_clean(key) && limits.cpu > limits.deadline {
+        let deadline_ms = limits.deadline.as_millis();
         report.problem(
             &join(key, "cpu_ms"),
             format!("an invocation cannot compute for longer than deadline_ms, {deadline_ms}"),
             format!("write at most {deadline_ms}, or raise deadline_ms"),
         );
     }
-    meant
+    limits
 }
 
 impl Rollback {
-    /// None when it is switched off.
-    pub(super) fn meant(written: &file::Rollback) -> Option<Self> {
+    /// Makes the rule for automatic rollbacks; none if it is off.
+    pub(super) fn of(written: &file::Rollback) -> Option<Self> {
         (written.trap_percent > 0).then(|| Self {
             trap_percent: written.trap_percent,
             calls: written.calls,
@@ -150,7 +150,7 @@ impl Default for Log {
     }
 }
 
-/// Only the pages of the same host.
+/// Allows only pages of the same host.
 impl Default for Origins {
     fn default() -> Self {
         Self {
@@ -161,7 +161,7 @@ impl Default for Origins {
     }
 }
 
-/// Bytes of so many KiB; the schema's bounds keep it below 2³¹.
+/// Converts KiB to bytes; the schema's bounds keep it below 2³¹.
 fn kib(kib: u32) -> usize {
     kib as usize * 1024
 }

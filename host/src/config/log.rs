@@ -1,4 +1,4 @@
-//! Which lines are logged: a level, or one for each module, as `log.level` and `LOCKGATE_LOG` have it.
+//! The filter of log lines: a level, or one for each module, as in `log.level` and `LOCKGATE_LOG`.
 
 use tracing_subscriber::EnvFilter;
 
@@ -6,19 +6,19 @@ use super::spelling::{list, nearest};
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// Where the gateway's own lines come from, and what plugins print.
-const OURS: [&str; 2] = ["lockgate", "guest"];
+/// The targets of the gateway's own lines, and of plugins' output.
+const OWN_TARGETS: [&str; 2] = ["lockgate", "guest"];
 
-/// Gives the filter that `text` means, or what is wrong with it and the remedy. What it does not speak of is logged
-/// when it is an error.
+/// Parses a filter, or gives the fault and its remedy. Errors are logged for modules that the text does not name.
 ///
-/// A word alone is a level: taken for a module, as tracing would, a misspelt one would silence everything.
+/// A word alone is a level: as a module's name, which tracing would take it for, a misspelt level would silence
+/// everything.
 pub(crate) fn filter(text: &str) -> Result<String, (String, String)> {
     let directives: Vec<_> = text.split(',').map(str::trim).collect();
     let mut for_all = false;
     for directive in &directives {
         if directive.contains('[') {
-            continue; // Fields and spans are tracing's to judge.
+            continue; // tracing judges fields and spans.
         }
         let Some((module, level)) = directive.rsplit_once('=') else {
             for_all = true;
@@ -27,7 +27,7 @@ pub(crate) fn filter(text: &str) -> Result<String, (String, String)> {
         };
         check_level(level)?;
         let root = module.split("::").next().unwrap_or_default();
-        if let Some(near) = nearest(root, &OURS)
+        if let Some(near) = nearest(root, &OWN_TARGETS)
             && near != root
         {
             return Err((
@@ -52,7 +52,7 @@ fn check_level(word: &str) -> Result<(), (String, String)> {
     if LEVELS.iter().any(known) || matches!(word, "0" | "1" | "2" | "3" | "4" | "5") {
         return Ok(());
     }
-    let remedy = if word.contains("::") || OURS.contains(&word) {
+    let remedy = if word.contains("::") || OWN_TARGETS.contains(&word) {
         format!("give it a level, as in \"{word}=debug\"")
     } else {
         match nearest(word, &LEVELS) {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_for_all_or_for_each_module_is_a_filter_and_errors_are_never_lost() {
+    fn levels_for_all_or_for_modules_are_filters_and_errors_are_never_lost() {
         for text in [
             "info",
             "WARN",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_level_is_refused_with_the_nearest() {
+    fn misspelt_level_is_refused_with_the_nearest() {
         check("inof", Err("\"inof\" is no level; did you mean \"info\"?"));
         check(
             "warning",

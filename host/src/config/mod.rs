@@ -1,11 +1,10 @@
-//! The file → its model.
+//! The configuration: from the file to its model.
 //!
-//! `schema_check` reads the TOML against the schema of `file` and keeps what is right; `check` and `api`
-//! make a `Config` of that, and a `Report` gathers what is wrong with its place in the file. All
-//! problems of a file are found in one run; nothing in it, however odd, is a panic.
+//! `schema_check` reads the TOML against the schema of `file` and keeps valid values. `check` and `api` make a `Config`
+//! of them. A `Report` collects each problem with its place in the file. One run finds all problems of a file; no
+//! content causes a panic.
 //!
-//! Knows of no socket, task or component: whether an address can be bound or a component loads is
-//! found when the gateway starts.
+//! This module knows no socket, task or component: a start finds whether an address can be bound or a component loads.
 
 mod address;
 mod api;
@@ -48,15 +47,15 @@ use report::Report;
 
 use crate::net::watch;
 
-/// MiB of the longest file that is read: far more than anyone writes, far less than memory.
-const FILE_MIB: u64 = 4;
+/// Longest file that is read, in MiB: far more than anyone writes, far less than memory.
+const MAX_FILE_MIB: u64 = 4;
 
-/// What a configuration is read for.
+/// The mode in which a configuration is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// To serve it: every plugin has a component.
+enum LoadMode {
+    /// To serve it: every plugin needs a component.
     Serve,
-    /// To develop its plugins on this machine: those with a source are built, and only listeners on loopback
+    /// To develop its plugins on this machine: plugins with a source are built, and only listeners on loopback
     /// addresses count.
     Develop,
 }
@@ -64,29 +63,30 @@ enum Purpose {
 impl Config {
     /// Reads a file, and checks that the files it names exist.
     pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
-        Self::of(&read(path)?, path, Purpose::Serve)
+        Self::of(&read(path)?, path, LoadMode::Serve)
     }
 
-    /// As [`Self::load`], for `lockgate dev`: it may have no listener, and a plugin with a source is not built yet.
+    /// Reads a file as [`Self::load`] does, for `lockgate dev`: it may have no listener, and plugins with a source are
+    /// not built yet.
     pub(crate) fn develop(path: &Path) -> Result<Self, Problems> {
         Self::develop_text(&read(path)?, path)
     }
 
-    /// As [`Self::develop`], with `text` as the content of `file`.
+    /// Reads `text` as the content of `file`, as [`Self::develop`] does.
     pub(crate) fn develop_text(text: &str, file: &Path) -> Result<Self, Problems> {
-        Self::of(text, file, Purpose::Develop)
+        Self::of(text, file, LoadMode::Develop)
     }
 
-    /// Tells an operator what is hardly meant as it is written.
+    /// Logs a warning for each doubt.
     pub(crate) fn warn(&self) {
         for doubt in &self.doubts {
             tracing::warn!(target: "config", "{doubt}");
         }
     }
 
-    fn of(text: &str, file: &Path, purpose: Purpose) -> Result<Self, Problems> {
+    fn of(text: &str, file: &Path, mode: LoadMode) -> Result<Self, Problems> {
         let mut report = Report::new(file, text);
-        let config = interpret(text, purpose, &mut report);
+        let config = interpret(text, mode, &mut report);
         report.check_files();
         report.judge(config)
     }
@@ -96,14 +96,15 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         let mut report = Report::new(file, text);
-        let config = interpret(text, Purpose::Serve, &mut report);
+        let config = interpret(text, LoadMode::Serve, &mut report);
         report.judge(config)
     }
 }
 
-/// Where a gateway that runs this file tells how it is: its health listener, or else its management listener.
+/// The address to ask for the health of a gateway that runs this file: its health listener's, or else its management
+/// listener's.
 ///
-/// What is wrong elsewhere in the file does not matter: it may have been edited since the gateway has read it.
+/// Mistakes elsewhere in the file do not matter: it may have been edited since the gateway read it.
 pub(crate) fn health_address(path: &Path) -> Result<Option<Address>, Problems> {
     address_of(path, &["health", "management"], |config| {
         let health = config.health.map(|health| health.address);
@@ -111,12 +112,12 @@ pub(crate) fn health_address(path: &Path) -> Result<Option<Address>, Problems> {
     })
 }
 
-/// Where a gateway that runs this file is asked, likewise.
+/// The address of the management listener of a gateway that runs this file; mistakes elsewhere do not matter either.
 pub(crate) fn management_address(path: &Path) -> Result<Option<Address>, Problems> {
     address_of(path, &["management"], |config| config.management)
 }
 
-/// What is said under these keys, if that is right.
+/// Reads an address of the file, if these keys have no mistake.
 fn address_of(
     path: &Path,
     keys: &[&str],
@@ -124,30 +125,30 @@ fn address_of(
 ) -> Result<Option<Address>, Problems> {
     let text = read(path)?;
     let mut report = Report::new(path, &text);
-    match interpret(&text, Purpose::Serve, &mut report) {
+    match interpret(&text, LoadMode::Serve, &mut report) {
         Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(address(config)),
         Some(_) | None => Err(report.into_problems()),
     }
 }
 
-/// Adds the places in the file, if there is one, to what was found wrong with its values later than when it was read.
-/// Other errors stay as they are.
+/// Adds the place in the file, if there is one, to faults that were found after the file was read. Other errors stay as
+/// they are.
 pub(crate) fn blame(path: Option<&Path>, error: anyhow::Error) -> anyhow::Error {
     match (error.downcast::<Faults>(), path) {
-        (Ok(faults), Some(path)) => in_file(path, faults).into(),
+        (Ok(faults), Some(path)) => locate(path, faults).into(),
         (Ok(faults), None) => faults.into(),
         (Err(error), _) => error,
     }
 }
 
-fn in_file(path: &Path, faults: Faults) -> Problems {
+fn locate(path: &Path, faults: Faults) -> Problems {
     let text = match read(path) {
         Ok(text) => text,
         Err(problems) => return problems,
     };
     let mut report = Report::new(path, &text);
-    interpret(&text, Purpose::Serve, &mut report);
-    // Only the places are wanted: what else is wrong by now is for the next reading to say.
+    interpret(&text, LoadMode::Serve, &mut report);
+    // Only the places count here: the next reading reports other mistakes.
     report.forget_problems();
     for Fault {
         key,
@@ -165,11 +166,11 @@ pub(crate) fn schema() -> String {
     format!("{:#}", schema::schema())
 }
 
-/// Gives what the report's text means; `None`, and a problem in the report, when it is no TOML.
-fn interpret(text: &str, purpose: Purpose, report: &mut Report<'_>) -> Option<Config> {
-    let right = schema_check::read(text, &schema::schema(), report)?;
-    match file::File::deserialize(right) {
-        Ok(file) => Some(check::config(file, purpose, report)),
+/// Makes the configuration of the report's text; `None`, and a problem in the report, if it is not TOML.
+fn interpret(text: &str, mode: LoadMode, report: &mut Report<'_>) -> Option<Config> {
+    let valid = schema_check::read(text, &schema::schema(), report)?;
+    match file::File::deserialize(valid) {
+        Ok(file) => Some(check::config(file, mode, report)),
         Err(error) => {
             report.problem("", error.to_string(), "correct the value");
             None
@@ -188,7 +189,7 @@ fn read(path: &Path) -> Result<String, Problems> {
             remedy: remedy.to_owned(),
         }])
     };
-    let (bytes, _) = watch::read(path, FILE_MIB << 20).map_err(|error| {
+    let (bytes, _) = watch::read(path, MAX_FILE_MIB << 20).map_err(|error| {
         let remedy = if error.kind() == ErrorKind::PermissionDenied {
             watch::LET_READ
         } else {

@@ -16,12 +16,12 @@ use super::grant::Grants;
 use super::{Address, OriginPattern, Problem};
 use crate::route;
 
-/// All that one gateway serves, and within which bounds.
+/// The configuration of one gateway.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Where clients connect; at least one.
+    /// The client listeners; at least one.
     pub(crate) listeners: Vec<Listener>,
-    /// Where the management API listens, which only this machine reaches; `None` when there is none.
+    /// The address of the management API, which only this machine reaches; `None` if there is none.
     pub(crate) management: Option<Address>,
     /// The health listener, if there is one.
     pub(crate) health: Option<Health>,
@@ -33,18 +33,18 @@ pub(crate) struct Config {
     pub(crate) limits: GatewayLimits,
     /// The folder that keeps compiled components between starts; `None` compiles at every start.
     pub(crate) compile_cache: Option<PathBuf>,
-    /// What is logged, and how.
+    /// The log: its filter and its format.
     pub(crate) log: Log,
-    /// What is no mistake, and hardly meant.
+    /// Values that are valid and probably not intended.
     pub(crate) doubts: Vec<Problem>,
 }
 
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// Where it listens; port 0 takes any free one.
+    /// The address; port 0 takes any free port.
     pub(crate) address: Address,
-    /// How connections are encrypted.
+    /// The encryption of connections.
     pub(crate) tls: Tls,
     /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.
     pub(crate) http2: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Listener {
 /// The proxies in front of a listener, and how they name the clients that they pass on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proxies {
-    /// Those who may name a client, without bits beyond the prefix.
+    /// The networks whose proxies may name a client, without bits beyond the prefix.
     pub(crate) trusted: Vec<IpNet>,
     /// Each connection begins with a PROXY header.
     pub(crate) protocol: bool,
@@ -76,18 +76,18 @@ pub(crate) enum ForwardedHeader {
     None,
 }
 
-/// How the connections of a listener are encrypted.
+/// The encryption of a listener's connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tls {
-    /// Not at all.
+    /// No encryption.
     Off,
-    /// With a certificate made at start, which no client trusts: for development.
+    /// A certificate made at start, which no client trusts: for development.
     SelfSigned,
-    /// With certificates of the owner's; at least one, of which the first is for clients that name no host.
+    /// The owner's certificates; at least one. The first is for clients that name no host.
     Files(Vec<CertificateFiles>),
 }
 
-/// A certificate of the owner's.
+/// The files of one of the owner's certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CertificateFiles {
     /// The certificate chain, PEM.
@@ -96,11 +96,11 @@ pub(crate) struct CertificateFiles {
     pub(crate) key: PathBuf,
 }
 
-/// Where health is told, to everyone who can connect.
+/// The health listener, open to everyone who can connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) address: Address,
-    /// Whether the metrics are there too.
+    /// Whether it shows the metrics too.
     pub(crate) metrics: bool,
 }
 
@@ -109,34 +109,34 @@ pub(crate) struct Health {
 pub(crate) struct GatewayLimits {
     /// Connections open at once; `None` takes as many as the process may open files.
     pub(crate) connections: Option<u32>,
-    /// New connections a second; `None` is as many as come.
+    /// New connections a second; `None` is without limit.
     pub(crate) connections_per_s: Option<NonZeroU32>,
-    /// New connections a second from one address; `None` is as many as come.
+    /// New connections a second from one address; `None` is without limit.
     pub(crate) connections_per_s_per_ip: Option<NonZeroU32>,
-    /// Connections of one address open at once; `None` is as many as come.
+    /// Connections of one address open at once; `None` is without limit.
     pub(crate) connections_per_ip: Option<NonZeroU32>,
     /// Handshakes under way at once.
     pub(crate) handshakes: u32,
-    /// How long a client may take from its first byte to its request's last.
+    /// Time limit of a client's request, from its first byte to its last.
     pub(crate) handshake_timeout: Duration,
     /// The time over which the closes are spread when the gateway stops.
     pub(crate) drain: Duration,
     /// Seconds over which clients are advised to spread their reconnects; 0 gives no advice.
     pub(crate) reconnect_jitter_s: u32,
-    /// How long `$disconnect` handlers may take after the drain window.
+    /// Time limit for `$disconnect` handlers after the drain window.
     pub(crate) disconnects: Duration,
-    /// How long the new process of an upgrade may take to be ready.
+    /// Time limit for the new process of an upgrade to be ready.
     pub(crate) upgrade: Duration,
-    /// How long pulling a component from a registry may take.
+    /// Time limit for pulling a component from a registry.
     pub(crate) pull: Duration,
 }
 
-/// What is logged, and how.
+/// The log: its filter and its format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Log {
-    /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
+    /// Directives of `tracing_subscriber::EnvFilter`, which parse.
     pub(crate) filter: String,
-    /// How a line is written.
+    /// The format of a line.
     pub(crate) format: LogFormat,
 }
 
@@ -150,7 +150,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// One WebSocket API: how a message chooses its route, the routes, and where it is served.
+/// One WebSocket API: its route selection expression, routes and stages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Api {
     /// Its name, of `A-Z a-z 0-9 _ -`.
@@ -163,7 +163,7 @@ pub(crate) struct Api {
     pub(crate) stages: Vec<Stage>,
 }
 
-/// What answers the messages of one route key.
+/// The route of one route key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
     /// `$connect`, `$disconnect`, `$default`, or a key of the owner's that starts with no `$`.
@@ -173,7 +173,7 @@ pub(crate) struct Route {
     pub(crate) two_way: bool,
 }
 
-/// What a route points to.
+/// The integration that a route points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Integration {
     /// The plugin of this name.
@@ -181,25 +181,25 @@ pub(crate) enum Integration {
     Mock(Mock),
 }
 
-/// An answer that is always the same.
+/// A mock: always the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mock {
     pub(crate) name: String,
-    /// Of `$connect`: 200, or 300 to 599.
+    /// The answer to `$connect`: 200, or 300 to 599.
     pub(crate) status: u16,
     pub(crate) reply: Option<String>,
 }
 
-/// One place at which an API is served, with its own variables and bounds.
+/// A stage: an address of an API, with its own variables and limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stage {
     /// Its name, of `A-Z a-z 0-9 _ -`.
     pub(crate) name: String,
-    /// Where it is served; at `/NAME` of every host when there are none.
+    /// The domains that it is served at; if there are none, `/NAME` on every host.
     pub(crate) domains: Vec<Domain>,
     /// The stage variables.
     pub(crate) variables: BTreeMap<String, String>,
-    /// Which web pages may connect.
+    /// The web pages that may connect.
     pub(crate) origins: Origins,
     /// Bounds of each connection.
     pub(crate) limits: StageLimits,
@@ -214,15 +214,14 @@ pub(crate) struct Domain {
     pub(crate) base_path: Option<String>,
 }
 
-/// Which `Origin` headers a handshake may bear. One without the header, which no browser sends, is
-/// not concerned.
+/// The origins that may connect. A handshake without `Origin`, which no browser sends, is not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origins {
     /// Every origin may connect.
     pub(crate) any: bool,
     /// The pages of the host that the request is for may connect.
     pub(crate) same_host: bool,
-    /// These may connect.
+    /// The listed origins may connect.
     pub(crate) list: Vec<OriginPattern>,
 }
 
@@ -233,21 +232,21 @@ pub(crate) struct StageLimits {
     pub(crate) message_bytes: usize,
     /// The longest frame of a message from a client; at most `message_bytes`.
     pub(crate) frame_bytes: usize,
-    /// A connection with no message for so long is closed; `None` is never.
+    /// A connection without a message for this time is closed; `None` is never.
     pub(crate) idle_timeout: Option<Duration>,
     /// A connection is closed at this age; `None` is never.
     pub(crate) max_age: Option<Duration>,
     /// The time between pings; `None` sends none.
     pub(crate) ping_interval: Option<Duration>,
-    /// How long a client may take to answer a ping.
+    /// Time limit for a client to answer a ping.
     pub(crate) pong_timeout: Duration,
-    /// Bytes that wait for the client; at least `message_bytes`.
+    /// Limit of bytes that wait for the client; at least `message_bytes`.
     pub(crate) outbox_bytes: usize,
-    /// Messages that wait for the client.
+    /// Limit of messages that wait for the client.
     pub(crate) outbox_messages: usize,
-    /// How long the client may take nothing of what is written to it.
+    /// Time after which a client that reads nothing of the written bytes is stalled.
     pub(crate) stall_timeout: Duration,
-    /// How long a client may take from the first byte of a message to its last.
+    /// Time limit of a message from a client, from its first byte to its last.
     pub(crate) message_timeout: Duration,
     /// Fragments of a message, beside one for each 64 bytes.
     pub(crate) fragments: u32,
@@ -264,50 +263,50 @@ pub(crate) struct StageLimits {
 pub(crate) struct Plugin {
     /// Its name, of `A-Z a-z 0-9 _ -`.
     pub(crate) name: String,
-    /// Where its component is.
+    /// The place of its component.
     pub(crate) component: Component,
     /// The interfaces that it may import.
     pub(crate) grants: Grants,
-    /// Whether the interfaces of WASI that no plugin is given are there, and refuse every call.
+    /// Whether the WASI interfaces that no plugin gets are stubs that refuse every call.
     pub(crate) stub_wasi: bool,
-    /// Who must have signed the component; `None` asks for no signature.
+    /// The signature that the component needs; `None` needs none.
     pub(crate) signature: Option<Signature>,
     /// Whether an instance serves one message or many.
     pub(crate) isolation: Isolation,
     /// Bounds of its invocations and instances.
     pub(crate) limits: PluginLimits,
-    /// When a new version of it is withdrawn by itself; `None` is never.
+    /// The rule for automatic rollbacks; `None` is never.
     pub(crate) rollback: Option<Rollback>,
 }
 
-/// When a new version of a plugin is withdrawn by itself.
+/// The rule by which a new version of a plugin is rolled back automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rollback {
-    /// More than so many percent of its calls trap or compute for too long.
+    /// The percentage of calls above which it is rolled back: calls that trap or compute for too long.
     pub(crate) trap_percent: u32,
-    /// It has had so many calls.
+    /// The least number of calls before the rule applies.
     pub(crate) calls: u32,
-    /// Only while it is younger than this.
+    /// The age of the version up to which the rule applies.
     pub(crate) within: Duration,
 }
 
-/// Where a component is.
+/// The place of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Component {
     /// In a file.
     File(PathBuf),
     /// In a registry.
     Image(Box<Image>),
-    /// Where cargo puts it: `lockgate dev` builds the plugin from its source.
+    /// In cargo's target folder: `lockgate dev` builds the plugin from its source.
     Source {
         /// The plugin's folder.
         folder: PathBuf,
-        /// The file that the last good build made; none before there was one.
+        /// The file that the last good build made; none before the first.
         built: Option<PathBuf>,
     },
 }
 
-/// The path, or the reference as it is written.
+/// Shows the path, or the reference as written.
 impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -321,37 +320,37 @@ impl fmt::Display for Component {
 /// A component in an OCI registry, and how to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Image {
-    /// The registry's host, with its port if that is said.
+    /// The registry's host, with its port if one is written.
     pub(crate) registry: String,
     /// The name within the registry.
     pub(crate) repository: String,
     /// The manifest's digest, `sha256:` and 64 hexadecimal digits.
     pub(crate) digest: String,
-    /// Whom to log in as.
+    /// The account to log in with.
     pub(crate) credentials: Option<Credentials>,
     /// Whether the registry, on a loopback address, speaks HTTP without TLS.
     pub(crate) plain_http: bool,
-    /// The folder that keeps what was pulled.
+    /// The folder that keeps pulled components.
     pub(crate) cache: Option<PathBuf>,
-    /// How long pulling may take.
+    /// Time limit for pulling.
     pub(crate) patience: Duration,
 }
 
-/// The reference without its scheme.
+/// Shows the reference without its scheme.
 impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}@{}", self.registry, self.repository, self.digest)
     }
 }
 
-/// Whom to log in to a registry as.
+/// An account of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) username: String,
     pub(crate) password: Secret,
 }
 
-/// What no log or error shows.
+/// A text that no log or error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(super) String);
 
@@ -367,16 +366,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whose signature a component must bear, and which.
+/// The requirements on a component's signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signature {
     /// The files of the public keys that count, PEM; at least one.
     pub(crate) keys: Vec<PathBuf>,
     /// The signature file.
     pub(crate) file: PathBuf,
-    /// The oldest version that serves; `None` does not go below one that was loaded already, unless it is named.
+    /// The lowest version that serves. `None`: the highest version loaded since start; only a rollback that names a
+    /// version goes lower.
     pub(crate) min_version: Option<u32>,
-    /// How long a signature counts; `None` is for ever.
+    /// The age up to which a signature counts; `None` is for ever.
     pub(crate) max_age: Option<Duration>,
 }
 
@@ -395,9 +395,9 @@ pub(crate) enum Isolation {
 /// Bounds of a plugin's invocations and instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PluginLimits {
-    /// How long an invocation may last.
+    /// Time limit of an invocation.
     pub(crate) deadline: Duration,
-    /// How long an invocation may compute; at most `deadline`.
+    /// Computing time of an invocation; at most `deadline`.
     pub(crate) cpu: Duration,
     /// Linear memory of an instance.
     pub(crate) memory_bytes: usize,
@@ -413,8 +413,8 @@ pub(crate) struct PluginLimits {
     pub(crate) posts: u32,
     /// Bytes that one invocation may log.
     pub(crate) log_bytes: usize,
-    /// How long the invocations of a version may go on after another has taken its place.
+    /// Time limit for the invocations of a replaced version.
     pub(crate) retire: Duration,
-    /// Processor time that compiling the component may take.
+    /// Limit of processor time for compiling the component.
     pub(crate) compile: Duration,
 }

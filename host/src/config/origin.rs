@@ -1,15 +1,15 @@
-//! Hosts and origins: one parser for what a configuration lists and for what a request says.
+//! Hosts and origins: one parser for those that a configuration lists and those that a request names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::uri::Authority;
 
-/// The most characters of a host name and of each of its labels (RFC 1035).
+/// Longest host name and longest label of one, in characters (RFC 1035).
 const HOST_LENGTH: usize = 253;
 const LABEL_LENGTH: usize = 63;
 
-/// A host, however it was spelt: names in lower case and without the root's dot, addresses as numbers.
+/// A host, independent of its spelling: names in lower case and without the root's dot, addresses as numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Host {
     Name(String),
@@ -17,7 +17,7 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// Reads a DNS name, an IPv4 address or a bracketed IPv6 address.
+    /// Parses a DNS name, an IPv4 address or a bracketed IPv6 address.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let host = Self::of_authority(text)?;
         let is_label = |label: &str| {
@@ -35,8 +35,8 @@ impl Host {
         .then_some(host)
     }
 
-    /// The host of a URL's authority that is well-formed by RFC 3986, which allows more than DNS does. `None` for a
-    /// name without a letter and for brackets without an IPv6 address.
+    /// Reads the host of a URL's authority that is well-formed by RFC 3986, which allows more than DNS does. `None` for
+    /// a name without a letter and for brackets without an IPv6 address.
     pub(crate) fn of_authority(text: &str) -> Option<Self> {
         if let Some(address) = text.strip_prefix('[') {
             let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
@@ -49,7 +49,7 @@ impl Host {
         }
     }
 
-    /// Whether it means the machine that asks, without a look into DNS, which could say something else a moment later.
+    /// Whether it means the machine that asks. DNS is not asked: its answer could change a moment later.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => name == "localhost" || name.ends_with(".localhost"), // RFC 6761 §6.3
@@ -75,7 +75,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a web page comes from, as browsers say it in `Origin` (RFC 6454 §6.1).
+/// The origin of a web page, as browsers write it in `Origin` (RFC 6454 §6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// `null`: a page that has no origin of its own, such as one in a sandboxed frame.
@@ -91,7 +91,7 @@ pub(crate) struct Site {
     /// In lower case.
     pub(crate) scheme: String,
     pub(crate) host: Host,
-    /// `None` is the scheme's own.
+    /// `None` is the scheme's default.
     pub(crate) port: Option<u16>,
 }
 
@@ -107,7 +107,7 @@ impl Origin {
 }
 
 impl Site {
-    /// Of text in lower case.
+    /// Parses text in lower case.
     fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
@@ -130,7 +130,7 @@ impl Site {
     }
 }
 
-/// The port, or `None` where the scheme implies it.
+/// Gives the port, or `None` if the scheme implies it.
 pub(crate) fn port_unless_implied(port: Option<u16>, scheme: &str) -> Option<u16> {
     let implied = match scheme {
         "https" => Some(443),
@@ -154,7 +154,7 @@ impl OriginPattern {
             return Origin::parse(text).map(Self::Exactly);
         };
         let site = Site::parse(&format!("{scheme}://{host}").to_ascii_lowercase())?;
-        // The end of an address is no network.
+        // The last parts of an IPv4 address are no domain.
         let is_name = |name: &str| !name.split('.').all(|part| part.parse::<u32>().is_ok());
         match &site.host {
             Host::Name(name) if is_name(name) => Some(Self::Below(site)),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_names_below_a_host() {
+    fn star_stands_for_names_below_a_host() {
         let below = "https://*.example.com";
         check_matches(below, "https://app.example.com", true);
         check_matches(below, "https://APP.Example.com:443", true);

@@ -1,11 +1,11 @@
-//! The plugins of the file → those of the model: where each component is, who must have signed it, what it may do.
+//! The check of plugins: where each component is, who must have signed it, what it may do.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Purpose;
+use super::LoadMode;
 use super::file;
 use super::grant::{Grant, Grants};
 use super::is_loopback_authority;
@@ -13,18 +13,18 @@ use super::limits;
 use super::model::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
 
-/// What a component in a registry is called by.
+/// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
 
-/// Where components come from that are no files.
-pub(super) struct Source {
+/// The sources of components that are not files.
+pub(super) struct ComponentSources {
     pub(super) registries: BTreeMap<String, Registry>,
     pub(super) cache: Option<PathBuf>,
     pub(super) patience: Duration,
-    pub(super) purpose: Purpose,
+    pub(super) mode: LoadMode,
 }
 
-/// How one registry wants to be asked.
+/// The access to one registry.
 pub(super) struct Registry {
     credentials: Option<Credentials>,
     plain_http: bool,
@@ -32,13 +32,13 @@ pub(super) struct Registry {
 
 pub(super) fn plugins(
     written: BTreeMap<String, file::Plugin>,
-    source: &Source,
+    sources: &ComponentSources,
     require_signatures: bool,
     report: &mut Report<'_>,
 ) -> Vec<Plugin> {
     let plugins: Vec<_> = written
         .into_iter()
-        .map(|(name, written)| plugin(name, written, source, report))
+        .map(|(name, written)| plugin(name, written, sources, report))
         .collect();
     if require_signatures {
         for plugin in &plugins {
@@ -88,21 +88,26 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
     }
 }
 
-fn plugin(name: String, written: file::Plugin, source: &Source, report: &mut Report<'_>) -> Plugin {
+fn plugin(
+    name: String,
+    written: file::Plugin,
+    sources: &ComponentSources,
+    report: &mut Report<'_>,
+) -> Plugin {
     let key = join("plugins", &name);
     report.check_name(&key, &name);
     let component = match (&written.component, &written.source) {
-        (_, Some(folder)) if source.purpose == Purpose::Develop => Component::Source {
+        (_, Some(folder)) if sources.mode == LoadMode::Develop => Component::Source {
             folder: report.path(&join(&key, "source"), folder),
             built: None,
         },
-        (Some(written), _) => component(&join(&key, "component"), written, source, report),
+        (Some(written), _) => component(&join(&key, "component"), written, sources, report),
         (None, folder) => {
             missing_component(&key, folder.as_deref(), report);
             Component::File(PathBuf::new())
         }
     };
-    // What was built here just now, nobody has signed.
+    // A component that this machine has just built has no signature.
     let signed = written
         .signature
         .filter(|_| !matches!(component, Component::Source { .. }));
@@ -113,7 +118,7 @@ fn plugin(name: String, written: file::Plugin, source: &Source, report: &mut Rep
             .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
         component,
         isolation: written.isolation,
-        rollback: Rollback::meant(&written.rollback),
+        rollback: Rollback::of(&written.rollback),
         limits: limits::plugin(&join(&key, "limits"), written.limits, report),
         name,
     }
@@ -138,7 +143,12 @@ fn missing_component(key: &str, source: Option<&str>, report: &mut Report<'_>) {
     }
 }
 
-fn component(key: &str, written: &str, source: &Source, report: &mut Report<'_>) -> Component {
+fn component(
+    key: &str,
+    written: &str,
+    sources: &ComponentSources,
+    report: &mut Report<'_>,
+) -> Component {
     let Some(reference) = written.strip_prefix(SCHEME) else {
         return Component::File(report.existing_file(key, written));
     };
@@ -157,19 +167,19 @@ fn component(key: &str, written: &str, source: &Source, report: &mut Report<'_>)
             "write oci://REGISTRY/NAME@sha256:…, with 64 hexadecimal digits in lower case and no tag",
         );
     }
-    let access = source.registries.get(registry);
+    let access = sources.registries.get(registry);
     Component::Image(Box::new(Image {
         registry: registry.to_owned(),
         repository: repository.to_owned(),
         digest: digest.to_owned(),
         credentials: access.and_then(|access| access.credentials.clone()),
         plain_http: access.is_some_and(|access| access.plain_http),
-        cache: source.cache.clone(),
-        patience: source.patience,
+        cache: sources.cache.clone(),
+        patience: sources.patience,
     }))
 }
 
-/// Whether it is a SHA-256 as it is written everywhere, and so nothing but a name in a path.
+/// Whether it is a SHA-256 in its usual form, which is safe as a name in a path.
 pub(crate) fn is_digest(text: &str) -> bool {
     let digits = text.strip_prefix("sha256:");
     digits.is_some_and(|digits| {
@@ -180,7 +190,7 @@ pub(crate) fn is_digest(text: &str) -> bool {
     })
 }
 
-/// As the distribution specification has it, but for its finer rules on where separators may stand.
+/// Follows the distribution specification, without its finer rules on where separators may stand.
 fn is_repository(text: &str) -> bool {
     let is_part = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
@@ -236,7 +246,7 @@ fn signature(
     }
 }
 
-/// Where the signature of a component lies unless another file is named.
+/// The default path of a component's signature.
 pub(crate) fn signature_beside(component: &Path) -> PathBuf {
     let mut name = OsString::from(component);
     name.push(".sig");

@@ -1,43 +1,43 @@
-//! What is wrong with a configuration file, where, and what to do about it.
+//! The problems of a configuration file, each with its place and remedy.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Everything found wrong with one file, in the file's order; never empty.
+/// All problems of one file, in the file's order; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
-/// One mistake.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// The file, as it was named to us.
+    /// The file, as the caller named it.
     pub(crate) file: PathBuf,
-    /// The line, from 1; 0 when the file could not be read.
+    /// The line, from 1; 0 if the file could not be read.
     pub(crate) line: usize,
-    /// The column in characters, from 1; 0 when the file could not be read.
+    /// The column in characters, from 1; 0 if the file could not be read.
     pub(crate) column: usize,
-    /// The key, dotted, as in `apis.chat.routes.sendmessage.integration` or `listeners[0].tls`;
-    /// empty when the mistake is the file's and no key's.
+    /// The key, dotted, as in `apis.chat.routes.sendmessage.integration` or `listeners[0].tls`; empty if the problem is
+    /// of the whole file.
     pub(crate) key: String,
-    /// What is wrong.
+    /// The fault in words.
     pub(crate) message: String,
-    /// What would be right.
+    /// The text that corrects it.
     pub(crate) remedy: String,
 }
 
-/// What turned out wrong with a key's value when it was tried: a component that does not load, a certificate
-/// that is none.
+/// A fault of a key's value that shows when the value is used: a component that does not load, a certificate that is
+/// none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// The key, dotted.
     pub(crate) key: String,
-    /// What is wrong.
+    /// The fault in words.
     pub(crate) message: String,
-    /// What would be right.
+    /// The text that corrects it.
     pub(crate) remedy: String,
 }
 
-/// All faults that were found; never empty. [`super::blame`] finds their places in the file.
+/// All faults that were found; never empty. [`super::blame`] adds their places in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Faults(pub(crate) Vec<Fault>);
 

@@ -1,4 +1,4 @@
-//! The proxies in front of a listener.
+//! The check of the proxies in front of a listener.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::model::Proxies;
 use super::report::{Report, join};
 
 impl Proxies {
-    /// Whether what this address says of its clients counts.
+    /// Whether a proxy at this address may name its clients.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted
@@ -18,7 +18,7 @@ impl Proxies {
     }
 }
 
-/// Gives the proxies of the listener `key`.
+/// Checks the proxies of the listener `key`.
 pub(super) fn proxies(key: &str, written: &file::Listener, report: &mut Report<'_>) -> Proxies {
     let trusted_key = join(key, "trusted_proxies");
     let list = written.trusted_proxies.iter().enumerate();
@@ -50,7 +50,7 @@ pub(super) fn proxies(key: &str, written: &file::Listener, report: &mut Report<'
     }
 }
 
-/// Reads an address, or a network with its prefix.
+/// Parses an address, or a network with its prefix.
 fn network(key: &str, text: &str, report: &mut Report<'_>) -> Option<IpNet> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     let Ok(network) = address.or_else(|_| text.parse()).map(canonical) else {
@@ -84,7 +84,7 @@ fn network(key: &str, text: &str, report: &mut Report<'_>) -> Option<IpNet> {
     Some(network)
 }
 
-/// An IPv4 network that is written within IPv6 is that of IPv4, as an address is.
+/// Turns an IPv4 network that is written in IPv6 into IPv4.
 fn canonical(network: IpNet) -> IpNet {
     match (
         network.addr().to_canonical(),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_trusted_in_either_of_its_forms() {
+    fn address_is_trusted_in_either_of_its_forms() {
         check("10.0.0.0/8", "10.255.0.1", true);
         check("10.0.0.0/8", "::ffff:10.255.0.1", true);
         check("10.0.0.0/8", "11.0.0.1", false);

@@ -1,4 +1,4 @@
-//! One file's problems as they are found, and where in the file each key stands.
+//! The report on one file: the problems found, and the place of each key in the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use super::problem::{Problem, Problems};
 use super::spelling::is_name;
 use crate::net::watch;
 
-/// What has been found in one file so far.
+/// The report on one file so far.
 pub(super) struct Report<'a> {
     file: &'a Path,
     text: &'a str,
-    /// The byte at which each line but the first begins.
+    /// The byte offset of each line but the first.
     lines: Vec<usize>,
-    /// The byte at which each known key that was written stands, by dotted key.
-    places: BTreeMap<String, usize>,
+    /// The byte offset of each known key in the file, by dotted key.
+    offsets: BTreeMap<String, usize>,
     /// The files that the file names, by dotted key.
     paths: Vec<(String, PathBuf)>,
     problems: Vec<Problem>,
@@ -29,34 +29,34 @@ impl<'a> Report<'a> {
             file,
             text,
             lines: text.match_indices('\n').map(|(end, _)| end + 1).collect(),
-            places: BTreeMap::new(),
+            offsets: BTreeMap::new(),
             paths: Vec::new(),
             problems: Vec::new(),
             doubts: Vec::new(),
         }
     }
 
-    /// Notes that `key` is written at the byte `offset`.
-    pub(super) fn place(&mut self, key: &str, offset: usize) {
-        self.places.insert(key.to_owned(), offset);
+    /// Notes that `key` stands at the byte `offset`.
+    pub(super) fn note_key(&mut self, key: &str, offset: usize) {
+        self.offsets.insert(key.to_owned(), offset);
     }
 
-    /// Whether `key` is written in the file, rightly or wrongly.
+    /// Whether `key` is in the file, valid or not.
     pub(super) fn is_written(&self, key: &str) -> bool {
-        self.places.contains_key(key)
+        self.offsets.contains_key(key)
     }
 
-    /// The names that are written in the table `key`, rightly or wrongly.
+    /// Lists the names in the table `key`, valid or not.
     pub(super) fn names_in(&self, key: &str) -> Vec<&str> {
-        self.places
+        self.offsets
             .keys()
-            .filter_map(|place| place.strip_prefix(key)?.strip_prefix('.'))
+            .filter_map(|known| known.strip_prefix(key)?.strip_prefix('.'))
             .filter(|name| !name.contains(['.', '[']))
             .collect()
     }
 
-    /// Whether nothing was found wrong with `key` and what is inside it. What depends on a broken
-    /// value is not judged: it would blame the wrong key.
+    /// Whether `key` and everything inside it have no problem. A value that depends on a broken one is not judged: that
+    /// would blame the wrong key.
     pub(super) fn is_clean(&self, key: &str) -> bool {
         !self.problems.iter().any(|problem| {
             problem
@@ -70,8 +70,7 @@ impl<'a> Report<'a> {
         self.problems.clear();
     }
 
-    /// Adds a problem with `key`, at its place or, where it is not written, at that of the table
-    /// that should have it.
+    /// Adds a problem of `key`, at its place, or at that of the table that should have it.
     pub(super) fn problem(
         &mut self,
         key: &str,
@@ -89,42 +88,42 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let problem = self.found(offset, key, message.into(), remedy.into());
+        let problem = self.problem_of(offset, key, message.into(), remedy.into());
         self.problems.push(problem);
     }
 
-    /// Adds what is no problem and is to be warned of, each once.
+    /// Adds a doubt, once.
     pub(super) fn doubt(
         &mut self,
         key: &str,
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let doubt = self.found(self.offset(key), key, message.into(), remedy.into());
+        let doubt = self.problem_of(self.offset(key), key, message.into(), remedy.into());
         if !self.doubts.contains(&doubt) {
             self.doubts.push(doubt);
         }
     }
 
-    /// What is to be warned of, in the file's order.
+    /// Takes the doubts, in the file's order.
     pub(super) fn take_doubts(&mut self) -> Vec<Problem> {
         let mut doubts = std::mem::take(&mut self.doubts);
         doubts.sort_by_key(|doubt| (doubt.line, doubt.column));
         doubts
     }
 
-    /// The byte at which `key` is written, or the table that should have it.
+    /// Gives the byte offset of `key`, or of the table that should have it.
     fn offset(&self, key: &str) -> usize {
         key.rmatch_indices(['.', '['])
             .map(|(end, _)| end)
-            .fold(self.places.get(key), |found, end| {
-                found.or_else(|| self.places.get(key.get(..end)?))
+            .fold(self.offsets.get(key), |found, end| {
+                found.or_else(|| self.offsets.get(key.get(..end)?))
             })
             .copied()
             .unwrap_or(0)
     }
 
-    fn found(&self, offset: usize, key: &str, message: String, remedy: String) -> Problem {
+    fn problem_of(&self, offset: usize, key: &str, message: String, remedy: String) -> Problem {
         let lines_before = self.lines.partition_point(|start| *start <= offset);
         let line_start = lines_before
             .checked_sub(1)
@@ -142,7 +141,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Checks the name of an API, a stage or a plugin, which is at `key`.
+    /// Checks the name of an API, a stage or a plugin, which stands at `key`.
     pub(super) fn check_name(&mut self, key: &str, name: &str) {
         if !is_name(name) {
             self.problem(
@@ -172,7 +171,7 @@ impl<'a> Report<'a> {
         path
     }
 
-    /// Looks for the files that must exist.
+    /// Checks that the files exist that must.
     pub(super) fn check_files(&mut self) {
         for (key, path) in std::mem::take(&mut self.paths) {
             let mut remedy = "correct the path, which is relative to the folder of this file";
@@ -195,7 +194,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Gives `value` if there is one and nothing was found wrong, and all that was found if not.
+    /// Gives `value` if there is one and no problem was found, and the problems if not.
     pub(super) fn judge<T>(self, value: Option<T>) -> Result<T, Problems> {
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
@@ -203,7 +202,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// All that was found, in the file's order.
+    /// Gives all problems, in the file's order.
     pub(super) fn into_problems(mut self) -> Problems {
         self.problems
             .sort_by_key(|problem| (problem.line, problem.column));
@@ -211,7 +210,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The dotted key of `name` inside `parent`, quoted as TOML would have it.
+/// Joins the dotted key of `name` inside `parent`, quoted as in TOML.
 pub(super) fn join(parent: &str, name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let dot = if parent.is_empty() { "" } else { "." };

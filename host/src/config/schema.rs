@@ -1,4 +1,4 @@
-//! The JSON Schema made from `file`, and the questions that are asked of it.
+//! The JSON Schema made from `file`, and queries on it.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
@@ -9,13 +9,13 @@ use toml::de::DeValue;
 use super::file;
 use super::spelling::list;
 
-/// The schema's mark on a string in which environment variables do not expand.
+/// The schema's mark on a string whose environment variables do not expand.
 pub(super) const VERBATIM: &str = "x-verbatim";
 
-/// The schema's mark on a key: what to write where it is missing, or where something else stands.
+/// The schema's mark on a key: the example for an error about a missing or wrong value.
 pub(super) const EXAMPLE: &str = "x-example";
 
-/// The schema of a configuration file.
+/// Makes the schema of a configuration file.
 pub(super) fn schema() -> Value {
     SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
@@ -25,7 +25,7 @@ pub(super) fn schema() -> Value {
         .to_value()
 }
 
-/// Removes `null`, by which schemars writes an optional key: TOML has none, such a key is left out.
+/// Removes `null`, which schemars writes for an optional key: TOML has none, and such a key is left out.
 fn without_null(schema: &mut Schema) {
     let Some(schema) = schema.as_object_mut() else {
         return;
@@ -54,7 +54,7 @@ fn without_null(schema: &mut Schema) {
     }
 }
 
-/// The kinds of values that TOML has.
+/// The kinds of TOML values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     String,
@@ -101,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// The schema's word for it; it has none for the two that no key takes.
+    /// The schema's word for it; none for the two kinds that no key takes.
     fn in_schema(self) -> Option<&'static str> {
         match self {
             Self::String => Some("string"),
@@ -114,8 +114,8 @@ impl Kind {
     }
 }
 
-/// The part of `schema` that is about values of this kind: the schema itself, or one of its
-/// alternatives. Words (`oneOf`) stay together.
+/// Finds the part of `schema` for values of this kind: the schema itself, or one of its alternatives. Words (`oneOf`)
+/// stay together.
 pub(super) fn alternative(schema: &Value, kind: Kind) -> Option<&Value> {
     let kind_in_schema = kind.in_schema()?;
     let is_of_kind = |schema: &Value| schema.get("type").is_some_and(|t| t == kind_in_schema);
@@ -133,7 +133,7 @@ fn alternatives<'s>(schema: &'s Value, name: &str) -> impl Iterator<Item = &'s V
         .flatten()
 }
 
-/// The words that `schema` allows; empty when it takes any string or none.
+/// Lists the words that `schema` allows; empty if it takes any string or none.
 pub(super) fn words(schema: &Value) -> Vec<&str> {
     alternatives(schema, "oneOf")
         .chain(alternatives(schema, "anyOf").flat_map(|inner| alternatives(inner, "oneOf")))
@@ -141,12 +141,12 @@ pub(super) fn words(schema: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What the schema of a key says to write.
+/// The example in the schema of a key.
 pub(super) fn example(schema: &Value) -> Option<&str> {
     schema.get(EXAMPLE).and_then(Value::as_str)
 }
 
-/// What to write where a value of the wrong kind or size stands.
+/// The remedy for a value of the wrong kind or size.
 pub(super) fn remedy(schema: &Value) -> String {
     if let Some(example) = example(schema) {
         return format!("write {example}");

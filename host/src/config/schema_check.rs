@@ -1,6 +1,6 @@
-//! TOML text → the values that the schema allows, and a problem for each one that it does not.
+//! The check of TOML text against the schema: gives the valid values, and a problem for each other one.
 //!
-//! What is wrong is left out, so that one run finds as much as it can.
+//! Invalid values are left out, so that one run finds as much as it can.
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use super::report::{Report, join};
 use super::schema::{Kind, VERBATIM, alternative, example, remedy, strings, words};
 use super::spelling::{list, nearest};
 
-/// What the parser says of a key that is written twice, without naming it.
+/// The parser's message for a key that is written twice; it does not name the key.
 const DUPLICATE: &str = "duplicate key";
 
-/// Reads the report's text against `schema`. `None` when it is no TOML.
+/// Reads the report's text against `schema`. `None` if it is not TOML.
 pub(super) fn read(text: &str, schema: &Value, report: &mut Report<'_>) -> Option<Value> {
     match DeTable::parse(text) {
         Ok(table) => Reader { report }.table("", schema, table.get_ref()),
@@ -44,11 +44,11 @@ struct Reader<'r, 'a> {
 }
 
 impl Reader<'_, '_> {
-    /// Gives what is right in `table`; `None` when a key that must be there is missing or wrong.
+    /// Gives the valid part of `table`; `None` if a required key is missing or wrong.
     fn table(&mut self, key: &str, schema: &Value, table: &DeTable<'_>) -> Option<Value> {
         let known = schema.get("properties").and_then(Value::as_object);
         let other = schema.get("additionalProperties").filter(|s| s.is_object());
-        let mut right = Map::new();
+        let mut valid = Map::new();
         for (name, value) in table {
             let inner = join(key, name.get_ref());
             let schema = known.and_then(|known| known.get(name.get_ref().as_ref()));
@@ -61,9 +61,9 @@ impl Reader<'_, '_> {
             } else {
                 value.span()
             };
-            self.report.place(&inner, start);
+            self.report.note_key(&inner, start);
             if let Some(value) = self.value(&inner, schema, value.get_ref()) {
-                right.insert(name.get_ref().clone().into_owned(), value);
+                valid.insert(name.get_ref().clone().into_owned(), value);
             }
         }
         for name in strings(schema.get("required")) {
@@ -79,8 +79,8 @@ impl Reader<'_, '_> {
             }
         }
         strings(schema.get("required"))
-            .all(|name| right.contains_key(name))
-            .then_some(Value::Object(right))
+            .all(|name| valid.contains_key(name))
+            .then_some(Value::Object(valid))
     }
 
     fn unknown(
@@ -119,16 +119,16 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// An array with a wrong element is left out whole, so that the others keep their indices.
+    /// Leaves out a whole array with a wrong element, so that the others keep their indices.
     fn array(&mut self, key: &str, schema: &Value, array: &DeArray<'_>) -> Option<Value> {
         let items = schema.get("items")?;
-        let mut right = Vec::new();
+        let mut valid = Vec::new();
         for (index, item) in array.iter().enumerate() {
             let inner = format!("{key}[{index}]");
-            self.report.place(&inner, item.span().start);
-            right.push(self.value(&inner, items, item.get_ref()));
+            self.report.note_key(&inner, item.span().start);
+            valid.push(self.value(&inner, items, item.get_ref()));
         }
-        right
+        valid
             .into_iter()
             .collect::<Option<Vec<_>>>()
             .map(Value::Array)
@@ -193,7 +193,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The first sentence of a description, as the end of a sentence of ours.
+/// Gives the first sentence of a description, for the end of a remedy.
 fn first_sentence(description: &str) -> String {
     let line = description.replace('\n', " ");
     let sentence = line.split(". ").next().unwrap_or(&line);

@@ -1,21 +1,21 @@
-//! How names and domains are spelt, and which known word a misspelt one is near.
+//! The spelling of names and domains, and the known word that is nearest to a misspelt one.
 
 use super::model::Domain;
 use super::origin::Host;
 
-/// The most characters of a name, as in API Gateway.
-const NAME_LENGTH: usize = 128;
+/// Longest name in characters, as in API Gateway.
+const MAX_NAME_CHARS: usize = 128;
 
 /// Whether `text` may name an API, a stage or a plugin.
 pub(super) fn is_name(text: &str) -> bool {
-    (1..=NAME_LENGTH).contains(&text.len())
+    (1..=MAX_NAME_CHARS).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// Reads `host` or `host/base_path`. `None` when it is neither: a port, a scheme, a wildcard or a
-/// second path segment is part of no domain.
+/// Parses `host` or `host/base_path`. `None` if it is neither: a port, a scheme, a wildcard or a second path segment is
+/// part of no domain.
 pub(super) fn domain(text: &str) -> Option<Domain> {
     let (host_text, base_path) = match text.split_once('/') {
         Some((host, path)) => (host, Some(path)),
@@ -30,29 +30,29 @@ pub(super) fn domain(text: &str) -> Option<Domain> {
     })
 }
 
-/// Whether `text` can stand in a path as it is, unescaped.
+/// Whether `text` can stand in a path unescaped.
 fn is_segment(text: &str) -> bool {
-    (1..=NAME_LENGTH).contains(&text.len())
+    (1..=MAX_NAME_CHARS).contains(&text.len())
         && !matches!(text, "." | "..")
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
-/// The known word that `file` is most likely a misspelling of; `None` when it is near to none.
+/// Gives the known word that `written` most likely misspells; `None` if it is near to none.
 pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    /// More likeness than unrelated keys have, less than a word with two wrong letters.
-    const LIKENESS: f64 = 0.8;
+    /// More similarity than unrelated keys have, less than a word with two wrong letters.
+    const MIN_SIMILARITY: f64 = 0.8;
     let written = written.to_lowercase();
     known
         .iter()
         .map(|known| (strsim::jaro_winkler(&written, known), *known))
-        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
 }
 
-/// The words in quotes: `"a", "b" or "c"`.
+/// Lists the words in quotes: `"a", "b" or "c"`.
 pub(super) fn list(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     match quoted.split_last() {

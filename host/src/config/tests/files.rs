@@ -1,4 +1,4 @@
-//! The files of `tests/configs`, and what is made of them when they are damaged.
+//! The files of `tests/configs`: their verdicts, and damaged copies.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::config::Config;
 
-/// The files of `tests/configs/FOLDER` that end in `.toml`.
+/// Lists the files of `tests/configs/FOLDER` that end in `.toml`.
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/configs")
@@ -25,7 +25,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What is said of a file, with its paths as they are when it is named from inside its folder.
+/// Gives the problems of a file, with paths relative to its folder.
 fn verdict(path: &Path) -> String {
     let folder = format!("{}/", path.parent().expect("a file has a folder").display());
     match Config::load(path) {
@@ -43,7 +43,7 @@ fn good_files_load() {
     }
 }
 
-/// With `BLESS=1` the answers are written instead: read them before you commit them.
+/// With `BLESS=1` the answers are written, not compared: read them before you commit them.
 #[test]
 fn bad_files_get_the_answer_beside_them() {
     let files = files("bad");
@@ -69,7 +69,7 @@ fn bad_files_get_the_answer_beside_them() {
 }
 
 #[test]
-fn what_is_no_file_of_text_is_said_to_be_none() {
+fn unreadable_file_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let said = |path: &Path| Config::load(path).expect_err("it is no file").to_string();
     assert!(said(&folder.path().join("none.toml")).contains("none.toml: cannot be read: "));
@@ -81,7 +81,7 @@ fn what_is_no_file_of_text_is_said_to_be_none() {
     assert!(said(&file).contains("bytes.toml: cannot be read: it is longer than 4 MiB"));
 }
 
-/// Text that may mean something else where it is put.
+/// Pieces of text that may change the meaning where they are put.
 const PIECES: &[&str] = &[
     "", "\"", "[", "]", "{", "}", "=", ".", "\n", "-", "9", "${", "'", "#", "é", "\0",
 ];
@@ -111,7 +111,7 @@ fn mutated() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_is_a_panic(text in prop_oneof![any::<String>(), mutated()]) {
+    fn arbitrary_text_causes_no_panic(text in prop_oneof![any::<String>(), mutated()]) {
         if let Err(problems) = Config::parse(&text, Path::new("gateway.toml")) {
             prop_assert!(!problems.0.is_empty());
             prop_assert!(problems.0.iter().all(|problem| !problem.remedy.is_empty()));

@@ -1,4 +1,4 @@
-//! What is meant by what is written, key by key.
+//! The meaning of keys: the model that a file gives.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::*;
 
-/// A file with one listener, one stage and one plugin, and `more` after them.
+/// Writes a file with one listener, one stage and one plugin, and `more` after them.
 fn with(more: &str) -> String {
     format!(
         "listeners = [{{ address = \"127.0.0.1:0\" }}]\napis.chat.stages.prod = {{}}\n\
@@ -35,7 +35,7 @@ fn only_plugin(more: &str) -> Plugin {
 }
 
 #[test]
-fn a_short_file_means_the_defaults() {
+fn short_file_means_the_defaults() {
     let config = parse(&with(""));
     let listener = config.listeners.first().expect("there is a listener");
     assert_eq!((&listener.tls, listener.http2), (&Tls::Off, false));
@@ -65,7 +65,7 @@ fn limits_are_meant_in_bytes_and_durations() {
 }
 
 #[test]
-fn a_default_follows_the_limit_that_it_depends_on() {
+fn default_follows_the_limit_that_it_depends_on() {
     let limits = only_stage("limits = { message_kib = 2048 }").limits;
     assert_eq!(limits.frame_bytes, 2048 * 1024);
     assert_eq!(limits.outbox_bytes, 2048 * 1024);
@@ -152,7 +152,7 @@ fn variables_expand_in_values_but_not_in_expressions() {
 }
 
 #[test]
-fn a_file_of_many_mistakes_is_told_them_all_in_order() {
+fn all_mistakes_of_a_file_are_reported_in_order() {
     let text = "listeners = [{ address = 1 }]\napis = { \"a b\" = {}, c = 2 }\nlog = { levl = 3 }\n\
                 plugins.p = { component = \"x\", limits = { posts = -1 } }\n";
     let problems = Config::parse(text, Path::new("f")).expect_err("the file is wrong");
@@ -172,10 +172,9 @@ fn a_file_of_many_mistakes_is_told_them_all_in_order() {
     assert_eq!(found, expected);
 }
 
-/// Every key is documented and stands in the file that has them all; every number has both its
-/// bounds.
+/// Every key is documented and stands in the file of all keys; every number has both bounds.
 #[test]
-fn the_schema_is_complete() {
+fn schema_is_complete() {
     const EVERY_KEY: &str = include_str!("../../../../tests/configs/good/every-key.toml");
     fn walk(at: &str, schema: &Value) {
         let properties = schema.get("properties").and_then(Value::as_object);

@@ -1,4 +1,4 @@
-//! Whole files: what good ones mean, and what is said of bad ones.
+//! Whole files: the meaning of good ones, and the problems of bad ones.
 
 mod files;
 mod meaning;
