@@ -1,9 +1,9 @@
-//! Certificate files: what is in PEM, and what X.509 says.
+//! Certificate files: PEM and X.509.
 
 use crate::listener::pem;
 use crate::listener::x509::X509;
 
-/// The input is a PEM file, or a certificate in DER. Sections stand in lines of the file, one behind the other.
+/// Takes a PEM file, or a certificate in DER. Sections stand in lines of the file, in order.
 pub(crate) fn certificates(input: &[u8]) {
     x509(input);
     let Ok(sections) = pem::parse(input) else {
@@ -18,13 +18,13 @@ pub(crate) fn certificates(input: &[u8]) {
     }
 }
 
-/// A certificate is whole, ends where it ends, and what is said of it is in it.
+/// A certificate has no byte too few or too many, and its parts lie in it.
 fn x509(der: &[u8]) {
     let Some(x509) = X509::parse(der) else {
         return;
     };
-    let (key, whole) = (x509.public_key.as_ptr_range(), der.as_ptr_range());
-    assert!(whole.start <= key.start && key.end <= whole.end);
+    let (key, range) = (x509.public_key.as_ptr_range(), der.as_ptr_range());
+    assert!(range.start <= key.start && key.end <= range.end);
     assert!((1..=3).contains(&x509.version));
     assert!(
         x509.rsa_bits()

@@ -1,5 +1,5 @@
-//! Frames, as a session has them read: simple ones where they lie, others through the meter and tungstenite, from a
-//! socket that gives some at a time.
+//! Frames, as a session reads them: by the fast path or by tungstenite behind the flood guard, from a socket that gives
+//! a few bytes at a time.
 
 use std::io::Cursor;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +13,7 @@ use crate::connections::Message;
 use crate::transport::websocket::WebSocket;
 use crate::transport::{ReadError, Received, Transport as _};
 
-/// Small, so that short inputs cross them.
+/// Small limits, so that short inputs cross them.
 fn limits() -> StageLimits {
     StageLimits {
         message_bytes: 512,
@@ -24,16 +24,15 @@ fn limits() -> StageLimits {
     }
 }
 
-/// What a client's bytes come to, up to the end that there always is.
+/// The result of reading a client's bytes, up to the end that always comes.
 #[derive(Debug, PartialEq)]
-struct Read {
+struct ReadResult {
     messages: Vec<Message>,
     controls: usize,
     end: ReadError,
 }
 
-/// However the bytes are cut they come to the same, which is what tungstenite alone makes of them, and no message is
-/// larger than may be.
+/// Every way to cut the bytes gives the same result, which is tungstenite's own, and no message exceeds its limit.
 pub(crate) fn frames(input: &[u8]) {
     let Some((piece, bytes)) = input.split_first() else {
         return;
@@ -51,8 +50,8 @@ pub(crate) fn frames(input: &[u8]) {
         read(&[], bytes, usize::from(*piece)),
         read(&bytes[..early], &bytes[early..], 7),
     ] {
-        // A flood is found as soon as its bytes come: what was whole beside it need not be handled, and what was
-        // wrong before it need not be found.
+        // A flood is found as soon as its bytes come: whole messages beside it need not be handled, and errors before
+        // it need not be found.
         let flooded = [&whole, &other].map(|read| matches!(read.end, ReadError::Flood(_)));
         if flooded == [false, false] {
             assert_eq!(whole, other);
@@ -84,34 +83,34 @@ fn tungstenite_alone(bytes: &[u8]) -> Vec<Message> {
     }
 }
 
-fn read(early: &[u8], bytes: &[u8], piece: usize) -> Read {
+fn read(early: &[u8], bytes: &[u8], piece: usize) -> ReadResult {
     let limits = limits();
     let socket = Socket::new(bytes, piece);
-    let mut wire = WebSocket::new(socket, early, &limits);
+    let mut websocket = WebSocket::new(socket, early, &limits);
     let mut context = Context::from_waker(Waker::noop());
     let (mut messages, mut controls) = (Vec::new(), 0);
     loop {
-        let received = match wire.poll_read(&mut context) {
+        let received = match websocket.poll_read(&mut context) {
             Poll::Ready(received) => received,
             Poll::Pending => panic!("the socket always has something, its end at least"),
         };
         match received {
             Ok(Received::Message(message)) => {
                 assert!(message.len() <= limits.message_bytes);
-                wire.send(&message);
+                websocket.send(&message);
                 messages.push(message);
             }
             Ok(Received::Control) => controls += 1,
             Err(end) => {
-                return Read {
+                return ReadResult {
                     messages,
                     controls,
                     end,
                 };
             }
         }
-        let flushed = wire.poll_flush(&mut context, &mut false);
+        let flushed = websocket.poll_flush(&mut context, &mut false);
         assert!(matches!(flushed, Poll::Ready(Ok(()))));
-        assert_eq!(wire.waiting(), 0);
+        assert_eq!(websocket.waiting(), 0);
     }
 }

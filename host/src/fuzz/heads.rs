@@ -1,4 +1,4 @@
-//! Heads, as the listener has them read: by hyper, from a socket that is watched.
+//! Heads, as the listener reads them: by hyper, from a watched socket.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -21,23 +21,23 @@ use crate::handshake::head_watch::{HeadFaults, HeadWatch};
 use crate::handshake::origin::{self, Destination};
 use crate::handshake::refusal::Refusal;
 
-/// As the listener has them.
+/// The listener's limits.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 
-/// Input that hyper takes in one read.
+/// Bytes that hyper takes in one read.
 const ONE_READ: usize = 4 << 10;
 
 thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().unwrap();
 }
 
-/// Whatever comes, one request is answered; what is let in is one head of CRLF lines and nothing else.
+/// For every input at most one request is answered; an admitted one is a single head of CRLF lines and nothing else.
 pub(crate) fn head(input: &[u8]) {
     let Some((piece, bytes)) = input.split_first() else {
         return;
     };
-    // 0 is all at once.
+    // 0 gives all bytes at once.
     let piece = if *piece == 0 {
         usize::MAX
     } else {
@@ -46,7 +46,7 @@ pub(crate) fn head(input: &[u8]) {
     let opened = Rc::new(RefCell::new(Vec::new()));
     let answered = Rc::clone(&opened);
     let socket = HeadWatch::new(Socket::new(bytes, piece));
-    let seen = socket.seen();
+    let faults = socket.faults();
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
@@ -54,13 +54,13 @@ pub(crate) fn head(input: &[u8]) {
         .serve_connection(
             TokioIo::new(socket),
             service_fn(move |request| {
-                let (response, opening) = answer(&request, &seen);
+                let (response, opening) = answer(&request, &faults);
                 answered.borrow_mut().push(opening);
                 async move { Ok::<_, Infallible>(response) }
             }),
         )
         .without_shutdown();
-    // An error is one of its ways to end.
+    // The connection may end with an error.
     let _ = RUNTIME.with(|runtime| runtime.block_on(connection));
     let opened = opened.borrow();
     assert!(opened.len() <= 1, "{} requests were answered", opened.len());
@@ -69,10 +69,10 @@ pub(crate) fn head(input: &[u8]) {
     }
 }
 
-/// Decides as the handshake does, up to where it needs a stage.
+/// Decides as the handshake does, as far as that takes no stage.
 fn answer(
     request: &Request<Incoming>,
-    seen: &HeadFaults,
+    faults: &HeadFaults,
 ) -> (Response<Full<Bytes>>, Option<Opening>) {
     let version = request.version();
     let (parts, ()) = {
@@ -85,13 +85,13 @@ fn answer(
     };
     let decide = || {
         let head = Head::read(&parts)?;
-        if seen.lone_line_feed() {
+        if faults.lone_line_feed() {
             return Err(Refusal::Malformed("a line of the head ends without CR"));
         }
-        if seen.beyond_the_head() {
+        if faults.beyond_the_head() {
             return Err(Refusal::Malformed("bytes came before the answer"));
         }
-        check_told(&head);
+        check_handler_headers(&head);
         if let Some(origin) = &head.origin
             && !origin::allowed(
                 &Origins::default(),
@@ -118,8 +118,8 @@ fn answer(
     }
 }
 
-/// What a handler is told has one host, one cookie at most, and nothing of how HTTP/1.1 upgrades.
-fn check_told(head: &Head) {
+/// The headers for a handler have one host, one cookie at most, and none that HTTP/1.1 needs for the upgrade.
+fn check_handler_headers(head: &Head) {
     let count = |name| {
         head.headers
             .iter()
@@ -133,7 +133,7 @@ fn check_told(head: &Head) {
     }
 }
 
-/// Of a listener without TLS, which is not a loopback one.
+/// The destination of a listener without TLS on no loopback address.
 fn destination(authority: &Authority) -> Destination {
     Destination {
         authority: authority.clone(),
@@ -143,7 +143,7 @@ fn destination(authority: &Authority) -> Destination {
     }
 }
 
-/// What was let in, read again by the rules of RFC 9112 and RFC 6455 alone.
+/// Checks an admitted head by the rules of RFC 9112 and RFC 6455 alone.
 fn check_head(bytes: &[u8], at_once: bool) {
     let blank = bytes.chunks(2).take_while(|line| *line == b"\r\n").count();
     let bytes = &bytes[2 * blank..];
@@ -190,7 +190,7 @@ fn check_head(bytes: &[u8], at_once: bool) {
     }
 }
 
-/// The input is an origin and, in a second line, a host. What a list of one lets in is that one, however written.
+/// Takes an origin and, in a second line, a host. A list of one origin admits that one alone, in every spelling.
 pub(crate) fn origins(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let (origin, host) = (lines.next().unwrap_or_default(), lines.next());
@@ -242,8 +242,8 @@ pub(crate) fn origins(input: &[u8]) {
     );
 }
 
-/// The input is what a client wrote into either header. What a trusted proxy adds behind it counts, and nothing counts
-/// from who is not trusted.
+/// Takes a client's text for either header. The entry that a trusted proxy adds behind it counts, and no entry of an
+/// untrusted peer does.
 pub(crate) fn forwarded(input: &[u8]) {
     let Ok(written) = HeaderValue::from_bytes(input) else {
         return;
@@ -271,10 +271,10 @@ pub(crate) fn forwarded(input: &[u8]) {
         headers.append(&name, written.clone());
         forwarded::sender(&proxies, proxy, &headers);
         let untrusted = forwarded::sender(&proxies, client, &headers);
-        assert_eq!((untrusted.address, untrusted.passed_on), (client, false));
+        assert_eq!((untrusted.address, untrusted.via_proxy), (client, false));
         headers.append(&name, HeaderValue::from_static(&added[2..]));
         assert_eq!(forwarded::sender(&proxies, proxy, &headers).address, client);
-        // One that is not text hides what is in its line, and names nobody.
+        // A line that is not text hides its entries, and names nobody.
         if let Ok(text) = written.to_str() {
             let line = HeaderValue::from_str(&format!("{text}{added}")).unwrap();
             headers.insert(&name, line);

@@ -17,16 +17,16 @@ impl Choices<'_> {
         Some(*first)
     }
 
-    /// A choice of so many.
+    /// Chooses one of `count`.
     pub(crate) fn of(&mut self, count: usize) -> Option<usize> {
         Some(usize::from(self.next()?) % count)
     }
 }
 
-/// A socket whose peer sends these bytes, so many at a time, and then ends. What is written to it is counted.
+/// A socket whose peer sends these bytes in pieces, then ends. Written bytes are counted.
 pub(crate) struct Socket {
     bytes: Vec<u8>,
-    at: usize,
+    offset: usize,
     piece: usize,
     pub(crate) written: usize,
 }
@@ -35,7 +35,7 @@ impl Socket {
     pub(crate) fn new(bytes: &[u8], piece: usize) -> Self {
         Self {
             bytes: bytes.to_vec(),
-            at: 0,
+            offset: 0,
             piece: piece.max(1),
             written: 0,
         }
@@ -48,10 +48,10 @@ impl AsyncRead for Socket {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let rest = &self.bytes[self.at..];
+        let rest = &self.bytes[self.offset..];
         let length = rest.len().min(self.piece).min(buffer.remaining());
         buffer.put_slice(&rest[..length]);
-        self.at += length;
+        self.offset += length;
         Poll::Ready(Ok(()))
     }
 }

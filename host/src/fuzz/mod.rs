@@ -1,5 +1,5 @@
-//! Fuzz targets: a function for each parser of what strangers write, which panics when something does not hold.
-//! `tests/fuzz/targets` has libFuzzer call them, `tests/fuzz/replay.rs` gives them what was found before.
+//! Fuzz targets: a function for each parser of untrusted input, which panics if a property does not hold.
+//! `tests/fuzz/targets` calls them from libFuzzer, `tests/fuzz/replay.rs` replays earlier finds.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use crate::connections::{
 use crate::route::Selection;
 use input::Choices;
 
-/// Takes an input, and panics where something does not hold.
+/// A function that takes an input and panics if a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
@@ -51,7 +51,7 @@ thread_local! {
     static FOLDER: TempDir = TempDir::new().unwrap();
 }
 
-/// A configuration file. What is wrong with it is said with its place in the file.
+/// Takes a configuration file. Every problem names its place in the file.
 fn configuration(input: &[u8]) {
     FOLDER.with(|folder| {
         let file = folder.path().join("gateway.toml");
@@ -63,7 +63,7 @@ fn configuration(input: &[u8]) {
     });
 }
 
-/// A route selection expression and, behind the first line, a message.
+/// Takes a route selection expression and, behind the first line, a message.
 fn expressions(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (expression, body) = text.split_once('\n').unwrap_or((&text, "{}"));
@@ -73,7 +73,7 @@ fn expressions(input: &[u8]) {
     }
 }
 
-/// A message, under expressions of every kind.
+/// Takes a message, and evaluates expressions of every kind on it.
 fn messages(input: &[u8]) {
     const EXPRESSIONS: [&str; 8] = [
         "$request.body.action",
@@ -93,7 +93,7 @@ fn messages(input: &[u8]) {
     }
 }
 
-/// A key comes of JSON alone, and is the same each time.
+/// Only JSON gives a key, and it is the same each time.
 fn check_key(selection: &Selection, body: &str) {
     let key = selection.evaluate(body);
     assert_eq!(key, selection.evaluate(body));
@@ -101,7 +101,7 @@ fn check_key(selection: &Selection, body: &str) {
     assert!(key.is_none() || json, "{key:?} of what is no JSON");
 }
 
-/// What a handler or a client writes: an id, a message.
+/// Takes the text of a handler or a client: an id, a message.
 fn words(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Some(id) = ConnectionId::parse(&text) {
@@ -118,7 +118,8 @@ fn words(input: &[u8]) {
     }
 }
 
-/// Connections that come, join, leave, publish and go in any order, beside a list of who should be where.
+/// Takes acts of connections that come, join, leave, publish and go in any order, and compares the directory with a
+/// plain list of members.
 fn groups(input: &[u8]) {
     const NAMES: [&str; 3] = ["a", "b", ""];
     let limits = ConnectionLimits {
@@ -136,18 +137,18 @@ fn groups(input: &[u8]) {
     let mut expected: BTreeMap<&str, BTreeSet<ConnectionId>> = BTreeMap::new();
     let mut choices = Choices(input);
     while let Some(act) = choices.of(6) {
-        let (Some(place), Some(name)) = (choices.of(5), choices.of(NAMES.len())) else {
+        let (Some(slot), Some(name)) = (choices.of(5), choices.of(NAMES.len())) else {
             return;
         };
         let name = NAMES[name];
-        let Some((connection, _)) = open.get(&place) else {
+        let Some((connection, _)) = open.get(&slot) else {
             let connection = Arc::new(Connection::new(Client {
                 source_ip: Ipv4Addr::LOCALHOST.into(),
                 domain_name: "localhost".into(),
                 user_agent: None,
             }));
             let registration = directory.register(Arc::clone(&connection));
-            open.insert(place, (connection, registration));
+            open.insert(slot, (connection, registration));
             continue;
         };
         let connection = Arc::clone(connection);
@@ -184,7 +185,7 @@ fn groups(input: &[u8]) {
                 assert!(out <= limits.outbox.bytes + limits.message_bytes + 16);
             }
             _ => {
-                open.remove(&place);
+                open.remove(&slot);
                 for members in expected.values_mut() {
                     members.remove(&connection.id);
                 }

@@ -1,37 +1,37 @@
-//! PROXY headers, as they come from a socket.
+//! PROXY headers, read from a socket.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::listener::proxy::{Passed, read};
+use crate::listener::proxy::{ProxyHeader, read};
 
-/// Bytes of the longest headers: of version 1, and of version 2 with what is before its length.
-const LONGEST: [usize; 2] = [107, 16 + 1_024];
+/// Longest headers in bytes: of version 1, and of version 2 with the bytes up to its length.
+const MAX_HEADER_BYTES: [usize; 2] = [107, 16 + 1_024];
 
-/// What is read of a header depends on it alone, and not a byte behind it is taken.
+/// A header's reading depends on the header alone, and takes no byte behind it.
 pub(crate) fn proxy_headers(input: &[u8]) {
-    let Some((passed, taken)) = given(input) else {
+    let Some((header_read, taken)) = given(input) else {
         return;
     };
-    let longest = LONGEST[usize::from(input.starts_with(b"\r\n"))];
+    let longest = MAX_HEADER_BYTES[usize::from(input.starts_with(b"\r\n"))];
     assert!(taken <= longest, "{taken} bytes were taken");
-    assert!(!passed.tls || input.starts_with(b"\r\n"));
+    assert!(!header_read.tls || input.starts_with(b"\r\n"));
     let header = &input[..taken];
     for behind in [&b""[..], b"\r\n", b"\x16\x03\x01", b"PROXY UNKNOWN\r\n"] {
         let again = given(&[header, behind].concat());
-        assert_eq!(again, Some((passed, taken)), "{header:?}");
+        assert_eq!(again, Some((header_read, taken)), "{header:?}");
     }
     for end in 0..taken {
         assert_eq!(given(&input[..end]), None, "{header:?} up to {end}");
     }
 }
 
-fn given(bytes: &[u8]) -> Option<(Passed, usize)> {
+fn given(bytes: &[u8]) -> Option<(ProxyHeader, usize)> {
     let mut rest = bytes;
     let read = pin!(read(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(read) = read else {
         panic!("a slice is always ready")
     };
-    let passed = read.ok()?;
-    Some((passed, bytes.len() - rest.len()))
+    let header_read = read.ok()?;
+    Some((header_read, bytes.len() - rest.len()))
 }

@@ -1,5 +1,5 @@
-//! Who may come in at all: how many connections there may be, and how fast new ones may come, of everyone together
-//! and of one address. Decided before any work is done for a client.
+//! The admission of connections: limits on their number and rate, for all together and for each address. It is decided
+//! before any work is done for a client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,67 +13,67 @@ use http::StatusCode;
 use super::permits::{Permit, Permits};
 use crate::config::GatewayLimits;
 
-/// New connections after which the addresses are forgotten that have been quiet for a second. So many more than came
-/// within a second are remembered at most.
-const FORGET_AFTER: u32 = 4_096;
+/// Idle limiter entries, quiet for a second, are pruned every so many connections. At most this many more entries than
+/// came within a second are kept.
+const PRUNE_EVERY: u32 = 4_096;
 
-/// The gate that every connection goes through: each TCP connection, and each stream that is a WebSocket of HTTP/2.
+/// The limits that every connection passes: each TCP connection, and each HTTP/2 stream that is a WebSocket.
 pub(crate) struct Admission {
     permits: Arc<Permits>,
-    rate: Option<Rate<Everyone>>,
-    rate_per_ip: Option<Rate<Each>>,
-    per_ip: Option<(u32, Arc<Open>)>,
+    rate: Option<Rate<TotalLimiter>>,
+    rate_per_ip: Option<Rate<AddressLimiter>>,
+    per_ip: Option<(u32, Arc<OpenCounts>)>,
 }
 
-type Everyone = governor::DefaultDirectRateLimiter;
+type TotalLimiter = governor::DefaultDirectRateLimiter;
 
-struct Each {
+struct AddressLimiter {
     limiter: RateLimiter<
-        Block,
-        governor::state::keyed::HashMapStateStore<Block>,
+        AddressBlock,
+        governor::state::keyed::HashMapStateStore<AddressBlock>,
         governor::clock::DefaultClock,
     >,
-    asked: AtomicU32,
+    checks: AtomicU32,
 }
 
-/// A rate, and what has been used of it: kept for as long as the rate stays, whatever else a reload changes.
+/// A rate and its limiter. The limiter stays for as long as the rate does, whatever else a reload changes.
 struct Rate<L> {
     per_s: NonZeroU32,
-    used: Arc<L>,
+    limiter: Arc<L>,
 }
 
-/// Open connections of each address that has any.
-type Open = Mutex<HashMap<Block, u32>>;
+/// Counts of open connections, by address.
+type OpenCounts = Mutex<HashMap<AddressBlock, u32>>;
 
-/// One customer's addresses: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
+/// The addresses that count as one client: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Block {
+enum AddressBlock {
     V4(u32),
     V6(u64),
 }
 
-/// A connection's place, for as long as it has one.
-pub(crate) struct Admitted {
-    _among_all: AmongAll,
-    _of_ip: Option<AdmittedAddress>,
+/// A connection's permit, returned on drop.
+pub(crate) struct ConnectionPermit {
+    _total: TotalPermit,
+    _address: Option<AddressPermit>,
 }
 
-enum AmongAll {
+enum TotalPermit {
     Own {
         _permit: Permit,
     },
-    /// That of the socket, which a proxy has opened for the client.
+    /// The permit of the socket, which a proxy has opened for the client.
     OfSocket {
-        _permit: Arc<Admitted>,
+        _permit: Arc<ConnectionPermit>,
     },
 }
 
-struct AdmittedAddress {
-    block: Block,
-    open: Arc<Open>,
+struct AddressPermit {
+    block: AddressBlock,
+    open: Arc<OpenCounts>,
 }
 
-/// Why a client is not let in now.
+/// The reason why a client is not admitted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdmitted {
     #[error("there are as many handshakes under way as limits.handshakes allows")]
@@ -91,7 +91,7 @@ pub(crate) enum NotAdmitted {
 }
 
 impl NotAdmitted {
-    /// Tells apart whose fault it is: the client's own address has had its share, or everyone together has.
+    /// Gives the status: 429 if the client's own address has had its share, 503 if everyone together has.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TooManyHandshakes | Self::Full | Self::TooFast => StatusCode::SERVICE_UNAVAILABLE,
@@ -103,92 +103,91 @@ impl NotAdmitted {
 }
 
 impl Admission {
-    /// For so many connections, which the process must be able to open, within the configured rates.
+    /// Makes limits for `connections`, which the process must be able to open, and the configured rates.
     pub(crate) fn new(connections: usize, limits: &GatewayLimits) -> Self {
         Self {
             permits: Permits::new(connections),
             rate: Rate::new(limits.connections_per_s, RateLimiter::direct),
-            rate_per_ip: Rate::new(limits.connections_per_s_per_ip, |quota| Each {
+            rate_per_ip: Rate::new(limits.connections_per_s_per_ip, |quota| AddressLimiter {
                 limiter: RateLimiter::hashmap(quota),
-                asked: AtomicU32::new(0),
+                checks: AtomicU32::new(0),
             }),
             per_ip: limits
                 .connections_per_ip
-                .map(|most| (most.get(), Arc::default())),
+                .map(|limit| (limit.get(), Arc::default())),
         }
     }
 
-    /// The same under other limits: those who are in stay in, and are counted on.
+    /// Gives the same counts under other limits: open connections stay, and count.
     pub(crate) fn changed(&self, connections: usize, limits: &GatewayLimits) -> Self {
         self.permits.set_limit(connections);
         let mut changed = Self::new(connections, limits);
         changed.permits = Arc::clone(&self.permits);
-        Rate::keep(&mut changed.rate, self.rate.as_ref());
-        Rate::keep(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
+        Rate::keep_limiter(&mut changed.rate, self.rate.as_ref());
+        Rate::keep_limiter(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
         if let (Some((_, open)), Some((_, before))) = (&mut changed.per_ip, &self.per_ip) {
             *open = Arc::clone(before);
         }
         changed
     }
 
-    /// Gives a place to a client.
-    pub(crate) fn admit(&self, address: IpAddr) -> Result<Admitted, NotAdmitted> {
-        let of_ip = self.judge(address)?;
+    /// Admits a client.
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<ConnectionPermit, NotAdmitted> {
+        let address_permit = self.judge(address)?;
         let permit = self.permits.take().ok_or(NotAdmitted::Full)?;
-        Ok(Admitted {
-            _among_all: AmongAll::Own { _permit: permit },
-            _of_ip: of_ip,
+        Ok(ConnectionPermit {
+            _total: TotalPermit::Own { _permit: permit },
+            _address: address_permit,
         })
     }
 
-    /// Gives a place to a socket of a proxy, which has not said yet for whom it is. A proxy has as many as it likes: its
-    /// clients are judged.
-    pub(crate) fn admit_proxy(&self) -> Result<Admitted, NotAdmitted> {
+    /// Admits a proxy's socket, whose client is not named yet. A proxy may have any number: its clients are judged.
+    pub(crate) fn admit_proxy(&self) -> Result<ConnectionPermit, NotAdmitted> {
         let permit = self.permits.take().ok_or(NotAdmitted::Full)?;
-        Ok(Admitted {
-            _among_all: AmongAll::Own { _permit: permit },
-            _of_ip: None,
+        Ok(ConnectionPermit {
+            _total: TotalPermit::Own { _permit: permit },
+            _address: None,
         })
     }
 
-    /// Judges the client that a proxy has named, and gives it the place of the socket.
+    /// Judges the client that a proxy has named, and admits it with the socket's permit.
     pub(crate) fn admit_named(
         &self,
-        socket: Arc<Admitted>,
+        socket: Arc<ConnectionPermit>,
         address: IpAddr,
-    ) -> Result<Admitted, NotAdmitted> {
-        let of_ip = self.judge(address)?;
-        Ok(Admitted {
-            _among_all: AmongAll::OfSocket { _permit: socket },
-            _of_ip: of_ip,
+    ) -> Result<ConnectionPermit, NotAdmitted> {
+        let address_permit = self.judge(address)?;
+        Ok(ConnectionPermit {
+            _total: TotalPermit::OfSocket { _permit: socket },
+            _address: address_permit,
         })
     }
 
-    /// One address is judged first: what it asks for in vain costs the others nothing.
-    fn judge(&self, address: IpAddr) -> Result<Option<AdmittedAddress>, NotAdmitted> {
-        let block = Block::of(address);
-        let of_ip = self.place_of_ip(block)?;
+    /// The address is judged first: its vain attempts cost the others nothing.
+    fn judge(&self, address: IpAddr) -> Result<Option<AddressPermit>, NotAdmitted> {
+        let block = AddressBlock::of(address);
+        let address_permit = self.take_for_address(block)?;
         if let Some(rate) = &self.rate_per_ip {
-            rate.used.check(block)?;
+            rate.limiter.check(block)?;
         }
         if let Some(rate) = &self.rate {
-            rate.used.check().map_err(|_| NotAdmitted::TooFast)?;
+            rate.limiter.check().map_err(|_| NotAdmitted::TooFast)?;
         }
-        Ok(of_ip)
+        Ok(address_permit)
     }
 
-    fn place_of_ip(&self, block: Block) -> Result<Option<AdmittedAddress>, NotAdmitted> {
-        let Some((most, open)) = &self.per_ip else {
+    fn take_for_address(&self, block: AddressBlock) -> Result<Option<AddressPermit>, NotAdmitted> {
+        let Some((limit, open)) = &self.per_ip else {
             return Ok(None);
         };
         let mut counts = lock(open);
         let count = counts.entry(block).or_default();
-        if *count >= *most {
+        if *count >= *limit {
             return Err(NotAdmitted::TooManyOfOne);
         }
         *count += 1;
         let open = Arc::clone(open);
-        Ok(Some(AdmittedAddress { block, open }))
+        Ok(Some(AddressPermit { block, open }))
     }
 }
 
@@ -196,22 +195,22 @@ impl<L> Rate<L> {
     fn new(per_s: Option<NonZeroU32>, limiter: impl FnOnce(Quota) -> L) -> Option<Self> {
         per_s.map(|per_s| Self {
             per_s,
-            used: Arc::new(limiter(Quota::per_second(per_s))),
+            limiter: Arc::new(limiter(Quota::per_second(per_s))),
         })
     }
 
-    fn keep(changed: &mut Option<Self>, before: Option<&Self>) {
+    fn keep_limiter(changed: &mut Option<Self>, before: Option<&Self>) {
         if let (Some(changed), Some(before)) = (changed, before)
             && changed.per_s == before.per_s
         {
-            changed.used = Arc::clone(&before.used);
+            changed.limiter = Arc::clone(&before.limiter);
         }
     }
 }
 
-impl Each {
-    fn check(&self, block: Block) -> Result<(), NotAdmitted> {
-        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_AFTER == FORGET_AFTER - 1 {
+impl AddressLimiter {
+    fn check(&self, block: AddressBlock) -> Result<(), NotAdmitted> {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
@@ -220,7 +219,7 @@ impl Each {
     }
 }
 
-impl Drop for AdmittedAddress {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut counts = lock(&self.open);
         if let Some(count) = counts.get_mut(&self.block) {
@@ -232,11 +231,11 @@ impl Drop for AdmittedAddress {
     }
 }
 
-fn lock(open: &Open) -> MutexGuard<'_, HashMap<Block, u32>> {
+fn lock(open: &OpenCounts) -> MutexGuard<'_, HashMap<AddressBlock, u32>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Block {
+impl AddressBlock {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -270,18 +269,18 @@ mod tests {
         admission: &Admission,
         address: &str,
         expected: Result<(), NotAdmitted>,
-    ) -> Option<Admitted> {
-        let place = admission.admit(address.parse().unwrap());
+    ) -> Option<ConnectionPermit> {
+        let permit = admission.admit(address.parse().unwrap());
         assert_eq!(
-            place.as_ref().map(|_| ()).map_err(|error| *error),
+            permit.as_ref().map(|_| ()).map_err(|error| *error),
             expected,
             "{address}"
         );
-        place.ok()
+        permit.ok()
     }
 
     #[test]
-    fn places_are_counted() {
+    fn connections_are_counted() {
         let admission = admission(2, [0, 0, 0]);
         let held = [
             check(&admission, "127.0.0.1", Ok(())),
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_of_one_address_are_counted() {
+    fn connections_of_one_address_are_counted() {
         let admission = admission(9, [0, 0, 2]);
         let held = [
             check(&admission, "127.0.0.1", Ok(())),
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_of_a_proxy_are_counted_and_not_the_proxy() {
+    fn clients_of_a_proxy_are_counted_and_not_the_proxy() {
         let admission = admission(3, [0, 0, 1]);
         let socket = || Arc::new(admission.admit_proxy().expect("there is room"));
         let client = |address: &str| admission.admit_named(socket(), address.parse().unwrap());
@@ -335,7 +334,7 @@ mod tests {
         for _ in 0..2 {
             check(&admission, "127.0.0.1", Ok(()));
         }
-        // In vain, and at nobody else's cost.
+        // Refused attempts cost the others nothing.
         for _ in 0..9 {
             check(&admission, "127.0.0.1", Err(NotAdmitted::TooFastFromOne));
         }
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_of_a_rate_outlives_a_reload() {
+    fn limiter_state_outlives_a_reload() {
         let before = admission(9, [3, 1, 0]);
         check(&before, "127.0.0.1", Ok(()));
         check(&before, "127.0.0.2", Ok(()));
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_given_is_not_taken() {
+    fn refused_client_takes_no_permit() {
         let admission = admission(1, [0, 0, 5]);
         let held = check(&admission, "127.0.0.1", Ok(()));
         for _ in 0..9 {
@@ -374,12 +373,12 @@ mod tests {
     fn quiet_addresses_are_forgotten() {
         // At such a rate an address is quiet after a microsecond.
         let admission = admission(9, [0, 1_000_000, 0]);
-        for address in 0..40 * FORGET_AFTER {
+        for address in 0..40 * PRUNE_EVERY {
             admission
                 .admit(Ipv4Addr::from_bits(address).into())
                 .unwrap();
         }
-        let known = admission.rate_per_ip.unwrap().used.limiter.len();
-        assert!(known <= 2 * FORGET_AFTER as usize, "{known}");
+        let known = admission.rate_per_ip.unwrap().limiter.limiter.len();
+        assert!(known <= 2 * PRUNE_EVERY as usize, "{known}");
     }
 }

@@ -1,4 +1,4 @@
-//! The beginning of a session: its socket is taken out of hyper's hands once the 101 is written.
+//! The beginning of a session: takes the socket out of hyper once the 101 is written.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 
 use super::head_watch::HeadWatch;
-use super::{Held, Permit};
+use super::{ConnectionGuards, Permit};
 use crate::connections::Connection;
 use crate::net::Stream;
 use crate::session;
 use crate::stage::CurrentStage;
 use crate::transport::websocket::WebSocket;
 
-/// The task of a session: waits until the 101 is written, takes the socket out of hyper's hands, serves it. Without a
-/// 101, since the client has gone or had another answer, the handler that let it in is told of its end.
+/// The task of a session: waits until the 101 is written, takes the socket out of hyper, serves it. Without a 101,
+/// since the client is gone or got another answer, the `$connect` handler that admitted it is told of its end.
 pub(super) async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
-    letting_in: oneshot::Receiver<OnUpgrade>,
+    admitted: oneshot::Receiver<OnUpgrade>,
     permit: Arc<Permit>,
-    held: Held,
+    guards: ConnectionGuards,
 ) {
-    let upgraded = match letting_in.await {
+    let upgraded = match admitted.await {
         Ok(upgrade) => upgrade.await.ok(),
         Err(_) => None,
     };
@@ -36,11 +36,11 @@ pub(super) async fn begin(
         Some(upgraded) => session(current, connection, upgraded).await,
         None => session::never_opened(&current, connection).await,
     }
-    drop(held);
+    drop(guards);
 }
 
-/// The session on an upgraded socket. Boxed, so that its task is as large as the kind that it is, and not as the
-/// largest.
+/// Makes the session on an upgraded socket. It is boxed, so that its task is as large as its own kind of socket needs,
+/// not the largest.
 fn session(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
@@ -51,7 +51,7 @@ fn session(
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
             Ok((socket, early)) => serve(current, connection, socket, &early),
             Err(upgraded) => {
-                let stream = TokioIo::new(upgraded); // of an HTTP/2 connection
+                let stream = TokioIo::new(upgraded); // an HTTP/2 stream
                 serve(current, connection, stream, &[])
             }
         },
@@ -71,7 +71,7 @@ where
     Box::pin(session::serve(current, connection, websocket))
 }
 
-/// The socket as it was before hyper had it, and what hyper has read beyond the head.
+/// Gives back the socket that hyper took, and the bytes that it read beyond the head.
 fn unwrap<S>(upgraded: Upgraded) -> Result<(S, Bytes), Upgraded>
 where
     TokioIo<HeadWatch<S>>: hyper::rt::Read + hyper::rt::Write + Unpin,

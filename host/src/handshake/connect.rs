@@ -1,4 +1,4 @@
-//! The decision about a client: its origin, the `$connect` handler, and the answer that lets it in.
+//! The decision on a client: its origin, the `$connect` handler, and the answer that admits it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage};
 
-/// Judges a client by one snapshot of its stage: the newest, or when a reload came in between, the one that it made.
+/// Judges a client by one snapshot of its stage: the newest. If a reload empties it meanwhile, loads the newest again.
 pub(super) async fn admit(
     current: &CurrentStage,
     connection: &Arc<Connection>,
@@ -33,7 +33,7 @@ pub(super) async fn admit(
         if let Some(origin) = &head.origin
             && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
         {
-            // The browser shows its page nothing of this.
+            // Logged, since the browser shows its page nothing of this.
             tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
                 host = %destination.authority.host,
                 "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.NAME.stages.NAME.origins");
@@ -50,7 +50,8 @@ pub(super) async fn admit(
     }
 }
 
-/// Asks the `$connect` handler; without one every client is let in. None if what the snapshot points to serves no more.
+/// Calls the `$connect` handler; without one every client is admitted. None if a reload has emptied the snapshot's
+/// integration.
 async fn connect(
     stage: &Arc<Stage>,
     connection: &Arc<Connection>,
@@ -104,7 +105,7 @@ async fn connect(
     })
 }
 
-/// A handler may choose among what the client offered, and add headers that are not the gateway's own.
+/// Checks a handler's acceptance: a subprotocol that the client offers, and headers that are not the gateway's own.
 fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Acceptance, Refusal> {
     if let Some(chosen) = &acceptance.subprotocol
         && !offered.contains(chosen)
@@ -117,7 +118,7 @@ fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Accept
         let valid = name
             .parse::<HeaderName>()
             .ok()
-            .filter(|name| !is_ours(name));
+            .filter(|name| !is_reserved(name));
         if valid.is_none() || HeaderValue::from_str(value).is_err() {
             return Err(Refusal::BadAnswer(format!(
                 "the header {name:?}, which it may not set or which is malformed"
@@ -127,12 +128,12 @@ fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Accept
     Ok(acceptance)
 }
 
-fn is_ours(name: &HeaderName) -> bool {
+fn is_reserved(name: &HeaderName) -> bool {
     [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
         || name.as_str().starts_with("sec-websocket-")
 }
 
-/// The 101, or on HTTP/2 the 200.
+/// Makes the answer that admits: 101, or 200 on HTTP/2.
 pub(super) fn accept(
     opening: &Opening,
     acceptance: Acceptance,

@@ -1,7 +1,8 @@
-//! Who a request is from, when proxies have passed it on: `X-Forwarded-For` or `Forwarded` (RFC 7239), read from the right.
+//! The sender of a request that proxies have passed on: `X-Forwarded-For` or `Forwarded` (RFC 7239), read from the
+//! right.
 //!
-//! Each proxy adds whom it was asked by at the end. So the last entry is what the proxy says that asks us, and an entry
-//! counts only if all who stand behind it are trusted: what comes before may be anyone's writing.
+//! Each proxy appends the address that it was asked from. So the last entry is the word of the nearest proxy, and an
+//! entry counts only if all proxies behind it are trusted: anyone may have written the entries before.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,30 +14,30 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// Who a request is from.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {
     pub(crate) address: IpAddr,
     /// A proxy says that the client speaks TLS with it.
     pub(crate) secure: bool,
-    /// A proxy has passed it on. No web page can have its browser say so.
-    pub(crate) passed_on: bool,
+    /// A proxy has passed the request on. No web page can make its browser say so.
+    pub(crate) via_proxy: bool,
 }
 
-/// What one proxy says: whom it was asked by, if it says so, and whether by TLS.
+/// One proxy's entry: the address that it was asked from, if it says so, and whether by TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Hop {
     client: Option<IpAddr>,
     secure: bool,
 }
 
-/// Follows the proxies from the peer of our socket to the first that is not trusted, which is the client.
+/// Follows the proxies from the socket's peer to the first address that is not trusted: the client.
 pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Sender {
     let peer = peer.to_canonical();
     let unknown = Sender {
         address: peer,
         secure: false,
-        passed_on: false,
+        via_proxy: false,
     };
     if !proxies.trust(peer) {
         return unknown;
@@ -44,7 +45,7 @@ pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Se
     match proxies.header {
         ForwardedHeader::None => unknown,
         ForwardedHeader::XForwardedFor => {
-            let secure = said_secure(headers);
+            let secure = forwarded_proto_is_secure(headers);
             let hops = from_right(headers, X_FORWARDED_FOR).map(|entry| Hop {
                 client: entry.and_then(address),
                 secure,
@@ -61,9 +62,9 @@ pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Se
 
 fn follow(proxies: &Proxies, mut sender: Sender, hops: impl Iterator<Item = Hop>) -> Sender {
     for hop in hops {
-        sender.passed_on = true;
+        sender.via_proxy = true;
         sender.secure = hop.secure;
-        // Without an address the proxy is the last one that is known.
+        // Without an address, the proxy is the last known sender.
         let Some(client) = hop.client else { break };
         sender.address = client;
         if !proxies.trust(client) {
@@ -73,7 +74,7 @@ fn follow(proxies: &Proxies, mut sender: Sender, hops: impl Iterator<Item = Hop>
     sender
 }
 
-/// The entries of a list, over all headers of that name, the last first. None for one that is not text.
+/// Splits a list over all headers of a name; the last entry comes first. None for a line that is not text.
 fn from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Option<&str>> {
     let lines = headers.get_all(name).into_iter().rev();
     lines.flat_map(|line| {
@@ -84,32 +85,32 @@ fn from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Opt
     })
 }
 
-/// The parts of a text, the last first. Separators within quotes are none. Quotes are matched from the right too: those of
-/// the last entries are right, whatever a client has written before them.
+/// Splits a text; the last part comes first. Separators within quotes do not count. Quotes are matched from the right
+/// too: the last entries are well-formed, whatever a client wrote before them.
 fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest.take()?;
         let mut quoted = false;
-        for (place, byte) in text.bytes().enumerate().rev() {
+        for (offset, byte) in text.bytes().enumerate().rev() {
             if byte == b'"' {
-                quoted = !quoted || is_escaped(text, place);
+                quoted = !quoted || is_escaped(text, offset);
             } else if byte == separator && !quoted {
-                rest = text.get(..place);
-                return text.get(place + 1..);
+                rest = text.get(..offset);
+                return text.get(offset + 1..);
             }
         }
         Some(text)
     })
 }
 
-/// Whether an odd number of backslashes stands before a place.
-fn is_escaped(text: &str, place: usize) -> bool {
-    let before = text.bytes().take(place).rev();
+/// Whether an odd number of backslashes stands before an offset.
+fn is_escaped(text: &str, offset: usize) -> bool {
+    let before = text.bytes().take(offset).rev();
     before.take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// An entry of `Forwarded`; none if it is malformed.
+/// Parses an entry of `Forwarded`; none if it is malformed.
 fn hop(entry: &str) -> Option<Hop> {
     let (mut hop, mut has_client) = (Hop::default(), false);
     for pair in split(entry, b';') {
@@ -131,8 +132,8 @@ fn hop(entry: &str) -> Option<Hop> {
     Some(hop)
 }
 
-/// What the proxy that the client asked says of it, which is the first of several.
-fn said_secure(headers: &HeaderMap) -> bool {
+/// Reads `X-Forwarded-Proto`: the first value is of the proxy that the client asked.
+fn forwarded_proto_is_secure(headers: &HeaderMap) -> bool {
     let said = headers.get(X_FORWARDED_PROTO);
     let said = said.and_then(|said| said.to_str().ok());
     said.and_then(|said| said.split(',').next())
@@ -145,7 +146,7 @@ fn is_secure(scheme: &str) -> bool {
         .any(|secure| scheme.eq_ignore_ascii_case(secure))
 }
 
-/// An address, with a port or without; `unknown` and names that hide one (RFC 7239 §6) are none.
+/// Parses an address, with a port or without; `unknown` and names that hide one (RFC 7239 §6) give none.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -210,7 +211,7 @@ mod tests {
             &["192.0.2.1", "10.0.0.2", "2001:db8::2"],
             "192.0.2.1",
         );
-        // What a client wrote itself stands on the left.
+        // A client's own entries stand on the left.
         check(
             header,
             "10.0.0.1",
@@ -236,7 +237,7 @@ mod tests {
         check(header, "10.0.0.1", &["10.0.0.7, 10.0.0.2"], "10.0.0.7");
         check(header, "10.0.0.1", &[], "10.0.0.1");
         check(header, "10.0.0.1", &["", " , ,"], "10.0.0.1");
-        // Without an address the last one that is known counts.
+        // Without an address, the last known one counts.
         check(header, "10.0.0.1", &["192.0.2.1, unknown"], "10.0.0.1");
         check(
             header,
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_trusted_names_nobody() {
+    fn untrusted_peer_is_its_own_sender() {
         for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
             check(
                 header,
@@ -270,7 +271,7 @@ mod tests {
         let line = [(FORWARDED, "for=192.0.2.1")];
         let given = from(ForwardedHeader::XForwardedFor, "10.0.0.1", &line);
         assert_eq!(given.address.to_string(), "10.0.0.1");
-        assert!(!given.passed_on);
+        assert!(!given.via_proxy);
     }
 
     #[test]
@@ -320,7 +321,7 @@ mod tests {
             "10.0.0.1",
         );
         check(header, "10.0.0.1", &["nonsense"], "10.0.0.1");
-        // Separators within quotes are none, and a quote that a client leaves open hides nothing behind it.
+        // Separators within quotes do not count, and a quote that a client leaves open hides nothing behind it.
         check(
             header,
             "10.0.0.1",
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_says_whether_the_client_speaks_tls() {
+    fn proxy_says_whether_the_client_speaks_tls() {
         let said = |header, lines: &[(HeaderName, &str)]| from(header, "10.0.0.1", lines);
         let header = ForwardedHeader::XForwardedFor;
         let client = (X_FORWARDED_FOR, "192.0.2.1");
@@ -366,11 +367,11 @@ mod tests {
             ("", false),
         ] {
             let given = said(header, &[client.clone(), (X_FORWARDED_PROTO, proto)]);
-            assert_eq!((given.secure, given.passed_on), (secure, true), "{proto}");
+            assert_eq!((given.secure, given.via_proxy), (secure, true), "{proto}");
         }
-        // Without a client it was not passed on.
+        // Without a client, no proxy has passed it on.
         let given = said(header, &[(X_FORWARDED_PROTO, "https")]);
-        assert_eq!((given.secure, given.passed_on), (false, false));
+        assert_eq!((given.secure, given.via_proxy), (false, false));
         let header = ForwardedHeader::Forwarded;
         let given = said(
             header,
@@ -391,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands before it, what the trusted proxy has added is what counts.
+        /// The entry that the trusted proxy added counts, whatever stands before it.
         #[test]
         fn the_entry_of_the_proxy_counts(before in "[ -~]{0,60}", client: IpAddr, own_line: bool) {
             prop_assume!(!proxies(ForwardedHeader::None).trust(client.to_canonical()));
@@ -414,7 +415,7 @@ mod tests {
         }
 
         #[test]
-        fn no_header_is_a_panic(value in "[ -~\u{e4}\t]{0,80}") {
+        fn arbitrary_header_causes_no_panic(value in "[ -~\u{e4}\t]{0,80}") {
             for (header, name) in [(ForwardedHeader::XForwardedFor, X_FORWARDED_FOR), (ForwardedHeader::Forwarded, FORWARDED)] {
                 from(header, "10.0.0.1", &[(name, &value)]);
             }

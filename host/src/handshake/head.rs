@@ -1,6 +1,7 @@
-//! The request's head, judged: is this one well-formed request to open a WebSocket?
+//! The judgement of a request's head: whether it is a well-formed request to open a WebSocket.
 //!
-//! hyper has parsed it; here stands what hyper lets pass and RFC 6455 §4.2.1, RFC 8441 §4 and RFC 9112 do not.
+//! hyper has parsed the head. This module refuses what hyper lets pass and RFC 6455 §4.2.1, RFC 8441 §4 or RFC 9112
+//! forbids.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -17,13 +18,13 @@ use hyper::ext::Protocol;
 use super::refusal::Refusal;
 use crate::config::{Host, port_unless_implied};
 
-/// Bytes of the longest path with its query, as API Gateway has it.
+/// Longest path with its query in bytes, as in API Gateway.
 const MAX_TARGET: usize = 4_096;
 
-/// Headers of one request.
+/// Limit of headers in one request.
 pub(crate) const MAX_HEADERS: usize = 64;
 
-/// Headers that mean nothing, or something dangerous, when there are two of them.
+/// Headers that are meaningless or dangerous if there are two of them.
 const AT_MOST_ONCE: [HeaderName; 6] = [
     HOST,
     UPGRADE,
@@ -33,26 +34,27 @@ const AT_MOST_ONCE: [HeaderName; 6] = [
     AUTHORIZATION,
 ];
 
-/// Headers of HTTP/1.1 that say how it becomes a WebSocket, which other versions do without.
+/// Headers that turn HTTP/1.1 into a WebSocket; other versions do without.
 const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
 
-/// A request to open a WebSocket: the same value whatever version of HTTP it came by.
+/// A request to open a WebSocket, the same for every version of HTTP.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) opening: Opening,
     pub(crate) authority: Authority,
     pub(crate) path: String,
     pub(crate) query: String,
-    /// As handlers are told them: names in lower case, values that are UTF-8. `host` comes first, `cookie` is one.
+    /// The headers as handlers get them: names in lower case, values that are UTF-8. `host` comes first, `cookie` is
+    /// one.
     pub(crate) headers: Vec<(String, String)>,
-    /// What the browser says of the page that asks.
+    /// The origin of the page that asks, by its browser.
     pub(crate) origin: Option<HeaderValue>,
     pub(crate) user_agent: Option<String>,
-    /// What the client offers, most wanted first.
+    /// The client's subprotocols, preferred first.
     pub(crate) subprotocols: Vec<String>,
 }
 
-/// How the connection becomes a WebSocket.
+/// The way in which the connection becomes a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// HTTP/1.1: a 101 with this key (RFC 6455 §4.2.2).
@@ -66,7 +68,7 @@ pub(crate) enum Opening {
 pub(crate) struct Authority {
     pub(crate) host: Host,
     pub(crate) port: Option<u16>,
-    /// As the client spells it.
+    /// The client's spelling.
     text: String,
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn wants_websocket(parts: &Parts) -> bool {
 }
 
 impl Head {
-    /// Checks everything that can be checked without knowing any stage.
+    /// Checks a head, as far as that takes no stage.
     pub(crate) fn read(parts: &Parts) -> Result<Self, Refusal> {
         check_bounds(parts)?;
         let opening = if parts.version < Version::HTTP_2 {
@@ -90,7 +92,7 @@ impl Head {
             opening,
             path: uri.path().to_owned(),
             query: uri.query().unwrap_or_default().to_owned(),
-            headers: told(headers, &authority),
+            headers: handler_headers(headers, &authority),
             origin: headers.get(ORIGIN).cloned(),
             user_agent: text(headers, &USER_AGENT).map(str::to_owned),
             subprotocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
@@ -101,10 +103,10 @@ impl Head {
     }
 }
 
-/// The headers as handlers are told them. What HTTP/1.1 needs to become a WebSocket is left out, and HTTP/2, which may
-/// split a `cookie` and has its host in `:authority`, is put as HTTP/1.1 writes it (RFC 9113 §8.2.3, §8.3.1).
-fn told(headers: &HeaderMap, authority: &Authority) -> Vec<(String, String)> {
-    let mut told = vec![(HOST.as_str().to_owned(), authority.text.clone())];
+/// Makes the headers that handlers get. Those that turn HTTP/1.1 into a WebSocket are left out. HTTP/2, which may split
+/// a `cookie` and has its host in `:authority`, is written as HTTP/1.1 (RFC 9113 §8.2.3, §8.3.1).
+fn handler_headers(headers: &HeaderMap, authority: &Authority) -> Vec<(String, String)> {
+    let mut list = vec![(HOST.as_str().to_owned(), authority.text.clone())];
     let mut cookie: Option<usize> = None;
     for (name, value) in headers {
         if OF_UPGRADE.contains(name) || name == HOST {
@@ -114,22 +116,22 @@ fn told(headers: &HeaderMap, authority: &Authority) -> Vec<(String, String)> {
             continue;
         };
         if name == COOKIE {
-            if let Some((_, whole)) = cookie.and_then(|place| told.get_mut(place)) {
+            if let Some((_, whole)) = cookie.and_then(|index| list.get_mut(index)) {
                 whole.push_str("; ");
                 whole.push_str(value);
                 continue;
             }
-            cookie = Some(told.len());
+            cookie = Some(list.len());
         }
-        told.push((name.as_str().to_owned(), value.to_owned()));
+        list.push((name.as_str().to_owned(), value.to_owned()));
     }
-    told
+    list
 }
 
 fn check_bounds(parts: &Parts) -> Result<(), Refusal> {
-    // hyper counts those of HTTP/1.1 itself, where a `cookie` comes in one piece.
-    let crumbs = parts.headers.get_all(COOKIE).iter().count();
-    if parts.headers.len() - crumbs.saturating_sub(1) > MAX_HEADERS {
+    // On HTTP/1.1, where a `cookie` is one header, hyper counts them itself.
+    let cookies = parts.headers.get_all(COOKIE).iter().count();
+    if parts.headers.len() - cookies.saturating_sub(1) > MAX_HEADERS {
         return Err(Refusal::TooManyHeaders);
     }
     let target = parts
@@ -173,7 +175,7 @@ fn check_upgrade(parts: &Parts) -> Result<Opening, Refusal> {
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(Refusal::UpgradeRequired);
     }
-    // A header that a hop would take away must not be one that we judge by.
+    // A hop removes the headers that `Connection` names: the judgement must not rest on one of them.
     for name in AT_MOST_ONCE.iter().filter(|name| **name != UPGRADE) {
         if has_token(headers, &CONNECTION, name.as_str()) {
             return Err(Refusal::Malformed(
@@ -218,7 +220,7 @@ fn has_body(headers: &HeaderMap) -> bool {
             .any(|length| length.as_bytes() != b"0")
 }
 
-/// The bits that the last character has beyond the 16 bytes say nothing, and some clients set them.
+/// Whether it is the base64 of 16 bytes. The last character has unused bits, which some clients set.
 fn is_key(key: &str) -> bool {
     let engine = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -228,7 +230,7 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Authority {
-    /// Of the target if it names a host (RFC 9112 §3.2.2), else of `Host`, which has to be right even so.
+    /// Takes the target's host if there is one (RFC 9112 §3.2.2), else that of `Host`, which must be valid either way.
     fn of(parts: &Parts) -> Result<Self, Refusal> {
         let host = match parts.headers.get(HOST) {
             Some(host) => Some(
@@ -247,7 +249,7 @@ impl Authority {
             None => None,
         };
         match (target, host) {
-            // HTTP/2 has no proxies that would rewrite one of them (RFC 9113 §8.3.1).
+            // On HTTP/2 both must agree: no proxy rewrites one of them (RFC 9113 §8.3.1).
             (Some(target), Some(host))
                 if parts.version >= Version::HTTP_2
                     && !target.is_same(&host, parts.uri.scheme_str().unwrap_or("https")) =>
@@ -259,7 +261,7 @@ impl Authority {
         }
     }
 
-    /// None for what RFC 9112 §3.2 does not allow there: a user, a port that is no number.
+    /// Parses an authority. None if RFC 9112 §3.2 does not allow it: a user, a port that is no number.
     pub(crate) fn parse(authority: &uri::Authority) -> Option<Self> {
         let text = authority.as_str();
         let port = text.strip_prefix(authority.host())?;
@@ -285,7 +287,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|candidate| candidate.eq_ignore_ascii_case(token))
 }
 
-/// The members of a comma-separated list, over all headers of that name.
+/// Splits a comma-separated list, over all headers of a name.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers
         .get_all(name)

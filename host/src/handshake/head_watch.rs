@@ -1,9 +1,9 @@
-//! A socket that is watched while an HTTP/1.1 head is read from it.
+//! A socket that watches the bytes of an HTTP/1.1 head while it is read.
 //!
-//! hyper parses heads, and is lenient where a gateway must not be: it takes a lone LF for a line's end, and keeps
-//! what a client sends behind its request. What is seen here the handshake refuses. The end is strict too: after
-//! our last byte the client's are read and forgotten for a moment, since closing on unread bytes would reset the
-//! connection, and the client could lose the answer.
+//! hyper parses heads, and is lenient where a gateway must not be: it takes a lone LF for a line's end, and keeps the
+//! bytes that a client sends behind its request. The handshake refuses both by what this socket has seen. The end is
+//! strict too: after the last byte is written, the client's bytes are read and dropped for a moment. Closing on unread
+//! bytes would reset the connection, and the client could lose the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How long a client that goes on sending is listened to after the last answer.
+/// Time for which a client's bytes are read after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What has been seen of a request.
+/// The faults seen in a request's head.
 #[derive(Debug, Default)]
 pub(crate) struct HeadFaults {
     lone_line_feed: AtomicBool,
@@ -26,12 +26,13 @@ pub(crate) struct HeadFaults {
 }
 
 impl HeadFaults {
-    /// A line of the head ended without CR (RFC 9112 §2.2 lets a server take it; smugglers live on that).
+    /// Whether a line of the head ended without CR. RFC 9112 §2.2 lets a server accept that; request smuggling relies
+    /// on it.
     pub(crate) fn lone_line_feed(&self) -> bool {
         self.lone_line_feed.load(Ordering::Relaxed)
     }
 
-    /// Bytes have come behind the head.
+    /// Whether bytes came behind the head.
     pub(crate) fn beyond_the_head(&self) -> bool {
         self.beyond_the_head.load(Ordering::Relaxed)
     }
@@ -39,15 +40,15 @@ impl HeadFaults {
 
 pub(crate) struct HeadWatch<S> {
     socket: S,
-    seen: Arc<HeadFaults>,
-    progress: Progress,
+    faults: Arc<HeadFaults>,
+    progress: HeadProgress,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-/// How far the end of the head has come.
+/// The progress towards the end of the head.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// Nothing but empty lines has come, which a server is to skip (RFC 9112 §2.2).
+enum HeadProgress {
+    /// Only empty lines so far, which a server skips (RFC 9112 §2.2).
     Start,
     StartCarriageReturn,
     Line,
@@ -61,39 +62,39 @@ impl<S> HeadWatch<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self {
             socket,
-            seen: Arc::default(),
-            progress: Progress::Start,
+            faults: Arc::default(),
+            progress: HeadProgress::Start,
             linger: None,
         }
     }
 
-    pub(crate) fn seen(&self) -> Arc<HeadFaults> {
-        Arc::clone(&self.seen)
+    pub(crate) fn faults(&self) -> Arc<HeadFaults> {
+        Arc::clone(&self.faults)
     }
 
-    /// The socket itself, once the head is behind it.
+    /// Gives the socket, once the head is read.
     pub(crate) fn into_inner(self) -> S {
         self.socket
     }
 
-    fn look(&mut self, bytes: &[u8]) {
+    fn inspect(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.progress = match (self.progress, byte) {
-                (Progress::Done, _) => {
-                    self.seen.beyond_the_head.store(true, Ordering::Relaxed);
+                (HeadProgress::Done, _) => {
+                    self.faults.beyond_the_head.store(true, Ordering::Relaxed);
                     return;
                 }
-                (Progress::Start, b'\r') => Progress::StartCarriageReturn,
-                (Progress::StartCarriageReturn, b'\n') => Progress::Start,
-                (Progress::LastCarriageReturn, b'\n') => Progress::Done,
-                (Progress::CarriageReturn, b'\n') => Progress::EmptyLine,
+                (HeadProgress::Start, b'\r') => HeadProgress::StartCarriageReturn,
+                (HeadProgress::StartCarriageReturn, b'\n') => HeadProgress::Start,
+                (HeadProgress::LastCarriageReturn, b'\n') => HeadProgress::Done,
+                (HeadProgress::CarriageReturn, b'\n') => HeadProgress::EmptyLine,
                 (_, b'\n') => {
-                    self.seen.lone_line_feed.store(true, Ordering::Relaxed);
-                    Progress::EmptyLine
+                    self.faults.lone_line_feed.store(true, Ordering::Relaxed);
+                    HeadProgress::EmptyLine
                 }
-                (Progress::EmptyLine, b'\r') => Progress::LastCarriageReturn,
-                (_, b'\r') => Progress::CarriageReturn,
-                _ => Progress::Line,
+                (HeadProgress::EmptyLine, b'\r') => HeadProgress::LastCarriageReturn,
+                (_, b'\r') => HeadProgress::CarriageReturn,
+                _ => HeadProgress::Line,
             };
         }
     }
@@ -108,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
         let (_, new) = buffer.filled().split_at(before);
-        self.look(new);
+        self.inspect(new);
         Poll::Ready(Ok(()))
     }
 }
@@ -159,14 +160,14 @@ mod tests {
     fn check(bytes: &[u8], lone_line_feed: bool, beyond_the_head: bool) {
         for step in [1, 3, bytes.len()] {
             let mut watch = HeadWatch::new(());
-            bytes.chunks(step).for_each(|part| watch.look(part));
-            assert_eq!(watch.seen.lone_line_feed(), lone_line_feed, "{bytes:?}");
-            assert_eq!(watch.seen.beyond_the_head(), beyond_the_head, "{bytes:?}");
+            bytes.chunks(step).for_each(|part| watch.inspect(part));
+            assert_eq!(watch.faults.lone_line_feed(), lone_line_feed, "{bytes:?}");
+            assert_eq!(watch.faults.beyond_the_head(), beyond_the_head, "{bytes:?}");
         }
     }
 
     #[test]
-    fn the_end_of_the_head_is_found_however_the_bytes_come() {
+    fn end_of_the_head_is_found_however_the_bytes_are_split() {
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", false, false);
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX", false, true);
         check(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", false, false);

@@ -1,7 +1,7 @@
-//! The spelling of header names in answers over HTTP/1.1: some clients on small devices look for them letter by letter.
+//! The spelling of header names in answers over HTTP/1.1: some clients on small devices compare them letter by letter.
 //!
-//! hyper writes `Sec-Websocket-Accept`. It spells a name otherwise only where an extension says so, which has a private type
-//! and which hyper makes of the names that it parses: so it parses these, once.
+//! hyper writes `Sec-Websocket-Accept`. Only an extension changes the spelling of a name. Its type is private, and
+//! hyper makes it of the names that it parses: so it parses these, once.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -17,13 +17,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-/// A request with the names that title case gets wrong.
+/// A request with the names that title case spells wrong.
 const NAMES: &[u8] = b"GET / HTTP/1.1\r\nSec-WebSocket-Accept:\r\nSec-WebSocket-Extensions:\r\n\
     Sec-WebSocket-Protocol:\r\nSec-WebSocket-Version:\r\nWWW-Authenticate:\r\n\r\n";
 
 static SPELLING: LazyLock<Extensions> = LazyLock::new(parse);
 
-/// Has hyper write the names of these headers as their specifications do.
+/// Makes hyper spell these headers as their specifications do.
 pub(super) fn set<B>(response: &mut Response<B>) {
     response.extensions_mut().extend(SPELLING.clone());
 }
@@ -42,7 +42,7 @@ fn parse() -> Extensions {
             TokioIo::new(tokio::io::join(NAMES, tokio::io::sink())),
             service,
         );
-    // All is there to be read: it has ended when it is first polled.
+    // The whole request is there: the first poll ends it.
     let _ = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
     parsed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! From a request's head to a session or a refusal: well-formed, a stage, an origin, the `$connect` handler,
-//! and only then the 101.
+//! The handshake, from a request's head to a session or a refusal: the form of the request, the stage, the origin, the
+//! `$connect` handler, and only then the 101.
 
 mod admission;
 mod begin;
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub(crate) use self::admission::{Admission, Admitted, NotAdmitted};
+pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
 use self::forwarded::Sender;
 use self::head::Head;
 pub(crate) use self::head::MAX_HEADERS;
@@ -41,47 +41,47 @@ use crate::connections::{Client, Connection, RequestId};
 use crate::invocation::InvokeError;
 use crate::stage::{CurrentStage, Stages};
 
-/// Bytes of a `User-Agent` that are kept with a connection.
+/// Limit of a `User-Agent` that is kept with a connection, in characters.
 const MAX_USER_AGENT: usize = 512;
 
-/// What every handshake needs to know.
+/// The state shared by all handshakes.
 pub(crate) struct HandshakeContext {
     pub(crate) stages: ArcSwap<Stages>,
-    /// One task for each handshake that is decided about. It does not end with the HTTP request: what the `$connect`
-    /// handler has been asked is to be followed by what comes of it, also when the client has gone.
+    /// One task for each handshake being decided. It outlives the HTTP request: a `$connect` handler that was called is
+    /// followed by its outcome, even if the client is gone.
     pub(crate) deciding: TaskTracker,
     /// One permit for each handshake under way.
     pub(crate) permits: Arc<Permits>,
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
-    /// Gives each connection its place.
+    /// Gives each connection its permit.
     pub(crate) admission: ArcSwap<Admission>,
-    /// The gateway stops: no one is let in any more.
+    /// Cancelled when the gateway stops: no client is admitted any more.
     pub(crate) stopping: CancellationToken,
-    /// It has waited long enough: who is being decided about is refused, whatever the handler says later.
+    /// Cancelled when the stop's time is over: handshakes being decided are refused, whatever the handler says later.
     pub(crate) overdue: CancellationToken,
 }
 
-/// Who is asking.
+/// The peer of a request.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    /// The other end of the socket, or whom its PROXY header names.
+    /// The other end of the socket, or the client that its PROXY header names.
     pub(crate) address: SocketAddr,
-    /// The address tells clients apart; that of those who come by a socket in the file system does not.
+    /// The address tells clients apart. That of clients on a socket in the file system does not.
     pub(crate) has_address: bool,
-    /// The listener's: if `address` is one of them, it may be asking for someone else.
+    /// The listener's proxies: if `address` is one of them, the request may be another client's.
     pub(crate) proxies: Arc<Proxies>,
-    /// The socket's place among the open connections. A proxy's says nothing yet of its clients.
-    pub(crate) place: Arc<Admitted>,
-    /// The socket's permit for its handshake; the first request of an HTTP/2 socket has it, and no other.
-    pub(crate) permit: Option<Arc<Permit>>,
-    /// Counts it among the streams of its HTTP/2 connection.
+    /// The socket's permit among the open connections. A proxy's does not count for a client yet.
+    pub(crate) connection_permit: Arc<ConnectionPermit>,
+    /// The socket's permit for its handshake. On HTTP/2 only the socket's first request has it.
+    pub(crate) handshake_permit: Option<Arc<Permit>>,
+    /// Counts the request among the streams of its HTTP/2 connection.
     pub(crate) stream: Option<TaskTrackerToken>,
-    /// What its socket has seen of the request, on HTTP/1.1.
-    pub(crate) seen: Arc<HeadFaults>,
-    /// It speaks TLS.
+    /// The faults that its socket has seen in the head, on HTTP/1.1.
+    pub(crate) head_faults: Arc<HeadFaults>,
+    /// The peer speaks TLS.
     pub(crate) secure: bool,
-    /// It may be this machine's own browser: its socket came to a loopback address, and not by a PROXY header.
+    /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
     pub(crate) loopback: bool,
 }
 
@@ -90,12 +90,12 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
     head::wants_websocket(request)
 }
 
-/// The answer to a request that there is no room for.
+/// Makes the refusal for want of room.
 pub(crate) fn turn_away(reason: NotAdmitted, version: Version) -> Response<Full<Bytes>> {
     Refusal::NotAdmitted(reason).response(version, RequestId::next())
 }
 
-/// Answers a request; if it lets the client in, a session begins as soon as the answer is written.
+/// Answers a request. If it admits the client, a session begins once the answer is written.
 pub(crate) async fn answer<B>(
     context: &Arc<HandshakeContext>,
     peer: Peer,
@@ -105,18 +105,18 @@ pub(crate) async fn answer<B>(
     let (parts, _) = request.into_parts();
     let request_id = RequestId::next();
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
-    let mut asked = None;
+    let mut current_stage = None;
     let answer = match judge(context, peer, sender, &parts, request_id) {
-        Ok(arrival) => {
-            asked = Some(Arc::clone(&arrival.current));
-            decision(context, arrival, upgrade).await
+        Ok(pending) => {
+            current_stage = Some(Arc::clone(&pending.current));
+            decide_in_task(context, pending, upgrade).await
         }
         Err(refusal) => Err(refusal),
     };
     let mut response = answer.unwrap_or_else(|refusal| {
         let (status, path) = (refusal.status().as_u16(), parts.uri.path());
-        let stage = asked.map(|stage| tracing::field::display(Arc::clone(&stage.load().scope)));
-        let (host, origin) = (host(&parts), said(&parts, &ORIGIN));
+        let stage = current_stage.map(|stage| tracing::field::display(Arc::clone(&stage.load().scope)));
+        let (host, origin) = (host(&parts), header_text(&parts, &ORIGIN));
         tracing::debug!(client = %sender.address, stage, %request_id, status, host, path, origin, "refused: {refusal}");
         refusal.response(parts.version, request_id)
     });
@@ -124,7 +124,7 @@ pub(crate) async fn answer<B>(
     response
 }
 
-/// The answer to a request for a host that is none of those of the connection's certificate (RFC 9110 §15.5.20).
+/// Makes the answer to a request for a host that the connection's certificate does not cover (RFC 9110 §15.5.20).
 pub(crate) fn misdirected<B>(request: &Request<B>) -> Response<Full<Bytes>> {
     let request_id = RequestId::next();
     let refusal = Refusal::Misdirected;
@@ -134,25 +134,25 @@ pub(crate) fn misdirected<B>(request: &Request<B>) -> Response<Full<Bytes>> {
     refusal.response(request.version(), request_id)
 }
 
-/// The host that a request is for, as it says.
+/// The host that a request names.
 fn host(parts: &Parts) -> Option<&str> {
     let authority = parts.uri.authority().map(Authority::as_str);
-    authority.or_else(|| said(parts, &HOST))
+    authority.or_else(|| header_text(parts, &HOST))
 }
 
-fn said<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
+fn header_text<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
     parts.headers.get(name)?.to_str().ok()
 }
 
-/// What is decided about a client, in a task of its own: hyper drops the request of a client that has gone.
-async fn decision(
+/// Decides on a client in a task of its own: hyper drops the request of a client that is gone.
+async fn decide_in_task(
     context: &Arc<HandshakeContext>,
-    arrival: Arrival,
+    pending: PendingHandshake,
     upgrade: OnUpgrade,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let (reply, decided) = oneshot::channel();
-    let (let_in, letting_in) = oneshot::channel();
-    let deciding = arrival.decide(Arc::clone(context), reply, letting_in);
+    let (admit, admitted) = oneshot::channel();
+    let deciding = pending.decide(Arc::clone(context), reply, admitted);
     context.deciding.spawn(deciding);
     let answer = tokio::select! {
         biased;
@@ -163,52 +163,52 @@ async fn decision(
         () = context.overdue.cancelled() => Err(Refusal::Stopping),
     };
     if answer.is_ok() {
-        // hyper gives the socket of a refused client, too, to whoever waits for it.
-        let _ = let_in.send(upgrade);
+        // Only here: hyper would give a refused client's socket to a waiter, too.
+        let _ = admit.send(upgrade);
     }
     answer
 }
 
-/// A client with a well-formed request for a stage, not decided about yet.
-struct Arrival {
+/// A well-formed request for a stage, not decided yet.
+struct PendingHandshake {
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     head: Head,
     destination: Destination,
-    seen: Arc<HeadFaults>,
+    head_faults: Arc<HeadFaults>,
     request_id: RequestId,
-    held: Held,
-    /// Held until the client has its answer, or has gone and its call is over: clients that come and go do not get
-    /// more calls under way than those that wait.
+    guards: ConnectionGuards,
+    /// Held until the client has its answer, or is gone and its call has ended: clients that come and go get no more
+    /// calls under way than those that wait.
     permit: Arc<Permit>,
 }
 
-/// What counts a connection until it has had its `$disconnect`.
-struct Held {
-    _place: Arc<Admitted>,
+/// Counts a connection until its `$disconnect` has run.
+struct ConnectionGuards {
+    _permit: Arc<ConnectionPermit>,
     _stream: Option<TaskTrackerToken>,
 }
 
-/// Checks all that can be checked without waiting.
+/// Makes every check that needs no waiting.
 fn judge(
     context: &HandshakeContext,
     peer: Peer,
     sender: Sender,
     parts: &Parts,
     request_id: RequestId,
-) -> Result<Arrival, Refusal> {
+) -> Result<PendingHandshake, Refusal> {
     let head = Head::read(parts)?;
-    if peer.seen.lone_line_feed() {
+    if peer.head_faults.lone_line_feed() {
         return Err(Refusal::Malformed("a line of the head ends without CR"));
     }
-    check_silence(&peer.seen)?;
+    check_silence(&peer.head_faults)?;
     if context.stopping.is_cancelled() {
         return Err(Refusal::Stopping);
     }
     let admission = context.admission.load();
-    // Those whom nobody has named, and who share an address, are not one client.
+    // Clients without a name that share an address are not one client.
     let is_one = peer.has_address || sender.address != peer.address.ip();
-    let permit = match peer.permit {
+    let permit = match peer.handshake_permit {
         Some(permit) => permit,
         // A further stream of an HTTP/2 socket is a handshake of its own.
         None => {
@@ -217,21 +217,21 @@ fn judge(
             Arc::new(permit.ok_or(too_many)?)
         }
     };
-    let place = match &peer.stream {
+    let connection_permit = match &peer.stream {
         // Each stream of an HTTP/2 socket is a connection of its own.
         Some(_) => {
-            let place = match is_one {
+            let permit = match is_one {
                 true => admission.admit(sender.address),
                 false => admission.admit_proxy(),
             };
-            Arc::new(place.map_err(Refusal::NotAdmitted)?)
+            Arc::new(permit.map_err(Refusal::NotAdmitted)?)
         }
-        // The proxy has a place already, and its client is not judged yet.
+        // The proxy's socket has a permit, and its client is not judged yet.
         None if is_one && peer.proxies.trust(peer.address.ip()) => {
-            let named = admission.admit_named(peer.place, sender.address);
+            let named = admission.admit_named(peer.connection_permit, sender.address);
             Arc::new(named.map_err(Refusal::NotAdmitted)?)
         }
-        None => peer.place,
+        None => peer.connection_permit,
     };
     let stages = context.stages.load();
     let host = head.authority.host.to_string();
@@ -242,7 +242,7 @@ fn judge(
     let destination = Destination {
         authority: head.authority.clone(),
         secure: peer.secure || sender.secure,
-        loopback: peer.loopback && !sender.passed_on,
+        loopback: peer.loopback && !sender.via_proxy,
         configured: stages.domains.contains(host.as_str()),
     };
     let user_agent = head.user_agent.as_deref();
@@ -251,28 +251,28 @@ fn judge(
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
         domain_name: host.into(),
     }));
-    Ok(Arrival {
+    Ok(PendingHandshake {
         current,
         connection,
         head,
         destination,
-        seen: peer.seen,
+        head_faults: peer.head_faults,
         request_id,
-        held: Held {
-            _place: place,
+        guards: ConnectionGuards {
+            _permit: connection_permit,
             _stream: peer.stream,
         },
         permit,
     })
 }
 
-impl Arrival {
-    /// Asks the `$connect` handler, answers, and starts the session of a client that is let in.
+impl PendingHandshake {
+    /// Calls the `$connect` handler, answers, and starts the session of an admitted client.
     async fn decide(
         self,
         context: Arc<HandshakeContext>,
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
-        letting_in: oneshot::Receiver<OnUpgrade>,
+        admitted: oneshot::Receiver<OnUpgrade>,
     ) {
         let acceptance = match connect::admit(
             &self.current,
@@ -285,30 +285,30 @@ impl Arrival {
         {
             Ok(acceptance) => acceptance,
             Err(refusal) => {
-                // Who has gone needs no refusal.
+                // A client that is gone needs no refusal.
                 let _ = reply.send(Err(refusal));
                 return;
             }
         };
         self.connection
             .set_subprotocol(acceptance.subprotocol.as_deref());
-        let answer = check_silence(&self.seen)
+        let answer = check_silence(&self.head_faults)
             .and_then(|()| connect::accept(&self.head.opening, acceptance));
         let _ = reply.send(answer);
         context.sessions.spawn(begin::begin(
             self.current,
             self.connection,
-            letting_in,
+            admitted,
             self.permit,
-            self.held,
+            self.guards,
         ));
     }
 }
 
-/// A client waits for the 101 before it goes on: what it sends sooner is meant for someone behind us, or for a
+/// Refuses bytes before the 101, for which a client must wait: they are meant for someone behind the gateway, or for a
 /// gateway that has not decided.
-fn check_silence(seen: &HeadFaults) -> Result<(), Refusal> {
-    if seen.beyond_the_head() {
+fn check_silence(faults: &HeadFaults) -> Result<(), Refusal> {
+    if faults.beyond_the_head() {
         return Err(Refusal::Malformed("bytes came before the answer"));
     }
     Ok(())

@@ -1,22 +1,22 @@
-//! Which web pages may connect: browsers name theirs in `Origin`, and no one else has to.
+//! The check of origins: which web pages may connect. Browsers name a page in `Origin`; other clients need not.
 
 use super::head::Authority;
 use crate::config::{Origin, Origins, Site, port_unless_implied};
 
-/// Where a request came to, which is what `self` means.
+/// The destination of a request, which `self` means.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) authority: Authority,
     /// The client speaks TLS, to this gateway or to a proxy in front of it.
     pub(crate) secure: bool,
-    /// The client may be this machine's own browser, which a page of any site can send here: its site's name leads
-    /// to a loopback address for as long as it takes (DNS rebinding).
+    /// The client may be this machine's browser, which a page of any site can send here: the site's name resolves to a
+    /// loopback address for a while (DNS rebinding).
     pub(crate) loopback: bool,
     /// The host is one of the configuration's domains, which nobody else has.
     pub(crate) configured: bool,
 }
 
-/// Whether a page of `origin` may connect. What does not look like an origin (RFC 6454 §6.1) may not, unless all may.
+/// Whether a page of `origin` may connect. A value that is no origin (RFC 6454 §6.1) may not, unless all may.
 pub(crate) fn allowed(origins: &Origins, origin: &[u8], destination: &Destination) -> bool {
     if origins.any {
         return true;
@@ -31,8 +31,8 @@ pub(crate) fn allowed(origins: &Origins, origin: &[u8], destination: &Destinatio
     own || origins.list.iter().any(|listed| listed.matches(&origin))
 }
 
-/// Where TLS is spoken, what was loaded without it is another's: anyone on its way may have written it. Without TLS a page
-/// may have been loaded with it, by a proxy that takes it off.
+/// Whether a page is of the destination itself. With TLS, a page loaded without it is another's: anyone on its way may
+/// have written it. Without TLS, a page may have been loaded with it, by a proxy that ends TLS.
 fn is_own(site: &Site, destination: &Destination) -> bool {
     let Authority { host, port, .. } = &destination.authority;
     let fits = match site.scheme.as_str() {

@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 pub(crate) struct Permits {
     taken: AtomicUsize,
     limit: AtomicUsize,
-    /// Told whenever none is out.
+    /// Notified whenever the last permit comes back.
     returned: Notify,
 }
 
-/// One permit, given back when it is dropped.
+/// One permit, returned on drop.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Permits>);
 
@@ -26,21 +26,21 @@ impl Permits {
         })
     }
 
-    /// None when all are taken.
+    /// Takes a permit; none if all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
         let permit = Permit(Arc::clone(self));
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         (before < self.limit.load(Ordering::Relaxed)).then_some(permit)
     }
 
-    /// Waits until no permit is out. Only one may wait.
+    /// Waits until no permit is out. Only one task may wait.
     pub(crate) async fn all_returned(&self) {
         while self.taken.load(Ordering::Relaxed) > 0 {
             self.returned.notified().await;
         }
     }
 
-    /// Permits that are out stay out.
+    /// Changes the limit. Permits that are out stay valid.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl Permits {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.0.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // Keeps the word for one who waits later, and so needs no lock here; who wakes looks again.
+            // `Notify` keeps the notice for a later waiter, so no lock is needed; the waiter checks again.
             self.0.returned.notify_one();
         }
     }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_permit_given_back_wakes_who_waits() {
+    fn last_permit_given_back_wakes_the_waiter() {
         struct Woken(AtomicUsize);
         impl Wake for Woken {
             fn wake(self: Arc<Self>) {

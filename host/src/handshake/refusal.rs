@@ -1,4 +1,4 @@
-//! Every way a handshake can fail, with the one HTTP status of each.
+//! The refusals of a handshake, each with its HTTP status.
 
 use bytes::Bytes;
 use http::header::{
@@ -13,15 +13,15 @@ use crate::invocation::InvokeError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Not a request that RFC 6455 allows; what is wrong with it, for the client too.
+    /// A request that RFC 6455 does not allow. The client reads the reason.
     #[error("{0}")]
     Malformed(&'static str),
     #[error("there are more headers than a request may have")]
     TooManyHeaders,
-    /// A request for something else than a WebSocket of version 13.
+    /// A request for anything but a WebSocket of version 13.
     #[error("not a request to open a WebSocket of version 13")]
     UpgradeRequired,
-    /// Over HTTP/2, for another host than the connection's certificate is for.
+    /// An HTTP/2 request for a host that the connection's certificate does not cover.
     #[error("for another host than the connection's certificate is for")]
     Misdirected,
     #[error("no stage is served there")]
@@ -66,7 +66,7 @@ impl Refusal {
         }
     }
 
-    /// What the client reads: our own words only where they are about its request.
+    /// The text for the client: the gateway's own words only where they are about its request.
     fn message(&self) -> String {
         match self {
             Self::Malformed(what) => format!("Bad request: {what}"),
@@ -91,8 +91,8 @@ impl Refusal {
         }
     }
 
-    /// The response. On HTTP/1.1 it is the last one on its connection: nothing that follows the request
-    /// is ever read as another.
+    /// Makes the response. On HTTP/1.1 it is the last one on its connection: no byte behind the request is read as
+    /// another request.
     pub(crate) fn response(
         &self,
         version: Version,
@@ -109,7 +109,7 @@ impl Refusal {
         if version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        // As where a client is turned away before its request is read.
+        // The same as for a client that is refused before its request is read.
         if matches!(self, Self::NotAdmitted(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

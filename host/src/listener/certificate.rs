@@ -18,14 +18,14 @@ use super::pem::{self, Flaw};
 use super::x509::X509;
 use crate::config::{self, Fault};
 
-/// Seconds before the end at which a certificate is warned of, or a fifth of its life if that is less: what renews
-/// certificates does so sooner.
-const SOON: i64 = 14 * 86_400;
+/// Seconds before expiry at which a certificate is warned of, or a fifth of its life if that is less: renewal tools act
+/// sooner.
+const WARN_BEFORE_S: i64 = 14 * 86_400;
 
-/// Bits of the shortest RSA key that TLS libraries take.
-const SHORTEST_RSA: usize = 2_048;
+/// Shortest RSA key that TLS libraries take, in bits.
+const MIN_RSA_BITS: usize = 2_048;
 
-/// What a file may hold beside certificates, or beside a key.
+/// Labels that a file may hold beside certificates, or beside a key.
 const KEYS: [&str; 6] = [
     "PRIVATE KEY",
     "RSA PRIVATE KEY",
@@ -38,7 +38,7 @@ const CERTIFICATES: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 
 /// A certificate that can be served.
 pub(crate) struct Certificate {
-    /// What it was read from; none when it was made at start.
+    /// The files that it was read from; none if it was made at start.
     pub(crate) files: Option<config::CertificateFiles>,
     pub(super) certified: Arc<CertifiedKey>,
     /// The DNS names of its `subjectAltName`, in lower case; a wildcard is `*.` and the rest.
@@ -49,16 +49,16 @@ pub(crate) struct Certificate {
     pub(crate) not_after: i64,
 }
 
-/// Why a pair of files is not served.
+/// The reason why a pair of files is not served.
 #[derive(Debug)]
 pub(crate) struct Unusable {
     pub(crate) fault: Fault,
-    /// Each of the files is right, and they do not belong together.
+    /// Both files are valid, and they do not belong together.
     pub(crate) unfit: bool,
 }
 
 impl Certificate {
-    /// Reads a pair of files, which stands at `key` in the configuration.
+    /// Reads a pair of files, named at `key` in the configuration.
     pub(crate) fn read(files: &config::CertificateFiles, key: &str) -> Result<Self, Unusable> {
         let broken = |part: &str, flaw: Flaw| Unusable {
             fault: Fault {
@@ -82,12 +82,12 @@ impl Certificate {
             broken("key", flaw)
         })?;
         let public = signs.public_key();
-        let of = |certificate: &X509<'_>| {
+        let has_key = |certificate: &X509<'_>| {
             public.as_ref().map(AsRef::as_ref) == Some(certificate.public_key)
         };
-        if !of(&leaf) {
+        if !has_key(&leaf) {
             let mut others = chain.iter().filter_map(|der| X509::parse(der));
-            let remedy = if others.any(|other| of(&other)) {
+            let remedy = if others.any(|other| has_key(&other)) {
                 "put the server's own certificate first in the file, before those of the authority"
                     .into()
             } else {
@@ -120,7 +120,7 @@ impl Certificate {
         })
     }
 
-    /// A certificate for this machine by its loopback names, that no one trusts unasked.
+    /// Makes a certificate for this machine's loopback names, which no client trusts by itself.
     pub(crate) fn self_signed() -> Result<Self> {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
         let made = rcgen::generate_simple_self_signed(names).context("self-signed certificate")?;
@@ -139,7 +139,7 @@ impl Certificate {
         })
     }
 
-    /// Whether a client that was shown it may ask for this host, an IPv6 address in brackets.
+    /// Whether the certificate is for this host, an IPv6 address in brackets.
     pub(super) fn covers(&self, host: &str) -> bool {
         let address = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = address.parse::<IpAddr>() {
@@ -155,7 +155,7 @@ impl Certificate {
         self.certified.cert == other.certified.cert
     }
 
-    /// What it is called where there is one word for it: its first name, or its file.
+    /// A short name: its first host, or else its file.
     pub(crate) fn name(&self) -> String {
         match (self.names.first(), &self.files) {
             (Some(name), _) => name.clone(),
@@ -164,8 +164,8 @@ impl Certificate {
         }
     }
 
-    /// Warns if clients refuse it for its age, or soon will. It is served all the same: a refusal would be an outage
-    /// at once.
+    /// Warns if clients refuse it for its age, or soon will. It is served all the same: a refusal to load it would be
+    /// an outage at once.
     pub(crate) fn warn(&self) {
         let Some(files) = &self.files else {
             return;
@@ -191,7 +191,7 @@ impl Certificate {
     }
 }
 
-/// Its file, its names and its end.
+/// Shows its file, names and expiry.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(files) = &self.files {
@@ -204,20 +204,20 @@ impl fmt::Display for Certificate {
     }
 }
 
-/// The key within is nobody's to see.
+/// Does not show the private key.
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
 }
 
-/// The wildcard that a host falls under.
+/// The wildcard that covers a host.
 pub(super) fn wildcard_of(host: &str) -> Option<String> {
     let (_, parent) = host.split_once('.')?;
     Some(format!("*.{parent}"))
 }
 
-/// The certificates of a file, the server's own first.
+/// Reads the certificates of a file, the server's own first.
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let file = path.display();
     let mut chain = Vec::new();
@@ -269,7 +269,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     Ok(chain)
 }
 
-/// The server's own certificate, if TLS takes it.
+/// Gives the server's own certificate, if TLS takes it.
 fn leaf<'a>(
     files: &config::CertificateFiles,
     chain: &'a [CertificateDer<'static>],
@@ -296,11 +296,11 @@ fn leaf<'a>(
         ));
     }
     if let Some(bits) = leaf.rsa_bits()
-        && bits < SHORTEST_RSA
+        && bits < MIN_RSA_BITS
     {
         return Err(Flaw::new(
             format!(
-                "{file} is for an RSA key of {bits} bits, and TLS takes {SHORTEST_RSA} or more"
+                "{file} is for an RSA key of {bits} bits, and TLS takes {MIN_RSA_BITS} or more"
             ),
             new_pair(files),
         ));
@@ -308,7 +308,7 @@ fn leaf<'a>(
     Ok(leaf)
 }
 
-/// The only private key of a file.
+/// Reads the only private key of a file.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
     let file = path.display();
     let mut found: Option<(pem::Section, PrivateKeyDer<'static>)> = None;
@@ -353,7 +353,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
     })
 }
 
-/// How to make a certificate of version 3 for the key that there is.
+/// The command that makes a certificate of version 3 for the existing key.
 fn sign_again(files: &config::CertificateFiles) -> String {
     format!(
         "`openssl req -x509 -new -key {} -days 90 -subj /CN=HOST -addext subjectAltName=DNS:HOST -out {}`",
@@ -362,7 +362,7 @@ fn sign_again(files: &config::CertificateFiles) -> String {
     )
 }
 
-/// How to make a key that TLS takes, with a certificate.
+/// The commands that make a key that TLS takes, and a request for its certificate.
 fn new_pair(files: &config::CertificateFiles) -> String {
     let key = files.key.display();
     format!(
@@ -371,10 +371,10 @@ fn new_pair(files: &config::CertificateFiles) -> String {
     )
 }
 
-/// What an operator should know of a certificate's age; times are seconds since the Unix epoch.
+/// The warning that a certificate's age deserves; times are seconds since the Unix epoch.
 fn concern(not_before: i64, not_after: i64, now: i64) -> Option<String> {
     let left = not_after.saturating_sub(now);
-    let soon = SOON.min(not_after.saturating_sub(not_before) / 5);
+    let soon = WARN_BEFORE_S.min(not_after.saturating_sub(not_before) / 5);
     if now < not_before {
         Some(format!(
             "it is not valid before {}: clients refuse it until then, unless this machine's clock is wrong",
@@ -429,7 +429,7 @@ mod tests {
         check(90 * DAY, 0, Some("in 0 days"));
         check(90 * DAY, -1, Some("it expired at 1970-04-11T00:00:00Z"));
         check(90 * DAY, 91 * DAY, Some("not valid before"));
-        // One of six days is renewed after three of them.
+        // A certificate of six days is renewed after three of them.
         check(6 * DAY, 2 * DAY, None);
         check(6 * DAY, DAY, Some("in 1 days"));
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1: one request to open a WebSocket for each connection, beside pages.
+//! HTTP/1.1: one request to open a WebSocket on each connection, beside pages.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
 
-/// How far a connection has come.
+/// The progress of a connection's request.
 #[derive(Default)]
-struct Progress {
-    /// A client asks to open a WebSocket.
+struct RequestProgress {
+    /// The client has asked to open a WebSocket.
     asked: AtomicBool,
-    /// It has its answer, as far as it takes it.
+    /// The answer is ready; the client may not have read it.
     answered: CancellationToken,
 }
 
-/// One request to open a WebSocket: a refusal is the last answer on its connection, whatever else was sent with the
+/// Serves one request to open a WebSocket. A refusal is the last answer on its connection, whatever was sent with the
 /// request. (Pages keep the connection, as browsers like it.)
 pub(super) async fn serve<S>(stream: S, peer: Peer, context: ListenerContext, deadline: Instant)
 where
@@ -35,13 +35,13 @@ where
 {
     let address = peer.address;
     let handshakes = Arc::clone(&context.handshakes);
-    let patience = **context.handshake_timeout.load();
+    let time_limit = **context.handshake_timeout.load();
     let stream = HeadWatch::new(stream);
     let peer = Peer {
-        seen: stream.seen(),
+        head_faults: stream.faults(),
         ..peer
     };
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(RequestProgress::default());
     let answering = Arc::clone(&progress);
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -64,11 +64,11 @@ where
     let mut connection = pin!(connection);
     let unread = async {
         progress.answered.cancelled().await;
-        sleep(patience).await;
+        sleep(time_limit).await;
     };
     let stopped = async {
         stopped(&handshakes).await;
-        // One that asks for nothing has no answer to wait for. The others have theirs, which is their last.
+        // A client that has asked gets its answer, which is its last; one that has not is closed.
         if progress.asked.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -94,7 +94,7 @@ async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     context: ListenerContext,
-    progress: Arc<Progress>,
+    progress: Arc<RequestProgress>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     if let Some(pages) = &context.pages

@@ -1,4 +1,4 @@
-//! HTTP/2: a stream for each WebSocket (RFC 8441), and a connection that lives no longer than they do.
+//! HTTP/2: each WebSocket is a stream (RFC 8441), and a connection lives no longer than its WebSockets.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -18,35 +18,35 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::tls::Shown;
+use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::handshake::{self, NotAdmitted, Peer};
 
-/// WebSockets on one connection, those that have gone and whose handlers are at work among them.
+/// Limit of WebSockets on one connection; closed ones whose handlers are at work count.
 const MAX_STREAMS: u32 = 256;
 
-/// Bytes that a client may send on one stream before its session reads them. A session whose handler is at work reads
-/// one message ahead.
+/// Bytes that a client may send on one stream before its session reads them. A session whose handler runs reads one
+/// message ahead.
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The same of all streams together, so that those that are not read leave the others their room, for pongs too.
+/// The same for all streams together, so that unread streams leave the others their room, for pongs too.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
-/// Bytes of one stream that are written and do not fit its client's window: what waits beyond them is in the outbox, which
-/// is bounded by the configuration.
+/// Bytes of one stream that are written beyond its client's window. The rest waits in the outbox, which the
+/// configuration bounds.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// How often a connection is pinged, and how long it may take to answer.
+/// Interval of pings on a connection, and time limit of the answer.
 const PING: Duration = Duration::from_secs(25);
 const PONG: Duration = Duration::from_secs(8);
 
-/// The connection has a permit, which its first request goes on with; each other takes its own. It ends when it has had no WebSocket for
-/// as long as a handshake may take: a place is not for asking in vain.
+/// Serves a connection. Its first request takes over the socket's handshake permit; each other takes its own. The
+/// connection ends once it has had no WebSocket for the time of a handshake: a connection is not for asking in vain.
 ///
-/// A client may use one connection for all hosts of the certificate that it was `shown`, and for no other.
+/// A client may use the connection for all hosts of the certificate that it was `shown`, and for no other.
 pub(super) async fn serve<S>(
     stream: S,
-    shown: Option<Shown>,
+    shown: Option<ShownCertificate>,
     mut peer: Peer,
     context: ListenerContext,
     deadline: Instant,
@@ -56,25 +56,25 @@ pub(super) async fn serve<S>(
     let address = peer.address;
     let (stop, stopping) = (context.stop.clone(), context.handshakes.stopping.clone());
     let first = CancellationToken::new();
-    let begun = first.clone();
-    let permit = Mutex::new(peer.permit.take());
+    let first_seen = first.clone();
+    let permit = Mutex::new(peer.handshake_permit.take());
     let handshake_timeout = Arc::clone(&context.handshake_timeout);
-    // One token for each request that is answered, and then for its WebSocket.
+    // Holds a token for each request while it is answered, then for its WebSocket.
     let streams = TaskTracker::new();
     streams.close();
-    let counted = streams.clone();
+    let stream_tokens = streams.clone();
     let service = service_fn(move |request| {
-        begun.cancel();
-        // Handed on and not given back: a stop that finds no permit out lets nobody in any more.
+        first_seen.cancel();
+        // The permit is handed on without being returned: a stop that finds no permit out admits nobody any more.
         let peer = Peer {
-            permit: permit.lock().unwrap_or_else(PoisonError::into_inner).take(),
-            stream: Some(counted.token()),
+            handshake_permit: permit.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            stream: Some(stream_tokens.token()),
             ..peer.clone()
         };
         let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
         let misdirected = host(&request).is_some_and(|host| !allows(host));
         let misdirected = misdirected.then(|| handshake::misdirected(&request));
-        let answer = answer(request, peer, context.clone(), counted.len());
+        let answer = answer(request, peer, context.clone(), stream_tokens.len());
         async move {
             match misdirected {
                 Some(misdirected) => Ok(misdirected),
@@ -101,8 +101,8 @@ pub(super) async fn serve<S>(
             sleep(**handshake_timeout.load()).await;
         }
     };
-    // Its sessions are closed one by one; after that it ends by itself. A client that has been accepted before an
-    // upgrade has its first request answered.
+    // Sessions are closed one by one; then the connection ends by itself. A client accepted before an upgrade has its
+    // first request answered.
     let leaving = async {
         tokio::select! {
             ((), ()) = async { tokio::join!(stop.cancelled(), first.cancelled()) } => {}
@@ -132,8 +132,8 @@ pub(super) async fn serve<S>(
     }
 }
 
-/// Ready when no stream is left, and their clients have had a moment to take what was written last. They may not take
-/// it, nor answer the `GOAWAY`.
+/// Waits until no stream is left and the clients have had a moment for the last bytes. They may take neither those nor
+/// the `GOAWAY`.
 async fn all_over(streams: &TaskTracker) {
     loop {
         streams.wait().await;
@@ -144,13 +144,13 @@ async fn all_over(streams: &TaskTracker) {
     }
 }
 
-/// The host that a request is for.
+/// Gives the host that a request names.
 fn host<B>(request: &Request<B>) -> Option<Authority> {
     let named = request.uri().authority().cloned();
     named.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
 }
 
-/// Answers a request, which is one of so many that have streams.
+/// Answers a request; `streams` counts those open, this one included.
 async fn answer(
     request: Request<Incoming>,
     peer: Peer,

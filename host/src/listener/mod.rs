@@ -1,4 +1,4 @@
-//! Sockets: binds, accepts under permits and a deadline, speaks TLS and HTTP up to the handshake's answer.
+//! The listeners: bind, accept under permits and a deadline, speak TLS and HTTP up to the handshake's answer.
 
 mod certificate;
 mod http1;
@@ -31,55 +31,55 @@ pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
 pub(crate) use self::tls::{Certificates, Tls, pair_key};
 
-/// Bytes of the longest request head.
+/// Longest request head in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How long a client may take to hear that there is no room, or what ends a connection.
+/// Time limit for a last answer: that there is no room, or what ends a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long the request of a client that was accepted before a stop may be on its way.
+/// Time for a client accepted before a stop to send its request.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-/// How long accepting rests when the process has no file descriptor left.
-const REST: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A bound socket. A listener whose TLS is changed goes on with the socket that it had.
+/// A bound socket. A listener with changed TLS keeps its socket.
 pub(crate) type Socket = Arc<Listening>;
 
 /// A bound socket that does not accept yet.
 pub(crate) struct Listener {
-    /// Where it listens in fact.
+    /// The bound address.
     pub(crate) address: Address,
     socket: Socket,
     tls: Option<Arc<Tls>>,
     proxies: Arc<Proxies>,
 }
 
-/// How a listener takes what comes.
+/// The options of a listener.
 #[derive(Clone)]
-struct Way {
+struct ListenerOptions {
     tls: Option<Arc<Tls>>,
     proxies: Arc<Proxies>,
 }
 
-/// What all listeners share.
+/// The state shared by all listeners.
 #[derive(Clone)]
 pub(crate) struct ListenerContext {
     pub(crate) handshakes: Arc<HandshakeContext>,
-    /// From accept to the last byte of the request's head.
+    /// Time limit from accept to the last byte of the request's head.
     pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
-    /// Accepting ends when this is cancelled.
+    /// Ends accepting.
     pub(crate) stop: CancellationToken,
-    /// Cancelled before `stop` when the socket closes with it and the gateway goes on.
+    /// Cancelled before `stop` if the socket closes and the gateway continues.
     pub(crate) closing: CancellationToken,
-    /// A task for each listener, while it accepts.
+    /// One task for each listener while it accepts.
     pub(crate) accepting: TaskTracker,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Listener {
-    /// Takes an address, and does not accept yet.
+    /// Binds an address; does not accept yet.
     pub(crate) fn bind(
         address: &Address,
         tls: Option<Arc<Tls>>,
@@ -90,7 +90,7 @@ impl Listener {
         Self::on(socket, address, tls, proxies)
     }
 
-    /// Accepts on a socket that is bound already.
+    /// Takes a socket that is bound already.
     pub(crate) fn on(
         socket: Socket,
         address: &Address,
@@ -119,50 +119,55 @@ impl Listener {
         if self.tls.is_some() { "wss" } else { "ws" }
     }
 
-    /// Accepts until it is told to stop.
+    /// Accepts until `stop`. If the socket closes, clients that wait in its queue are taken too.
     pub(crate) fn serve(self, context: &ListenerContext) {
-        let way = Way {
+        let options = ListenerOptions {
             tls: self.tls,
             proxies: self.proxies,
         };
-        let (stop, context_) = (context.stop.clone(), context.clone());
+        let (stop, own_context) = (context.stop.clone(), context.clone());
         context.accepting.spawn(async move {
             let socket = &self.socket.socket;
-            stop.run_until_cancelled(accept(socket, &way, &context_))
+            stop.run_until_cancelled(accept(socket, &options, &own_context))
                 .await;
-            if context_.closing.is_cancelled() {
+            if own_context.closing.is_cancelled() {
                 for (stream, address) in socket.waiting() {
-                    admit(stream, address, &way, &context_);
+                    admit(stream, address, &options, &own_context);
                 }
             }
         });
     }
 }
 
-async fn accept(socket: &Acceptor, way: &Way, context: &ListenerContext) {
+async fn accept(socket: &Acceptor, options: &ListenerOptions, context: &ListenerContext) {
     loop {
         match socket.accept().await {
-            Ok((stream, address)) => admit(stream, address, way, context),
+            Ok((stream, address)) => admit(stream, address, options, context),
             Err(error) => {
                 tracing::warn!("cannot accept: {error}");
-                sleep(REST).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Greets who was accepted, if there is room.
-fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerContext) {
-    let is_proxy = way.proxies.trust(address.ip());
-    if way.proxies.protocol && !is_proxy {
+/// Starts to serve an accepted client if there are permits for it, and refuses it if not.
+fn admit(
+    stream: Stream,
+    address: SocketAddr,
+    options: &ListenerOptions,
+    context: &ListenerContext,
+) {
+    let is_proxy = options.proxies.trust(address.ip());
+    if options.proxies.protocol && !is_proxy {
         tracing::warn!(client = %address.ip(),
                 "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
         return;
     }
     let admission = context.handshakes.admission.load();
-    let place = || match is_proxy {
+    let connection_permit = || match is_proxy {
         true => admission.admit_proxy(),
-        // All who come by one in the file system have this machine's address, and are not one client for that.
+        // All clients of a socket in the file system have this machine's address; they are not one client.
         false if !stream.has_address() => admission.admit_proxy(),
         false => admission.admit(address.ip()),
     };
@@ -171,12 +176,12 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerConte
         .permits
         .take()
         .ok_or(NotAdmitted::TooManyHandshakes)
-        .and_then(|turn| Ok((turn, place()?)));
-    let (handshake, place) = match admitted {
+        .and_then(|permit| Ok((permit, connection_permit()?)));
+    let (handshake_permit, connection_permit) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => {
             tracing::debug!(%address, "turned away: {reason}");
-            if way.tls.is_none() {
+            if options.tls.is_none() {
                 context.tasks.spawn(turn_away(stream, reason));
             }
             return;
@@ -185,19 +190,21 @@ fn admit(stream: Stream, address: SocketAddr, way: &Way, context: &ListenerConte
     let peer = Peer {
         address,
         has_address: stream.has_address(),
-        proxies: Arc::clone(&way.proxies),
-        place: Arc::new(place),
-        permit: Some(Arc::new(handshake)),
+        proxies: Arc::clone(&options.proxies),
+        connection_permit: Arc::new(connection_permit),
+        handshake_permit: Some(Arc::new(handshake_permit)),
         stream: None,
-        seen: Arc::new(HeadFaults::default()),
-        secure: way.tls.is_some(),
+        head_faults: Arc::new(HeadFaults::default()),
+        secure: options.tls.is_some(),
         loopback: stream.is_to_loopback(),
     };
-    let (tls, serving) = (way.tls.clone(), context.clone());
-    context.tasks.spawn(greet(stream, tls, peer, serving));
+    let (tls, serving) = (options.tls.clone(), context.clone());
+    context
+        .tasks
+        .spawn(serve_stream(stream, tls, peer, serving));
 }
 
-/// There is no room: said before any TLS or plugin work, and in clear only.
+/// Refuses a client for want of room: before any TLS or plugin work, and in clear text only.
 async fn turn_away(mut stream: Stream, reason: NotAdmitted) {
     let status = reason.status();
     let answer = format!(
@@ -206,8 +213,8 @@ async fn turn_away(mut stream: Stream, reason: NotAdmitted) {
     let _ = timeout(FAREWELL, stream.write_all(answer.as_bytes())).await;
 }
 
-/// A PROXY header and TLS, if any, then HTTP.
-async fn greet(
+/// Reads the PROXY header and does the TLS handshake, if any, then serves HTTP.
+async fn serve_stream(
     mut stream: Stream,
     tls: Option<Arc<Tls>>,
     mut peer: Peer,
@@ -216,8 +223,8 @@ async fn greet(
     let deadline = Instant::now() + **context.handshake_timeout.load();
     if peer.proxies.protocol {
         let proxy = peer.address;
-        let passed_on = passed_on(&mut stream, peer, &context);
-        peer = match in_time(deadline, &context, passed_on).await {
+        let peer_read = read_proxy_header(&mut stream, peer, &context);
+        peer = match in_time(deadline, &context, peer_read).await {
             Some(Ok(peer)) => peer,
             Some(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
             Some(Err(_)) => return,
@@ -231,7 +238,7 @@ async fn greet(
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
     match in_time(deadline, &context, acceptor.accept(stream)).await {
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            // A proxy asks on one connection for the hosts of many clients.
+            // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let shown = tls.shown(stream.get_ref().1).filter(|_| !is_proxy);
             http2::serve(stream, shown, peer, context, deadline).await;
@@ -244,7 +251,7 @@ async fn greet(
     }
 }
 
-/// What comes of it before the deadline, and before a stop waits no more.
+/// Runs work until the deadline, or until a stop waits no more; none if it does not end in time.
 async fn in_time<T>(
     deadline: Instant,
     context: &ListenerContext,
@@ -257,24 +264,24 @@ async fn in_time<T>(
     }
 }
 
-/// Ready when the gateway stops, and what was on its way has had its time.
+/// Waits until the gateway stops, and then for the time that requests on their way have.
 async fn stopped(handshakes: &HandshakeContext) {
     handshakes.stopping.cancelled().await;
     let on_its_way = sleep(ON_ITS_WAY);
     let _ = handshakes.overdue.run_until_cancelled(on_its_way).await;
 }
 
-/// The peer as the PROXY header at the beginning of its socket names it; or that it is turned away, and why if there is no
-/// room.
-async fn passed_on(
+/// Reads the PROXY header at the beginning of a socket and gives the peer that it names. An error refuses the client,
+/// with the reason if there is no room.
+async fn read_proxy_header(
     stream: &mut Stream,
     mut peer: Peer,
     context: &ListenerContext,
 ) -> Result<Peer, Option<NotAdmitted>> {
     let proxy = peer.address.ip();
-    let passed = match proxy::read(stream).await {
-        Ok(passed) => passed,
-        // Load balancers look whether the port is open, and say nothing.
+    let header = match proxy::read(stream).await {
+        Ok(header) => header,
+        // No warning: load balancers probe the port and send nothing.
         Err(NoHeader::Ended(error)) => {
             tracing::debug!(%proxy, "ended within the PROXY header: {error}");
             return Err(None);
@@ -285,17 +292,17 @@ async fn passed_on(
             return Err(None);
         }
     };
-    peer.secure |= passed.tls;
+    peer.secure |= header.tls;
     peer.loopback = false; // No browser sends such a header.
-    let Some(client) = passed.client else {
+    let Some(client) = header.client else {
         return Ok(peer);
     };
     peer.address = SocketAddr::new(client.ip().to_canonical(), client.port());
     peer.has_address = true;
     if !peer.proxies.trust(client.ip()) {
         let admission = context.handshakes.admission.load();
-        let place = admission.admit_named(peer.place, client.ip());
-        peer.place = Arc::new(place.map_err(|reason| {
+        let permit = admission.admit_named(peer.connection_permit, client.ip());
+        peer.connection_permit = Arc::new(permit.map_err(|reason| {
             tracing::debug!(%client, "turned away: {reason}");
             Some(reason)
         })?);
@@ -312,7 +319,7 @@ mod tests {
     use crate::config::GatewayLimits;
     use crate::handshake::{Admission, Permits};
 
-    /// Without room for anyone, which is said to each who is accepted.
+    /// A context without room: every accepted client is told so.
     fn context() -> ListenerContext {
         let limits = GatewayLimits::default();
         ListenerContext {
@@ -335,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_when_a_socket_closes_have_an_answer() {
+    async fn clients_waiting_when_a_socket_closes_have_an_answer() {
         let address = Address::Ip("127.0.0.1:0".parse().unwrap());
         let sockets = Sockets::default();
         let listener = Listener::bind(&address, None, Proxies::default(), &sockets).unwrap();

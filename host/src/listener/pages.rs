@@ -1,5 +1,5 @@
-//! The web page that `lockgate dev` serves beside the socket: the files of one folder, for this machine's
-//! browser. Nothing else serves files.
+//! The web page that `lockgate dev` serves beside the socket: the files of one folder, for this machine's browser.
+//! Nothing else serves files.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
-/// What a page may load and connect to: its own host.
+/// The content security policy: a page may load from and connect to its own host.
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'self'; connect-src 'self' ws: wss:");
 
@@ -37,7 +37,7 @@ impl Pages {
         response
     }
 
-    /// The file at a path of ours, never outside the folder.
+    /// Resolves a request's path to a file, never outside the folder.
     fn resolve(&self, path: &str) -> Option<PathBuf> {
         let relative = Path::new(path.strip_prefix('/')?);
         let inside = relative

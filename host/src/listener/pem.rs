@@ -1,7 +1,7 @@
-//! PEM files read strictly: every BEGIN is decoded or refused, so that nothing in a file is skipped in silence.
+//! PEM files, read strictly: every BEGIN is decoded or refused, so that nothing in a file is skipped in silence.
 //!
-//! Text between the sections is allowed, as `openssl` writes it; so is an END and a BEGIN on one line, which
-//! `cat leaf.pem intermediate.pem` makes of files that do not end in a newline, and a byte order mark.
+//! Text between sections is allowed, as `openssl` writes it. So are a byte order mark, and an END and a BEGIN on one
+//! line, which `cat leaf.pem intermediate.pem` makes of files without a last newline.
 
 use std::fmt;
 use std::path::Path;
@@ -12,8 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::net::watch;
 
-/// Bytes of the longest file: some hundred certificates.
-const LONGEST: u64 = 1 << 20;
+/// Longest file in bytes: some hundred certificates.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 const DASHES: &str = "-----";
 
@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What is wrong with a file, and what to do about it.
+/// A fault of a file, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flaw {
     pub(super) message: String,
@@ -43,14 +43,14 @@ impl Flaw {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(super) label: String,
-    /// Of its BEGIN, from 1.
+    /// The line of its BEGIN, from 1.
     pub(crate) line: usize,
-    /// It is encrypted, as `Proc-Type: 4,ENCRYPTED` says, and `der` is empty.
+    /// Encrypted, as `Proc-Type: 4,ENCRYPTED` says; `der` is empty then.
     pub(super) encrypted: bool,
     pub(crate) der: Vec<u8>,
 }
 
-/// Its label and its place.
+/// Shows its label and its line.
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} in line {}", self.label, self.line)
@@ -59,7 +59,7 @@ impl fmt::Display for Section {
 
 /// Reads all sections of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
-    let (bytes, _) = watch::read(path, LONGEST).map_err(|error| {
+    let (bytes, _) = watch::read(path, MAX_FILE_BYTES).map_err(|error| {
         Flaw::new(
             format!("{} cannot be read: {error}", path.display()),
             "name a PEM file that the gateway's user may read",
@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
     })
 }
 
-/// Whether they are a sequence that begins with the version 3, and goes on with a sequence (RFC 7292 §4).
+/// Whether the bytes are a PKCS #12 store: a sequence that begins with version 3 and another sequence (RFC 7292 §4).
 fn is_pkcs12(bytes: &[u8]) -> bool {
     let [0x30, length @ 0x80..=0xff, rest @ ..] = bytes else {
         return false;
@@ -107,7 +107,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
     let text = String::from_utf8_lossy(bytes);
     let mut sections = Vec::new();
     let mut from = 0;
-    while let Some(begin) = Mark::next(&text, from)? {
+    while let Some(begin) = Boundary::next(&text, from)? {
         let line = begin.line;
         if !begin.begins {
             return Err(Flaw::new(
@@ -115,7 +115,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
                 "copy the file again, whole",
             ));
         }
-        let end = Mark::next(&text, begin.end)?;
+        let end = Boundary::next(&text, begin.end)?;
         let end = end.filter(|end| !end.begins && end.label == begin.label);
         let Some(end) = end else {
             return Err(Flaw::new(
@@ -160,8 +160,8 @@ impl Section {
     }
 }
 
-/// A `-----BEGIN LABEL-----` or a `-----END LABEL-----`.
-struct Mark<'a> {
+/// A line `-----BEGIN LABEL-----` or `-----END LABEL-----`.
+struct Boundary<'a> {
     begins: bool,
     label: &'a str,
     line: usize,
@@ -169,8 +169,8 @@ struct Mark<'a> {
     end: usize,
 }
 
-impl<'a> Mark<'a> {
-    /// The next one from this byte on. What looks like one and is not written as it must be is refused.
+impl<'a> Boundary<'a> {
+    /// Finds the next boundary from a byte on. A malformed one is refused.
     fn next(text: &'a str, from: usize) -> Result<Option<Self>, Flaw> {
         let rest = text.get(from..).unwrap_or_default();
         let words = ["-BEGIN ", "-END "].map(|word| rest.find(word).map(|at| (at, word)));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused() {
+    fn unreadable_file_is_refused_with_its_line() {
         let text = |parts: &[&str]| parts.concat().into_bytes();
         check_flaw(
             &text(&[ONE, "-----BEGIN A-----\nAQID\n"]),

@@ -1,6 +1,6 @@
-//! The PROXY protocol, versions 1 and 2: the header by which a proxy says whose connection it passes on.
+//! The PROXY protocol, versions 1 and 2: the header in which a proxy names the client whose connection it passes on.
 //!
-//! Not a byte behind the header is read: TLS or HTTP begins there.
+//! No byte behind the header is read: TLS or HTTP begins there.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,30 +8,30 @@ use std::str::FromStr;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// What a header of version 2 begins with. No version 1, no TLS and no HTTP begins so.
+/// The first bytes of a header of version 2. No version 1, TLS or HTTP begins so.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Bytes of the longest header of version 1, by its specification.
-const LONGEST_V1: usize = 107;
+/// Longest header of version 1 in bytes, by its specification.
+const MAX_V1_BYTES: usize = 107;
 
-/// Bytes of the longest header of version 2 behind its length: addresses take 216 at most, the rest is for extensions,
-/// of which proxies send some hundred bytes.
-const LONGEST_V2: usize = 1 << 10;
+/// Longest header of version 2 in bytes, behind its length field. Addresses take at most 216; the rest is for
+/// extensions, of which proxies send some hundred bytes.
+const MAX_V2_BYTES: usize = 1 << 10;
 
-/// Of TLS between client and proxy, and of the checksum.
+/// Types of extensions: TLS between client and proxy, and the checksum.
 const TYPE_SSL: u8 = 0x20;
 const TYPE_CRC32C: u8 = 0x03;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passed {
-    /// Whose connection it is. None where the proxy speaks for itself, as in a health check, or does not know.
+pub(crate) struct ProxyHeader {
+    /// The client. None if the proxy speaks for itself, as in a health check, or does not know the client.
     pub(crate) client: Option<SocketAddr>,
     /// The client speaks TLS, which ends at the proxy.
     pub(crate) tls: bool,
 }
 
-/// Why there is no header.
+/// The reason why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoHeader {
     #[error("it does not begin with a PROXY header")]
@@ -42,8 +42,8 @@ pub(crate) enum NoHeader {
     Ended(#[from] io::Error),
 }
 
-/// Reads a header, and nothing behind it.
-pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed, NoHeader> {
+/// Reads a header, and no byte behind it.
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ProxyHeader, NoHeader> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {
@@ -51,7 +51,7 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed,
         stream.read_exact(&mut rest).await?;
         let [version_and_command, family, length @ ..] = rest;
         let length = usize::from(u16::from_be_bytes(length));
-        if length > LONGEST_V2 {
+        if length > MAX_V2_BYTES {
             return Err(NoHeader::Malformed("it is longer than 1 KiB"));
         }
         let mut header = [&SIGNATURE[..], &rest].concat();
@@ -66,10 +66,10 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed,
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\r\n") {
-        // No more than is missing for certain.
+        // Reads only bytes that certainly belong to the header.
         let missing = if line.ends_with(b"\r") { 1 } else { 2 };
         let have = line.len();
-        if have + missing > LONGEST_V1 || line.contains(&b'\n') {
+        if have + missing > MAX_V1_BYTES || line.contains(&b'\n') {
             return Err(NoHeader::Malformed("a line of version 1 has no end"));
         }
         line.resize(have + missing, 0);
@@ -79,8 +79,8 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Passed,
     version_1(&line)
 }
 
-/// Reads a whole line, its end included.
-fn version_1(line: &[u8]) -> Result<Passed, NoHeader> {
+/// Parses a header of version 1: a whole line, its end included.
+fn version_1(line: &[u8]) -> Result<ProxyHeader, NoHeader> {
     let line = str::from_utf8(line).ok();
     let line = line.and_then(|line| line.strip_suffix("\r\n"));
     let line = line.ok_or(NoHeader::Malformed("it is not a line of text"))?;
@@ -97,7 +97,7 @@ fn version_1(line: &[u8]) -> Result<Passed, NoHeader> {
         }
         _ => return Err(NoHeader::Malformed("it is none of TCP4, TCP6 and UNKNOWN")),
     };
-    Ok(Passed { client, tls: false })
+    Ok(ProxyHeader { client, tls: false })
 }
 
 fn address<A: FromStr>(text: &str) -> Result<A, NoHeader> {
@@ -105,7 +105,7 @@ fn address<A: FromStr>(text: &str) -> Result<A, NoHeader> {
     address.map_err(|_| NoHeader::Malformed("an address is not one of its family"))
 }
 
-/// The client's port; the server's is beside it.
+/// Parses both ports; gives the client's.
 fn port(words: &[&str]) -> Result<u16, NoHeader> {
     let [client, server] = words else {
         return Err(NoHeader::Malformed(
@@ -121,23 +121,23 @@ fn port(words: &[&str]) -> Result<u16, NoHeader> {
     number(client)
 }
 
-/// Reads a whole header, whose addresses begin behind its `fixed` part.
+/// Parses a header of version 2, whose addresses begin behind its `fixed` part.
 fn version_2(
     version_and_command: u8,
     family: u8,
     header: &[u8],
     fixed: usize,
-) -> Result<Passed, NoHeader> {
+) -> Result<ProxyHeader, NoHeader> {
     let body = header.get(fixed..).unwrap_or_default();
     match version_and_command {
-        // The proxy speaks for itself, and whatever else stands there is to be ignored.
-        0x20 => return Ok(Passed::default()),
+        // LOCAL: the proxy speaks for itself, and the specification ignores the rest.
+        0x20 => return Ok(ProxyHeader::default()),
         0x21 => {}
         _ => return Err(NoHeader::Malformed("its version or command is unknown")),
     }
     let short = || NoHeader::Malformed("it is shorter than its addresses");
     let (client, extensions) = match family {
-        // Of IPv4: two addresses and two ports.
+        // IPv4: two addresses and two ports.
         0x11 => {
             let (addresses, rest) = body.split_first_chunk::<12>().ok_or_else(short)?;
             let [a, b, c, d, _, _, _, _, port @ .., _, _] = *addresses;
@@ -147,7 +147,7 @@ fn version_2(
                 rest,
             )
         }
-        // Of IPv6.
+        // IPv6.
         0x21 => {
             let (client, rest) = body.split_first_chunk::<16>().ok_or_else(short)?;
             let (_, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
@@ -169,10 +169,10 @@ fn version_2(
         }
     };
     let tls = read_extensions(extensions, header)?;
-    Ok(Passed { client, tls })
+    Ok(ProxyHeader { client, tls })
 }
 
-/// Whether the client speaks TLS with the proxy. A checksum that is there has to be right.
+/// Reads the extensions: whether the client speaks TLS with the proxy. A checksum must be right.
 fn read_extensions(mut extensions: &[u8], header: &[u8]) -> Result<bool, NoHeader> {
     const CUT: NoHeader = NoHeader::Malformed("an extension is longer than the header");
     let mut tls = false;
@@ -183,8 +183,8 @@ fn read_extensions(mut extensions: &[u8], header: &[u8]) -> Result<bool, NoHeade
             (TYPE_SSL, [flags, ..]) => tls = flags & 1 == 1,
             (TYPE_CRC32C, value) => {
                 let given = <[u8; 4]>::try_from(value).ok().map(u32::from_be_bytes);
-                let place = header.len() - rest.len() - length;
-                if given != Some(crc32c(header, place)) {
+                let offset = header.len() - rest.len() - length;
+                if given != Some(crc32c(header, offset)) {
                     return Err(NoHeader::Malformed("its checksum is wrong"));
                 }
             }
@@ -199,11 +199,11 @@ fn read_extensions(mut extensions: &[u8], header: &[u8]) -> Result<bool, NoHeade
     }
 }
 
-/// The checksum (RFC 4960 appendix B) of a header, the four bytes at `place` taken for zeros.
-fn crc32c(header: &[u8], place: usize) -> u32 {
+/// The CRC32c checksum (RFC 4960 appendix B) of a header, with the four bytes at `offset` taken as zeros.
+fn crc32c(header: &[u8], offset: usize) -> u32 {
     let bytes = header.iter().enumerate();
     let bytes = bytes.map(|(at, byte)| {
-        if (place..place + 4).contains(&at) {
+        if (offset..offset + 4).contains(&at) {
             0
         } else {
             *byte
@@ -229,8 +229,8 @@ mod tests {
 
     use super::*;
 
-    /// What is read of these bytes, and how many are left.
-    fn given(mut bytes: &[u8]) -> (Result<Passed, NoHeader>, usize) {
+    /// Reads bytes. Gives the result, and the count of bytes left.
+    fn given(mut bytes: &[u8]) -> (Result<ProxyHeader, NoHeader>, usize) {
         let read = pin!(read(&mut bytes)).poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(read) = read else {
             panic!("a slice is always ready")
@@ -250,7 +250,7 @@ mod tests {
             let (read, left) = given(&[header, behind].concat());
             assert_eq!(
                 read.expect("it is a header"),
-                Passed { client, tls },
+                ProxyHeader { client, tls },
                 "{header:?}"
             );
             assert_eq!(left, behind.len(), "{header:?}");
@@ -336,8 +336,8 @@ mod tests {
         check_refused(&version_2_of(0x11, 0x11, &V4));
         check_refused(&version_2_of(1, 0x12, &V4));
         check_refused(&version_2_of(1, 0x41, &V4));
-        check(&version_2_of(1, 0, &[0; LONGEST_V2]), None, false);
-        check_refused(&version_2_of(1, 0, &[0; LONGEST_V2 + 1]));
+        check(&version_2_of(1, 0, &[0; MAX_V2_BYTES]), None, false);
+        check_refused(&version_2_of(1, 0, &[0; MAX_V2_BYTES + 1]));
     }
 
     #[test]
@@ -351,15 +351,15 @@ mod tests {
         check_refused(&with(&[0x20, 0]));
         let mut summed = with(&[3, 0, 4, 0, 0, 0, 0]);
         check_refused(&summed);
-        let place = summed.len() - 4;
-        let sum = crc32c(&summed, place);
-        summed.splice(place.., sum.to_be_bytes());
+        let offset = summed.len() - 4;
+        let sum = crc32c(&summed, offset);
+        summed.splice(offset.., sum.to_be_bytes());
         check(&summed, client, false);
         assert_eq!(crc32c(b"123456789", 9), 0xe306_9283);
     }
 
     #[test]
-    fn a_header_that_ends_early_is_none() {
+    fn header_that_ends_early_is_refused() {
         let line = b"PROXY TCP4 192.0.2.1 198.51.100.2 56789 443\r\n";
         for header in [&line[..], &version_2_of(1, 0x11, &V4)] {
             for end in 0..header.len() {
@@ -383,7 +383,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_a_panic(
+        fn arbitrary_bytes_cause_no_panic(
             start in prop::sample::select(vec![&b"PROXY TCP4 "[..], b"PROXY ", &SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x20"]),
             rest: Vec<u8>,
         ) {

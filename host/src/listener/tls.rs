@@ -1,4 +1,4 @@
-//! TLS for a listener: rustls, the certificate that each client is shown, and its replacement while the listener
+//! The TLS of a listener: rustls, the choice of the certificate for each client, and its replacement while the listener
 //! serves.
 
 use std::collections::HashMap;
@@ -15,25 +15,25 @@ use rustls::{ServerConfig, ServerConnection};
 use super::certificate::{Certificate, Unusable, wildcard_of};
 use crate::config::{self, Fault};
 
-/// A listener's TLS, shared by those who accept and those who change its certificates.
+/// A listener's TLS, shared by the tasks that accept and the reload that replaces certificates.
 pub(crate) struct Tls {
     pub(super) config: Arc<ServerConfig>,
-    certificates: Arc<Current>,
+    certificates: Arc<CertificateResolver>,
 }
 
-/// The certificates of a listener: which of them a client is shown depends on the name that it asks for (SNI).
+/// The certificates of a listener. The name that a client asks for (SNI) chooses one.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    /// In the configuration's order, never empty; the first is for clients that name no host, or none of these.
+    /// In the configuration's order, never empty. The first is for clients that name no host, or an unknown one.
     all: Vec<Arc<Certificate>>,
     by_name: HashMap<String, Arc<Certificate>>,
 }
 
-/// What new connections are shown.
+/// The certificates for new connections.
 #[derive(Debug)]
-struct Current(ArcSwap<Certificates>);
+struct CertificateResolver(ArcSwap<Certificates>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let certificates = self.0.load();
         let chosen = certificates.choose(hello.server_name())?;
@@ -43,7 +43,7 @@ impl ResolvesServerCert for Current {
 
 impl Tls {
     pub(crate) fn new(certificates: Certificates, http2: bool) -> Result<Self> {
-        let certificates = Arc::new(Current(ArcSwap::from_pointee(certificates)));
+        let certificates = Arc::new(CertificateResolver(ArcSwap::from_pointee(certificates)));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -55,7 +55,7 @@ impl Tls {
         } else {
             vec![b"http/1.1".to_vec()]
         };
-        // Its keys rotate by themselves.
+        // The ticketer rotates its keys by itself.
         config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
         Ok(Self {
             config: Arc::new(config),
@@ -63,11 +63,11 @@ impl Tls {
         })
     }
 
-    /// What the client of a connection was shown.
-    pub(super) fn shown(&self, connection: &ServerConnection) -> Option<Shown> {
+    /// Gives the certificate that a connection's client was shown.
+    pub(super) fn shown(&self, connection: &ServerConnection) -> Option<ShownCertificate> {
         let name = connection.server_name();
         let certificates = self.certificates();
-        Some(Shown {
+        Some(ShownCertificate {
             name: name.map(str::to_owned),
             certificate: Arc::clone(certificates.choose(name)?),
         })
@@ -77,7 +77,7 @@ impl Tls {
         self.certificates.0.load_full()
     }
 
-    /// Shows these to new connections; gives those that differ from what was shown before.
+    /// Replaces the certificates for new connections. Gives those that are new.
     pub(crate) fn replace(&self, certificates: Certificates) -> Vec<Arc<Certificate>> {
         let now = Arc::new(certificates);
         let before = self.certificates.0.swap(Arc::clone(&now));
@@ -87,16 +87,16 @@ impl Tls {
     }
 }
 
-/// What the client of a connection was shown.
-pub(super) struct Shown {
-    /// The host that it asked for (SNI).
+/// The certificate that a connection's client was shown.
+pub(super) struct ShownCertificate {
+    /// The host that the client asked for (SNI).
     name: Option<String>,
     certificate: Arc<Certificate>,
 }
 
-impl Shown {
-    /// Whether a request on the connection may be for this host: the client asked for it when it was shown the
-    /// certificate, or the certificate is for it too. A client cannot ask for an address by SNI.
+impl ShownCertificate {
+    /// Whether a request on the connection may name this host: the client asked for it by SNI, or the certificate is
+    /// for it too. A client cannot ask for an address by SNI.
     pub(super) fn allows(&self, host: &str) -> bool {
         let asked_for = match &self.name {
             Some(name) => name.eq_ignore_ascii_case(host.trim_end_matches('.')),
@@ -141,7 +141,7 @@ impl Certificates {
         }
     }
 
-    /// With another one in the place of this number.
+    /// Gives a copy with another certificate at `index`.
     pub(crate) fn with(
         &self,
         index: usize,
@@ -149,8 +149,8 @@ impl Certificates {
         key: &str,
     ) -> Result<Self, Vec<Fault>> {
         let mut all = self.all.clone();
-        if let Some(place) = all.get_mut(index) {
-            *place = Arc::new(certificate);
+        if let Some(old) = all.get_mut(index) {
+            *old = Arc::new(certificate);
         }
         Self::new(all, key)
     }
@@ -159,7 +159,7 @@ impl Certificates {
         &self.all
     }
 
-    /// Fails where two are for one name, or where a client could not ask for one of several.
+    /// Fails if two certificates are for one name, or if a client could not ask for one of several.
     fn new(all: Vec<Arc<Certificate>>, key: &str) -> Result<Self, Vec<Fault>> {
         let mut by_name = HashMap::<_, (usize, Arc<Certificate>)>::new();
         let mut faults = Vec::new();
@@ -199,8 +199,8 @@ impl Certificates {
         })
     }
 
-    /// The certificate for a client that asks for this name, in lower case as rustls gives it: one that bears it, one
-    /// for all names beside it, or the first.
+    /// Chooses the certificate for a name, in lower case as rustls gives it: one for this name, one with its wildcard,
+    /// or the first.
     pub(super) fn choose(&self, name: Option<&str>) -> Option<&Arc<Certificate>> {
         let named = name.and_then(|name| {
             self.by_name
@@ -211,7 +211,7 @@ impl Certificates {
     }
 }
 
-/// Where the pair of this number stands in the configuration.
+/// The key of a pair in the configuration.
 pub(crate) fn pair_key(key: &str, index: usize, pairs: usize) -> String {
     if pairs == 1 {
         key.to_owned()

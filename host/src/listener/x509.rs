@@ -1,11 +1,11 @@
-//! The little of X.509 (RFC 5280) that a server has to know of its own certificates: version, age, key, names. Checks no
-//! signature; what is not DER is refused, with a certificate's every part that is read.
+//! The part of X.509 (RFC 5280) that a server needs of its own certificates: version, age, key, names. Checks no
+//! signature. Refuses a certificate if a part that is read is not DER.
 
 use std::net::IpAddr;
 
 use time::{Date, Month};
 
-/// The tags of the types that are read.
+/// Tags of DER types.
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
@@ -23,10 +23,10 @@ const IP_ADDRESS: u8 = 0x87;
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug)]
 pub(crate) struct X509<'a> {
-    /// From 1 to 3.
+    /// 1 to 3.
     pub(crate) version: u8,
     /// Seconds since the Unix epoch.
     pub(crate) not_before: i64,
@@ -39,10 +39,10 @@ pub(crate) struct X509<'a> {
 }
 
 impl<'a> X509<'a> {
-    /// None if it is no certificate.
+    /// Parses a certificate; none if it is none.
     pub(crate) fn parse(der: &'a [u8]) -> Option<Self> {
-        let mut whole = Der(der);
-        let mut certificate = whole.take(SEQUENCE)?;
+        let mut outer = Der(der);
+        let mut certificate = outer.take(SEQUENCE)?;
         let mut signed = certificate.take(SEQUENCE)?;
         let version = match signed.take(VERSION) {
             Some(mut version) => match version.take(INTEGER)?.0 {
@@ -74,7 +74,7 @@ impl<'a> X509<'a> {
                 x509.read_extensions(Der(content).take(SEQUENCE)?)?;
             }
         }
-        whole.0.is_empty().then_some(x509)
+        outer.0.is_empty().then_some(x509)
     }
 
     fn read_extensions(&mut self, mut extensions: Der<'a>) -> Option<()> {
@@ -112,14 +112,14 @@ impl<'a> X509<'a> {
         }
     }
 
-    /// How many bits its key has, if that is an RSA key.
+    /// The size of an RSA key in bits; none for other keys.
     pub(crate) fn rsa_bits(&self) -> Option<usize> {
         let mut info = Der(self.public_key).take(SEQUENCE)?;
         let algorithm = info.take(SEQUENCE)?.take(OID)?;
         if algorithm.0 != RSA_ENCRYPTION {
             return None;
         }
-        // After the number of unused bits.
+        // The first byte counts unused bits.
         let mut key = Der(info.take(BIT_STRING)?.0.get(1..)?).take(SEQUENCE)?;
         let modulus = key.take(INTEGER)?.0;
         let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
@@ -128,12 +128,12 @@ impl<'a> X509<'a> {
     }
 }
 
-/// What is left of some DER.
+/// The unread rest of some DER.
 #[derive(Clone, Copy, Debug)]
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The next value: its tag and its content.
+    /// Reads the next value: its tag and its content.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
@@ -145,7 +145,7 @@ impl<'a> Der<'a> {
                 let length = length
                     .iter()
                     .fold(0, |length, byte| length << 8 | usize::from(*byte));
-                // DER has one way to write each: the shortest.
+                // DER allows only the shortest form of a length.
                 let shortest = match bytes {
                     1 => 0x80,
                     bytes => 1 << (8 * (bytes - 1)),
@@ -162,7 +162,7 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next value, if it has this tag.
+    /// Reads the content of the next value, if it has this tag.
     fn take(&mut self, tag: u8) -> Option<Self> {
         let mut after = *self;
         let (found, content) = after.next()?;
@@ -172,7 +172,7 @@ impl<'a> Der<'a> {
         })
     }
 
-    /// Seconds since the Unix epoch (RFC 5280 §4.1.2.5).
+    /// Reads a time: seconds since the Unix epoch (RFC 5280 §4.1.2.5).
     fn time(&mut self) -> Option<i64> {
         let (tag, text) = self.next()?;
         let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(x509.rsa_bits(), None);
     }
 
-    /// A file of the corpus of `tests/fuzz`.
+    /// Reads a file of the corpus in `tests/fuzz`.
     fn file(name: &str) -> Vec<u8> {
         let folder = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -241,8 +241,8 @@ mod tests {
         std::fs::read(std::path::Path::new(folder).join(name)).expect("it is in the corpus")
     }
 
-    /// Made by `openssl req -x509` and, those with years in their names, by `openssl ca`; what is expected is what
-    /// `openssl x509 -text` says of them.
+    /// The files are made by `openssl req -x509`, those with years in their names by `openssl ca`. Expected values are
+    /// those of `openssl x509 -text`.
     #[test]
     fn certificates_of_openssl_are_read_as_openssl_reads_them() {
         let names = ["chat.example.com", "*.example.com"].map(String::from);
@@ -257,7 +257,7 @@ mod tests {
             ("rsa-2048", Some(2_048)),
             ("rsa-3072", Some(3_072)),
             ("rsa-4096", Some(4_096)),
-            // Of another algorithm than RSA, which no TLS library takes.
+            // A key of an algorithm other than RSA, which no TLS library takes.
             ("rsa-pss", None),
         ] {
             let der = file(name);
@@ -304,11 +304,11 @@ mod tests {
         ] {
             let der = file(name);
             let x509 = X509::parse(&der).expect(name);
-            let told = [not_before, not_after].map(|text| {
+            let expected = [not_before, not_after].map(|text| {
                 let at = OffsetDateTime::parse(text, &Rfc3339);
                 at.expect("it is a time").unix_timestamp()
             });
-            assert_eq!([x509.not_before, x509.not_after], told, "{name}");
+            assert_eq!([x509.not_before, x509.not_after], expected, "{name}");
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_refused_without_a_panic() {
+    fn damaged_certificate_is_refused_without_a_panic() {
         let der = certificate();
         for length in 0..der.len() {
             assert!(X509::parse(&der[..length]).is_none(), "{length}");
