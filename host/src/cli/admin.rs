@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::{self, Question, encoded};
+use super::client::{self, ManagementRequest, encoded};
 use super::whom;
 use crate::config::Address;
 
-/// How long the gateway may take: a reload compiles.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Time limit of an answer: a reload compiles.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The gateway that is asked.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Whom {
+pub(super) struct GatewayArgument {
     /// The gateway's configuration file, which has the address of its management listener
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -26,10 +26,10 @@ pub(super) struct Whom {
     management: Option<Address>,
 }
 
-/// As [`Whom`], where the first word is a plugin.
+/// As [`GatewayArgument`], where the first word is a plugin.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct ByOption {
+pub(super) struct GatewayOption {
     /// The gateway's configuration file, which has the address of its management listener
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,14 +43,14 @@ pub(super) enum PluginsCommand {
     /// List the versions that serve: number, digest, calls, traps
     List {
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
     /// List the versions that a plugin has had, newest first
     History {
         /// The plugin
         name: String,
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
     /// Go back to an earlier version, until the component file changes
     ///
@@ -65,7 +65,7 @@ pub(super) enum PluginsCommand {
         #[arg(long, value_name = "N")]
         to: Option<u64>,
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
     /// Give the next version of the file a share of the connections, or change that share
     Rollout {
@@ -75,67 +75,69 @@ pub(super) enum PluginsCommand {
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
         share: u32,
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
     /// End the rollout: its version serves all connections
     Promote {
         /// The plugin
         name: String,
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
     /// End the rollout: the version before it serves all connections
     Abort {
         /// The plugin
         name: String,
         #[command(flatten)]
-        whom: ByOption,
+        gateway: GatewayOption,
     },
 }
 
-pub(super) fn reload(whom: &Whom) -> Result<()> {
-    let whom = whom::Whom::of(whom.file.as_ref(), whom.management.as_ref())?;
-    print_changes(&ask(&whom, Method::POST, "/reload", json!({}))?)
+pub(super) fn reload(gateway: &GatewayArgument) -> Result<()> {
+    let target = whom::Target::of(gateway.file.as_ref(), gateway.management.as_ref())?;
+    print_changes(&ask(&target, Method::POST, "/reload", json!({}))?)
 }
 
 pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
-    let (whom, name, what, body) = match command {
-        PluginsCommand::List { whom } => {
-            let list = ask(&whom.whom()?, Method::GET, "/plugins", Value::Null)?;
+    let (gateway, name, action, body) = match command {
+        PluginsCommand::List { gateway } => {
+            let list = ask(&gateway.target()?, Method::GET, "/plugins", Value::Null)?;
             return super::print(&plugin_table(&list));
         }
-        PluginsCommand::History { name, whom } => {
+        PluginsCommand::History { name, gateway } => {
             let path = format!("/plugins/{}/history", encoded(name.as_bytes()));
-            let list = ask(&whom.whom()?, Method::GET, &path, Value::Null)?;
+            let list = ask(&gateway.target()?, Method::GET, &path, Value::Null)?;
             return super::print(&history_table(&list));
         }
-        PluginsCommand::Rollback { name, to, whom } => {
-            (whom, name, "rollback", json!({ "version": to }))
+        PluginsCommand::Rollback { name, to, gateway } => {
+            (gateway, name, "rollback", json!({ "version": to }))
         }
-        PluginsCommand::Rollout { name, share, whom } => {
-            (whom, name, "rollout", json!({ "share": share }))
-        }
-        PluginsCommand::Promote { name, whom } => (whom, name, "promote", json!({})),
-        PluginsCommand::Abort { name, whom } => (whom, name, "abort", json!({})),
+        PluginsCommand::Rollout {
+            name,
+            share,
+            gateway,
+        } => (gateway, name, "rollout", json!({ "share": share })),
+        PluginsCommand::Promote { name, gateway } => (gateway, name, "promote", json!({})),
+        PluginsCommand::Abort { name, gateway } => (gateway, name, "abort", json!({})),
     };
-    let path = format!("/plugins/{}/{what}", encoded(name.as_bytes()));
-    print_changes(&ask(&whom.whom()?, Method::POST, &path, body)?)
+    let path = format!("/plugins/{}/{action}", encoded(name.as_bytes()));
+    print_changes(&ask(&gateway.target()?, Method::POST, &path, body)?)
 }
 
-impl ByOption {
-    fn whom(&self) -> Result<whom::Whom> {
-        whom::Whom::of(self.config.as_ref(), self.management.as_ref())
+impl GatewayOption {
+    fn target(&self) -> Result<whom::Target> {
+        whom::Target::of(self.config.as_ref(), self.management.as_ref())
     }
 }
 
-fn ask(whom: &whom::Whom, method: Method, path: &str, body: Value) -> Result<Value> {
-    let question = Question {
+fn ask(target: &whom::Target, method: Method, path: &str, body: Value) -> Result<Value> {
+    let request = ManagementRequest {
         method,
         path,
         body,
-        patience: PATIENCE,
+        time_limit: TIMEOUT,
     };
-    let text = client::ask(whom, &question)?;
+    let text = client::ask(target, &request)?;
     serde_json::from_str(&text).context("the gateway's answer is no JSON")
 }
 
@@ -224,7 +226,7 @@ fn text(value: &Value, key: &str) -> String {
     }
 }
 
-/// Columns as wide as their widest cell.
+/// Aligns columns to their widest cell.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {

@@ -13,21 +13,21 @@ use crate::plugin;
 /// The target that rustc builds components for.
 const TARGET: &str = "wasm32-wasip2";
 
-/// Folders that are named in place of one that is no plugin's.
-const MOST_NAMED: usize = 8;
+/// Plugin folders suggested at most in an error about a folder that is no plugin's.
+const MAX_SUGGESTIONS: usize = 8;
 
-/// A component, and what cargo says of how it was made.
+/// A built component, with what cargo says of its build.
 pub(super) struct Built {
     pub(super) component: PathBuf,
     /// The files that the compiler read: those of the plugin and of what it depends on by path.
     pub(super) files: BTreeSet<PathBuf>,
-    /// The folders of the packages that they belong to.
+    /// The folders of the packages of `files`.
     pub(super) packages: BTreeSet<PathBuf>,
     /// The folders that cargo and the build scripts write to.
     pub(super) outputs: BTreeSet<PathBuf>,
 }
 
-/// Builds the plugin in `dir`. The compiler's messages go to standard error. Dropped, it ends cargo.
+/// Builds the plugin in `dir`. The compiler's messages go to standard error. Dropping the future ends cargo.
 pub(super) async fn build(dir: &Path) -> Result<Built> {
     if !dir.is_dir() {
         bail!(
@@ -42,7 +42,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
             dir.display()
         );
     }
-    // As cargo names it.
+    // Cargo names packages by canonical paths.
     let dir = &dir
         .canonicalize()
         .with_context(|| dir.display().to_string())?;
@@ -57,7 +57,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
             TARGET,
             "--message-format",
             "json-render-diagnostics",
-            // Of a package that has programs too, the library alone is the plugin.
+            // The library alone is the plugin: a package may have programs too.
             "--lib",
             "--manifest-path",
         ],
@@ -78,7 +78,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     Ok(describe(component, &messages))
 }
 
-/// What cargo prints of the package with this manifest; none when it fails, and has said why.
+/// Runs cargo on a manifest. Gives its standard output, or none if it fails: it has said why on standard error.
 async fn cargo(dir: &Path, words: &[&str], manifest: &Path) -> Result<Option<Vec<u8>>> {
     let ended = tool(dir, "cargo")
         .args(words)
@@ -92,7 +92,7 @@ async fn cargo(dir: &Path, words: &[&str], manifest: &Path) -> Result<Option<Vec
     Ok(ended.status.success().then_some(ended.stdout))
 }
 
-/// What cargo knows of a folder before it builds anything: its package, and those of its workspace.
+/// The answer of `cargo metadata`: the package of a folder, and those of its workspace.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -102,11 +102,11 @@ struct Metadata {
 struct Package {
     name: String,
     manifest_path: PathBuf,
-    targets: Vec<Target>,
+    targets: Vec<CargoTarget>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct CargoTarget {
     crate_types: Vec<String>,
 }
 
@@ -116,14 +116,14 @@ impl Package {
         types.any(|crate_type| crate_type == "cdylib")
     }
 
-    /// Whether it has a library of another kind.
+    /// Whether the package has a library of any kind.
     fn is_library(&self) -> bool {
         let mut types = self.targets.iter().flat_map(|target| &target.crate_types);
         types.any(|crate_type| crate_type.ends_with("lib"))
     }
 }
 
-/// The manifest of the plugin in a folder: its package's, or that of the only plugin in the workspace that it is.
+/// Finds the manifest of a folder's plugin: its own package's, or that of the only plugin in its workspace.
 async fn manifest(dir: &Path) -> Result<PathBuf> {
     let manifest = dir.join("Cargo.toml");
     let words = [
@@ -145,21 +145,21 @@ async fn manifest(dir: &Path) -> Result<PathBuf> {
         .iter()
         .filter(|package| package.is_plugin())
         .collect();
-    let own = packages
+    let own_package = packages
         .iter()
         .find(|package| package.manifest_path == manifest);
-    let reason = match (own, plugins.as_slice()) {
-        (Some(own), _) if own.is_plugin() => return Ok(manifest),
+    let reason = match (own_package, plugins.as_slice()) {
+        (Some(own_package), _) if own_package.is_plugin() => return Ok(manifest),
         (None, [only]) => return Ok(only.manifest_path.clone()),
-        (Some(own), _) if own.is_library() => format!(
+        (Some(own_package), _) if own_package.is_library() => format!(
             "the library of its package {} is no cdylib, as a plugin's is; write crate-type = [\"cdylib\"] into [lib] of its \
              Cargo.toml",
-            own.name
+            own_package.name
         ),
-        (Some(own), _) => format!(
+        (Some(own_package), _) => format!(
             "its package {} has no library, as a plugin has; write src/lib.rs, and [lib] with crate-type = [\"cdylib\"] into \
              its Cargo.toml",
-            own.name
+            own_package.name
         ),
         (None, []) => "it is a workspace without a plugin: none of its packages has a library with crate-type = \
                        [\"cdylib\"]; name a plugin's folder, such as plugins/echo"
@@ -178,7 +178,7 @@ async fn manifest(dir: &Path) -> Result<PathBuf> {
         })
         .collect();
     folders.sort_unstable();
-    folders.truncate(MOST_NAMED);
+    folders.truncate(MAX_SUGGESTIONS);
     let there = if folders.is_empty() {
         String::new()
     } else {
@@ -189,9 +189,9 @@ async fn manifest(dir: &Path) -> Result<PathBuf> {
 
 /// Refuses a component that the gateway would not call.
 fn check(dir: &Path, component: &Path) -> Result<()> {
-    let said = |error: anyhow::Error| error.context(dir.display().to_string());
-    let bytes = plugin::read(component).map_err(said)?;
-    let misfits = plugin::inspect(&bytes).map_err(said)?.misfits;
+    let in_folder = |error: anyhow::Error| error.context(dir.display().to_string());
+    let bytes = plugin::read(component).map_err(in_folder)?;
+    let misfits = plugin::inspect(&bytes).map_err(in_folder)?.misfits;
     if misfits.is_empty() {
         return Ok(());
     }
@@ -203,7 +203,7 @@ fn check(dir: &Path, component: &Path) -> Result<()> {
     )
 }
 
-/// Cargo's message about a step: it made a file, or ran a build script.
+/// Cargo's message about a step: a file was made, or a build script ran.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -216,7 +216,7 @@ struct Message {
     out_dir: Option<PathBuf>,
 }
 
-/// The component of the package with this manifest: its dependencies may be components too.
+/// Finds the component of this manifest's package: dependencies may be components too.
 fn component(dir: &Path, manifest: &Path, messages: &[Message]) -> Result<PathBuf> {
     let made = messages
         .iter()
@@ -255,7 +255,7 @@ fn describe(component: PathBuf, messages: &[Message]) -> Built {
     }
 }
 
-/// The files that a dep-info file lists: `TARGET: FILE FILE …`, with `\` before a space that is part of a name.
+/// Parses a dep-info file: `TARGET: FILE FILE …`, with `\` before a space that is part of a name.
 fn dependencies(listed: &str) -> BTreeSet<PathBuf> {
     let mut files = BTreeSet::new();
     for line in listed.lines() {
@@ -277,7 +277,7 @@ fn dependencies(listed: &str) -> BTreeSet<PathBuf> {
     files
 }
 
-/// Adds the target to the toolchain that the folder uses, if it is missing.
+/// Adds [`TARGET`] to the toolchain of the folder, unless it is there.
 async fn ensure_target(dir: &Path) -> Result<()> {
     let libraries = tool(dir, "rustc")
         .args(["--print", "target-libdir", "--target", TARGET])
@@ -302,7 +302,7 @@ async fn ensure_target(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A tool in the plugin's folder, with the user's environment.
+/// Makes a command that runs in the plugin's folder, with the user's environment.
 fn tool(dir: &Path, name: &str) -> Command {
     let mut command = Command::new(name);
     command
@@ -310,7 +310,7 @@ fn tool(dir: &Path, name: &str) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
-    // `cargo run` and `cargo test` describe the package that they run; none of it is about the plugin.
+    // Under `cargo run` and `cargo test`, variables describe the running package, not the plugin.
     if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
         for (name, _) in std::env::vars_os() {
             if is_of_running_package(&name.to_string_lossy()) {
@@ -321,8 +321,8 @@ fn tool(dir: &Path, name: &str) -> Command {
     command
 }
 
-/// Whether cargo, or rustup before it, sets this variable for a program that it runs. What a user sets for cargo, such as
-/// `CARGO_TARGET_DIR`, is none of these.
+/// Whether cargo or rustup sets this variable for a program that it runs. Variables that a user sets for cargo, such as
+/// `CARGO_TARGET_DIR`, are kept.
 fn is_of_running_package(variable: &str) -> bool {
     const NAMES: [&str; 10] = [
         "CARGO",
@@ -334,7 +334,7 @@ fn is_of_running_package(variable: &str) -> bool {
         "CARGO_PRIMARY_PACKAGE",
         "CARGO_TARGET_TMPDIR",
         "OUT_DIR",
-        // The toolchain of the package that is run: the plugin's folder may have another.
+        // The toolchain of the running package: the plugin's folder may have another.
         "RUSTUP_TOOLCHAIN",
     ];
     NAMES.contains(&variable)

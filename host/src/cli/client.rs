@@ -1,5 +1,5 @@
-//! Asks a running gateway through its management listener, which is named, or found by the configuration that the gateway
-//! runs.
+//! The client of a gateway's management listener. It finds the listener by address, or by the configuration that the
+//! gateway runs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,57 +13,57 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::whom::{Whom, connect, host, why_not};
+use super::whom::{Target, connect, connect_hint, host};
 use crate::config::{self, Address};
-use crate::management::{CONFIGURATION, Found, Note, find};
+use crate::management::{CONFIGURATION, Found, Note, find_note};
 use crate::net::Stream;
 
-/// Bytes of the longest answer.
-const LONGEST: usize = 16 << 20;
+/// Longest answer in bytes.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// How long a gateway may take to say that it is one: it has nothing to wait for.
-const GREETING: Duration = Duration::from_secs(5);
+/// Time limit of the first answer: it needs no work.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request to a gateway.
-pub(super) struct Question<'a> {
+/// A request to a management listener.
+pub(super) struct ManagementRequest<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) body: Value,
-    /// How long the answer may take.
-    pub(super) patience: Duration,
+    /// Time limit of the answer.
+    pub(super) time_limit: Duration,
 }
 
-/// Gives the text of the answer; a refusal is an error. A gateway that runs another file than the one that is meant does
-/// nothing, and is an error.
+/// Sends a request and gives the text of the answer. A refusal is an error, and so is a gateway that runs another file:
+/// it does nothing.
 #[tokio::main(flavor = "current_thread")]
-pub(super) async fn ask(whom: &Whom, question: &Question<'_>) -> Result<String> {
-    let (gateway, meant) = match whom {
-        Whom::Management(address) => (Gateway::at(address.clone(), None).await?, None),
-        Whom::File(file) => {
-            let meant = file.canonicalize();
-            let meant = meant.map_err(|error| {
+pub(super) async fn ask(target: &Target, request: &ManagementRequest<'_>) -> Result<String> {
+    let (gateway, expected_file) = match target {
+        Target::Management(address) => (Gateway::at(address.clone(), None).await?, None),
+        Target::File(file) => {
+            let expected_file = file.canonicalize();
+            let expected_file = expected_file.map_err(|error| {
                 anyhow!(
                     "{}: cannot be read: {error}; name the configuration that the gateway runs",
                     file.display()
                 )
             })?;
-            (who_runs(file, &meant).await?, Some(meant))
+            (gateway_of(file, &expected_file).await?, Some(expected_file))
         }
     };
-    let (status, text) = gateway.ask(question, meant.as_deref()).await?;
+    let (status, text) = gateway.ask(request, expected_file.as_deref()).await?;
     if status.is_success() {
         return Ok(text);
     }
-    match error(&text) {
+    match refusal_reason(&text) {
         why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.0),
         why => bail!(why),
     }
 }
 
-/// The gateway that runs a file says itself where it is asked: the file may be broken, or say something else by now. Of one
-/// that does not, the address in the file is tried.
-async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
-    let found = find(file).await;
+/// Finds the gateway that runs a file. The gateway's own note comes first: the file may be broken, or have another
+/// address by now. Without a note, the address in the file is tried.
+async fn gateway_of(file: &Path, expected_file: &Path) -> Result<Gateway> {
+    let found = find_note(file).await;
     match &found {
         Some(Found::Note(Note {
             management: Some(address),
@@ -72,7 +72,7 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
             let address = Address::of_listener(address);
             let address =
                 address.context("the management address that the gateway tells is no address")?;
-            return Gateway::at(address, Some(meant)).await;
+            return Gateway::at(address, Some(expected_file)).await;
         }
         Some(Found::Note(Note { process, .. })) => bail!(
             "process {process} runs {}, and has no management listener: send it SIGHUP to reload, SIGUSR2 to upgrade",
@@ -90,7 +90,7 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
             "{}: management.address has port 0; name the address that the gateway has logged",
             file.display()
         ),
-        Some(address) => match Gateway::at(address, Some(meant)).await {
+        Some(address) => match Gateway::at(address, Some(expected_file)).await {
             Ok(gateway) => return Ok(gateway),
             Err(why_not) => why_not,
         },
@@ -106,25 +106,25 @@ async fn who_runs(file: &Path, meant: &Path) -> Result<Gateway> {
     )))
 }
 
-/// The management listener of a gateway, which has answered as one.
+/// The address of a management listener that has answered as one.
 struct Gateway(Address);
 
 impl Gateway {
-    /// Finds out whether one answers there, which runs the file that is meant.
-    async fn at(address: Address, meant: Option<&Path>) -> Result<Self> {
-        let greeting = Question {
+    /// Checks that a gateway answers at an address, and runs the expected file.
+    async fn at(address: Address, expected_file: Option<&Path>) -> Result<Self> {
+        let greeting = ManagementRequest {
             method: Method::GET,
             path: "/plugins",
             body: Value::Null,
-            patience: GREETING,
+            time_limit: GREETING_TIMEOUT,
         };
         let gateway = Self(address);
-        let (status, text) = gateway.ask(&greeting, meant).await?;
+        let (status, text) = gateway.ask(&greeting, expected_file).await?;
         let address = &gateway.0;
         match serde_json::from_str(&text) {
             Ok(Value::Array(_)) if status == StatusCode::OK => Ok(Self(address.clone())),
             Ok(Value::Object(_)) if status == StatusCode::MISDIRECTED_REQUEST => {
-                bail!("{address}: {}", error(&text))
+                bail!("{address}: {}", refusal_reason(&text))
             }
             _ => bail!(
                 "{address} is not the management listener of a gateway; the gateway's log has its \
@@ -135,16 +135,16 @@ impl Gateway {
 
     async fn ask(
         &self,
-        question: &Question<'_>,
-        meant: Option<&Path>,
+        request: &ManagementRequest<'_>,
+        expected_file: Option<&Path>,
     ) -> Result<(StatusCode, String)> {
         let Self(address) = self;
         let asked = async {
             let stream = connect(address).await.map_err(|error| {
-                let hint = why_not(address, &error);
+                let hint = connect_hint(address, &error);
                 anyhow!("no gateway answers at {address}; {hint} ({error})")
             })?;
-            let answered = question.send(stream, address, meant).await;
+            let answered = request.send(stream, address, expected_file).await;
             answered.map_err(|error| {
                 anyhow!(
                     "the connection to {address} closed before an answer came, as when a gateway ends or its start \
@@ -152,22 +152,22 @@ impl Gateway {
                 )
             })
         };
-        let asked = timeout(question.patience, asked).await;
+        let asked = timeout(request.time_limit, asked).await;
         asked.unwrap_or_else(|_| {
             bail!(
                 "no answer from {address} within {} s; a gateway answers once it serves, and another program at this address may never answer",
-                question.patience.as_secs()
+                request.time_limit.as_secs()
             )
         })
     }
 }
 
-impl Question<'_> {
+impl ManagementRequest<'_> {
     pub(super) async fn send(
         &self,
         stream: Stream,
         address: &Address,
-        meant: Option<&Path>,
+        expected_file: Option<&Path>,
     ) -> Result<(StatusCode, String)> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -176,7 +176,7 @@ impl Question<'_> {
             .uri(self.path)
             .header(HOST, host(address))
             .header(CONTENT_TYPE, "application/json");
-        if let Some(file) = meant {
+        if let Some(file) = expected_file {
             request = request.header(CONFIGURATION, encoded(file.as_os_str().as_encoded_bytes()));
         }
         let body = match self.body.is_null() {
@@ -187,7 +187,9 @@ impl Question<'_> {
         let answered = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), LONGEST).collect().await;
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+                .collect()
+                .await;
             let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
             anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
         };
@@ -202,14 +204,14 @@ impl Question<'_> {
     }
 }
 
-/// Bytes as a part of a path or a header.
+/// Encodes bytes for a path or a header.
 pub(super) fn encoded(bytes: &[u8]) -> String {
     let encoded: String = form_urlencoded::byte_serialize(bytes).collect();
     encoded.replace('+', "%20")
 }
 
-/// The reason in a refusal, as all pages write it.
-fn error(text: &str) -> String {
+/// Extracts the reason from a refusal, which every page writes in one form.
+fn refusal_reason(text: &str) -> String {
     let answer = serde_json::from_str::<Value>(text).ok();
     let error = answer
         .as_ref()

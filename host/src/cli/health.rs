@@ -9,22 +9,22 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::{timeout, timeout_at};
 
-use super::client::Question;
-use super::whom::{Whom, connect, why_not};
+use super::client::ManagementRequest;
+use super::whom::{Target, connect, connect_hint};
 use crate::config::{self, Address};
-use crate::management::{Found, find};
+use crate::management::{Found, find_note};
 
-/// How long the answer may take altogether: less than any orchestrator waits.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit of the whole command: shorter than any orchestrator's.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let address = match Whom::named(gateway)? {
-        Whom::Management(address) => address,
-        Whom::File(file) => of_file(&file)?,
+    let deadline = Instant::now() + TIMEOUT;
+    let address = match Target::named(gateway)? {
+        Target::Management(address) => address,
+        Target::File(file) => address_for(&file)?,
     };
-    let address = from_here(address);
+    let address = loopback_if_unspecified(address);
     let answer = ask(&address, deadline).with_context(|| format!("no health from {address}"))?;
     match answer.as_ref().map(|(status, said)| (*status, said.trim())) {
         Some((StatusCode::OK, "ready")) => super::print("ready"),
@@ -37,14 +37,14 @@ pub(super) fn health(gateway: &str) -> Result<()> {
     }
 }
 
-/// The address of the gateway that runs this file: its own word, or else the file's.
-fn of_file(file: &Path) -> Result<Address> {
-    let address = match find_in_time(file) {
+/// Gives the health address of the gateway that runs this file: from the gateway's note, or else from the file.
+fn address_for(file: &Path) -> Result<Address> {
+    let address = match find_within_timeout(file) {
         Some(Found::Note(note)) => {
             let text = note.health.or(note.management);
             text.and_then(|text| Address::of_listener(&text))
         }
-        // Whoever else says that they run it could say anything.
+        // A note of another user may lie.
         Some(Found::Strangers { .. }) | None => config::health_address(file)?,
     };
     let address = address.with_context(|| {
@@ -63,12 +63,12 @@ fn of_file(file: &Path) -> Result<Address> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn find_in_time(file: &Path) -> Option<Found> {
-    timeout(PATIENCE / 3, find(file)).await.ok()?
+async fn find_within_timeout(file: &Path) -> Option<Found> {
+    timeout(TIMEOUT / 3, find_note(file)).await.ok()?
 }
 
-/// A listener on all addresses is asked at this machine's own address.
-fn from_here(address: Address) -> Address {
+/// Replaces an unspecified address by loopback.
+fn loopback_if_unspecified(address: Address) -> Address {
     let Address::Ip(address) = address else {
         return address;
     };
@@ -80,26 +80,27 @@ fn from_here(address: Address) -> Address {
     SocketAddr::new(ip, address.port()).into()
 }
 
-/// Gives the answer; none where something else than HTTP answers.
+/// Asks for readiness. Gives none if the answer is not HTTP.
 #[tokio::main(flavor = "current_thread")]
 async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode, String)>> {
-    let question = Question {
+    let request = ManagementRequest {
         method: Method::GET,
         path: "/readyz",
         body: Value::Null,
-        patience: PATIENCE,
+        time_limit: TIMEOUT,
     };
     let answered = async {
         let stream = connect(address).await;
-        let stream = stream.map_err(|error| anyhow!("{error}; {}", why_not(address, &error)))?;
-        match question.send(stream, address, None).await {
+        let stream =
+            stream.map_err(|error| anyhow!("{error}; {}", connect_hint(address, &error)))?;
+        match request.send(stream, address, None).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if is_foreign(&error) => Ok(None),
             Err(error) => Err(error),
         }
     };
     let answered = timeout_at(deadline.into(), answered).await;
-    answered.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
+    answered.unwrap_or_else(|_| bail!("no answer within {} s", TIMEOUT.as_secs()))
 }
 
 /// Whether the answer is not HTTP, or missing.

@@ -33,10 +33,10 @@ pub(super) fn inspect(options: &Options) -> Result<()> {
     })
 }
 
-/// The signature file beside a component. Checking the signature takes a key: `lockgate verify`.
+/// The signature file beside a component. A check of the signature takes a key: `lockgate verify`.
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-enum State {
+enum SignatureState {
     /// There is none.
     None,
     /// There is one for this component.
@@ -45,28 +45,28 @@ enum State {
         signed_at: String,
         key: String,
     },
-    /// There is one, and no key would make it right.
+    /// There is one that no key makes right.
     Wrong { why: String },
 }
 
-fn signature_state(component: &Path, digest: &str) -> State {
+fn signature_state(component: &Path, digest: &str) -> SignatureState {
     let found = signature::read(&config::signature_beside(component))
         .and_then(|file| Signature::parse(&file));
     match found {
-        Ok(signature) if signature.digest == digest => State::Present {
+        Ok(signature) if signature.digest == digest => SignatureState::Present {
             version: signature.version,
             signed_at: signature.signed_at,
             key: signature.key,
         },
-        Ok(signature) => State::Wrong {
+        Ok(signature) => SignatureState::Wrong {
             why: Untrusted::OtherComponent {
                 signed: signature.digest,
                 found: digest.to_owned(),
             }
             .to_string(),
         },
-        Err(Untrusted::Unsigned(_)) => State::None,
-        Err(untrusted) => State::Wrong {
+        Err(Untrusted::Unsigned(_)) => SignatureState::None,
+        Err(untrusted) => SignatureState::Wrong {
             why: untrusted.to_string(),
         },
     }
@@ -76,7 +76,7 @@ fn in_json(
     file: &Path,
     digest: &str,
     inspection: &Inspection,
-    signature: &State,
+    signature: &SignatureState,
 ) -> Result<serde_json::Value> {
     let mut json = json!({"file": file, "digest": digest, "signature": signature});
     let inspection = serde_json::to_value(inspection)?;
@@ -87,7 +87,12 @@ fn in_json(
     Ok(json)
 }
 
-fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &State) -> String {
+fn in_words(
+    file: &Path,
+    digest: &str,
+    inspection: &Inspection,
+    signature: &SignatureState,
+) -> String {
     let mut rows = vec![
         ("size", format!("{} bytes", inspection.size)),
         ("digest", digest.to_owned()),
@@ -137,11 +142,11 @@ fn in_words(file: &Path, digest: &str, inspection: &Inspection, signature: &Stat
         }
     }
     rows.push(("signature", match signature {
-        State::None => "none".to_owned(),
-        State::Present { version, signed_at, key } => format!(
+        SignatureState::None => "none".to_owned(),
+        SignatureState::Present { version, signed_at, key } => format!(
             "version {version}, signed at {signed_at} with the key {key}; `lockgate verify` checks it"
         ),
-        State::Wrong { why } => format!("wrong: {why}"),
+        SignatureState::Wrong { why } => format!("wrong: {why}"),
     }));
     rows.push((
         "memory",

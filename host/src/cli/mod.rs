@@ -1,4 +1,4 @@
-//! Words typed → calls.
+//! The command line: parses arguments and calls the command.
 
 mod admin;
 mod build;
@@ -83,7 +83,7 @@ enum Command {
     /// Have a running gateway read its configuration and components again; connections stay open
     ///
     /// Prints each change. If anything is wrong, nothing changes: prints the reasons, and exits with 1.
-    Reload(admin::Whom),
+    Reload(admin::GatewayArgument),
     /// Show and change the versions of the plugins that a running gateway serves
     Plugins {
         #[command(subcommand)]
@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
         Command::Validate { file } => validate(&file),
         Command::Health { gateway } => health::health(&gateway),
         Command::Upgrade(options) => upgrade::upgrade(&options),
-        Command::Reload(whom) => admin::reload(&whom),
+        Command::Reload(gateway) => admin::reload(&gateway),
         Command::Plugins { command } => admin::plugins(&command),
         Command::Config {
             command: ConfigCommand::Schema,
@@ -209,8 +209,7 @@ fn validate(file: &std::path::Path) -> Result<()> {
     let signals = Signals::listen()?;
     let checked = async {
         let config = run::load(file).await?;
-        // What plugins print when they are tested, what there is to know of the file, and nothing of what the
-        // gateway does.
+        // Shows what plugins print in their test calls and warnings of the file, and hides the gateway's own lines.
         telemetry::start(&Log {
             filter: "off,guest=info,config=warn".into(),
             format: LogFormat::Text,
@@ -230,20 +229,20 @@ fn validate(file: &std::path::Path) -> Result<()> {
     ))
 }
 
-/// A count with its noun.
+/// Formats a count with its noun.
 fn counted(count: usize, name: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {name}{plural}")
 }
 
-/// A line on standard output, for pipes too.
+/// Prints a line to standard output; a closed pipe is an error.
 fn print(line: &str) -> Result<()> {
     writeln!(io::stdout().lock(), "{line}")?;
     Ok(())
 }
 
-/// An error with its causes on standard error. The problems of a configuration are paragraphs of their own; or lines of the
-/// log, where a machine reads that of a gateway.
+/// Prints an error with its causes to standard error: the problems of a configuration as paragraphs. A gateway whose
+/// log is JSON logs them instead.
 fn complain(error: &anyhow::Error, serves: bool) {
     if serves && telemetry::takes_errors_as_json() {
         return log(error);

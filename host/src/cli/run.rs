@@ -1,4 +1,4 @@
-//! `lockgate run`: serve until a signal says stop, or another process serves in its place.
+//! `lockgate run`: serves until a signal stops it, or another process takes over.
 
 use std::path::Path;
 use std::process::id;
@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::signals::{Asked, Signals};
+use super::signals::{SignalRequest, Signals};
 use crate::config::{self, Config};
-use crate::gateway::{Departure, Gateway, Origin, What};
+use crate::gateway::{Departure, Gateway, Origin, ReloadScope};
 use crate::handover::{self, Predecessor, Sockets};
 use crate::management::{NoUpgrade, Upgrade};
 use crate::plugin::Cause;
@@ -26,7 +26,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
         let started = tokio::select! {
             biased;
             started = start => started,
-            // The start is dropped: compiling ends, and its files are removed.
+            // Dropping the start ends compiling and removes its files.
             () = signals.stop() => {
                 tracing::info!("stopped before it served");
                 return Ok(());
@@ -36,9 +36,9 @@ pub(super) fn run(file: &Path) -> Result<()> {
             Ok(gateway) => gateway,
             Err(error) => {
                 let text = format!("{error:#}");
-                let told = predecessor.is_some_and(|it| it.goes_on(&text).is_ok());
-                if told && !telemetry::is_started() {
-                    // Nobody knows yet how to log here: the process that goes on does, and logs it.
+                let notified = predecessor.is_some_and(|it| it.failed(&text).is_ok());
+                if notified && !telemetry::is_started() {
+                    // The log is not set up yet: the process that continues has the error, and logs it.
                     std::process::exit(1);
                 }
                 return Err(error);
@@ -46,8 +46,8 @@ pub(super) fn run(file: &Path) -> Result<()> {
         };
         match predecessor.map(Predecessor::succeeded) {
             None => notify(&[NotifyState::Ready]),
-            Some(told) => {
-                if let Err(error) = told {
+            Some(notified) => {
+                if let Err(error) = notified {
                     tracing::warn!("the process that started this one is gone already: {error}");
                 }
                 gateway.has_taken_over();
@@ -62,7 +62,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
     })
 }
 
-/// Finds the process that this one is to take over from, if there is one, and starts to serve.
+/// Finds the predecessor, if there is one, and starts to serve.
 async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc<Gateway>> {
     let sockets;
     (*predecessor, sockets) = match spawn_blocking(Predecessor::find).await?? {
@@ -79,50 +79,51 @@ async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc
     gateway.map_err(|error| config::blame(Some(file), error))
 }
 
-/// Reads a configuration on a thread that may wait for its disk.
+/// Reads a configuration on a thread that may block on the disk.
 pub(super) async fn load(file: &Path) -> Result<Config> {
     let file = file.to_owned();
     Ok(spawn_blocking(move || Config::load(&file)).await??)
 }
 
-/// Serves until it is time to go; an upgrade that fails is not.
+/// Serves until a stop or a successful upgrade. A failed upgrade changes nothing.
 async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure {
     let mut reloads = JoinSet::new();
     loop {
-        let at_rest = reloads.is_empty();
+        let idle = reloads.is_empty();
         let asked: Option<Upgrade> = tokio::select! {
             Some(_) = reloads.join_next() => {
                 notify(&[NotifyState::Ready]);
                 continue;
             }
-            asked = signals.next(at_rest) => match asked {
+            asked = signals.next(idle) => match asked {
                 None => return Departure::Stopped,
-                Some(Asked::Reload) => {
+                Some(SignalRequest::Reload) => {
                     notify_reloading();
                     let gateway = Arc::clone(gateway);
-                    // Whatever comes of it is in the log.
-                    reloads.spawn(async move { gateway.reload(What::Everything, Cause::Signal).await.is_ok() });
+                    // The log has the outcome.
+                    reloads.spawn(async move { gateway.reload(ReloadScope::Everything, Cause::Signal).await.is_ok() });
                     continue;
                 }
-                Some(Asked::Upgrade) => None,
+                Some(SignalRequest::Upgrade) => None,
             },
             Some(asked) = gateway.asked_to_upgrade() => Some(asked),
         };
-        // The new process reads what this one would: but systemd waits for this one's word.
-        let at_rest = async {
+        // A reload under way ends first: the new process would read the same files, but systemd waits for this
+        // process's word.
+        let idle = async {
             if reloads.join_next().await.is_some() {
                 notify(&[NotifyState::Ready]);
             }
         };
-        let handing_over = gateway.hand_over(at_rest, signals.stop());
+        let handing_over = gateway.hand_over(idle, signals.stop());
         let under_way = NoUpgrade::UnderWay;
         let handed_over = gateway.without_upgrade(under_way, handing_over).await;
-        // Who asked may have gone meanwhile.
+        // Answers go nowhere if the asker is gone.
         match handed_over {
             Ok(successor) => {
                 tracing::info!(successor, "process {} hands over", id());
                 notify(&[NotifyState::MainPid(successor)]);
-                // It may have read its files before: it reloads, and tells systemd when.
+                // The successor may have read its files before the signal: it reloads, and tells systemd when.
                 if signals.take_reload().await
                     && let Err(error) = handover::ask_to_reload(successor)
                 {
@@ -143,14 +144,15 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
     }
 }
 
-/// Tells systemd, if it has started us and listens.
+/// Tells systemd the state. Does nothing unless systemd started this process.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("systemd could not be told: {error}");
     }
 }
 
-/// Tells systemd that a reload begins, which `Type=notify-reload` waits for: after the signal, by the machine's clock.
+/// Tells systemd that a reload begins. `Type=notify-reload` waits for this after the signal, with the time of the
+/// monotonic clock.
 fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -158,10 +160,10 @@ fn notify_reloading() {
     }
 }
 
-/// How long what is under way and can no more be stopped may take at the end: compiling, or a pull, for nobody.
-const REST: Duration = Duration::from_secs(1);
+/// Time limit at exit for blocking work that cannot be cancelled, such as compiling or a pull. Nobody needs its result.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Does something on the threads that serve sockets: one a core.
+/// Runs a future on the socket threads: one a core.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
@@ -169,28 +171,28 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .context("cannot start threads")?;
     let done = runtime.block_on(work);
-    runtime.shutdown_timeout(REST);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     done
 }
 
-/// Stops in good order. A process that another serves in the place of goes at once if it is told to.
+/// Stops gracefully. After a takeover, a stop signal ends this process at once.
 pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
     let no_upgrade = match departure {
         Departure::Stopped => NoUpgrade::Stopping,
         Departure::Succeeded => NoUpgrade::Succeeded,
     };
-    let told = async {
+    let second_stop = async {
         match departure {
-            // The next signal ends the process: it waits for nobody here.
+            // The signal thread ends the process on the next signal.
             Departure::Stopped => std::future::pending().await,
             Departure::Succeeded => signals.stop().await,
         }
     };
     tokio::select! {
         () = gateway.without_upgrade(no_upgrade, gateway.stop(departure)) => {}
-        () = told => {
+        () = second_stop => {
             tracing::warn!("a signal while another process serves: exiting at once");
-            telemetry::last_words();
+            telemetry::flush_briefly();
             std::process::exit(1);
         }
     }

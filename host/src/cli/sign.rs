@@ -46,9 +46,9 @@ pub(super) fn new_key(file: &Path) -> Result<()> {
     let public = private.with_extension("pub.pem");
     let key = PrivateKey::generate()?;
     write_new(&private, 0o600, &key.to_pem()?)?;
-    let half = key.public()?;
-    if let Err(error) = write_new(&public, 0o644, &half.to_pem()) {
-        // A half that nobody has the other of.
+    let public_half = key.public()?;
+    if let Err(error) = write_new(&public, 0o644, &public_half.to_pem()) {
+        // The private half is useless alone.
         let _ = fs::remove_file(&private);
         return Err(error);
     }
@@ -56,7 +56,7 @@ pub(super) fn new_key(file: &Path) -> Result<()> {
         "{}  sign with it, and keep it to yourself\n{}  name it in plugins.NAME.signature.keys\n{}",
         private.display(),
         public.display(),
-        half.id()
+        public_half.id()
     ))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn sign(options: &SignOptions) -> Result<()> {
     ))
 }
 
-/// Fails when the component's signature does not count.
+/// Checks the component's signature; an invalid one is an error.
 pub(super) fn verify(options: &VerifyOptions) -> Result<()> {
     let keys = options.keys.iter().map(|path| PublicKey::read(path));
     let trust = Trust {

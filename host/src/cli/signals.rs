@@ -1,4 +1,4 @@
-//! Requests by signals, from the process's first moment on.
+//! Signals as requests, from the process's first moment on.
 
 use std::io;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
-/// A request by a signal, beside a stop.
+/// A request other than a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalRequest {
     /// SIGHUP.
     Reload,
     /// SIGUSR2.
     Upgrade,
 }
 
-/// SIGTERM, ctrl-c, SIGHUP and SIGUSR2. A thread of their own listens: a second stop ends the process at once, whatever the
-/// other threads do.
+/// SIGTERM, ctrl-c, SIGHUP and SIGUSR2. A thread of its own listens, so that a second stop ends the process at once,
+/// whatever the other threads do.
 pub(super) struct Signals {
     stop: CancellationToken,
     reload: Arc<Notify>,
@@ -29,15 +29,15 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Signals are kept from now on, until somebody asks for them.
+    /// Starts to listen. A signal is kept until a caller takes it.
     pub(super) fn listen() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()
             .context("cannot listen to signals")?;
-        let sources = {
+        let streams = {
             let _inside = runtime.enter();
-            Sources::new().context("cannot listen to signals")?
+            SignalStreams::new().context("cannot listen to signals")?
         };
         let signals = Self {
             stop: CancellationToken::new(),
@@ -51,27 +51,27 @@ impl Signals {
         };
         thread::Builder::new()
             .name("signals".into())
-            .spawn(move || runtime.block_on(sources.tell(heard)))
+            .spawn(move || runtime.block_on(streams.forward(heard)))
             .context("cannot start a thread for signals")?;
         Ok(signals)
     }
 
-    /// Ready once the process was asked to stop.
+    /// Waits until a stop is requested.
     pub(super) fn stop(&self) -> impl Future<Output = ()> {
         self.stop.cancelled()
     }
 
-    /// The next request; none once a stop was asked for. A reload waits until the caller wants one.
-    pub(super) async fn next(&self, reloads: bool) -> Option<Asked> {
+    /// Waits for the next request; none after a stop. With `reloads` false, a reload stays queued.
+    pub(super) async fn next(&self, reloads: bool) -> Option<SignalRequest> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
-            () = self.reload.notified(), if reloads => Some(Asked::Reload),
-            () = self.upgrade.notified() => Some(Asked::Upgrade),
+            () = self.reload.notified(), if reloads => Some(SignalRequest::Reload),
+            () = self.upgrade.notified() => Some(SignalRequest::Upgrade),
         }
     }
 
-    /// Whether a reload was asked for and has not begun; forgets it.
+    /// Takes a queued reload. Gives whether there was one.
     pub(super) async fn take_reload(&self) -> bool {
         tokio::select! {
             biased;
@@ -80,7 +80,7 @@ impl Signals {
         }
     }
 
-    /// Does something that has no end in good order, until any signal comes.
+    /// Runs a future that needs no graceful end, until any signal comes.
     pub(super) async fn until_any<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
@@ -90,14 +90,14 @@ impl Signals {
     }
 }
 
-struct Sources {
+struct SignalStreams {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
     user2: Signal,
 }
 
-impl Sources {
+impl SignalStreams {
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -107,7 +107,7 @@ impl Sources {
         })
     }
 
-    async fn tell(mut self, heard: Signals) {
+    async fn forward(mut self, heard: Signals) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => heard.stop_or_exit(),
@@ -123,7 +123,7 @@ impl Signals {
     fn stop_or_exit(&self) {
         if self.stop.is_cancelled() {
             tracing::warn!("a second signal: exiting at once");
-            telemetry::last_words();
+            telemetry::flush_briefly();
             std::process::exit(1);
         }
         self.stop.cancel();

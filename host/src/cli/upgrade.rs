@@ -6,12 +6,13 @@ use anyhow::Result;
 use http::Method;
 use serde_json::json;
 
-use super::client::{Question, ask};
-use super::whom::{self, Whom};
+use super::client::{ManagementRequest, ask};
+use super::whom::{self, Target};
 use crate::config::Address;
 
-/// How long the gateway may take: longer than any `limits.upgrade_s` twice, for a reload before it and for the process.
-const PATIENCE: Duration = Duration::from_secs(7_300);
+/// Time limit of the answer: longer than twice the largest `limits.upgrade_s`, for a reload before the upgrade and for
+/// the new process.
+const TIMEOUT: Duration = Duration::from_secs(7_300);
 
 /// The gateway that is asked.
 #[derive(Debug, clap::Args)]
@@ -26,15 +27,15 @@ pub(super) struct Options {
 }
 
 pub(super) fn upgrade(options: &Options) -> Result<()> {
-    let whom = match &options.gateway {
-        Some(gateway) => Whom::named(gateway)?,
-        None => Whom::of(None, options.management.as_ref())?,
+    let target = match &options.gateway {
+        Some(gateway) => Target::named(gateway)?,
+        None => Target::of(None, options.management.as_ref())?,
     };
-    let question = Question {
+    let request = ManagementRequest {
         method: Method::POST,
         path: "/upgrade",
         body: json!({}),
-        patience: PATIENCE,
+        time_limit: TIMEOUT,
     };
-    super::print(ask(&whom, &question)?.trim_end())
+    super::print(ask(&target, &request)?.trim_end())
 }

@@ -1,4 +1,4 @@
-//! The gateway that a command means: by the configuration that it runs, or by the address of a listener.
+//! The gateway that a command addresses: by the configuration that it runs, or by the address of a listener.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,17 +10,17 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::Address;
 use crate::net::Stream;
 
-/// The gateway that is asked.
+/// The gateway that a command addresses.
 #[derive(Clone, Debug)]
-pub(super) enum Whom {
-    /// The one that runs this file.
+pub(super) enum Target {
+    /// The gateway that runs this file.
     File(PathBuf),
-    /// The one with this management listener.
+    /// The gateway with this management listener.
     Management(Address),
 }
 
-impl Whom {
-    /// Of words that are one or the other.
+impl Target {
+    /// Parses an argument that is a file or an address.
     pub(super) fn named(text: &str) -> Result<Self> {
         if let Ok(address) = address(text) {
             return Ok(Self::Management(address));
@@ -33,7 +33,7 @@ impl Whom {
         Ok(Self::File(file))
     }
 
-    /// Of a file, or else of an option.
+    /// Takes the option `--management`, or else the file.
     pub(super) fn of(file: Option<&PathBuf>, management: Option<&Address>) -> Result<Self> {
         match (management, file) {
             (Some(address), _) => Ok(Self::Management(address.clone())),
@@ -45,7 +45,7 @@ impl Whom {
 
 const NO_ADDRESS: &str = "an address is written as 127.0.0.1:9090, localhost:9090 or unix:PATH";
 
-/// Reads an address on this machine.
+/// Parses a listener's address, or `localhost:PORT`.
 pub(super) fn address(text: &str) -> Result<Address, String> {
     let local = text.strip_prefix("localhost:");
     if let Some(port) = local.and_then(|port| port.parse().ok()) {
@@ -62,7 +62,7 @@ pub(super) async fn connect(address: &Address) -> io::Result<Stream> {
     })
 }
 
-/// The `Host` of a request to a listener.
+/// Gives the `Host` header for a listener.
 pub(super) fn host(address: &Address) -> String {
     match address {
         Address::Ip(address) => address.to_string(),
@@ -70,8 +70,8 @@ pub(super) fn host(address: &Address) -> String {
     }
 }
 
-/// A hint for an operator who cannot connect.
-pub(super) fn why_not(address: &Address, error: &io::Error) -> &'static str {
+/// Gives a hint for an operator whose connect failed.
+pub(super) fn connect_hint(address: &Address, error: &io::Error) -> &'static str {
     match address {
         Address::Unix { .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             "ask as the gateway's user, or write mode beside the address"

@@ -1,4 +1,4 @@
-//! From one configuration to another: all that can fail first, and only then all that changes.
+//! Applies a configuration: every step that can fail first, then every change.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::plugin::{ByName, Cause, Plugins, Ready};
 use crate::stage::CurrentStage;
 use crate::telemetry;
 
-/// File descriptors that are not a client's: listeners, logs, the engine.
-const OTHER_FILES: u64 = 128;
+/// File descriptors kept back from clients: for listeners, logs and the engine.
+const RESERVED_FILES: u64 = 128;
 
 impl Gateway {
-    /// Serves another configuration, or on an error goes on with the one it had. Gives what has changed.
+    /// Serves another configuration and gives the changes. On an error the old one keeps serving.
     ///
-    /// Once this returns no invocation starts on what was replaced.
+    /// Once this returns, no invocation starts on a replaced version.
     pub(super) async fn apply(
         self: &Arc<Self>,
         config: Config,
@@ -35,7 +35,7 @@ impl Gateway {
             let install = |plugins: &_| gone = self.install(&config.apis, plugins);
             match self.plugins.commit(ready, keep, install).await {
                 Ok(committed) => break (committed, gone),
-                // A rollback came in between: what is prepared for has changed.
+                // A rollback came in between: the prepared versions are stale.
                 Err(_) => ready = self.prepared(&config, cause).await?,
             }
         };
@@ -45,7 +45,7 @@ impl Gateway {
         self.serve_management(management, &config, &mut changes);
         self.serve_listeners(planned, &config.listeners, &mut changes);
         self.sockets.settle();
-        self.sockets.warn_of_idle(self.open());
+        self.sockets.warn_of_idle(self.open_addresses());
         self.note_certificates();
         if cause == Cause::Start {
             let max_connections = connection_limit(&config.limits);
@@ -55,11 +55,11 @@ impl Gateway {
         for retired in committed.retired {
             retired.end().await;
         }
-        self.dismiss(gone, committed.removed);
+        self.close_removed(gone, committed.removed);
         Ok(changes)
     }
 
-    /// Puts a new snapshot into every stage; gives the stages that are there no more.
+    /// Puts a new snapshot into every stage. Gives the removed stages.
     pub(super) fn install(&self, apis: &[config::Api], plugins: &ByName) -> Vec<Arc<CurrentStage>> {
         let mut state = self.lock();
         let (stages, gone) = stages::install(apis, plugins, &mut state.stages);
@@ -123,10 +123,10 @@ pub(super) async fn prepare(
     (ready, faults)
 }
 
-/// How many connections there may be: as configured, and no more than the process may open files.
+/// Gives the limit of connections: the configured one, capped by the files that the process may open.
 fn connection_limit(limits: &config::GatewayLimits) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let possible = files.saturating_sub(OTHER_FILES).max(1);
+    let possible = files.saturating_sub(RESERVED_FILES).max(1);
     let wanted = limits.connections.map_or(possible, u64::from);
     if wanted > possible {
         tracing::warn!(

@@ -1,5 +1,5 @@
-//! The certificates of listeners: judged with the rest of a configuration, read again when their files change, and
-//! warned of before they expire.
+//! The certificates of listeners: judged with the configuration, read again when their files change, warned of before
+//! they expire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::listener::{Certificate, Certificates, Unusable, pair_key};
 use crate::management::Change;
 use crate::telemetry::Expiry;
 
-/// How often certificates that expire soon are warned of.
+/// Interval of warnings about certificates that expire soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Reads the certificates of all listeners, in their order; none for those without TLS.
+/// Reads the certificates of all listeners, in order; none for a listener without TLS.
 pub(super) async fn read(
     listeners: &[config::Listener],
 ) -> Result<Vec<Option<Certificates>>, Vec<Fault>> {
@@ -48,14 +48,14 @@ fn tls_key(listener: usize) -> String {
     format!("listeners[{listener}].tls")
 }
 
-/// Whether the two files are right and do not belong together.
+/// Whether both files are valid and do not belong together.
 pub(super) fn is_unfit(pair: &config::CertificateFiles) -> bool {
     Certificate::read(pair, "").is_err_and(|unusable| unusable.unfit)
 }
 
 impl Gateway {
-    /// Reads one certificate of a listener again, by its number among those of the configuration, and serves it if it
-    /// is another. On an error the old one goes on.
+    /// Reads one certificate of a listener again, by its index in the configuration, and serves it if it is another. On
+    /// an error the old one stays.
     pub(super) async fn reload_certificate(
         &self,
         listener: usize,
@@ -84,7 +84,7 @@ impl Gateway {
         Ok(changes)
     }
 
-    /// Tells the metrics which certificates are served, and warns of those that expire soon.
+    /// Updates the metrics with the served certificates, and warns of those that expire soon.
     pub(super) fn note_certificates(&self) {
         let open = self.lock().open.clone();
         let served: Vec<_> = open
@@ -105,7 +105,7 @@ impl Gateway {
         certificates.for_each(|(_, certificate)| certificate.warn());
     }
 
-    /// Warns every day of what expires soon.
+    /// Warns every day of certificates that expire soon.
     pub(super) async fn watch_expiry(self: Arc<Self>) {
         let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {

@@ -1,4 +1,4 @@
-//! `lockgate validate`: everything that a start would judge, with no port opened.
+//! `lockgate validate`: the checks of a start, with no port opened.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::handover::find_socket;
 use crate::listener::Certificates;
 use crate::plugin::{Cause, Plugins};
 
-/// Loads and compiles everything a configuration names, and opens no port. What does not load is [`Faults`].
+/// Loads and compiles everything that a configuration names, and opens no port. Failures are [`Faults`].
 pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start_to_try(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
@@ -26,7 +26,7 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
             .for_each(|certificate| certificate.warn()),
         Err(found) => faults.extend(found),
     }
-    faults.extend(taken(config));
+    faults.extend(blocked_paths(config));
     if faults.is_empty() {
         Ok(())
     } else {
@@ -34,9 +34,9 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
     }
 }
 
-/// The paths of sockets at which there is something else. Who else listens there is for the start to say: it may be the
-/// gateway that is to be told of this configuration.
-fn taken(config: &Config) -> Vec<Fault> {
+/// Finds socket paths that hold something else. A socket in use is no fault here: its listener may be the gateway that
+/// this configuration is for, and only a start can tell.
+fn blocked_paths(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     let listeners = config.listeners.iter().enumerate();
     let listeners = listeners
@@ -50,7 +50,7 @@ fn taken(config: &Config) -> Vec<Fault> {
             continue;
         };
         match find_socket(path) {
-            // Whoever checks may be another than who serves.
+            // The user who runs the check may have fewer rights than the gateway's.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
                 faults.extend(bind_fault(key, address, &error).0);
             }

@@ -1,4 +1,4 @@
-//! The listeners for clients: bound and judged before anything changes, then opened, closed, or kept with newer
+//! The client listeners: bound and judged before anything changes, then opened, closed, or kept with newer
 //! certificates.
 
 use std::fmt;
@@ -27,9 +27,9 @@ pub(super) struct OpenListener {
     pub(super) closing: CancellationToken,
 }
 
-/// What becomes of one listener of a configuration.
+/// The plan for one listener of a configuration.
 pub(super) enum Planned {
-    /// With its certificates as their files are now.
+    /// An open listener stays, with its certificates as their files are now.
     Kept(OpenListener, Option<Certificates>),
     New(config::Listener, Listener),
 }
@@ -44,7 +44,7 @@ impl fmt::Display for OpenListener {
 }
 
 impl OpenListener {
-    /// Shows these certificates to new connections; gives those of them that are new.
+    /// Shows these certificates to new connections. Gives a change for each new one.
     pub(super) fn show(&self, certificates: Certificates) -> Vec<Change> {
         let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
         let changed = changed.into_iter().flatten();
@@ -56,9 +56,10 @@ impl OpenListener {
             .collect()
     }
 }
+
 impl Gateway {
-    /// Binds what is new. A listener that is as it was keeps its socket, and shows the certificates that its files hold
-    /// now; one whose TLS is changed keeps its socket.
+    /// Binds new listeners. An unchanged listener keeps its socket and shows the certificates that its files hold now;
+    /// one with changed TLS keeps its socket.
     pub(super) async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
         let mut open = self.lock().open.clone();
         open.retain(|opened| !opened.socket.socket.is_lost());
@@ -103,6 +104,8 @@ impl Gateway {
         }
         Ok(planned)
     }
+
+    /// Opens, keeps and closes listeners as planned.
     pub(super) fn serve_listeners(
         &self,
         planned: Vec<Planned>,
@@ -115,7 +118,7 @@ impl Gateway {
         for planned in planned {
             let (config, listener) = match planned {
                 Planned::Kept(opened, certificates) => {
-                    // One that was made at start stays.
+                    // A self-signed certificate stays: it was made at start.
                     if let (Some(certificates), config::Tls::Files(_)) =
                         (certificates, &opened.config.tls)
                     {
@@ -140,7 +143,7 @@ impl Gateway {
             if let Err(error) = opened.socket.socket.set_mode(&opened.config.address) {
                 tracing::warn!("the permissions of {opened} were not changed: {error}");
             }
-            say_ipv6_only(&opened.address, wanted);
+            note_ipv6_only(&opened.address, wanted);
             changes.push(Change::ListenerOpened(opened.to_string()));
             let mut listeners = self.listeners.clone();
             (listeners.stop, listeners.closing) = (opened.stop, opened.closing);
@@ -160,8 +163,8 @@ impl Gateway {
         state.open = open;
     }
 
-    /// Where it listens.
-    pub(super) fn open(&self) -> Vec<Address> {
+    /// The addresses of all open listeners, management and health included.
+    pub(super) fn open_addresses(&self) -> Vec<Address> {
         let state = self.lock();
         let listeners = state.open.iter().map(|opened| opened.address.clone());
         let others = state.management.iter().map(OpenManagement::address);
@@ -169,7 +172,7 @@ impl Gateway {
     }
 }
 
-/// An address cannot be listened on.
+/// Makes the fault of an address that cannot be bound, with the remedy.
 pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
     let remedy = if out_of_files(error) {
@@ -211,12 +214,13 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
     }])
 }
 
-/// Who holds an address, if it is one whom we know.
+/// Finds the cause `E` in an error: the holder of an address, if it is known.
 fn held_by<E: std::error::Error + 'static>(error: &io::Error) -> Option<&E> {
     error.get_ref()?.downcast_ref()
 }
-/// Others take IPv4 with such an address, as it may have been meant.
-fn say_ipv6_only(address: &Address, wanted: &[config::Listener]) {
+
+/// Notes that `[::]` takes IPv6 only: other servers take IPv4 with it, so the operator may expect that.
+fn note_ipv6_only(address: &Address, wanted: &[config::Listener]) {
     let Some(address) = address.ip() else { return };
     let port = address.port();
     let is_v4 = |other: &config::Listener| {

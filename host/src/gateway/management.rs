@@ -1,4 +1,4 @@
-//! The listeners that are not for clients: management and health. A reload opens, closes and changes them.
+//! The management and health listeners. A reload opens, closes and changes them.
 
 use std::sync::{Arc, Weak};
 
@@ -9,12 +9,12 @@ use super::Gateway;
 use super::listeners::bind_fault;
 use crate::config::{Address, Config};
 use crate::handover::Listening;
-use crate::management::{Change, Management, Note, Purpose, Wanted};
+use crate::management::{Change, Management, ManagementSpec, Note, Purpose};
 
-/// One that is open.
+/// An open listener.
 pub(super) struct OpenManagement {
-    wanted: Wanted,
-    /// Where it is bound.
+    spec: ManagementSpec,
+    /// The bound address: `spec` may have port 0.
     address: Address,
     socket: Weak<Listening>,
     stop: CancellationToken,
@@ -25,7 +25,7 @@ impl OpenManagement {
         self.address.clone()
     }
 
-    /// Nobody can connect any more.
+    /// Whether the socket is closed, or its file gone, so that nobody can connect.
     fn is_lost(&self) -> bool {
         let socket = self.socket.upgrade();
         socket.is_none_or(|socket| socket.socket.is_lost())
@@ -33,41 +33,41 @@ impl OpenManagement {
 }
 
 impl Gateway {
-    /// Binds what is new. One that is to show other pages keeps its socket.
+    /// Binds new listeners. A listener with other pages keeps its socket.
     pub(super) fn plan_management(&self, config: &Config) -> Result<Vec<Management>> {
         let mut planned = Vec::new();
-        for (wanted, socket) in self.missing(config) {
+        for (spec, socket) in self.missing(config) {
             planned.push(match socket {
-                Some(socket) => Management::on(socket, wanted)?,
-                None => Management::bind(wanted.clone(), &self.sockets)
-                    .map_err(|error| bind_fault(wanted.key().into(), &wanted.address, &error))?,
+                Some(socket) => Management::on(socket, spec)?,
+                None => Management::bind(spec.clone(), &self.sockets)
+                    .map_err(|error| bind_fault(spec.key().into(), &spec.address, &error))?,
             });
         }
         Ok(planned)
     }
 
-    /// What is not open yet, with the socket of one that goes and has the same address.
-    fn missing(&self, config: &Config) -> Vec<(Wanted, Option<Arc<Listening>>)> {
+    /// Lists specs that are not open yet, each with the socket of a closing listener at the same address.
+    fn missing(&self, config: &Config) -> Vec<(ManagementSpec, Option<Arc<Listening>>)> {
         let state = self.lock();
         let open = state.management.iter().filter(|opened| !opened.is_lost());
-        let is_open = |wanted: &Wanted| open.clone().any(|opened| opened.wanted == *wanted);
-        let going = |opened: &&OpenManagement| wanted(config).all(|wanted| wanted != opened.wanted);
-        wanted(config)
-            .filter(|wanted| !is_open(wanted))
-            .map(|wanted| {
-                let mut going = open.clone().filter(going);
-                let same = going.find(|opened| opened.wanted.address.is_at(&wanted.address));
-                (wanted, same.and_then(|opened| opened.socket.upgrade()))
+        let is_open = |spec: &ManagementSpec| open.clone().any(|opened| opened.spec == *spec);
+        let closing = |opened: &&OpenManagement| specs(config).all(|spec| spec != opened.spec);
+        specs(config)
+            .filter(|spec| !is_open(spec))
+            .map(|spec| {
+                let mut closing = open.clone().filter(closing);
+                let same = closing.find(|opened| opened.spec.address.is_at(&spec.address));
+                (spec, same.and_then(|opened| opened.socket.upgrade()))
             })
             .collect()
     }
 
-    /// Where it is asked.
+    /// Makes the note that tells commands where to ask.
     pub(super) fn note(&self) -> Note {
         let state = self.lock();
         let bound = |purpose| {
             let mut open = state.management.iter();
-            let opened = open.find(|opened| opened.wanted.purpose() == purpose)?;
+            let opened = open.find(|opened| opened.spec.purpose() == purpose)?;
             Some(match &opened.address {
                 Address::Ip(address) => address.to_string(),
                 Address::Unix { path, mode } => {
@@ -83,6 +83,7 @@ impl Gateway {
         }
     }
 
+    /// Opens, keeps and closes listeners as planned.
     pub(super) fn serve_management(
         &self,
         planned: Vec<Management>,
@@ -90,32 +91,32 @@ impl Gateway {
         changes: &mut Vec<Change>,
     ) {
         let mut state = self.lock();
-        let kept: Vec<_> = wanted(config).collect();
+        let kept: Vec<_> = specs(config).collect();
         state.management.retain(|opened| {
-            let keep = kept.contains(&opened.wanted) && !opened.is_lost();
+            let keep = kept.contains(&opened.spec) && !opened.is_lost();
             if !keep {
                 opened.stop.cancel();
-                let purpose = opened.wanted.purpose();
+                let purpose = opened.spec.purpose();
                 changes.push(Change::ManagementClosed(purpose, opened.address()));
             }
             keep
         });
         for bound in planned {
-            let (wanted, address) = (bound.wanted.clone(), bound.address.clone());
-            let purpose = wanted.purpose();
+            let (spec, address) = (bound.spec.clone(), bound.address.clone());
+            let purpose = spec.purpose();
             match address {
                 Address::Ip(_) => tracing::info!("{purpose} listening on http://{address}"),
                 Address::Unix { .. } => tracing::info!("{purpose} listening on http+{address}"),
             }
             if let Some(socket) = bound.socket().upgrade()
-                && let Err(error) = socket.socket.set_mode(&wanted.address)
+                && let Err(error) = socket.socket.set_mode(&spec.address)
             {
                 tracing::warn!("the permissions of {purpose} {address} were not changed: {error}");
             }
             changes.push(Change::ManagementOpened(purpose, address.clone()));
             let stop = self.stop_management.child_token();
             state.management.push(OpenManagement {
-                wanted,
+                spec,
                 address,
                 socket: bound.socket(),
                 stop: stop.clone(),
@@ -125,9 +126,9 @@ impl Gateway {
     }
 }
 
-/// What a configuration asks for.
-fn wanted(config: &Config) -> impl Iterator<Item = Wanted> {
-    let management = config.management.clone().map(Wanted::management);
-    let health = config.health.clone().map(Wanted::health);
+/// Lists the listeners that a configuration names.
+fn specs(config: &Config) -> impl Iterator<Item = ManagementSpec> {
+    let management = config.management.clone().map(ManagementSpec::management);
+    let health = config.health.clone().map(ManagementSpec::health);
     management.into_iter().chain(health)
 }

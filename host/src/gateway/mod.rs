@@ -1,5 +1,4 @@
-//! The composition root: what a configuration means is built here, started, changed while it serves, and
-//! stopped.
+//! The composition root: builds what a configuration names, starts it, changes it while it serves, and stops it.
 
 mod apply;
 mod certificates;
@@ -26,45 +25,45 @@ use crate::config::Config;
 use crate::handover::Sockets;
 use crate::handshake::{Admission, HandshakeContext, Permits};
 use crate::listener::{ListenerContext, Pages};
-use crate::management::{Control, Upgrade, name, tell};
+use crate::management::{Control, Upgrade, note_socket_name, serve_note};
 use crate::plugin::{Cause, Plugins};
 use crate::telemetry::Metrics;
 
 pub(crate) use check::check;
 use listeners::OpenListener;
 use management::OpenManagement;
-pub(crate) use reload::{NO_RELOAD, What};
+pub(crate) use reload::{NO_RELOAD, ReloadScope};
 pub(crate) use stop::Departure;
 pub(crate) use watch::Folders;
 
-/// The name of the file in which a process tells its successor what it serves.
+/// The name of the file that tells the successor process which plugin versions are served.
 const HERITAGE: &str = "plugins";
 
-/// A gateway that serves.
+/// A serving gateway.
 pub(crate) struct Gateway {
     origin: Origin,
     plugins: Arc<Plugins>,
     handshakes: Arc<HandshakeContext>,
     listeners: ListenerContext,
     metrics: Arc<Metrics>,
-    /// Held by a reload, and by a hand-over, from its beginning to its end.
+    /// Serialises reloads and hand-overs; held from beginning to end.
     reloading: tokio::sync::Mutex<()>,
-    /// A hand-over is under way, or is done: another process begins with what is served here.
+    /// True while a hand-over is under way or done: the other process starts with what this one serves.
     handing_over: tokio::sync::watch::Sender<bool>,
-    state: Mutex<State>,
+    state: Mutex<GatewayState>,
     control: Control,
     asked_to_upgrade: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
-    /// What another process of the program would take over.
+    /// The sockets that a successor would take over.
     sockets: Sockets,
     stop_management: CancellationToken,
 }
 
-/// Where a configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
-    /// A file: a reload reads it again.
+    /// A file, which a reload reads again.
     File(PathBuf),
-    /// `lockgate dev`, which reads its file by itself, if it has one.
+    /// `lockgate dev`, which watches its own file, if it has one.
     Dev(Option<PathBuf>),
 }
 
@@ -77,16 +76,16 @@ impl Origin {
     }
 }
 
-/// What a reload changes, beside what is swapped.
-struct State {
+/// The state that a reload changes, beside the swapped snapshots.
+struct GatewayState {
     config: Config,
-    stages: stages::Known,
+    stages: stages::StageTable,
     open: Vec<OpenListener>,
     management: Vec<OpenManagement>,
 }
 
 impl Gateway {
-    /// Loads the plugins, binds the listeners or takes those that another process gave, and then accepts clients.
+    /// Loads the plugins, binds the listeners or takes inherited ones, then accepts clients.
     pub(crate) async fn start(
         config: Config,
         origin: Origin,
@@ -113,7 +112,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
         };
         let metrics = Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes)));
-        let (control, asked) = Control::new(origin.file(), Arc::clone(&metrics));
+        let (control, requests) = Control::new(origin.file(), Arc::clone(&metrics));
         let gateway = Arc::new(Self {
             metrics,
             origin,
@@ -122,7 +121,7 @@ impl Gateway {
             listeners,
             reloading: tokio::sync::Mutex::default(),
             handing_over: tokio::sync::watch::Sender::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(GatewayState {
                 config: Config {
                     listeners: Vec::new(),
                     management: None,
@@ -131,12 +130,12 @@ impl Gateway {
                     plugins: Vec::new(),
                     ..config.clone()
                 },
-                stages: stages::Known::default(),
+                stages: stages::StageTable::default(),
                 open: Vec::new(),
                 management: Vec::new(),
             }),
             control,
-            asked_to_upgrade: tokio::sync::Mutex::new(asked.upgrades),
+            asked_to_upgrade: tokio::sync::Mutex::new(requests.upgrades),
             sockets,
             stop_management: CancellationToken::new(),
         });
@@ -148,7 +147,7 @@ impl Gateway {
         gateway.apply(config, Cause::Start).await?;
         gateway.plugins.forget();
         if let Origin::File(file) = &gateway.origin
-            && let Err(error) = gateway.tell_where(file)
+            && let Err(error) = gateway.serve_note_for(file)
         {
             tracing::debug!("commands that name only the file cannot find this gateway: {error}");
         }
@@ -156,7 +155,7 @@ impl Gateway {
         let stop = &gateway.listeners.stop;
         let answering = stop
             .clone()
-            .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), asked.reloads));
+            .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), requests.reloads));
         gateway.listeners.tasks.spawn(answering);
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
@@ -169,25 +168,27 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Tells those who know the file where the gateway is asked.
-    fn tell_where(self: &Arc<Self>, file: &Path) -> io::Result<()> {
-        let (socket, shared) = self.sockets.listen_by_name("note", &name(file)?)?;
+    /// Answers commands that know only the file with the gateway's note.
+    fn serve_note_for(self: &Arc<Self>, file: &Path) -> io::Result<()> {
+        let (socket, shared) = self
+            .sockets
+            .listen_by_name("note", &note_socket_name(file)?)?;
         let gateway = Arc::clone(self);
         let stop = self.stop_management.clone();
         self.listeners.tasks.spawn(async move {
-            let telling = tell(socket, || gateway.note());
+            let telling = serve_note(socket, || gateway.note());
             let _ = stop.run_until_cancelled(telling).await;
             drop(shared);
         });
         Ok(())
     }
 
-    /// Another process does not serve any more where this one was given a socket and has no listener.
+    /// Removes the files of inherited sockets without a listener: the process before this one has stopped.
     pub(crate) fn has_taken_over(&self) {
-        self.sockets.remove_left();
+        self.sockets.remove_abandoned();
     }
 
-    /// Where it listens, each address with its scheme.
+    /// The addresses of the client listeners, each with its scheme.
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.lock()
             .open
@@ -196,7 +197,7 @@ impl Gateway {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GatewayState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

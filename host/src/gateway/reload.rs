@@ -1,4 +1,4 @@
-//! What a reload is asked for by, and what comes of it.
+//! Reloads: the scope of each, and its outcome in log and metrics.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,35 +13,35 @@ use crate::config::{self, Config, Faults};
 use crate::management::{Change, NoReload, Reload};
 use crate::plugin::{Cause, Upgrading};
 
-/// Why nobody can ask `lockgate dev` for a reload.
+/// The reason why `lockgate dev` refuses a reload.
 pub(crate) const NO_RELOAD: &str = "`lockgate dev` reads what has changed by itself";
 
-/// What is to be read again.
+/// The scope of a reload: the files to read again.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
-    /// The configuration's file, and all that it names.
+pub(crate) enum ReloadScope {
+    /// The configuration's file, and every file that it names.
     Everything,
-    /// Nothing: this configuration is served.
+    /// No file: this configuration is served.
     Configuration(Box<Config>),
-    /// The component of one plugin, under the configuration as it is.
+    /// The component of one plugin, under the current configuration.
     Component(String),
-    /// One certificate of a listener, each by its number in the configuration.
+    /// One certificate of a listener, each by its index in the configuration.
     Certificate { listener: usize, index: usize },
 }
 
 impl Gateway {
-    /// Reads again and serves what is new; connections stay open, and a message under way ends as it began. On an
-    /// error nothing has changed. One reload at a time, whoever asks. Gives what has changed.
+    /// Reads the scope again, serves it, and gives the changes. Connections stay open, and a message under way ends on
+    /// its version. On an error nothing has changed. One reload runs at a time, whoever asks.
     ///
-    /// Once this returns no invocation starts on a version that was replaced.
+    /// Once this returns, no invocation starts on a replaced version.
     pub(crate) async fn reload(
         self: &Arc<Self>,
-        what: What,
+        scope: ReloadScope,
         cause: Cause,
     ) -> Result<Vec<Change>, NoReload> {
-        let by_command = matches!(what, What::Everything);
+        let by_command = matches!(scope, ReloadScope::Everything);
         let refused = async {
-            // Files that change by themselves are read by the other process, and here if it does not come to serve.
+            // A changed file needs no refusal: the other process reads it, or this one does if the hand-over fails.
             match by_command {
                 true => self.is_handing_over().await,
                 false => pending().await,
@@ -52,18 +52,21 @@ impl Gateway {
             () = refused => return Err(Upgrading.into()),
             reloading = self.reloading.lock() => reloading,
         };
-        let whole = matches!(what, What::Everything | What::Configuration(_));
-        if !whole {
-            // Nobody has asked, and the file may be as it was: there is nothing to warn of.
-            self.still_changes()?;
+        let is_whole = matches!(
+            scope,
+            ReloadScope::Everything | ReloadScope::Configuration(_)
+        );
+        if !is_whole {
+            // Nobody asked for this, and the file may be unchanged: no warning.
+            self.check_may_change()?;
         }
-        let done = self.reload_alone(what, cause).await;
+        let done = self.reload_alone(scope, cause).await;
         let came = cause.as_str();
         let reloads = &self.metrics.reloads;
         match &done {
             Ok(changes) if changes.is_empty() => {
-                // A file that was touched is no reload.
-                if whole {
+                // A touched file with the same content counts as no reload.
+                if is_whole {
                     reloads.unchanged.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(came, "reloaded: nothing has changed");
                 }
@@ -85,15 +88,15 @@ impl Gateway {
         done
     }
 
-    /// Ready while another process begins with what is served here.
+    /// Waits until a hand-over is under way or done.
     async fn is_handing_over(&self) {
         let mut handing_over = self.handing_over.subscribe();
-        // It is not closed as long as the gateway lives.
+        // The sender lives as long as the gateway.
         let _ = handing_over.wait_for(|under_way| *under_way).await;
     }
 
-    /// An error once this process is about to end: another one reads the files then, or nobody does.
-    fn still_changes(&self) -> Result<(), NoReload> {
+    /// Fails once this process is about to end: then another process reads the files, or none does.
+    fn check_may_change(&self) -> Result<(), NoReload> {
         if self.handshakes.stopping.is_cancelled() {
             return Err(NoReload::Stopping);
         }
@@ -105,23 +108,25 @@ impl Gateway {
 
     async fn reload_alone(
         self: &Arc<Self>,
-        what: What,
+        scope: ReloadScope,
         cause: Cause,
     ) -> Result<Vec<Change>, NoReload> {
-        self.still_changes()?;
-        let config = match (what, self.origin.clone()) {
-            (What::Everything, Origin::File(file)) => {
+        self.check_may_change()?;
+        let config = match (scope, self.origin.clone()) {
+            (ReloadScope::Everything, Origin::File(file)) => {
                 let loaded = spawn_blocking(move || Config::load(&file)).await;
                 loaded
                     .map_err(anyhow::Error::from)?
                     .map_err(anyhow::Error::from)?
             }
-            (What::Everything, Origin::Dev(_)) => {
+            (ReloadScope::Everything, Origin::Dev(_)) => {
                 return Err(anyhow!(NO_RELOAD).into());
             }
-            (What::Configuration(config), _) => *config,
-            (What::Component(name), _) => return Ok(self.reload_component(&name, cause).await?),
-            (What::Certificate { listener, index }, _) => {
+            (ReloadScope::Configuration(config), _) => *config,
+            (ReloadScope::Component(name), _) => {
+                return Ok(self.reload_component(&name, cause).await?);
+            }
+            (ReloadScope::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
                 return Ok(reloaded.map_err(|error| config::blame(self.origin.file(), error))?);
             }
@@ -134,7 +139,7 @@ impl Gateway {
         let config = self.lock().config.clone();
         let mut plugins = config.plugins.iter();
         let Some(plugin) = plugins.find(|plugin| plugin.name == name) else {
-            // It was taken out of the configuration after its file was seen to have changed.
+            // The configuration dropped the plugin after its file changed.
             return Ok(Vec::new());
         };
         loop {
@@ -152,10 +157,12 @@ impl Gateway {
     }
 }
 
-/// Answers those who ask through the management listener. A reload goes on when the one who asked is gone.
+/// Answers reload requests of the management listener. A reload continues if its asker is gone.
 pub(super) async fn answer(gateway: Arc<Gateway>, mut asked: mpsc::Receiver<Reload>) {
     while let Some(request) = asked.recv().await {
-        let done = gateway.reload(What::Everything, Cause::Command).await;
+        let done = gateway
+            .reload(ReloadScope::Everything, Cause::Command)
+            .await;
         let _ = request.send(done);
     }
 }

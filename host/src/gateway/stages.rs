@@ -1,4 +1,4 @@
-//! The snapshots of stages that a configuration and its plugins make.
+//! The stages' snapshots, built from a configuration and its plugins.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -17,40 +17,40 @@ use crate::plugin::{ByName, Plugin};
 use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
 use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
 
-/// How often a removed stage is looked at until its last connection has ended.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of polling a removed stage until its last connection ends.
+const POLL: Duration = Duration::from_millis(100);
 
-/// The stages of all APIs: connections keep theirs across reloads.
+/// The stages of all APIs. Connections keep their stage across reloads.
 #[derive(Default)]
-pub(super) struct Known {
-    /// By API and stage.
+pub(super) struct StageTable {
+    /// The served stages, by API and stage.
     served: HashMap<(String, String), Arc<CurrentStage>>,
-    /// Those that are there no more, while they still have connections.
+    /// Removed stages that still have connections.
     leaving: Vec<Weak<CurrentStage>>,
 }
 
-impl Known {
+impl StageTable {
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<CurrentStage>> {
         let leaving = self.leaving.iter().filter_map(Weak::upgrade);
         self.served.values().cloned().chain(leaving)
     }
 }
 
-/// Puts a new snapshot into every stage, adds those that are new, and gives those that are there no more.
+/// Puts a new snapshot into every stage and adds new stages. Gives the removed ones.
 pub(super) fn install(
     apis: &[config::Api],
     plugins: &ByName,
-    known: &mut Known,
+    table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages::default();
-    let mut before = std::mem::take(&mut known.served);
+    let mut before = std::mem::take(&mut table.served);
     for api in apis {
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
-            let had = before.remove(&key);
-            let directory = had
+            let existing = before.remove(&key);
+            let directory = existing
                 .as_ref()
-                .map(|had| Arc::clone(&had.load().scope.directory));
+                .map(|existing| Arc::clone(&existing.load().scope.directory));
             let snapshot = Arc::new(Stage {
                 scope: Arc::new(Scope {
                     api: api.name.as_str().into(),
@@ -63,37 +63,40 @@ pub(super) fn install(
                 limits: stage.limits.clone(),
                 routes: routes(api, plugins),
             });
-            let current = match had {
-                Some(had) => {
-                    had.store(snapshot);
-                    had
+            let current = match existing {
+                Some(existing) => {
+                    existing.store(snapshot);
+                    existing
                 }
                 None => Arc::new(CurrentStage::from(snapshot)),
             };
-            place(&mut stages, stage, &current);
-            known.served.insert(key, current);
+            add_addresses(&mut stages, stage, &current);
+            table.served.insert(key, current);
         }
     }
     let gone: Vec<_> = before.into_values().collect();
-    known.leaving.retain(|stage| stage.strong_count() > 0);
-    known.leaving.extend(gone.iter().map(Arc::downgrade));
-    for stage in known.leaving.iter().filter_map(Weak::upgrade) {
-        outlive(&stage);
+    table.leaving.retain(|stage| stage.strong_count() > 0);
+    table.leaving.extend(gone.iter().map(Arc::downgrade));
+    for stage in table.leaving.iter().filter_map(Weak::upgrade) {
+        use_newest_plugins(&stage);
     }
     (stages, gone)
 }
 
-/// A stage that is there no more goes on as it was, with what serves now: its last messages are about to come, and the
-/// `$disconnect` of its connections.
-fn outlive(stage: &CurrentStage) {
+/// Gives a removed stage the newest plugins: it keeps its routes until its last messages and the `$disconnect` of its
+/// connections are done.
+fn use_newest_plugins(stage: &CurrentStage) {
     let mut last = Stage::clone(&stage.load());
     let routes = &mut last.routes;
-    let ours = [
+    let reserved = [
         &mut routes.connect,
         &mut routes.disconnect,
         &mut routes.default,
     ];
-    let all = ours.into_iter().flatten().chain(routes.custom.values_mut());
+    let all = reserved
+        .into_iter()
+        .flatten()
+        .chain(routes.custom.values_mut());
     all.for_each(|route| route.integration = route.integration.newest());
     stage.store(Arc::new(last));
 }
@@ -130,7 +133,7 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
     routes
 }
 
-fn place(stages: &mut Stages, stage: &config::Stage, current: &Arc<CurrentStage>) {
+fn add_addresses(stages: &mut Stages, stage: &config::Stage, current: &Arc<CurrentStage>) {
     if stage.domains.is_empty() {
         stages
             .by_name
@@ -161,9 +164,9 @@ fn connection_limits(limits: &config::StageLimits) -> ConnectionLimits {
 }
 
 impl Gateway {
-    /// Closes the connections of stages that are there no more. Each still has its `$disconnect`, so that plugins that
-    /// are there no more end after them.
-    pub(super) fn dismiss(&self, stages: Vec<Arc<CurrentStage>>, plugins: Vec<Arc<Plugin>>) {
+    /// Closes the connections of removed stages. Removed plugins end after them, since each connection still has its
+    /// `$disconnect`.
+    pub(super) fn close_removed(&self, stages: Vec<Arc<CurrentStage>>, plugins: Vec<Arc<Plugin>>) {
         if stages.is_empty() && plugins.is_empty() {
             return;
         }
@@ -174,8 +177,8 @@ impl Gateway {
             self.listeners.tasks.spawn(removed);
         }
         self.listeners.tasks.spawn(async move {
-            let mut look = interval(LOOK);
-            // A handshake may be under way: it holds its stage, as does every session.
+            let mut ticks = interval(POLL);
+            // Every session holds its stage, and so does a handshake under way.
             let open = |stage: &Arc<CurrentStage>| Arc::strong_count(stage) > 1;
             while stages.iter().any(open) {
                 for stage in &stages {
@@ -184,22 +187,22 @@ impl Gateway {
                         let _ = directory.close(id, Closing::new(1001, "Going away"));
                     }
                 }
-                look.tick().await;
+                ticks.tick().await;
             }
             closed.cancel();
         });
     }
 }
 
-/// A stage with all that its messages are judged by.
-type Meant<'a> = (&'a config::Stage, &'a Selection, &'a [config::Route]);
+/// A stage with everything that decides on its messages.
+type StageConfig<'a> = (&'a config::Stage, &'a Selection, &'a [config::Route]);
 
-fn by_name(apis: &[config::Api]) -> BTreeMap<String, Meant<'_>> {
+fn by_name(apis: &[config::Api]) -> BTreeMap<String, StageConfig<'_>> {
     let mut stages = BTreeMap::new();
     for api in apis {
         for stage in &api.stages {
-            let meant = (stage, &api.selection, &*api.routes);
-            stages.insert(format!("{}/{}", api.name, stage.name), meant);
+            let config = (stage, &api.selection, &*api.routes);
+            stages.insert(format!("{}/{}", api.name, stage.name), config);
         }
     }
     stages

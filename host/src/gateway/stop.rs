@@ -1,4 +1,4 @@
-//! Stopping: no new clients, the closes of the others spread over the drain window, every `$disconnect` run.
+//! The stop: refuses new clients, spreads the closes of the others over the drain window, runs every `$disconnect`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,28 +9,27 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::Gateway;
 use crate::connections::{Closing, ConnectionId, Directory};
 
-/// The part of the drain window over which closes are spread; the rest is for clients to answer.
+/// The part of the drain window over which closes are spread. The rest is for clients' answers.
 const SPREAD: f64 = 0.7;
 
-/// How long after the window clients may still answer the last closes.
+/// Time for clients to answer the last closes, after the window.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
-/// How long who was accepted before a stop has for a request that is on its way, and for its answer, however short the
-/// window is.
+/// Least time for a client accepted before a stop to send its request and get the answer, however short the window is.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
-/// How long what is left may take when no session is: the last answers to requests, the ends of HTTP/2 connections.
+/// Time limit for the remaining tasks once no session is left: last answers to requests, ends of HTTP/2 connections.
 const LAST_TASKS: Duration = Duration::from_secs(1);
 
-/// How often it is looked for connections that handshakes under way have opened.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of looking for connections that handshakes under way have opened.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Why a gateway stops, and so what its clients are told.
+/// The reason of a stop, which decides what clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Departure {
-    /// It was asked to, and no one serves in its place.
+    /// A stop was requested, and no other process takes over.
     Stopped,
-    /// Another process has its sockets and serves already.
+    /// Another process has the sockets and serves.
     Succeeded,
 }
 
@@ -44,14 +43,15 @@ impl Departure {
 }
 
 impl Gateway {
-    /// Stops: no new clients, the closes of the others spread over the drain window, every `$disconnect` run that has
-    /// the time. Who is being decided about is let in and closed like the others, or is refused when the window is over.
+    /// Stops: refuses new clients, spreads the closes of the others over the drain window, and runs every `$disconnect`
+    /// that has the time. A handshake under way is admitted and closed like the others, or refused when the window is
+    /// over.
     ///
-    /// Takes the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`] at most.
+    /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`].
     pub(crate) async fn stop(&self, departure: Departure) {
         let (window, disconnects, closing) = {
             let limits = &self.lock().config.limits;
-            let closing = farewell(departure, limits.reconnect_jitter_s);
+            let closing = closing_for(departure, limits.reconnect_jitter_s);
             (limits.drain, limits.disconnects, closing)
         };
         let begun = Instant::now();
@@ -62,14 +62,14 @@ impl Gateway {
                 handshakes.stopping.cancel();
                 begun + window.max(LAST_REQUESTS)
             }
-            // Who was accepted here knows nothing of another process, and is to be let in.
+            // A client accepted here knows nothing of the other process: it is admitted.
             Departure::Succeeded => {
                 self.stop_management.cancel();
                 end
             }
         };
-        // The sockets close with what accepts on them. Another process may not have all of them; systemd keeps its own,
-        // with those who wait there for the next start.
+        // A socket closes once nothing accepts on it. The other process may not have all of them. After a stop, systemd
+        // keeps its own sockets, and clients wait there for the next start.
         for opened in self.lock().open.drain(..) {
             let waits =
                 departure == Departure::Stopped && self.sockets.has_activated(&opened.address);
@@ -88,7 +88,7 @@ impl Gateway {
         );
         handshakes.deciding.close();
         handshakes.sessions.close();
-        let over = async {
+        let all_ended = async {
             if timeout_at(answer_until, self.handshakes_over())
                 .await
                 .is_err()
@@ -107,7 +107,7 @@ impl Gateway {
         };
         let drained = async {
             tokio::select! {
-                () = over => {}
+                () = all_ended => {}
                 never = closes => match never {},
             }
         };
@@ -125,7 +125,7 @@ impl Gateway {
                 let _ = directory.cut(id, closing.clone());
             });
             tokio::select! {
-                over = timeout(disconnects, self.sessions_over()) => if over.is_err() {
+                all_ended = timeout(disconnects, self.sessions_over()) => if all_ended.is_err() {
                     let left = handshakes.deciding.len() + handshakes.sessions.len();
                     tracing::error!(left, "`$disconnect` and `$connect` handlers have not ended within \
                         limits.disconnects_s ({} s) after the drain window, and are given up\n  remedy: have them do less, or raise the limit, and the time that systemd or the container gives a stop", disconnects.as_secs());
@@ -140,30 +140,30 @@ impl Gateway {
         tracing::info!("stopped");
     }
 
-    /// Every socket that was accepted has had its answer, and no other is.
+    /// Waits until every accepted socket has had its answer, and none is accepted any more.
     async fn handshakes_over(&self) {
         self.listeners.accepting.close();
         self.listeners.accepting.wait().await;
         self.handshakes.permits.all_returned().await;
     }
 
-    /// No client is being decided about, and no session is left. A decision begins a session before it ends.
+    /// Waits until no handshake is being decided and no session is left. A decision begins a session before it ends.
     async fn sessions_over(&self) {
         self.handshakes.deciding.wait().await;
         self.handshakes.sessions.wait().await;
     }
 
-    /// Ends every connection that is open, and those that handshakes under way open meanwhile.
+    /// Ends every open connection, again and again: handshakes under way open more.
     async fn keep_ending(&self, end: impl Fn(&Directory, ConnectionId)) -> Infallible {
         loop {
             for (directory, id) in self.connections() {
                 end(&directory, id);
             }
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
     }
 
-    /// Every open connection, with the directory that it is in.
+    /// Every open connection, with its directory.
     fn connections(&self) -> Vec<(Arc<Directory>, ConnectionId)> {
         let stages: Vec<_> = self.lock().stages.all().collect();
         let mut open = Vec::new();
@@ -176,8 +176,8 @@ impl Gateway {
     }
 }
 
-/// What clients are told. The advice is for programs too: `; reconnect in 0-N s` ends the reason.
-fn farewell(departure: Departure, reconnect_jitter_s: u32) -> Closing {
+/// Gives the close that clients get. Programs can read the advice that ends its reason: `; reconnect in 0-N s`.
+fn closing_for(departure: Departure, reconnect_jitter_s: u32) -> Closing {
     let (code, mut reason) = match departure {
         Departure::Stopped => (1001, "Going away".to_owned()),
         Departure::Succeeded => (1012, "Service restart".to_owned()),
@@ -198,7 +198,7 @@ async fn close_spread(
     let count = connections.len().max(1) as f64;
     for (index, (directory, id)) in connections.into_iter().enumerate() {
         sleep_until(start + window.mul_f64(index as f64 / count)).await;
-        // Who has gone meanwhile needs no close.
+        // A client that is gone needs no close.
         let _ = directory.close(id, closing.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! The binary upgrade, as the gateway sees it: what is served stays as it is until another process serves it.
+//! The gateway's part of a binary upgrade: nothing that is served changes until the other process serves.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::handover::{self, NotServing};
 use crate::management::{NoUpgrade, Upgrade};
 
 impl Gateway {
-    /// Someone asks for an upgrade on the management listener.
+    /// Waits for an upgrade request of the management listener.
     pub(crate) async fn asked_to_upgrade(&self) -> Option<Upgrade> {
         self.asked_to_upgrade.lock().await.recv().await
     }
 
-    /// Starts this program anew and hands it the sockets; gives the id of the process that serves by then. This one
-    /// serves too, until it is stopped as [`Departure::Succeeded`]. On an error nothing has changed.
+    /// Starts this program again, hands it the sockets, and gives the id of the new process once that serves. This
+    /// process serves too, until it stops as [`Departure::Succeeded`]. On an error nothing has changed.
     ///
-    /// What is served stays as it is meanwhile: the other process has begun with it, and would undo a change. So a
-    /// reload that is under way ends first, which `at_rest` tells of those that the caller waits for, and if it does not, no
-    /// process is started.
+    /// Nothing that is served changes meanwhile: the other process has begun with it, and would undo a change. So a
+    /// reload under way ends first (`idle` waits for the caller's own), and if it does not end in time, no process is
+    /// started.
     pub(crate) async fn hand_over(
         &self,
-        at_rest: impl Future<Output = ()>,
+        idle: impl Future<Output = ()>,
         stop: impl Future<Output = ()>,
     ) -> Result<u32, NoUpgrade> {
         let limit = self.lock().config.limits.upgrade;
@@ -36,7 +36,7 @@ impl Gateway {
         };
         let mut stopped = pin!(stopped);
         let unchanged = async {
-            at_rest.await;
+            idle.await;
             let reloading = self.reloading.lock().await;
             (reloading, self.plugins.hand_over().await)
         };
@@ -54,7 +54,7 @@ impl Gateway {
                 () = sleep(limit) => NoUpgrade::TooSlow { limit_s },
             }
         };
-        let handed_over = self.hand_over_as_it_is(given_up).await;
+        let handed_over = self.hand_over_unchanged(given_up).await;
         if handed_over.is_err() {
             self.plugins.keep().await;
             self.handing_over.send_replace(false);
@@ -62,17 +62,17 @@ impl Gateway {
         handed_over.map_err(no_upgrade)
     }
 
-    async fn hand_over_as_it_is(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
+    async fn hand_over_unchanged(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
-        let told = (HERITAGE, &*heritage);
+        let heritage_file = (HERITAGE, &*heritage);
         let given_up = async { anyhow::Error::from(given_up.await) };
-        let successor = handover::hand_over(&self.sockets, told, given_up).await?;
+        let successor = handover::hand_over(&self.sockets, heritage_file, given_up).await?;
         self.sockets.are_handed_over();
         Ok(successor)
     }
 
-    /// Does something during which there is no upgrade: who asks for one on the management listener is told why.
+    /// Runs work that excludes upgrades: requests on the management listener are answered with `why`.
     pub(crate) async fn without_upgrade<T>(
         &self,
         why: NoUpgrade,

@@ -1,5 +1,5 @@
-//! Looks after components, signatures and certificates: what was changed, is whole, and has come with the other file of
-//! its pair, is loaded.
+//! Watches components, signatures and certificates. A changed file is loaded once it is whole and the other file of its
+//! pair has come.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,15 +11,15 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Gateway, What, certificates};
+use super::{Gateway, ReloadScope, certificates};
 use crate::config::{self, Component, Config};
 use crate::net::watch::{PAIR, Stamp};
 use crate::plugin::{self, Cause};
 
-/// How often files are looked at unasked: for folders that cannot be watched, and links that point elsewhere.
+/// Interval of polling: for folders that cannot be watched, and links that point elsewhere.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The time between two looks that must be alike before a file is taken for whole.
+/// Time between two equal stamps after which a file counts as whole.
 const SETTLE: Duration = Duration::from_millis(75);
 
 /// Files that are loaded together.
@@ -29,11 +29,11 @@ struct Watched {
     files: Vec<PathBuf>,
 }
 
-/// Whose files they are.
+/// The owner of the files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Owner {
     Plugin(String),
-    /// One certificate of a listener, each by its number in the configuration.
+    /// One certificate of a listener, each by its index in the configuration.
     Certificate {
         listener: usize,
         index: usize,
@@ -49,21 +49,21 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What is known of them.
+/// The state of watched files.
 #[derive(Default)]
-struct Seen {
-    /// At the last look.
+struct WatchState {
+    /// The stamps at the last poll.
     last: Stamps,
-    /// When they were loaded, or refused, last.
+    /// The stamps when they were last loaded or refused.
     acted: Stamps,
-    /// They do not fit each other yet, as they looked then, and the other one may still come until this time.
+    /// The stamps of files that do not fit each other, and the time until which the other file of the pair may come.
     waiting: Option<(Stamps, Instant)>,
 }
 
 type Stamps = Vec<Option<Stamp>>;
 
 impl Watched {
-    /// All that a configuration names: components, each with its signature if it lies in a file and needs one, and
+    /// Lists the files of a configuration: components, each with its signature if it lies in a file and needs one, and
     /// certificates with their keys.
     fn all(config: &Config) -> HashSet<Self> {
         let components = config.plugins.iter().map(|plugin| {
@@ -88,14 +88,15 @@ impl Watched {
         all
     }
 
-    async fn look(&self) -> Stamps {
+    async fn stamps(&self) -> Stamps {
         let files = self.files.clone();
-        let look = move || files.iter().map(|file| Stamp::of(file)).collect();
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        let stamps = move || files.iter().map(|file| Stamp::of(file)).collect();
+        tokio::task::spawn_blocking(stamps)
+            .await
+            .unwrap_or_default()
     }
 
-    /// Whether each of two files is right, and they do not belong together: one of them has been replaced, and the other
-    /// not yet.
+    /// Whether both files are valid and do not belong together: one has been replaced, and the other not yet.
     async fn is_unfit(&self, config: &Config) -> bool {
         let (owner, config) = (self.owner.clone(), config.clone());
         let unfit = move || match owner {
@@ -118,25 +119,25 @@ impl Watched {
     }
 }
 
-/// Runs until it is dropped.
+/// Watches the files of the configuration until it is dropped.
 pub(super) async fn watch(gateway: Arc<Gateway>) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut folders = Folders::new(changed, POLL);
-    let mut seen: HashMap<Watched, Seen> = HashMap::new();
+    let mut states: HashMap<Watched, WatchState> = HashMap::new();
     loop {
         let config = gateway.lock().config.clone();
         let all = Watched::all(&config);
-        seen.retain(|watched, _| all.contains(watched));
+        states.retain(|watched, _| all.contains(watched));
         let mut settling = false;
         for watched in all {
             watched
                 .files
                 .iter()
                 .for_each(|file| folders.add_folder_of(file));
-            let now = watched.look().await;
-            let known = seen.entry(watched.clone()).or_default();
-            let before = std::mem::replace(&mut known.last, now.clone());
-            if now == known.acted {
+            let now = watched.stamps().await;
+            let state = states.entry(watched.clone()).or_default();
+            let before = std::mem::replace(&mut state.last, now.clone());
+            if now == state.acted {
                 continue;
             }
             if now != before {
@@ -150,10 +151,10 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             if let Some((_, gone)) = gone {
                 tracing::warn!(file = %gone.display(),
                     "{}: the file is gone; its loaded content stays in use", watched.owner);
-                known.acted = now;
+                state.acted = now;
                 continue;
             }
-            match &known.waiting {
+            match &state.waiting {
                 Some((stamps, until)) if *stamps == now => {
                     if Instant::now() < *until {
                         settling = true;
@@ -163,20 +164,22 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 Some(_) | None => {
                     if watched.is_unfit(&config).await {
                         tracing::info!("{}: waiting for the other file of the pair", watched.owner);
-                        known.waiting = Some((now, Instant::now() + PAIR));
+                        state.waiting = Some((now, Instant::now() + PAIR));
                         settling = true;
                         continue;
                     }
                 }
             }
-            known.waiting = None;
-            known.acted = now;
-            // What is wrong with it is in the log; it is looked at again when it has changed.
-            let what = match watched.owner {
-                Owner::Plugin(name) => What::Component(name),
-                Owner::Certificate { listener, index } => What::Certificate { listener, index },
+            state.waiting = None;
+            state.acted = now;
+            // The log has the error. The next attempt comes when the file changes.
+            let scope = match watched.owner {
+                Owner::Plugin(name) => ReloadScope::Component(name),
+                Owner::Certificate { listener, index } => {
+                    ReloadScope::Certificate { listener, index }
+                }
             };
-            let _ = gateway.reload(what, Cause::ChangedFile).await;
+            let _ = gateway.reload(scope, Cause::ChangedFile).await;
         }
         if settling {
             sleep(SETTLE).await;
@@ -186,7 +189,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
     }
 }
 
-/// The folders that the operating system tells of.
+/// A watcher of folders, by events of the operating system.
 pub(crate) struct Folders {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
@@ -194,11 +197,10 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// `changed` is told of every change; where that is not possible, it has to do that the files are looked at every
-    /// `poll`.
+    /// `changed` gets every change. Where events are not possible, the caller has to poll every `poll`.
     pub(crate) fn new(changed: mpsc::Sender<()>, poll: Duration) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change; and it is what we do ourselves.
+            // Reading is no change, and the gateway reads the files itself.
             if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
                 let _ = changed.try_send(());
             }
@@ -217,7 +219,7 @@ impl Folders {
     }
 
     pub(crate) fn add_folder_of(&mut self, file: &Path) {
-        // Of a bare name it is the empty path, which means here.
+        // A bare name has the empty path as its parent, which means the working directory.
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             Some(_) | None => Path::new("."),

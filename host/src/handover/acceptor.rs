@@ -1,4 +1,4 @@
-//! What clients are accepted on: a socket with an address, or one in the file system.
+//! The socket that accepts clients: a TCP listener, or a socket in the file system.
 
 use std::net::{self, IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
@@ -11,8 +11,8 @@ use super::unix::SocketFile;
 use crate::config::Address;
 use crate::net::Stream;
 
-/// Who comes by a socket in the file system has this machine's own address.
-const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// The address of clients of a socket in the file system: this machine's own.
+const LOCAL_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(crate) enum Acceptor {
     Ip(TcpListener),
@@ -23,7 +23,7 @@ pub(crate) enum Acceptor {
 }
 
 impl Acceptor {
-    /// Where it listens in fact, for this address that is wanted.
+    /// Gives the bound address: the wanted one may have port 0.
     pub(crate) fn address(&self, wanted: &Address) -> io::Result<Address> {
         Ok(match self {
             Self::Ip(socket) => Address::Ip(socket.local_addr()?),
@@ -31,7 +31,7 @@ impl Acceptor {
         })
     }
 
-    /// Nobody can connect any more: the file is gone, or another's.
+    /// Whether nobody can connect any more: the file is gone, or another's.
     pub(crate) fn is_lost(&self) -> bool {
         match self {
             Self::Ip(_) => false,
@@ -39,7 +39,7 @@ impl Acceptor {
         }
     }
 
-    /// Has those connect from now on who may by this address, which is where it listens.
+    /// Sets the file's permissions as the address says, which is where the socket listens.
     pub(crate) fn set_mode(&self, wanted: &Address) -> io::Result<()> {
         match (self, wanted) {
             (
@@ -58,17 +58,18 @@ impl Acceptor {
                 let (stream, address) = socket.accept().await?;
                 Ok((Stream::Ip(stream), address))
             }
-            Self::Unix { socket, .. } => Ok((Stream::Unix(socket.accept().await?.0), HERE)),
+            Self::Unix { socket, .. } => Ok((Stream::Unix(socket.accept().await?.0), LOCAL_CLIENT)),
         }
     }
 
-    /// Those who wait in its queue, which the kernel resets when it closes.
+    /// Takes the clients that wait in the queue: the kernel resets them when the socket closes.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (Stream, SocketAddr)> {
-        // Those who come as fast as they are taken keep no socket open.
+        // The bound ends the loop: clients that come as fast as they are taken would keep the socket open.
         (0..BACKLOG).map_while(|_| self.accept_now().ok())
     }
 
-    /// An error when nobody waits. The runtime may not know yet of someone who does.
+    /// Accepts without waiting; an error if nobody waits. This asks the kernel, since the runtime may not know of a
+    /// waiting client yet.
     fn accept_now(&self) -> io::Result<(Stream, SocketAddr)> {
         match self {
             Self::Ip(socket) => {
@@ -82,7 +83,7 @@ impl Acceptor {
                     os::unix::net::UnixListener::from(socket.as_fd().try_clone_to_owned()?);
                 let (stream, _) = socket.accept()?;
                 stream.set_nonblocking(true)?;
-                Ok((Stream::Unix(UnixStream::from_std(stream)?), HERE))
+                Ok((Stream::Unix(UnixStream::from_std(stream)?), LOCAL_CLIENT))
             }
         }
     }

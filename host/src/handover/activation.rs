@@ -1,8 +1,7 @@
-//! The sockets that systemd has bound for this process (`LISTEN_FDS`). They stay open for as long as it lives, and go to the
-//! process that takes over: nobody else can bind their addresses, and systemd has them open anyway.
+//! The sockets that systemd has bound for this process (`LISTEN_FDS`). They stay open for its life, and go to the
+//! process that takes over: nobody else can bind their addresses, and systemd keeps them open anyway.
 //!
-//! A listener finds its own by its address, which the configuration has to say in any case; the names
-//! (`LISTEN_FDNAMES`) are for the log.
+//! A listener finds its socket by the address in the configuration. The names (`LISTEN_FDNAMES`) are for the log.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -18,35 +17,35 @@ use rustix::net::{SocketAddrUnix, SocketType, getsockname};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::Sockets;
-use super::unix::Place;
+use super::unix::SocketInode;
 use crate::config::{Address, overlap};
 
 /// A socket that systemd has bound.
 pub(super) struct Activated {
-    /// What its unit calls it.
+    /// The name in its unit.
     name: String,
-    at: At,
+    bound: BoundAddress,
     socket: Arc<OwnedFd>,
-    /// It has been said that nobody accepts there.
+    /// The log has said that nobody accepts there.
     is_idle: bool,
 }
 
-enum At {
+enum BoundAddress {
     Ip(SocketAddr),
-    Unix(Place),
+    Unix(SocketInode),
 }
 
-/// An address cannot be bound beside one that systemd has bound.
+/// The error of an address that overlaps one that systemd has bound.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("systemd listens on {0} for this gateway, and one of the two addresses contains the other")]
 pub(crate) struct HeldBySystemd(pub(crate) SocketAddr);
 
 impl Sockets {
-    /// With the sockets that systemd has bound for this process, if it has.
+    /// Takes the sockets that systemd has bound for this process, if there are any.
     pub(crate) fn activated(
-        told: io::Result<impl Iterator<Item = (RawFd, String)>>,
+        listen_fds: io::Result<impl Iterator<Item = (RawFd, String)>>,
     ) -> Result<Self> {
-        let descriptors = told.map_err(|error| {
+        let descriptors = listen_fds.map_err(|error| {
             anyhow!(
                 "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES: they do not tell which sockets this process has: {error}; unset \
                  them, or leave them to systemd"
@@ -61,28 +60,28 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// The socket at this address that systemd has bound; not one that nobody reaches any more, since its file is gone.
+    /// Gives a copy of systemd's socket at this address, unless its file is gone, so that nobody reaches it.
     pub(super) fn activated_at(&self, address: &Address) -> io::Result<Option<OwnedFd>> {
-        let known = self.lock();
-        let mut activated = known.activated.iter();
+        let table = self.lock();
+        let mut activated = table.activated.iter();
         let found = activated.find(|activated| activated.is_at(address) && !activated.is_lost());
         found.map(|found| found.socket.try_clone()).transpose()
     }
 
     /// Whether systemd has bound this address.
     pub(crate) fn has_activated(&self, address: &Address) -> bool {
-        let known = self.lock();
-        let mut activated = known.activated.iter();
+        let table = self.lock();
+        let mut activated = table.activated.iter();
         activated.any(|activated| activated.is_at(address) && !activated.is_lost())
     }
 
-    /// An error if systemd has an address that this one has in it, or is in.
+    /// Fails if this address overlaps one of systemd's.
     pub(super) fn check_beside_activated(&self, address: SocketAddr) -> io::Result<()> {
-        let known = self.lock();
-        let mut activated = known.activated.iter();
-        let held = activated.find_map(|activated| match activated.at {
-            At::Ip(held) if overlap(held, address) => Some(held),
-            At::Ip(_) | At::Unix(_) => None,
+        let table = self.lock();
+        let mut activated = table.activated.iter();
+        let held = activated.find_map(|activated| match activated.bound {
+            BoundAddress::Ip(held) if overlap(held, address) => Some(held),
+            BoundAddress::Ip(_) | BoundAddress::Unix(_) => None,
         });
         held.map_or(Ok(()), |held| {
             let error = HeldBySystemd(held);
@@ -90,12 +89,12 @@ impl Sockets {
         })
     }
 
-    /// Warns of those sockets of systemd that are none of these addresses, once until they are again.
+    /// Warns of systemd's sockets that no listener uses, once until a listener uses them again.
     pub(crate) fn warn_of_idle(&self, mut open: Vec<Address>) {
         for activated in &mut self.lock().activated {
-            let place = open.iter().position(|open| activated.is_at(open));
-            if let Some(place) = place {
-                open.swap_remove(place);
+            let index = open.iter().position(|open| activated.is_at(open));
+            if let Some(index) = index {
+                open.swap_remove(index);
             } else if !activated.is_idle {
                 tracing::warn!(
                     "systemd listens on {} for this gateway ({}), and no listener of the configuration does: clients \
@@ -105,19 +104,19 @@ impl Sockets {
                     activated.name
                 );
             }
-            activated.is_idle = place.is_none();
+            activated.is_idle = index.is_none();
         }
     }
 }
 
 impl Activated {
     pub(super) fn of(name: String, socket: OwnedFd) -> Result<Self> {
-        let at = listening(&socket).context(
+        let bound = bound_address(&socket).context(
             "cannot be listened on; write ListenStream= with an IP address and port, or with a path, and Accept=no, in \
              the socket unit",
         )?;
-        if let At::Ip(address) = at {
-            // Of any other address both would come to the same.
+        if let BoundAddress::Ip(address) = bound {
+            // On any other address the option makes no difference.
             let takes_ipv4 =
                 address.is_ipv6() && address.ip().is_unspecified() && !ipv6_v6only(&socket)?;
             ensure!(
@@ -129,52 +128,53 @@ impl Activated {
         }
         Ok(Self {
             name,
-            at,
+            bound,
             socket: Arc::new(socket),
             is_idle: false,
         })
     }
 
-    /// What it is handed over with.
+    /// Gives the name and the socket to hand over.
     pub(super) fn to_hand_over(&self) -> (&str, Arc<OwnedFd>) {
         (&self.name, Arc::clone(&self.socket))
     }
 
     pub(super) fn is_at(&self, address: &Address) -> bool {
-        match (&self.at, address) {
-            (At::Ip(own), Address::Ip(other)) => own == other,
-            (At::Unix(own), Address::Unix { path, .. }) => is_same(own.path(), path),
-            (At::Ip(_), Address::Unix { .. }) | (At::Unix(_), Address::Ip(_)) => false,
+        match (&self.bound, address) {
+            (BoundAddress::Ip(own), Address::Ip(other)) => own == other,
+            (BoundAddress::Unix(own), Address::Unix { path, .. }) => is_same(own.path(), path),
+            (BoundAddress::Ip(_), Address::Unix { .. })
+            | (BoundAddress::Unix(_), Address::Ip(_)) => false,
         }
     }
 
-    /// Whether this is its file.
-    pub(super) fn has(&self, place: &Place) -> bool {
-        matches!(&self.at, At::Unix(own) if own.is_same(place))
+    /// Whether its socket file is this inode.
+    pub(super) fn has(&self, inode: &SocketInode) -> bool {
+        matches!(&self.bound, BoundAddress::Unix(own) if own.is_same(inode))
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        match &self.at {
-            At::Ip(_) => false,
-            At::Unix(place) => !place.is_there(),
+        match &self.bound {
+            BoundAddress::Ip(_) => false,
+            BoundAddress::Unix(inode) => !inode.is_there(),
         }
     }
 
     fn address(&self) -> String {
-        match &self.at {
-            At::Ip(address) => address.to_string(),
-            At::Unix(place) => format!("unix:{}", place.path().display()),
+        match &self.bound {
+            BoundAddress::Ip(address) => address.to_string(),
+            BoundAddress::Unix(inode) => format!("unix:{}", inode.path().display()),
         }
     }
 }
 
-/// Only the process itself can say that a number is a descriptor of its own, and so it asks for a copy.
+/// Takes a copy of a descriptor by way of the kernel: it alone can say that a number is a descriptor of this process.
 fn own(descriptor: RawFd) -> Result<OwnedFd> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(own, descriptor, PidfdGetfdFlags::empty())?)
 }
 
-fn listening(socket: &OwnedFd) -> Result<At> {
+fn bound_address(socket: &OwnedFd) -> Result<BoundAddress> {
     let is_stream = socket_type(socket)? == SocketType::STREAM;
     ensure!(
         is_stream && socket_acceptconn(socket)?,
@@ -182,23 +182,23 @@ fn listening(socket: &OwnedFd) -> Result<At> {
     );
     let address = getsockname(socket)?;
     if let Ok(address) = SocketAddr::try_from(address.clone()) {
-        return Ok(At::Ip(address));
+        return Ok(BoundAddress::Ip(address));
     }
     let address = SocketAddrUnix::try_from(address)?;
     let path = address.path();
     let path = path.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes())));
     let path = path.context("it has neither an IP address nor a path")?;
-    let place = Place::of(&path);
-    let place = place.with_context(|| {
+    let inode = SocketInode::of(&path);
+    let inode = inode.with_context(|| {
         format!(
             "its file {} is gone; restart the socket unit",
             path.display()
         )
     })?;
-    Ok(At::Unix(place))
+    Ok(BoundAddress::Unix(inode))
 }
 
-/// Whether two paths lead to one file, whatever links are on the way.
+/// Whether two paths lead to one file, through links too.
 fn is_same(one: &Path, other: &Path) -> bool {
     one == other
         || fs::canonicalize(one)

@@ -1,4 +1,4 @@
-//! One message between two processes, with or without a socket.
+//! The channel between two processes: messages, each with or without a socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,11 +9,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Bytes of the longest message; a longer one is cut.
-const LONGEST: usize = 4_096;
+/// Longest message in bytes; a longer one is cut.
+const MAX_MESSAGE_BYTES: usize = 4_096;
 
 pub(super) struct Received {
-    /// Empty when the other process is gone.
+    /// Empty if the other process is gone.
     pub(super) text: String,
     pub(super) socket: Option<OwnedFd>,
 }
@@ -31,7 +31,7 @@ pub(super) fn send(
         return Err(io::Error::other("no room for a socket"));
     }
     let text = text.as_bytes();
-    let text = text.get(..LONGEST).unwrap_or(text);
+    let text = text.get(..MAX_MESSAGE_BYTES).unwrap_or(text);
     sendmsg(
         channel,
         &[IoSlice::new(text)],
@@ -45,7 +45,7 @@ pub(super) fn send(
 pub(super) fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; LONGEST];
+    let mut bytes = [0; MAX_MESSAGE_BYTES];
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let received = recvmsg(channel, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let socket = control.drain().find_map(|message| {

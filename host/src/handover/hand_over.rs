@@ -1,4 +1,4 @@
-//! In the old process: starts the new one, hands it the sockets, and waits until it serves.
+//! The old process's part: starts the new one, hands it the sockets, and waits until it serves.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -20,45 +20,45 @@ use tokio::time::{sleep, timeout};
 use super::channel::{Received, receive, send};
 use super::{END, FAILED, READY, Sockets, VARIABLE};
 
-/// How long a process may take to end that has closed its end of the pair.
+/// Time limit for a process to end once it has closed its end of the pair.
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
-/// How long a process may take to clean up that was asked to end before it served.
-const CLEANING_UP: Duration = Duration::from_secs(2);
+/// Time limit for a process to clean up if it is asked to end before it serves.
+const CLEAN_UP: Duration = Duration::from_secs(2);
 
-/// The new process does not serve, and it is not this one that is at fault.
+/// The error of a new process that does not serve, by no fault of this one.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotServing(String);
 
-/// Starts this program again, as it was started, and gives the id of the new process once that serves.
+/// Starts this program again with the same arguments, and gives the id of the new process once that serves.
 ///
-/// The program is looked up anew: an upgrade has put another file in its place. On an error, and when `given_up` gives
-/// one first, the new process is ended, and nothing has changed for this one.
+/// The program is looked up again, since an upgrade puts another file in its place. On an error, or when `given_up`
+/// gives one first, the new process is ended and nothing has changed for this one.
 pub(crate) async fn hand_over(
     sockets: &Sockets,
     (file, content): (&str, &[u8]),
     given_up: impl Future<Output = anyhow::Error>,
 ) -> Result<u32> {
-    let mut words = env::args_os();
-    let program = words
+    let mut arguments = env::args_os();
+    let program = arguments
         .next()
         .context("this process knows no name of its own")?;
-    let mut told = memfd_create(file, MemfdFlags::CLOEXEC).map(File::from)?;
-    told.write_all(content)?;
+    let mut handed_file = memfd_create(file, MemfdFlags::CLOEXEC).map(File::from)?;
+    handed_file.write_all(content)?;
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // It keeps messages apart as datagrams do, and tells of the other's end as they do not.
+    // SEQPACKET keeps messages apart as datagrams do, and unlike them tells when the other end closes.
     let ours = std::os::unix::net::UnixDatagram::from(ours);
     ours.set_nonblocking(true)?;
     let channel = UnixDatagram::from_std(ours)?;
-    let words: Vec<_> = words.collect();
+    let arguments: Vec<_> = arguments.collect();
     let child = Command::new(&program)
-        .args(&words)
+        .args(&arguments)
         .env(VARIABLE, "1")
         .stdin(Stdio::from(theirs))
         .spawn();
@@ -66,13 +66,13 @@ pub(crate) async fn hand_over(
         .map_err(|error| NotServing(format!("cannot start {}: {error}", program.display())))?;
     let mut successor = Successor {
         child,
-        trial: trial(&program, &words),
+        validate_command: validate_command(&program, &arguments),
         serves: false,
     };
     let served = tokio::select! {
         biased;
         why = given_up => Err(why),
-        served = serves(&mut successor, &channel, sockets, (file, told.as_fd())) => served,
+        served = serves(&mut successor, &channel, sockets, (file, handed_file.as_fd())) => served,
     };
     if let Err(error) = served {
         successor.end().await;
@@ -82,19 +82,19 @@ pub(crate) async fn hand_over(
     Ok(successor.child.id())
 }
 
-/// The words that validate what a program is started to run.
-fn trial(program: &OsStr, words: &[OsString]) -> String {
-    let words = words.iter().map(|word| match word.to_str() {
+/// The command that validates the configuration of this command line, for the log.
+fn validate_command(program: &OsStr, arguments: &[OsString]) -> String {
+    let arguments = arguments.iter().map(|word| match word.to_str() {
         Some("run") => "validate".into(),
         _ => word.to_string_lossy(),
     });
-    let words: Vec<_> = std::iter::once(program.to_string_lossy())
-        .chain(words)
+    let arguments: Vec<_> = std::iter::once(program.to_string_lossy())
+        .chain(arguments)
         .collect();
-    words.join(" ")
+    arguments.join(" ")
 }
 
-/// Passes on a reload that the old process was asked for.
+/// Passes a reload request of the old process on to the new one.
 pub(crate) fn ask_to_reload(process: u32) -> io::Result<()> {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     let process = process.ok_or(io::ErrorKind::NotFound)?;
@@ -109,7 +109,7 @@ async fn serves(
     file: (&str, BorrowedFd<'_>),
 ) -> Result<()> {
     match send_all(channel, sockets, file).await {
-        // It is gone already: what it said before is the reason then.
+        // The process is gone: its last message has the reason.
         Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => {}
         sent => sent.context("the sockets cannot be handed over")?,
     }
@@ -128,7 +128,7 @@ async fn serves(
         None => match timeout(LAST_MOMENTS, successor.ended()).await {
             Ok(status) => format!(
                 "the new process ended before it served ({}), and did not say why; its output is in the log, and `{}` shows the mistakes",
-                status?, successor.trial
+                status?, successor.validate_command
             ),
             Err(_) => "the new process closed its standard input before it served".into(),
         },
@@ -146,7 +146,7 @@ async fn send_all(
             send(channel.as_fd(), name, Some(file))
         })
         .await?;
-    for (name, socket) in sockets.open() {
+    for (name, socket) in sockets.to_hand_over() {
         channel
             .async_io(Interest::WRITABLE, || {
                 send(channel.as_fd(), &name, Some(socket.as_fd()))
@@ -158,16 +158,16 @@ async fn send_all(
         .await
 }
 
-/// A process that is ended with this value, unless it serves.
+/// The new process, which is killed with this value unless it serves.
 struct Successor {
     child: Child,
-    /// What tries the program without a gateway that waits for it.
-    trial: String,
+    /// The command that checks the program without a gateway waiting for it.
+    validate_command: String,
     serves: bool,
 }
 
 impl Successor {
-    /// Asks it to end, so that it takes away what it has begun, and kills it if it does not.
+    /// Asks the process to end, so that it cleans up, and kills it if it does not end in time.
     async fn end(&mut self) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(id) = id
@@ -175,11 +175,11 @@ impl Successor {
         {
             // An error means that it has ended.
             let _ = kill_process(id, Signal::TERM);
-            let _ = timeout(CLEANING_UP, self.ended()).await;
+            let _ = timeout(CLEAN_UP, self.ended()).await;
         }
     }
 
-    /// How it ended.
+    /// Waits until the process has ended.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.child.try_wait()? {

@@ -1,16 +1,15 @@
-//! The binary upgrade: a new process of the program takes over the listening sockets of this one, and not one
-//! connect is refused meanwhile.
+//! The binary upgrade: a new process of the program takes over the listening sockets of this one, and no connect is
+//! refused meanwhile.
 //!
-//! The two talk over a pair of sockets, of which the new process has one end as its standard input. The old one sends
-//! each listening socket with its name, and a file that tells what its successor is to know, then [`END`]; the new one
-//! loads and compiles everything, accepts, and answers [`READY`], or why it cannot. Until then nothing has changed for the
-//! old one. Knows neither HTTP nor plugins.
+//! The two talk over a pair of sockets; the new process has its end as standard input. The old one sends each listening
+//! socket with its name, and a file with what its successor must know, then [`END`]. The new one loads and compiles
+//! everything, accepts, and answers [`READY`], or why it cannot. Until then nothing has changed for the old one. This
+//! module knows neither HTTP nor plugins.
 
 mod acceptor;
 mod activation;
 mod channel;
 mod hand_over;
-
 mod socket;
 mod take_over;
 mod unix;
@@ -37,60 +36,62 @@ pub(crate) use hand_over::{NotServing, ask_to_reload, hand_over};
 pub(crate) use socket::out_of_files;
 pub(crate) use take_over::Predecessor;
 pub(crate) use unix::find as find_socket;
-use unix::{Place, SocketFile};
+use unix::{SocketFile, SocketInode};
 
-/// What stands between the purpose of a socket and its path.
+/// The separator between the purpose of a socket and its path.
 const UNIX: &str = " unix:";
 
-/// What tells a process that its standard input is an end of the pair.
+/// The environment variable that tells a process that its standard input is an end of the pair.
 const VARIABLE: &str = "LOCKGATE_HANDOVER";
 
-/// What the name of a socket that systemd has bound begins with.
+/// The prefix of the names of systemd's sockets.
 const SYSTEMD: &str = "systemd ";
 
-/// All sockets have been sent.
+/// The old process's last message: all sockets have been sent.
 const END: &str = "end";
-/// The new process accepts.
+/// The new process's answer: it accepts.
 const READY: &str = "ready";
-/// The new process cannot; the reason follows.
+/// The new process's answer: it cannot serve. The reason follows.
 const FAILED: &str = "failed: ";
 
-/// The listening sockets of this process: those that it has, and those that it was given and has no use for yet.
+/// The listening sockets of this process: its own, and those that it was given and does not use yet.
 #[derive(Clone, Default)]
-pub(crate) struct Sockets(Arc<Mutex<Known>>);
+pub(crate) struct Sockets(Arc<Mutex<SocketTable>>);
 
 #[derive(Default)]
-struct Known {
+struct SocketTable {
+    /// Sockets that another process gave, not used yet.
     given: Vec<(String, OwnedFd)>,
     activated: Vec<Activated>,
-    /// Weakly: they are closed where they are accepted on.
+    /// The open sockets, by name; weak, since their listeners close them.
     open: Vec<(String, Weak<OwnedFd>)>,
-    /// The files of those that are in the file system, by name; of what was given too.
-    places: Vec<(String, Place)>,
-    /// The files of what was given and is not wanted: another process may still serve there.
-    left: Vec<Place>,
-    /// Those of `open` that served before what is bound now, and may be closed for it.
+    /// The files of sockets in the file system, by name; those of `given` too.
+    inodes: Vec<(String, SocketInode)>,
+    /// The files of given sockets without a listener: another process may still serve there.
+    abandoned: Vec<SocketInode>,
+    /// The sockets of `open` that served before the ones being bound, and may be closed for them.
     settled: Vec<Weak<OwnedFd>>,
-    /// Another process has the sockets too: their files are its own.
+    /// Another process has the sockets too: their files are its to remove.
     handed_over: Arc<AtomicBool>,
 }
 
-/// A path cannot be taken over from a listener with another purpose: its file would have to go before anything can fail.
+/// The error of a path at which this gateway has a listener of another purpose. It cannot be taken over: its file would
+/// have to go before anything can fail.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("another listener of this gateway is there, until this one serves")]
 pub(crate) struct HeldByUs;
 
-/// A socket to accept on.
+/// A socket that accepts.
 pub(crate) struct Listening {
     pub(crate) socket: Acceptor,
-    /// The same socket, to be handed over for as long as this lives.
+    /// A copy of the socket, which is handed over for as long as this lives.
     _shared: Arc<OwnedFd>,
 }
 
 impl Sockets {
-    /// Gives the socket that another process had at this address for this purpose, or that systemd has bound, or a new one.
+    /// Opens a socket: the one that another process had at this address for this purpose, or systemd's, or a new one.
     ///
-    /// The address is the configured one: with port 0 a process goes on with the port that its predecessor was given.
+    /// The address is the configured one: with port 0 a process keeps the port that its predecessor was given.
     pub(crate) fn listen(&self, purpose: &str, address: &Address) -> io::Result<Listening> {
         let name = format!("{purpose} {address}");
         match address {
@@ -135,21 +136,21 @@ impl Sockets {
             None => unix::bind(path, mode).map_err(|error| self.held_by_us(path, error))?,
         };
         socket.set_nonblocking(true)?;
-        let place = Place::of(path);
+        let inode = SocketInode::of(path);
         let shared = self.opened(name.clone(), socket.as_fd())?;
-        let mut known = self.lock();
-        known.places.retain(|(known_as, _)| *known_as != name);
-        known
-            .places
-            .extend(place.clone().map(|place| (name, place)));
+        let mut table = self.lock();
+        table.inodes.retain(|(known_as, _)| *known_as != name);
+        table
+            .inodes
+            .extend(inode.clone().map(|inode| (name, inode)));
         let handed_over = match is_ours {
-            true => Arc::clone(&known.handed_over),
+            true => Arc::clone(&table.handed_over),
             false => Arc::new(AtomicBool::new(true)),
         };
-        drop(known);
+        drop(table);
         let socket = Acceptor::Unix {
             socket: UnixListener::from_std(socket)?,
-            file: place.map(|place| SocketFile::at(place, handed_over)),
+            file: inode.map(|inode| SocketFile::at(inode, handed_over)),
         };
         Ok(Listening {
             socket,
@@ -157,42 +158,42 @@ impl Sockets {
         })
     }
 
-    /// Binds an address, also one that has another in it which served before, here or in the process before this one.
+    /// Binds an address, also one that overlaps an older socket of this process or of the process before it.
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
-        let known = self.lock();
-        let settled: Vec<_> = known.settled.iter().filter_map(Weak::upgrade).collect();
+        let table = self.lock();
+        let settled: Vec<_> = table.settled.iter().filter_map(Weak::upgrade).collect();
         let ours = settled.iter().map(|socket| socket.as_fd());
-        let given = known.given.iter().map(|(_, socket)| socket.as_fd());
+        let given = table.given.iter().map(|(_, socket)| socket.as_fd());
         socket::bind(address, &ours.chain(given).collect::<Vec<_>>())
     }
 
-    /// The error, or that the one who listens at this path is this gateway.
+    /// Turns an address in use into [`HeldByUs`] if this gateway listens at the path.
     fn held_by_us(&self, path: &Path, error: io::Error) -> io::Error {
-        let known = self.lock();
-        let mut places = known.places.iter();
-        let is_ours = places.any(|(_, place)| place.path() == path && place.is_there());
+        let table = self.lock();
+        let mut inodes = table.inodes.iter();
+        let is_ours = inodes.any(|(_, inode)| inode.path() == path && inode.is_there());
         if is_ours && error.kind() == io::ErrorKind::AddrInUse {
             return io::Error::new(io::ErrorKind::AddrInUse, HeldByUs);
         }
         error
     }
 
-    /// What is bound serves from now on: what is bound later may take a port over from it.
+    /// Marks all open sockets as serving: sockets bound later may take a port over from them.
     pub(crate) fn settle(&self) {
-        let mut known = self.lock();
-        known.settled = known
+        let mut table = self.lock();
+        table.settled = table
             .open
             .iter()
             .map(|(_, socket)| Weak::clone(socket))
             .collect();
     }
 
-    /// From now on another process has the sockets too.
+    /// Notes that another process has the sockets too.
     pub(crate) fn are_handed_over(&self) {
         self.lock().handed_over.store(true, Ordering::Relaxed);
     }
 
-    /// Gives a socket that is known by this name, which is in no folder: it ends with the last process that has it.
+    /// Opens a Unix socket in the abstract namespace, which has no file: it ends with the last process that has it.
     pub(crate) fn listen_by_name(
         &self,
         purpose: &str,
@@ -211,32 +212,32 @@ impl Sockets {
         Ok((UnixListener::from_std(socket)?, shared))
     }
 
-    /// Notes a socket that is to be handed over for as long as what this gives lives.
+    /// Registers a socket, which is handed over for as long as the returned value lives.
     fn opened(&self, name: String, socket: BorrowedFd<'_>) -> io::Result<Arc<OwnedFd>> {
         let shared = Arc::new(socket.try_clone_to_owned()?);
-        let mut known = self.lock();
-        known.open.retain(|(_, socket)| socket.strong_count() > 0);
-        known.open.push((name, Arc::downgrade(&shared)));
+        let mut table = self.lock();
+        table.open.retain(|(_, socket)| socket.strong_count() > 0);
+        table.open.push((name, Arc::downgrade(&shared)));
         Ok(shared)
     }
 
-    /// Closes what was given and is not wanted.
+    /// Closes given sockets without a listener.
     pub(crate) fn close_unused(&self) {
-        let mut known = self.lock();
-        let given = mem::take(&mut known.given);
+        let mut table = self.lock();
+        let given = mem::take(&mut table.given);
         let unused = |name: &String| given.iter().any(|(given, _)| given == name);
-        let left = known.places.extract_if(.., |(name, _)| unused(name));
-        let left: Vec<_> = left.map(|(_, place)| place).collect();
-        known.left = left;
+        let abandoned = table.inodes.extract_if(.., |(name, _)| unused(name));
+        let abandoned: Vec<_> = abandoned.map(|(_, inode)| inode).collect();
+        table.abandoned = abandoned;
     }
 
-    /// Removes the files of what was given and is not wanted: the process that served there does no more.
-    pub(crate) fn remove_left(&self) {
-        let left = mem::take(&mut self.lock().left);
-        left.iter().for_each(Place::remove);
+    /// Removes the files of given sockets without a listener: the process that served there does no more.
+    pub(crate) fn remove_abandoned(&self) {
+        let abandoned = mem::take(&mut self.lock().abandoned);
+        abandoned.iter().for_each(SocketInode::remove);
     }
 
-    /// The content of a file that another process gave by this name.
+    /// Reads the file that another process gave under this name.
     pub(crate) fn take_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.take(name) else {
             return Ok(None);
@@ -248,52 +249,52 @@ impl Sockets {
     }
 
     fn take(&self, name: &str) -> Option<OwnedFd> {
-        let mut known = self.lock();
-        let place = known.given.iter().position(|(given, _)| given == name)?;
-        Some(known.given.remove(place).1)
+        let mut table = self.lock();
+        let index = table.given.iter().position(|(given, _)| given == name)?;
+        Some(table.given.remove(index).1)
     }
 
     fn given(sockets: Vec<(String, OwnedFd)>) -> Result<Self> {
-        let mut known = Known::default();
+        let mut table = SocketTable::default();
         for (name, socket) in sockets {
             if let Some(name) = name.strip_prefix(SYSTEMD) {
                 let activated = Activated::of(name.to_owned(), socket)?;
-                known.activated.push(activated);
+                table.activated.push(activated);
                 continue;
             }
             let path = name.split_once(UNIX).map(|(_, path)| Path::new(path));
-            let place = path.and_then(Place::of);
-            known
-                .places
-                .extend(place.map(|place| (name.clone(), place)));
-            known.given.push((name, socket));
+            let inode = path.and_then(SocketInode::of);
+            table
+                .inodes
+                .extend(inode.map(|inode| (name.clone(), inode)));
+            table.given.push((name, socket));
         }
-        // What is systemd's stays where it is.
-        let Known {
-            activated, places, ..
-        } = &mut known;
-        places.retain(|(_, place)| !activated.iter().any(|activated| activated.has(place)));
-        Ok(Self(Arc::new(Mutex::new(known))))
+        // The files of systemd's sockets stay: they are not this process's to remove.
+        let SocketTable {
+            activated, inodes, ..
+        } = &mut table;
+        inodes.retain(|(_, inode)| !activated.iter().any(|activated| activated.has(inode)));
+        Ok(Self(Arc::new(Mutex::new(table))))
     }
 
-    /// What is handed over. A socket whose file is gone, or another's by now, is not: the new process makes one of its own,
-    /// or says why it cannot.
-    fn open(&self) -> Vec<(String, Arc<OwnedFd>)> {
-        let known = self.lock();
+    /// Lists the sockets to hand over. A socket whose file is gone, or another's, stays behind: the new process opens
+    /// its own, or says why it cannot.
+    fn to_hand_over(&self) -> Vec<(String, Arc<OwnedFd>)> {
+        let table = self.lock();
         let lost = |name: &String| {
-            let mut places = known.places.iter();
-            places.any(|(known_as, place)| known_as == name && !place.is_there())
+            let mut inodes = table.inodes.iter();
+            inodes.any(|(known_as, inode)| known_as == name && !inode.is_there())
         };
-        let open = known.open.iter().filter(|(name, _)| !lost(name));
+        let open = table.open.iter().filter(|(name, _)| !lost(name));
         let open = open.filter_map(|(name, socket)| Some((name.clone(), socket.upgrade()?)));
-        let activated = known.activated.iter();
+        let activated = table.activated.iter();
         let activated = activated.filter(|activated| !activated.is_lost());
         let activated = activated.map(Activated::to_hand_over);
         let activated = activated.map(|(name, socket)| (format!("{SYSTEMD}{name}"), socket));
         open.chain(activated).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, SocketTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets that are bound here, each for the addresses of its own family and no other.
+//! Binding of TCP sockets, each for the addresses of its own family alone.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,24 +10,23 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, getsockname, ipproto, listen, socket_with,
 };
 
-/// Connects that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
+/// Limit of clients that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
 pub(super) const BACKLOG: i32 = 1_024;
 
-/// A socket that listens. Where one of `ours` stands in the way, since it has the same port, both listen until that one is
-/// closed.
-pub(super) fn bind(address: SocketAddr, ours: &[BorrowedFd<'_>]) -> io::Result<TcpListener> {
+/// Binds and listens. If sockets of `own` with the same port are in the way, both listen until those are closed.
+pub(super) fn bind(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<TcpListener> {
     let taken = match try_bind(address, false) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         bound => return bound,
     };
-    let in_the_way: Vec<_> = ours
+    let in_the_way: Vec<_> = own
         .iter()
         .filter(|socket| port(socket) == Some(address.port()))
         .collect();
     if in_the_way.is_empty() {
         return Err(taken);
     }
-    // Only for as long as it takes: no process is to share the port later on.
+    // The option is set only for the bind: no process may share the port later.
     for socket in &in_the_way {
         set_socket_reuseport(socket, true)?;
     }
@@ -40,26 +39,26 @@ pub(super) fn bind(address: SocketAddr, ours: &[BorrowedFd<'_>]) -> io::Result<T
     Ok(bound)
 }
 
-fn try_bind(address: SocketAddr, beside_ours: bool) -> io::Result<TcpListener> {
+fn try_bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    // Connections of a process before this one may linger.
+    // Connections of an earlier process may linger on the port.
     set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
-        // Or else `[::]` would take the port of `0.0.0.0` too on most machines, and not on others.
+        // Without this, `[::]` takes the port of `0.0.0.0` too on most machines, and not on others.
         set_ipv6_v6only(&socket, true)?;
     }
-    set_socket_reuseport(&socket, beside_ours)?;
+    set_socket_reuseport(&socket, reuse_port)?;
     rustix::net::bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Whether a socket is not to be had since too many files are open.
+/// Whether the error means that too many files are open.
 pub(crate) fn out_of_files(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE]
         .map(|errno| Some(errno.raw_os_error()))

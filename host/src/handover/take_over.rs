@@ -1,4 +1,4 @@
-//! In the new process: takes the sockets, and tells the old one how it went.
+//! The new process's part: takes the sockets, and tells the old one the outcome.
 
 use std::env;
 use std::io;
@@ -11,14 +11,14 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use super::channel::{receive, send};
 use super::{END, FAILED, READY, Sockets, VARIABLE};
 
-/// How long the old process may take to send the next socket.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for the old process to send the next socket.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The process that this one is to take over from. If it is told nothing, this one has failed.
+/// The process that this one takes over from. If it gets no answer, this process has failed.
 pub(crate) struct Predecessor(OwnedFd);
 
 impl Predecessor {
-    /// The one that has started this process, if one has, and the sockets that it gives.
+    /// Finds the process that started this one for a takeover, if one did, with the sockets that it gives.
     pub(crate) fn find() -> Result<(Option<Self>, Sockets)> {
         if env::var_os(VARIABLE).is_none() {
             return Ok((None, Sockets::default()));
@@ -32,19 +32,20 @@ impl Predecessor {
         Ok((Some(Self(channel)), Sockets::given(sockets)?))
     }
 
-    /// This process serves: the old one is to go. Fails when it is gone already.
+    /// Tells the old process that this one serves, so that it stops. Fails if it is gone already.
     pub(crate) fn succeeded(self) -> io::Result<()> {
         send(self.0.as_fd(), READY, None)
     }
 
-    /// This process does not serve: the old one is to go on. It hears of our end, if not of the reason.
-    pub(crate) fn goes_on(self, error: &str) -> io::Result<()> {
+    /// Tells the old process why this one does not serve, so that it continues. If the message fails, it still sees
+    /// this end close.
+    pub(crate) fn failed(self, error: &str) -> io::Result<()> {
         send(self.0.as_fd(), &format!("{FAILED}{error}"), None)
     }
 }
 
 fn take_sockets(channel: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
-    set_socket_timeout(channel, Timeout::Recv, Some(PATIENCE))?;
+    set_socket_timeout(channel, Timeout::Recv, Some(TIMEOUT))?;
     let mut sockets = Vec::new();
     loop {
         let received = receive(channel.as_fd())?;

@@ -1,4 +1,5 @@
-//! Sockets in the file system: who may connect is said by their file, which goes with them.
+//! Sockets in the file system. The permissions of a socket's file say who may connect; the file is removed with its
+//! socket.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
@@ -12,27 +13,27 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen
 
 use super::socket::BACKLOG;
 
-/// The file of a socket. It is removed with this value, unless another process has the socket by then, as systemd has its
+/// The file of a socket. It is removed with this value, unless another process has the socket by then; systemd has its
 /// own from the beginning.
 pub(crate) struct SocketFile {
-    place: Place,
+    inode: SocketInode,
     handed_over: Arc<AtomicBool>,
 }
 
-/// Where a socket's file is, and which file that is.
+/// The path of a socket's file, and the device and inode of the file that was there.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct SocketInode {
     path: PathBuf,
     identity: (u64, u64),
 }
 
-/// A socket that listens, in the place of one that nobody listens on any more.
+/// Binds and listens at a path, in place of a stale socket file.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     remove_stale(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before it listens.
+    // Set before `listen`: until then nobody can connect.
     set_mode(path, mode)?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
@@ -42,7 +43,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Whether there is a socket in a place; not when it is taken by anything else, or cannot be looked at.
+/// Whether there is a socket at a path. Fails if something else is there, or the path cannot be read.
 pub(crate) fn find(path: &Path) -> io::Result<bool> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -58,7 +59,7 @@ pub(crate) fn find(path: &Path) -> io::Result<bool> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
 }
 
-/// Removes a socket that a process which was killed has left, and nothing else.
+/// Removes a socket file that a killed process has left, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
     if !find(path)? {
         return Ok(());
@@ -70,8 +71,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Place {
-    /// None when there is no file.
+impl SocketInode {
+    /// Identifies the file at a path; none if there is none.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         Some(Self {
@@ -88,12 +89,12 @@ impl Place {
         self.identity == other.identity
     }
 
-    /// False once the file is gone, or is another's.
+    /// Whether the file is still there and still the same.
     pub(super) fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
     }
 
-    /// Removes the file, unless it is another's by now.
+    /// Removes the file, unless another is there by now.
     pub(super) fn remove(&self) {
         if self.is_there() {
             let _ = fs::remove_file(&self.path);
@@ -102,17 +103,17 @@ impl Place {
 }
 
 impl SocketFile {
-    pub(super) fn at(place: Place, handed_over: Arc<AtomicBool>) -> Self {
-        Self { place, handed_over }
+    pub(super) fn at(inode: SocketInode, handed_over: Arc<AtomicBool>) -> Self {
+        Self { inode, handed_over }
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.place.is_there()
+        self.inode.is_there()
     }
 
-    /// Has those connect from now on who may by these permissions. Those of systemd's are its unit's to say.
+    /// Sets the permissions. Those of systemd's sockets are set in their unit: a difference is an error.
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
-        let path = self.place.path();
+        let path = self.inode.path();
         if !self.handed_over.load(Ordering::Relaxed) {
             return set_mode(path, mode);
         }
@@ -129,7 +130,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if !self.handed_over.load(Ordering::Relaxed) {
-            self.place.remove();
+            self.inode.remove();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a reload or a command has changed, as a value: the log and the commands show its text.
+//! A change made by a reload or a command, as a value. The log and the commands show its text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) enum Change {
     /// Each listener by its address with its scheme.
     ListenerOpened(String),
     ListenerClosed(String),
-    /// A listener shows another certificate to new connections.
+    /// A listener that shows another certificate to new connections.
     Certificate {
         listener: String,
         certificate: String,
@@ -29,7 +29,7 @@ pub(crate) enum Change {
     ManagementClosed(Purpose, Address),
     Limits,
     Log,
-    /// Has changed in the file, and counts from the next start.
+    /// The file has another value, which takes effect at the next start.
     CompileCache,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// As its text, which is what the commands print.
+/// Serialises as its text, which the commands print.
 impl Serialize for Change {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -1,4 +1,4 @@
-//! What an operator can do with a gateway, whoever asks: the management API does, and the commands through it.
+//! The operator's actions on a gateway. The management API calls them, and commands call that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,42 +11,42 @@ use crate::plugin::{
 };
 use crate::telemetry::Metrics;
 
-/// The one handle. A request goes on when the one who asked is gone.
+/// The handle for every action. A request continues if its asker is gone.
 #[derive(Clone)]
 pub(crate) struct Control {
-    /// The configuration's, if it has one.
+    /// The configuration's file, if it has one.
     file: Option<Arc<Path>>,
     metrics: Arc<Metrics>,
     reloads: mpsc::Sender<Reload>,
     upgrades: mpsc::Sender<Upgrade>,
 }
 
-/// Someone asks for a reload: the answer is what has changed, or why nothing has.
+/// A reload request. The answer is the changes, or the reason why nothing changed.
 pub(crate) type Reload = oneshot::Sender<Result<Vec<Change>, NoReload>>;
 
-/// Someone asks for a binary upgrade, and is answered with the id of the process that serves by then, or with why
-/// there is none.
+/// A request for a binary upgrade. The answer is the id of the process that then serves, or the reason why there is
+/// none.
 pub(crate) type Upgrade = oneshot::Sender<Result<u32, NoUpgrade>>;
 
-/// What is asked of the composition root, which answers: what it changes is above this module.
-pub(crate) struct Asked {
+/// The requests to the composition root, which is above this module: it makes the changes and answers.
+pub(crate) struct Requests {
     pub(crate) reloads: mpsc::Receiver<Reload>,
     pub(crate) upgrades: mpsc::Receiver<Upgrade>,
 }
 
-/// Why there is no reload. Everything goes on as it was.
+/// The reason why a reload failed. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoReload {
     #[error(transparent)]
     Upgrading(#[from] Upgrading),
     #[error("the gateway is stopping")]
     Stopping,
-    /// What was read cannot be served.
+    /// The files cannot be served.
     #[error(transparent)]
     Refused(#[from] anyhow::Error),
 }
 
-/// Why a plugin is not shown, or not changed.
+/// The reason why a plugin is not shown or not changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PluginError {
     #[error("no plugin is called {name:?}; there are: {}", .known.join(", "))]
@@ -55,7 +55,7 @@ pub(crate) enum PluginError {
     NoChange(Arc<str>, NoChange),
 }
 
-/// Why there is no upgrade.
+/// The reason why an upgrade failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum NoUpgrade {
     #[error("an upgrade is under way already")]
@@ -75,21 +75,21 @@ pub(crate) enum NoUpgrade {
     TooSlow { limit_s: u64 },
     #[error(transparent)]
     Withdrawn(#[from] Withdrawn),
-    /// The new process does not serve, and says why.
+    /// The new process does not serve, with its reason.
     #[error("{0}")]
     NotServing(String),
     #[error("this process was asked to stop")]
     AskedToStop,
     #[error("the gateway is stopping")]
     Stopping,
-    /// This process cannot.
+    /// This process cannot hand over.
     #[error("{0}")]
     Fault(String),
 }
 
 impl Control {
-    pub(crate) fn new(file: Option<&Path>, metrics: Arc<Metrics>) -> (Self, Asked) {
-        // One that is being answered, and one that waits.
+    pub(crate) fn new(file: Option<&Path>, metrics: Arc<Metrics>) -> (Self, Requests) {
+        // One request is being answered, and one waits.
         let (reloads, asked_to_reload) = mpsc::channel(1);
         let (upgrades, asked_to_upgrade) = mpsc::channel(1);
         let control = Self {
@@ -98,14 +98,14 @@ impl Control {
             reloads,
             upgrades,
         };
-        let asked = Asked {
+        let requests = Requests {
             reloads: asked_to_reload,
             upgrades: asked_to_upgrade,
         };
-        (control, asked)
+        (control, requests)
     }
 
-    /// The configuration that the gateway runs, if that is a file.
+    /// The file of the configuration, if there is one.
     pub(crate) fn file(&self) -> Option<&Arc<Path>> {
         self.file.as_ref()
     }
@@ -120,7 +120,7 @@ impl Control {
         self.metrics.render()
     }
 
-    /// Reads the configuration again, and all that it names.
+    /// Reads the configuration again, and every file that it names.
     pub(crate) async fn reload(&self) -> Result<Vec<Change>, NoReload> {
         let (request, answer) = oneshot::channel();
         let asked = self.reloads.send(request).await;
@@ -128,7 +128,7 @@ impl Control {
         answer.await.unwrap_or(Err(NoReload::Stopping))
     }
 
-    /// Another process of the program takes over. The answer comes when it serves, or does not.
+    /// Starts another process of the program, which takes over. The answer comes once that serves or has failed.
     pub(crate) async fn upgrade(&self) -> Result<u32, NoUpgrade> {
         let (request, answer) = oneshot::channel();
         let asked = self.upgrades.send(request).await;
@@ -142,12 +142,12 @@ impl Control {
         infos.collect()
     }
 
-    /// Newest first.
+    /// The versions of a plugin, newest first.
     pub(crate) fn history(&self, plugin: &str) -> Result<Vec<VersionInfo>, PluginError> {
         Ok(self.find(plugin)?.history())
     }
 
-    /// Goes back to a version, by default to the last that had other code.
+    /// Goes back to a version: by default the last one with other code.
     pub(crate) async fn roll_back(
         &self,
         plugin: &str,
@@ -157,7 +157,7 @@ impl Control {
         changed(&plugin, plugin.roll_back(to).await)
     }
 
-    /// Has a changed file serve a share of the connections, in percent.
+    /// Gives the version of the changed file a share of the connections, in percent.
     pub(crate) async fn roll_out(&self, plugin: &str, share: u32) -> Result<Change, PluginError> {
         let plugin = self.find(plugin)?;
         changed(&plugin, plugin.roll_out(share).await)

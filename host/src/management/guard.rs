@@ -1,4 +1,4 @@
-//! Keeps web pages away from what changes something: a browser on this machine reaches loopback addresses for any page.
+//! Guards against web pages: a browser on this machine reaches loopback addresses for any page.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use tokio::task::spawn_blocking;
 use super::{Control, plugins};
 use crate::config::is_loopback_authority;
 
-/// Passes on what no web page can have sent: a browser names the page's `Origin`, and in `Host` the name that it was
-/// made to resolve to this machine.
+/// Passes only requests that no web page can send: a browser adds the page's `Origin`, and its `Host` is the name that
+/// was made to resolve to this machine.
 pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
     match refusal(request.headers()) {
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
@@ -22,7 +22,7 @@ pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
     }
 }
 
-/// Of what changes something, passes on what is said to be JSON, which a page cannot send to another site unasked.
+/// Passes a `POST` only with the content type of JSON, which a page cannot send to another site without a preflight.
 pub(super) async fn json_only(request: Request, next: Next) -> Response {
     if request.method() != Method::POST || is_json(request.headers()) {
         return next.run(request).await;
@@ -31,21 +31,21 @@ pub(super) async fn json_only(request: Request, next: Next) -> Response {
     plugins::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
 }
 
-/// The header by which a command says which configuration it means, in the encoding of forms.
+/// The header in which a command names the configuration that it means, form-encoded.
 pub(crate) const CONFIGURATION: &str = "lockgate-configuration";
 
-/// Of what means the gateway of one configuration, passes on what means this one's.
+/// Passes requests that name this gateway's configuration, or none.
 pub(super) async fn same_file(
     State(control): State<Control>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(meant) = request.headers().get(CONFIGURATION) else {
+    let Some(expected) = request.headers().get(CONFIGURATION) else {
         return next.run(request).await;
     };
-    let meant = form_urlencoded::parse(meant.as_bytes()).next();
-    let meant = PathBuf::from(meant.unwrap_or_default().0.into_owned());
-    let asked = meant.clone();
+    let expected = form_urlencoded::parse(expected.as_bytes()).next();
+    let expected = PathBuf::from(expected.unwrap_or_default().0.into_owned());
+    let asked = expected.clone();
     let own = control.file().cloned();
     let is_own = spawn_blocking(move || own.is_some_and(|own| is_same(&own, &asked))).await;
     if is_own.unwrap_or(false) {
@@ -64,12 +64,12 @@ pub(super) async fn same_file(
     let why = format!(
         "the gateway there (process {}) runs {runs} and not {}; name that file, or the gateway by --management ADDR",
         std::process::id(),
-        meant.display()
+        expected.display()
     );
     plugins::refused(StatusCode::MISDIRECTED_REQUEST, &why)
 }
 
-/// Whether two paths name one file now, through links too.
+/// Whether two paths lead to one file now, through links too.
 fn is_same(one: &Path, other: &Path) -> bool {
     let one = one
         .canonicalize()
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_names_this_machine_and_no_page_passes() {
+    fn only_requests_to_this_machine_from_no_page_pass() {
         for host in [
             "localhost",
             "LocalHost:9090",

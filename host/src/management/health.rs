@@ -1,5 +1,5 @@
-//! The health listener: whether the process lives and whether it wants clients; its metrics, if it is told to. Everyone who
-//! can connect may ask, so that it does little and is bounded.
+//! The health listener: liveness, readiness, and metrics if configured. Everyone who can connect may ask, so it does
+//! little and is bounded.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Control, METRICS};
+use super::{Control, METRICS_TYPE};
 use crate::handover::{Acceptor, Listening};
 use crate::net::Stream;
 
-/// Connections at once: more than probes and scrapers have, and few enough to cost nothing. Others wait.
-const CONNECTIONS: usize = 256;
+/// Limit of connections at once: more than probes and scrapers need, few enough to cost nothing. Others wait.
+const MAX_CONNECTIONS: usize = 256;
 
-/// From accept to the last byte of the answer; there is one request to a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit from accept to the last byte of the answer. Each connection has one request.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of the longest head: the least that hyper takes.
-const HEAD: usize = 8 << 10;
+/// Longest head in bytes: the least that hyper takes.
+const MAX_HEAD_BYTES: usize = 8 << 10;
 
-/// How long it waits when there are no files left to accept with.
-const REST: Duration = Duration::from_millis(100);
+/// Pause after a failed accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub(super) struct Health {
@@ -69,7 +69,7 @@ impl Health {
     }
 
     async fn accept(self, socket: &Acceptor, tasks: TaskTracker) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 return; // It is never closed.
@@ -78,14 +78,14 @@ impl Health {
                 Ok((stream, _)) => {
                     let answered = self.clone().answer(stream);
                     tasks.spawn(async move {
-                        // Whoever is too slow, or writes nonsense, has no answer.
-                        let _ = timeout(PATIENCE, answered).await;
+                        // A client that is too slow, or sends no HTTP, gets no answer.
+                        let _ = timeout(TIMEOUT, answered).await;
                         drop(permit);
                     });
                 }
                 Err(error) => {
                     tracing::warn!("health: cannot accept: {error}");
-                    sleep(REST).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -98,7 +98,7 @@ impl Health {
         };
         let served = http1::Builder::new()
             .keep_alive(false)
-            .max_buf_size(HEAD)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
         let _ = served.await;
     }
@@ -123,7 +123,7 @@ impl Health {
             }
             "/metrics" if self.metrics => {
                 let mut page = Response::new(Full::from(self.control.metrics()));
-                let kind = HeaderValue::from_static(METRICS);
+                let kind = HeaderValue::from_static(METRICS_TYPE);
                 page.headers_mut().insert(CONTENT_TYPE, kind);
                 page
             }

@@ -1,5 +1,5 @@
-//! The management listener: whether the process lives, whether it wants clients, its metrics, and the admin API. The
-//! health listener: the first two, for others than this machine.
+//! The management listener: liveness, readiness, metrics and the admin API. The health listener: the first two, for
+//! other machines too.
 
 mod change;
 mod control;
@@ -31,14 +31,14 @@ use crate::net::Stream;
 pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
-pub(crate) use note::{Found, Note, find, name, tell};
+pub(crate) use note::{Found, Note, find_note, note_socket_name, serve_note};
 
-/// The kind of the metrics page.
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of the metrics page.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A listener that is asked for: where, and which pages it shows.
+/// A listener as configured: its address and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct ManagementSpec {
     pub(crate) address: Address,
     pages: Pages,
 }
@@ -49,7 +49,7 @@ enum Pages {
     Health { metrics: bool },
 }
 
-/// Which of the two listeners that are not for clients.
+/// The purpose of a listener that is not for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Management,
@@ -67,12 +67,12 @@ impl fmt::Display for Purpose {
 
 /// A bound socket of management or health.
 pub(crate) struct Management {
-    pub(crate) wanted: Wanted,
+    pub(crate) spec: ManagementSpec,
     pub(crate) address: Address,
     listening: Arc<Listening>,
 }
 
-impl Wanted {
+impl ManagementSpec {
     pub(crate) fn management(address: Address) -> Self {
         let pages = Pages::All;
         Self { address, pages }
@@ -101,17 +101,17 @@ impl Wanted {
 }
 
 impl Management {
-    pub(crate) fn bind(wanted: Wanted, sockets: &Sockets) -> io::Result<Self> {
-        // One purpose for both: a socket may come to show the other's pages.
-        let listening = sockets.listen("management", &wanted.address)?;
-        Self::on(Arc::new(listening), wanted)
+    pub(crate) fn bind(spec: ManagementSpec, sockets: &Sockets) -> io::Result<Self> {
+        // Both purposes share one name: a reload may give a socket the other's pages.
+        let listening = sockets.listen("management", &spec.address)?;
+        Self::on(Arc::new(listening), spec)
     }
 
-    /// On a socket that is open already.
-    pub(crate) fn on(listening: Arc<Listening>, wanted: Wanted) -> io::Result<Self> {
+    /// Takes a socket that is open already.
+    pub(crate) fn on(listening: Arc<Listening>, spec: ManagementSpec) -> io::Result<Self> {
         Ok(Self {
-            address: listening.socket.address(&wanted.address)?,
-            wanted,
+            address: listening.socket.address(&spec.address)?,
+            spec,
             listening,
         })
     }
@@ -120,9 +120,9 @@ impl Management {
         Arc::downgrade(&self.listening)
     }
 
-    /// Serves until it is told to stop: later than the listeners, so that `/readyz` can say no meanwhile.
+    /// Serves until `stop`: longer than the client listeners, so that `/readyz` can say no meanwhile.
     pub(crate) fn serve(self, control: Control, stop: CancellationToken, tasks: &TaskTracker) {
-        if let Pages::Health { metrics } = self.wanted.pages {
+        if let Pages::Health { metrics } = self.spec.pages {
             let health = health::Health::new(control, metrics);
             return health.serve(self.listening, stop, tasks);
         }
@@ -144,7 +144,7 @@ impl Management {
             .route("/readyz", get(ready))
             .merge(admin)
             .with_state(control);
-        // Closed as soon as no one accepts, whatever requests are still answered.
+        // The socket closes once nothing accepts, even while requests are still answered.
         let socket = Accepting(self.listening, self.address);
         tasks.spawn(async move {
             let served = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -155,8 +155,8 @@ impl Management {
     }
 }
 
-/// How long accepting rests when the process has no file descriptor left.
-const REST: Duration = Duration::from_millis(100);
+/// Pause after a failed accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 struct Accepting(Arc<Listening>, Address);
 
@@ -170,7 +170,7 @@ impl axum::serve::Listener for Accepting {
                 Ok((stream, peer)) => return (stream, peer.into()),
                 Err(error) => {
                     tracing::warn!("management: cannot accept: {error}");
-                    sleep(REST).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -186,7 +186,7 @@ async fn ready(State(control): State<Control>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics_page(State(control): State<Control>) -> Response {
-    ([(CONTENT_TYPE, METRICS)], control.metrics()).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], control.metrics()).into_response()
 }
 
 async fn upgrade(State(control): State<Control>) -> (StatusCode, String) {

@@ -1,5 +1,5 @@
-//! Where a gateway is asked, for who knows the file that it runs: a socket with a name and no file, which ends with the
-//! process. A file that has another management address by now is no hindrance then.
+//! The note of a running gateway: tells commands that know its file where to ask. It is served on an abstract socket,
+//! which ends with the process, and stays right if the file has another management address by now.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -15,39 +15,37 @@ use tokio::time::{sleep, timeout};
 
 use crate::signature::digest_of;
 
-/// How long one side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit of one side's wait for the other.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long telling rests when the process has no file descriptor left.
-const REST: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes of the longest note that is read.
-const LONGEST: u64 = 4_096;
+/// Longest note that is read, in bytes.
+const MAX_NOTE_BYTES: u64 = 4_096;
 
-/// What a gateway says of itself.
+/// A gateway's statement of itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Note {
     pub(crate) process: u32,
-    /// Of its management listener; none when it has none.
+    /// The address of its management listener, if it has one.
     pub(crate) management: Option<String>,
-    /// Of its health listener, likewise.
+    /// The address of its health listener, if it has one.
     #[serde(default)]
     pub(crate) health: Option<String>,
 }
 
-/// What was found of a file.
+/// The note found for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
+    /// A note of the same user, of root, or of the file's owner.
     Note(Note),
-    /// Of a user who could say anything.
-    Strangers {
-        note: Note,
-        uid: u32,
-    },
+    /// A note of another user, which may lie.
+    Strangers { note: Note, uid: u32 },
 }
 
-/// The name of the socket for a file. A link is known by its own name, wherever it points.
-pub(crate) fn name(file: &Path) -> io::Result<String> {
+/// The name of a file's note socket. A link counts by its own name, wherever it points.
+pub(crate) fn note_socket_name(file: &Path) -> io::Result<String> {
     let file = std::path::absolute(file)?;
     let folder = file
         .parent()
@@ -60,23 +58,23 @@ pub(crate) fn name(file: &Path) -> io::Result<String> {
     ))
 }
 
-/// Tells everyone who connects, one after the other, until it is dropped.
-pub(crate) async fn tell(socket: UnixListener, note: impl Fn() -> Note) {
+/// Sends the note to every client, one after the other, until it is dropped.
+pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
     loop {
         let Ok((mut stream, _)) = socket.accept().await else {
-            sleep(REST).await;
+            sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let text = serde_json::to_vec(&note()).unwrap_or_default();
-        // Less than the socket's buffer: nobody can keep the next one waiting.
-        let _ = timeout(PATIENCE, stream.write_all(&text)).await;
+        // The note fits into the socket's buffer: no client delays the next one.
+        let _ = timeout(TIMEOUT, stream.write_all(&text)).await;
     }
 }
 
-/// Asks the gateway that runs a file, if one does.
-pub(crate) async fn find(file: &Path) -> Option<Found> {
+/// Asks the gateway that runs a file for its note, if there is one.
+pub(crate) async fn find_note(file: &Path) -> Option<Found> {
     let connected = || {
-        let address = SocketAddr::from_abstract_name(name(file)?)?;
+        let address = SocketAddr::from_abstract_name(note_socket_name(file)?)?;
         let stream = StdStream::connect_addr(&address)?;
         stream.set_nonblocking(true)?;
         UnixStream::from_std(stream)
@@ -84,8 +82,8 @@ pub(crate) async fn find(file: &Path) -> Option<Found> {
     let stream = connected().ok()?;
     let uid = stream.peer_cred().ok()?.uid();
     let mut text = Vec::new();
-    let mut stream = stream.take(LONGEST);
-    let read = timeout(PATIENCE, stream.read_to_end(&mut text)).await;
+    let mut stream = stream.take(MAX_NOTE_BYTES);
+    let read = timeout(TIMEOUT, stream.read_to_end(&mut text)).await;
     read.ok()?.ok()?;
     let note = serde_json::from_slice(&text).ok()?;
     let owner = |path: &Path| path.metadata().ok().map(|metadata| metadata.uid());

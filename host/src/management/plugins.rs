@@ -1,4 +1,4 @@
-//! The admin API: what the plugins are, and how they change.
+//! The admin API's handlers for plugins and reloads.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -15,7 +15,7 @@ use crate::plugin::{NoChange, PluginInfo};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
-    /// By default the last version that had other code.
+    /// The version to go back to: by default the last one with other code.
     version: Option<u64>,
 }
 
@@ -55,17 +55,17 @@ pub(super) async fn history(State(control): State<Control>, Path(name): Path<Str
 pub(super) async fn roll_back(
     State(control): State<Control>,
     Path(name): Path<String>,
-    Json(asked): Json<Rollback>,
+    Json(body): Json<Rollback>,
 ) -> Response {
-    answer(control.roll_back(&name, asked.version).await)
+    answer(control.roll_back(&name, body.version).await)
 }
 
 pub(super) async fn roll_out(
     State(control): State<Control>,
     Path(name): Path<String>,
-    Json(asked): Json<Rollout>,
+    Json(body): Json<Rollout>,
 ) -> Response {
-    answer(control.roll_out(&name, asked.share).await)
+    answer(control.roll_out(&name, body.share).await)
 }
 
 pub(super) async fn promote(State(control): State<Control>, Path(name): Path<String>) -> Response {
@@ -107,7 +107,7 @@ fn unchanged(why: &PluginError) -> Response {
     refused(status, &why.to_string())
 }
 
-/// A refusal as all pages write it.
+/// Makes a refusal in the form that every page uses.
 pub(super) fn refused(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({ "error": error }))).into_response()
 }

@@ -1,5 +1,5 @@
-//! A line of the log for a machine: one JSON object with the event's fields, numbers as numbers, and nothing of the
-//! machine that built the gateway.
+//! Log lines in JSON: an object with the event's fields, numbers as numbers, and no path of the machine that built the
+//! gateway.
 
 use std::error::Error;
 use std::fmt;
@@ -57,7 +57,7 @@ fn line(time: &str, event: &Event<'_>) -> serde_json::Result<String> {
 
 struct Fields<'a, M: SerializeMap> {
     map: &'a mut M,
-    /// Of an event that came through the crate `log`, which has its own.
+    /// The target of an event of the crate `log`, which has its own.
     target: Option<String>,
     failed: Result<(), M::Error>,
 }
@@ -124,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn line_has_numbers_and_words_and_no_file_of_the_machine_that_built_it() {
+    fn line_has_numbers_and_words_and_no_path_of_the_build_machine() {
         let subscriber = tracing_subscriber::registry().with(Lines);
         tracing::subscriber::with_default(subscriber, || {
             let stage = "a/s";
             tracing::warn!(target: "here", load_ms = 5, share = 0.5, cut = true, %stage, "it \"is\"\nso");
-            // As the crate `log` has it.
+            // An event as the crate `log` makes it.
             tracing::info!(target: "log", { log.target = "notify", log.file = "/build/x.rs", log.line = 7 }, "x");
         });
         let expected = [

@@ -1,7 +1,7 @@
-//! Warnings, errors and what plugins print are limited in rate, by kind and client, so that no client fills the log;
-//! how many lines were left out is said afterwards.
+//! The rate limiter of log lines: limits warnings, errors and plugins' output by kind and client, so that no client
+//! fills the log. A later line tells how many were left out.
 //!
-//! The kind is the place in the code, and the plugin; a line that a client has caused names it in the field `client`.
+//! The kind is the place in the code, and the plugin. A line that a client has caused names it in the field `client`.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -16,35 +16,35 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Where what plugins print comes from.
+/// The target of plugins' output.
 pub(super) const GUEST: &str = "guest";
 
-/// Where the lines about the log itself come from; they are few and not limited.
+/// The target of lines about the log itself; they are few and not limited.
 pub(super) const SELF: &str = "lockgate::log";
 
-/// Warnings of one kind for one client: enough to see what is wrong, and no more than a person reads.
+/// Quota of warnings of one kind for one client: enough to see the fault, and no more than a person reads.
 const WARNINGS: Quota = Quota {
     at_once: 50.0,
     per_s: 1.0,
 };
 
-/// Bytes of what plugins print for one client: some hundred lines a second, 5 GB a day at most.
-const PRINTED: Quota = Quota {
+/// Quota of plugins' output for one client, in bytes: some hundred lines a second, 5 GB a day at most.
+const OUTPUT: Quota = Quota {
     at_once: 512.0 * 1_024.0,
     per_s: 64.0 * 1_024.0,
 };
 
-/// Bytes that a printed line counts for, beside its own: the time, the plugin, the connection, the request id.
+/// Bytes added to the cost of a printed line: for the time, the plugin, the connection and the request id.
 const LINE_OVERHEAD: usize = 128;
 
-/// Kinds and clients that are told apart; further ones share what is allowed.
-const KEYS: usize = 4_096;
+/// Limit of buckets, one for each kind and client. Clients beyond it share buckets.
+const MAX_BUCKETS: usize = 4_096;
 
-/// How long lines are left out before it is said.
-const SAY_AFTER: Duration = Duration::from_secs(10);
+/// Time after which left out lines are reported.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
 
-/// Characters of the example in what is said.
-const EXAMPLE: usize = 160;
+/// Longest example in a report, in characters.
+const MAX_EXAMPLE_CHARS: usize = 160;
 
 #[derive(Clone, Copy)]
 struct Quota {
@@ -53,12 +53,12 @@ struct Quota {
 }
 
 pub(super) struct Limiter {
-    buckets: Mutex<Option<HashMap<Key, Bucket>>>,
+    buckets: Mutex<Option<HashMap<BucketKey, Bucket>>>,
     suppressed: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct BucketKey {
     kind: Identifier,
     client: String,
     plugin: String,
@@ -71,7 +71,7 @@ struct Bucket {
     suppressed: Option<Suppressed>,
 }
 
-/// What was left out since it was said last.
+/// The lines left out since the last report.
 #[derive(Debug, PartialEq)]
 struct Suppressed {
     lines: u64,
@@ -87,16 +87,16 @@ impl Limiter {
         }
     }
 
-    /// Lines that were left out so far.
+    /// Count of lines left out so far.
     pub(super) fn suppressed(&self) -> u64 {
         self.suppressed.load(Ordering::Relaxed)
     }
 
-    /// Logs how many lines were left out, of each kind and client; those that began just now only when it is the last
-    /// time.
-    pub(super) fn say(&self, last: bool) {
+    /// Logs how many lines of each kind and client were left out. Those that began just now wait for the next time,
+    /// unless this is the last.
+    pub(super) fn report(&self, last: bool) {
         let now = Instant::now();
-        let wait = if last { Duration::ZERO } else { SAY_AFTER };
+        let wait = if last { Duration::ZERO } else { REPORT_AFTER };
         for (key, suppressed) in self.take(now, wait) {
             tracing::warn!(
                 target: SELF,
@@ -110,13 +110,20 @@ impl Limiter {
         }
     }
 
-    /// Whether a line may be written now, at this cost.
-    fn allows(&self, mut key: Key, quota: Quota, cost: f64, text: &str, now: Instant) -> bool {
+    /// Takes the cost of a line from its bucket. Gives whether the line may be written.
+    fn allows(
+        &self,
+        mut key: BucketKey,
+        quota: Quota,
+        cost: f64,
+        text: &str,
+        now: Instant,
+    ) -> bool {
         let mut buckets = self.lock();
         let buckets = buckets.get_or_insert_default();
-        if buckets.len() >= KEYS && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| !bucket.is_quiet(now));
-            if buckets.len() >= KEYS {
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&key) {
+            buckets.retain(|_, bucket| !bucket.is_like_new(now));
+            if buckets.len() >= MAX_BUCKETS {
                 key.client = "others".to_owned();
             }
         }
@@ -132,14 +139,14 @@ impl Limiter {
             let suppressed = bucket.suppressed.get_or_insert_with(|| Suppressed {
                 lines: 0,
                 since: now,
-                example: text.chars().take(EXAMPLE).collect(),
+                example: text.chars().take(MAX_EXAMPLE_CHARS).collect(),
             });
             suppressed.lines += 1;
         }
         allowed
     }
 
-    fn take(&self, now: Instant, wait: Duration) -> Vec<(Key, Suppressed)> {
+    fn take(&self, now: Instant, wait: Duration) -> Vec<(BucketKey, Suppressed)> {
         let mut buckets = self.lock();
         let buckets = buckets.iter_mut().flatten();
         buckets
@@ -150,7 +157,7 @@ impl Limiter {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<Key, Bucket>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<BucketKey, Bucket>>> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,8 +178,8 @@ impl Bucket {
         self.filled = now;
     }
 
-    /// Nothing would be other if it were forgotten.
-    fn is_quiet(&mut self, now: Instant) -> bool {
+    /// Whether it is the same as a new bucket, and can be dropped.
+    fn is_like_new(&mut self, now: Instant) -> bool {
         self.fill(now);
         self.left >= self.quota.at_once && self.suppressed.is_none()
     }
@@ -182,27 +189,27 @@ impl<S: Subscriber> Layer<S> for &'static Limiter {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         let target = metadata.target();
-        let printed = target == GUEST;
-        if target == SELF || !printed && *metadata.level() > Level::WARN {
+        let is_output = target == GUEST;
+        if target == SELF || !is_output && *metadata.level() > Level::WARN {
             return true;
         }
-        let mut facts = Facts::default();
-        event.record(&mut facts);
-        let (quota, cost) = if printed {
-            (PRINTED, (facts.message.len() + LINE_OVERHEAD) as f64)
+        let mut fields = EventFields::default();
+        event.record(&mut fields);
+        let (quota, cost) = if is_output {
+            (OUTPUT, (fields.message.len() + LINE_OVERHEAD) as f64)
         } else {
             (WARNINGS, 1.0)
         };
-        let key = Key {
+        let key = BucketKey {
             kind: metadata.callsite(),
-            client: network(facts.client),
-            plugin: facts.plugin,
+            client: network(fields.client),
+            plugin: fields.plugin,
         };
-        self.allows(key, quota, cost, &facts.message, Instant::now())
+        self.allows(key, quota, cost, &fields.message, Instant::now())
     }
 }
 
-/// The addresses of one client: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
+/// The addresses that count as one client: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
 fn network(client: String) -> String {
     match client.parse() {
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
@@ -213,16 +220,16 @@ fn network(client: String) -> String {
     }
 }
 
-/// What an event is judged by.
+/// The fields of an event that decide on its bucket and cost.
 #[derive(Default)]
-struct Facts {
+struct EventFields {
     client: String,
     plugin: String,
     message: String,
 }
 
-impl Facts {
-    fn of(&mut self, field: &Field) -> Option<&mut String> {
+impl EventFields {
+    fn slot(&mut self, field: &Field) -> Option<&mut String> {
         match field.name() {
             "client" => Some(&mut self.client),
             "plugin" | "log.target" => Some(&mut self.plugin),
@@ -232,16 +239,16 @@ impl Facts {
     }
 }
 
-impl Visit for Facts {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if let Some(fact) = self.of(field) {
-            value.clone_into(fact);
+        if let Some(text) = self.slot(field) {
+            value.clone_into(text);
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if let Some(fact) = self.of(field) {
-            let _ = write!(fact, "{value:?}");
+        if let Some(text) = self.slot(field) {
+            let _ = write!(text, "{value:?}");
         }
     }
 }
@@ -265,8 +272,8 @@ mod tests {
         }
     }
 
-    fn key(client: &(impl ToString + ?Sized)) -> Key {
-        Key {
+    fn key(client: &(impl ToString + ?Sized)) -> BucketKey {
+        BucketKey {
             kind: Identifier(&NOWHERE),
             client: client.to_string(),
             plugin: String::new(),
@@ -274,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_is_limited_and_the_rest_is_counted_and_others_are_not_limited_by_it() {
+    fn limited_lines_of_one_client_are_counted_and_other_clients_are_not_limited() {
         let (limiter, start) = (Limiter::new(), Instant::now());
         let warn = |client: &str, now| limiter.allows(key(client), WARNINGS, 1.0, "it failed", now);
         let allowed = (0..80).filter(|_| warn("192.0.2.1", start)).count();
@@ -282,27 +289,32 @@ mod tests {
         assert!(warn("192.0.2.2", start));
         let later = start + Duration::from_secs(2);
         assert_eq!((0..5).filter(|_| warn("192.0.2.1", later)).count(), 2);
-        assert!(limiter.take(later, SAY_AFTER).is_empty());
-        let later = start + SAY_AFTER;
-        let [(said, suppressed)] = &limiter.take(later, SAY_AFTER)[..] else {
+        assert!(limiter.take(later, REPORT_AFTER).is_empty());
+        let later = start + REPORT_AFTER;
+        let [(reported, suppressed)] = &limiter.take(later, REPORT_AFTER)[..] else {
             panic!("one kind of one client was left out")
         };
-        assert_eq!((said, suppressed.lines), (&key("192.0.2.1"), 33));
+        assert_eq!((reported, suppressed.lines), (&key("192.0.2.1"), 33));
         assert_eq!(suppressed.example, "it failed");
-        assert!(limiter.take(later, SAY_AFTER).is_empty());
+        assert!(limiter.take(later, REPORT_AFTER).is_empty());
         assert_eq!(limiter.suppressed(), 33);
     }
 
     #[test]
-    fn ever_new_clients_take_no_more_memory_and_are_limited_together() {
+    fn clients_beyond_the_limit_of_buckets_share_one() {
         let (limiter, now) = (Limiter::new(), Instant::now());
         let warn = |client: usize| limiter.allows(key(&client), WARNINGS, 1.0, "", now);
         assert_eq!(
-            (0..KEYS + 100).filter(|client| warn(*client)).count(),
-            KEYS + 50
+            (0..MAX_BUCKETS + 100)
+                .filter(|client| warn(*client))
+                .count(),
+            MAX_BUCKETS + 50
         );
-        assert_eq!(limiter.lock().as_ref().map(HashMap::len), Some(KEYS + 1));
-        // Those that have been quiet are forgotten.
+        assert_eq!(
+            limiter.lock().as_ref().map(HashMap::len),
+            Some(MAX_BUCKETS + 1)
+        );
+        // Quiet clients are forgotten.
         let later = now + Duration::from_secs(60);
         assert!(limiter.allows(key("new"), WARNINGS, 1.0, "", later));
         assert!(limiter.lock().as_ref().is_some_and(|all| all.len() < 5));

@@ -1,4 +1,4 @@
-//! The metrics page: what is counted elsewhere, read when someone asks.
+//! The metrics page: counters that live elsewhere, read when someone asks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use time::OffsetDateTime;
 use crate::handshake::HandshakeContext;
 use crate::plugin::{Plugins, Tallies};
 
-/// Where the numbers come from.
+/// The sources of the numbers.
 pub(crate) struct Metrics {
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) handshakes: Arc<HandshakeContext>,
     pub(crate) reloads: Reloads,
-    /// Of all certificates from files that are served.
+    /// The expiry of every served certificate that comes from a file.
     pub(crate) certificates: ArcSwap<Vec<Expiry>>,
 }
 
-/// When a certificate expires.
+/// The expiry of a certificate.
 pub(crate) struct Expiry {
     /// The address that it is served on.
     pub(crate) listener: String,
@@ -35,8 +35,8 @@ pub(crate) struct Expiry {
     pub(crate) not_after: i64,
 }
 
-/// Reloads so far, by what came of them. One that nobody asked for and that changed nothing was none: a file was
-/// touched.
+/// Counts of reloads by result. A touched file that nobody asked to reload, and that changed nothing, counts as no
+/// reload.
 #[derive(Default)]
 pub(crate) struct Reloads {
     pub(crate) changed: AtomicU64,
@@ -44,42 +44,42 @@ pub(crate) struct Reloads {
     pub(crate) refused: AtomicU64,
 }
 
-struct Page(Arc<Metrics>);
+struct MetricsPage(Arc<Metrics>);
 
-impl fmt::Debug for Page {
+impl fmt::Debug for MetricsPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Page")
     }
 }
 
 #[derive(Debug, EncodeLabelSet)]
-struct OfResult {
+struct ResultLabels {
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfPlugin {
+struct PluginLabels {
     plugin: String,
 }
 
 #[derive(Debug, EncodeLabelSet)]
-struct OfCertificate {
+struct CertificateLabels {
     listener: String,
     name: String,
 }
 
 #[derive(Debug, EncodeLabelSet)]
-struct OfVersion {
+struct VersionLabels {
     plugin: String,
     version: u64,
     digest: String,
     role: &'static str,
 }
 
-/// A counter for each plugin: its name, its meaning, its number.
-type Count = (&'static str, &'static str, fn(&Tallies) -> u64);
+/// A counter of each plugin: name, help, value.
+type PluginCounter = (&'static str, &'static str, fn(&Tallies) -> u64);
 
-const COUNTS: [Count; 6] = [
+const PLUGIN_COUNTERS: [PluginCounter; 6] = [
     ("invocations", "Calls of handlers that have ended", |t| {
         t.calls
     }),
@@ -110,17 +110,17 @@ impl Metrics {
         }
     }
 
-    /// The page, in OpenMetrics' text.
+    /// Renders the page in OpenMetrics text.
     pub(crate) fn render(self: &Arc<Self>) -> String {
         let mut registry = Registry::with_prefix("lockgate");
-        registry.register_collector(Box::new(Page(Arc::clone(self))));
+        registry.register_collector(Box::new(MetricsPage(Arc::clone(self))));
         let mut page = String::new();
         text::encode(&mut page, &registry).expect("a string takes what is written");
         page
     }
 }
 
-impl Collector for Page {
+impl Collector for MetricsPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Metrics {
             plugins,
@@ -167,7 +167,7 @@ impl Collector for Page {
             ("refused", &reloads.refused),
         ] {
             let count = ConstCounter::new(count.load(Ordering::Relaxed));
-            count.encode(metric.encode_family(&OfResult { result })?)?;
+            count.encode(metric.encode_family(&ResultLabels { result })?)?;
         }
         let kind = MetricType::Gauge;
         let help = "Seconds until a certificate expires; negative when it has";
@@ -175,7 +175,7 @@ impl Collector for Page {
             encoder.encode_descriptor("certificate_expiry_seconds", help, None, kind)?;
         let now = OffsetDateTime::now_utc().unix_timestamp();
         for expiry in certificates.load().iter() {
-            let labels = OfCertificate {
+            let labels = CertificateLabels {
                 listener: expiry.listener.clone(),
                 name: expiry.name.clone(),
             };
@@ -187,14 +187,14 @@ impl Collector for Page {
             .iter()
             .map(|(name, plugin)| (name, plugin.tallies()))
             .collect();
-        for (name, help, of) in COUNTS {
+        for (name, help, value) in PLUGIN_COUNTERS {
             let kind = ConstCounter::<u64>::TYPE;
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
             for (plugin, tallies) in &tallies {
-                let labels = OfPlugin {
+                let labels = PluginLabels {
                     plugin: (*plugin).clone(),
                 };
-                ConstCounter::new(of(tallies)).encode(metric.encode_family(&labels)?)?;
+                ConstCounter::new(value(tallies)).encode(metric.encode_family(&labels)?)?;
             }
         }
         let help = "The versions that serve";
@@ -203,7 +203,7 @@ impl Collector for Page {
         for info in plugins.values().filter_map(|plugin| plugin.info()) {
             let candidate = info.candidate.map(|version| ("candidate", version));
             for (role, version) in [("stable", info.serving)].into_iter().chain(candidate) {
-                let labels = OfVersion {
+                let labels = VersionLabels {
                     plugin: info.name.clone(),
                     version: version.version,
                     digest: version.digest,
@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn hostile_name_in_a_label_writes_no_line_of_its_own() {
-        let calls = Family::<OfPlugin, Counter>::default();
+        let calls = Family::<PluginLabels, Counter>::default();
         for plugin in ["a\"} 1\nevil 5", "\\", "\n", "\"", "b\r\nevil 6", "{}"] {
             let plugin = plugin.to_owned();
-            calls.get_or_create(&OfPlugin { plugin }).inc();
+            calls.get_or_create(&PluginLabels { plugin }).inc();
         }
         let mut registry = Registry::with_prefix("lockgate");
         registry.register("calls", "Calls", calls);

@@ -1,6 +1,7 @@
-//! Logs: one line an event on standard error, for a person or for a machine. Metrics: one page.
+//! Logs and metrics. The log writes one line an event to standard error, for a person or for a machine; the metrics are
+//! one page.
 //!
-//! Nobody waits for who reads the log: see `writer`. No client fills it: see `limiter`.
+//! Writing never waits for the log's reader (`writer`), and no client fills the log (`limiter`).
 
 mod json;
 mod limiter;
@@ -27,24 +28,24 @@ use limiter::Limiter;
 pub(crate) use metrics::{Expiry, Metrics};
 use writer::{Stderr, Writer};
 
-/// The variable that counts for the level, if set, and not the configuration.
-const VARIABLE: &str = "LOCKGATE_LOG";
+/// The environment variable that replaces the level of the configuration.
+const LEVEL_VARIABLE: &str = "LOCKGATE_LOG";
 
-/// How long the last lines of a process that serves may take: a reader that stalls must not keep it.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// Time limit for the last lines of a process that serves: a stalled reader must not keep it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last line may take where the process ends at once: a panic may be the cause.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Time limit for the last lines where the process ends at once: a panic may be the cause.
+const SHORT_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether there is something to say of lines that were left out.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of reports about left out lines.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Filtered = Layered<Filter, Registry>;
 type Limited = Layered<&'static Limiter, Filtered>;
 type Lines = Box<dyn Layer<Limited> + Send + Sync>;
 
-/// What changes the level and the format of what is logged; set once a process.
+/// The handles that change the log's level and format; set once a process.
 static LOGS: OnceLock<(
     reload::Handle<EnvFilter, Registry>,
     reload::Handle<Lines, Limited>,
@@ -53,19 +54,19 @@ static LOGS: OnceLock<(
 static WRITER: Writer = Writer::new();
 static LIMITER: Limiter = Limiter::new();
 
-/// What is logged is JSON, and nothing else is to be between.
+/// True if the log is JSON: nothing else may stand between its lines.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Panics so far: the hook that sees them is the process's too.
+/// Count of panics. It is global, since the panic hook is.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Sends everything that is logged from now on to standard error. `LOCKGATE_LOG`, if set, counts for the
-/// level and not the configuration; it fails when that is no level.
+/// Starts to log to standard error. `LOCKGATE_LOG`, if set, replaces the configuration's level; a value that is no
+/// level is an error.
 pub(crate) fn start(log: &Log) -> Result<()> {
     let (filter, filter_handle) = reload::Layer::new(filter(log)?);
     let (lines, lines_handle) = reload::Layer::new(lines(log));
-    note_panics();
-    // A test that starts two gateways keeps the first.
+    hook_panics();
+    // In a test that starts two gateways, the first log stays.
     let started = tracing_subscriber::registry()
         .with(filter)
         .with(&LIMITER)
@@ -73,7 +74,11 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .try_init();
     if started.is_ok() {
         let out = Stderr::new().context("cannot write to standard error")?;
-        let write = || WRITER.run(out, LOOK, say_dropped, || LIMITER.say(false));
+        let write = || {
+            WRITER.run(out, REPORT_INTERVAL, report_dropped, || {
+                LIMITER.report(false)
+            })
+        };
         let thread = std::thread::Builder::new().name("log".into());
         thread.spawn(write).context("cannot start a thread")?;
         let _ = LOGS.set((filter_handle, lines_handle));
@@ -81,42 +86,42 @@ pub(crate) fn start(log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// Waits until everything that was logged is written: for long if a person waits for it, and not if the process served.
+/// Waits until every line is written: for long if a person waits for the command, and briefly if the process served.
 pub(crate) fn finish(served: bool) {
     if LOGS.get().is_some() {
-        LIMITER.say(true);
-        WRITER.flush(served.then_some(LAST_LINES));
+        LIMITER.report(true);
+        WRITER.flush(served.then_some(FLUSH_TIMEOUT));
     }
 }
 
-/// The process may end next: what was logged is written, if that takes but a moment.
-pub(crate) fn last_words() {
+/// Writes the log's last lines before the process ends, if that takes only a moment.
+pub(crate) fn flush_briefly() {
     if LOGS.get().is_some() {
-        WRITER.flush(Some(LAST_WORDS));
+        WRITER.flush(Some(SHORT_FLUSH_TIMEOUT));
     }
 }
 
-/// Whether it is known how to log.
+/// Whether logging has started.
 pub(crate) fn is_started() -> bool {
     LOGS.get().is_some()
 }
 
-/// Whether an error is to be logged, so that a machine can read it, instead of printed.
+/// Whether errors go to the log, for a machine to read, and are not printed.
 pub(crate) fn takes_errors_as_json() -> bool {
     is_started() && JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR)
 }
 
-/// Writes a text to standard error as it is, after all that was logged.
+/// Writes a text to standard error, after every line of the log.
 pub(crate) fn print(text: &str) {
     if LOGS.get().is_some() {
         WRITER.add(format!("{text}\n").as_bytes());
     } else {
-        // Without a reader there is nobody to tell.
+        // A write error has nobody to tell.
         let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
-fn say_dropped(lines: u64) {
+fn report_dropped(lines: u64) {
     tracing::warn!(
         target: limiter::SELF,
         lines,
@@ -124,12 +129,12 @@ fn say_dropped(lines: u64) {
     );
 }
 
-/// From now on a panic is a line of the log like any other, and counted.
-fn note_panics() {
+/// Makes every panic a line of the log, and counts it.
+fn hook_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
         log_panic(panic);
-        last_words();
+        flush_briefly();
     }));
 }
 
@@ -138,7 +143,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread.name().unwrap_or("unnamed");
     let place = panic
         .location()
-        .map(|place| format!("{}:{}", in_source(place.file()), place.line()));
+        .map(|place| format!("{}:{}", source_path(place.file()), place.line()));
     let message = panic.payload_as_str().unwrap_or("no message");
     let backtrace = Backtrace::capture(); // if RUST_BACKTRACE asks for it
     let backtrace =
@@ -151,8 +156,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// The path of a source file without the folders of the machine that built the gateway.
-fn in_source(file: &str) -> &str {
+/// Cuts the build machine's folders from the path of a source file.
+fn source_path(file: &str) -> &str {
     for folder in ["/registry/src/", "/rustc/"] {
         if let Some((_, inside)) = file.split_once(folder) {
             return inside.split_once('/').map_or(inside, |(_, rest)| rest);
@@ -161,17 +166,18 @@ fn in_source(file: &str) -> &str {
     file
 }
 
-/// How often the gateway has panicked.
+/// Count of panics so far.
 fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// Logs as another configuration has it.
+/// Changes the log to another configuration.
 pub(crate) fn change(log: &Log) {
     let Some((filter_handle, lines_handle)) = LOGS.get() else {
         return;
     };
-    // Fails only when the subscriber is gone, and with it every log. The variable was right at the start.
+    // Reloading fails only if the subscriber is gone, and with it every log. The environment variable was checked at
+    // start.
     if let Ok(filter) = filter(log) {
         let _ = filter_handle.reload(filter);
     }
@@ -181,12 +187,12 @@ pub(crate) fn change(log: &Log) {
 fn filter(log: &Log) -> Result<EnvFilter> {
     let fault = |message, remedy| {
         Faults(vec![Fault {
-            key: VARIABLE.into(),
+            key: LEVEL_VARIABLE.into(),
             message,
             remedy,
         }])
     };
-    let chosen = match std::env::var(VARIABLE) {
+    let chosen = match std::env::var(LEVEL_VARIABLE) {
         Ok(text) if !text.trim().is_empty() => {
             config::log_filter(&text).map_err(|(message, remedy)| fault(message, remedy))?
         }
@@ -201,7 +207,7 @@ fn filter(log: &Log) -> Result<EnvFilter> {
 
 fn lines(log: &Log) -> Lines {
     JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
-    let lines = tracing_subscriber::fmt::layer().with_writer(Line(log.format));
+    let lines = tracing_subscriber::fmt::layer().with_writer(EventWriter(log.format));
     match log.format {
         LogFormat::Text => {
             let colour = io::IsTerminal::is_terminal(&io::stderr());
@@ -211,11 +217,11 @@ fn lines(log: &Log) -> Lines {
     }
 }
 
-/// Takes the text of one event at a time, and makes it one line.
+/// A writer that takes the text of one event at a time and makes it one line.
 #[derive(Clone, Copy)]
-struct Line(LogFormat);
+struct EventWriter(LogFormat);
 
-impl MakeWriter<'_> for Line {
+impl MakeWriter<'_> for EventWriter {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -223,7 +229,7 @@ impl MakeWriter<'_> for Line {
     }
 }
 
-impl io::Write for Line {
+impl io::Write for EventWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         match self.0 {
             LogFormat::Json => WRITER.add(event),
@@ -237,8 +243,7 @@ impl io::Write for Line {
     }
 }
 
-/// An event's text as one line: what stands on lines of its own, such as the remedy of a mistake, goes on behind a
-/// semicolon.
+/// Makes an event's text one line: further lines, such as the remedy of a mistake, follow behind semicolons.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(event.len() + 8);
     for part in event.split(|byte| *byte == b'\n') {
@@ -260,8 +265,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_counted() {
-        note_panics();
+    fn panic_is_counted() {
+        hook_panics();
         let before = panics();
         let broken = std::thread::spawn(move || assert_eq!(before + 1, before, "a bug"));
         assert!(broken.join().is_err());
@@ -269,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line() {
+    fn event_is_one_line() {
         for (event, line) in [
             ("INFO ready\n", "INFO ready\n"),
             (
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_file_is_named_without_the_folders_of_the_machine() {
+    fn source_file_is_named_without_the_folders_of_the_build_machine() {
         for (file, expected) in [
             ("host/src/session/mod.rs", "host/src/session/mod.rs"),
             (
@@ -295,7 +300,7 @@ mod tests {
                 "library/core/src/str/mod.rs",
             ),
         ] {
-            assert_eq!(in_source(file), expected);
+            assert_eq!(source_path(file), expected);
         }
     }
 }

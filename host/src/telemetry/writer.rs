@@ -1,5 +1,5 @@
-//! The log's way out: whoever logs adds a line to a bounded buffer and goes on; a thread of its own writes. A reader that
-//! stalls or a disk that is full costs lines, which are counted and told of, and nobody's time.
+//! The writer of the log: a task that logs adds a line to a bounded buffer and continues; a thread of its own writes. A
+//! stalled reader or a full disk costs lines, which are counted and reported, and nobody's time.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -11,43 +11,43 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Bytes that wait to be written, and as many again that are being written: seconds of a busy log, and no more
-/// memory than a few clients have.
-const BUFFER: usize = 1 << 20;
+/// Size of the buffer in bytes; as many again may be in writing. That is seconds of a busy log, and no more memory than
+/// a few clients have.
+const BUFFER_BYTES: usize = 1 << 20;
 
-/// Bytes of a buffer that are kept when it is empty.
-const KEPT: usize = 64 << 10;
+/// Bytes that an emptied buffer keeps allocated.
+const KEPT_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// This thread is the one that writes: what it has to say itself is always taken, since it is little.
-    static WRITES: Cell<bool> = const { Cell::new(false) };
+    /// True in the writing thread: its own lines are never dropped, since they are few.
+    static IS_WRITER_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The lines that wait, and how many found no room.
+/// The buffer of lines, with the count of dropped ones.
 pub(super) struct Writer {
-    state: Mutex<State>,
-    /// There is something to write.
+    buffer: Mutex<Buffer>,
+    /// Notified when there are lines to write.
     filled: Condvar,
-    /// All is written.
+    /// Notified when every line is written.
     idle: Condvar,
     dropped: AtomicU64,
 }
 
-struct State {
+struct Buffer {
     waiting: Vec<u8>,
-    /// The thread waits for lines.
+    /// The writing thread waits for lines.
     idle: bool,
-    /// Dropped lines that no line tells of yet.
-    unsaid: u64,
+    /// Dropped lines that are not reported yet.
+    unreported: u64,
 }
 
 impl Writer {
     pub(super) const fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            buffer: Mutex::new(Buffer {
                 waiting: Vec::new(),
                 idle: false,
-                unsaid: 0,
+                unreported: 0,
             }),
             filled: Condvar::new(),
             idle: Condvar::new(),
@@ -55,122 +55,121 @@ impl Writer {
         }
     }
 
-    /// Adds a line, with its end. Never waits: without room the line is dropped.
+    /// Adds a line with its end. Never waits: without room it drops the line.
     pub(super) fn add(&self, line: &[u8]) {
-        let mut state = self.lock();
-        if state.waiting.len() + line.len() > BUFFER && !WRITES.get() {
-            state.unsaid += 1;
+        let mut buffer = self.lock();
+        if buffer.waiting.len() + line.len() > BUFFER_BYTES && !IS_WRITER_THREAD.get() {
+            buffer.unreported += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        state.waiting.extend_from_slice(line);
-        drop(state);
+        buffer.waiting.extend_from_slice(line);
+        drop(buffer);
         self.filled.notify_one();
     }
 
-    /// Lines that were dropped so far.
+    /// Count of lines dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes until the process ends. `say` is to log that so many lines were dropped; `tick` runs about so often.
-    pub(super) fn run(&self, out: impl Write, every: Duration, say: fn(u64), tick: fn()) {
-        WRITES.set(true);
-        let mut pen = Pen::new(out);
+    /// Writes until the process ends. `report` logs a count of dropped lines; `tick` runs about once in `every`.
+    pub(super) fn run(&self, out: impl Write, every: Duration, report: fn(u64), tick: fn()) {
+        IS_WRITER_THREAD.set(true);
+        let mut sink = Sink::new(out);
         loop {
-            let dropped = self.turn(&mut pen, every);
+            let dropped = self.write_next(&mut sink, every);
             if dropped > 0 {
-                say(dropped);
+                report(dropped);
             }
             tick();
         }
     }
 
-    /// Writes what waits, or waits for it. Gives how many lines were dropped that nobody knows of; none while writing
-    /// fails.
-    fn turn(&self, pen: &mut Pen<impl Write>, patience: Duration) -> u64 {
-        let mut state = self.lock();
-        if state.waiting.is_empty() {
-            state.idle = true;
+    /// Waits for lines and writes them. Gives how many dropped lines are unreported; zero while writing fails.
+    fn write_next(&self, sink: &mut Sink<impl Write>, timeout: Duration) -> u64 {
+        let mut buffer = self.lock();
+        if buffer.waiting.is_empty() {
+            buffer.idle = true;
             self.idle.notify_all();
-            let empty = |state: &mut State| state.waiting.is_empty();
-            let waited = self.filled.wait_timeout_while(state, patience, empty);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.idle = false;
+            let empty = |buffer: &mut Buffer| buffer.waiting.is_empty();
+            let waited = self.filled.wait_timeout_while(buffer, timeout, empty);
+            buffer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            buffer.idle = false;
         }
-        std::mem::swap(&mut state.waiting, &mut pen.lines);
-        drop(state);
-        if pen.lines.is_empty() {
+        std::mem::swap(&mut buffer.waiting, &mut sink.lines);
+        drop(buffer);
+        if sink.lines.is_empty() {
             return 0;
         }
-        let lost = pen.write();
+        let lost = sink.write();
         self.dropped.fetch_add(lost, Ordering::Relaxed);
-        let mut state = self.lock();
-        state.unsaid += lost;
+        let mut buffer = self.lock();
+        buffer.unreported += lost;
         if lost > 0 {
             0
         } else {
-            std::mem::take(&mut state.unsaid)
+            std::mem::take(&mut buffer.unreported)
         }
     }
 
-    /// Waits until all is written, or the time is over.
-    pub(super) fn flush(&self, patience: Option<Duration>) {
-        if WRITES.get() {
+    /// Waits until every line is written, or the time is over.
+    pub(super) fn flush(&self, timeout: Option<Duration>) {
+        if IS_WRITER_THREAD.get() {
             return;
         }
-        let busy = |state: &mut State| !(state.idle && state.waiting.is_empty());
-        let state = self.lock();
-        match patience {
-            Some(patience) => drop(self.idle.wait_timeout_while(state, patience, busy)),
-            None => drop(self.idle.wait_while(state, busy)),
+        let busy = |buffer: &mut Buffer| !(buffer.idle && buffer.waiting.is_empty());
+        let buffer = self.lock();
+        match timeout {
+            Some(timeout) => drop(self.idle.wait_timeout_while(buffer, timeout, busy)),
+            None => drop(self.idle.wait_while(buffer, busy)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the thread has in its hands.
-struct Pen<W> {
+/// The writing thread's own state: the output, and the lines being written.
+struct Sink<W> {
     out: W,
     lines: Vec<u8>,
-    /// The last line was written in part only.
-    torn: bool,
+    /// The last line was written only in part.
+    is_partial: bool,
 }
 
-impl<W: Write> Pen<W> {
+impl<W: Write> Sink<W> {
     fn new(out: W) -> Self {
         Self {
             out,
             lines: Vec::new(),
-            torn: false,
+            is_partial: false,
         }
     }
 
-    /// Writes its lines, and gives how many of them were lost to an error.
+    /// Writes its lines. Gives how many were lost to an error.
     fn write(&mut self) -> u64 {
-        if self.torn {
-            self.torn = write_all(&mut self.out, b"\n") > 0;
+        if self.is_partial {
+            self.is_partial = write_all(&mut self.out, b"\n") > 0;
         }
-        let rest = if self.torn {
+        let rest = if self.is_partial {
             self.lines.len()
         } else {
             write_all(&mut self.out, &self.lines)
         };
         let (written, rest) = self.lines.split_at(self.lines.len() - rest);
         if !rest.is_empty() && !written.is_empty() {
-            self.torn = !written.ends_with(b"\n");
+            self.is_partial = !written.ends_with(b"\n");
         }
         let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.lines.clear();
-        self.lines.shrink_to(KEPT);
+        self.lines.shrink_to(KEPT_BYTES);
         lost
     }
 }
 
-/// Gives how many bytes could not be written.
+/// Writes bytes. Gives how many could not be written.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> usize {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -183,7 +182,7 @@ fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Standard error, without the lock that everyone else who writes there takes.
+/// Standard error, without the lock that other writers take.
 pub(super) struct Stderr(File);
 
 impl Stderr {
@@ -194,7 +193,7 @@ impl Stderr {
 }
 
 impl Write for Stderr {
-    /// Whoever shares the file may have made it non-blocking; here it never is.
+    /// Waits if the file is non-blocking, which another process that shares it may set.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
@@ -220,7 +219,7 @@ mod tests {
 
     const NO_TIME: Duration = Duration::ZERO;
 
-    /// A disk with room for so many bytes.
+    /// A disk with limited room.
     struct Disk {
         written: Vec<u8>,
         room: usize,
@@ -242,55 +241,55 @@ mod tests {
         }
     }
 
-    fn disk(room: usize) -> Pen<Disk> {
+    fn disk(room: usize) -> Sink<Disk> {
         let written = Vec::new();
-        Pen::new(Disk { written, room })
+        Sink::new(Disk { written, room })
     }
 
     #[test]
     fn lines_beyond_the_buffer_are_dropped_and_counted_and_the_others_keep_their_order() {
-        let (writer, mut pen) = (Writer::new(), disk(usize::MAX));
+        let (writer, mut sink) = (Writer::new(), disk(usize::MAX));
         let line = |number: u32| format!("{number:1023}\n");
         for number in 0..1_030 {
             writer.add(line(number).as_bytes());
         }
         assert_eq!(writer.dropped(), 6);
-        assert_eq!(writer.turn(&mut pen, NO_TIME), 6);
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 6);
         writer.add(b"later\n");
-        assert_eq!(writer.turn(&mut pen, NO_TIME), 0);
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
         let expected: String = (0..1_024).map(line).collect();
-        assert!(pen.out.written == (expected + "later\n").as_bytes());
+        assert!(sink.out.written == (expected + "later\n").as_bytes());
     }
 
     #[test]
-    fn lines_that_a_full_disk_loses_are_counted_and_told_of_once_there_is_room() {
-        let (writer, mut pen) = (Writer::new(), disk(10));
+    fn lines_lost_to_a_full_disk_are_counted_and_reported_once_there_is_room() {
+        let (writer, mut sink) = (Writer::new(), disk(10));
         writer.add(b"one\ntwo\nthree\nfour\n");
-        assert_eq!(writer.turn(&mut pen, NO_TIME), 0);
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
         writer.add(b"five\n");
-        assert_eq!(writer.turn(&mut pen, NO_TIME), 0);
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
         assert_eq!(writer.dropped(), 3);
-        pen.out.room = 100;
+        sink.out.room = 100;
         writer.add(b"six\n");
-        assert_eq!(writer.turn(&mut pen, NO_TIME), 3);
-        assert_eq!(pen.out.written, b"one\ntwo\nth\nsix\n");
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 3);
+        assert_eq!(sink.out.written, b"one\ntwo\nth\nsix\n");
     }
 
     #[test]
-    fn a_flush_waits_no_longer_than_it_may() {
+    fn flush_ends_at_its_time_limit() {
         let writer = Writer::new();
         writer.add(b"nobody writes it\n");
         writer.flush(Some(Duration::from_millis(1)));
-        let (mut pen, over) = (disk(usize::MAX), AtomicBool::new(false));
+        let (mut sink, over) = (disk(usize::MAX), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    writer.turn(&mut pen, Duration::from_millis(1));
+                    writer.write_next(&mut sink, Duration::from_millis(1));
                 }
             });
             writer.flush(None);
             over.store(true, Ordering::Relaxed);
         });
-        assert_eq!(pen.out.written, b"nobody writes it\n");
+        assert_eq!(sink.out.written, b"nobody writes it\n");
     }
 }

@@ -1,4 +1,4 @@
-//! What a build of a plugin reads, and whether that has changed since the last build began.
+//! The files that a plugin's build reads, and whether one has changed since the last build began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::cli::build::Built;
 use crate::net::watch::Stamp;
 
-/// Files of a package's folder that cargo reads and lists nowhere.
+/// Files of a package's folder that cargo reads and does not list.
 const MANIFESTS: [&str; 4] = [
     "Cargo.toml",
     ".cargo/config.toml",
@@ -17,44 +17,44 @@ const MANIFESTS: [&str; 4] = [
     "rust-toolchain",
 ];
 
-/// Folders that are looked into at most: a package's sources are far fewer.
+/// Limit of source folders: a package has far fewer.
 const MAX_FOLDERS: usize = 1_000;
 
-/// The files that a build reads, and how they looked when the last one began.
+/// The files that a build reads, with their states when the last build began.
 pub(super) struct Inputs {
     files: BTreeSet<PathBuf>,
-    /// Where a source file that is new counts too, in the folders inside as well: a build that failed may have missed it.
+    /// Folders where a new source file counts, at any depth: a failed build may have missed it.
     folders: BTreeSet<PathBuf>,
     outputs: BTreeSet<PathBuf>,
-    seen: BTreeMap<PathBuf, Seen>,
+    states: BTreeMap<PathBuf, FileState>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct FileState {
     stamp: Stamp,
     content: u64,
 }
 
 impl Inputs {
-    /// As good as can be guessed of a folder before its first build.
+    /// Guesses the inputs of a folder before its first build.
     pub(super) fn guess(folder: &Path) -> Self {
         let mut guessed = Self {
             files: BTreeSet::new(),
             folders: BTreeSet::new(),
             outputs: BTreeSet::from([folder.join("target")]),
-            seen: BTreeMap::new(),
+            states: BTreeMap::new(),
         };
         guessed.add_package(folder);
         guessed
     }
 
-    /// As cargo says.
+    /// Takes the inputs of a build from cargo's messages.
     fn of(built: &Built) -> Self {
         let mut inputs = Self {
             files: built.files.clone(),
             folders: BTreeSet::new(),
             outputs: built.outputs.clone(),
-            seen: BTreeMap::new(),
+            states: BTreeMap::new(),
         };
         let sources = built.files.iter().filter(|file| is_source(file));
         let folders = sources.filter_map(|file| file.parent());
@@ -70,45 +70,45 @@ impl Inputs {
         self.folders.insert(folder.join("src"));
     }
 
-    /// A build is about to begin: it reads the files as they are now.
+    /// Records the files as a build that begins now reads them.
     pub(super) fn begin(&mut self) {
         let files = self.paths().into_iter();
-        self.seen = files
-            .filter_map(|file| Some((Seen::of(&file)?, file)))
-            .map(|(seen, file)| (file, seen))
+        self.states = files
+            .filter_map(|file| Some((FileState::of(&file)?, file)))
+            .map(|(state, file)| (file, state))
             .collect();
     }
 
-    /// A build has ended that began at `began`; what it read is known if it made something.
+    /// Records the end of a build that began at `began`, with its real inputs if it succeeded.
     ///
-    /// A file that was saved meanwhile counts as changed. One that was written again with the same content does not: a
-    /// build script may do that in each build.
+    /// A file saved during the build counts as changed. A file rewritten with the same content does not: a build script
+    /// may do that in each build.
     pub(super) fn end(&mut self, built: Option<&Built>, began: SystemTime) {
-        let before = std::mem::take(&mut self.seen);
+        let before = std::mem::take(&mut self.states);
         if let Some(built) = built {
             *self = Self::of(built);
         }
         for file in self.paths() {
-            let seen = match (before.get(&file), Seen::of(&file)) {
+            let state = match (before.get(&file), FileState::of(&file)) {
                 (Some(before), Some(now)) if before.content == now.content => now,
                 (Some(before), _) => *before,
                 (None, Some(now)) if !modified_since(&file, began) => now,
                 (None, _) => continue,
             };
-            self.seen.insert(file, seen);
+            self.states.insert(file, state);
         }
     }
 
-    /// The first file that does not look as it did when the last build began.
+    /// Finds the first file that has changed since the last build began.
     pub(super) fn changed(&self) -> Option<PathBuf> {
         let mut files = self.paths();
-        files.extend(self.seen.keys().cloned());
+        files.extend(self.states.keys().cloned());
         files
             .into_iter()
-            .find(|file| Stamp::of(file) != self.seen.get(file).map(|seen| seen.stamp))
+            .find(|file| Stamp::of(file) != self.states.get(file).map(|state| state.stamp))
     }
 
-    /// The folders in which these files lie.
+    /// Gives the folders to watch: those in which the files lie.
     pub(super) fn watched(&self) -> BTreeSet<PathBuf> {
         let folders = self.files.iter().filter_map(|file| file.parent());
         let mut folders: BTreeSet<_> = folders.map(Path::to_owned).collect();
@@ -126,7 +126,8 @@ impl Inputs {
         files
     }
 
-    /// The folders of sources and those inside; of a package's own folder, which has more in it than sources, only itself.
+    /// Gives the source folders and their subfolders; of a package's root, which holds more than sources, only the root
+    /// itself.
     fn source_folders(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         let mut left: Vec<_> = self.folders.iter().cloned().collect();
@@ -147,7 +148,7 @@ impl Inputs {
     }
 }
 
-impl Seen {
+impl FileState {
     fn of(file: &Path) -> Option<Self> {
         let stamp = Stamp::of(file)?;
         let mut hasher = DefaultHasher::new();
@@ -159,7 +160,7 @@ impl Seen {
     }
 }
 
-/// What lies in a folder and is not hidden.
+/// Lists a folder without hidden entries.
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use super::build::build;
 use super::run::{block_on, stop};
-use super::signals::{Asked, Signals};
+use super::signals::{SignalRequest, Signals};
 use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, overlap};
-use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, What};
+use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, ReloadScope};
 use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::management::NoUpgrade;
@@ -26,16 +26,16 @@ use crate::telemetry;
 use inputs::Inputs;
 use subject::Subject;
 
-/// An editor's save is several events: a build begins when there has been none for so long.
-const QUIET: Duration = Duration::from_millis(150);
+/// Quiet time before a build begins: an editor's save is several events.
+const DEBOUNCE: Duration = Duration::from_millis(150);
 
-/// How many events may come close together before a build begins all the same.
-const MANY: u32 = 20;
+/// Limit of events close together after which a build begins all the same.
+const MAX_EVENTS: u32 = 20;
 
-/// How often files are looked at unasked: for folders that cannot be watched.
+/// Interval of polling, for folders that cannot be watched.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The ports that are served unless others are chosen.
+/// Default ports.
 const WSS_PORT: u16 = 8443;
 const WS_PORT: u16 = 8080;
 
@@ -59,23 +59,23 @@ pub(super) fn dev(options: &Options) -> Result<()> {
     block_on(async {
         let (changed, mut changes) = mpsc::channel(1);
         let mut subject = Subject::of(&options.path, &options.routes)?;
-        // Before anything can be worth a line.
+        // Logging starts before anything can log.
         telemetry::start(&subject.read()?.log)?;
-        let mut workshop = Workshop::new(subject, options, changed);
+        let mut server = DevServer::new(subject, options, changed);
         let gateway = tokio::select! {
             () = signals.stop() => return Ok(()),
-            started = workshop.start() => started?,
+            started = server.start() => started?,
         };
         let work = async {
             loop {
-                workshop.next(&gateway, &mut changes).await;
+                server.next(&gateway, &mut changes).await;
             }
         };
         let until_stop = async {
             while let Some(asked) = signals.next(true).await {
                 let why = match asked {
-                    Asked::Reload => NO_RELOAD.to_owned(),
-                    Asked::Upgrade => NoUpgrade::Dev.to_string(),
+                    SignalRequest::Reload => NO_RELOAD.to_owned(),
+                    SignalRequest::Upgrade => NoUpgrade::Dev.to_string(),
                 };
                 tracing::warn!("signal ignored: {why}");
             }
@@ -92,26 +92,26 @@ pub(super) fn dev(options: &Options) -> Result<()> {
     })
 }
 
-/// What is served, and the plugins that are built for it.
-struct Workshop<'a> {
+/// The subject that is served, and the plugins built for it.
+struct DevServer<'a> {
     subject: Subject,
     options: &'a Options,
     folders: Folders,
-    /// By source folder.
-    sources: BTreeMap<PathBuf, Source>,
-    /// Something was wrong with the configuration, or with a plugin that is new in it: it does not serve yet.
+    /// The source folders, by path.
+    sources: BTreeMap<PathBuf, SourceFolder>,
+    /// The newest configuration does not serve yet: it, or a plugin new in it, has a mistake.
     waiting: bool,
 }
 
-struct Source {
+struct SourceFolder {
     inputs: Inputs,
-    /// The plugins that it is built for.
+    /// The plugins whose component this folder builds.
     plugins: Vec<String>,
-    /// The component of the last build that was a good one.
+    /// The component of the last successful build.
     component: Option<PathBuf>,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> DevServer<'a> {
     fn new(subject: Subject, options: &'a Options, changed: mpsc::Sender<()>) -> Self {
         Self {
             subject,
@@ -127,7 +127,7 @@ impl<'a> Workshop<'a> {
         let config = self.built(config).await?;
         let pages = self.pages();
         let with_page = pages.is_some();
-        let stages = subject::places(&config);
+        let addresses = subject::stage_addresses(&config);
         let origin = Origin::Dev(self.subject.file());
         let started = Gateway::start(config, origin, pages, Sockets::default()).await;
         let gateway = started.map_err(|error| {
@@ -141,19 +141,19 @@ impl<'a> Workshop<'a> {
                 "if a port is taken, choose others with --wss-port and --ws-port (0 takes any free one)",
             )
         })?;
-        introduce(&gateway, &stages, with_page)?;
+        introduce(&gateway, &addresses, with_page)?;
         Ok(gateway)
     }
 
-    /// Waits until something may have changed, and serves what has. Whatever goes wrong, what serves goes on.
+    /// Waits for a change and serves it. On any error the last good state keeps serving.
     async fn next(&mut self, gateway: &Arc<Gateway>, changes: &mut mpsc::Receiver<()>) {
         self.watch();
         let _ = timeout(POLL, changes.recv()).await;
         if !self.subject.has_changed() && self.changed().is_empty() {
             return;
         }
-        for _ in 0..MANY {
-            if timeout(QUIET, changes.recv()).await.is_err() {
+        for _ in 0..MAX_EVENTS {
+            if timeout(DEBOUNCE, changes.recv()).await.is_err() {
                 break;
             }
         }
@@ -172,7 +172,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// Serves the configuration as it is now.
+    /// Reads the configuration again and serves it.
     async fn reload(&mut self, gateway: &Arc<Gateway>) {
         let config = match self.read() {
             Ok(config) => self.built(config).await,
@@ -180,7 +180,7 @@ impl<'a> Workshop<'a> {
         };
         let changed = match config {
             Ok(config) => {
-                let what = What::Configuration(Box::new(config));
+                let what = ReloadScope::Configuration(Box::new(config));
                 let reloaded = gateway.reload(what, Cause::ChangedConfiguration).await;
                 reloaded.map_err(anyhow::Error::from)
             }
@@ -195,12 +195,12 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// Serves the last build of the plugins that come from a folder.
+    /// Serves the last build of a folder's plugins.
     async fn swap(&self, gateway: &Arc<Gateway>, folder: &Path) {
         let source = self.sources.get(folder);
         for plugin in source.iter().flat_map(|source| &source.plugins) {
             match gateway
-                .reload(What::Component(plugin.clone()), Cause::Build)
+                .reload(ReloadScope::Component(plugin.clone()), Cause::Build)
                 .await
             {
                 Ok(_) => tracing::info!("serving the new build; connections stayed open"),
@@ -209,7 +209,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// The configuration, for this machine only.
+    /// Reads the configuration, with listeners on this machine only.
     fn read(&mut self) -> Result<Config> {
         let mut config = self.subject.read()?;
         let Options {
@@ -229,7 +229,7 @@ impl<'a> Workshop<'a> {
         Ok(config)
     }
 
-    /// The configuration with the component of each plugin that has a source; what is not built yet is built.
+    /// Fills in the component of each plugin with a source; builds what is not built yet.
     async fn built(&mut self, mut config: Config) -> Result<Config> {
         let mut named: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for plugin in &config.plugins {
@@ -247,7 +247,7 @@ impl<'a> Workshop<'a> {
                 && let Err(error) = self.build(&folder).await
             {
                 if self.subject.file().is_none() {
-                    // It names the folder, and there is no file to correct.
+                    // The error names the folder: there is no file to correct.
                     return Err(error);
                 }
                 failed.insert(folder, format!("{error:#}"));
@@ -276,7 +276,7 @@ impl<'a> Workshop<'a> {
         Err(self.subject.blame(Faults(faults).into()))
     }
 
-    /// Builds what is in a folder; tells whether the component is the same file as before.
+    /// Builds a folder. Gives whether the component is the same file as before.
     async fn build(&mut self, folder: &Path) -> Result<bool> {
         let source = self.source(folder);
         let began = SystemTime::now();
@@ -289,17 +289,17 @@ impl<'a> Workshop<'a> {
         Ok(same_file)
     }
 
-    fn source(&mut self, folder: &Path) -> &mut Source {
+    fn source(&mut self, folder: &Path) -> &mut SourceFolder {
         self.sources
             .entry(folder.to_owned())
-            .or_insert_with(|| Source {
+            .or_insert_with(|| SourceFolder {
                 inputs: Inputs::guess(folder),
                 plugins: Vec::new(),
                 component: None,
             })
     }
 
-    /// The source folders of which something changed since their last build began, each with the first such file.
+    /// Lists the folders with a change since their last build began, each with its first changed file.
     fn changed(&self) -> Vec<(PathBuf, PathBuf)> {
         let sources = self.sources.iter();
         sources
@@ -320,7 +320,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// The page of the only plugin that has one.
+    /// Gives the first folder `web` among the plugins' folders.
     fn pages(&self) -> Option<Pages> {
         let mut folders = self.sources.keys().map(|folder| folder.join("web"));
         let folder = folders.find(|folder| folder.is_dir())?;
@@ -328,7 +328,7 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// The listeners are not those of the file, which were judged with it.
+/// Checks ports given by options: the file was judged with its own listeners.
 fn check_addresses(config: &Config) -> Result<()> {
     let health = config.health.as_ref().map(|health| &health.address);
     let mut taken: Vec<_> = [
@@ -357,7 +357,7 @@ fn check_addresses(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// On loopback addresses only.
+/// Makes listeners on loopback addresses only.
 fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
     let listener = |ip: IpAddr, port, tls: Tls| Listener {
         address: SocketAddr::new(ip, port).into(),
@@ -373,7 +373,8 @@ fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
     listeners
 }
 
-/// The addresses of `localhost`: not every machine has the second, and with any free port each would be another.
+/// Gives the addresses of `localhost`. The IPv6 one is missing on some machines. With port 0, each address has another
+/// port.
 fn loopback() -> Vec<IpAddr> {
     let v6 = IpAddr::from(Ipv6Addr::LOCALHOST);
     let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
@@ -383,10 +384,10 @@ fn loopback() -> Vec<IpAddr> {
     addresses
 }
 
-/// Tells how to talk to it.
-fn introduce(gateway: &Gateway, places: &[subject::Place], with_page: bool) -> Result<()> {
+/// Prints how to reach the stages.
+fn introduce(gateway: &Gateway, stages: &[subject::StageAddress], with_page: bool) -> Result<()> {
     let mut lines = String::new();
-    // Of the two addresses of localhost, the first is enough to know.
+    // The IPv4 address of localhost suffices.
     for address in gateway
         .addresses()
         .iter()
@@ -402,12 +403,12 @@ fn introduce(gateway: &Gateway, places: &[subject::Place], with_page: bool) -> R
             let page = address.replacen("ws", "http", 1);
             lines += &format!("  in a browser   {page}/\n");
         }
-        for place in places {
-            let host = place.host.as_ref().map(|host| format!(" --host {host}"));
+        for stage in stages {
+            let host = stage.host.as_ref().map(|host| format!(" --host {host}"));
             let host = host.unwrap_or_default();
             lines += &format!(
                 "  in a terminal  npx wscat{unverified}{host} -c {address}/{}\n",
-                place.path
+                stage.path
             );
         }
     }

@@ -1,5 +1,4 @@
-//! What `lockgate dev` is asked to serve: a configuration file, or a plugin's folder, for which it writes a
-//! configuration itself.
+//! The subject of `lockgate dev`: a configuration file, or a plugin's folder with a generated configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use toml::Value;
 use crate::config::{self, Config, Faults, Grants};
 use crate::net::watch::Stamp;
 
-/// The name of a folder's API, stage and plugin.
+/// The name of the generated API, stage and plugin.
 const NAME: &str = "dev";
 
 pub(super) enum Subject {
@@ -19,16 +18,16 @@ pub(super) enum Subject {
     },
     File {
         path: PathBuf,
-        /// How it looked when it was read last.
+        /// The file's stamp at the last read.
         read: Option<Stamp>,
     },
 }
 
-/// Where a stage is served.
-pub(super) struct Place {
-    /// The host that a client has to name; none is any.
+/// The address of a stage.
+pub(super) struct StageAddress {
+    /// The host that a client must name; none allows any.
     pub(super) host: Option<String>,
-    /// Without its first slash.
+    /// The path without its leading slash.
     pub(super) path: String,
 }
 
@@ -58,7 +57,7 @@ impl Subject {
             path.display()
         );
         let twice =
-            |(place, key): &(usize, &String)| routes.iter().take(*place).any(|other| other == *key);
+            |(index, key): &(usize, &String)| routes.iter().take(*index).any(|other| other == *key);
         if let Some((_, key)) = routes.iter().enumerate().find(twice) {
             anyhow::bail!("--route {key} is given twice; name each key once");
         }
@@ -71,7 +70,7 @@ impl Subject {
         })
     }
 
-    /// The configuration as it is now, nothing built.
+    /// Reads the configuration; builds nothing.
     pub(super) fn read(&mut self) -> Result<Config> {
         match self {
             Self::Folder { configuration, .. } => {
@@ -84,7 +83,7 @@ impl Subject {
         }
     }
 
-    /// Whether the file changed since it was read.
+    /// Whether the file has changed since the last read.
     pub(super) fn has_changed(&self) -> bool {
         match self {
             Self::Folder { .. } => false,
@@ -99,7 +98,7 @@ impl Subject {
         }
     }
 
-    /// Adds the places in the file to what was found wrong. A folder has none, and is named itself.
+    /// Adds the place in the file to each fault. A folder has no file: its own name stands there.
     pub(super) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
         let folder = match self {
             Self::File { path, .. } => return config::blame(Some(path), error),
@@ -108,26 +107,26 @@ impl Subject {
         match error.downcast::<Faults>() {
             Ok(faults) => {
                 let faults = faults.0.into_iter();
-                let said = faults.map(|fault| {
+                let paragraphs = faults.map(|fault| {
                     format!("{folder}: {}\n  remedy: {}", fault.message, fault.remedy)
                 });
-                anyhow::Error::msg(said.collect::<Vec<_>>().join("\n"))
+                anyhow::Error::msg(paragraphs.collect::<Vec<_>>().join("\n"))
             }
             Err(error) => error,
         }
     }
 }
 
-/// Where the stages of a configuration are served.
-pub(super) fn places(config: &Config) -> Vec<Place> {
+/// Lists the addresses of a configuration's stages.
+pub(super) fn stage_addresses(config: &Config) -> Vec<StageAddress> {
     let stages = config.apis.iter().flat_map(|api| &api.stages);
     stages
         .map(|stage| match stage.domains.first() {
-            None => Place {
+            None => StageAddress {
                 host: None,
                 path: stage.name.clone(),
             },
-            Some(domain) => Place {
+            Some(domain) => StageAddress {
                 host: Some(domain.host.clone()),
                 path: domain.base_path.clone().unwrap_or_default(),
             },
@@ -135,7 +134,7 @@ pub(super) fn places(config: &Config) -> Vec<Place> {
         .collect()
 }
 
-/// A route key of the command line.
+/// Parses a route key of the command line.
 pub(super) fn route_key(written: &str) -> Result<String, String> {
     if written.is_empty() || written.starts_with('$') {
         return Err(
@@ -146,10 +145,10 @@ pub(super) fn route_key(written: &str) -> Result<String, String> {
     Ok(written.to_owned())
 }
 
-/// Safe local defaults: this host's own pages only, all grants, stubs for what no plugin is given, and an answer to every
-/// message.
+/// Writes a configuration with safe local defaults: this host's pages only, all grants, stubs for WASI imports that no
+/// plugin gets, and an answer to every message.
 fn configuration(folder: &str, routes: &[String]) -> String {
-    // `${` would be an environment variable.
+    // An unescaped `${` would read an environment variable.
     let folder = Value::from(folder.replace("${", "$${"));
     let routes = routes.iter().map(|key| {
         let key = Value::from(key.as_str());
