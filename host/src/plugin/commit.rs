@@ -1,4 +1,4 @@
-//! What was prepared comes to serve, all of it at once.
+//! Committing a reload: all prepared versions come to serve at once.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::versions::prepared::Retired;
 use super::{ByName, Plugins};
 
 impl Plugins {
-    /// Serves what was prepared, all of it; hands it back when a plugin was changed otherwise in between.
+    /// Makes all prepared versions serve. Fails as [`Stale`] when a plugin was changed otherwise in between.
     ///
-    /// `install` is called with the plugins as they are then, and puts a new snapshot into every stage. When it has, what
-    /// serves no more is to be ended.
+    /// `install` gets the plugins as they then are, and puts a new snapshot into every stage. Afterwards the caller
+    /// ends the retired versions and the removed plugins.
     pub(crate) async fn commit(
         &self,
         ready: Vec<Ready>,
@@ -62,7 +62,7 @@ impl Plugins {
         Ok(committed)
     }
 
-    /// A signed version serves: none below it is loaded any more.
+    /// Raises the floor of a plugin to the signed version that serves now: no lower one is loaded any more.
     fn raise_floor(&self, ready: &Ready) {
         let (Some(name), Some(signature)) = (ready.name(), ready.signature()) else {
             return;
@@ -73,16 +73,16 @@ impl Plugins {
     }
 }
 
-/// A plugin was changed while something else was prepared for it.
+/// A plugin was changed after this reload was prepared.
 #[derive(Debug)]
 pub(crate) struct Stale;
 
-/// What a change of plugins leaves to be done and said.
+/// The changes of a commit, to log, and the versions and plugins to end.
 #[derive(Default)]
 pub(crate) struct Committed {
-    /// Each with the name of its plugin.
+    /// With the name of each plugin.
     pub(crate) changes: Vec<(Arc<str>, PluginChange)>,
     pub(crate) retired: Vec<Retired>,
-    /// Routes that messages under way have met may still point to them.
+    /// Plugins to end. Messages under way may still hold routes to them.
     pub(crate) removed: Vec<Arc<Plugin>>,
 }

@@ -38,7 +38,7 @@ use versions::change_lock::ChangeLock;
 pub(crate) use versions::change_lock::Upgrading;
 pub(crate) use versions::handle::PluginHandle;
 pub(crate) use versions::heritage::Heritage;
-use versions::heritage::Inherited;
+use versions::heritage::InheritedPlugin;
 pub(crate) use versions::history::VersionInfo;
 pub(crate) use versions::plugin::{Plugin, PluginInfo, Tallies};
 
@@ -47,34 +47,35 @@ pub(crate) struct Plugins {
     engine: Engine,
     room: Arc<Room>,
     compiler: Arc<Compiler>,
-    /// Closed when the last who could wait for compiled code is gone.
+    /// The write end of the compiler's pipe: it closes with the gateway, and whatever compiles then stops.
     _running: PipeWriter,
-    /// What becomes of what is pulled.
-    pulled: Keep,
+    /// Which component caches a pull may write to.
+    component_caches: Keep,
     guests: GuestThreads,
     loaded: ArcSwap<ByName>,
     changing: Arc<ChangeLock>,
-    /// The newest signed version that has served, by plugin: without a `min_version`, none below it is.
+    /// The newest signed version of each plugin that has served: without a `min_version`, no lower one is loaded.
     signed: Mutex<BTreeMap<String, u32>>,
-    /// What the process before this one served, until this one does.
-    inherited: Mutex<BTreeMap<String, Inherited>>,
+    /// The state of the plugins in the process before this one, until this process serves.
+    inherited: Mutex<BTreeMap<String, InheritedPlugin>>,
 }
 
 /// Plugins by name.
 pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
+
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::keeping(cache::to_serve(compile_cache)?, Keep::Everywhere)
+        Self::start_with(cache::to_serve(compile_cache)?, Keep::Everywhere)
     }
 
-    /// As [`Self::start`], for a command that serves nobody: it leaves nothing where another user's gateway keeps its code
-    /// and its components.
+    /// As [`Self::start`], for a command that serves nobody: it writes nothing to caches of another user, whose
+    /// gateway could not write over it.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::keeping(cache::to_try(compile_cache)?, Keep::InOwnFolders)
+        Self::start_with(cache::to_try(compile_cache)?, Keep::InOwnFolders)
     }
 
-    fn keeping(compile_cache: Option<PathBuf>, pulled: Keep) -> Result<Self> {
+    fn start_with(compile_cache: Option<PathBuf>, component_caches: Keep) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
@@ -85,7 +86,7 @@ impl Plugins {
             room,
             compiler: Arc::new(compiler.compiling_for(layout.addressing)),
             _running: running,
-            pulled,
+            component_caches,
             guests,
             loaded: ArcSwap::default(),
             changing: Arc::default(),
@@ -94,30 +95,31 @@ impl Plugins {
         })
     }
 
-    /// Begins as another process was, where the files alone do not tell: until [`Self::forget`], a plugin that is loaded
-    /// for the first time serves what it served there.
+    /// Takes over the state of another process that its files do not tell. Until [`Self::forget`], a plugin that is
+    /// loaded for the first time serves what it served there.
     pub(crate) fn inherit(&self, heritage: Heritage) {
         *self.signed() = heritage.floors;
         *self.inherited() = heritage.plugins;
     }
 
-    /// This process serves: a plugin that is taken out and put in again is a new one.
+    /// Forgets the inherited state, now that this process serves: a plugin that is removed and added again is new.
     pub(crate) fn forget(&self) {
         self.inherited().clear();
     }
 
-    /// Another process is about to begin with [`Self::heritage`]: until it serves, or [`Self::keep`], no command changes
-    /// what serves. Gives why it is not to serve, if a version that it would begin with fails meanwhile.
+    /// Freezes the versions while another process starts with [`Self::heritage`]: until it serves, or until
+    /// [`Self::keep`], no command changes them. The receiver gets the reason to give up, if one of these versions
+    /// rolls itself back meanwhile.
     pub(crate) async fn hand_over(&self) -> oneshot::Receiver<Withdrawn> {
         self.changing.lock().await.begin()
     }
 
-    /// The other process does not serve.
+    /// Lets commands change versions again: the other process does not serve.
     pub(crate) async fn keep(&self) {
         self.changing.lock().await.end();
     }
 
-    /// What another process is to begin with.
+    /// The state of the plugins, for the process that takes over.
     pub(crate) fn heritage(&self) -> Heritage {
         let plugins = self.all();
         let inherited = plugins.iter();
@@ -129,8 +131,8 @@ impl Plugins {
         }
     }
 
-    /// What an operator is to know of plugins that may all be loaded: more instances are allowed than there is room
-    /// for. No mistake, since idle ones make room for others; only when all are busy is it felt.
+    /// Warns an operator whose plugins may have more instances together than there is room for. It is no error: idle
+    /// instances make room for others, and calls wait only when all are busy.
     pub(crate) fn warn_of_instances(&self, config: &[config::Plugin]) {
         let each = config
             .iter()
@@ -155,7 +157,7 @@ impl Plugins {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inherited(&self) -> MutexGuard<'_, BTreeMap<String, Inherited>> {
+    fn inherited(&self) -> MutexGuard<'_, BTreeMap<String, InheritedPlugin>> {
         let inherited = self.inherited.lock();
         inherited.unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What a reload asks of plugins: read, judged, compiled, linked and tried beside what serves.
+//! Preparing a reload: components are read, judged, compiled, linked and tested beside the versions that serve.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,17 @@ use super::versions::version::Code;
 use crate::config::{self, Fault};
 use crate::signature::Signature;
 
-/// How long a component is compiled before that is said.
-const SOON: Duration = Duration::from_millis(500);
-/// What a reload asks of one plugin, checked and ready.
+/// A compilation that lasts longer is logged.
+const LOG_AFTER: Duration = Duration::from_millis(500);
+
+/// The part of a reload that concerns one plugin, checked and ready to commit.
 pub(crate) enum Ready {
-    /// A plugin that was not there.
+    /// A plugin that the configuration adds.
     New(Arc<Plugin>),
     Changed(Box<Prepared>),
-    /// What serves is what is asked for; its files were read again, as they have changed.
+    /// The files were read again and have the content that serves.
     Read(Unchanged),
-    /// It is as it was.
+    /// Neither the configuration nor the files have changed.
     Same,
 }
 
@@ -49,12 +50,13 @@ impl Ready {
         }
     }
 }
+
 impl Plugins {
-    /// Reads, compiles, links and tries what a plugin's configuration asks for, away from the threads that serve.
-    /// Nothing has changed when this returns.
+    /// Reads, compiles, links and tests the component that a configuration names, away from the threads that serve.
+    /// Changes nothing: [`Self::commit`] does.
     ///
-    /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, is not signed as it must be,
-    /// imports what it was not granted, makes no instance within its limits, or does not pass its self-test.
+    /// Fails when the file is no component of the world `lockgate:plugin/handler-plugin`, lacks a required signature,
+    /// imports an interface that it was not granted, makes no instance within its limits, or fails its self-test.
     pub(crate) async fn prepare(
         &self,
         config: &config::Plugin,
@@ -63,7 +65,7 @@ impl Plugins {
         let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
             return self.first(config).await.map(Ready::New);
         };
-        // Looking is cheap, and reading twice is not: most files are as they were at most reloads.
+        // Most files are unchanged at most reloads: looking at them is cheaper than reading them.
         if plugin.is_as_it_was(config) {
             return Ok(Ready::Same);
         }
@@ -123,12 +125,12 @@ impl Plugins {
             };
             Plugin::build(&place, config, code).await
         };
-        let again = async |inheritance: &heritage::Inheritance| {
+        let again = async |inheritance: &heritage::InheritedCode| {
             let (source, signature) = inheritance.open(config)?;
             build(source, signature.map(Arc::new)).await
         };
         let first = match before {
-            // The file is the one that was looked at there: it serves as far as it did.
+            // The file has not changed since the other process read it: the versions are those of that process.
             Some(before) if before.offered == source.digest.to_string() => FirstVersions {
                 stable: again(&before.stable).await?,
                 candidate: match &before.candidate {
@@ -160,14 +162,14 @@ impl Plugins {
         ))
     }
 
-    /// A component that may be loaded, with its signature if it must have one: it is signed as it must be, and not older
-    /// than what was loaded before.
+    /// Reads a component and checks its signature, if one is required: it must be trusted, and no older than the
+    /// newest version that has served.
     async fn source(
         &self,
         config: &config::Plugin,
-        look: ReadMode,
+        mode: ReadMode,
     ) -> Result<(Source, Option<Arc<Signature>>), Fault> {
-        let source = load::read(config, look, self.pulled).await?;
+        let source = load::read(config, mode, self.component_caches).await?;
         let newest = self.signed().get(&config.name).copied().unwrap_or(0);
         let config_ = config.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -190,7 +192,7 @@ impl Plugins {
         let mut compiling = tokio::task::spawn_blocking(move || {
             load::compile(&compiler, &engine, &config_, &source)
         });
-        let compiled = match timeout(SOON, &mut compiling).await {
+        let compiled = match timeout(LOG_AFTER, &mut compiling).await {
             Ok(compiled) => compiled,
             Err(_) => {
                 let (plugin, kib) = (&config.name, size >> 10);

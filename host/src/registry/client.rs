@@ -246,7 +246,7 @@ impl<'a> Client<'a> {
             .filter(|url| self.gives_tokens(url))
             .ok_or_else(|| {
                 let realm = format!("{realm:?} for a token");
-                PullError::Astray(registry(), Astray(realm).to_string())
+                PullError::ForbiddenTarget(registry(), Astray(realm).to_string())
             })?;
         // What the registry names is asked for too, where it has other names for what it keeps; but nothing beyond
         // pulling.
@@ -306,7 +306,7 @@ impl<'a> Client<'a> {
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
             if let Some(astray) = error.downcast_ref::<Astray>() {
-                return PullError::Astray(registry, astray.to_string());
+                return PullError::ForbiddenTarget(registry, astray.to_string());
             }
             // An I/O error shows as its cause what is inside what it wraps.
             let wrapped = error
@@ -365,7 +365,7 @@ mod tests {
         let mut client = Client::within(&image, base, bounds).unwrap();
         match client.get("manifests/x", "*/*", 100).await {
             Ok(_) => panic!("it was followed"),
-            Err(PullError::Astray(_, why)) => why,
+            Err(PullError::ForbiddenTarget(_, why)) => why,
             Err(error) => panic!("{error}"),
         }
     }

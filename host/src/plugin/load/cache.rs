@@ -1,4 +1,4 @@
-//! The folder of compiled code that the configuration names: whether this process may keep something there.
+//! The configured folder for compiled code: whether this process may keep code there.
 
 use std::fs;
 use std::io;
@@ -13,27 +13,27 @@ use rustix::process::geteuid;
 use crate::config::{Fault, Faults};
 use crate::plugin::run::engine;
 
-/// The key that names it.
+/// The key that names the folder.
 const KEY: &str = "compile_cache";
 
-/// In the name of a file that the engine is writing.
+/// Part of the name of a file that the engine is still writing.
 const UNFINISHED: &str = ".wip-";
 
-/// How long another process may take to write one.
-const WRITTEN_BY_THEN: Duration = Duration::from_secs(60);
+/// The time that another process may take to write a file: an older one was left behind.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes that there has to be room for: most components are compiled to less.
+/// Free bytes that the folder must have: most components compile to less.
 const ROOM: u64 = 32 << 20;
 
-/// What lets a gateway keep compiled code.
+/// The remedy for a folder that cannot be written.
 pub(crate) const REMEDY: &str = "give the folder and all in it to the gateway's user (chown -R), and see that its disk has room";
 
-/// In which folders something is kept that the configuration names for that.
+/// The configured folders that a process may write to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keep {
     Everywhere,
-    /// In this user's own, by a command that may run as root: what root has made there, or the folder itself, would be in the
-    /// way of the gateway's user.
+    /// Those of this user: a command may run as root, and a file or folder of root's would be in the way of the
+    /// gateway's user.
     InOwnFolders,
 }
 
@@ -46,14 +46,14 @@ impl Keep {
     }
 }
 
-/// Where a gateway keeps compiled code: none, which is said, where it cannot write. The temporary folder serves then, and
-/// each start compiles again.
+/// The folder in which a gateway keeps compiled code. None, with a warning, where it cannot write: code is then kept
+/// in the temporary folder, and each start compiles again.
 pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults> {
     let Some(folder) = folder else {
         return Ok(None);
     };
     fs::create_dir_all(&folder).map_err(|error| unmakeable(&folder, &error))?;
-    let long_ago = SystemTime::now() - WRITTEN_BY_THEN;
+    let long_ago = SystemTime::now() - WRITE_TIMEOUT;
     remove_unfinished(&folder, |written| written <= long_ago);
     Ok(match check_writable(&folder) {
         Ok(()) => Some(folder),
@@ -69,16 +69,14 @@ pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault
     })
 }
 
-/// As [`to_serve`], for a command that tries what a gateway would do: it may run as root, and what it kept would be in the
-/// way of the service's user. It makes no folder, and writes only to what is its own user's.
+/// As [`to_serve`], for a command that tries what a gateway would do. It may run as root, and root's files would be
+/// in the way of the service's user: it makes no folder, and writes only to folders of its own user.
 pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults> {
     let Some(folder) = folder else {
         return Ok(None);
     };
-    let there = folder
-        .ancestors()
-        .find_map(|place| fs::metadata(place).ok());
-    if there.is_some_and(|metadata| !metadata.is_dir()) {
+    let nearest = folder.ancestors().find_map(|path| fs::metadata(path).ok());
+    if nearest.is_some_and(|metadata| !metadata.is_dir()) {
         let error = io::Error::from(io::ErrorKind::NotADirectory);
         return Err(unmakeable(&folder, &error));
     }
@@ -93,17 +91,17 @@ pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults>
     }
 }
 
-/// Why what was compiled from this moment on is not in the folder, as far as that can be seen. What the engine began to
-/// write goes: where it is, the engine writes nothing, and nothing could be tried again.
+/// Why code that was compiled since this moment is not in the folder, as far as that can be seen. Removes the files
+/// that the engine began: while they are there it writes nothing, and no retry could succeed.
 pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<String> {
-    // What was begun has taken the room that is missing.
+    // Before the removal: unfinished files may have taken the room that is missing.
     let why = check_writable(folder).err();
     remove_unfinished(folder, |written| written >= since);
     why.map(|(file, error)| format!("{} cannot be written: {error}", file.display()))
 }
 
-/// Removes files that somebody began to write and never finished, on a full disk or when it was killed, by when they were
-/// written last.
+/// Removes files that a process began to write and never finished, because the disk was full or it was killed.
+/// `is_left` judges a file by its last write.
 fn remove_unfinished(folder: &Path, is_left: impl Fn(SystemTime) -> bool) {
     for inside in folders(folder) {
         let files = fs::read_dir(inside).into_iter().flatten().flatten();
@@ -117,7 +115,7 @@ fn remove_unfinished(folder: &Path, is_left: impl Fn(SystemTime) -> bool) {
     }
 }
 
-/// Fails where there is no room for what a component is compiled to. A file system that cannot tell has some.
+/// Fails where the disk has no room for compiled code. A file system that cannot tell is taken to have some.
 pub(super) fn check_room(folder: &Path) -> io::Result<()> {
     let file = tempfile::tempfile_in(folder)?;
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, ROOM) {
@@ -135,7 +133,7 @@ fn unmakeable(folder: &Path, error: &io::Error) -> Faults {
     }])
 }
 
-/// What cannot be written, and why.
+/// Fails with the folder that cannot be written, and why.
 fn check_writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
     let inside = folders(folder);
     for folder in [folder.to_owned()].into_iter().chain(inside) {
@@ -154,7 +152,7 @@ fn check_writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
     check_room(folder).map_err(|error| (folder.to_owned(), error))
 }
 
-/// The folders in which the engine writes, as far as they are there.
+/// The folders in which the engine writes, of those that exist.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let cache = folder.join(engine::CACHE);
     let modules = cache.join("modules");
@@ -187,7 +185,7 @@ mod tests {
         }
         for path in [&left, &kept] {
             let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(SystemTime::now() - 2 * WRITTEN_BY_THEN)
+            file.set_modified(SystemTime::now() - 2 * WRITE_TIMEOUT)
                 .unwrap();
         }
         to_serve(Some(folder.path().to_owned())).unwrap();

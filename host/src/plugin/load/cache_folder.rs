@@ -1,4 +1,4 @@
-//! A folder for compiled code that nobody but this gateway may write, where the configuration names none.
+//! A private folder for compiled code, for a gateway whose configuration names none.
 
 use std::env;
 use std::fs::{self, File, Permissions};
@@ -12,21 +12,21 @@ use tempfile::TempDir;
 use super::cache::check_room;
 use crate::plugin::run::engine;
 
-/// What the names of the gateways' own folders in the temporary one begin with.
+/// The prefix of such folders in the temporary one.
 const PREFIX: &str = "lockgate-compiled-";
 
-/// Age from which on such a folder is somebody's or nobody's, and not one that is being made.
+/// From this age on an unlocked folder is abandoned: a younger one may still be in the making.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// A folder of the gateway's own in the temporary one, gone with it.
+/// A folder in the temporary one that no other user may write, removed with the gateway.
 pub(crate) struct CacheFolder {
     folder: TempDir,
-    /// Open and locked for as long as the gateway lives: whose is not, was left by one that was killed.
+    /// Locked for as long as the gateway lives: an unlocked folder was left by a gateway that was killed.
     _lock: File,
 }
 
 impl CacheFolder {
-    /// None where there is nowhere to write.
+    /// None where no temporary folder can be written.
     pub(crate) fn make() -> Option<Self> {
         let made = Self::try_make().inspect_err(|error| {
             tracing::warn!(
@@ -45,12 +45,12 @@ impl CacheFolder {
     fn try_make() -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
-            // Who writes here has code run.
+            // The gateway runs the code that is written here.
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
         check_room(folder.path())?;
         let lock = File::open(folder.path())?;
-        // Where there are no locks, nobody finds the folder unlocked either.
+        // Where locks do not work, no gateway finds the folder unlocked either.
         let _ = lock.lock();
         Ok(Self {
             folder,
@@ -58,25 +58,25 @@ impl CacheFolder {
         })
     }
 
-    /// Removes the folders of those that were killed, and nothing that is not of a gateway.
+    /// Removes the folders of gateways that were killed, and nothing else.
     fn remove_abandoned() {
         let entries = fs::read_dir(env::temp_dir()).into_iter().flatten();
         for entry in entries.flatten() {
-            let is_one = entry
+            let is_cache = entry
                 .file_name()
                 .as_encoded_bytes()
                 .starts_with(PREFIX.as_bytes())
                 && entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-            if is_one && is_abandoned(&entry.path()).unwrap_or(false) {
+            if is_cache && is_abandoned(&entry.path()).unwrap_or(false) {
                 let _ = fs::remove_dir_all(entry.path().join(engine::CACHE));
-                // Not if there is more in it.
+                // Fails, as it should, if the folder has other content.
                 let _ = fs::remove_dir(entry.path());
             }
         }
     }
 }
 
-/// Whether nobody has a folder locked, and has had the time to.
+/// Whether a folder is unlocked, and old enough that its gateway has had the time to lock it.
 fn is_abandoned(folder: &Path) -> io::Result<bool> {
     let folder = File::open(folder)?;
     let age = folder.metadata()?.modified()?.elapsed();

@@ -1,4 +1,4 @@
-//! Compiling a component out of the way of those that serve: by a process of its own, within bounds.
+//! Compiles components in a child process, within bounds and out of the way of the threads that serve.
 
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read as _, Seek as _, Write as _};
@@ -29,45 +29,45 @@ use crate::config;
 use crate::plugin::run::address_space::Addressing;
 use crate::plugin::run::engine;
 
-/// The word that has the program compile for the one that runs.
+/// The hidden subcommand by which the program becomes the child that compiles.
 pub(crate) const COMMAND: &str = "compile-into";
 
-/// Memory that compiling may take, in bytes: seven times what 12 MB of code take.
+/// Bytes of memory that compiling may take: seven times the need of 12 MB of code.
 const MAX_MEMORY: u64 = 1 << 30;
 
-/// Threads that compile one component: each keeps some MiB, however many cores there are.
+/// Threads that compile one component, however many cores there are: each keeps some MiB.
 const MAX_THREADS: usize = 16;
 
-/// Bytes from which on a component waits for the machine's idle time: what is smaller is compiled in a moment.
+/// Components from this size on are compiled in the machine's idle time; smaller ones take a moment.
 const LARGE: u64 = 512 << 10;
 
-/// How long it waits for that, for each KiB: some four times what it takes then.
+/// The wait for that, a KiB: some four times what an idle machine takes.
 const IDLE_PER_KIB: Duration = Duration::from_millis(2);
 
-/// How nice compiling is on a busy machine: those that serve get ten times its share.
+/// The niceness of compiling on a busy machine: the threads that serve get ten times its share.
 const NICE: i32 = 10;
 
-/// How much longer than its processor time compiling may take, with the share that leaves it.
-const WAITS: u32 = 20;
+/// How many times its processor time compiling may last, with the share that this niceness leaves it.
+const PATIENCE: u32 = 20;
 
-/// How long the cache may take to tidy up.
+/// The time that the cache may take to tidy up.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// How a process ends that has compiled what the cache did not take: its words tell why.
+/// The exit code of a child whose code the cache did not take: its output says why.
 const NOT_KEPT: i32 = 3;
 
-/// Bytes that are read of what a process says when it ends.
-const WORDS: u64 = 4 << 10;
+/// Bytes that are read of the output of a child.
+const MAX_OUTPUT: u64 = 4 << 10;
 
 /// Compiles components, each in a child process.
 pub(crate) struct Compiler {
-    /// Where the gateway itself takes up compiled code, or compiles where there can be no child.
+    /// The threads on which the gateway loads compiled code, or compiles where no child can run.
     nice: ThreadPool,
     cache: Option<PathBuf>,
     addressing: Addressing,
-    /// Without a cache, where a child hands over what it compiled: kept for as long as it takes to load it.
+    /// Without a cache, the folder in which a child hands over its code, kept until it is loaded.
     private: Option<CacheFolder>,
-    /// Its other end is closed when nobody waits for anything that is compiled.
+    /// The other end is closed when the gateway stops: no compiled code is awaited any more.
     stopped: PipeReader,
 }
 
@@ -84,19 +84,20 @@ pub(crate) enum CompileError {
     NoTime,
     #[error("the gateway stopped meanwhile")]
     Stopped,
-    /// It could only be compiled once more, by the gateway that serves.
+    /// The gateway does not compile it once more: it serves, and would do so without bounds.
     #[error("{} did not take what was compiled{why}", cache.display())]
     NotKept { cache: PathBuf, why: String },
     #[error(
         "it was not compiled: the process that did it ended with {status}{}",
-        said(words)
+        quoted(output)
     )]
-    Ended { status: ExitStatus, words: String },
+    Ended { status: ExitStatus, output: String },
 }
 
-/// The last words of a process, behind how it ended. Of a panic, the first line tells where, and the second what.
-fn said(words: &str) -> String {
-    let mut lines = words.lines().filter(|line| !line.is_empty());
+/// The output of a child, to be written behind how it ended. The first line of a panic tells the place, the second
+/// the reason.
+fn quoted(output: &str) -> String {
+    let mut lines = output.lines().filter(|line| !line.is_empty());
     match (lines.next(), lines.next()) {
         (Some(first), Some(second)) => format!(" and said: {first} {second}"),
         (Some(only), None) => format!(" and said: {only}"),
@@ -107,14 +108,14 @@ fn said(words: &str) -> String {
 /// How a child gets its processor time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pace {
-    /// While nothing else wants to run.
+    /// Only while the machine is idle.
     Idle,
     /// Always, with a small share of a busy machine.
     Nice,
 }
 
 impl Pace {
-    /// The word for it on the command line of the child.
+    /// Its name on the command line of the child.
     fn word(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -122,7 +123,8 @@ impl Pace {
         }
     }
 
-    /// Sets it, for this thread and those that it starts. Where the machine refuses, it is compiled all the same.
+    /// Sets the priority of this thread and of those that it starts. Where the machine refuses, compiling goes on at
+    /// the old one.
     fn set(self) {
         let _ = rustix::process::setpriority_process(None, NICE);
         if self == Self::Idle {
@@ -131,7 +133,7 @@ impl Pace {
         }
     }
 
-    /// Who has no haste leaves half of the cores to themselves: a thread that wakes finds one that is free.
+    /// The threads to compile with. In idle time half of the cores stay free, so that a thread that wakes finds one.
     fn threads(self, cores: usize) -> usize {
         let threads = match self {
             Self::Idle => cores / 2,
@@ -142,12 +144,13 @@ impl Pace {
 }
 
 impl Compiler {
-    /// With the folder where compiled code is kept, which is also how a child process hands it over. What compiles ends
-    /// when the other end of `stopped` is closed.
+    /// Keeps compiled code in `cache`, through which a child process also hands it over. Compiling ends when the
+    /// other end of `stopped` is closed.
     pub(crate) fn start(cache: Option<PathBuf>, stopped: PipeReader) -> Result<Self> {
         let nice = ThreadPoolBuilder::new()
             .thread_name(|_| "compile".into())
-            // Of the thread that calls, as Linux has it. Where it is refused it compiles all the same.
+            // On Linux this is the priority of the calling thread. Where it is refused, compiling goes on at the old
+            // one.
             .start_handler(|_| {
                 let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             })
@@ -167,18 +170,18 @@ impl Compiler {
         })
     }
 
-    /// The code that is compiled reaches its memory so.
+    /// Sets how compiled code addresses its memory.
     pub(crate) fn compiling_for(self, addressing: Addressing) -> Self {
         Self { addressing, ..self }
     }
 
-    /// Where the engine is to look for compiled code, if anywhere.
+    /// The folder in which the engine looks for compiled code.
     pub(crate) fn cache(&self) -> Option<&Path> {
         let private = self.private.as_ref().map(CacheFolder::path);
         self.cache.as_deref().or(private)
     }
 
-    /// Takes milliseconds to seconds: not for a thread that serves.
+    /// Compiles a component, which takes milliseconds to seconds: not for a thread that serves.
     pub(crate) fn compile(
         &self,
         engine: &Engine,
@@ -186,9 +189,9 @@ impl Compiler {
         source: &Source,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            ahead(cache, self.addressing, plugin, &source.bytes, &self.stopped)?;
+            compile_into_cache(cache, self.addressing, plugin, &source.bytes, &self.stopped)?;
         }
-        // Finds what the child has left. Where there can be none, compiles.
+        // Finds the code that a child has left in the cache. Where no child could run, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
         if let Some(private) = &self.private {
             let _ = fs::remove_dir_all(private.path().join(engine::CACHE).join("modules"));
@@ -201,8 +204,8 @@ impl Compiler {
     }
 }
 
-/// Has a child compile a component into the cache: a large one in the machine's idle time, if there is some.
-fn ahead(
+/// Has a child compile a component into the cache: a large one in idle time first, if the machine has any.
+fn compile_into_cache(
     cache: &Path,
     addressing: Addressing,
     plugin: &config::Plugin,
@@ -216,17 +219,17 @@ fn ahead(
         let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX);
         (Pace::Idle, IDLE_PER_KIB.saturating_mul(kib))
     });
-    let nice = (Pace::Nice, cpu * WAITS);
+    let nice = (Pace::Nice, cpu * PATIENCE);
     for (pace, patience) in idle.into_iter().chain([nice]) {
-        match child(cache, addressing, bytes, cpu, pace, patience, stopped) {
-            Ok(Some((status, words))) if status.code() == Some(NOT_KEPT) => {
+        match run_child(cache, addressing, bytes, cpu, pace, patience, stopped) {
+            Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
                 let why = cache::why_not_kept(cache, began);
                 return Err(CompileError::NotKept {
                     cache: cache.to_owned(),
-                    why: why.map_or_else(|| said(&words), |why| format!(": {why}")),
+                    why: why.map_or_else(|| quoted(&output), |why| format!(": {why}")),
                 });
             }
-            Ok(Some((status, words))) => return judge(status, &words, cpu),
+            Ok(Some((status, output))) => return judge(status, &output, cpu),
             Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
             Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
             Err(error) => {
@@ -242,9 +245,9 @@ fn ahead(
     Err(CompileError::NoTime)
 }
 
-/// Runs the child process. What it takes is not of this one: its memory, its locks, and how it may end. Gives how it
-/// ended, and what it said; none when that took longer than `patience`, or nobody waits for it.
-fn child(
+/// Runs the child process, so that the memory, locks and crashes of a compilation are not the gateway's. Gives the
+/// status and the output of the child; none when it took longer than `patience`, or the gateway stops.
+fn run_child(
     cache: &Path,
     addressing: Addressing,
     bytes: &[u8],
@@ -254,7 +257,7 @@ fn child(
     stopped: &PipeReader,
 ) -> Result<Option<(ExitStatus, String)>> {
     let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
-    let (mut input, mut words) = (file("component")?, file("words")?);
+    let (mut input, mut output) = (file("component")?, file("output")?);
     input.write_all(bytes)?;
     input.rewind()?;
     let mut child = Command::new("/proc/self/exe")
@@ -269,10 +272,10 @@ fn child(
         .arg(addressing.word())
         .stdin(input)
         .stdout(Stdio::piped())
-        .stderr(words.try_clone()?)
+        .stderr(output.try_clone()?)
         .spawn()?;
     let over = match &child.stdout {
-        Some(output) => closed(output.as_fd(), patience, stopped),
+        Some(pipe) => wait_for_close(pipe.as_fd(), patience, stopped),
         None => Ok(true),
     };
     if !matches!(over, Ok(true)) {
@@ -282,14 +285,15 @@ fn child(
     if !over? {
         return Ok(None);
     }
-    words.rewind()?;
-    let mut said = Vec::new();
-    words.take(WORDS).read_to_end(&mut said)?;
-    Ok(Some((status, String::from_utf8_lossy(&said).into_owned())))
+    output.rewind()?;
+    let mut read = Vec::new();
+    output.take(MAX_OUTPUT).read_to_end(&mut read)?;
+    Ok(Some((status, String::from_utf8_lossy(&read).into_owned())))
 }
 
-/// Waits until the other end of a pipe, on which nothing is said, is closed; not if that of `stopped` is first.
-fn closed(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
+/// Waits until the other end of a pipe is closed: nothing is written to it. False if `patience` ends first, or the
+/// other end of `stopped` is closed.
+fn wait_for_close(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
     let patience = Timespec::try_from(patience)?;
     let mut pipes = [
         PollFd::new(&pipe, PollFlags::IN),
@@ -300,35 +304,35 @@ fn closed(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Res
     Ok(!pipe.revents().is_empty())
 }
 
-/// Whether somebody still holds the other end.
+/// Whether the other end of a pipe is open.
 fn is_open(pipe: &PipeReader) -> bool {
     let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
     let now = Timespec::default();
     rustix::event::poll(&mut pipe, Some(&now)).is_ok_and(|closed| closed == 0)
 }
 
-/// What it means that a child ended so, with these words.
-fn judge(status: ExitStatus, words: &str, cpu: Duration) -> Result<(), CompileError> {
+/// Turns the exit status and the output of a child into its result.
+fn judge(status: ExitStatus, output: &str, cpu: Duration) -> Result<(), CompileError> {
     if status.success() {
         return Ok(());
     }
-    let words = words.trim_end();
+    let output = output.trim_end();
     let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
     Err(if status.code() == Some(1) {
-        let error = words.strip_prefix("error: ").unwrap_or(words);
+        let error = output.strip_prefix("error: ").unwrap_or(output);
         CompileError::NoComponent(error.to_owned())
     } else if signal(Signal::XCPU) {
         CompileError::TooLong(cpu.as_secs())
-    } else if signal(Signal::ABORT) && words.contains("memory allocation of") {
+    } else if signal(Signal::ABORT) && output.contains("memory allocation of") {
         CompileError::TooMuch
     } else {
-        let words = words.to_owned();
-        CompileError::Ended { status, words }
+        let output = output.to_owned();
+        CompileError::Ended { status, output }
     })
 }
 
-/// The child process: compiles the component on standard input into a cache, and ends with `parent`, the process that
-/// began it.
+/// The child process: compiles the component on standard input into a cache. It ends with `parent`, the gateway that
+/// started it.
 pub(crate) fn compile_into(
     cache: &Path,
     parent: u32,
@@ -336,21 +340,21 @@ pub(crate) fn compile_into(
     pace: Pace,
     addressing: Addressing,
 ) -> Result<()> {
-    // What `top` shows: the program was begun by another name.
+    // The name that `top` shows, since the program was started as `exe`.
     rustix::thread::set_name(c"lockgate")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = rustix::process::getppid().map_or(0, |id| id.as_raw_nonzero().get());
     ensure!(u32::try_from(now) == Ok(parent), "nobody waits for it");
     bound(Resource::Cpu, cpu_s)?;
-    // What it can write to, heap and stacks: the engine reserves much more address space than that.
+    // Bounds heap and stacks alone: the engine reserves much more address space than that.
     bound(Resource::Data, MAX_MEMORY)?;
     bound(Resource::Core, 0)?;
-    // Where there is less memory than that, the machine takes this process and not the gateway.
+    // If memory runs out, the kernel kills this process and not the gateway.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     pace.set();
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    // What the cache says when it takes nothing.
+    // Shows the warnings of a cache that takes nothing.
     let _ = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_writer(io::stderr)
@@ -376,7 +380,7 @@ pub(crate) fn compile_into(
     Ok(())
 }
 
-/// Sets what this process may take of something, or leaves it where less is allowed.
+/// Lowers a resource limit of this process, or leaves it where it is lower already.
 fn bound(resource: Resource, most: u64) -> Result<()> {
     let maximum = rustix::process::getrlimit(resource).maximum;
     let current = Some(maximum.map_or(most, |maximum| maximum.min(most)));
@@ -386,7 +390,7 @@ fn bound(resource: Resource, most: u64) -> Result<()> {
     )?)
 }
 
-/// The cache has a thread that removes what is too old or too much, and ends with the engine.
+/// Waits for the thread of the cache that removes old and surplus code: it ends with the engine.
 fn wait_for_the_cache() {
     let give_up = Instant::now() + TIDY;
     while fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
@@ -403,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_while_compiling_ends_nothing_else() {
+    fn panic_while_compiling_leaves_the_threads_running() {
         let (stopped, _running) = io::pipe().unwrap();
         let compiler = Compiler::start(None, stopped).unwrap();
         let bug = || resume_unwind(Box::new("a bug"));
@@ -413,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_haste_leaves_half_of_the_cores() {
+    fn compiling_in_idle_time_leaves_half_of_the_cores() {
         let threads = |pace: Pace| [1, 2, 5, 16, 17, 33, 64].map(|cores| pace.threads(cores));
         assert_eq!(threads(Pace::Idle), [1, 1, 2, 8, 8, 16, 16]);
         assert_eq!(threads(Pace::Nice), [1, 2, 5, 16, 16, 16, 16]);

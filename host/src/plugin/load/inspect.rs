@@ -1,5 +1,4 @@
-//! What a component file says of itself: its world, what it would need, what it was made with. Nothing of it is
-//! compiled or run.
+//! Inspects a component file: its world, its needs, its toolchain. Nothing of it is compiled or run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,13 +25,13 @@ const PAGE: u64 = 64 << 10;
 pub(crate) struct Inspection {
     /// Bytes of the file.
     pub(crate) size: u64,
-    /// The world that it is of; none when this gateway has nothing to call in it.
+    /// The world that it fits; none when this gateway has nothing to call in it.
     pub(crate) world: Option<&'static str>,
-    /// Why it is of no world: what it lacks of it, or has otherwise.
+    /// Where it differs from the world.
     pub(crate) misfits: Vec<String>,
-    pub(crate) exports: Vec<Interface>,
+    pub(crate) exports: Vec<InterfaceName>,
     pub(crate) imports: Vec<Import>,
-    /// The grants that it needs, as `grants` would list them.
+    /// The grants that it needs, as the key `grants` lists them.
     pub(crate) grants: Grants,
     /// Whether it needs `stub_wasi = true`.
     pub(crate) stub_wasi: bool,
@@ -40,23 +39,23 @@ pub(crate) struct Inspection {
     pub(crate) memory_bytes: u64,
     /// Elements of the largest table that one of its modules begins with.
     pub(crate) table_elements: u64,
-    /// By `language`, `processed-by` and `sdk`: what it was made with.
+    /// The tools that made it, by `language`, `processed-by` and `sdk`.
     pub(crate) toolchain: BTreeMap<String, BTreeSet<Tool>>,
 }
 
 /// An interface, or a function of the world itself.
 #[derive(Debug, Serialize)]
-pub(crate) struct Interface {
+pub(crate) struct InterfaceName {
     pub(crate) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<String>,
 }
 
-/// An interface that a component imports, and what that takes.
+/// An interface that a component imports, and the need that this is.
 #[derive(Debug, Serialize)]
 pub(crate) struct Import {
     #[serde(flatten)]
-    pub(crate) interface: Interface,
+    pub(crate) interface: InterfaceName,
     #[serde(flatten)]
     pub(crate) need: Need,
 }
@@ -67,7 +66,7 @@ pub(crate) struct Tool {
     pub(crate) version: String,
 }
 
-/// Reads a component file whole, as far as one may be as long as it is.
+/// Reads a component file; one that is too long is refused.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     match watch::read(path, MAX_COMPONENT) {
         Ok((bytes, _)) => Ok(bytes),
@@ -79,7 +78,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Says what is in a component. Fails when it is none, or damaged.
+/// Validates a component and describes it. Fails when it is none, or damaged.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
     if !bytes.starts_with(MAGIC) {
         bail!("it is no WebAssembly file; `lockgate build DIR` makes one");
@@ -96,8 +95,8 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection> {
     describe(bytes)
 }
 
-/// Says what is in a component, without looking whether its code is right: takes milliseconds, however long compiling it
-/// would. Fails where it cannot be read, or its types are wrong.
+/// Describes a component without validating its code: takes milliseconds, however long compiling would. Fails where
+/// it cannot be parsed, or its types are wrong.
 pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
     let mut found = Inspection {
         size: bytes.len() as u64,
@@ -111,7 +110,8 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
         table_elements: 0,
         toolchain: BTreeMap::new(),
     };
-    // What is inside the component's own modules and components is theirs; only their makers count.
+    // Only the imports and exports of the outermost component count; of nested modules and components, only memories,
+    // tables and makers.
     let mut depth = 0_usize;
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut types = None;
@@ -156,9 +156,9 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
             found.made_by(ProducersSectionReader::new(reader)?)?;
         }
     }
-    // The last to end is the component itself.
+    // The outermost component ends last.
     if let Some(types) = types {
-        let exports: Vec<_> = found.exports.iter().map(Interface::to_string).collect();
+        let exports: Vec<_> = found.exports.iter().map(InterfaceName::to_string).collect();
         found.misfits = world::misfits(&types, exports.iter().map(String::as_str));
     }
     found.world = found.misfits.is_empty().then_some(WORLD);
@@ -174,13 +174,13 @@ impl Inspection {
             Need::Nothing | Need::Refused => {}
         }
         self.imports.push(Import {
-            interface: Interface::from(name),
+            interface: InterfaceName::from(name),
             need,
         });
     }
 
     fn export(&mut self, name: &str) {
-        self.exports.push(Interface::from(name));
+        self.exports.push(InterfaceName::from(name));
     }
 
     fn made_by(&mut self, producers: ProducersSectionReader<'_>) -> Result<()> {
@@ -199,8 +199,8 @@ impl Inspection {
     }
 }
 
-/// The name as a component has it.
-impl fmt::Display for Interface {
+/// The name as a component spells it.
+impl fmt::Display for InterfaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.version {
             Some(version) => write!(f, "{}@{version}", self.name),
@@ -209,7 +209,7 @@ impl fmt::Display for Interface {
     }
 }
 
-impl From<&str> for Interface {
+impl From<&str> for InterfaceName {
     fn from(name: &str) -> Self {
         let (name, version) = match name.split_once('@') {
             Some((name, version)) => (name, Some(version.to_owned())),

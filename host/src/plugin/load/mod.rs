@@ -1,5 +1,4 @@
-//! From a component file to something that can be instantiated: compiled, its imports checked against its
-//! grants, linked to what it was granted and nothing else.
+//! Loads a component: reads and compiles it, checks its imports against its grants, and links it to nothing else.
 
 pub(crate) mod cache;
 pub(crate) mod cache_folder;
@@ -25,16 +24,16 @@ use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::instance::HostState;
 use crate::registry::{self, PullError};
 
-/// What all WebAssembly begins with.
+/// The first bytes of every WebAssembly file.
 pub(crate) const MAGIC: &[u8] = b"\0asm";
 
-/// The eight bytes that a core module begins with; a component's version differs.
+/// The first bytes of a core module. A component has another version there.
 pub(crate) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// What to do about a component that is of no world which the gateway calls.
+/// The remedy for a component whose world the gateway cannot call.
 pub(crate) const NO_HANDLER: &str = "export the handler of this version's contract, lockgate:plugin@0.1.0: wit/README.md tells how, plugins/echo is one";
 
-/// What is wrong with a plugin's component.
+/// A fault of a plugin's component, at the key that names it.
 fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
     let key = match plugin.component {
         Component::Source { .. } => "source",
@@ -51,14 +50,14 @@ fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ReadMode {
     Once,
-    /// It may be in the middle of being written.
+    /// Waits until the file is whole: it may be in the middle of being written.
     UntilWhole,
 }
 
-/// Reads a plugin's component, or pulls it.
+/// Reads a plugin's component from its file or its registry.
 pub(crate) async fn read(
     plugin: &config::Plugin,
-    look: ReadMode,
+    mode: ReadMode,
     keep: Keep,
 ) -> Result<Source, Fault> {
     let broken = |error: tokio::task::JoinError| interrupted(plugin, &error);
@@ -83,7 +82,7 @@ pub(crate) async fn read(
                 .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
         }
     };
-    let source = match look {
+    let source = match mode {
         ReadMode::UntilWhole => Source::read_whole(path).await,
         ReadMode::Once => {
             let path = path.clone();
@@ -135,19 +134,19 @@ pub(crate) fn compile(
     compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
 }
 
-/// Checks what a component imports against the grants, and links it to what it was granted.
+/// Checks the imports of a component against the grants, and links it to these alone.
 pub(crate) fn link(
     engine: &Engine,
     plugin: &config::Plugin,
     compiled: &Compiled,
 ) -> Result<HandlerPluginPre<HostState>, Fault> {
     let component = &compiled.component;
-    // Once more: what was compiled before may be linked under other grants.
-    let mut wrong = Findings::default();
+    // Checked once more: code that was compiled before may be linked under other grants.
+    let mut findings = Findings::default();
     let imports = component.component_type();
     let imports = imports.imports(engine).map(|(name, _)| name.to_owned());
-    wrong.imports(plugin, imports.collect());
-    wrong.judge(plugin)?;
+    findings.imports(plugin, imports.collect());
+    findings.into_result(plugin)?;
     linker(engine, component, plugin)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(|error| {
@@ -168,7 +167,7 @@ pub(crate) fn link(
         })
 }
 
-/// What to do about a component that could not be compiled.
+/// The remedy for a component that could not be compiled.
 fn compile_remedy(error: &CompileError) -> &'static str {
     match error {
         CompileError::NoComponent(_) => "build it with `lockgate build DIR`, and copy it whole",
@@ -185,13 +184,13 @@ fn compile_remedy(error: &CompileError) -> &'static str {
     }
 }
 
-/// What to do about a component that could not be pulled.
+/// The remedy for a component that could not be pulled.
 fn pull_remedy(error: &PullError) -> &'static str {
     match error {
         PullError::Unreachable(..) | PullError::Failed(..) => {
             "look whether the registry runs and can be reached from here; [registries] says how it is asked"
         }
-        PullError::Astray(..) => {
+        PullError::ForbiddenTarget(..) => {
             "find out who runs that registry: redirects keep their scheme, and lead from a public address to public ones"
         }
         PullError::Unknown(..) => "correct the name or the digest, or push the component there",
@@ -218,13 +217,13 @@ fn pull_remedy(error: &PullError) -> &'static str {
     }
 }
 
-/// A component that loads and does not work.
+/// A fault of a component that loads and fails its test.
 pub(crate) fn broken(plugin: &config::Plugin, message: String) -> Fault {
     let remedy = "see what it does there; its output is in the log";
     fault(plugin, message, remedy)
 }
 
-/// A component for whose first instance there is no room.
+/// A fault of a component that finds no room for its first instance.
 pub(crate) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
     fault(
         plugin,
@@ -235,7 +234,7 @@ pub(crate) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
     )
 }
 
-/// A part of loading that ended in a panic, or never ran.
+/// A fault of the gateway: a step of loading panicked, or never ran.
 pub(crate) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinError) -> Fault {
     fault(
         plugin,
@@ -244,25 +243,25 @@ pub(crate) fn interrupted(plugin: &config::Plugin, error: &tokio::task::JoinErro
     )
 }
 
-/// Refuses a component for what can be seen without compiling it: its world, its imports, its sizes. One that cannot be
-/// read is left to the compiler, which says why.
+/// Refuses a component that shows its faults without being compiled: its world, its imports, its sizes. One that
+/// cannot be parsed is left to the compiler, which says why.
 fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
     let Ok(found) = inspect::describe(bytes) else {
         return Ok(());
     };
-    let mut wrong = Findings::default();
+    let mut findings = Findings::default();
     if !found.misfits.is_empty() {
-        wrong.add(found.misfits.join("; "), NO_HANDLER.into());
+        findings.add(found.misfits.join("; "), NO_HANDLER.into());
     }
     let imports = found
         .imports
         .iter()
         .map(|import| import.interface.to_string());
-    wrong.imports(plugin, imports.collect());
+    findings.imports(plugin, imports.collect());
     let limits = &plugin.limits;
     if found.memory_bytes > limits.memory_bytes as u64 {
         let needed = found.memory_bytes.div_ceil(1 << 20);
-        wrong.add(
+        findings.add(
             format!(
                 "its memory begins with {needed} MiB, and limits.memory_mib gives it {}",
                 limits.memory_bytes >> 20
@@ -271,7 +270,7 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
         );
     }
     if found.table_elements > limits.table_elements as u64 {
-        wrong.add(
+        findings.add(
             format!(
                 "it has a table of {} elements, and limits.table_elements allows {}",
                 found.table_elements, limits.table_elements
@@ -282,23 +281,23 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
             ),
         );
     }
-    wrong.judge(plugin)
+    findings.into_result(plugin)
 }
 
-/// All that is wrong with a component, and what to do about each.
+/// All faults of a component, each with its remedy.
 #[derive(Default)]
 struct Findings {
-    what: Vec<String>,
+    faults: Vec<String>,
     remedies: Vec<String>,
 }
 
 impl Findings {
-    fn add(&mut self, what: String, remedy: String) {
-        self.what.push(what);
+    fn add(&mut self, fault: String, remedy: String) {
+        self.faults.push(fault);
         self.remedies.push(remedy);
     }
 
-    /// Names every interface that a component imports and its plugin is not given.
+    /// Adds the interfaces that a component imports and its plugin is not given.
     fn imports(&mut self, plugin: &config::Plugin, imports: Vec<String>) {
         let (mut grants, mut ungranted, mut stubbed, mut unknown) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -338,16 +337,16 @@ impl Findings {
         }
     }
 
-    fn judge(self, plugin: &config::Plugin) -> Result<(), Fault> {
-        if self.what.is_empty() {
+    fn into_result(self, plugin: &config::Plugin) -> Result<(), Fault> {
+        if self.faults.is_empty() {
             return Ok(());
         }
         let remedy = self.remedies.join("; ");
-        Err(fault(plugin, self.what.join("; "), &remedy))
+        Err(fault(plugin, self.faults.join("; "), &remedy))
     }
 }
 
-/// A linker with the plugin's grants: what was not granted is not there.
+/// A linker that holds the interfaces of the plugin's grants and no others.
 fn linker(
     engine: &Engine,
     component: &component::Component,

@@ -1,4 +1,4 @@
-//! Whether a plugin's component is signed as its configuration wants it.
+//! The signature policy of a plugin: whether its component is signed as the configuration requires.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::config::{self, Component, Fault};
 use crate::net::watch::{self, PAIR, Stamp};
 use crate::signature::{self, PublicKey, Signature, Trust, Untrusted, digest_of};
 
-/// The time between two looks at a pair of files of which one is awaited.
-const LOOK: Duration = Duration::from_millis(250);
+/// The time between two looks at a component and a signature, one of which is still to come.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Whether a component and its signature are whole, and do not belong together: the one has been replaced, and the
-/// other not yet.
+/// Whether a component and its signature are both whole and do not belong together: one has been replaced, the other
+/// not yet.
 pub(crate) fn is_unfit(plugin: &config::Plugin) -> bool {
     let (Component::File(component), Some(wanted)) = (&plugin.component, &plugin.signature) else {
         return false;
@@ -26,16 +26,16 @@ pub(crate) fn is_unfit(plugin: &config::Plugin) -> bool {
     component.is_ok_and(|(component, _)| digest_of(&component) != signature.digest)
 }
 
-/// Waits until both files of a pair have come, if one has just been replaced.
+/// Waits for the second file of a pair when the first has just been replaced.
 pub(crate) async fn await_pair(plugin: &config::Plugin) {
     let give_up = Instant::now() + PAIR;
-    let coming = async || {
+    let is_awaited = async || {
         let plugin = plugin.clone();
         let look = move || is_young(&plugin) && is_unfit(&plugin);
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     };
-    while coming().await && Instant::now() < give_up {
-        sleep(LOOK).await;
+    while is_awaited().await && Instant::now() < give_up {
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -47,8 +47,8 @@ fn is_young(plugin: &config::Plugin) -> bool {
     ages.into_iter().flatten().any(|age| age < PAIR)
 }
 
-/// Gives the component's signature; none when none is asked for. Without a `min_version` it is not to be of a version
-/// below the one that is `loaded`.
+/// Checks a component's signature file and gives the signature; none when none is required. Without a `min_version` a
+/// version below `loaded`, the newest that has served, is refused.
 pub(crate) fn check(
     plugin: &config::Plugin,
     component: &[u8],
@@ -64,8 +64,8 @@ pub(crate) fn check(
         .map_err(|untrusted| fault(plugin, &untrusted))
 }
 
-/// Whether code that was loaded before, with this signature, may serve under this configuration. Without a `min_version`
-/// any version may.
+/// Checks whether code that was loaded before, with this signature, may serve under this configuration. Without a
+/// `min_version` any version may.
 pub(crate) fn check_again(
     plugin: &config::Plugin,
     signature: Option<&Signature>,
@@ -145,8 +145,8 @@ mod tests {
     use crate::plugin::{Cause, Plugins};
     use crate::signature::{PrivateKey, Signature};
 
-    /// Loads versions one after the other, each with its `min_version`; says which were loaded. They serve then, or are
-    /// only prepared.
+    /// Loads versions one after the other, each with its `min_version`, and checks which are refused. They are
+    /// committed, or only prepared.
     async fn check(commits: bool, loads: &[(u32, Option<u32>, bool)]) {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let component = folder.path().join("echo.wasm");
@@ -181,7 +181,7 @@ mod tests {
                 Err(fault) => (None, Some(fault)),
             };
             assert_eq!(fault.is_none(), loaded, "version {version}: {fault:?}");
-            // What is prepared changes nothing: a version that is not committed may be as new as it likes.
+            // A version that is not committed raises no floor, however new it is.
             if let Some(ready) = ready.filter(|_| commits) {
                 let committed = plugins.commit(vec![ready], |_| true, |_| {}).await;
                 assert!(committed.is_ok());

@@ -1,4 +1,4 @@
-//! A component's code: read from its file when it is whole, known by its digest.
+//! The bytes of a component, read from its file once that is whole, and identified by their digest.
 
 use std::io;
 use std::path::Path;
@@ -11,28 +11,28 @@ use wasmtime::component::Component;
 use crate::net::watch::{self, Stamp};
 use crate::signature::Digest;
 
-/// Bytes of the largest component file; Python's are 18 MB.
+/// Bytes of the largest component file; Python components have 18 MB.
 pub(crate) const MAX_COMPONENT: u64 = 64 << 20;
 
-/// The time between two looks at a file that has to be the same in both: a copy under way writes more often.
-const LOOK: Duration = Duration::from_millis(75);
+/// The time between two reads that must agree: a copy under way writes more often.
+const REREAD_AFTER: Duration = Duration::from_millis(75);
 
-/// How long a reload waits for a file that is being written.
-const WHOLE: Duration = Duration::from_secs(10);
+/// The time that a reload waits for a file that is being written.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A component as it was read.
+/// A component as it was read or pulled.
 pub(crate) struct Source {
     pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
-    /// How its file looked before it was read; none when it was pulled.
+    /// The size and times of its file before the read; none when it was pulled.
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// Compiled code; the versions of a plugin that come from one file share it.
+/// Compiled code. All versions of a plugin that come from one file share it.
 pub(crate) struct Compiled {
     pub(crate) component: Component,
     pub(crate) digest: Digest,
-    /// What it was compiled from. A process that takes over compiles it again.
+    /// The component itself: a process that takes over compiles it again.
     pub(crate) bytes: Bytes,
 }
 
@@ -46,20 +46,20 @@ impl Source {
         })
     }
 
-    /// Reads a file once it is whole: not changed for some time, or the same in two looks, in size, times and content.
+    /// Reads a file once it is whole: unchanged for some time, or the same in two reads by size, times and content.
     pub(crate) async fn read_whole(path: &Path) -> io::Result<Self> {
-        let give_up = Instant::now() + WHOLE;
+        let give_up = Instant::now() + WHOLE_TIMEOUT;
         let mut last = Self::read_elsewhere(path).await?;
-        // Who tells of a changed file has looked at it twice already.
+        // A file that has been left alone for long enough is whole: no second read.
         let age = last.stamp.and_then(|stamp| stamp.age());
-        if age.is_some_and(|age| age >= LOOK) && Stamp::of(path) == last.stamp {
+        if age.is_some_and(|age| age >= REREAD_AFTER) && Stamp::of(path) == last.stamp {
             return Ok(last);
         }
         loop {
-            sleep(LOOK).await;
-            let looked_alike = Stamp::of(path) == last.stamp;
+            sleep(REREAD_AFTER).await;
+            let stamp_unchanged = Stamp::of(path) == last.stamp;
             let now = Self::read_elsewhere(path).await?;
-            if looked_alike && (now.stamp, now.digest) == (last.stamp, last.digest) {
+            if stamp_unchanged && (now.stamp, now.digest) == (last.stamp, last.digest) {
                 return Ok(now);
             }
             if Instant::now() >= give_up {

@@ -1,5 +1,5 @@
-//! The world of `wit/` as the types of a component must have it: found without compiling, and held against what wasmtime
-//! would find when it calls.
+//! The world of `wit/`, spelt as types: a component is compared with it without being compiled, as wasmtime would
+//! compare it when it calls.
 
 use std::fmt::Write as _;
 
@@ -10,25 +10,25 @@ use wasmparser::types::{Types, TypesRef};
 
 use crate::plugin::capability::on_track;
 
-/// The world, as a component that is of it is told.
+/// The name of the world, for a component that fits it.
 pub(super) const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
 
-/// Bytes of a type that are told: a type may be as long as a component, or be made of itself many times over.
+/// Bytes of a type that are shown: a type may be as long as a component, or contain itself many times over.
 const MAX_TYPE: usize = 1 << 10;
 
-/// An interface that a component exports.
-struct Interface {
+/// An interface that the world expects of a component.
+struct ExpectedInterface {
     name: &'static str,
-    /// What a component without it is told; none if it may be without.
-    without: Option<&'static str>,
+    /// The misfit of a component that lacks it; none if it is optional.
+    if_missing: Option<&'static str>,
     /// The name and the type of each function, as [`written`] writes types.
     functions: &'static [(&'static str, &'static str)],
 }
 
-const INTERFACES: [Interface; 2] = [
-    Interface {
+const INTERFACES: [ExpectedInterface; 2] = [
+    ExpectedInterface {
         name: "lockgate:plugin/handler",
-        without: Some("it does not export lockgate:plugin/handler@0.1.0"),
+        if_missing: Some("it does not export lockgate:plugin/handler@0.1.0"),
         functions: &[
             (
                 "on-connect",
@@ -48,14 +48,14 @@ const INTERFACES: [Interface; 2] = [
             ),
         ],
     },
-    Interface {
+    ExpectedInterface {
         name: "lockgate:plugin/self-test",
-        without: None,
+        if_missing: None,
         functions: &[("run", "func() -> result<_, string>")],
     },
 ];
 
-/// What a component with these exports lacks of the world, or has otherwise.
+/// Where a component with these exports differs from the world.
 pub(super) fn misfits<'a>(types: &Types, exports: impl Iterator<Item = &'a str>) -> Vec<String> {
     let types = types.as_ref();
     let exports: Vec<_> = exports.collect();
@@ -66,11 +66,11 @@ pub(super) fn misfits<'a>(types: &Types, exports: impl Iterator<Item = &'a str>)
             .filter(|export| on_track(export) == Some(interface.name))
             .peekable();
         if named.peek().is_none() {
-            misfits.extend(interface.without.map(str::to_owned));
+            misfits.extend(interface.if_missing.map(str::to_owned));
         }
         for export in named {
             for (function, expected) in interface.functions {
-                match found(types, export, function) {
+                match function_type(types, export, function) {
                     None => misfits.push(format!("its {export} has no function {function}")),
                     Some(found) if found == *expected => {}
                     Some(found) => misfits.push(format!(
@@ -84,7 +84,7 @@ pub(super) fn misfits<'a>(types: &Types, exports: impl Iterator<Item = &'a str>)
 }
 
 /// The type of a function of an exported interface.
-fn found(types: TypesRef<'_>, interface: &str, function: &str) -> Option<String> {
+fn function_type(types: TypesRef<'_>, interface: &str, function: &str) -> Option<String> {
     let ComponentEntityType::Instance(instance) = types.component_item_for_export(interface)?.ty
     else {
         return None;
@@ -95,8 +95,8 @@ fn found(types: TypesRef<'_>, interface: &str, function: &str) -> Option<String>
     Some(written(types, types.get(function)?))
 }
 
-/// A function's type as WIT writes it, without the names of its parameters and with what types are instead of their
-/// names: so the engine compares them.
+/// A function's type in WIT, without the names of its parameters and with each named type spelt out: the engine
+/// compares types in the same way.
 fn written(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
     let mut text = String::from(if function.async_ {
         "async func("
@@ -127,7 +127,7 @@ struct Writer<'a, 'text> {
 
 impl<'a> Writer<'a, '_> {
     fn value(&mut self, value: &ComponentValType) {
-        // Each step below writes something, so that this ends the writing of any type.
+        // Each step below writes something, so this bound ends the writing of any type.
         if self.text.len() > MAX_TYPE {
             return;
         }
@@ -173,7 +173,7 @@ impl<'a> Writer<'a, '_> {
             }
             ComponentDefinedType::Own(_) => self.word(&"own<resource>"),
             ComponentDefinedType::Borrow(_) => self.word(&"borrow<resource>"),
-            // Of no function of the contract.
+            // No function of the contract has such types.
             ComponentDefinedType::Map { .. }
             | ComponentDefinedType::FixedLengthList { .. }
             | ComponentDefinedType::Future { .. }
@@ -204,7 +204,7 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
-    /// Fields or cases: the name of each and, between two signs, its type.
+    /// Fields or cases: each with its name and its type, which stands between `before` and `behind`.
     fn named<'v>(
         &mut self,
         kind: &str,

@@ -19,23 +19,23 @@ use crate::signature::Signature;
 pub(crate) struct Heritage {
     /// The newest signed version that has served.
     pub(crate) floors: BTreeMap<String, u32>,
-    pub(crate) plugins: BTreeMap<String, Inherited>,
+    pub(crate) plugins: BTreeMap<String, InheritedPlugin>,
 }
 
 /// How one plugin was.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(crate) struct Inherited {
+pub(crate) struct InheritedPlugin {
     /// The digest of the file that was looked at last: as long as it is the same, its code is not served.
     pub(crate) offered: String,
-    pub(crate) stable: Inheritance,
-    pub(crate) candidate: Option<Inheritance>,
+    pub(crate) stable: InheritedCode,
+    pub(crate) candidate: Option<InheritedCode>,
     /// A rollout is under way, for so many percent of the connections.
     pub(crate) rollout: Option<u32>,
 }
 
 /// A component, whole: its file may hold another by now.
 #[derive(Clone, Deserialize, PartialEq, Eq, Serialize)]
-pub(crate) struct Inheritance {
+pub(crate) struct InheritedCode {
     /// Base64.
     component: String,
     signature: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Inheritance {
 
 impl Plugin {
     /// How it is; none where its file alone tells.
-    pub(crate) fn inherited(&self) -> Option<Inherited> {
+    pub(crate) fn inherited(&self) -> Option<InheritedPlugin> {
         let versions = self.versions()?;
         let record = self.lock();
         let is_as_offered = versions.stable.code.compiled.digest == record.offered;
@@ -51,16 +51,16 @@ impl Plugin {
             return None;
         }
         let candidate = versions.candidate.as_ref();
-        Some(Inherited {
+        Some(InheritedPlugin {
             offered: record.offered.to_string(),
-            stable: Inheritance::of(&versions.stable.code),
-            candidate: candidate.map(|version| Inheritance::of(&version.code)),
+            stable: InheritedCode::of(&versions.stable.code),
+            candidate: candidate.map(|version| InheritedCode::of(&version.code)),
             rollout: record.rollout,
         })
     }
 }
 
-impl Inheritance {
+impl InheritedCode {
     pub(crate) fn of(code: &Code) -> Self {
         Self {
             component: STANDARD.encode(&code.compiled.bytes),
@@ -101,8 +101,8 @@ impl Inheritance {
 }
 
 /// Not its megabytes.
-impl std::fmt::Debug for Inheritance {
+impl std::fmt::Debug for InheritedCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inheritance").finish_non_exhaustive()
+        f.debug_struct("InheritedCode").finish_non_exhaustive()
     }
 }
