@@ -1,4 +1,4 @@
-//! What host functions need of the present call: its context, its connections, its limits.
+//! The current call, as host functions see it: its context, its connections, its limits.
 
 use std::sync::Arc;
 
@@ -13,46 +13,46 @@ use crate::plugin::run::limit::Limit;
 impl types::Host for HostState {}
 
 impl HostState {
-    /// What the present call is about. GuestThreads run during a call only, but for their start-up code.
+    /// The current invocation. Guests run outside of calls only to start up.
     pub(super) fn invocation(&self) -> Result<&Arc<Invocation>, Error> {
         self.invocation
             .as_ref()
             .ok_or_else(|| Error::Invalid("there is no event yet".into()))
     }
 
-    /// The directory of the stage, as the present call asks it.
+    /// The directory of the stage, as the current call may use it.
     pub(super) fn directory(&self) -> Result<View<'_>, Error> {
         Ok(self.invocation()?.directory())
     }
 
-    /// Takes one from what the present call may send.
+    /// Takes one post from those that the current call may still send.
     pub(super) fn take_post(&mut self) -> Result<(), Error> {
         if let Some(left) = self.posts_left.checked_sub(1) {
             self.posts_left = left;
             return Ok(());
         }
-        self.tell(Limit::Posts(self.posts));
+        self.log_limit(Limit::Posts(self.posts));
         Err(Error::Busy)
     }
 
-    /// Tells the log which limit a guest has met, once in a call: the contract's errors have no words.
-    pub(super) fn tell(&mut self, limit: Limit) {
+    /// Logs a limit that the guest has met, once in a call: the errors of the contract carry no text.
+    pub(super) fn log_limit(&mut self, limit: Limit) {
         let Some(call) = &self.invocation else { return };
-        if self.bounds.is_news(limit) {
-            let plugin = self.console.plugin();
+        if self.bounds.is_first(limit) {
+            let plugin = self.output.plugin();
             let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
             let (request_id, client) = (call.request_id, call.connection.client.source_ip);
             tracing::warn!(plugin = &*plugin, %client, %connection, %stage, route, %request_id, "refused to the handler: {limit}");
         }
     }
 
-    /// Why a message of so many bytes was not queued.
+    /// Logs why a message of `bytes` was not queued, and gives the error for the guest.
     pub(super) fn refused(&mut self, error: PostError, bytes: usize) -> Error {
         if let Some(call) = &self.invocation {
             let limits = &call.scope.limits;
             match error {
-                PostError::TooLarge => self.tell(Limit::Message(bytes, limits.message_bytes)),
-                PostError::Busy => self.tell(Limit::Outbox(limits.outbox)),
+                PostError::TooLarge => self.log_limit(Limit::Message(bytes, limits.message_bytes)),
+                PostError::Busy => self.log_limit(Limit::Outbox(limits.outbox)),
                 PostError::Gone => {}
             }
         }
@@ -60,7 +60,7 @@ impl HostState {
     }
 }
 
-/// An id as a handler wrote it. One that can name no connection names one that is gone.
+/// Parses the id that a handler gives. A malformed id is that of a connection that has gone.
 pub(super) fn id(text: &str) -> Result<ConnectionId, Error> {
     ConnectionId::parse(text).ok_or(Error::Gone)
 }

@@ -35,7 +35,7 @@ impl connections::Host for HostState {
         let bytes = message.len();
         let sent = self.directory()?.send(to, message);
         if sent == Err(PostError::Gone) {
-            // Nothing was sent: it does not count.
+            // A post to a connection that has gone does not count.
             self.posts_left += 1;
         }
         sent.map_err(|error| self.refused(error, bytes))
@@ -90,7 +90,7 @@ impl connections::Host for HostState {
             AttributeError::Gone => Error::Gone,
             AttributeError::EmptyName => Error::Invalid(error.to_string()),
             AttributeError::TooLarge => {
-                self.tell(Limit::Attributes(most));
+                self.log_limit(Limit::Attributes(most));
                 Error::TooLarge
             }
         })

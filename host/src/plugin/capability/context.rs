@@ -1,4 +1,4 @@
-//! `lockgate:plugin/context`: the present call and its stage. Every plugin has it.
+//! `lockgate:plugin/context`: the current call and its stage. Every plugin has it.
 
 use wasmtime::component::HasSelf;
 

@@ -27,7 +27,7 @@ impl groups::Host for HostState {
         joined.map_err(|error| match error {
             JoinError::Gone => Error::Gone,
             JoinError::TooMany => {
-                self.tell(Limit::Groups(most));
+                self.log_limit(Limit::Groups(most));
                 Error::Busy
             }
         })

@@ -1,4 +1,5 @@
-//! What the gateway offers to components: one row a capability, by which imports are judged, linked and described.
+//! The capabilities that the gateway offers to components: one row each, by which imports are judged, linked and
+//! described.
 
 mod call;
 mod connections;
@@ -13,9 +14,9 @@ use wasmtime::component::Linker;
 use crate::config::{Grant, Grants};
 use crate::plugin::run::instance::HostState;
 
-/// Interfaces that a plugin is given together.
+/// Interfaces that a plugin gets together.
 struct Capability {
-    /// The grant that it takes; none if every plugin has it.
+    /// The grant that it requires; none if every plugin has it.
     grant: Option<Grant>,
     interfaces: &'static [Interface],
 }
@@ -33,24 +34,25 @@ static CAPABILITIES: [Capability; 4] = [
     wasi::CAPABILITY,
 ];
 
-/// What it takes to import an interface.
+/// The condition for importing an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "needs", content = "grant", rename_all = "kebab-case")]
 pub(crate) enum Need {
-    /// Every plugin is given it.
+    /// Every plugin gets it.
     Nothing,
-    /// The plugins that were granted it are given it.
+    /// The plugins with this grant get it.
     Grant(Grant),
-    /// With `stub_wasi = true` a plugin is given one that refuses every call.
+    /// A plugin with `stub_wasi = true` gets a stub, which refuses every call.
     Stub,
-    /// No plugin is given it.
+    /// No plugin gets it.
     Refused,
 }
 
-/// The releases of each package that fit together, as its versions begin: later ones of them differ by additions.
+/// The start of the compatible versions of each package: later releases only add to earlier ones.
 const TRACKS: [(&str, &str); 2] = [("lockgate:plugin/", "0.1."), ("wasi:", "0.2.")];
 
-/// What is stubbed, as far as it is not offered: the packages that standard libraries import without being asked.
+/// The packages that get a stub, where the gateway does not offer the interface: standard libraries import them
+/// unasked.
 const STUBBED: [&str; 5] = [
     "wasi:cli/",
     "wasi:clocks/",
@@ -59,23 +61,23 @@ const STUBBED: [&str; 5] = [
     "wasi:sockets/",
 ];
 
-/// What it takes to import the interface of this name, `PACKAGE/INTERFACE@VERSION`.
+/// The condition for importing an interface, `PACKAGE/INTERFACE@VERSION`.
 pub(super) fn need(import: &str) -> Need {
     let Some(name) = on_track(import) else {
         return Need::Refused;
     };
-    let has = |capability: &&Capability| {
+    let offers = |capability: &&Capability| {
         let mut interfaces = capability.interfaces.iter();
         interfaces.any(|interface| interface.name == name)
     };
-    match CAPABILITIES.iter().find(has) {
+    match CAPABILITIES.iter().find(offers) {
         Some(capability) => capability.grant.map_or(Need::Nothing, Need::Grant),
         None if STUBBED.iter().any(|package| name.starts_with(package)) => Need::Stub,
         None => Need::Refused,
     }
 }
 
-/// Links all that a plugin with these grants is given.
+/// Links the interfaces that a plugin with these grants gets.
 pub(super) fn link(linker: &mut Linker<HostState>, grants: &Grants) -> wasmtime::Result<()> {
     let given = |capability: &&Capability| capability.grant.is_none_or(|grant| grants.has(grant));
     for capability in CAPABILITIES.iter().filter(given) {
@@ -86,7 +88,7 @@ pub(super) fn link(linker: &mut Linker<HostState>, grants: &Grants) -> wasmtime:
     Ok(())
 }
 
-/// Whether a plugin with these grants is given what takes this.
+/// Whether a plugin with these grants gets an interface of this need.
 pub(super) fn is_given(need: Need, grants: &Grants) -> bool {
     match need {
         Need::Nothing => true,
@@ -95,13 +97,13 @@ pub(super) fn is_given(need: Need, grants: &Grants) -> bool {
     }
 }
 
-/// The interface that a name tells, if it is of a release that fits the gateway's.
+/// The interface of a versioned name, if its release is compatible with the gateway's.
 pub(crate) fn on_track(name: &str) -> Option<&str> {
     let (interface, version) = name.split_once('@')?;
     let (_, track) = TRACKS
         .iter()
         .find(|(package, _)| interface.starts_with(package))?;
-    // A release candidate fits nothing but itself.
+    // A release candidate is compatible with itself alone.
     let release = version.split('+').next()?.strip_prefix(track)?;
     let is_release = !release.is_empty() && release.bytes().all(|byte| byte.is_ascii_digit());
     is_release.then_some(interface)
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_import_is_judged_by_its_name_and_its_release() {
+    fn import_is_judged_by_its_name_and_its_release() {
         for (import, expected) in [
             ("lockgate:plugin/context@0.1.0", Need::Nothing),
             ("lockgate:plugin/context@0.1.7", Need::Nothing),

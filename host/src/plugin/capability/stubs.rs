@@ -1,8 +1,8 @@
-//! Stubs for the interfaces of WASI that no plugin is given: with `stub_wasi = true` a component may import them, and
-//! nothing is behind them. Standard libraries import a file system and sockets whether a program uses them or not.
+//! Stubs for the WASI interfaces that no plugin gets. With `stub_wasi = true` a component may import them, and finds
+//! nothing behind them: standard libraries import a file system and sockets whether a program uses them or not.
 //!
-//! A stub is made from the component's own type of the interface, so that it fits whatever release it was built for, and
-//! no code of an implementation is linked.
+//! A stub is made from the component's own type of the interface: it fits any release, and no implementation is
+//! linked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use wasmtime_wasi_io::streams;
 use super::{Need, need};
 use crate::plugin::run::instance::HostState;
 
-/// The errors that say "you may not", as the packages of WASI name them.
+/// The errors for a refusal, as the WASI packages name them.
 const DENIED: [&str; 4] = [
     "access-denied",
     "access",
@@ -27,19 +27,18 @@ const DENIED: [&str; 4] = [
     "forbidden",
 ];
 
-/// What every handle of a stub is to: a network in which nothing can be reached, the fields of a request that is never
-/// sent.
+/// The resource behind every handle of a stub: a network without hosts, the fields of a request that is never sent.
 struct Nothing;
 
 /// One interface of one version of a plugin.
 struct Stub {
     plugin: Arc<str>,
     interface: String,
-    /// It has been said that it was called.
-    said: AtomicBool,
+    /// Whether a call of it was logged.
+    logged: AtomicBool,
 }
 
-/// Links a stub for every import of a component that is stubbed.
+/// Links a stub for every import of a component that needs one.
 pub(crate) fn link(
     linker: &mut Linker<HostState>,
     engine: &Engine,
@@ -47,7 +46,7 @@ pub(crate) fn link(
     plugin: &Arc<str>,
 ) -> Result<()> {
     let imports = component.component_type();
-    // An interface names the resources of others that it uses: only where it is first named is a resource defined.
+    // Interfaces repeat the resources of others that they use: the first to name a resource defines it.
     let mut resources = Vec::new();
     for (name, import) in imports.imports(engine) {
         let ComponentItem::ComponentInstance(interface) = import.ty else {
@@ -60,7 +59,7 @@ pub(crate) fn link(
         let stub = Arc::new(Stub {
             plugin: Arc::clone(plugin),
             interface: name.to_owned(),
-            said: AtomicBool::new(false),
+            logged: AtomicBool::new(false),
         });
         for (name, export) in interface.exports(engine) {
             if let ComponentItem::Resource(resource) = export.ty {
@@ -70,7 +69,7 @@ pub(crate) fn link(
                     instance.resource(
                         name,
                         ResourceType::host::<Nothing>(),
-                        |mut store, rep| forget(&Resource::new_own(rep), store.data_mut()),
+                        |mut store, rep| drop_handle(&Resource::new_own(rep), store.data_mut()),
                     )?;
                 }
             } else if let ComponentItem::ComponentFunc(_) = export.ty
@@ -92,7 +91,7 @@ fn stub_function(
     instance.func_new(name, move |mut store, ty, given, results| {
         for value in given {
             if let Val::Resource(handle) = value {
-                let_go(*handle, &mut store)?;
+                release(*handle, &mut store)?;
             }
         }
         for (result, ty) in results.iter_mut().zip(ty.results()) {
@@ -102,16 +101,16 @@ fn stub_function(
                 format_err!("stub_wasi = true gives the plugin a stub of {interface}, which cannot answer {function}")
             })?;
         }
-        stub.say(&function, results, store.data());
+        stub.log(&function, results, store.data());
         Ok(())
     })
 }
 
-/// The answer of a stub: an error that refuses, or that there is nothing. None where neither can be said, which is in
-/// functions that need a handle to something.
+/// The answer of a stub: a refusal, or nothing. None where the type allows neither, as in functions that need a
+/// handle.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not answered is answered alike, whatever types there will be"
+    reason = "no other type, of today or later, can express a refusal"
 )]
 fn answer(ty: &Type, store: &mut StoreContextMut<'_, HostState>) -> Result<Option<Val>> {
     Ok(match ty {
@@ -123,7 +122,7 @@ fn answer(ty: &Type, store: &mut StoreContextMut<'_, HostState>) -> Result<Optio
         Type::Option(_) => Some(Val::Option(None)),
         Type::Bool => Some(Val::Bool(false)),
         Type::Own(resource) if *resource == ResourceType::host::<Nothing>() => {
-            // In the table, which bounds how many an instance holds.
+            // The table bounds the handles of an instance.
             let handle = store.data_mut().ctx().table.push(Nothing)?;
             Some(Val::Resource(handle.try_into_resource_any(store)?))
         }
@@ -131,10 +130,10 @@ fn answer(ty: &Type, store: &mut StoreContextMut<'_, HostState>) -> Result<Optio
     })
 }
 
-/// The value of an error type that says "you may not".
+/// The value of an error type that expresses a refusal.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "an error of any other type cannot say so"
+    reason = "an error of any other type cannot express a refusal"
 )]
 fn denial(ty: &Type) -> Option<Val> {
     match ty {
@@ -154,13 +153,13 @@ fn denial(ty: &Type) -> Option<Val> {
     }
 }
 
-/// Ends a handle that came with a call: one that is lent has to be given back before the call is over.
-fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, HostState>) -> Result<()> {
+/// Ends a handle that came with a call: a borrowed one must be given back before the call is over.
+fn release(handle: ResourceAny, store: &mut StoreContextMut<'_, HostState>) -> Result<()> {
     let ty = handle.ty();
     if ty == ResourceType::host::<Nothing>() {
         let handle = handle.try_into_resource::<Nothing>(&mut *store)?;
         if handle.owned() {
-            forget(&handle, store.data_mut())?;
+            drop_handle(&handle, store.data_mut())?;
         }
     } else if ty == ResourceType::host::<streams::Error>() {
         handle.try_into_resource::<streams::Error>(store)?;
@@ -170,7 +169,7 @@ fn let_go(handle: ResourceAny, store: &mut StoreContextMut<'_, HostState>) -> Re
     Ok(())
 }
 
-fn forget(handle: &Resource<Nothing>, state: &mut HostState) -> Result<()> {
+fn drop_handle(handle: &Resource<Nothing>, state: &mut HostState) -> Result<()> {
     state
         .ctx()
         .table
@@ -179,13 +178,13 @@ fn forget(handle: &Resource<Nothing>, state: &mut HostState) -> Result<()> {
 }
 
 impl Stub {
-    /// Tells an operator that a plugin wanted what it was not given, once for each interface of a version.
-    fn say(&self, function: &str, results: &[Val], state: &HostState) {
+    /// Logs the first call of an interface, for an operator whose plugin wants what it does not get.
+    fn log(&self, function: &str, results: &[Val], state: &HostState) {
         let refused = results
             .iter()
             .any(|result| matches!(result, Val::Result(Err(_))));
         let empty = results.iter().any(|result| matches!(result, Val::List(_)));
-        if !(refused || empty) || self.said.swap(true, Ordering::Relaxed) {
+        if !(refused || empty) || self.logged.swap(true, Ordering::Relaxed) {
             return;
         }
         let (plugin, interface) = (&*self.plugin, &self.interface);

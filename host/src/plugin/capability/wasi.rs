@@ -1,6 +1,6 @@
-//! The parts of WASI 0.2 that every plugin has: clocks, random numbers, output, and what these need.
+//! The parts of WASI 0.2 that every plugin gets: clocks, random numbers, output, and their dependencies.
 //!
-//! The file system and the sockets are not among them, and not linked at all: `stubs` may stand in their place.
+//! The file system and the sockets are not linked: `stubs` may take their place.
 
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::WasiView;
@@ -18,15 +18,17 @@ pub(super) const CAPABILITY: Capability = Capability {
     interfaces: &[
         Interface {
             name: "wasi:io/error",
-            link: |linker| io::error::add_to_linker::<_, Io>(linker, |state| state.ctx().table),
+            link: |linker| io::error::add_to_linker::<_, WasiIo>(linker, |state| state.ctx().table),
         },
         Interface {
             name: "wasi:io/poll",
-            link: |linker| io::poll::add_to_linker::<_, Io>(linker, |state| state.ctx().table),
+            link: |linker| io::poll::add_to_linker::<_, WasiIo>(linker, |state| state.ctx().table),
         },
         Interface {
             name: "wasi:io/streams",
-            link: |linker| io::streams::add_to_linker::<_, Io>(linker, |state| state.ctx().table),
+            link: |linker| {
+                io::streams::add_to_linker::<_, WasiIo>(linker, |state| state.ctx().table)
+            },
         },
         Interface {
             name: "wasi:clocks/wall-clock",
@@ -105,8 +107,8 @@ fn rng(state: &mut HostState) -> &mut WasiRandomCtx {
     state.ctx().ctx.random()
 }
 
-struct Io;
+struct WasiIo;
 
-impl HasData for Io {
+impl HasData for WasiIo {
     type Data<'a> = &'a mut ResourceTable;
 }

@@ -1,34 +1,34 @@
-//! Address space: how much of it the process may use, and how the memory of instances lies in it.
+//! The address space of the process: its size, and the layout of the instances' memory in it.
 
 use std::fs;
 
 use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit};
 
-/// Instances of all plugins together, where there is address space for them: 17 TiB of the 128 TiB that a process has on
-/// most machines.
+/// Instances of all plugins together, if the address space allows: 17 TiB of the 128 TiB that a process has on most
+/// machines.
 const INSTANCES: u32 = 4_096;
 
-/// What a reserved instance takes up of it: 4 GiB of memory, a guard behind, tables, a stack.
+/// Address space of a reserved instance: 4 GiB of memory, the guard behind it, tables, a stack.
 const RESERVED_EACH: u64 = 17 << 28;
 
-/// What one takes up that is made when it is needed: 64 MiB of memory that moves where there are 64 more, and a stack.
+/// Address space of a checked instance: 64 MiB of memory, as much again to move to, and a stack.
 const CHECKED_EACH: u64 = 160 << 20;
 
-/// The fewest instances that are worth reserving. A gateway has as many also where there is hardly room for them.
+/// The fewest instances that are worth reserving. A gateway has that many even where they hardly fit.
 const FEWEST: u32 = 16;
 
-/// How a guest's memory is reached, which its compiled code depends on.
+/// How compiled code addresses a guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Addressing {
-    /// All that a 32-bit address can name is reserved, and what is beyond the memory is a fault of the page.
+    /// The whole 32-bit range is reserved: an access beyond the memory is a page fault.
     Reserved,
-    /// Only what there is; the code compares each address with that.
+    /// Only the memory itself is mapped: the code checks each address.
     Checked,
 }
 
 impl Addressing {
-    /// The word for it on a command line.
+    /// Its name on a command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
@@ -37,7 +37,7 @@ impl Addressing {
     }
 }
 
-/// The memory of all instances.
+/// The layout of the memory of all instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) addressing: Addressing,
@@ -45,7 +45,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The roomiest for so many bytes of address space. Some are left for threads, code and all else.
+    /// The roomiest layout for the available bytes. Some of them are left for threads, code and everything else.
     pub(crate) fn fitting(available: u64) -> Self {
         let fit = |part: u64, each: u64| {
             let count = u32::try_from(part / each).unwrap_or(u32::MAX);
@@ -64,7 +64,7 @@ impl Layout {
         }
     }
 
-    /// A smaller one, for where the machine refuses this one all the same.
+    /// A smaller layout, for a machine that refuses this one.
     pub(crate) fn smaller(self) -> Option<Self> {
         match self.addressing {
             Addressing::Reserved if self.instances / 2 >= FEWEST => Some(Self {
@@ -79,8 +79,8 @@ impl Layout {
         }
     }
 
-    /// Says what it costs that there is little address space.
-    pub(crate) fn say(self, available: u64) {
+    /// Warns of the cost of little address space.
+    pub(crate) fn warn(self, available: u64) {
         let Self {
             addressing,
             instances,
@@ -109,14 +109,15 @@ impl Layout {
 /// Bytes of address space that this process may still use.
 pub(crate) fn available() -> u64 {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
-    let whole = width(&read("/proc/self/maps")).unwrap_or(1 << 47);
+    let whole = total(&read("/proc/self/maps")).unwrap_or(1 << 47);
     let allowed = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
     let used = used(&read("/proc/self/status")).unwrap_or(0);
     whole.min(allowed).saturating_sub(used)
 }
 
-/// The whole address space, by what lies highest in it, which is the stack. What the kernel shows of itself is above.
-fn width(maps: &str) -> Option<u64> {
+/// The size of the address space, from the highest user mapping, which is the stack. The kernel's own mappings lie
+/// above.
+fn total(maps: &str) -> Option<u64> {
     let end = |line: &str| {
         let (_, end) = line.split_whitespace().next()?.split_once('-')?;
         u64::from_str_radix(end, 16).ok()
@@ -125,7 +126,7 @@ fn width(maps: &str) -> Option<u64> {
     ends.max()?.checked_next_power_of_two()
 }
 
-/// Bytes that are in use, of the file `status`.
+/// Bytes of address space in use, from the file `status`.
 fn used(status: &str) -> Option<u64> {
     let size = status
         .lines()
@@ -141,7 +142,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn the_width_is_that_of_what_lies_highest() {
+    fn size_follows_from_the_highest_mapping() {
         for (bits, stack) in [
             (
                 47,
@@ -154,14 +155,14 @@ mod tests {
                 "00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/lockgate\n{stack}\n\
                  ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n"
             );
-            assert_eq!(width(&maps), Some(1 << bits));
+            assert_eq!(total(&maps), Some(1 << bits));
         }
-        assert_eq!(width(""), None);
+        assert_eq!(total(""), None);
         assert_eq!(used("Name:\tlockgate\nVmSize:\t  12 kB\n"), Some(12 << 10));
     }
 
     #[test]
-    fn as_many_instances_are_reserved_as_fit_and_none_where_few_do() {
+    fn instances_are_reserved_as_far_as_they_fit_and_checked_where_few_do() {
         let fitting = |available| {
             let layout = Layout::fitting(available);
             (layout.addressing, layout.instances)
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_refuses_becomes_smaller_to_the_end() {
+    fn refused_layout_shrinks_to_the_smallest() {
         let mut layout = Layout::fitting(1 << 47);
         let mut tries = 1;
         while let Some(smaller) = layout.smaller() {

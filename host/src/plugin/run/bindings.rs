@@ -1,4 +1,4 @@
-//! What wasmtime makes of `wit/`: the one contract between the gateway and a plugin.
+//! The Rust bindings that wasmtime generates from `wit/`, the one contract between the gateway and a plugin.
 
 wasmtime::component::bindgen!({
     path: "../wit",

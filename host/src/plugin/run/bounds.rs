@@ -1,4 +1,5 @@
-//! What an instance may take for itself, and whether it was refused more in the present call.
+//! The memory, tables and instances that an instance may have, and the requests for more that were refused in the
+//! current call.
 
 use wasmtime::{ResourceLimiter, Result, StoreLimits, StoreLimitsBuilder};
 
@@ -9,11 +10,11 @@ use crate::config;
 pub(crate) struct Bounds {
     limits: StoreLimits,
     refused: Refused,
-    /// The kinds of limits that were told of in the present call.
-    told: u8,
+    /// The kinds of limits that were logged in the current call, a bit each.
+    logged: u8,
 }
 
-/// The last that was refused of each kind: how much there was, and how much was asked for.
+/// The last refusal of each kind: the size before, and the size that was asked for.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Refused {
     /// Bytes.
@@ -29,30 +30,30 @@ impl Bounds {
                 .memory_size(limits.memory_bytes)
                 .memories(1)
                 .table_elements(limits.table_elements)
-                // The engine says the same when it reserves room for all of them, and nothing when it does not.
+                // The pooling engine has the same bounds; an engine that reserves nothing has none of its own.
                 .instances(CORE_INSTANCES_PER_COMPONENT as usize)
                 .tables(TABLES_PER_COMPONENT as usize)
                 .build(),
             refused: Refused::default(),
-            told: 0,
+            logged: 0,
         }
     }
 
-    /// A call begins.
+    /// Forgets the refusals of the call before.
     pub(crate) fn begin(&mut self) {
         self.refused = Refused::default();
-        self.told = 0;
+        self.logged = 0;
     }
 
     pub(crate) fn refused(&self) -> Refused {
         self.refused
     }
 
-    /// Whether a limit is met for the first time in the present call.
-    pub(crate) fn is_news(&mut self, limit: Limit) -> bool {
-        let before = self.told;
-        self.told |= limit.bit();
-        before != self.told
+    /// Whether a limit is met for the first time in the current call.
+    pub(crate) fn is_first(&mut self, limit: Limit) -> bool {
+        let before = self.logged;
+        self.logged |= limit.bit();
+        before != self.logged
     }
 }
 

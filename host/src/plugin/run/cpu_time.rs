@@ -1,4 +1,4 @@
-//! The charging of processor time: `limits.cpu_ms` counts what a guest's polls had of it, on whichever thread.
+//! Processor time is charged here: `limits.cpu_ms` counts that of a guest's polls, on whichever threads they run.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -7,36 +7,36 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
 
 thread_local! {
-    /// What this thread's clock may show while the call that it polls runs; none on threads that are not a guest's.
-    static RUN_UNTIL: Cell<Option<Duration>> = const { Cell::new(None) };
-    /// Whether that call stopped at a tick, rather than to wait for something.
+    /// The thread time at which the polled call has used up its budget; none on threads that run no guest.
+    static BUDGET_END: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// Whether that call yielded at a tick, rather than waits for something.
     static YIELDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// One poll of a call, whose processor time is charged to it.
+/// One poll of a call, and the start of its charge.
 pub(crate) struct Charge {
     started: Duration,
 }
 
-/// What a poll has cost.
+/// The cost of a poll.
 pub(crate) struct Charged {
     pub(crate) time: Duration,
-    /// The guest stopped at a tick, rather than to wait for something.
+    /// The guest yielded at a tick, rather than waits for something.
     pub(crate) yielded: bool,
 }
 
 impl Charge {
-    /// A poll begins on this thread. It is interrupted once it has had `left`.
+    /// Begins the charge of a poll on this thread. The guest is interrupted once it has used `left`.
     pub(crate) fn begin(left: Duration) -> Self {
         let started = thread_time();
-        RUN_UNTIL.set(Some(started + left));
+        BUDGET_END.set(Some(started + left));
         YIELDED.set(false);
         Self { started }
     }
 
-    /// The poll is over.
+    /// Ends the charge of the poll.
     pub(crate) fn end(self) -> Charged {
-        RUN_UNTIL.set(None);
+        BUDGET_END.set(None);
         Charged {
             time: thread_time().saturating_sub(self.started),
             yielded: YIELDED.get(),
@@ -44,17 +44,17 @@ impl Charge {
     }
 }
 
-/// The processor time that this thread has had. Time during which others had the processor is not in it, so that a
-/// busy machine cuts no call off. Reading it is a system call: for calls that outlive their first tick only.
+/// The processor time of this thread. It leaves out the time that other threads had the processor, so that a busy
+/// machine cuts off no call. The read is a system call: only calls that outlive their first tick pay for it.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.try_into()
         .expect("a thread has run for a positive time")
 }
 
-/// What a guest does when the epoch has passed its deadline: runs out of its budget, or lets others run.
+/// Decides at each tick: a guest that has used up its budget is interrupted, any other yields.
 pub(crate) fn tick() -> UpdateDeadline {
-    if RUN_UNTIL.get().is_some_and(|until| thread_time() >= until) {
+    if BUDGET_END.get().is_some_and(|until| thread_time() >= until) {
         return UpdateDeadline::Interrupt;
     }
     YIELDED.set(true);

@@ -1,4 +1,4 @@
-//! The wasmtime engine: what a component may use, the memory it runs in, the clock that stops it.
+//! The wasmtime engine: the features of components, their memory, and the epochs that interrupt them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use wasmtime::{
 
 use super::address_space::{self, Addressing, Layout};
 
-/// How often the epoch advances: a call that is over sooner is never interrupted, one that is not yields.
+/// The time between two epochs: a shorter call is never interrupted, a longer one yields.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// Core modules in one component: a Rust component has 3, a Python one over 100.
 pub(crate) const CORE_INSTANCES_PER_COMPONENT: u32 = 200;
 
-/// Tables in one component: one for each core module at most, as a rule far fewer.
+/// Tables in one component: at most one for each core module, usually far fewer.
 pub(crate) const TABLES_PER_COMPONENT: u32 = CORE_INSTANCES_PER_COMPONENT;
 
-/// Tables that there is room for beside each instance. One with more takes the room of others.
+/// Tables that each instance has room for. One with more takes the room of other instances.
 pub(crate) const TABLES_PER_INSTANCE: u32 = 4;
 
-/// Bytes of the stack for a guest's own calls, which is not the one in its memory.
+/// Bytes of the stack for a guest's calls, beside the stack in its memory.
 pub(crate) const WASM_STACK: usize = 512 << 10;
 
-/// Bytes of an unused slot's memory that stay with the process.
+/// Bytes of an unused slot that the process keeps in memory.
 const KEPT_MEMORY: usize = 1 << 20;
 
 /// Bytes of the largest `limits.memory_mib`.
@@ -35,17 +35,17 @@ const MAX_MEMORY: usize = 512 << 20;
 /// The largest `limits.table_elements`.
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
-/// The folder of compiled code, in the one that the configuration names.
+/// The folder of compiled code, inside the configured one.
 pub(crate) const CACHE: &str = "wasmtime";
 
-/// Bytes of address space that a memory has to grow into before it moves, where it has not reserved all.
+/// Bytes that a checked memory can grow before it moves.
 const CHECKED_GROWTH: u64 = 16 << 20;
 
-/// Bytes behind such a memory that are never there: neighbouring accesses are checked once.
+/// Guard bytes behind such a memory: accesses that lie this close share one check.
 const CHECKED_GUARD: u64 = 64 << 10;
 
-/// Makes the engine, with as much room for instances as the address space allows, and starts the thread that advances its
-/// epoch for as long as it lives.
+/// Makes the engine, with as much room for instances as the address space allows, and starts the thread that advances
+/// its epoch.
 pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
     let compile_cache = compile_cache.map(cache).transpose()?;
     let available = address_space::available();
@@ -61,23 +61,23 @@ pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
             (Err(error), None) => return Err(error),
         }
     };
-    layout.say(available);
+    layout.warn(available);
     advance_epochs(&engine)?;
     Ok((engine, layout))
 }
 
-/// An engine that compiles as the other does, and for it, and makes no instance.
+/// An engine that compiles for the one that serves, and makes no instances.
 pub(crate) fn to_compile(compile_cache: Cache, addressing: Addressing) -> Result<Engine> {
     let allocation = InstanceAllocationStrategy::OnDemand;
     engine(Some(compile_cache), addressing, allocation)
 }
 
-/// The cache in a folder, which has a folder of its own in there: it removes all that it does not know.
+/// The cache in a folder. It has a folder of its own there, since it removes all files that it does not know.
 pub(crate) fn cache(folder: &Path) -> Result<Cache> {
-    let place = || format!("compile_cache {}", folder.display());
+    let context = || format!("compile_cache {}", folder.display());
     let mut cache = CacheConfig::new();
-    cache.with_directory(std::path::absolute(folder.join(CACHE)).with_context(place)?);
-    Cache::new(cache).with_context(place)
+    cache.with_directory(std::path::absolute(folder.join(CACHE)).with_context(context)?);
+    Cache::new(cache).with_context(context)
 }
 
 fn engine(
@@ -90,9 +90,9 @@ fn engine(
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
-        // Handlers are called one at a time: without the machinery for concurrent calls a call costs half.
+        // An instance runs one call at a time. Without the machinery for concurrent calls a call costs half.
         .concurrency_support(false)
-        // What no supported toolchain emits is surface to attack and nothing else.
+        // No supported toolchain emits these features: they would only be surface to attack.
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .wasm_custom_page_sizes(false)
@@ -121,7 +121,7 @@ fn allocation(layout: Layout) -> InstanceAllocationStrategy {
 fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        // A number and no place: never the reason why there is no instance.
+        // A count that takes no space: it is never the reason why an instance is missing.
         .total_core_instances(instances * CORE_INSTANCES_PER_COMPONENT)
         .total_memories(instances)
         .total_tables(instances * TABLES_PER_INSTANCE)
@@ -129,20 +129,20 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(4 << 20)
-        // The limiter allows one; see `Bounds`.
+        // Larger than the one that the limiter of `Bounds` allows.
         .max_memories_per_component(4)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_memory_size(MAX_MEMORY)
         .table_elements(MAX_TABLE_ELEMENTS)
-        // A slot that is used again costs page faults and calls to the kernel, unless what was touched is found by
-        // scanning page maps (Linux 6.7) and zeroed where it is. A fresh Rust instance then costs a third.
+        // Reusing a slot costs page faults and system calls, unless the touched pages are found by scanning page maps
+        // (Linux 6.7) and zeroed in context. A fresh Rust instance then costs a third.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(4 << 10);
     pool
 }
 
-/// The thread holds the engine weakly and ends with it.
+/// Starts the thread that advances the epochs. It holds the engine weakly and ends with it.
 fn advance_epochs(engine: &Engine) -> Result<()> {
     let engine = engine.weak();
     let advance = move || {

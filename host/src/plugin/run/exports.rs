@@ -10,9 +10,9 @@ use super::pool::Line;
 use crate::connections::{Closing, Message};
 use crate::invocation::{Acceptance, Denial, Event, Handshake, Invocation};
 
-/// An event that a handler is called for by an export.
+/// An event whose handler is an export.
 pub(crate) trait Export: Event {
-    /// Where it waits when all instances are busy.
+    /// The line in which its call waits while all instances are busy.
     const LINE: Line = Line::Bounded;
 
     /// Calls the export. The outer error is a trap, the inner one the handler's own failure.
@@ -87,7 +87,7 @@ impl Export for Message {
 }
 
 impl Export for Closing {
-    /// Each connection has one, and none is dropped: no more wait than there are connections.
+    /// No `$disconnect` is dropped: each connection has one, so the number that wait is bounded.
     const LINE: Line = Line::Everyone;
 
     async fn call(

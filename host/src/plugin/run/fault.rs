@@ -1,4 +1,4 @@
-//! From what ended a call to what its author is told: the cause first, with the limit that it met.
+//! Turns the end of a call into words for the plugin's author: the cause first, with the limit that it met.
 
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
@@ -8,9 +8,9 @@ use super::instance::{HOSTCALL_BYTES, HostState, shortened};
 use crate::config::PluginLimits;
 use crate::invocation::{Busy, Cut, InvokeError};
 
-/// What to say of a call that ended in a trap, or in an error of a host function.
+/// The error for a call that ended in a trap, or in an error of a host function.
 pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimits) -> InvokeError {
-    if is_want_of_room(error) {
+    if is_out_of_room(error) {
         return InvokeError::Busy(Busy::Machine);
     }
     let trap = error.downcast_ref::<Trap>().copied();
@@ -20,10 +20,10 @@ pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimi
     if is_too_large(error) {
         return InvokeError::Failed(too_large(state));
     }
-    let mut words: Vec<_> = state.console.panicked().into_iter().collect();
+    let mut words: Vec<_> = state.output.panicked().into_iter().collect();
     words.extend(refusals(state.bounds.refused(), limits));
-    words.extend(trap.and_then(explained).map(str::to_owned));
-    // The way there comes last: it may be long.
+    words.extend(trap.and_then(explanation).map(str::to_owned));
+    // The backtrace comes last: it may be long.
     words.push(match trap {
         Some(trap) => format!("{trap}; {error}"),
         None => format!("{error:#}"),
@@ -31,19 +31,21 @@ pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimi
     InvokeError::Trapped(shortened(&words.join("; ")))
 }
 
-/// No room, or no memory: the guest has not begun, or knows nothing of it.
-fn is_want_of_room(error: &wasmtime::Error) -> bool {
+/// No room, or no memory. The guest has not begun, or does not notice.
+fn is_out_of_room(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>() || error.is::<rustix::io::Errno>()
 }
 
-/// The guest handed over more than [`HOSTCALL_BYTES`] allow. The engine's error has no type that others can name.
+/// The guest passed more than [`HOSTCALL_BYTES`] allow. The engine's error has no public type, so its text is
+/// compared.
 fn is_too_large(error: &wasmtime::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
 }
 
-/// It speaks of one message, as an error of the contract would, and not against the code of the whole version.
+/// A failure and no trap: it tells of one message, as an error of the contract would, and not of the code of the
+/// version.
 fn too_large(state: &HostState) -> String {
     let message = state.invocation.as_ref();
     let message = message.map_or(0, |call| call.scope.limits.message_bytes);
@@ -75,8 +77,8 @@ fn refusals(refused: Refused, limits: &PluginLimits) -> Vec<String> {
     memory.into_iter().chain(table).collect()
 }
 
-/// What the two traps mean that a recursion ends in, which say nothing of it.
-fn explained(trap: Trap) -> Option<&'static str> {
+/// An explanation of the two traps that a deep recursion ends in, whose own texts do not mention it.
+fn explanation(trap: Trap) -> Option<&'static str> {
     const { assert!(WASM_STACK == 512 << 10, "the words below say so") };
     if trap == Trap::StackOverflow {
         Some(
@@ -99,14 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_memory_is_known_for_what_it_is() {
+    fn lack_of_memory_is_told_from_a_trap() {
         let none: Result<(), _> = Err(rustix::io::Errno::NOMEM);
         let error = none
             .context("mmap failed")
             .context("no memory")
             .unwrap_err();
-        assert!(is_want_of_room(&error));
+        assert!(is_out_of_room(&error));
         let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
-        assert!(!is_want_of_room(&trap.context("a call")));
+        assert!(!is_out_of_room(&trap.context("a call")));
     }
 }

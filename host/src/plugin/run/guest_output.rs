@@ -11,17 +11,17 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::invocation::Invocation;
 
-/// Bytes of the longest line; what is longer is broken.
+/// Bytes of the longest line; a longer one is broken.
 const MAX_LINE: usize = 8 << 10;
 
-/// Bytes that a line counts for, beside its own: the time, the plugin, the connection, the request id.
+/// Bytes that a line counts in addition to its own: the time, the plugin, the connection, the request id.
 const LINE_OVERHEAD: usize = 128;
 
 /// One of the two streams of an instance.
 #[derive(Clone)]
 pub(crate) struct GuestOutput {
     stream: Stream,
-    shared: Arc<Mutex<Shared>>,
+    lines: Arc<Mutex<GuestLines>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,68 +30,70 @@ enum Stream {
     Stderr,
 }
 
-/// What the two streams of an instance have in common.
-struct Shared {
+/// The lines of both streams of an instance, and their budget.
+struct GuestLines {
     plugin: Arc<str>,
     invocation: Option<Arc<Invocation>>,
     /// Unfinished lines.
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// Bytes that an invocation may write.
-    most: usize,
-    /// Bytes that the invocation may still write.
-    left: usize,
-    /// It has been said that no more is written.
-    cut: bool,
+    /// Bytes that one invocation may write.
+    max: usize,
+    /// Bytes that the current invocation may still write.
+    budget: usize,
+    /// Whether the note that no more is logged was written.
+    noted: bool,
     panic: Panic,
 }
 
-/// What a Rust guest has said of a panic: where on a line of its own, and what on the next.
+/// The panic of a Rust guest, as its standard error reports it: the place on a line of its own, the reason on the
+/// next.
 #[derive(Default)]
 enum Panic {
     #[default]
     None,
+    /// The place has come.
     At(String),
-    /// Its text may have further lines, which may look like anything.
+    /// The place and the reason have come. The reason may have further lines, of any content.
     Said(String),
-    /// The advice that stands behind the text has come.
+    /// The advice behind the reason has come.
     Over(String),
 }
 
 impl GuestOutput {
     /// Standard output and standard error.
     ///
-    /// What is written before the first invocation, when an instance is made or tested, is logged too.
+    /// Output from before the first invocation, when an instance is made or tested, is logged too.
     pub(crate) fn pair(plugin: &Arc<str>, log_bytes: usize) -> [Self; 2] {
-        let shared = Arc::new(Mutex::new(Shared {
+        let lines = Arc::new(Mutex::new(GuestLines {
             plugin: Arc::clone(plugin),
             invocation: None,
             stdout: Vec::new(),
             stderr: Vec::new(),
-            most: log_bytes,
-            left: log_bytes,
-            cut: false,
+            max: log_bytes,
+            budget: log_bytes,
+            noted: false,
             panic: Panic::None,
         }));
         [Stream::Stdout, Stream::Stderr].map(|stream| Self {
             stream,
-            shared: Arc::clone(&shared),
+            lines: Arc::clone(&lines),
         })
     }
 
-    /// What is written from now on, to either stream, belongs to `invocation`.
+    /// Attributes the output of both streams to `invocation`.
     pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
-        let mut shared = self.lock();
-        shared.invocation = Some(Arc::clone(invocation));
-        shared.left = shared.most;
-        shared.cut = false;
+        let mut lines = self.lock();
+        lines.invocation = Some(Arc::clone(invocation));
+        lines.budget = lines.max;
+        lines.noted = false;
     }
 
     pub(crate) fn plugin(&self) -> Arc<str> {
         Arc::clone(&self.lock().plugin)
     }
 
-    /// The panic that the guest has spoken of, if it is a Rust guest and did.
+    /// The panic that the guest has reported, if it is a Rust guest.
     pub(crate) fn panicked(&self) -> Option<String> {
         match &self.lock().panic {
             Panic::None => None,
@@ -99,35 +101,35 @@ impl GuestOutput {
         }
     }
 
-    /// The invocation is over: an unfinished line is a line.
+    /// Ends the invocation, and logs its unfinished lines.
     pub(crate) fn end(&self) {
-        let mut shared = self.lock();
-        shared.flush_all();
-        shared.invocation = None;
+        let mut lines = self.lock();
+        lines.flush_all();
+        lines.invocation = None;
     }
 
     fn append(&self, bytes: &[u8]) {
-        let mut shared = self.lock();
-        if shared.cut && matches!(self.stream, Stream::Stdout) {
+        let mut lines = self.lock();
+        if lines.noted && matches!(self.stream, Stream::Stdout) {
             return;
         }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in part.chunks(MAX_LINE) {
-                let line = shared.line(self.stream);
+                let line = lines.line(self.stream);
                 line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") || line.len() >= MAX_LINE {
-                    shared.flush(self.stream);
+                    lines.flush(self.stream);
                 }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, GuestLines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl GuestLines {
     fn line(&mut self, stream: Stream) -> &mut Vec<u8> {
         match stream {
             Stream::Stdout => &mut self.stdout,
@@ -139,7 +141,7 @@ impl Shared {
         self.flush(Stream::Stdout);
         self.flush(Stream::Stderr);
         if let Panic::At(panic) = &self.panic
-            && self.left > 0
+            && self.budget > 0
         {
             self.log(Stream::Stderr, panic);
         }
@@ -151,16 +153,16 @@ impl Shared {
         if line.is_empty() {
             return;
         }
-        let room = self.left;
-        // A line costs what stands around it too, or many short ones would fill the log.
-        self.left = room.saturating_sub(line.len() + LINE_OVERHEAD);
-        // A panic is heard when there is no room for it too: what is said of the call's end names it.
+        let room = self.budget;
+        // The overhead counts too: many short lines would fill the log.
+        self.budget = room.saturating_sub(line.len() + LINE_OVERHEAD);
+        // A panic is noted even without budget: the log line on the call's end names it.
         let text = match stream {
             Stream::Stdout => Some(printable(&line)),
-            Stream::Stderr => self.panic.hear(printable(&line)),
+            Stream::Stderr => self.panic.take_line(printable(&line)),
         };
         if matches!((stream, &self.panic), (Stream::Stderr, Panic::At(_))) {
-            // What was printed before the panic is logged before it.
+            // Output from before the panic is logged before it.
             self.flush(Stream::Stdout);
         }
         let Some(text) = text.filter(|text| !text.is_empty()) else {
@@ -173,19 +175,19 @@ impl Shared {
         if !fits.is_empty() {
             self.log(stream, fits);
         }
-        self.cut_off(stream);
+        self.note_the_rest(stream);
     }
 
-    /// No more is written in this invocation; said once.
-    fn cut_off(&mut self, stream: Stream) {
-        if self.cut {
+    /// Notes once that the rest of this invocation is left out.
+    fn note_the_rest(&mut self, stream: Stream) {
+        if self.noted {
             return;
         }
-        self.cut = true;
+        self.noted = true;
         let note = format!(
             "(the rest is over {} KiB, which is this plugin's limits.log_kib, each line counted as {LINE_OVERHEAD} bytes \
              more than it has, and left out)",
-            self.most >> 10
+            self.max >> 10
         );
         self.log(stream, &note);
     }
@@ -210,9 +212,9 @@ impl Shared {
 }
 
 impl Panic {
-    /// Takes a line of standard error, and gives what is to be logged: of a panic one line that says where and what,
-    /// and not the advice to set a variable that a guest has not.
-    fn hear(&mut self, line: String) -> Option<String> {
+    /// Takes a line of standard error and gives the line to log. A panic becomes one line with place and reason; the
+    /// advice to set a variable, which a guest does not have, is dropped.
+    fn take_line(&mut self, line: String) -> Option<String> {
         if let Self::At(panic) = self {
             let panic = format!("{panic} {line}");
             *self = Self::Said(panic.clone());
@@ -238,14 +240,14 @@ impl Panic {
     }
 }
 
-/// What an instance has written when its call is cut short, or its test, is whole as it is.
-impl Drop for Shared {
+/// Logs the rest when an instance ends: its call was cut short, or it was only tested.
+impl Drop for GuestLines {
     fn drop(&mut self) {
         self.flush_all();
     }
 }
 
-/// The text of a line, with everything escaped that a terminal would obey.
+/// The text of a line, with all characters escaped that a terminal would obey.
 pub(crate) fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
     let mut safe = String::with_capacity(text.len());
@@ -319,7 +321,7 @@ mod tests {
     use super::{Panic, printable};
 
     #[test]
-    fn a_panic_is_one_line_without_advice() {
+    fn panic_is_one_line_without_advice() {
         let mut panic = Panic::None;
         let said = [
             "before",
@@ -330,7 +332,7 @@ mod tests {
         ];
         let logged: Vec<_> = said
             .iter()
-            .filter_map(|line| panic.hear((*line).to_owned()))
+            .filter_map(|line| panic.take_line((*line).to_owned()))
             .collect();
         assert_eq!(
             logged,
@@ -340,7 +342,7 @@ mod tests {
                 "after"
             ]
         );
-        assert!(matches!(panic, Panic::Over(what) if what == logged[1]));
+        assert!(matches!(panic, Panic::Over(text) if text == logged[1]));
     }
 
     #[test]
@@ -352,15 +354,15 @@ mod tests {
             "thread 'main' (1) panicked at elsewhere.rs:1:1:",
             "nothing",
         ] {
-            panic.hear(line.to_owned());
+            panic.take_line(line.to_owned());
         }
         assert!(
-            matches!(panic, Panic::Said(what) if what == "panicked at src/lib.rs:7:9: no such room:")
+            matches!(panic, Panic::Said(text) if text == "panicked at src/lib.rs:7:9: no such room:")
         );
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable(b"plain \xc3\xa4\n"), "plain ä");
         assert_eq!(printable(b"\x1b[2Jgone\x07\r\n"), "\\u{1b}[2Jgone\\u{7}");
         assert_eq!(printable(b"a\rb\xff"), "a\\rb\u{fffd}");

@@ -1,8 +1,9 @@
-//! The threads for calls that outlive their first tick, so that no guest holds a thread that serves sockets.
+//! The guest threads run the calls that outlive their first tick, so that no guest holds a thread that serves
+//! sockets.
 //!
-//! A call is a boxed future that was begun in its session's task and goes on here. Each poll runs for one tick
-//! at most, then the guest yields; a plugin has fewer running slots than there are threads, so that another
-//! plugin's call always finds one.
+//! A call is a boxed future. It begins in its session's task and continues here. Each poll lasts one tick at most,
+//! then the guest yields. A plugin has fewer running slots than there are threads, so that the call of another plugin
+//! always finds a thread.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -26,21 +27,21 @@ pub(crate) struct GuestThreads {
     threads: usize,
 }
 
-/// How long a call may take. The time that it waits for a running slot, or for a processor, counts for neither.
+/// The time that a call may take. Waiting for a running slot or for a processor counts for neither limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     /// Processor time.
     pub(crate) cpu: Duration,
-    /// Processor time, and the time that it waits in host calls.
+    /// Processor time, and the time that the call waits in host calls.
     pub(crate) deadline: Duration,
 }
 
-/// Why a call was ended from outside.
+/// Why a call was ended before it returned.
 #[derive(Debug)]
 pub(crate) enum Overdue {
-    /// It took longer than its deadline, waiting.
+    /// Its deadline passed while it waited.
     Deadline,
-    /// Its version was replaced, and had its time to end.
+    /// Its version was replaced, and `limits.retire_s` is over.
     Retired,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct Slots {
 
 impl GuestThreads {
     pub(crate) fn start() -> Result<Self> {
-        // Two at least, so that one plugin can never have them all.
+        // At least two: one plugin never has them all.
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
@@ -85,17 +86,18 @@ impl GuestThreads {
 impl Drop for GuestThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A guest at work is stopped at its next tick; nobody waits for its answer any more.
+            // A running guest stops at its next tick: nobody waits for its answer.
             runtime.shutdown_background();
         }
     }
 }
 
 impl Slots {
-    /// Polls a call for the first time, where it is; one that is not over goes on on the guest threads.
+    /// Polls a call once in the task of the caller; a call that is not over continues on the guest threads.
     ///
-    /// A call goes on until what `cut` holds when it begins is cancelled at most, wherever it waits. The outer error is that of a call that
-    /// panicked.
+    /// The call ends at the latest when the token that `cut` holds now is cancelled, wherever it waits. The outer
+    /// error is that of a call that panicked.
+    ///
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,
@@ -106,7 +108,7 @@ impl Slots {
         if let Poll::Ready(answer) = first {
             return Ok(Ok(answer));
         }
-        // In a box, so that who waits for a call that is over at once keeps no room for one that is not.
+        // Boxed, so that a call that is over at once reserves no space for this future.
         Box::pin(self.run_elsewhere(call, budget, cut)).await
     }
 
@@ -116,16 +118,16 @@ impl Slots {
         budget: Budget,
         cut: &ArcSwap<CancellationToken>,
     ) -> Result<Result<T, Overdue>, JoinError> {
-        // Counted: that there is none whom it would end is known by it.
+        // The clone counts as a call under way: a token that nobody else holds ends no call.
         let cut = cut.load_full();
         let running = Arc::clone(&self.running);
-        let mut going = self.handle.spawn(go_on(call, budget, running));
+        let mut task = self.handle.spawn(run_to_end(call, budget, running));
         tokio::select! {
-            done = &mut going => done,
+            done = &mut task => done,
             () = cut.cancelled() => {
-                going.abort();
-                // Ended, and not only told to: what it held is free when its client is answered.
-                match going.await {
+                task.abort();
+                // Waits until the call has ended: its resources are free before its client gets an answer.
+                match task.await {
                     Err(error) if error.is_cancelled() => Ok(Err(Overdue::Retired)),
                     done => done,
                 }
@@ -133,19 +135,19 @@ impl Slots {
         }
     }
 
-    /// Runs what is no call beside those that are.
+    /// Runs a task that is no call on the guest threads.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
     }
 }
 
-async fn go_on<T>(
+async fn run_to_end<T>(
     mut call: Pin<Box<dyn Future<Output = T> + Send>>,
     budget: Budget,
     running: Arc<Semaphore>,
 ) -> Result<T, Overdue> {
-    // Its first poll is over after a tick. It is not measured, in favour of the call: a clock that is read when a call
-    // begins would cost those that are over at once a third of what they cost altogether.
+    // The first poll lasts a tick at most and is not measured: reading a clock at the start of every call would cost
+    // short calls a third of their time.
     let mut ran = Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
@@ -161,7 +163,7 @@ async fn go_on<T>(
             Poll::Pending => {
                 let since = Instant::now();
                 let left = budget.deadline.saturating_sub(ran + waited);
-                // Its end wakes the task too: what counts is the time, and not which of the two was ready.
+                // The timeout wakes the task too: the time decides, not which of the two was ready.
                 let _ = tokio::time::timeout(left, woken()).await;
                 waited += since.elapsed();
                 if ran + waited >= budget.deadline {
@@ -172,7 +174,7 @@ async fn go_on<T>(
     }
 }
 
-/// Ready when the task is woken: by whatever the call that was polled last is waiting for.
+/// Ready when the task is woken, by whatever the last poll of the call waits for.
 async fn woken() {
     let mut first = true;
     poll_fn(|_| {

@@ -1,4 +1,4 @@
-//! Instances of one plugin: made, called, used again or thrown away.
+//! The instances of one plugin: made, called, reused or thrown away.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::{cpu_time, fault};
 use crate::config::{self, Isolation};
 use crate::invocation::{Invocation, InvokeError};
 
-/// Bytes that a guest may make the gateway allocate for the arguments of one host call or for what a handler
-/// returns, beside a message of the stage's limit.
+/// Bytes that the gateway allocates for the arguments of one host call or for the answer of a handler, in addition to
+/// the largest message of the stage.
 pub(crate) const HOSTCALL_BYTES: usize = 1 << 20;
 
 /// WASI handles (streams, pollables) that an instance may hold.
@@ -49,25 +49,25 @@ pub(crate) struct Instance {
     pub(crate) uses: u32,
 }
 
-/// What an instance's store holds beside its memory.
+/// The host's side of an instance: what its store holds beside its memory.
 pub(crate) struct HostState {
     wasi: WasiCtx,
     resources: ResourceTable,
     pub(crate) bounds: Bounds,
-    pub(crate) console: GuestOutput,
-    /// What the present call is about; none between calls.
+    pub(crate) output: GuestOutput,
+    /// The current call; none between calls.
     pub(crate) invocation: Option<Arc<Invocation>>,
     /// Messages that a call may send.
     pub(crate) posts: u32,
-    /// Messages that the present call may still send.
+    /// Messages that the current call may still send.
     pub(crate) posts_left: u32,
 }
 
-/// What came of a self-test.
+/// The outcome of a self-test.
 pub(crate) enum Tested {
     Passed,
     Failed(InvokeError),
-    /// There was no instance to test.
+    /// No instance could be made.
     NotMade(InvokeError),
 }
 
@@ -83,7 +83,7 @@ impl Maker {
         let Some((_, interface)) = instance.get_export(&mut store, None, SELF_TEST) else {
             return Tested::Passed;
         };
-        let tested = async {
+        let test = async {
             let run = instance
                 .get_export_index(&mut store, Some(&interface), "run")
                 .ok_or_else(|| wasmtime::format_err!("{SELF_TEST} has no function run"))?;
@@ -92,7 +92,7 @@ impl Maker {
             let (passed,) = run.call_async(&mut store, ()).await?;
             wasmtime::Result::Ok(passed)
         };
-        match tested.await {
+        match test.await {
             Ok(Ok(())) => Tested::Passed,
             Ok(Err(reason)) => Tested::Failed(InvokeError::Failed(shortened(&reason))),
             Err(error) => Tested::Failed(self.failure(&error, store.data())),
@@ -111,12 +111,12 @@ impl Maker {
         }
     }
 
-    /// What to say of a call that ended in a trap, or in an error of a host function.
+    /// The error for a call that ended in a trap, or in an error of a host function.
     pub(crate) fn failure(&self, error: &wasmtime::Error, state: &HostState) -> InvokeError {
         fault::of(error, state, &self.limits)
     }
 
-    /// The room that an instance takes up, in units of one with few tables.
+    /// The room of an instance, in units of an instance with few tables.
     pub(crate) fn units(&self) -> u32 {
         self.tables.div_ceil(TABLES_PER_INSTANCE).max(1)
     }
@@ -131,7 +131,7 @@ impl Maker {
 }
 
 impl Instance {
-    /// What it does from now on belongs to `invocation`.
+    /// Begins a call: the actions of the instance belong to `invocation` now.
     pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>) {
         let store = &mut self.store;
         store.set_epoch_deadline(1);
@@ -155,14 +155,14 @@ impl Instance {
         self.store.data()
     }
 
-    /// The call is over.
+    /// Ends the call.
     pub(crate) fn end(&mut self) {
         self.store.data_mut().end();
         self.uses += 1;
     }
 }
 
-/// A handler's reason as the log shows it: of one line, and not longer than that.
+/// A handler's reason for the log: on one line, and cut to [`MAX_REASON`].
 pub(crate) fn shortened(reason: &str) -> String {
     let shown = reason.floor_char_boundary(MAX_REASON);
     let rest = if shown < reason.len() { "…" } else { "" };
@@ -182,7 +182,7 @@ impl HostState {
             wasi: wasi.build(),
             resources,
             bounds: Bounds::new(limits),
-            console: stdout,
+            output: stdout,
             invocation: None,
             posts: limits.posts,
             posts_left: 0,
@@ -190,14 +190,14 @@ impl HostState {
     }
 
     fn begin(&mut self, invocation: &Arc<Invocation>) {
-        self.console.begin(invocation);
+        self.output.begin(invocation);
         self.bounds.begin();
         self.posts_left = self.posts;
         self.invocation = Some(Arc::clone(invocation));
     }
 
     fn end(&mut self) {
-        self.console.end();
+        self.output.end();
         self.invocation = None;
     }
 }

@@ -1,21 +1,21 @@
-//! The limits that plugin authors meet, in words: what was too much, its key, its value, and what to do.
+//! The limits that plugin authors meet, as log texts: the limit, its key, its value, the remedy.
 
 use std::fmt;
 
 use crate::connections::OutboxLimits;
 
-/// What a guest asked for in a call and was refused by a case of `error`, which has no words.
+/// A limit that refused a request of a guest. The error that the guest gets carries no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// More posts than so many.
+    /// The posts of a call.
     Posts(u32),
-    /// More groups of a connection than so many.
+    /// The groups of a connection.
     Groups(usize),
-    /// A message of so many bytes, where so many may be.
+    /// The bytes of the message, and the most that it may have.
     Message(usize, usize),
-    /// More attributes of a connection than so many bytes.
+    /// The bytes of all attributes of a connection.
     Attributes(usize),
-    /// More than so much that waits for a client.
+    /// The outbox of a connection.
     Outbox(OutboxLimits),
 }
 

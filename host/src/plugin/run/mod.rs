@@ -1,4 +1,4 @@
-//! Runs components: instances, their pool, and the threads on which long calls go on.
+//! Runs components: instances, their pool, and the threads for long calls.
 
 pub(crate) mod address_space;
 pub(crate) mod barrier;

@@ -1,13 +1,13 @@
-//! Cache-padded shards, one a thread at best: threads that do the same thing at once share no cache line for it.
+//! Cache-padded shards, one a thread at best: threads that do the same thing at once share no cache line.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Shards for each processor: of the few threads that serve, two seldom meet in one.
+/// Shards for each processor: enough that two of the few serving threads seldom share one.
 const FOR_EACH_PROCESSOR: usize = 4;
 
-/// Threads that have asked for their shard.
+/// The number of threads that have a shard.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -24,7 +24,7 @@ impl<T> Sharded<T> {
         Self((0..count).map(|_| CachePadded::new(make())).collect())
     }
 
-    /// The shard of the calling thread. Another thread may have the same.
+    /// The shard of the calling thread, which another thread may share.
     pub(crate) fn own(&self) -> &T {
         let at = NUMBER.with(|number| *number) & (self.0.len() - 1);
         self.0.get(at).expect("their number is a power of two")

@@ -1,5 +1,5 @@
-//! What the threads of the barrier and the pool meet in. `tests/loom` has loom's in their place, and compiles the same files
-//! over them.
+//! The synchronisation that the barrier and the pool use. `tests/loom` compiles the same files over the types of
+//! loom.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 pub(super) use std::sync::{Mutex, MutexGuard};
