@@ -88,7 +88,7 @@ impl Export for Message {
 
 impl Export for Closing {
     /// No `$disconnect` is dropped: each connection has one, so the number that wait is bounded.
-    const LINE: Line = Line::Everyone;
+    const LINE: Line = Line::Unbounded;
 
     async fn call(
         self,

@@ -1,5 +1,5 @@
-//! How a call gets a permit: with an idle instance of its own thread, else of another thread, else without one if
-//! there is room, else by waiting in line.
+//! How a call gets a permit: with an idle instance of its own thread, or else of another thread; without an instance,
+//! if there is room for one; or after waiting in line.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -12,11 +12,11 @@ use super::waiting::{Line, Waiting};
 use super::{Barrier, Maker};
 use crate::invocation::{Busy, InvokeError};
 
-/// In [`Shared::wanted`]: a call waits in the version's own lines, or the version is retired. Idle instances are not for
-/// the call that comes first.
+/// A bit of [`Shared::wanted`]: a call waits in the version's own lines, or the version is retired. Calls that come
+/// leave idle instances alone.
 pub(super) const BY_OWN: u8 = 1;
 
-/// In [`Shared::wanted`]: a version waits for room. An instance that becomes idle is told of.
+/// A bit of [`Shared::wanted`]: a version waits for room. A call that makes an instance idle notifies the room.
 pub(super) const BY_OTHERS: u8 = 2;
 
 /// The instances of one version.
@@ -30,16 +30,17 @@ pub(super) struct Shared {
     pub(super) room: Arc<Room>,
     pub(super) barrier: Barrier,
     pub(super) queue: Mutex<Queue>,
-    /// By whom idle instances are wanted: a call that ends reads this one flag.
+    /// The bits of those who want idle instances: a call that ends reads this one flag.
     pub(super) wanted: AtomicU8,
 }
 
 pub(super) struct Queue {
-    /// Permits that no call holds and that have no instance. The others have room for one; the version has the room of
-    /// its first permit always.
+    /// Permits that no call holds and that have no instance. Every other permit has room for one instance, and so
+    /// does the first permit of the version, always.
     pub(super) free: u32,
     pub(super) waiting: Waiting,
-    /// In line for room, or being served: true while a call waits though there are free permits.
+    /// Whether the version is in line for room, or served there: true while a call waits though there are free
+    /// permits.
     pub(super) in_line: bool,
     /// The version is retired.
     pub(super) closed: bool,
@@ -53,7 +54,7 @@ enum Entered {
 
 /// Why there is no permit for a call right now.
 pub(super) enum Full {
-    /// All are held, or a call waits before this one.
+    /// All permits are held, or another call has waited longer.
     Permits,
     /// There is no room for another instance.
     Room,
@@ -62,7 +63,7 @@ pub(super) enum Full {
 }
 
 impl Pool {
-    /// Takes room for the first instance. None when calls have all that there is.
+    /// Takes room for the first instance. None when calls use all the room.
     pub(crate) fn new(maker: Maker, room: &Arc<Room>) -> Option<Self> {
         if !room.take_first(maker.units()) {
             return None;
@@ -88,8 +89,8 @@ impl Pool {
         &self.shared.maker
     }
 
-    /// A permit for a call. Waits for one in `line` if all are held. None once the version is retired, also for a call
-    /// that has waited.
+    /// A permit for a call. Waits for one in `line` if all are held. None once the version is retired, even for a
+    /// call that has waited.
     pub(crate) async fn permit(&self, line: Line) -> Result<Option<Permit>, InvokeError> {
         match self.enter(line)? {
             Entered::At(permit) => Ok(Some(permit)),
@@ -100,7 +101,8 @@ impl Pool {
 
     fn enter(&self, line: Line) -> Result<Entered, InvokeError> {
         let shard = self.shards.0.own();
-        // A hint: a stale one lets a call overtake, and the instance reaches the call that waits when this one ends.
+        // A hint: a stale value lets this call overtake, and its instance reaches the call that waits when this one
+        // ends.
         if self.shared.wanted.load(Ordering::Relaxed) & BY_OWN == 0
             && let Some(instance) = shard.take()
         {
@@ -113,7 +115,7 @@ impl Pool {
         loop {
             match self.find(shard) {
                 Ok(permit) => return Ok(Entered::At(permit)),
-                // Another call may be faster: look once more.
+                // Another call may take the room first: look once more.
                 Err(Full::Room) if self.shared.room.reclaim(self.maker().units()) => {}
                 Err(Full::Room | Full::Permits) => return self.wait(shard, line),
                 Err(Full::Closed) => return Ok(Entered::Closed),
@@ -162,7 +164,8 @@ impl Pool {
         Ok(Entered::Queue(turn))
     }
 
-    /// Turns away the calls that wait and that come, and ends the idle instances. Once this returns no call begins.
+    /// Turns away the calls that wait and those that come, and ends the idle instances. No call begins once this
+    /// returns.
     pub(crate) async fn close(&self) {
         self.turn_away();
         self.shared.barrier.shut().await;
@@ -186,15 +189,15 @@ impl Pool {
 }
 
 impl Shared {
-    /// Permits that calls hold, and idle instances.
+    /// The permits that are not free: held by calls, or idle with an instance.
     pub(super) fn taken(&self, queue: &Queue) -> u32 {
         self.maker.limits.instances - queue.free
     }
 
-    /// Tells of an idle instance that others may have: of any but the version's last.
-    pub(super) fn tell_of_idle(&self, queue: &Queue) {
+    /// Notifies the room of an idle instance that others may have: any but the version's last.
+    pub(super) fn notify_of_idle(&self, queue: &Queue) {
         if self.taken(queue) > 1 {
-            self.room.tell();
+            self.room.notify();
         }
     }
 

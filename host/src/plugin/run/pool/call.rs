@@ -22,8 +22,8 @@ impl Permit {
         Ok(())
     }
 
-    /// Calls a handler in an instance that no other call uses. An instance whose call did not end well, or was dropped
-    /// on the way, is never used again: the permit has it back only after all is well. Gives the event back when the
+    /// Calls a handler in an instance that no other call uses. The permit gets the instance back only when all went
+    /// well: one whose call failed, or was dropped on the way, is never used again. Gives the event back when the
     /// version is retired before the handler begins.
     pub(crate) async fn call<E: Export>(
         mut self,
@@ -34,7 +34,7 @@ impl Permit {
         let (maker, barrier) = (&shared.maker, &shared.barrier);
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            // In a box, so that a call that finds an instance keeps no room for making one.
+            // Boxed, so that a call that finds an instance reserves no space for making one.
             None => match Box::pin(maker.instance()).await {
                 Ok(instance) => instance,
                 Err(error) => return Called::Ended(Err(error)),

@@ -1,4 +1,4 @@
-//! The idle instances of a version: a list for each shard, and what other versions may take of them.
+//! The idle instances of a version: a list for each shard, and those that other versions may take.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -8,38 +8,38 @@ use crossbeam_utils::CachePadded;
 use super::Instance;
 use super::acquire::{BY_OTHERS, Full, Queue, Shared};
 use super::permit::Permit;
-use super::room::Turn;
+use super::room::TurnEnd;
 use super::sync::{Mutex, MutexGuard, Sharded};
 use crate::config::Isolation;
 
 /// The idle instances of a version, by thread.
 pub(super) struct Shards(pub(super) Sharded<Arc<Shard>>);
 
-/// The idle instances of a shard, in memory of its own together with the count of its users.
+/// The idle instances of one shard, in memory of its own together with the count of its users.
 ///
 /// Lock order: the queue, then a shard, then the room.
 pub(super) struct Shard(CachePadded<Parts>);
 
 struct Parts {
-    /// Ended before their room is another's.
+    /// Before `shared`, which gives the room back: instances end before another version has their room.
     idle: Mutex<Idle>,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Idle {
-    /// The one that was used last comes last, and is used next.
+    /// The instance that was used last is at the end, and is used next.
     #[expect(
         clippy::vec_box,
-        reason = "taken and put back for each message: as a pointer"
+        reason = "each message moves one in and out: as a pointer"
     )]
     instances: Vec<Box<Instance>>,
-    /// The fewest that there were since the last look: so many were used by no call.
-    fewest: usize,
+    /// The smallest number of instances since the last check: that many were used by no call.
+    min_len: usize,
 }
 
 impl Shards {
-    /// A permit that no call holds, if there is one.
+    /// A permit that no call holds.
     pub(super) fn unused(&self, shard: &Arc<Shard>, queue: &mut Queue) -> Result<Permit, Full> {
         let shared = shard.shared();
         if shared.maker.isolation == Isolation::Reused
@@ -57,8 +57,8 @@ impl Shards {
         Ok(Permit::new(shard, None))
     }
 
-    /// Serves the call that has waited longest for room, one at most.
-    pub(super) fn serve(&self) -> Turn {
+    /// Gives an instance to the call that has waited longest for room, to one at most.
+    pub(super) fn serve(&self) -> TurnEnd {
         let shard = self.0.own();
         let shared = shard.shared();
         loop {
@@ -72,22 +72,22 @@ impl Shards {
                 Ok(permit) => {
                     drop(queue);
                     drop(permit);
-                    return Turn::Had;
+                    return TurnEnd::Served;
                 }
                 Err(Full::Room) => {}
                 Err(Full::Permits | Full::Closed) => {
                     queue.in_line = false;
-                    return Turn::Over;
+                    return TurnEnd::Over;
                 }
             }
             drop(queue);
             if !shared.room.reclaim(shared.maker.units()) {
-                return Turn::None;
+                return TurnEnd::NoRoom;
             }
         }
     }
 
-    /// Whether instances that become idle are told of. Set before the look at the shards (A).
+    /// Sets whether the room is notified of instances that become idle. Set before the look at the shards (A).
     pub(super) fn set_wanted_by_others(&self, wanted: bool) {
         let flags = &self.0.own().shared().wanted;
         if (flags.load(Ordering::Relaxed) & BY_OTHERS != 0) == wanted {
@@ -100,13 +100,13 @@ impl Shards {
         }
     }
 
-    /// Idle instances.
+    /// The number of idle instances.
     pub(super) fn idle(&self) -> usize {
         let each = self.0.all();
         each.map(|shard| shard.lock().instances.len()).sum()
     }
 
-    /// The room of the idle instances that others may have.
+    /// The room of the idle instances that other versions may take.
     pub(super) fn spare(&self) -> u32 {
         let shared = self.0.own().shared();
         let idle = u32::try_from(self.idle()).unwrap_or(u32::MAX);
@@ -114,22 +114,22 @@ impl Shards {
         idle.min(taken.saturating_sub(1)) * shared.maker.units()
     }
 
-    /// Ends the idle instance that was used longest ago on some thread, unless it is the version's last.
+    /// Ends the idle instance of some shard that was used longest ago, unless it is the version's last.
     pub(super) fn give_back_one(&self) -> bool {
         self.0.all().any(|shard| shard.give_back_oldest())
     }
 
-    /// Ends those that no call has used since this was called last, but for the version's last.
+    /// Ends the instances that no call has used since the last call of this function, except the version's last.
     pub(super) fn give_back_unused(&self) {
         for shard in self.0.all() {
-            let unused = std::mem::take(&mut shard.lock().fewest);
+            let unused = std::mem::take(&mut shard.lock().min_len);
             for _ in 0..unused {
                 if !shard.give_back_oldest() {
                     break;
                 }
             }
             let mut idle = shard.lock();
-            idle.fewest = idle.instances.len();
+            idle.min_len = idle.instances.len();
         }
     }
 }
@@ -149,17 +149,17 @@ impl Shard {
     pub(super) fn take(&self) -> Option<Box<Instance>> {
         let mut idle = self.lock();
         let instance = idle.instances.pop();
-        idle.fewest = idle.fewest.min(idle.instances.len());
+        idle.min_len = idle.min_len.min(idle.instances.len());
         instance
     }
 
-    /// Makes an instance idle. By whom it is wanted is read after that (B).
+    /// Makes an instance idle, and gives the bits of those who want it, read after that (B).
     pub(super) fn put(&self, instance: Box<Instance>) -> u8 {
         self.lock().instances.push(instance);
         self.shared().wanted.load(Ordering::Relaxed)
     }
 
-    /// A version's last instance stays: nobody else may have its room.
+    /// Keeps a version's last instance: no other version may have its room.
     fn give_back_oldest(self: &Arc<Self>) -> bool {
         let shared = self.shared();
         if shared.taken(&shared.lock()) <= 1 {

@@ -1,9 +1,10 @@
-//! The pool of a version: permits for as many calls at once as `limits.instances`, and instances that are used again.
+//! The pool of a version: `limits.instances` permits, each for one call at a time, and the instances that calls
+//! reuse.
 //!
-//! A call that ends leaves its permit and its instance on the list of its own thread ([`idle`]), where the next call of
-//! that thread finds both without sharing a lock, a counter or a cache line with other threads. Only when that list is
-//! empty does a call look further ([`acquire`]): at the lists of other threads, at free permits, and at last it waits
-//! ([`waiting`]). Instances of all versions together are bounded by the engine's [`room`].
+//! A call that ends leaves its permit and its instance on the list of its own thread ([`idle`]). The next call of
+//! that thread finds both there, and shares no lock, counter or cache line with other threads. Only when that list is
+//! empty does a call look further ([`acquire`]): at the lists of other threads, then at free permits; at last it
+//! waits ([`waiting`]). The instances of all versions together are bounded by the engine's [`room`].
 //!
 //! # States of a permit
 //!
@@ -24,22 +25,23 @@
 //! | held | a [`Permit`], in a call or on its way to one that waits | ownership |
 //! | idle | a shard's list, as its instance | the shard's lock |
 //!
-//! A call is in one of the two lines of [`waiting`] under the queue's lock until a permit is sent to it, the version is
-//! retired, or it gives up; a permit sent to a call that has given up is dropped there, and offered once more.
+//! A call that waits is in one of the two lines of [`waiting`], under the queue's lock, until a permit is sent to it, the
+//! version is retired, or the call gives up. A permit that is sent to a call that has given up is dropped, and offered
+//! once more.
 //!
 //! # Invariants
 //!
 //! 1. free + held + idle = `limits.instances`: no more calls at once, and an instance is used by one call at a time.
-//! 2. A call does not wait while a permit is idle, or free with room for it: whoever lets go of one gives it to the call
+//! 2. A call does not wait while a permit is idle, or free with room for it: a permit that is released goes to the call
 //!    that has waited longest.
 //! 3. Once [`Pool::close`] returns, no call waits, no instance is idle, and none becomes idle.
 //! 4. The room that a version holds is that of its permits that are not free, and of one at least.
 //!
 //! # No wakeup is lost
 //!
-//! A call that ends takes its shard's lock and no other. So it cannot see the queue; it reads one flag,
-//! `Shared::wanted`, which is set and read `Relaxed`. That is enough because both sides pass through the lock of the same
-//! shard:
+//! A call that ends takes the lock of its shard and no other, so it cannot see the queue. It reads one flag,
+//! `Shared::wanted`, which is set and read `Relaxed`. That is enough because both sides pass through the lock of the
+//! same shard:
 //!
 //! ```text
 //!   (A) looks for an instance                     (B) makes an instance idle
@@ -47,9 +49,9 @@
 //!       2. locks each shard, looks, unlocks           2. reads wanted
 //! ```
 //!
-//! Whichever holds the shard's lock first, the other sees its step 1: if B is first, A finds the instance; if A is first,
-//! its unlock happens before B's lock, and B reads the flag. No fence is needed, as long as a look takes the lock and
-//! neither side's steps change places.
+//! The second side to hold the shard's lock sees step 1 of the first: if B is first, A finds the instance; if A is
+//! first, its unlock happens before B's lock, and B reads the flag. No fence is needed, as long as each look takes
+//! the lock and each side keeps the order of its steps.
 //!
 //! | (A) sets | then looks | (B) then |
 //! | --- | --- | --- |
@@ -57,13 +59,13 @@
 //! | `Pool::turn_away`: `BY_OWN`, for good | takes all of each shard | offers it, and `closed` has it ended |
 //! | `Room::serve`: `BY_OTHERS`, of all versions | `Room::reclaim` | tells the room's task, unless it is the last |
 //!
-//! `BY_OWN` is cleared in `Shard::offer` alone, under the queue's lock, when no call waits and the version is not retired.
-//! `Pool::enter` reads `wanted` as a hint, to not overtake; a stale value costs a turn, and no wakeup.
+//! `BY_OWN` is cleared in `Shard::offer` alone, under the queue's lock, when no call waits and the version is not
+//! retired. `Pool::enter` reads `wanted` as a hint, so as not to overtake: a stale value costs a turn, and no wakeup.
 //!
 //! Lock order: the queue, then a shard, then the room.
 //!
-//! **Cost.** A call that finds an instance in its shard locks that shard twice, counts its users up and down, and reads
-//! `wanted` twice. All of it but the flag is in memory of its thread's shard.
+//! **Cost.** A call that finds an instance in its shard locks that shard twice, counts its users up and down, and
+//! reads `wanted` twice. All of this but the flag lies in memory of its thread's shard.
 //!
 //! `tests/loom/pool.rs` has loom try the interleavings of all files here but [`call`].
 

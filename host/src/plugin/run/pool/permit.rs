@@ -1,4 +1,4 @@
-//! A call's right to an instance, and where it goes when the call ends.
+//! The permit of a call, and its way on when the call ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,8 +7,8 @@ use super::Instance;
 use super::acquire::{BY_OTHERS, BY_OWN};
 use super::idle::Shard;
 
-/// A call's right to an instance, with the instance. Dropped, it goes to the call that has waited longest, or back to its
-/// shard.
+/// A call's right to an instance, and the instance. A dropped permit goes to the call that has waited longest, or
+/// back to its shard.
 pub(crate) struct Permit {
     pub(super) shard: Arc<Shard>,
     pub(super) instance: Option<Box<Instance>>,
@@ -36,13 +36,14 @@ impl Drop for Permit {
             }
         } else if wanted & BY_OTHERS != 0 {
             let shared = shard.shared();
-            shared.tell_of_idle(&shared.lock());
+            shared.notify_of_idle(&shared.lock());
         }
     }
 }
 
 impl Shard {
-    /// Gives a permit to the call that has waited longest; if none waits, the permit is free or its instance idle.
+    /// Gives a permit to the call that has waited longest. If none waits, the permit becomes free, or its instance
+    /// idle.
     pub(super) fn offer(self: &Arc<Self>, mut instance: Option<Box<Instance>>) {
         let shared = self.shared();
         loop {
@@ -53,13 +54,13 @@ impl Shard {
                 }
                 if queue.closed && instance.is_some() {
                     drop(queue);
-                    instance = None; // ended before its room is another's
+                    instance = None; // it ends before another version has its room
                     continue;
                 }
                 match instance {
                     Some(instance) => {
                         if self.put(instance) & BY_OTHERS != 0 {
-                            shared.tell_of_idle(&queue);
+                            shared.notify_of_idle(&queue);
                         }
                     }
                     None => {
@@ -75,7 +76,7 @@ impl Shard {
             if waiting.is_closed() {
                 continue;
             }
-            // If the call gives up at this very moment the permit is dropped once more, and goes to the next.
+            // A call that gives up at this moment drops the permit, which then goes to the next.
             let _ = waiting.send(Permit::new(self, instance.take()));
             return;
         }

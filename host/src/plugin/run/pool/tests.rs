@@ -20,7 +20,7 @@ const INSTANCES: usize = 2;
 
 const WAITING: usize = 100;
 
-/// A pool of its own engine, with nobody else in its room.
+/// A pool with an engine and a room of its own.
 fn pool() -> Pool {
     let (engine, layout) = engine::start(None).unwrap();
     pool_in(&engine, &Room::new(layout.instances))
@@ -30,14 +30,14 @@ fn pool_in(engine: &Engine, room: &Arc<Room>) -> Pool {
     pool_of(engine, room, 1).unwrap()
 }
 
-/// With [`Room::run`], as it is when plugins have started.
+/// A room with its task, as a gateway has it.
 fn room_that_runs(total: u32) -> (Arc<Room>, JoinSet<()>) {
     let (room, mut runs) = (Room::new(total), JoinSet::new());
     runs.spawn(Room::run(Arc::downgrade(&room)));
     (room, runs)
 }
 
-/// None when there is no room for an instance with so many tables.
+/// A pool whose instances have this many tables; none when there is no room for one.
 fn pool_of(engine: &Engine, room: &Arc<Room>, tables: u32) -> Option<Pool> {
     pool_with(engine, room, INSTANCES, tables)
 }
@@ -68,7 +68,7 @@ fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -
     Pool::new(maker, room)
 }
 
-/// Takes permits until it has had so many; none when the pool was closed.
+/// Takes permits this many times; none when the pool was closed.
 async fn take(pool: &Pool, times: usize, at_once: &AtomicUsize) -> Option<()> {
     for _ in 0..times {
         let mut permit = pool.permit(Line::Bounded).await.unwrap()?;
@@ -82,9 +82,9 @@ async fn take(pool: &Pool, times: usize, at_once: &AtomicUsize) -> Option<()> {
     Some(())
 }
 
-/// Whoever waits is given a permit that another thread has put back at the same moment.
+/// A call that waits gets a permit that another thread puts back at the same moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn everyone_has_a_turn_and_never_too_many_at_once() {
+async fn all_calls_have_their_turn_and_never_too_many_at_once() {
     const TAKERS: usize = 16;
     const TIMES: usize = 5_000;
     let (pool, at_once) = (Arc::new(pool()), Arc::new(AtomicUsize::new(0)));
@@ -100,7 +100,7 @@ async fn everyone_has_a_turn_and_never_too_many_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn closing_sends_away_who_waits_and_who_comes() {
+async fn closed_pool_turns_away_calls_that_wait_and_that_come() {
     let (pool, at_once) = (Arc::new(pool()), Arc::new(AtomicUsize::new(0)));
     let mut takers = JoinSet::new();
     for _ in 0..16 {
@@ -113,16 +113,16 @@ async fn closing_sends_away_who_waits_and_who_comes() {
         assert_eq!(had, None);
     }
     assert!(pool.permit(Line::Bounded).await.unwrap().is_none());
-    // What was in use when it closed is kept by nobody either.
+    // Instances that were in use when it closed are not kept either.
     assert!(pool.shards.0.all().all(|shard| shard.take().is_none()));
 }
 
-/// Has the pool make as many instances as it may, idle by then.
+/// Has the pool make all its instances, which are idle afterwards.
 async fn fill(pool: &Pool) {
     drop(hold(pool, INSTANCES).await);
 }
 
-/// So many permits of it, each with an instance.
+/// Takes `count` permits, each with an instance.
 async fn hold(pool: &Pool, count: usize) -> Vec<Permit> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -142,7 +142,7 @@ async fn idle_instances_end_when_others_need_their_room() {
         fill(pool).await;
         assert_eq!(pool.shards.idle(), INSTANCES);
     }
-    // Nobody has one to spare: of each version one stays, and a third finds room for its first.
+    // One instance of each version stays, and a third version finds room for its first.
     let third = pool_in(&engine, &room);
     assert_eq!(
         pools.iter().map(|pool| pool.shards.idle()).sum::<usize>(),
@@ -152,7 +152,7 @@ async fn idle_instances_end_when_others_need_their_room() {
 }
 
 #[tokio::test]
-async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
+async fn calls_of_both_lines_get_the_room_that_other_calls_held() {
     let (engine, _) = engine::start(None).unwrap();
     let room = Room::new(2); // for the first instance of each, and nothing else
     let (one, other) = (pool_in(&engine, &room), Arc::new(pool_in(&engine, &room)));
@@ -161,7 +161,7 @@ async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
         other.permit(Line::Bounded).await.unwrap().unwrap(),
     );
     let mut waiting = JoinSet::new();
-    for line in [Line::Bounded, Line::Everyone] {
+    for line in [Line::Bounded, Line::Unbounded] {
         let other = Arc::clone(&other);
         waiting.spawn(async move { other.permit(line).await.unwrap().is_some() });
     }
@@ -171,10 +171,10 @@ async fn room_that_calls_hold_is_waited_for_and_nobody_is_left_out() {
 }
 
 #[tokio::test]
-async fn who_waits_has_the_room_that_another_version_leaves_idle() {
+async fn call_that_waits_gets_the_room_of_an_idle_instance_of_another_version() {
     let (engine, _) = engine::start(None).unwrap();
     let (room, _runs) = room_that_runs(3);
-    for line in [Line::Bounded, Line::Everyone] {
+    for line in [Line::Bounded, Line::Unbounded] {
         let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
         let busy = hold(&one, INSTANCES).await;
         let first = hold(&other, 1).await;
@@ -191,7 +191,7 @@ async fn who_waits_has_the_room_that_another_version_leaves_idle() {
 }
 
 #[tokio::test]
-async fn who_waits_has_the_room_that_a_closed_version_gives_back() {
+async fn call_that_waits_gets_the_room_of_a_closed_version() {
     let (engine, _) = engine::start(None).unwrap();
     let (room, _runs) = room_that_runs(3);
     let (one, other) = (pool_in(&engine, &room), pool_in(&engine, &room));
@@ -208,9 +208,9 @@ async fn who_waits_has_the_room_that_a_closed_version_gives_back() {
     drop((permit.unwrap().unwrap(), first));
 }
 
-/// Whoever was first in line does not have all of it.
+/// The first in line does not get all of the room.
 #[tokio::test]
-async fn versions_that_wait_for_room_have_it_in_turn() {
+async fn versions_that_wait_for_room_take_turns() {
     const EACH: usize = 4;
     let (engine, _) = engine::start(None).unwrap();
     let (room, _runs) = room_that_runs(6);
@@ -244,7 +244,8 @@ async fn versions_that_wait_for_room_have_it_in_turn() {
     drop(firsts);
 }
 
-/// Each has its first permit taken for good, and all share one more: each turn of a version waits for another's end.
+/// The first permit of each is held throughout, and all share one more instance: each turn of a version waits for the
+/// end of another's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn room_that_goes_to_and_fro_is_never_lost() {
     const VERSIONS: u32 = 3;
@@ -271,13 +272,13 @@ async fn room_that_goes_to_and_fro_is_never_lost() {
 }
 
 #[tokio::test]
-async fn an_instance_that_nobody_uses_ends_and_the_last_one_stays() {
+async fn unused_instance_ends_and_the_last_one_stays() {
     let (engine, _) = engine::start(None).unwrap();
     let room = Room::new(8);
     let pool = pool_in(&engine, &room);
     fill(&pool).await;
     room.give_back_unused();
-    assert_eq!(pool.shards.idle(), INSTANCES, "used since the last look");
+    assert_eq!(pool.shards.idle(), INSTANCES, "used since the last check");
     drop(pool.permit(Line::Bounded).await.unwrap());
     room.give_back_unused();
     assert_eq!(pool.shards.idle(), 1);
@@ -285,7 +286,7 @@ async fn an_instance_that_nobody_uses_ends_and_the_last_one_stays() {
     assert_eq!(pool.shards.idle(), 1);
 }
 
-/// What once comes for each connection is turned away by nobody, however long the lines are.
+/// The event that comes once for each connection is never turned away, however long the lines are.
 #[tokio::test]
 async fn only_the_bounded_line_is_ever_full() {
     let pool = Arc::new(pool());
@@ -294,7 +295,7 @@ async fn only_the_bounded_line_is_ever_full() {
         pool.permit(Line::Bounded).await.unwrap(),
     ];
     let mut waiting = JoinSet::new();
-    for line in [Line::Everyone, Line::Bounded] {
+    for line in [Line::Unbounded, Line::Bounded] {
         for _ in 0..3 * WAITING {
             let pool = Arc::clone(&pool);
             waiting.spawn(async move { pool.permit(line).await.is_ok() });
@@ -309,7 +310,7 @@ async fn only_the_bounded_line_is_ever_full() {
 }
 
 #[tokio::test]
-async fn an_instance_with_many_tables_takes_the_room_of_several() {
+async fn instance_with_many_tables_takes_the_room_of_several() {
     let (engine, _) = engine::start(None).unwrap();
     let room = Room::new(7);
     let pool = pool_of(&engine, &room, 9).unwrap();
@@ -329,11 +330,11 @@ fn lines_take_turns() {
     let mut waits = Vec::new();
     for _ in 0..3 {
         let (offer, turn) = oneshot::channel();
-        waiting.push(Line::Everyone, offer);
+        waiting.push(Line::Unbounded, offer);
         waits.push(turn);
     }
     for _ in 0..2 {
-        // Told from the others by having given up.
+        // A call that has given up marks the bounded line.
         waiting.push(Line::Bounded, oneshot::channel().0);
     }
     let turns: Vec<_> = std::iter::from_fn(|| waiting.next())
@@ -341,10 +342,10 @@ fn lines_take_turns() {
             if next.is_closed() {
                 Line::Bounded
             } else {
-                Line::Everyone
+                Line::Unbounded
             }
         })
         .collect();
-    let (bounded, everyone) = (Line::Bounded, Line::Everyone);
-    assert_eq!(turns, [everyone, bounded, everyone, bounded, everyone]);
+    let (bounded, unbounded) = (Line::Bounded, Line::Unbounded);
+    assert_eq!(turns, [unbounded, bounded, unbounded, bounded, unbounded]);
 }

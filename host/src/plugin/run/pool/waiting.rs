@@ -1,4 +1,4 @@
-//! The calls that wait for an instance: two lines that take turns, so that neither starves the other.
+//! The calls that wait for an instance, in two lines that take turns: neither starves the other.
 
 use std::collections::VecDeque;
 
@@ -8,51 +8,51 @@ use super::sync::oneshot;
 /// Capacity that an empty line keeps: a burst leaves no memory behind.
 const KEPT: usize = 64;
 
-/// Which line an event waits in.
+/// The line that a call waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// `limits.waiting` long: a later event is told that all instances are busy.
+    /// At max `limits.waiting` long: a later call fails as busy.
     Bounded,
-    /// Unbounded, for events that happen once at most for each connection.
-    Everyone,
+    /// Unbounded, for events that happen at max once a connection.
+    Unbounded,
 }
 
 #[derive(Default)]
 pub(super) struct Waiting {
     bounded: VecDeque<oneshot::Sender<Permit>>,
-    everyone: VecDeque<oneshot::Sender<Permit>>,
-    /// The other line is next.
-    others_turn: bool,
+    unbounded: VecDeque<oneshot::Sender<Permit>>,
+    /// Whether the unbounded line is next.
+    unbounded_next: bool,
 }
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
-        self.bounded.is_empty() && self.everyone.is_empty()
+        self.bounded.is_empty() && self.unbounded.is_empty()
     }
 
-    /// Whether so many wait in the bounded line. A call that has given up does not count.
-    pub(super) fn is_full(&mut self, most: u32) -> bool {
-        let most = most as usize;
-        if self.bounded.len() >= most {
+    /// Whether `max` calls wait in the bounded line. A call that has given up does not count.
+    pub(super) fn is_full(&mut self, max: u32) -> bool {
+        let max = max as usize;
+        if self.bounded.len() >= max {
             self.bounded.retain(|waiting| !waiting.is_closed());
         }
-        self.bounded.len() >= most
+        self.bounded.len() >= max
     }
 
     pub(super) fn push(&mut self, line: Line, waiting: oneshot::Sender<Permit>) {
         match line {
             Line::Bounded => self.bounded.push_back(waiting),
-            Line::Everyone => self.everyone.push_back(waiting),
+            Line::Unbounded => self.unbounded.push_back(waiting),
         }
     }
 
-    /// The call that has waited longest, of one line and then of the other.
+    /// The call that has waited longest, in one line and then in the other.
     pub(super) fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
-        self.others_turn = !self.others_turn;
-        let (first, second) = if self.others_turn {
-            (&mut self.everyone, &mut self.bounded)
+        self.unbounded_next = !self.unbounded_next;
+        let (first, second) = if self.unbounded_next {
+            (&mut self.unbounded, &mut self.bounded)
         } else {
-            (&mut self.bounded, &mut self.everyone)
+            (&mut self.bounded, &mut self.unbounded)
         };
         let next = first.pop_front().or_else(|| second.pop_front());
         for line in [first, second] {

@@ -28,11 +28,12 @@ impl Barrier {
     }
 }
 
-/// Two calls, each on a shard of its own or both on the first, while a reload shuts the barrier.
+/// Two calls, each on its own shard or both on the first, while a reload shuts the barrier.
 fn no_call_begins_after_shut(shards: [usize; 2]) {
     check(3, move || {
         let barrier = Arc::new(Barrier::default());
-        // What a call uses as it begins, and a reload takes away. Loom runs all threads on one of the machine's.
+        // A call uses it as it begins, and a reload takes it away. `Rc` will do: loom runs all threads on one system
+        // thread.
         let version = Rc::new(UnsafeCell::new(()));
         let calls = shards.map(|shard| {
             let (barrier, version) = (Arc::clone(&barrier), Rc::clone(&version));

@@ -1,4 +1,5 @@
-//! Loom's locks and atomics, two shards that a thread chooses from, and tokio's channels with what they promise about memory.
+//! Loom's locks and atomics, two shards that a thread chooses from, and tokio's channels with their promises about
+//! memory.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -9,11 +10,11 @@ pub(super) use loom::sync::{Mutex, MutexGuard};
 
 loom::thread_local! {
     static SHARD: Cell<usize> = Cell::new(0);
-    /// The thread's last operation was a store in the one order of all `SeqCst` operations.
+    /// Whether the thread's last operation was a `SeqCst` store.
     static STORED: Cell<bool> = Cell::new(false);
 }
 
-/// Has the present thread use this shard.
+/// Sets the shard of the current thread.
 pub(super) fn use_shard(number: usize) {
     SHARD.with(|shard| shard.set(number));
 }
@@ -40,9 +41,9 @@ impl<T: Default> Default for Sharded<T> {
     }
 }
 
-/// Loom takes an access that is `SeqCst` for `AcqRel`, and knows the one order of fences alone. So a fence stands between
-/// a `SeqCst` store and the `SeqCst` load that the thread does next: that a load comes after a store is what the order is
-/// used for here. One `SeqCst` without the other has no fence.
+/// Loom treats a `SeqCst` access as `AcqRel`, and knows the single order of fences alone. So a fence stands between a
+/// `SeqCst` store and the next `SeqCst` load of the thread: the code relies on the single order only for a load after
+/// a store. A `SeqCst` access without its partner gets no fence.
 #[derive(Default)]
 pub(super) struct AtomicBool(loom::sync::atomic::AtomicBool);
 
@@ -90,8 +91,8 @@ fn after_store(order: Ordering) {
     STORED.with(|stored| stored.set(order == Ordering::SeqCst));
 }
 
-/// Loom does not look into tokio. Both sides pass through an atomic of loom's: what comes before the one happens before
-/// what comes after the other.
+/// Loom does not look into tokio, so both sides pass through an atomic of loom's: the actions before the first pass
+/// happen before those after the second.
 #[derive(Default)]
 struct Passage(AtomicBool);
 

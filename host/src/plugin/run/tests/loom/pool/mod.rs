@@ -1,4 +1,4 @@
-//! The files of the pool, with instances that only tell who uses them.
+//! The files of the pool, with mock instances that detect a second user.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ over_loom! {
     waiting: "../../../pool/waiting.rs",
 }
 
-/// As an instance of wasm's, for one thread at a time.
+/// A mock instance, for one thread at a time.
 struct Instance {
     used: UnsafeCell<()>,
     alive: Arc<AtomicUsize>,
@@ -72,7 +72,7 @@ impl Maker {
 }
 
 impl Instance {
-    /// Fails when another thread may use it meanwhile, or what it did before is not seen by this one.
+    /// Fails when another thread may use it at the same time, or when its earlier use is not visible to this thread.
     fn call(&self) {
         self.used.with_mut(|_| ());
     }
@@ -85,7 +85,7 @@ impl Drop for Instance {
 }
 
 impl permit::Permit {
-    /// As a call, from its permit to its answer.
+    /// Makes a call, from its permit to its answer.
     fn call(mut self) {
         let maker = &self.shard.shared().maker;
         let instance = self.instance.take().unwrap_or_else(|| maker.instance());

@@ -46,7 +46,7 @@ fn call_that_waits_gets_the_instance_that_becomes_idle() {
     });
 }
 
-/// More calls than instances, that overtake where they can.
+/// More calls than instances, which overtake each other where they can.
 #[test]
 fn each_call_gets_an_instance_of_its_own() {
     check(2, || {
@@ -107,7 +107,7 @@ fn room_reaches_the_version_that_waits(end: impl Fn(Permit) + Copy + Send + Sync
         let room = Room::new(3);
         let (busy, waits) = (pool_in(&room, 2), pool_in(&room, 2));
         let (ended, stays, first) = (hold(&busy), hold(&busy), hold(&waits));
-        room.serve(); // no version is in line: from now on an idle instance is not told of
+        room.serve(); // no version is in line: from now on an idle instance causes no notification
         let ends = spawn(1, move || end(ended));
         let second = block_on(async {
             let mut second = pin!(waits.permit(Line::Bounded));
