@@ -113,7 +113,7 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
         let integration = match &route.integration {
             config::Integration::Plugin(name) => {
                 let plugin = plugins.get(name).expect("checked with the configuration");
-                Integration::Plugin(plugin.serving())
+                Integration::Plugin(plugin.handle())
             }
             config::Integration::Mock(mock) => Integration::Mock(Arc::new(Mock::new(mock))),
         };

@@ -66,7 +66,7 @@ impl Plugins {
             return self.first(config).await.map(Ready::New);
         };
         // Most files are unchanged at most reloads: looking at them is cheaper than reading them.
-        if plugin.is_as_it_was(config) {
+        if plugin.is_unchanged(config) {
             return Ok(Ready::Same);
         }
         policy::await_pair(config).await;
@@ -95,7 +95,7 @@ impl Plugins {
         match prepared.await {
             Ok(ready) => Ok(ready),
             Err(fault) => {
-                plugin.refused();
+                plugin.count_refusal();
                 let digest = read.map(tracing::field::display);
                 tracing::warn!(
                     plugin = config.name,

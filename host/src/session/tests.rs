@@ -81,7 +81,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
     let route = |key: &str| {
         Some(Route {
             key: key.into(),
-            integration: Integration::Plugin(plugin.serving()),
+            integration: Integration::Plugin(plugin.handle()),
             two_way: true,
             drop_logged: Arc::default(),
         })

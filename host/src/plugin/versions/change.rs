@@ -1,4 +1,5 @@
-//! What changes about a plugin, why, and why not: values, which the log, the history and the management API show.
+//! Changes of a plugin, their causes, and the reasons against one: values, which the log, the history and the
+//! management API show.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use super::change_lock::Upgrading;
 use crate::config::Fault;
 use crate::signature::Digest;
 
-/// Why something is loaded.
+/// The cause of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The gateway starts.
     Start,
-    /// The process before this one served it.
+    /// A process takes over what the one before it served.
     Upgrade,
     /// `lockgate validate`.
     Check,
@@ -21,7 +22,7 @@ pub(crate) enum Cause {
     /// SIGHUP.
     Signal,
     ChangedFile,
-    /// That of `lockgate dev`.
+    /// The configuration of `lockgate dev` has changed.
     ChangedConfiguration,
     /// `lockgate dev` has built it.
     Build,
@@ -42,15 +43,15 @@ impl Cause {
     }
 }
 
-/// How a version came to serve.
+/// The origin of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Came {
+pub(crate) enum VersionOrigin {
     Loaded(Cause),
-    /// It has the code of the version of this number.
+    /// By a rollback to the version of this number, whose code it has.
     RolledBackTo(u64),
 }
 
-impl fmt::Display for Came {
+impl fmt::Display for VersionOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Loaded(cause) => f.write_str(cause.as_str()),
@@ -59,18 +60,18 @@ impl fmt::Display for Came {
     }
 }
 
-/// Why a version serves no more.
+/// The reason why a version serves no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum EndReason {
     Replaced,
     RolledBack,
-    /// Its rollout was.
+    /// Its rollout was aborted.
     Aborted,
-    /// It trapped too often: nothing goes back to it by itself.
-    Withdrawn(Trapped),
+    /// It trapped too often: no automatic rollback goes to it.
+    Withdrawn(TrapCount),
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replaced => f.write_str("replaced"),
@@ -81,41 +82,41 @@ impl fmt::Display for Ended {
     }
 }
 
-/// What a version had done when it rolled itself back.
+/// The counts of a version when it rolled itself back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trapped {
+pub(crate) struct TrapCount {
     pub(crate) calls: u64,
     pub(crate) traps: u64,
 }
 
-impl fmt::Display for Trapped {
+impl fmt::Display for TrapCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { calls, traps } = self;
         write!(f, "rolled itself back: {traps} of {calls} calls trapped")
     }
 }
 
-/// A version has rolled itself back that another process would begin with.
+/// A version that another process takes over has rolled itself back.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("version {version} of the plugin {plugin} {trapped}")]
 pub(crate) struct Withdrawn {
     pub(crate) plugin: Arc<str>,
     pub(crate) version: u64,
-    pub(crate) trapped: Trapped,
+    pub(crate) trapped: TrapCount,
 }
 
-/// What has changed about a plugin.
+/// A change of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PluginChange {
     Added,
     Removed,
-    /// By a reload, with the versions that serve since: none where only what is not a version's has changed.
+    /// By a reload, with its new versions: none when only settings that concern no version have changed.
     Reloaded(Vec<NewVersion>),
     RolledBack {
         serves: u64,
         code_of: u64,
     },
-    /// A rollout begins with the next version of the file.
+    /// A rollout will begin with the next version of the file.
     NextShare(u32),
     Share {
         version: u64,
@@ -130,7 +131,7 @@ pub(crate) enum PluginChange {
 pub(crate) struct NewVersion {
     pub(crate) number: u64,
     pub(crate) digest: Digest,
-    /// Percent of the connections, in a rollout.
+    /// The percentage of connections, in a rollout.
     pub(crate) share: Option<u32>,
 }
 
@@ -175,7 +176,7 @@ impl fmt::Display for NewVersion {
     }
 }
 
-/// Why a command changes nothing about a plugin.
+/// The reason why a command changes nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoChange {
     #[error(transparent)]

@@ -1,29 +1,30 @@
-//! One change of versions at a time, and none that another process would not know that begins with what serves here.
+//! The lock for changes of versions: one change at a time, and no command while another process takes over.
 
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::change::Withdrawn;
 
-/// Why nothing changes by command: another process has begun with what serves here, and would undo the change.
+/// No command changes versions: another process takes over the versions that serve here, and would undo the change.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("an upgrade is under way: ask again once it is over")]
 pub(crate) struct Upgrading;
 
-/// Held while versions change, for no longer than an instance takes to be made.
+/// Held while versions change, at most for as long as an instance takes to be made.
 #[derive(Default)]
 pub(crate) struct ChangeLock(Mutex<HandOver>);
 
-/// By which a hand-over that is under way is given up, with the reason.
+/// The sender that gives up a hand-over under way, with the reason.
 #[derive(Default)]
 pub(crate) struct HandOver(Option<oneshot::Sender<Withdrawn>>);
 
 impl ChangeLock {
-    /// For what a hand-over does not exclude.
+    /// Locks for a change that a hand-over allows.
     pub(crate) async fn lock(&self) -> MutexGuard<'_, HandOver> {
         self.0.lock().await
     }
 
-    /// For a change by command: refused while another process begins with what serves here, and would undo it.
+    /// Locks for a change by command. Refused while another process takes over the versions that serve here: it would
+    /// undo the change.
     pub(crate) async fn by_command(&self) -> Result<MutexGuard<'_, HandOver>, Upgrading> {
         let changing = self.0.lock().await;
         match &changing.0 {
@@ -34,23 +35,23 @@ impl ChangeLock {
 }
 
 impl HandOver {
-    /// From now on nothing changes by command. Gives why the hand-over is to be given up, if it is.
+    /// Begins a hand-over: no command changes versions. The receiver gets the reason to give the hand-over up.
     pub(crate) fn begin(&mut self) -> oneshot::Receiver<Withdrawn> {
-        let (given_up, why) = oneshot::channel();
-        self.0 = Some(given_up);
-        why
+        let (sender, reason) = oneshot::channel();
+        self.0 = Some(sender);
+        reason
     }
 
-    /// The other process does not serve.
+    /// Ends a hand-over: the other process does not serve.
     pub(crate) fn end(&mut self) {
         self.0 = None;
     }
 
-    /// What the other process has begun with is not to serve there.
-    pub(crate) fn give_up(&mut self, why: Withdrawn) {
+    /// Gives up the hand-over: the other process must not serve its versions.
+    pub(crate) fn give_up(&mut self, reason: Withdrawn) {
         if let Some(hand_over) = self.0.take() {
-            // When it has been handed over already, the other process judges for itself.
-            let _ = hand_over.send(why);
+            // After the hand-over nobody receives this: the other process judges for itself.
+            let _ = hand_over.send(reason);
         }
     }
 }

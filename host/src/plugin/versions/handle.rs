@@ -1,4 +1,4 @@
-//! What a route points to: which of a plugin's versions serves a call.
+//! The handle by which a route calls a plugin: it finds the version that serves the call.
 
 use std::sync::{Arc, Weak};
 
@@ -9,13 +9,13 @@ use super::share::Versions;
 use crate::invocation::{Called, Invocation};
 use crate::plugin::run::exports::Export;
 
-/// What serves of a plugin under one configuration. A rollback or a rollout changes the pointer in it.
+/// The versions of a plugin that serve under one configuration. A rollback or a rollout swaps them in place.
 ///
-/// A reload makes another, to which the stages' new snapshots point, and empties this one when they are in place: a
-/// message runs on what goes with the snapshot that it has met, or is told to look for a newer snapshot.
+/// A reload makes another handle for the new snapshots of the stages, and empties this one once they are in place. So
+/// a message runs on the versions of its snapshot, or is sent to a newer snapshot.
 pub(crate) struct PluginHandle {
     pub(crate) name: Arc<str>,
-    /// None once nothing is called through it any more.
+    /// None once this handle is emptied: nothing is called through it any more.
     versions: ArcSwapOption<Versions>,
     plugin: Weak<Plugin>,
 }
@@ -29,16 +29,16 @@ impl PluginHandle {
         }
     }
 
-    /// Calls the handler for an event, on the version that serves its connection. Gives the event back when nothing
-    /// serves here any more: what does is in the stage's newest snapshot, if there is another.
+    /// Calls the handler for an event, on the version that serves its connection. Gives the event back when a reload
+    /// has emptied this handle: the caller retries on the newest snapshot of the stage, if there is a newer one.
     pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
         mut event: E,
     ) -> Called<E> {
         loop {
-            // A version is replaced before it is retired: the next look finds another. Looking counts nothing that
-            // threads would have to share, and holds the version until its call is over.
+            // A version is replaced before it is retired, so the next load finds another. The load writes to no
+            // memory that threads share, and holds the version until its call is over.
             let versions = self.versions.load();
             let Some(versions) = versions.as_ref() else {
                 return Called::Retired(event);
@@ -57,7 +57,7 @@ impl PluginHandle {
     }
 
     fn withdraw(&self, number: u64) {
-        // One that is in the configuration no more has nothing to go back to.
+        // A plugin that is no longer in the configuration has no version to go back to.
         if let Some(plugin) = self.plugin.upgrade() {
             let slots = plugin.place.slots.clone();
             slots.spawn(async move { plugin.withdraw(number).await });
@@ -68,14 +68,14 @@ impl PluginHandle {
         self.versions.load()
     }
 
-    /// Puts others in the place of those that serve, and gives those.
+    /// Replaces the versions that serve, and gives the old ones.
     pub(crate) fn swap(&self, versions: Option<Arc<Versions>>) -> Option<Arc<Versions>> {
         self.versions.swap(versions)
     }
 
-    /// What serves of the plugin now: this, or what a reload has put in its place.
+    /// The newest handle of the plugin: this one, or its replacement by a reload.
     pub(crate) fn newest(self: &Arc<Self>) -> Arc<Self> {
         let plugin = self.plugin.upgrade();
-        plugin.map_or_else(|| Arc::clone(self), |plugin| plugin.serving())
+        plugin.map_or_else(|| Arc::clone(self), |plugin| plugin.handle())
     }
 }

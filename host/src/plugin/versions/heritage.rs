@@ -1,5 +1,5 @@
-//! What the plugins of one process serve and the files alone do not tell, for the process that serves in its place:
-//! rollbacks, rollouts, and the newest signed version of each.
+//! The state of plugins that their files do not tell, for the process that takes over: rollbacks, rollouts, and the
+//! newest signed version of each.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,26 @@ use crate::plugin::load::policy;
 use crate::plugin::load::source::Source;
 use crate::signature::Signature;
 
-/// By plugin. One that serves the code of its file, and has no rollout, need not be here.
+/// The state by plugin. A plugin that serves the code of its file, and has no rollout, is left out.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Heritage {
-    /// The newest signed version that has served.
+    /// The newest signed version of each plugin that has served.
     pub(crate) floors: BTreeMap<String, u32>,
     pub(crate) plugins: BTreeMap<String, InheritedPlugin>,
 }
 
-/// How one plugin was.
+/// The state of one plugin.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct InheritedPlugin {
-    /// The digest of the file that was looked at last: as long as it is the same, its code is not served.
+    /// The digest of the file that was read last: while the file is the same, its code is not served.
     pub(crate) offered: String,
     pub(crate) stable: InheritedCode,
     pub(crate) candidate: Option<InheritedCode>,
-    /// A rollout is under way, for so many percent of the connections.
+    /// The share of a rollout under way, in percent of the connections.
     pub(crate) rollout: Option<u32>,
 }
 
-/// A component, whole: its file may hold another by now.
+/// A whole component: its file may hold another by now.
 #[derive(Clone, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct InheritedCode {
     /// Base64.
@@ -42,7 +42,7 @@ pub(crate) struct InheritedCode {
 }
 
 impl Plugin {
-    /// How it is; none where its file alone tells.
+    /// The state to hand over; none where the file alone tells it.
     pub(crate) fn inherited(&self) -> Option<InheritedPlugin> {
         let versions = self.versions()?;
         let record = self.lock();
@@ -68,7 +68,7 @@ impl InheritedCode {
         }
     }
 
-    /// The component and its signature, judged as code is that served before.
+    /// The component and its signature, judged as code that served before.
     pub(crate) fn open(
         &self,
         plugin: &config::Plugin,
@@ -100,7 +100,7 @@ impl InheritedCode {
     }
 }
 
-/// Not its megabytes.
+/// Leaves out the megabytes of code.
 impl std::fmt::Debug for InheritedCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InheritedCode").finish_non_exhaustive()

@@ -1,30 +1,31 @@
-//! The versions that a plugin has had: what they were and how they ended, the last few with their code.
+//! The history of a plugin's versions: their origins and ends, and the code of the last few.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::change::{Came, Ended, NoChange};
+use super::change::{EndReason, NoChange, VersionOrigin};
 use super::version::{Code, Counts, Version};
 use crate::connections::now_ms;
 use crate::plugin::load::source::Compiled;
 use crate::signature::{Digest, Signature};
 
-/// Versions that are remembered.
-const REMEMBERED: usize = 16;
+/// Versions that the history keeps.
+const MAX_ENTRIES: usize = 16;
 
-/// Replaced versions whose code is kept, beside the one that serves.
-const COMPILED: usize = 3;
+/// Replaced versions whose code is kept, in addition to the versions that serve.
+const MAX_COMPILED: usize = 3;
 
 #[derive(Default)]
 pub(crate) struct History {
     /// Oldest first.
     entries: VecDeque<Entry>,
-    /// What those did that are forgotten.
-    forgotten: (u64, u64),
-    numbers: u64,
-    /// The newest version that code was signed as.
+    /// The calls and traps of versions that the history has dropped.
+    dropped: (u64, u64),
+    /// The last number that was given.
+    last_number: u64,
+    /// The newest signed version.
     signed: u32,
 }
 
@@ -35,9 +36,9 @@ struct Entry {
     compiled: Option<Arc<Compiled>>,
     signature: Option<Arc<Signature>>,
     counts: Arc<Counts>,
-    came: Came,
+    came: VersionOrigin,
     loaded_at: u64,
-    ended: Option<Ended>,
+    ended: Option<EndReason>,
 }
 
 /// A version as the admin API shows it.
@@ -48,11 +49,11 @@ pub(crate) struct VersionInfo {
     pub(crate) bytes: u64,
     /// Milliseconds since the Unix epoch.
     pub(crate) loaded_at: u64,
-    /// Why it came.
+    /// The origin.
     pub(crate) came: String,
-    /// Why it ended; none while it serves.
+    /// The reason for its end; none while it serves.
     pub(crate) ended: Option<String>,
-    /// It can be rolled back to without compiling.
+    /// Whether a rollback to it needs no compiling.
     pub(crate) compiled: bool,
     pub(crate) calls: u64,
     pub(crate) traps: u64,
@@ -60,11 +61,11 @@ pub(crate) struct VersionInfo {
 
 impl History {
     pub(crate) fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+        self.last_number += 1;
+        self.last_number
     }
 
-    pub(crate) fn add(&mut self, version: &Version, came: Came) {
+    pub(crate) fn add(&mut self, version: &Version, came: VersionOrigin) {
         let signed = version.code.signature.as_ref();
         self.signed = self
             .signed
@@ -82,8 +83,8 @@ impl History {
         });
     }
 
-    /// Notes that a version serves no more, and lets go of code that is too old.
-    pub(crate) fn end(&mut self, number: u64, ended: Ended) {
+    /// Notes the end of a version, and drops code and entries that are too old.
+    pub(crate) fn end(&mut self, number: u64, ended: EndReason) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
             entry.ended = Some(ended);
         }
@@ -92,25 +93,25 @@ impl History {
             if entry.ended.is_none() {
                 continue;
             }
-            if kept.contains(&entry.digest) || kept.len() >= COMPILED {
+            if kept.contains(&entry.digest) || kept.len() >= MAX_COMPILED {
                 entry.compiled = None;
             } else if entry.compiled.is_some() {
                 kept.push(entry.digest);
             }
         }
-        // One that still has calls under way counts them itself.
-        while self.entries.len() > REMEMBERED
+        // An entry whose version still has calls under way stays: its counts may change.
+        while self.entries.len() > MAX_ENTRIES
             && let Some(oldest) = self.entries.front_mut()
             && oldest.ended.is_some()
             && let Some(counts) = Arc::get_mut(&mut oldest.counts)
         {
-            self.forgotten.0 += counts.calls();
-            self.forgotten.1 += counts.traps();
+            self.dropped.0 += counts.calls();
+            self.dropped.1 += counts.traps();
             self.entries.pop_front();
         }
     }
 
-    /// Code that is still compiled.
+    /// The code of this digest, if it is still compiled.
     pub(crate) fn compiled(&self, digest: Digest) -> Option<Arc<Compiled>> {
         let mut known = self.entries.iter().rev();
         known
@@ -118,7 +119,8 @@ impl History {
             .cloned()
     }
 
-    /// The version to go back to: that of this number, or else the last that has other code than `now` and did not fail.
+    /// The version of a rollback: the one of this number, or else the last that has other code than `now` and did not
+    /// fail.
     pub(crate) fn back_to(
         &self,
         number: Option<u64>,
@@ -127,7 +129,7 @@ impl History {
         if let Some(number) = number {
             let entry = self.entries.iter().find(|entry| entry.number == number);
             let entry = entry.ok_or(NoChange::NoVersion(number))?;
-            // The code of a version may be kept by a later one that is the same.
+            // A later version with the same code may have kept it.
             let code = self.compiled(entry.digest);
             let compiled = code.ok_or(NoChange::NotCompiled(number))?;
             let signature = entry.signature.clone();
@@ -139,9 +141,9 @@ impl History {
                 },
             ));
         }
-        let failed = |digest| {
-            let mut of_it = self.entries.iter().filter(|entry| entry.digest == digest);
-            of_it.any(|entry| matches!(entry.ended, Some(Ended::Withdrawn(_))))
+        let has_failed = |digest| {
+            let mut entries = self.entries.iter().filter(|entry| entry.digest == digest);
+            entries.any(|entry| matches!(entry.ended, Some(EndReason::Withdrawn(_))))
         };
         let mut earlier = self.entries.iter().rev();
         earlier
@@ -150,13 +152,14 @@ impl History {
                     compiled: entry.compiled.clone()?,
                     signature: entry.signature.clone(),
                 };
-                let fits = entry.ended.is_some() && entry.digest != now && !failed(entry.digest);
+                let fits =
+                    entry.ended.is_some() && entry.digest != now && !has_failed(entry.digest);
                 fits.then_some((entry.number, code))
             })
             .ok_or(NoChange::NoEarlier)
     }
 
-    /// The newest version that code was signed as; 0 when none was.
+    /// The newest signed version; 0 when none was signed.
     pub(crate) fn signed(&self) -> u32 {
         self.signed
     }
@@ -165,7 +168,7 @@ impl History {
     pub(crate) fn totals(&self) -> (u64, u64) {
         self.entries
             .iter()
-            .fold(self.forgotten, |(calls, traps), entry| {
+            .fold(self.dropped, |(calls, traps), entry| {
                 (calls + entry.counts.calls(), traps + entry.counts.traps())
             })
     }
@@ -178,7 +181,7 @@ impl History {
             bytes: entry.size,
             loaded_at: entry.loaded_at,
             came: entry.came.to_string(),
-            ended: entry.ended.as_ref().map(Ended::to_string),
+            ended: entry.ended.as_ref().map(EndReason::to_string),
             compiled: self.compiled(entry.digest).is_some(),
             calls: entry.counts.calls(),
             traps: entry.counts.traps(),

@@ -1,4 +1,4 @@
-//! The versions of a plugin: which one serves, how one replaces another, what is kept of those before.
+//! The versions of a plugin: the ones that serve, how one replaces another, and the history of earlier ones.
 
 pub(crate) mod change;
 pub(crate) mod change_lock;

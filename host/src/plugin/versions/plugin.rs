@@ -1,11 +1,11 @@
-//! A plugin by its name: which of its versions serve, and what became of the others.
+//! A plugin by its name: the versions that serve, and the record of all that has happened to it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use super::change::{Came, Cause, Ended};
+use super::change::{Cause, EndReason, VersionOrigin};
 use super::change_lock::ChangeLock;
 use super::handle::PluginHandle;
 use super::history::{History, VersionInfo};
@@ -19,18 +19,18 @@ use crate::plugin::run::guest_threads::Slots;
 use crate::plugin::run::pool::Room;
 use crate::signature::Digest;
 
-/// A plugin of the configuration. It stays the same when its code does not.
+/// A plugin of the configuration. It outlives the versions of its code.
 pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
-    /// What the newest snapshots of stages point to; empty once the plugin is no longer in the configuration and has
-    /// had its time to end.
-    pub(super) serving: ArcSwap<PluginHandle>,
+    /// The handle that the newest stage snapshots hold. Empty once the plugin is no longer in the configuration and
+    /// has had its time to end.
+    pub(super) handle: ArcSwap<PluginHandle>,
     pub(crate) place: Placement,
     pub(crate) changing: Arc<ChangeLock>,
     record: Mutex<Record>,
 }
 
-/// Where the versions of a plugin run.
+/// The engine, the room and the guest threads that versions run on.
 #[derive(Clone)]
 pub(crate) struct Placement {
     pub(crate) engine: Engine,
@@ -40,28 +40,28 @@ pub(crate) struct Placement {
 
 pub(crate) struct Record {
     pub(crate) config: config::Plugin,
-    /// The digest of the file that was looked at last. A rollback holds until the file is another.
+    /// The digest of the file that was read last. A rollback holds until the file changes.
     pub(crate) offered: Digest,
-    /// How that file looked.
+    /// The size and times of that file.
     pub(super) stamp: Option<Stamp>,
-    /// A rollout is under way: a changed file serves so many percent of the connections.
+    /// The share of a rollout under way: the percentage of connections that a changed file serves.
     pub(crate) rollout: Option<u32>,
     pub(crate) history: History,
-    /// Changes so far: what was prepared before another change is prepared again.
+    /// The number of changes so far: a reload that was prepared before another change is prepared again.
     pub(crate) changes: u64,
     pub(crate) tallies: Tallies,
 }
 
-/// What has happened to a plugin, for the metrics.
+/// The counts of a plugin's events, for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tallies {
     pub(crate) calls: u64,
     pub(crate) traps: u64,
     pub(crate) swaps: u64,
     pub(crate) refused: u64,
-    /// By command.
+    /// Rollbacks by command.
     pub(crate) rollbacks: u64,
-    /// By itself.
+    /// Versions that rolled themselves back.
     pub(crate) withdrawn: u64,
 }
 
@@ -72,21 +72,21 @@ pub(crate) struct PluginInfo {
     pub(crate) serving: VersionInfo,
     /// The version of a rollout under way.
     pub(crate) candidate: Option<VersionInfo>,
-    /// Percent of the connections that a rollout under way gives to its candidate.
+    /// The percentage of connections that a rollout under way gives to its candidate.
     pub(crate) share: Option<u32>,
 }
 
-/// What a plugin begins with.
+/// The versions that a plugin begins with.
 pub(crate) struct FirstVersions {
     pub(crate) stable: Version,
-    /// That of a rollout that is under way.
+    /// The version of a rollout that is under way.
     pub(crate) candidate: Option<Version>,
     pub(crate) rollout: Option<u32>,
     pub(crate) cause: Cause,
 }
 
 impl Plugin {
-    /// Begins with its first version, or two.
+    /// A plugin with its first version, or with two in a rollout.
     pub(crate) fn new(
         place: Placement,
         changing: Arc<ChangeLock>,
@@ -97,7 +97,7 @@ impl Plugin {
         let mut history = History::default();
         let mut begin = |mut version: Version| {
             version.begin(history.next_number());
-            history.add(&version, Came::Loaded(first.cause));
+            history.add(&version, VersionOrigin::Loaded(first.cause));
             Arc::new(version)
         };
         let name: Arc<str> = config.name.as_str().into();
@@ -107,7 +107,7 @@ impl Plugin {
             share: first.rollout.unwrap_or(0),
         };
         Arc::new_cyclic(|plugin| Self {
-            serving: ArcSwap::from_pointee(PluginHandle::new(&name, versions, plugin.clone())),
+            handle: ArcSwap::from_pointee(PluginHandle::new(&name, versions, plugin.clone())),
             name,
             place,
             changing,
@@ -123,17 +123,17 @@ impl Plugin {
         })
     }
 
-    /// What a stage's new snapshot is to point to.
-    pub(crate) fn serving(&self) -> Arc<PluginHandle> {
-        self.serving.load_full()
+    /// The handle for the new snapshot of a stage.
+    pub(crate) fn handle(&self) -> Arc<PluginHandle> {
+        self.handle.load_full()
     }
 
-    /// None once the plugin is no longer in the configuration and has had its time to end.
+    /// The versions that serve. None once the plugin is no longer in the configuration and has had its time to end.
     pub(crate) fn versions(&self) -> Option<Arc<Versions>> {
-        self.serving.load().versions().clone()
+        self.handle.load().versions().clone()
     }
 
-    /// The code for a file of this digest, if there is some; whether it differs from what was looked at last.
+    /// Whether a file of this digest is the file that was read last, or has code that is still compiled.
     pub(crate) fn known(&self, offered: Digest) -> KnownCode {
         let record = self.lock();
         if record.offered == offered {
@@ -145,9 +145,9 @@ impl Plugin {
             .map_or(KnownCode::Other, KnownCode::Compiled)
     }
 
-    /// Whether neither the configuration nor the file has changed since that file was looked at. Of one that must be
-    /// signed that is not known: the signature and the keys are files too.
-    pub(crate) fn is_as_it_was(&self, config: &config::Plugin) -> bool {
+    /// Whether neither the configuration nor the file has changed since the file was read. Never true of a signed
+    /// component: its signature and keys are files too.
+    pub(crate) fn is_unchanged(&self, config: &config::Plugin) -> bool {
         let config::Component::File(path) = &config.component else {
             return false;
         };
@@ -158,22 +158,22 @@ impl Plugin {
             && record.stamp == Stamp::of(path)
     }
 
-    /// Notes that a file was refused.
-    pub(crate) fn refused(&self) {
+    /// Counts a file that was refused.
+    pub(crate) fn count_refusal(&self) {
         self.lock().tallies.refused += 1;
     }
 
-    /// Changes what serves under the configuration as it is: stages go on pointing here. Gives the versions that serve
-    /// no more, to be retired.
+    /// Changes the versions that serve under the present configuration: the handle in the stages stays. Gives the
+    /// versions that serve no more, for the caller to retire.
     pub(crate) fn swap(
         &self,
         record: &mut Record,
         next: Versions,
-        ended: Ended,
+        ended: EndReason,
     ) -> Vec<Arc<Version>> {
         record.changes += 1;
         let next = Arc::new(next);
-        let Some(before) = self.serving.load().swap(Some(Arc::clone(&next))) else {
+        let Some(before) = self.handle.load().swap(Some(Arc::clone(&next))) else {
             return Vec::new();
         };
         let retired: Vec<_> = before
@@ -187,8 +187,8 @@ impl Plugin {
         retired
     }
 
-    /// Ends a plugin that is in the configuration no more. The calls under way have the time of `limits.retire_s`; what
-    /// begins later, the `$disconnect` of connections that go with it, is served until the last of these events has come.
+    /// Ends a plugin that is no longer in the configuration. Calls under way have the time of `limits.retire_s`.
+    /// Later events, the `$disconnect` of connections that go with it, are served until `last_event` is ready.
     pub(crate) async fn remove(&self, last_event: impl Future<Output = ()>) {
         {
             let _changing = self.changing.lock().await;
@@ -201,7 +201,7 @@ impl Plugin {
         }
         last_event.await;
         let _changing = self.changing.lock().await;
-        if let Some(versions) = self.serving.load().swap(None) {
+        if let Some(versions) = self.handle.load().swap(None) {
             let versions = versions.all().cloned().collect();
             retire(versions).await;
         }
@@ -245,11 +245,12 @@ impl Plugin {
     }
 }
 
-/// What there is of a file's code.
+/// The known code for a file.
 pub(crate) enum KnownCode {
-    /// It is the file that was looked at last.
+    /// The file is the one that was read last.
     Same,
-    /// It served before and is still compiled.
+    /// The code served before and is still compiled.
     Compiled(Arc<Compiled>),
+    /// The code is not known.
     Other,
 }

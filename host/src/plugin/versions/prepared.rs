@@ -1,8 +1,9 @@
-//! A change of versions: prepared beside what serves, then committed, and what it replaces retired.
+//! The reload of one plugin: prepared beside the versions that serve, then committed; the replaced versions are
+//! retired.
 
 use std::sync::Arc;
 
-use super::change::{Came, Cause, Ended, NewVersion, PluginChange};
+use super::change::{Cause, EndReason, NewVersion, PluginChange, VersionOrigin};
 use super::handle::PluginHandle;
 use super::plugin::{Placement, Plugin, Record};
 use super::share::Versions;
@@ -14,7 +15,7 @@ use crate::plugin::load::{self, policy};
 use crate::signature::{Digest, Signature};
 
 impl Plugin {
-    /// Links and checks code, under the configuration given.
+    /// Links and checks code under a configuration, and gives a version that can serve.
     pub(crate) async fn build(
         place: &Placement,
         config: &config::Plugin,
@@ -34,7 +35,7 @@ impl Plugin {
         Ok(version)
     }
 
-    /// Prepares what a file and a configuration ask for; none when that is what there is.
+    /// Prepares the versions for a file and a configuration; none when both are unchanged.
     pub(crate) async fn prepare(
         self: &Arc<Self>,
         config: &config::Plugin,
@@ -43,7 +44,7 @@ impl Plugin {
         signature: &Option<Arc<Signature>>,
         cause: Cause,
     ) -> Result<Option<Prepared>, Fault> {
-        let (changes, reconfigured, rollout) = {
+        let (changes, is_reconfigured, rollout) = {
             let record = self.lock();
             if record.offered == offered.0 && record.config == *config {
                 return Ok(None);
@@ -57,16 +58,16 @@ impl Plugin {
         let serving = self.versions();
         let serving = serving.as_deref();
         let build = async |code: Code| Self::build(&self.place, config, code).await;
-        let again = |version: Option<&Arc<Version>>| {
-            let mut code = version.filter(|_| reconfigured)?.code.clone();
+        let rebuilt = |version: Option<&Arc<Version>>| {
+            let mut code = version.filter(|_| is_reconfigured)?.code.clone();
             if code.compiled.digest == offered.0 {
                 code.signature.clone_from(signature);
             }
             Some(code)
         };
         let (mut stable, mut candidate) = (
-            again(serving.map(|serving| &serving.stable)),
-            again(serving.and_then(|serving| serving.candidate.as_ref())),
+            rebuilt(serving.map(|serving| &serving.stable)),
+            rebuilt(serving.and_then(|serving| serving.candidate.as_ref())),
         );
         let compiled = compiled.map(|compiled| Code {
             compiled,
@@ -104,7 +105,7 @@ impl Plugin {
         }))
     }
 
-    /// Whether code that was loaded before, its signature found to be true, may serve under the configuration given.
+    /// Whether code that was loaded before, with a signature found true, may serve under this configuration.
     pub(crate) async fn trusted(config: &config::Plugin, code: &Code) -> Result<(), Fault> {
         let (config_, signature) = (config.clone(), code.signature.clone());
         let checked = tokio::task::spawn_blocking(move || {
@@ -116,15 +117,15 @@ impl Plugin {
     }
 }
 
-/// Versions that are ready to serve, checked; nothing has changed yet.
+/// Checked versions that are ready to serve. Nothing has changed yet.
 pub(crate) struct Prepared {
     pub(crate) plugin: Arc<Plugin>,
     config: config::Plugin,
-    /// The file's.
+    /// The signature of the file.
     pub(crate) signature: Option<Arc<Signature>>,
-    /// The file's digest, and how it looked.
+    /// The digest of the file, and its size and times.
     offered: (Digest, Option<Stamp>),
-    /// The file's code, or what serves under changed limits and grants.
+    /// The file's code, or the code that serves, under new limits and grants.
     stable: Option<Version>,
     candidate: Option<Version>,
     changes: u64,
@@ -137,8 +138,8 @@ impl Prepared {
         self.plugin.lock().changes == self.changes
     }
 
-    /// Serves what was prepared, in stages that are installed from now on: gives what has changed, and what to end when
-    /// they are.
+    /// Makes the prepared versions serve, in the snapshots that stages get from now on. Gives the change, and the
+    /// versions to retire once these snapshots are in place.
     pub(crate) fn commit(self) -> (Option<PluginChange>, Retired) {
         let plugin = self.plugin;
         let mut record = plugin.lock();
@@ -156,7 +157,9 @@ impl Prepared {
                 digest: version.code.compiled.digest,
                 share,
             });
-            record.history.add(&version, Came::Loaded(self.cause));
+            record
+                .history
+                .add(&version, VersionOrigin::Loaded(self.cause));
             Arc::new(version)
         };
         let stable = match self.stable {
@@ -173,31 +176,31 @@ impl Prepared {
             share,
         };
         record.tallies.swaps += 1;
-        // Messages that have met a snapshot of before go on with what that points to, until it is ended.
-        let again = PluginHandle::new(
+        // Messages on an older snapshot keep its handle, with the versions of before, until that handle is emptied.
+        let next_handle = PluginHandle::new(
             &plugin.name,
             Versions::clone(&before),
             Arc::downgrade(&plugin),
         );
         let retired = Retired {
-            serving: Some(plugin.serving.swap(Arc::new(again))),
-            versions: plugin.swap(&mut record, next, Ended::Replaced),
+            handle: Some(plugin.handle.swap(Arc::new(next_handle))),
+            versions: plugin.swap(&mut record, next, EndReason::Replaced),
         };
         drop(record);
         (Some(PluginChange::Reloaded(new)), retired)
     }
 }
 
-/// A plugin's file was read, and is what the plugin has already.
+/// A plugin's file was read, and has the content that the plugin has already.
 pub(crate) struct Unchanged {
     pub(crate) plugin: Arc<Plugin>,
-    /// The file's digest, and how it looked.
+    /// The digest of the file, and its size and times.
     pub(crate) offered: (Digest, Option<Stamp>),
     pub(crate) signature: Option<Arc<Signature>>,
 }
 
 impl Unchanged {
-    /// Spares the next reload to read it.
+    /// Notes the size and times of the file: the next reload need not read it.
     pub(crate) fn commit(self) {
         let mut record = self.plugin.lock();
         if record.offered == self.offered.0 {
@@ -206,18 +209,18 @@ impl Unchanged {
     }
 }
 
-/// What serves no more in new snapshots of stages.
+/// The old handle and the versions that new snapshots no longer use.
 #[derive(Default)]
 pub(crate) struct Retired {
-    serving: Option<Arc<PluginHandle>>,
+    handle: Option<Arc<PluginHandle>>,
     versions: Vec<Arc<Version>>,
 }
 
 impl Retired {
-    /// Once the new snapshots are in place: when this returns, no call starts any more on what was replaced.
+    /// Ends them, once the new snapshots are in place: when this returns, no call starts on a replaced version.
     pub(crate) async fn end(self) {
-        if let Some(serving) = self.serving {
-            serving.swap(None);
+        if let Some(handle) = self.handle {
+            handle.swap(None);
         }
         retire(self.versions).await;
     }

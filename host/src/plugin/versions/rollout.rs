@@ -1,8 +1,9 @@
-//! Going back to an earlier version, by command or by itself, and rolling a newer one out to a share of the connections.
+//! Rollbacks to an earlier version, by command or by themselves, and rollouts of a newer one to a share of the
+//! connections.
 
 use std::sync::Arc;
 
-use super::change::{Came, Ended, NoChange, PluginChange, Trapped, Withdrawn};
+use super::change::{EndReason, NoChange, PluginChange, TrapCount, VersionOrigin, Withdrawn};
 use super::plugin::Plugin;
 use super::prepared::retire;
 use super::share::Versions;
@@ -10,15 +11,15 @@ use super::version::{Code, Version};
 use crate::config;
 
 impl Plugin {
-    /// Goes back to an earlier version: to that of a number, or to the last that had other code.
+    /// Rolls back to the version of a number, or to the last that had other code.
     pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
-        let change = self.go_back(to, Ended::RolledBack).await?;
+        let change = self.go_back(to, EndReason::RolledBack).await?;
         self.lock().tallies.rollbacks += 1;
-        Ok(self.say(change))
+        Ok(self.log(change))
     }
 
-    async fn go_back(&self, to: Option<u64>, ended: Ended) -> Result<PluginChange, NoChange> {
+    async fn go_back(&self, to: Option<u64>, ended: EndReason) -> Result<PluginChange, NoChange> {
         let serving = self.versions().ok_or(NoChange::Removed)?;
         let now = serving.stable.code.compiled.digest;
         let (number, code, config, newest) = {
@@ -38,7 +39,9 @@ impl Plugin {
             let mut record = self.lock();
             version.begin(record.history.next_number());
             let serves = version.number;
-            record.history.add(&version, Came::RolledBackTo(number));
+            record
+                .history
+                .add(&version, VersionOrigin::RolledBackTo(number));
             record.rollout = None;
             let next = Versions::only(Arc::new(version));
             (serves, self.swap(&mut record, next, ended))
@@ -50,7 +53,7 @@ impl Plugin {
         })
     }
 
-    /// Takes back a version that fails too often.
+    /// Rolls back a version that traps too often.
     pub(crate) async fn withdraw(&self, number: u64) {
         let mut changing = self.changing.lock().await;
         let Some(serving) = self.versions() else {
@@ -63,24 +66,24 @@ impl Plugin {
             Some(_) | None => return,
         };
         let (calls, traps) = (version.counts.calls(), version.counts.traps());
-        let trapped = Trapped { calls, traps };
+        let trapped = TrapCount { calls, traps };
         let digest = version.code.compiled.digest;
         if !is_stable || self.lock().history.back_to(None, digest).is_ok() {
-            // First: going back takes a while, in which the other process would come to serve.
+            // Before the rollback, which takes a while: the other process must not come to serve meanwhile.
             changing.give_up(Withdrawn {
                 plugin: Arc::clone(&self.name),
                 version: number,
                 trapped,
             });
         }
-        let done = if is_stable {
-            self.go_back(None, Ended::Withdrawn(trapped)).await
+        let result = if is_stable {
+            self.go_back(None, EndReason::Withdrawn(trapped)).await
         } else {
-            let retired = self.end_rollout(&serving.stable, Ended::Withdrawn(trapped));
+            let retired = self.end_rollout(&serving.stable, EndReason::Withdrawn(trapped));
             retire(retired).await;
             Ok(PluginChange::ServesAll(serving.stable.number))
         };
-        match done {
+        match result {
             Ok(change) => {
                 self.lock().tallies.withdrawn += 1;
                 tracing::error!(
@@ -101,7 +104,8 @@ impl Plugin {
         }
     }
 
-    /// From now on a changed file serves a share of the connections; or changes the share of one that does.
+    /// Begins a rollout, in which a changed file serves a share of the connections, or changes the share of one under
+    /// way.
     pub(crate) async fn roll_out(&self, share: u32) -> Result<PluginChange, NoChange> {
         if !(1..=100).contains(&share) {
             return Err(NoChange::NoShare);
@@ -122,12 +126,12 @@ impl Plugin {
             share,
             ..Versions::clone(&serving)
         };
-        // Both serve as they did: nothing is to be retired.
-        self.swap(&mut record, next, Ended::Replaced);
-        Ok(self.say(change))
+        // Both versions go on serving: none is retired.
+        self.swap(&mut record, next, EndReason::Replaced);
+        Ok(self.log(change))
     }
 
-    /// The rollout's version serves all.
+    /// Ends a rollout: its version serves all connections.
     pub(crate) async fn promote(&self) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(NoChange::Removed)?;
@@ -139,37 +143,37 @@ impl Plugin {
             let mut record = self.lock();
             record.rollout = None;
             let next = Versions::only(Arc::clone(candidate));
-            self.swap(&mut record, next, Ended::Replaced)
+            self.swap(&mut record, next, EndReason::Replaced)
         };
         retire(retired).await;
-        Ok(self.say(change))
+        Ok(self.log(change))
     }
 
-    /// The rollout's version serves none, and the rollout is over.
+    /// Aborts a rollout: its version serves no connection.
     pub(crate) async fn abort(&self) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(NoChange::Removed)?;
         if self.lock().rollout.is_none() {
             return Err(NoChange::NoRollout);
         }
-        retire(self.end_rollout(&serving.stable, Ended::Aborted)).await;
-        Ok(self.say(PluginChange::ServesAll(serving.stable.number)))
+        retire(self.end_rollout(&serving.stable, EndReason::Aborted)).await;
+        Ok(self.log(PluginChange::ServesAll(serving.stable.number)))
     }
 
-    fn say(&self, change: PluginChange) -> PluginChange {
+    fn log(&self, change: PluginChange) -> PluginChange {
         tracing::info!(plugin = &*self.name, "{change}");
         change
     }
 
-    fn end_rollout(&self, stable: &Arc<Version>, ended: Ended) -> Vec<Arc<Version>> {
+    fn end_rollout(&self, stable: &Arc<Version>, ended: EndReason) -> Vec<Arc<Version>> {
         let mut record = self.lock();
         record.rollout = None;
         let next = Versions::only(Arc::clone(stable));
         self.swap(&mut record, next, ended)
     }
 
-    /// Without a `min_version` code that is signed as an older version than what was loaded already serves again only
-    /// where its number is named.
+    /// Without a `min_version`, code that is signed as an older version than one already loaded serves again only if
+    /// the rollback names its number.
     fn check_floor(
         &self,
         config: &config::Plugin,

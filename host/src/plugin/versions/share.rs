@@ -1,4 +1,4 @@
-//! The share of a rollout: which of two versions serves a connection.
+//! The share of a rollout: it decides which of two versions serves a connection.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::version::Version;
 use crate::connections::ConnectionId;
 
-/// Which version serves: one, or two with a share of the connections for the newer.
+/// The versions that serve: one, or two with a share of the connections for the newer.
 #[derive(Clone)]
 pub(crate) struct Versions {
     pub(crate) stable: Arc<Version>,
     pub(crate) candidate: Option<Arc<Version>>,
-    /// Percent of the connections that the candidate serves.
+    /// The percentage of connections that the candidate serves.
     pub(crate) share: u32,
 }
 
 impl Versions {
-    /// One version for all.
+    /// One version for all connections.
     pub(crate) fn only(stable: Arc<Version>) -> Self {
         Self {
             stable,
@@ -37,8 +37,8 @@ impl Versions {
     }
 }
 
-/// Where a connection stands among a hundred, always the same: a larger share takes in more of them, and none that
-/// the smaller one had is left out.
+/// The bucket of a connection, of a hundred, always the same: a larger share keeps the connections of a smaller one
+/// and adds others.
 fn bucket(id: ConnectionId) -> u32 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);

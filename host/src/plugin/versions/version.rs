@@ -21,19 +21,19 @@ use crate::plugin::run::pool::{Line, Pool};
 use crate::plugin::run::sharded::Sharded;
 use crate::signature::Signature;
 
-/// Compiled code, and who answers for it.
+/// Compiled code and its signature.
 #[derive(Clone)]
 pub(crate) struct Code {
     pub(crate) compiled: Arc<Compiled>,
-    /// None when no signature was asked for.
+    /// None when no signature was required.
     pub(crate) signature: Option<Arc<Signature>>,
 }
 
-/// What is said of a component that makes no instance.
+/// The message for a component of which no instance can be made.
 const NOT_MADE: &str = "no instance of it can be made";
 
 pub(crate) struct Version {
-    /// From 1, in the order in which versions came to serve.
+    /// Numbered from 1, in the order in which versions came to serve.
     pub(crate) number: u64,
     pub(crate) code: Code,
     pub(crate) counts: Arc<Counts>,
@@ -45,13 +45,14 @@ pub(crate) struct Version {
     pool: Arc<Pool>,
     slots: Slots,
     budget: Budget,
-    /// Cancelled when it is freed.
+    /// Cancelled when the version is dropped.
     freed: CancellationToken,
-    /// Cancelled when the calls that began under it have had their time.
+    /// Cancelled when the time of the calls that hold it is over. Each [`Self::interrupt_later`] puts a new token
+    /// here for later calls.
     cut: ArcSwap<CancellationToken>,
 }
 
-/// What a version has done. Outlives it, for the history and the metrics.
+/// The counts of a version. They outlive it, for the history and the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     calls: Sharded<AtomicU64>,
@@ -72,14 +73,15 @@ impl Counts {
         each.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Calls that trapped, or computed for longer than they may.
+    /// Calls that trapped, or used more processor time than they may.
     pub(crate) fn traps(&self) -> u64 {
         self.traps.load(Ordering::Relaxed)
     }
 }
 
 impl Version {
-    /// Not serving yet: [`Self::check`] it, and number it.
+    /// A version that does not serve yet: it is to be checked ([`Self::check`]), and numbered ([`Self::begin`]). None
+    /// when there is no room for its first instance.
     pub(crate) fn new(
         place: &Placement,
         pre: HandlerPluginPre<HostState>,
@@ -118,20 +120,20 @@ impl Version {
         })
     }
 
-    /// Runs its self-test and makes its first instance, each as a call would run. Says what is wrong with it.
+    /// Runs the self-test and makes the first instance, each under the limits of a call. Fails with the fault.
     pub(crate) async fn check(&self) -> Result<(), String> {
         let permit = self.pool.permit(Line::Bounded).await;
         let Ok(Some(permit)) = permit else {
-            return Ok(()); // others call it already, and it has shown that it works
+            return Ok(()); // it serves calls already, and so it works
         };
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.maker().self_test().await });
-        let tested = self.done(self.slots.run(test, self.budget, &self.cut).await);
-        let (what, error) = match tested.unwrap_or_else(Tested::Failed) {
+        let tested = self.outcome(self.slots.run(test, self.budget, &self.cut).await);
+        let (fault, error) = match tested.unwrap_or_else(Tested::Failed) {
             Tested::Passed => {
                 let warm = Box::pin(permit.warm());
                 match self
-                    .done(self.slots.run(warm, self.budget, &self.cut).await)
+                    .outcome(self.slots.run(warm, self.budget, &self.cut).await)
                     .flatten()
                 {
                     Ok(()) => return Ok(()),
@@ -142,23 +144,23 @@ impl Version {
             Tested::Failed(error) => ("its self-test failed", error),
         };
         Err(match error {
-            InvokeError::Failed(reason) => format!("{what}: {reason}"),
+            InvokeError::Failed(reason) => format!("{fault}: {reason}"),
             InvokeError::Busy(_)
             | InvokeError::Deadline(_)
             | InvokeError::Trapped(_)
             | InvokeError::Removed
-            | InvokeError::Host(_) => format!("{what}: {error}"),
+            | InvokeError::Host(_) => format!("{fault}: {error}"),
         })
     }
 
-    /// Begins now to be the one that serves.
+    /// Numbers the version, which serves from now on.
     pub(crate) fn begin(&mut self, number: u64) {
         self.number = number;
         self.since = Instant::now();
     }
 
-    /// Calls the handler for an event. Begins in the caller's task, and goes on elsewhere if it takes long. The caller
-    /// holds the version meanwhile: it ends with the last who does.
+    /// Calls the handler for an event. The call begins in the caller's task, and continues on the guest threads if it
+    /// takes long. The caller holds the version meanwhile: a version ends with its last holder.
     pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
@@ -171,7 +173,7 @@ impl Version {
         };
         let call = Box::pin(permit.call(Arc::clone(invocation), event));
         let called = self
-            .done(self.slots.run(call, self.budget, &self.cut).await)
+            .outcome(self.slots.run(call, self.budget, &self.cut).await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));
         if let Called::Ended(answer) = &called {
             self.counts.add(answer);
@@ -179,7 +181,7 @@ impl Version {
         called
     }
 
-    /// Whether it fails so often, so soon, that it should not serve. Says so once.
+    /// Whether the version traps so often, so soon, that it should not serve. True once at most.
     pub(crate) fn is_failing(&self) -> bool {
         let Some(rollback) = self.rollback else {
             return false;
@@ -191,21 +193,22 @@ impl Version {
             && !self.judged.swap(true, Ordering::Relaxed)
     }
 
-    /// Ends it, when another serves: once this returns no call of it starts, and those under way have the time that
-    /// `limits.retire_s` gives them. It is freed with the last of them.
+    /// Ends the version after another has replaced it. Once this returns no call of it starts; calls under way have
+    /// the time of `limits.retire_s`. It is freed with the last of them.
     pub(crate) async fn retire(self: Arc<Self>) {
         self.pool.close().await;
         self.interrupt_later();
     }
 
-    /// Ends it for a plugin that is in the configuration no more, of which events are still to come: those calls begin as
-    /// ever, and have their own time. There is nothing to go back to.
+    /// Ends a version whose plugin is no longer in the configuration and still gets events: their calls begin, each
+    /// with its own time. Never rolled back: there is no version to go back to.
     pub(crate) fn linger(&self) {
         self.judged.store(true, Ordering::Relaxed);
         self.interrupt_later();
     }
 
-    /// Gives the calls under way the time of `limits.retire_s`; one that waits for an instance is not under way.
+    /// Gives the calls under way the time of `limits.retire_s`. A call that still waits for an instance is not under
+    /// way.
     fn interrupt_later(&self) {
         let cut = self.cut.swap(Arc::new(self.freed.child_token()));
         let (time, plugin, number) = (self.limits.retire, Arc::clone(&self.plugin), self.number);
@@ -223,10 +226,10 @@ impl Version {
         });
     }
 
-    /// What became of something that ran on the guest threads.
-    fn done<T>(&self, ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
+    /// The outcome of a task of the guest threads.
+    fn outcome<T>(&self, ran: Result<Result<T, Overdue>, JoinError>) -> Result<T, InvokeError> {
         match ran {
-            Ok(Ok(done)) => Ok(done),
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Overdue::Deadline)) => {
                 Err(InvokeError::Deadline(Cut::Deadline(self.limits.deadline)))
             }
