@@ -1,4 +1,4 @@
-//! One open connection, as everyone but its own session sees it.
+//! One open connection, as all but its own session see it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
 
-/// What is known of the client from its handshake.
+/// The client, as its handshake shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) source_ip: IpAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Client {
     pub(crate) user_agent: Option<Box<str>>,
 }
 
-/// What one connection may make the gateway hold; of its stage.
+/// The bounds of the memory that one connection takes in the gateway; set by its stage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) outbox: OutboxLimits,
@@ -32,7 +32,7 @@ pub(crate) struct ConnectionLimits {
     pub(crate) groups: usize,
 }
 
-/// Its session and the decision that lets it in hold it. All others ask the directory.
+/// An open connection. Held by its session and by the decision that lets it in; all others ask the directory.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
@@ -42,11 +42,12 @@ pub(crate) struct Connection {
     last_active_at: AtomicU64,
     pub(crate) outbox: Outbox,
     pub(super) membership: Mutex<Membership>,
-    state: Mutex<State>,
+    details: Mutex<Details>,
 }
 
+/// The subprotocol and the attributes, which may change while the connection is open.
 #[derive(Debug, Default)]
-struct State {
+struct Details {
     subprotocol: Option<Box<str>>,
     attributes: BTreeMap<Box<str>, Box<str>>,
 }
@@ -72,7 +73,7 @@ impl Connection {
             last_active_at: AtomicU64::new(now),
             outbox: Outbox::new(),
             membership: Mutex::default(),
-            state: Mutex::default(),
+            details: Mutex::default(),
         }
     }
 
@@ -93,12 +94,12 @@ impl Connection {
         self.outbox.close(closing)
     }
 
-    /// A message went either way, at this time.
+    /// Notes the time of a message, in either direction.
     pub(crate) fn active(&self, now: u64) {
         self.last_active_at.store(now, Ordering::Relaxed);
     }
 
-    /// When the last message went either way, in milliseconds since the Unix epoch.
+    /// The time of the last message in either direction, in milliseconds since the Unix epoch.
     pub(super) fn last_active_at(&self) -> u64 {
         self.last_active_at.load(Ordering::Relaxed)
     }
@@ -120,8 +121,8 @@ impl Connection {
 
     /// All attributes, ordered by name.
     pub(super) fn attributes(&self) -> Vec<(String, String)> {
-        let state = self.lock();
-        state
+        let details = self.lock();
+        details
             .attributes
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -138,12 +139,12 @@ impl Connection {
         if name.is_empty() {
             return Err(AttributeError::EmptyName);
         }
-        let mut state = self.lock();
+        let mut details = self.lock();
         let Some(value) = value else {
-            state.attributes.remove(name);
+            details.attributes.remove(name);
             return Ok(());
         };
-        let others = state
+        let others = details
             .attributes
             .iter()
             .filter(|(other, _)| &***other != name);
@@ -151,12 +152,12 @@ impl Connection {
         if held + name.len() + value.len() > limits.attributes_bytes {
             return Err(AttributeError::TooLarge);
         }
-        state.attributes.insert(name.into(), value.into());
+        details.attributes.insert(name.into(), value.into());
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The directory of one stage: everything that is asked of a connection or a group is asked here, by its id or its
-//! name, so that a connection of another node can be answered by the same call.
+//! The directory of one stage. Every request about a connection or a group comes here, with an id or a name, so that
+//! the same call can answer for a connection on another node.
 
 use std::sync::Arc;
 
@@ -10,14 +10,15 @@ use super::groups::{Groups, JoinError};
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, PostError};
-use super::shards::Shards;
+use super::shards::ShardedMap;
 
-/// The connections of one stage. One is found here from its 101 until its session has ended.
+/// The connections of one stage. Each is found here from its 101 until its session has ended.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    open: Shards<ConnectionId, Arc<Connection>>,
+    open: ShardedMap<ConnectionId, Arc<Connection>>,
     groups: Groups,
-    /// Clients of those that have left the directory have no more time to take their last bytes.
+    /// Cancelled at a stop: clients of connections that have left the directory get no more time for their last
+    /// bytes.
     pub(crate) closes_over: CancellationToken,
 }
 
@@ -26,24 +27,24 @@ pub(crate) struct Directory {
 #[error("the connection is gone")]
 pub(crate) struct Gone;
 
-/// What the directory tells of a connection.
+/// A description of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Info {
     pub(crate) client: Client,
     /// Milliseconds since the Unix epoch.
     pub(crate) connected_at: u64,
-    /// When the last message went either way, in milliseconds since the Unix epoch.
+    /// The time of the last message in either direction, in milliseconds since the Unix epoch.
     pub(crate) last_active_at: u64,
     pub(crate) subprotocol: Option<String>,
 }
 
-/// Shards of the directory: each has 4,000 of a million connections, and grows within a fraction of a millisecond.
+/// The number of shards: of a million connections each holds 4,000, and grows within a fraction of a millisecond.
 const SHARDS: usize = 256;
 
 impl Default for Directory {
     fn default() -> Self {
         Self {
-            open: Shards::new(SHARDS),
+            open: ShardedMap::new(SHARDS),
             groups: Groups::default(),
             closes_over: CancellationToken::new(),
         }
@@ -51,8 +52,8 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Admits a connection. It is taken out again, with all its group memberships, when what this gives is
-    /// dropped: to admit and not to remove cannot be written.
+    /// Admits a connection. Dropping the registration removes it and all its group memberships: code that admits and
+    /// never removes cannot be written.
     pub(crate) fn register(self: &Arc<Self>, connection: Arc<Connection>) -> Registration {
         let entry = Arc::clone(&connection);
         self.open.change(entry.id, |slot| *slot = Some(entry));
@@ -63,8 +64,8 @@ impl Directory {
         }
     }
 
-    /// The directory as the handler of an event asks it. The event's `own` connection is there in whatever state it is:
-    /// before it is let in, and after its end.
+    /// The view that the handler of an event has of the directory. It finds the event's `own` connection in every
+    /// state: before it is let in, and after its end.
     pub(crate) fn view<'a>(
         &'a self,
         limits: &'a ConnectionLimits,
@@ -77,7 +78,8 @@ impl Directory {
         }
     }
 
-    /// The ids of all that are open. Those that come or go meanwhile are in it or not; nobody waits for it for long.
+    /// The ids of all open connections. Those that come or go meanwhile may be missing or not; nobody waits for this
+    /// for long.
     pub(crate) fn list(&self) -> Vec<ConnectionId> {
         self.open.keys()
     }
@@ -87,9 +89,9 @@ impl Directory {
         close(&*self.find(id)?, closing)
     }
 
-    /// Ends a connection now, whatever is queued; its client will not be told why.
-    pub(crate) fn cut(&self, id: ConnectionId, why: Closing) -> Result<(), Gone> {
-        self.find(id)?.outbox.cut(why);
+    /// Ends a connection now, with an unwritten queue; its client gets no close frame.
+    pub(crate) fn cut(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
+        self.find(id)?.outbox.cut(closing);
         Ok(())
     }
 
@@ -128,7 +130,7 @@ impl View<'_> {
         self.find(id).is_ok()
     }
 
-    /// Queues a message for a connection, and never waits.
+    /// Queues a message for a connection, without waiting.
     pub(crate) fn send(&self, id: ConnectionId, message: Message) -> Result<(), PostError> {
         let connection = self.find(id).or(Err(PostError::Gone))?;
         connection.post(message, self.limits)
@@ -169,21 +171,21 @@ impl View<'_> {
         connection.set_attribute(name, value, self.limits)
     }
 
-    /// Adds a connection to a group; if it has not been let in yet, as soon as it is.
+    /// Adds a connection to a group: at once, or as soon as it is let in.
     pub(crate) fn join(&self, group: &str, id: ConnectionId) -> Result<(), JoinError> {
         let connection = self.find(id).or(Err(JoinError::Gone))?;
         self.directory.groups.join(group, &connection, self.limits)
     }
 
-    /// Takes a connection out of a group; nothing happens when it is not in it.
+    /// Removes a connection from a group, if it is a member.
     pub(crate) fn leave(&self, group: &str, id: ConnectionId) -> Result<(), Gone> {
         let connection = self.find(id)?;
         self.directory.groups.leave(group, &connection);
         Ok(())
     }
 
-    /// Queues a message for every member but `except`; gives for how many. One that has no room is closed,
-    /// so that no one misses a message without knowing.
+    /// Queues a message for every member except `except`, and gives their number. A member without room is closed, so
+    /// that no one misses a message unnoticed.
     pub(crate) fn publish(
         &self,
         group: &str,
@@ -194,7 +196,7 @@ impl View<'_> {
         groups.publish(group, message, except, self.limits)
     }
 
-    /// At most `limit` members after the id `after`, ordered by id.
+    /// At most `limit` members with ids after `after`, ordered by id.
     pub(crate) fn members(
         &self,
         group: &str,

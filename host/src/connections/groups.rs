@@ -8,12 +8,12 @@ use super::connection::{Connection, ConnectionLimits};
 use super::id::ConnectionId;
 use super::message::{Message, Payload};
 use super::outbox::{Closing, PostError};
-use super::shards::Shards;
+use super::shards::ShardedMap;
 
 /// Bytes of the longest name of a group.
 pub(crate) const MAX_NAME: usize = 128;
 
-/// Members that one page of a group has at most.
+/// The largest page of members.
 pub(crate) const MAX_PAGE: usize = 1_000;
 
 /// Why a connection did not join.
@@ -27,16 +27,16 @@ pub(crate) enum JoinError {
 
 #[derive(Debug)]
 pub(super) struct Groups {
-    named: Shards<Box<str>, Arc<Group>>,
+    named: ShardedMap<Box<str>, Arc<Group>>,
 }
 
-/// Shards of the names: they grow more slowly than connections do.
+/// The number of shards: names grow more slowly in number than connections.
 const SHARDS: usize = 64;
 
 impl Default for Groups {
     fn default() -> Self {
         Self {
-            named: Shards::new(SHARDS),
+            named: ShardedMap::new(SHARDS),
         }
     }
 }
@@ -45,17 +45,16 @@ impl Default for Groups {
 #[derive(Debug)]
 pub(crate) struct Group {
     name: Box<str>,
-    /// Shared with publishes under way: they go through it without its lock, and it is copied only if it changes
-    /// meanwhile.
+    /// Shared with publishes under way, which read it without the lock. A change meanwhile copies it.
     members: Mutex<Arc<Members>>,
 }
 
 type Members = BTreeMap<ConnectionId, Arc<Connection>>;
 
-/// A connection's side of its groups, over its life.
+/// The groups of a connection, over its life.
 #[derive(Debug)]
 pub(super) enum Membership {
-    /// Not let in yet: the groups it will join when it is.
+    /// Not let in yet: the groups that it joins when it is.
     Opening(Vec<Box<str>>),
     Open(Vec<Arc<Group>>),
     Ended,
@@ -67,7 +66,7 @@ impl Default for Membership {
     }
 }
 
-/// What each does stands in [`super::View`].
+/// The methods of [`super::View`] describe these.
 impl Groups {
     pub(super) fn join(
         &self,
@@ -111,7 +110,7 @@ impl Groups {
         }
     }
 
-    /// The connection has been let in: it joins what its `$connect` handler wanted.
+    /// Joins a connection that has been let in to the groups that its `$connect` handler chose.
     pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut membership = membership(connection);
         if let Membership::Opening(wanted) = &*membership {
@@ -123,7 +122,7 @@ impl Groups {
         }
     }
 
-    /// The connection has ended: it leaves every group and joins none any more.
+    /// Removes a connection that has ended from every group; it joins none any more.
     pub(super) fn end(&self, connection: &Connection) {
         let before = std::mem::replace(&mut *membership(connection), Membership::Ended);
         if let Membership::Open(joined) = before {
@@ -196,7 +195,7 @@ impl Groups {
         })
     }
 
-    /// The name is locked all the while, so that no one joins a group that is being forgotten.
+    /// Holds the lock of the name throughout, so that no connection joins a group that is being dropped.
     fn remove(&self, group: &Group, id: ConnectionId) {
         self.named.change(group.name.clone(), |slot| {
             let mut members = group.lock();

@@ -1,4 +1,4 @@
-//! The ids of connections and of requests: how they are made, written and read.
+//! The ids of connections and of requests: making, writing and reading them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Characters of an id as text: twelve bytes in base64url.
 const LENGTH: usize = 16;
 
-/// Names one connection: 96 random bits, so that no one can guess another's.
+/// The id of a connection: 96 random bits, so that no one can guess another's.
 ///
 /// Written as 16 characters of the base64url alphabet (RFC 4648 §5), which need no escaping in a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ impl ConnectionId {
         Self(encode(bytes))
     }
 
-    /// Reads an id as a handler or a client wrote it; none if it can name no connection.
+    /// Parses an id from a handler or a client; none if it has not the form of one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
         bytes
@@ -51,8 +51,8 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// Names one invocation, in logs and in error frames. Unique, not secret: a prefix drawn when the process
-/// started, and a counter. Only written out when someone reads it.
+/// The id of an invocation, in logs and in error frames. Unique, not secret: a prefix drawn when the process starts,
+/// and a counter. Formatted only when it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(u64);
 
@@ -63,7 +63,7 @@ static PROCESS: LazyLock<[u8; 4]> = LazyLock::new(|| {
 });
 static NEXT_NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-/// Numbers that a thread takes at a time: threads that count together wait for each other.
+/// Numbers that a thread takes at a time: threads that share a counter for each number slow each other down.
 const NUMBERS: u64 = 1 << 10;
 
 thread_local! {
@@ -86,7 +86,7 @@ impl fmt::Display for RequestId {
         let mut bytes = [0; 12];
         let (prefix, serial) = bytes.split_at_mut(4);
         prefix.copy_from_slice(&*PROCESS);
-        // The last digits differ most: first, for readers who compare ids.
+        // The digits that differ most come first, for readers who compare ids.
         serial.copy_from_slice(&self.0.to_le_bytes());
         f.write_str(str::from_utf8(&encode(bytes)).expect("base64url is ASCII"))
     }
@@ -105,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_id_reads_as_it_was_written() {
+    fn connection_id_is_parsed_as_it_was_written() {
         let id = ConnectionId::random();
         assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
         assert_ne!(ConnectionId::random(), id);
     }
 
     #[test]
-    fn what_no_id_looks_like_names_no_connection() {
+    fn malformed_id_is_no_connection_id() {
         for text in [
             "",
             "short",

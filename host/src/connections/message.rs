@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     Binary,
 }
 
-/// A message that waits for clients. Cloning shares its bytes: what goes to many is held once.
+/// A message that waits for clients. Clones share its bytes: a message to many is held once.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     pub(crate) kind: Kind,

@@ -1,7 +1,7 @@
-//! The open connections of a stage: who is there, what waits for them, which groups they are in.
+//! The open connections of a stage: their directory, their outboxes, their groups.
 //!
-//! Knows neither the WebSocket protocol nor WebAssembly: a session empties an outbox, a plugin's imports and
-//! the management API fill it. Whoever wants something of a connection or a group asks the [`Directory`].
+//! Knows neither the WebSocket protocol nor WebAssembly: a session empties an outbox; a plugin's imports and the
+//! management API fill it. Every request about a connection or a group goes to the [`Directory`].
 
 mod connection;
 mod directory;

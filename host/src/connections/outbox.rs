@@ -1,5 +1,5 @@
-//! What waits to be written to one connection: bounded in bytes and in messages, filled by anyone, emptied
-//! by the connection's own session.
+//! The outbox of a connection holds the messages that wait to be written to it, bounded in bytes and in number.
+//! Anyone fills it; the connection's own session empties it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ pub(crate) enum PostError {
     TooLarge,
 }
 
-/// Room for this many messages is kept when the queue is empty: a burst leaves no memory behind.
+/// Messages that an empty queue has room for: a burst leaves no memory behind.
 const KEPT_MESSAGES: usize = 16;
 
 /// A close code with its reason (RFC 6455 §7.4, §5.5.1: at most 123 bytes).
@@ -42,32 +42,32 @@ impl Closing {
     }
 }
 
-/// How much an outbox takes.
+/// The bounds of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxLimits {
-    /// Bytes of all that is queued or taken and not written yet, with [`OVERHEAD`] for each message.
+    /// Bytes of all messages that are queued, or taken and not written yet, with [`OVERHEAD`] for each.
     pub(crate) bytes: usize,
     pub(crate) messages: usize,
 }
 
-/// Bytes that a queued message counts beside its payload. No transport writes more around one, so that what the session
-/// has taken is within the bound too.
+/// Bytes that a queued message counts beside its payload. No transport adds more to one, so the bound holds for the
+/// messages that the session has taken too.
 const OVERHEAD: usize = 10;
 
-/// How many times `messages` may be queued for a client that is not slow: it takes what it is sent as fast as its network
-/// and the gateway let it. Bytes are bounded all the same.
-const NOT_SLOW: usize = 4;
+/// How many times `messages` may be queued for a client that is not slow, but takes its messages as fast as its
+/// network and the gateway let it. The bound in bytes stays the same.
+const FAST_FACTOR: usize = 4;
 
-/// A client that has taken nothing of what waits for it for so long is slow.
-const SLOW: Duration = Duration::from_secs(1);
+/// The time after which a client that takes nothing of its backlog is slow.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 
-/// What the session finds when it looks.
+/// The result of a session's look into the outbox.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Nothing,
     /// Messages were given to the session; there may be more.
     Messages,
-    /// The connection is to be closed, and all that was queued before has been taken.
+    /// The connection is to be closed, and all earlier messages have been taken.
     Close(Closing),
     /// The connection is to end now, written or not.
     Cut(Closing),
@@ -75,40 +75,40 @@ pub(crate) enum Taken {
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    state: Mutex<State>,
-    /// There may be something in the state for the session. Changed under its lock; a session that handles message
-    /// after message looks here, and takes no lock to find nothing.
+    contents: Mutex<Contents>,
+    /// Whether the contents may hold something for the session. Changed under their lock. A session that handles
+    /// message after message reads this, and takes no lock to find nothing.
     news: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Contents {
     queue: VecDeque<Payload>,
-    /// Bytes that the queue counts.
+    /// Bytes of the queue, with the overheads.
     queued: usize,
-    /// Bytes that the session has taken and not written, when it last looked.
+    /// Bytes that the session had taken and not written at its last look.
     unwritten: usize,
-    /// Once this is set nothing is queued any more.
+    /// The close that was asked for: nothing is queued once it is set.
     closing: Option<Closing>,
-    /// Nor is what was queued, or the close, written any more.
+    /// Whether the connection ends now: the queue and the close are not written any more.
     cut: bool,
-    session: Session,
+    session: SessionState,
 }
 
-/// What the session is doing.
+/// The state of the session.
 #[derive(Debug, Default)]
-enum Session {
-    /// It runs, or has been woken to.
+enum SessionState {
+    /// It runs, or has been woken to run.
     #[default]
     Running,
     /// It waits for something to take.
     Waiting(Waker),
-    /// It waits for its client to take what it has, which has taken nothing since then; a close or a cut wakes it.
+    /// It waits for its client, which has taken nothing since this instant. Only a close or a cut wakes it.
     Full(Waker, Instant),
 }
 
-impl Session {
-    /// The waker of a session that waits for something to take, which runs from now on.
+impl SessionState {
+    /// The waker of a session that waits for messages. The session counts as running from now on.
     fn wake(&mut self) -> Option<Waker> {
         match std::mem::take(self) {
             Self::Waiting(waker) => {
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    /// The waker of a session that waits for anything, which runs from now on.
+    /// The waker of a session that waits for anything. The session counts as running from now on.
     fn wake_to_end(&mut self) -> Option<Waker> {
         match std::mem::take(self) {
             Self::Waiting(waker) | Self::Full(waker, _) => {
@@ -136,12 +136,12 @@ impl Session {
 }
 
 thread_local! {
-    /// This thread has woken a session since somebody last asked.
+    /// Whether this thread has woken a session since [`woke_others`] was last called.
     static WOKE_OTHERS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread has woken a session since this was last asked. Such a session should have its turn before the
-/// one that woke it goes on: its outbox fills meanwhile.
+/// Whether this thread has woken a session since the last call of this function. A woken session should run before
+/// the one that woke it goes on: its outbox fills meanwhile.
 pub(crate) fn woke_others() -> bool {
     WOKE_OTHERS.take()
 }
@@ -149,34 +149,34 @@ pub(crate) fn woke_others() -> bool {
 impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::default(),
+            contents: Mutex::default(),
             news: AtomicBool::new(false),
         }
     }
 
-    /// Queues a message, and never waits.
+    /// Queues a message without waiting.
     pub(crate) fn push(&self, payload: Payload, limits: OutboxLimits) -> Result<(), PostError> {
         let waker = {
-            let mut state = self.lock();
-            if state.closing.is_some() {
+            let mut contents = self.lock();
+            if contents.closing.is_some() {
                 return Err(PostError::Gone);
             }
-            let messages = match &state.session {
-                Session::Full(_, since) if since.elapsed() >= SLOW => limits.messages,
-                Session::Running | Session::Waiting(_) | Session::Full(..) => {
-                    limits.messages.saturating_mul(NOT_SLOW)
+            let messages = match &contents.session {
+                SessionState::Full(_, since) if since.elapsed() >= SLOW_AFTER => limits.messages,
+                SessionState::Running | SessionState::Waiting(_) | SessionState::Full(..) => {
+                    limits.messages.saturating_mul(FAST_FACTOR)
                 }
             };
-            let held = state.queued + state.unwritten;
-            // An empty outbox takes any message that is within the message limit.
-            if state.queue.len() >= messages
-                || (held + counted(&payload) > limits.bytes && held > 0)
+            let held = contents.queued + contents.unwritten;
+            // An empty outbox takes any message within the message limit.
+            if contents.queue.len() >= messages
+                || (held + counted_bytes(&payload) > limits.bytes && held > 0)
             {
                 return Err(PostError::Busy);
             }
-            state.enqueue(payload);
+            contents.enqueue(payload);
             self.news.store(true, Ordering::Release);
-            state.session.wake()
+            contents.session.wake()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -187,13 +187,13 @@ impl Outbox {
     /// Asks the session to close the connection once the queue is written. False when it is closing already.
     pub(crate) fn close(&self, closing: Closing) -> bool {
         let waker = {
-            let mut state = self.lock();
-            if state.closing.is_some() {
+            let mut contents = self.lock();
+            if contents.closing.is_some() {
                 return false;
             }
-            state.closing = Some(closing);
+            contents.closing = Some(closing);
             self.news.store(true, Ordering::Release);
-            state.session.wake_to_end()
+            contents.session.wake_to_end()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -201,41 +201,43 @@ impl Outbox {
         true
     }
 
-    /// What the session was asked to close the connection with.
+    /// The close that the session was asked for.
     pub(crate) fn closing(&self) -> Option<Closing> {
         self.lock().closing.clone()
     }
 
-    /// Ends the connection now, whatever is queued; the client will not be told why.
-    pub(crate) fn cut(&self, why: Closing) {
+    /// Ends the connection now, with an unwritten queue; the client gets no close frame.
+    pub(crate) fn cut(&self, closing: Closing) {
         let waker = {
-            let mut state = self.lock();
-            state.closing = Some(why);
-            state.cut = true;
+            let mut contents = self.lock();
+            contents.closing = Some(closing);
+            contents.cut = true;
             self.news.store(true, Ordering::Release);
-            state.session.wake_to_end()
+            contents.session.wake_to_end()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Refuses everything from now on and forgets what is queued: the connection has ended.
+    /// Refuses all messages from now on and drops the queue: the connection has ended.
     pub(crate) fn end(&self) {
-        let mut state = self.lock();
-        state.closing.get_or_insert_with(|| Closing::new(1006, ""));
-        state.queue = VecDeque::new();
-        state.queued = 0;
+        let mut contents = self.lock();
+        contents
+            .closing
+            .get_or_insert_with(|| Closing::new(1006, ""));
+        contents.queue = VecDeque::new();
+        contents.queued = 0;
     }
 
-    /// Queues a message of the session's own behind all that was queued before, whatever the limits say.
+    /// Queues a message of the session itself behind all others, whatever the limits.
     pub(crate) fn push_own(&self, payload: Payload) {
-        let mut state = self.lock();
-        state.enqueue(payload);
+        let mut contents = self.lock();
+        contents.enqueue(payload);
         self.news.store(true, Ordering::Release);
     }
 
-    /// Bytes that wait for the client, of which the session has `unwritten`.
+    /// Bytes that wait for the client: those of the queue, and the `unwritten` ones that the session holds.
     pub(crate) fn held(&self, unwritten: usize) -> usize {
         self.lock().queued + unwritten
     }
@@ -245,10 +247,10 @@ impl Outbox {
         !self.news.load(Ordering::Acquire) || self.lock().queue.is_empty()
     }
 
-    /// Has the session `write` what is queued, which gives the bytes that it made of each message, until `enough` bytes
-    /// wait for the client; the last message may be over. `unwritten` bytes of them wait already.
+    /// Passes queued messages to `write` until `enough` bytes wait for the client; the last message may exceed that.
+    /// `write` gives the bytes that it made of a message; `unwritten` bytes wait already.
     ///
-    /// The session runs from here to its next [`Outbox::poll_wait`], and is not woken.
+    /// The session counts as running until its next [`Outbox::poll_wait`], and is not woken.
     pub(crate) fn take(
         &self,
         mut unwritten: usize,
@@ -258,74 +260,78 @@ impl Outbox {
         if !self.news.load(Ordering::Acquire) {
             return Taken::Nothing;
         }
-        let mut state = self.lock();
-        state.session = Session::Running;
-        state.unwritten = unwritten;
-        if state.cut || state.queue.is_empty() {
-            let closing = state.closing.clone();
+        let mut contents = self.lock();
+        contents.session = SessionState::Running;
+        contents.unwritten = unwritten;
+        if contents.cut || contents.queue.is_empty() {
+            let closing = contents.closing.clone();
             self.news.store(closing.is_some(), Ordering::Release);
-            let taken = if state.cut { Taken::Cut } else { Taken::Close };
+            let taken = if contents.cut {
+                Taken::Cut
+            } else {
+                Taken::Close
+            };
             return closing.map_or(Taken::Nothing, taken);
         }
         while unwritten < enough
-            && let Some(payload) = state.queue.pop_front()
+            && let Some(payload) = contents.queue.pop_front()
         {
-            state.queued -= counted(&payload);
+            contents.queued -= counted_bytes(&payload);
             unwritten += write(&payload);
         }
-        state.unwritten = unwritten;
-        if state.queue.is_empty() && state.queue.capacity() > KEPT_MESSAGES {
-            state.queue = VecDeque::new();
+        contents.unwritten = unwritten;
+        if contents.queue.is_empty() && contents.queue.capacity() > KEPT_MESSAGES {
+            contents.queue = VecDeque::new();
         }
         Taken::Messages
     }
 
-    /// Ready when there is something to take. `unwritten` bytes of what was taken wait to be written.
+    /// Ready when there is something to take. `unwritten` bytes of earlier messages wait to be written.
     pub(crate) fn poll_wait(&self, context: &Context<'_>, unwritten: usize) -> Poll<()> {
-        let mut state = self.lock();
-        if !state.queue.is_empty() || state.closing.is_some() {
+        let mut contents = self.lock();
+        if !contents.queue.is_empty() || contents.closing.is_some() {
             return Poll::Ready(());
         }
-        let session = Session::Waiting(context.waker().clone());
-        self.wait(&mut state, session, unwritten)
+        let session = SessionState::Waiting(context.waker().clone());
+        self.wait(&mut contents, session, unwritten)
     }
 
-    /// Ready when the connection is to be cut; for a session that has no room for more, whose client has taken
-    /// nothing `since` then.
+    /// Ready when the connection is to be cut. For a session whose buffer is full, and whose client has taken nothing
+    /// `since` then.
     pub(crate) fn poll_cut(
         &self,
         context: &Context<'_>,
         unwritten: usize,
         since: Instant,
     ) -> Poll<()> {
-        let mut state = self.lock();
-        if state.cut {
+        let mut contents = self.lock();
+        if contents.cut {
             return Poll::Ready(());
         }
-        let session = Session::Full(context.waker().clone(), since);
-        self.wait(&mut state, session, unwritten)
+        let session = SessionState::Full(context.waker().clone(), since);
+        self.wait(&mut contents, session, unwritten)
     }
 
-    fn wait(&self, state: &mut State, session: Session, unwritten: usize) -> Poll<()> {
-        state.unwritten = unwritten;
-        state.session = session;
-        self.news.store(true, Ordering::Release); // the waker, to be taken back
+    fn wait(&self, contents: &mut Contents, session: SessionState, unwritten: usize) -> Poll<()> {
+        contents.unwritten = unwritten;
+        contents.session = session;
+        self.news.store(true, Ordering::Release); // the next `take` finds the waker, and takes it back
         Poll::Pending
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Contents {
     fn enqueue(&mut self, payload: Payload) {
-        self.queued += counted(&payload);
+        self.queued += counted_bytes(&payload);
         self.queue.push_back(payload);
     }
 }
 
-fn counted(payload: &Payload) -> usize {
+fn counted_bytes(payload: &Payload) -> usize {
     payload.bytes.len() + OVERHEAD
 }
 
@@ -343,23 +349,23 @@ mod tests {
         Message::Text(text.into()).into()
     }
 
-    /// Takes messages until `enough` bytes wait, as a session whose transport puts as much around them as is counted.
+    /// Takes messages until `enough` bytes wait, as a session whose transport writes exactly the overhead.
     fn take(outbox: &Outbox, out: &mut Vec<u8>, unwritten: usize, enough: usize) -> Taken {
         outbox.take(unwritten, enough, |payload| {
             out.extend_from_slice(&payload.bytes);
-            counted(payload)
+            counted_bytes(payload)
         })
     }
 
     #[test]
-    fn takes_what_fits_and_is_busy_then() {
+    fn outbox_takes_what_fits_and_is_busy_then() {
         let outbox = Outbox::new();
         let exact = text(&"x".repeat(2 * OVERHEAD));
         assert_eq!(outbox.push(exact, LIMITS), Ok(()));
         assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
         let mut out = Vec::new();
         assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Messages);
-        // What was taken counts until it is written.
+        // Messages that were taken count until they are written.
         assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
         assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Nothing);
         for _ in 0..LIMITS.bytes / OVERHEAD {
@@ -369,25 +375,29 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_bounded_more_narrowly_while_the_client_takes_nothing() {
+    fn slow_client_has_a_narrower_bound_of_messages() {
         let limits = OutboxLimits {
             bytes: 1_000,
             messages: 3,
         };
         let context = Context::from_waker(Waker::noop());
         let (outbox, mut out) = (Outbox::new(), Vec::new());
-        for _ in 0..NOT_SLOW * limits.messages {
+        for _ in 0..FAST_FACTOR * limits.messages {
             assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
         assert_eq!(outbox.push(text(""), limits), Err(PostError::Busy));
         assert_eq!(take(&outbox, &mut out, 0, 1_000), Taken::Messages);
         let (now, written) = (Instant::now(), 0);
         assert!(outbox.poll_cut(&context, written, now).is_pending());
-        for _ in 0..NOT_SLOW * limits.messages {
+        for _ in 0..FAST_FACTOR * limits.messages {
             assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
         assert_eq!(take(&outbox, &mut out, written, 1_000), Taken::Messages);
-        assert!(outbox.poll_cut(&context, written, now - SLOW).is_pending());
+        assert!(
+            outbox
+                .poll_cut(&context, written, now - SLOW_AFTER)
+                .is_pending()
+        );
         for _ in 0..limits.messages {
             assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
@@ -395,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn closes_after_what_was_queued() {
+    fn close_comes_after_all_queued_messages() {
         let outbox = Outbox::new();
         outbox.push(text("a"), LIMITS).expect("there is room");
         assert!(outbox.close(Closing::new(1000, "bye")));
@@ -411,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_wakes_only_a_waiting_session() {
+    fn post_wakes_only_a_session_that_waits() {
         use std::sync::Arc;
         use std::sync::atomic::{AtomicUsize, Ordering};
         struct Count(AtomicUsize);

@@ -1,5 +1,5 @@
-//! A map in many parts, each with a lock of its own: threads that look up or change different keys seldom meet, and a
-//! part that grows stops nobody for long, since it is small.
+//! A map in many shards, each with a lock of its own. Threads that use different keys seldom meet, and a shard is
+//! small: it stops nobody for long when it grows.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,16 +8,16 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::HashTable;
 
-pub(super) struct Shards<K, V> {
+pub(super) struct ShardedMap<K, V> {
     hasher: RandomState,
-    /// Without cache lines of their own: of so many, two neighbours are seldom wanted at the same time.
+    /// Shards share cache lines: of so many, two neighbours are seldom used at the same time.
     shards: Box<[Shard<K, V>]>,
 }
 
 type Shard<K, V> = RwLock<HashTable<(K, V)>>;
 
-impl<K: Hash + Eq, V> Shards<K, V> {
-    /// A map in so many parts, or in as many as the next power of two.
+impl<K: Hash + Eq, V> ShardedMap<K, V> {
+    /// A map in `count` shards, or in as many as the next power of two.
     pub(super) fn new(count: usize) -> Self {
         let shards = (0..count.next_power_of_two()).map(|_| RwLock::default());
         Self {
@@ -38,7 +38,7 @@ impl<K: Hash + Eq, V> Shards<K, V> {
         found.map(|(_, value)| value.clone())
     }
 
-    /// Lets `act` put in, replace or take out the value of a key, while nobody else sees it.
+    /// Lets `act` insert, replace or remove the value of a key, while nobody else sees it.
     pub(super) fn change<T>(&self, key: K, act: impl FnOnce(&mut Option<V>) -> T) -> T {
         let (hash, shard) = self.shard(&key);
         let mut entries = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ impl<K: Hash + Eq, V> Shards<K, V> {
         result
     }
 
-    /// Every key. Looks at one part after the other: those that come or go meanwhile are among them or not.
+    /// All keys. Reads one shard after the other: keys that come or go meanwhile may be missing or not.
     pub(super) fn keys(&self) -> Vec<K>
     where
         K: Clone,
@@ -64,8 +64,8 @@ impl<K: Hash + Eq, V> Shards<K, V> {
         keys
     }
 
-    /// The hash of a key, and the part that it is in. A table sorts by the lowest bits of a hash and tells its entries
-    /// apart by the highest seven: the part goes by others.
+    /// The hash of a key, and its shard. A table places entries by the lowest bits of a hash and compares the highest
+    /// seven: the shard is chosen by other bits.
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Shard<K, V>) {
         let hash = self.hasher.hash_one(key);
         let at = (hash >> 32) as usize & (self.shards.len() - 1);
@@ -74,9 +74,9 @@ impl<K: Hash + Eq, V> Shards<K, V> {
     }
 }
 
-impl<K, V> fmt::Debug for Shards<K, V> {
+impl<K, V> fmt::Debug for ShardedMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shards").finish_non_exhaustive()
+        f.debug_struct("ShardedMap").finish_non_exhaustive()
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_is_there_from_when_it_is_put_in_until_it_is_taken_out() {
-        let shards: Shards<Box<str>, u32> = Shards::new(3);
+    fn value_is_found_from_its_insertion_to_its_removal() {
+        let shards: ShardedMap<Box<str>, u32> = ShardedMap::new(3);
         assert_eq!(shards.shards.len(), 4);
         assert_eq!(shards.get("a"), None);
         for name in ["a", "b"] {
@@ -101,11 +101,11 @@ mod tests {
         assert_eq!(shards.keys(), vec![Box::<str>::from("a")]);
     }
 
-    /// A part that has many times its share would stop others for as many times as long when it grows.
+    /// A shard with many times its share would stop others for as many times as long when it grows.
     #[test]
-    fn parts_have_about_the_same_number_of_keys() {
+    fn shards_have_about_the_same_number_of_keys() {
         const EACH: usize = 400;
-        let shards = Shards::new(64);
+        let shards = ShardedMap::new(64);
         for key in 0..64 * EACH {
             shards.change(key, |slot| *slot = Some(()));
         }

@@ -46,7 +46,7 @@ fn connection_is_found_while_it_is_registered() {
 }
 
 #[test]
-fn everything_asked_of_a_connection_that_has_gone_tells_so() {
+fn every_request_about_a_connection_that_has_gone_says_so() {
     let directory = Arc::new(Directory::default());
     let view = directory.view(&LIMITS, None);
     let connection = connection();
@@ -67,7 +67,7 @@ fn everything_asked_of_a_connection_that_has_gone_tells_so() {
 }
 
 #[test]
-fn connection_of_the_event_is_there_before_it_is_let_in_and_after_its_end() {
+fn own_connection_is_found_before_it_is_let_in_and_after_its_end() {
     let directory = Arc::new(Directory::default());
     let connection = connection();
     let id = connection.id;
@@ -101,7 +101,7 @@ fn gone_busy_and_too_large_are_told_apart() {
 }
 
 #[test]
-fn what_joins_before_it_is_let_in_is_a_member_afterwards() {
+fn connection_that_joins_before_it_is_let_in_is_a_member_afterwards() {
     let directory = Arc::new(Directory::default());
     let connection = connection();
     let view = directory.view(&LIMITS, Some(&connection));
@@ -115,7 +115,7 @@ fn what_joins_before_it_is_let_in_is_a_member_afterwards() {
 }
 
 #[test]
-fn a_connection_joins_as_many_groups_as_it_may() {
+fn connection_joins_no_more_groups_than_the_limit() {
     let directory = Arc::new(Directory::default());
     let connection = connection();
     let _registration = directory.register(Arc::clone(&connection));
@@ -149,7 +149,7 @@ fn members_come_in_pages_ordered_by_id() {
 }
 
 #[test]
-fn a_publish_reaches_all_but_one_and_closes_who_has_no_room() {
+fn publish_reaches_all_but_one_and_closes_members_without_room() {
     let directory = Arc::new(Directory::default());
     let view = directory.view(&LIMITS, None);
     let members: Vec<_> = (0..3).map(|_| connection()).collect();
@@ -198,7 +198,7 @@ fn attributes_are_bounded_together() {
     assert_eq!(view.attributes(id), Ok(left));
 }
 
-/// Threads that connect, list and go at the same time: who is open all the while is always listed and found.
+/// Threads connect, list and go at the same time: a connection that stays open is always listed and found.
 #[test]
 fn open_connection_is_listed_and_found_while_others_come_and_go() {
     const EACH: usize = 2_000;

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
-use self::shards::Shards;
+use self::shards::ShardedMap;
 use super::Bench;
 use crate::measure::Round;
 use crate::report::{Row, Target};
@@ -39,7 +39,7 @@ trait Directory: Sync {
     fn list(&self) -> Vec<Id>;
 }
 
-type Many = Shards<Id, Outbox>;
+type Many = ShardedMap<Id, Outbox>;
 
 impl Directory for Many {
     fn insert(&self, id: Id, outbox: Outbox) {
