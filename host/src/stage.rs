@@ -1,5 +1,5 @@
-//! One stage of an API as an immutable snapshot: its routes, origins, limits. A reload puts a new snapshot
-//! in its place, and the next message of every connection meets that one.
+//! A stage of an API as an immutable snapshot: its routes, origins, limits. A reload replaces the snapshot, and the
+//! next message of every connection uses the new one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::integration::Integration;
 use crate::invocation::Scope;
 use crate::route::Selection;
 
-/// Everything a message or a handshake is judged by.
+/// The snapshot by which messages and handshakes are judged.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) scope: Arc<Scope>,
@@ -22,10 +22,10 @@ pub(crate) struct Stage {
     pub(crate) routes: Routes,
 }
 
-/// A stage as its connections hold it: the snapshot that counts now.
+/// A stage as its connections hold it: a pointer to the newest snapshot.
 pub(crate) type CurrentStage = ArcSwap<Stage>;
 
-/// The routes of an API. No message selects `$connect` or `$disconnect`: they are not among the keys.
+/// The routes of an API. `$connect` and `$disconnect` are not among the `custom` keys: no message selects them.
 #[derive(Clone)]
 pub(crate) struct Routes {
     pub(crate) selection: Selection,
@@ -35,21 +35,21 @@ pub(crate) struct Routes {
     pub(crate) custom: HashMap<Box<str>, Route>,
 }
 
-/// What stands behind a route key.
+/// The route of one route key.
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) key: Arc<str>,
     pub(crate) integration: Integration,
-    /// The answer is sent to the client.
+    /// Whether the answer is sent to the client.
     pub(crate) two_way: bool,
-    /// Whether it was said already that an answer of this one-way route is dropped.
+    /// Whether the log has the warning that this one-way route drops an answer.
     pub(crate) drop_logged: Arc<AtomicBool>,
 }
 
 impl Routes {
     /// The route for a message; none if nothing matches and there is no `$default`.
     pub(crate) fn select(&self, message: &Message) -> Option<&Route> {
-        // Whatever the expression gives, there is nothing to find.
+        // No key can match: the expression need not be evaluated.
         if self.custom.is_empty() {
             return self.default.as_ref();
         }
@@ -63,14 +63,14 @@ impl Routes {
     }
 }
 
-/// Where each stage is served.
+/// The stages by host and path.
 #[derive(Default)]
 pub(crate) struct Stages {
     /// The configured domains, as [`crate::config::Host`] writes them.
     pub(crate) domains: HashSet<Box<str>>,
-    /// By `domain` or `domain/base-path`; such a stage is served nowhere else.
+    /// Stages by `domain` or `domain/base-path`; they are served nowhere else.
     pub(crate) by_domain: HashMap<Box<str>, Arc<CurrentStage>>,
-    /// By name, on every host that is no configured domain.
+    /// Stages by name, on every host that is no configured domain.
     pub(crate) by_name: HashMap<Box<str>, Arc<CurrentStage>>,
 }
 

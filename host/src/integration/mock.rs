@@ -1,14 +1,14 @@
-//! A mock: the same answer each time, without a plugin.
+//! The mock integration: the same answer each time, without a plugin.
 
 use super::Event;
 use crate::config;
 use crate::connections::{Closing, Message};
 use crate::invocation::{self, Acceptance, Denial, Handshake};
 
-/// The status of `$connect` that lets a client in.
-const LETS_IN: u16 = 200;
+/// The status by which `$connect` lets a client in.
+const ACCEPTED: u16 = 200;
 
-/// What the configuration says of it.
+/// A mock, as the configuration describes it.
 pub(crate) struct Mock(config::Mock);
 
 impl Mock {
@@ -22,9 +22,9 @@ impl Mock {
 }
 
 impl Event for Handshake {
-    fn mocked(mock: &Mock) -> <Self as invocation::Event>::Answer {
+    fn mock_answer(mock: &Mock) -> <Self as invocation::Event>::Answer {
         match mock.0.status {
-            LETS_IN => Ok(Acceptance::default()),
+            ACCEPTED => Ok(Acceptance::default()),
             status => Err(Denial {
                 status,
                 message: mock.0.reply.clone(),
@@ -34,11 +34,11 @@ impl Event for Handshake {
 }
 
 impl Event for Message {
-    fn mocked(mock: &Mock) -> <Self as invocation::Event>::Answer {
+    fn mock_answer(mock: &Mock) -> <Self as invocation::Event>::Answer {
         mock.0.reply.clone().map(Self::Text)
     }
 }
 
 impl Event for Closing {
-    fn mocked(_: &Mock) {}
+    fn mock_answer(_: &Mock) {}
 }

@@ -9,7 +9,7 @@ pub(crate) use mock::Mock;
 use crate::invocation::{self, Called, Invocation};
 use crate::plugin::{Export, PluginHandle};
 
-/// What a route points to.
+/// The integration that a route points to.
 #[derive(Clone)]
 pub(crate) enum Integration {
     Plugin(Arc<PluginHandle>),
@@ -19,7 +19,7 @@ pub(crate) enum Integration {
 /// An event that every integration answers.
 pub(crate) trait Event: invocation::Event + Export {
     /// The answer of a mock.
-    fn mocked(mock: &Mock) -> Self::Answer;
+    fn mock_answer(mock: &Mock) -> Self::Answer;
 }
 
 impl Integration {
@@ -31,8 +31,8 @@ impl Integration {
         }
     }
 
-    /// Calls it for an event. Gives the event back if a reload has replaced it: the stage's newest snapshot has what
-    /// serves now.
+    /// Calls the integration for an event. Gives the event back if a reload has replaced the integration: the newest
+    /// snapshot of the stage has the new one.
     pub(crate) async fn invoke<E: Event>(
         &self,
         invocation: &Arc<Invocation>,
@@ -40,11 +40,11 @@ impl Integration {
     ) -> Called<E> {
         match self {
             Self::Plugin(plugin) => plugin.invoke(invocation, event).await,
-            Self::Mock(mock) => Called::Ended(Ok(E::mocked(mock))),
+            Self::Mock(mock) => Called::Ended(Ok(E::mock_answer(mock))),
         }
     }
 
-    /// The same under the newest configuration that has it.
+    /// The same integration under the newest configuration that has it.
     pub(crate) fn newest(&self) -> Self {
         match self {
             Self::Plugin(plugin) => Self::Plugin(plugin.newest()),

@@ -3,33 +3,33 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Why an invocation has no answer.
+/// The error of an invocation that has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvokeError {
-    /// All instances are busy, and as many invocations wait as may.
+    /// All instances are busy, and the line of waiting calls is full.
     #[error("{0}")]
     Busy(Busy),
-    /// The guest used up its running time, or its time altogether.
+    /// The guest used up its processor time, or its deadline passed.
     #[error("cut off: {0}")]
     Deadline(Cut),
     /// The handler returned a failure, or more than the gateway takes at once.
     #[error("the handler failed: {0}")]
     Failed(String),
-    /// The guest trapped: a panic, too much memory, a broken rule of the component model. In words for its author.
+    /// The guest trapped: a panic, too much memory, a broken rule of the component model. The text is for its author.
     #[error("the plugin trapped: {0}")]
     Trapped(String),
     /// The plugin was taken out of the configuration.
     #[error("the plugin is no longer in the configuration")]
     Removed,
-    /// Not the guest's fault.
+    /// A fault of the gateway, not of the guest.
     #[error("the gateway failed: {0:#}")]
     Host(anyhow::Error),
 }
 
 impl InvokeError {
-    /// Whether it speaks against the code: it trapped, or computed for too long. Waiting for too long does not, since
-    /// what a call waits for may be in a client's hands.
-    pub(crate) fn is_the_codes(&self) -> bool {
+    /// Whether the code is to blame: it trapped, or computed for too long. Timeouts do not count: a client could
+    /// force a rollback by making a handler wait.
+    pub(crate) fn blames_the_code(&self) -> bool {
         match self {
             Self::Trapped(_) | Self::Deadline(Cut::Cpu(_)) => true,
             Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
@@ -42,22 +42,23 @@ impl InvokeError {
 /// The limit that ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// It computed for longer.
+    /// More processor time than this.
     Cpu(Duration),
-    /// It lasted longer, waits included.
+    /// More time than this, waits included.
     Deadline(Duration),
-    /// Its version was replaced, and it went on for longer.
+    /// More time than this after its version was replaced.
     Retired(Duration),
 }
 
-/// Why there is no instance for a call.
+/// The reason why there is no instance for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
-    /// So many instances of the plugin are in use, and so many calls wait.
+    /// All instances of the plugin are in use, and all places to wait are taken: the two limits.
     Instances(u32, u32),
-    /// All plugins together use the room for so many, and so many calls of this one wait.
+    /// All plugins together use all the room, and all places to wait are taken: the instances in that room, and the
+    /// limit of waiting calls.
     Room(u32, u32),
-    /// The machine has no memory, or the engine no place, for another instance.
+    /// The machine has no memory, or the engine no slot, for another instance.
     Machine,
 }
 

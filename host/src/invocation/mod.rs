@@ -1,4 +1,4 @@
-//! The vocabulary of an invocation: what sessions, integrations and plugins tell one another about one event.
+//! The vocabulary of an invocation: the types by which sessions, integrations and plugins speak about one event.
 
 mod answer;
 mod error;
@@ -43,7 +43,7 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
-    /// The directory of the stage, in which the event's own connection is there before it is let in and after its end.
+    /// The directory of the stage. It finds the event's own connection even before it is let in and after its end.
     pub(crate) fn directory(&self) -> View<'_> {
         let scope = &self.scope;
         scope.directory.view(&scope.limits, Some(&self.connection))

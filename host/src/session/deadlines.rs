@@ -1,5 +1,5 @@
-//! A session's deadlines: idle, age, ping and pong, stall. One timer, set to the nearest and moved only when
-//! it has gone off, so that a message costs no timer.
+//! The deadlines of a session: idle, age, ping and pong, stall. They share one timer, set to the nearest and moved
+//! only when it goes off, so that a message costs no timer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,43 +13,43 @@ use super::end::End;
 use crate::config::StageLimits;
 use crate::connections::Closing;
 
-/// A timer without deadlines looks again after this time, in case the limits have changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// A timer without deadlines goes off after this time, in case the limits have changed.
+const RECHECK_AFTER: Duration = Duration::from_secs(600);
 
-/// How long a client may take for what waits for it when the connection ends, as long as it goes on taking.
+/// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 
-/// How far apart in time connections end, and are pinged, that opened together.
+/// The spread of connections that opened together: by this part of the time they end, and are pinged, apart.
 const JITTER: f64 = 0.05;
 
 pub(super) struct Deadlines {
     timer: Pin<Box<Sleep>>,
-    /// When the timer goes off.
+    /// The time at which the timer goes off.
     due: Instant,
-    /// The timer will wake the session: until it is due there is no reason to look at it, whose memory is far from
-    /// what a message needs.
+    /// Whether the timer will wake the session. Until it is due, the session does not look at it: its memory is far
+    /// from that of a message.
     armed: bool,
     opened: Instant,
     last_message: Instant,
     next_ping: Option<Instant>,
-    /// Until when a sign of life must come.
+    /// The deadline for a sign of life.
     pong_due: Option<Instant>,
     stalled_since: Option<Instant>,
-    /// When the message began that has not come to its end.
+    /// The start of the message that has not come to its end.
     message_since: Option<Instant>,
-    /// Until when the connection has to have left, if it was told to: neither its age nor its silence tells it again.
+    /// The deadline of a connection that was told to end. Neither its age nor its silence ends it again.
     leaving: Option<Instant>,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
 }
 
-/// What is due.
+/// An action that is due.
 #[derive(Debug)]
 pub(super) enum Due {
     Ping,
-    /// The connection is to end in good order, with all that was queued for it: why, in words for the log.
+    /// The connection is to end in good order, with its whole queue written. The reason, for the log.
     Leave(&'static str),
-    /// It was to end in good order, and has had the time for it.
+    /// The time to end in good order is over.
     Left,
     End(End),
 }
@@ -76,19 +76,19 @@ impl Deadlines {
         deadlines
     }
 
-    /// A message went either way. Only an idle timeout wants to know.
+    /// Notes a message in either direction. Only the idle timeout needs it.
     pub(super) fn message(&mut self, limits: &StageLimits) {
         if limits.idle_timeout.is_some() {
             self.last_message = Instant::now();
         }
     }
 
-    /// Something came from the client.
+    /// Notes a sign of life from the client.
     pub(super) fn heard(&mut self) {
         self.pong_due = None;
     }
 
-    /// A message has begun and not ended, or none has.
+    /// Notes the start of an unfinished message, or that there is none.
     pub(super) fn unfinished(&mut self, since: Option<Instant>, limits: &StageLimits) {
         if self.message_since != since {
             self.message_since = since;
@@ -98,7 +98,7 @@ impl Deadlines {
         }
     }
 
-    /// The client takes nothing of what is written.
+    /// Notes that the client takes nothing.
     pub(super) fn stalled(&mut self, limits: &StageLimits) {
         if self.stalled_since.is_none() {
             self.stalled_since = Some(Instant::now());
@@ -106,17 +106,17 @@ impl Deadlines {
         }
     }
 
-    /// Since when the client has taken nothing of what is written.
+    /// The time since which the client has taken nothing.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since
     }
 
-    /// The client takes what is written.
+    /// Notes that the client takes something.
     pub(super) fn flowing(&mut self) {
         self.stalled_since = None;
     }
 
-    /// The connection is to end once all is written. For that it has [`LAST_WRITES`] from when this is called first.
+    /// Ends the connection once all is written, at the latest [`LAST_WRITES`] after the first call.
     pub(super) fn leave(&mut self, limits: &StageLimits) {
         if self.leaving.is_none() {
             self.leaving = Some(Instant::now() + LAST_WRITES);
@@ -124,21 +124,21 @@ impl Deadlines {
         }
     }
 
-    /// Ready when something is due. While `deaf` nothing is read, and no pong can be missed.
+    /// Ready when an action is due. While `paused` nothing is read, and a pong that is missing proves nothing.
     pub(super) fn poll_due(
         &mut self,
         context: &mut Context<'_>,
         limits: &StageLimits,
-        deaf: bool,
+        paused: bool,
     ) -> Poll<Due> {
         while self.is_due(context) {
             let now = Instant::now();
             let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let end = if past(self.stall_deadline(limits)) {
                 Some(End::Stalled)
-            } else if past(self.pong_due) && !deaf {
+            } else if past(self.pong_due) && !paused {
                 Some(End::Unanswered)
-            } else if past(self.message_deadline(limits)) && !deaf {
+            } else if past(self.message_deadline(limits)) && !paused {
                 Some(End::Unfinished)
             } else {
                 None
@@ -160,8 +160,8 @@ impl Deadlines {
                 self.leave(limits);
                 return Poll::Ready(Due::Leave(why));
             }
-            if deaf {
-                // Whether a pong has come meanwhile is not known.
+            if paused {
+                // A pong may have come and not been read.
                 self.pong_due = self.pong_due.map(|due| due.max(now + limits.pong_timeout));
             }
             let ping = past(self.next_ping);
@@ -183,10 +183,10 @@ impl Deadlines {
         if self.armed && Instant::now() < self.due {
             return false;
         }
-        // Without budget left the timer only wakes the task, to be asked again.
-        let asked = coop::has_budget_remaining();
+        // Without budget left the timer only wakes the task, and has to be asked again.
+        let has_budget = coop::has_budget_remaining();
         let due = self.timer.as_mut().poll(context).is_ready();
-        self.armed = asked && !due;
+        self.armed = has_budget && !due;
         due
     }
 
@@ -194,7 +194,7 @@ impl Deadlines {
         let nearest = [
             self.stall_deadline(limits),
             self.pong_due,
-            // While nothing is read, what is overdue is no reason to look again at once.
+            // An overdue message is no reason to wake at once while nothing is read.
             self.message_deadline(limits)
                 .filter(|due| *due > Instant::now()),
             self.idle_deadline(limits),
@@ -203,7 +203,7 @@ impl Deadlines {
             self.next_ping,
         ];
         let nearest = nearest.into_iter().flatten().min();
-        self.due = nearest.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+        self.due = nearest.unwrap_or_else(|| Instant::now() + RECHECK_AFTER);
         self.armed = false;
         self.timer.as_mut().reset(self.due);
     }
@@ -228,21 +228,21 @@ impl Deadlines {
     }
 }
 
-/// When to ping next: sooner than the interval by a tenth at most and never later, so that a silent client is found
-/// within the interval and its time to answer.
+/// The time of the next ping. Sooner than the interval by a tenth at most and never later, so that a silent client is
+/// found within the interval and its time to answer.
 fn ping_after(now: Instant, jitter: f64, limits: &StageLimits) -> Option<Instant> {
     let interval = limits.ping_interval?;
     Some(now + interval.mul_f64(jitter - JITTER))
 }
 
-/// What an idle or old connection is told, as by API Gateway (docs/api-gateway.md).
+/// The close for an idle or old connection, as by API Gateway (docs/api-gateway.md).
 pub(super) fn going_away() -> Closing {
     Closing::new(1001, "Going away")
 }
 
 fn jitter() -> f64 {
     let mut byte = [0];
-    // Without random numbers all is well, only less spread.
+    // Without random numbers connections are spread less, and nothing else is wrong.
     let _ = getrandom::fill(&mut byte);
     1.0 - JITTER + 2.0 * JITTER * f64::from(byte[0]) / 255.0
 }

@@ -1,5 +1,5 @@
-//! One connection's socket, outbox and deadlines, moved on together: all that a session does beside handling
-//! messages.
+//! The driver moves the socket, the outbox and the deadlines of one connection together: all the work of a session
+//! beside handling messages.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Message, Taken, now_ms, woke_others};
 use crate::transport::{ReadError, Received, Transport};
 
-/// How long a client may take to answer our close frame, and then to end its half of the connection.
+/// The time that a client has to answer our close frame, and then to end its half of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Messages that a session handles before it lets others run, and how long it may take for more than one. A thread with
-/// many busy sessions comes round to each of them soon: 20 ms is what a neighbour may wait at the 99th percentile.
-const MESSAGES: u32 = 32;
-const TURN: Duration = Duration::from_millis(1);
+/// Messages that a session handles before it lets others run, and the time it may take for more than one. A thread
+/// with many busy sessions gets back to each of them soon: a neighbour may wait 20 ms at the 99th percentile.
+const TURN_MESSAGES: u32 = 32;
+const TURN_TIME: Duration = Duration::from_millis(1);
 
 pub(super) struct Driver<T> {
     transport: T,
@@ -30,22 +30,22 @@ pub(super) struct Driver<T> {
     pub(super) connection: Arc<Connection>,
     /// A message that came while another was handled.
     ahead: Option<Message>,
-    /// Someone asked for the connection to be closed; it is, once all is written.
+    /// The close that was asked for; it follows once all is written.
     closing: Option<Closing>,
-    /// The client has taken something since its last message was read.
+    /// Whether the client has taken something since its last message was read.
     taking: bool,
     turn: Turn,
 }
 
-/// What a session has done since it last gave way to others.
+/// The work of a session since it last let others run.
 #[derive(Default)]
 struct Turn {
     messages: u32,
-    /// When its second message came: a session that handles one at a time pays for no clock.
+    /// The time of its second message: a session that handles one message at a time reads no clock.
     since: Option<Instant>,
 }
 
-/// What a session has to act on.
+/// An event that the session acts on.
 pub(super) enum Input {
     Message(Message),
     End(End),
@@ -65,7 +65,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// The limits may have changed with the stage.
+    /// Takes the limits of a new snapshot.
     pub(super) fn set_limits(&mut self, limits: &StageLimits) {
         self.transport.set_limits(limits);
     }
@@ -79,30 +79,32 @@ impl<T: Transport> Driver<T> {
         self.ahead.is_some()
     }
 
-    /// A message has come. Gives the time, which is that of its last byte.
+    /// Notes a message that has come. Gives the time of its last byte.
     pub(super) fn received(&mut self, limits: &StageLimits) -> u64 {
         self.deadlines.message(limits);
         self.connection.active(self.transport.heard_at());
         self.transport.heard_at()
     }
 
-    /// A message has been handled. Once the session has had its turn, writes what waits and lets others run, however many
-    /// messages its client has sent: those whom its posts have woken at once.
+    /// Counts a message that has been handled. When the session has had its turn, writes the buffer and lets others
+    /// run, however many messages its client has sent. Its turn ends at once when its posts have woken another
+    /// session.
     pub(super) async fn handled(&mut self, limits: &StageLimits) {
         let turn = &mut self.turn;
         turn.messages += 1;
         let over = woke_others()
-            || turn.messages >= MESSAGES
-            || turn.messages > 1 && turn.since.get_or_insert_with(Instant::now).elapsed() >= TURN;
+            || turn.messages >= TURN_MESSAGES
+            || turn.messages > 1
+                && turn.since.get_or_insert_with(Instant::now).elapsed() >= TURN_TIME;
         if over {
             self.turn = Turn::default();
-            // What has failed fails again where it is looked at.
+            // An error comes again at the next write, which handles it.
             poll_fn(|context| Poll::Ready(self.poll_write(context, limits).ok())).await;
             yield_now().await;
         }
     }
 
-    /// Messages go out.
+    /// Notes messages that go out.
     fn sent(&mut self, limits: &StageLimits) {
         self.deadlines.message(limits);
         self.connection.active(now_ms());
@@ -119,8 +121,9 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// Moves everything that can move: outbox to socket, pings, deadlines, and what the client sent if
-    /// `reading`, first what was read ahead. Frames that are ready together leave in one write: it flushes when there is nothing to read.
+    /// Moves all that can move: outbox to socket, pings, deadlines, and, if `reading`, the client's messages, those
+    /// read ahead first. Frames that are ready together leave in one write, because it flushes only when there is
+    /// nothing to read.
     pub(super) fn poll_event(
         &mut self,
         context: &mut Context<'_>,
@@ -134,16 +137,16 @@ impl<T: Transport> Driver<T> {
                 Taken::Cut(why) => return Poll::Ready(Input::End(End::Cut(why))),
                 Taken::Nothing => {}
             }
-            let reads = reading && self.closing.is_none() && self.takes_answers(limits);
+            let reads = reading && self.closing.is_none() && self.may_read(limits);
             if reads && let Poll::Ready(event) = self.poll_message(context, limits) {
                 return Poll::Ready(event);
             }
-            // Full of posts, or by now of pongs.
+            // Posts have filled it, or pongs since.
             let full = self.transport.is_full();
             if self.poll_write(context, limits).is_err() {
                 return Poll::Ready(Input::End(End::Client(ReadError::Gone)));
             }
-            // What was written has made room to read, or to take more from the outbox.
+            // The write has made room to read, or to take more from the outbox.
             if full && !self.transport.is_full() {
                 continue;
             }
@@ -152,12 +155,12 @@ impl<T: Transport> Driver<T> {
             {
                 return Poll::Ready(Input::End(End::Closed(closing)));
             }
-            // Whoever asked for the close: a client that takes it slowly keeps nothing open for ever.
+            // Bounds a close that anyone asked for: a client that reads slowly keeps no connection open for ever.
             if self.closing.is_some() || full && self.connection.outbox.closing().is_some() {
                 self.deadlines.leave(limits);
             }
-            // A ping waits behind all that is owed: a client that is owed much has not seen it yet, and is found dead by
-            // taking nothing.
+            // A ping waits behind all that is unwritten. A client with a large backlog has not seen it yet: such a
+            // client is found dead by the stall timeout.
             match self.deadlines.poll_due(context, limits, !reads || full) {
                 Poll::Ready(Due::Ping) => {
                     self.transport.ping();
@@ -176,7 +179,7 @@ impl<T: Transport> Driver<T> {
                 Poll::Ready(Due::End(end)) => return Poll::Ready(Input::End(end)),
                 Poll::Pending => {}
             }
-            // With a full buffer the socket wakes us, and the outbox has to wait.
+            // With a full buffer the socket wakes the session, and the outbox has to wait.
             let (outbox, waiting) = (&self.connection.outbox, self.transport.waiting());
             let busy = full || self.closing.is_some();
             let woken = if busy {
@@ -192,10 +195,10 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// Whether the client may be asked for its next message. One that takes nothing of what waits may not; one that is
-    /// always owed some and takes it has its turn for each time that it does, unless its own answers have made more
-    /// wait than its outbox takes.
-    fn takes_answers(&self, limits: &StageLimits) -> bool {
+    /// Whether the next message of the client may be read. Not while it takes nothing of its backlog. A client with a
+    /// constant backlog that it takes is read once each time that it takes some, unless its own answers have made the
+    /// backlog larger than its outbox allows.
+    fn may_read(&self, limits: &StageLimits) -> bool {
         !self.transport.is_full()
             || self.taking
                 && self.connection.outbox.held(self.transport.waiting()) <= limits.outbox_bytes
@@ -250,7 +253,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// The end of a client that has gone, as it was found: a close frame may lie behind what was not read any more.
+    /// The end of a client that has gone, from the input that is still unread: a close frame may lie there.
     pub(super) async fn last_word(&mut self, found: End) -> End {
         if found != End::Client(ReadError::Gone) {
             return found;
@@ -267,8 +270,8 @@ impl<T: Transport> Driver<T> {
         timeout(CLOSE_TIMEOUT, read).await.unwrap_or(found)
     }
 
-    /// Tells the client, as far as it still can be told, and ends the connection. Once `over` is cancelled it waits for
-    /// nothing more.
+    /// Tells the client the end, if it can still be told, and closes the connection. Waits for nothing more once
+    /// `over` is cancelled.
     pub(super) async fn close(
         &mut self,
         end: &End,
@@ -302,7 +305,7 @@ impl<T: Transport> Driver<T> {
         };
         let transport = &mut self.transport;
         if !matches!(
-            timeout(LAST_WRITES, written(transport, limit)).await,
+            timeout(LAST_WRITES, write_all(transport, limit)).await,
             Ok(Ok(()))
         ) {
             return;
@@ -319,8 +322,8 @@ impl<T: Transport> Driver<T> {
             });
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
         }
-        // Our FIN first, then the client's: closing on unread data would reset the connection, and the client
-        // could lose what it was sent last.
+        // Our FIN first, then the client's: closing with unread data would reset the connection, and the client could
+        // lose its last messages.
         let ended = async {
             let _ = poll_fn(|context| transport.poll_shutdown(context)).await;
             poll_fn(|context| transport.poll_discard(context)).await;
@@ -329,10 +332,10 @@ impl<T: Transport> Driver<T> {
     }
 }
 
-/// Writes all that waits, to a client that takes something of it within each `limit`.
-async fn written<T: Transport>(transport: &mut T, limit: Duration) -> std::io::Result<()> {
+/// Writes the whole buffer, as long as the client takes something of it within each `limit`.
+async fn write_all<T: Transport>(transport: &mut T, limit: Duration) -> std::io::Result<()> {
     loop {
-        let some = poll_fn(|context| {
+        let step = poll_fn(|context| {
             let mut progress = false;
             match transport.poll_flush(context, &mut progress) {
                 Poll::Ready(written) => Poll::Ready(Some(written)),
@@ -340,7 +343,7 @@ async fn written<T: Transport>(transport: &mut T, limit: Duration) -> std::io::R
                 Poll::Pending => Poll::Pending,
             }
         });
-        if let Some(written) = timeout(limit, some).await? {
+        if let Some(written) = timeout(limit, step).await? {
             return written;
         }
     }

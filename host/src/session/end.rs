@@ -1,4 +1,4 @@
-//! Every way a session can end, with what the client is told and what `$disconnect` is told: one table.
+//! The ends of a session, with the close for the client and the close for `$disconnect`: one table.
 
 use crate::connections::Closing;
 use crate::transport::ReadError;
@@ -6,15 +6,15 @@ use crate::transport::websocket::flood_guard::Flood;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client did something: it closed, it went, it broke the protocol.
+    /// The client closed, went, or broke the protocol.
     Client(ReadError),
     /// A handler or an operator closed it, it was idle or too old, or the gateway stops.
     Closed(Closing),
-    /// The client took nothing of what was written for the stall timeout.
+    /// The client took nothing for the stall timeout.
     Stalled,
-    /// A message was begun and not ended in time.
+    /// A message did not come to its end in time.
     Unfinished,
-    /// A bug of ours; it ends this connection and no other.
+    /// A bug of the gateway; it ends this connection and no other.
     Panicked,
     /// A ping was not answered.
     Unanswered,
@@ -22,10 +22,10 @@ pub(super) enum End {
     Cut(Closing),
 }
 
-/// What the client is told.
+/// The last frame for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// Nothing: it is not there any more, or does not listen.
+    /// None: the client has gone, or does not read.
     Nothing,
     /// A close frame without a code, in answer to one without.
     Bare,
@@ -59,7 +59,7 @@ impl End {
         })
     }
 
-    /// What the `$disconnect` handler is told, as by API Gateway where that is known (docs/api-gateway.md).
+    /// The close for the `$disconnect` handler, as by API Gateway where that is known (docs/api-gateway.md).
     pub(super) fn closing(&self) -> Closing {
         match self {
             Self::Client(ReadError::Closed(None)) => {

@@ -1,9 +1,9 @@
-//! Error frames: what a client is told of a message that has no answer, as API Gateway says it (docs/api-gateway.md).
+//! Error frames tell a client of a message that has no answer, in the words of API Gateway (docs/api-gateway.md).
 
 use crate::connections::{Connection, Message, RequestId};
 use crate::invocation::InvokeError;
 
-/// What a client may know of a failure, in the words of API Gateway (docs/api-gateway.md).
+/// The text of a failure for the client, in the words of API Gateway (docs/api-gateway.md).
 pub(super) fn client_text(error: &InvokeError) -> &'static str {
     match error {
         InvokeError::Busy(_) => "Too Many Requests",

@@ -1,7 +1,7 @@
 //! The life of one open connection, from its 101 to its `$disconnect`.
 //!
-//! One task reads its messages and writes its outbox. Messages are handled one at a time, in order; while a
-//! handler works what is queued is written, pings are answered, and one message is read ahead.
+//! One task reads its messages and writes its outbox. Messages are handled one at a time, in order. While a handler
+//! works, the session writes its outbox, answers pings, and reads one message ahead.
 
 mod deadlines;
 mod driver;
@@ -28,8 +28,7 @@ use crate::transport::{ReadError, Transport};
 
 /// Serves a connection that has had its 101, until it has ended and its `$disconnect` handler has run.
 ///
-/// What a session holds is put in its place here, and not on the first poll: a future keeps room for its arguments
-/// beside what it makes of them.
+/// Built eagerly: the future would store its arguments twice, once as arguments and once in the session.
 pub(crate) fn serve<T: Transport>(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
@@ -51,17 +50,17 @@ pub(crate) fn serve<T: Transport>(
     }
 }
 
-/// The `$connect` handler let a client in that went before it had its 101: its `$disconnect` runs all the same.
+/// Runs `$disconnect` for a client that its `$connect` handler let in, and that went before its 101.
 pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connection>) {
     disconnect(current, connection, &End::Client(ReadError::Gone)).await;
 }
 
-/// Runs a future; none if it panics. The panic's message is in the log by then.
+/// Runs a future; none if it panics, which the log has by then.
 ///
-/// The future stays where its caller has it: taken by value it would have its room twice, as argument and pinned.
-async fn caught<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+/// Takes the future pinned: taken by value it would be stored twice, as an argument and pinned.
+async fn catch_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let poll = |context: &mut Context<'_>| {
-        // What the future held is dropped with it, and the session is told its end.
+        // The broken state is dropped with the future, and the session ends.
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
     };
@@ -70,21 +69,21 @@ async fn caught<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
 
 struct Session<T> {
     driver: Driver<T>,
-    /// The snapshot that the present message is handled by.
+    /// The snapshot that handles the current message.
     stage: Arc<Stage>,
     current: Arc<CurrentStage>,
-    /// The last message's. It serves for the next: one that is not shared any more is as good as new.
+    /// The last message's invocation. The next message reuses the allocation if its `Arc` is unique.
     invocation: Option<Arc<Invocation>>,
 }
 
 impl<T: Transport> Session<T> {
-    /// The session from its first message to its close frame.
+    /// Runs the session from its first message to its close frame.
     async fn open(&mut self) -> End {
         let (directory, connection) = (&self.stage.scope.directory, &self.driver.connection);
         let registration = directory.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
-        let end = caught(pin!(self.run())).await.unwrap_or(End::Panicked);
-        let end = caught(pin!(self.driver.last_word(end)))
+        let end = catch_panic(pin!(self.run())).await.unwrap_or(End::Panicked);
+        let end = catch_panic(pin!(self.driver.last_word(end)))
             .await
             .unwrap_or(End::Panicked);
         if end == End::Panicked {
@@ -92,11 +91,11 @@ impl<T: Transport> Session<T> {
             tracing::error!(client = %connection.client.source_ip, connection = %connection.id, stage = %self.stage.scope,
                 "a bug of the gateway has ended this connection and no other");
         }
-        // Gone for everyone, before the client or its `$disconnect` handler is told.
+        // Gone from the directory before the client or its `$disconnect` handler is told.
         drop(registration);
-        // What broke may break once more: `$disconnect` runs all the same.
+        // A session that panicked may panic once more: `$disconnect` runs all the same.
         let over = &self.stage.scope.directory.closes_over;
-        let _ = caught(pin!(self.driver.close(&end, &self.stage.limits, over))).await;
+        let _ = catch_panic(pin!(self.driver.close(&end, &self.stage.limits, over))).await;
         end
     }
 
@@ -115,7 +114,7 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Calls the route's handler and answers the client. An end that came meanwhile counts afterwards.
+    /// Calls the route's handler and answers the client. An end that comes meanwhile takes effect afterwards.
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         let mut end = None;
         let (driver, route, invocation, answer) = loop {
@@ -156,7 +155,7 @@ impl<T: Transport> Session<T> {
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
                     break (driver, route, invocation, Err(InvokeError::Removed));
                 }
-                // It has not begun, and a reload came in between: the newest snapshot has what serves now.
+                // A reload came before the call began: the newest snapshot has the versions that serve.
                 Called::Retired(again) => message = again,
             }
         };
@@ -173,7 +172,7 @@ impl<T: Transport> Session<T> {
         end.map_or(Ok(()), Err)
     }
 
-    /// A message has come: the newest snapshot of the stage handles it. Gives the time.
+    /// Takes the newest snapshot of the stage for a message that has come. Gives the time of its last byte.
     fn arrived(&mut self) -> u64 {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             self.stage = self.current.load_full();
@@ -199,8 +198,8 @@ impl<T: Transport> Session<T> {
     }
 }
 
-/// The invocation of a message: what is the same as with the last one is not touched, since most of it is shared
-/// by all connections, and other threads would have to wait.
+/// The invocation of a message. It leaves the values of the last one untouched where they are the same: most of them
+/// are shared by all connections, and a write would make other threads wait.
 fn begin<T>(
     last: &mut Option<Arc<Invocation>>,
     driver: &Driver<T>,
@@ -263,7 +262,7 @@ async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &E
     }
 }
 
-/// Says once a route that it is one-way and its handler answers: the author may wonder where the answer is.
+/// Warns once a route that it is one-way and drops an answer: its author may wonder where the answer is.
 fn log_dropped(invocation: &Invocation, route: &Route) {
     if route.drop_logged.load(Ordering::Relaxed) || route.drop_logged.swap(true, Ordering::Relaxed)
     {
@@ -277,7 +276,7 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
          set apis.{api}.routes.{key:?}.two_way = true, or send with connections.send");
 }
 
-/// Writes why an invocation failed to the log, where operators and plugin authors look.
+/// Logs why an invocation failed, for operators and plugin authors.
 pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
     let plugin = route.integration.name();
     let client = invocation.connection.client.source_ip;

@@ -1,4 +1,4 @@
-//! Sessions over sockets in memory, of which some break.
+//! Sessions over sockets in memory, some of which break.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -30,7 +30,7 @@ use crate::route::Selection;
 use crate::stage::Routes;
 use crate::transport::websocket::WebSocket;
 
-/// A socket with a bug that shows when it is told to.
+/// A socket with a bug that can be switched on.
 struct Buggy {
     socket: DuplexStream,
     bug: Arc<Bug>,
@@ -152,7 +152,7 @@ fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> Raw
     RawClient::new(Box::new(far), Vec::new())
 }
 
-/// Has the probe take a step, and gives what came of it.
+/// Has the probe take a step, and gives the result.
 async fn step(client: &mut RawClient, step: Value) -> Value {
     client.send(&Frame::text(&json!([step]).to_string())).await;
     let answer = client.data().await.expect("an answer");
@@ -166,7 +166,7 @@ async fn id(client: &mut RawClient) -> Value {
 
 /// Two connections of a thousand break, each in its own way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_ends_one_connection() {
+async fn panic_ends_one_connection() {
     const CONNECTIONS: usize = 1_000;
     let plugins = Plugins::start(None).unwrap();
     let current = stage(&probe(&plugins).await);
@@ -184,7 +184,7 @@ async fn a_panic_ends_one_connection() {
     }
     let registered = || current.load().scope.directory.list().len();
 
-    // The one breaks as it reads, and its client can still be told; the other cannot even be written to.
+    // One breaks as it reads, and its client can still be told; the other cannot even be written to.
     for in_write in [false, true] {
         let bug = Arc::new(Bug::default());
         let mut broken = open(&tasks, &current, &bug);
@@ -225,7 +225,7 @@ async fn pipelining_client_leaves_others_their_turn() {
     flooder.send_bytes(&message.repeat(MESSAGES)).await;
     other.send_bytes(&message).await;
     other.expect("[]").await;
-    // Those that have come by now: nobody else runs meanwhile.
+    // The answers that have come by now: no other task runs meanwhile.
     let mut before = 0;
     loop {
         let mut answer = pin!(flooder.frame());
@@ -242,7 +242,7 @@ async fn pipelining_client_leaves_others_their_turn() {
     }
 }
 
-/// A client that is always owed more than the buffer takes, and takes some of it each time.
+/// A client with a backlog larger than the buffer, which takes some of it each time.
 #[tokio::test]
 async fn client_with_a_steady_backlog_is_heard() {
     let limits = StageLimits::default();
@@ -273,7 +273,7 @@ async fn client_with_a_steady_backlog_is_heard() {
     panic!("the client was never heard");
 }
 
-/// Its pong is not overdue while the ping waits behind all that it is owed.
+/// A pong is not overdue while its ping waits behind the backlog.
 #[tokio::test]
 async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
     let limits = StageLimits {
@@ -300,7 +300,7 @@ async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
     }
 }
 
-/// A client that takes what it is owed for longer than it may take nothing.
+/// A client that reads its backlog for longer than the stall timeout.
 #[tokio::test]
 async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
     let limits = StageLimits {
@@ -324,7 +324,7 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
             sleep(Duration::from_millis(50)).await;
             match far.read_exact(&mut piece).await {
                 Ok(bytes) => read += bytes,
-                // The close frame and the end have come behind the last whole piece.
+                // The close frame and the end come behind the last whole piece.
                 Err(_) => return read,
             }
         }

@@ -1,4 +1,4 @@
-//! Transports: how messages and closes go over a socket.
+//! Transports carry messages and closes over a socket.
 //!
 //! A session drives a [`Transport`] and knows no protocol. WebSocket is the first.
 
@@ -15,48 +15,48 @@ use websocket::flood_guard::Flood;
 
 /// The server's end of one open connection.
 ///
-/// What is sent gathers in a buffer, which [`Self::poll_flush`] writes.
+/// Sent frames gather in a buffer, which [`Self::poll_flush`] writes.
 pub(crate) trait Transport: Send {
-    /// The limits may have changed with the stage.
+    /// Takes the limits of a new snapshot.
     fn set_limits(&mut self, limits: &StageLimits);
 
-    /// Reads what the client sent, a message at a time.
+    /// Reads the client's input, a message at a time.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>>;
 
-    /// Whether bytes have come since this was asked last.
+    /// Whether bytes have come since the last call of this function.
     fn heard(&mut self) -> bool;
 
-    /// When the last bytes came, in milliseconds since the Unix epoch.
+    /// The time of the last bytes, in milliseconds since the Unix epoch.
     fn heard_at(&self) -> u64;
 
-    /// When the message that has not come to its end began.
+    /// The start of the message that has not come to its end.
     fn message_since(&self) -> Option<Instant>;
 
-    /// Holds nothing any more of what the client sent: nobody will make sense of it.
+    /// Drops all input of the client: nobody will parse it.
     fn forget(&mut self);
 
-    /// Reads and forgets what still comes. Ready at the end of the stream.
+    /// Reads and drops all further input. Ready at the end of the stream.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Moves messages from a connection's outbox behind what waits, while there is room.
+    /// Moves messages from a connection's outbox into the buffer, while it has room.
     fn take(&mut self, outbox: &Outbox) -> Taken;
 
-    /// Puts a message behind what waits.
+    /// Adds a message to the buffer.
     fn send(&mut self, message: &Message);
 
-    /// Puts a ping behind what waits.
+    /// Adds a ping to the buffer.
     fn ping(&mut self);
 
-    /// Puts the close behind what waits, with its code and reason, or without.
+    /// Adds the close to the buffer, with its code and reason, or without.
     fn close(&mut self, closing: Option<&Closing>);
 
-    /// Bytes that wait to be written.
+    /// Bytes in the buffer.
     fn waiting(&self) -> usize;
 
-    /// Whether so much waits that reading stops and the outbox has to wait.
+    /// Whether the buffer is full: reading stops then, and the outbox waits.
     fn is_full(&self) -> bool;
 
-    /// Writes what waits, as much as the socket takes, and sets `progress` if it took anything.
+    /// Writes the buffer, as much as the socket takes, and sets `progress` if it took anything.
     fn poll_flush(
         &mut self,
         context: &mut Context<'_>,
@@ -67,17 +67,17 @@ pub(crate) trait Transport: Send {
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// What a client sent, but for pings, which the transport answers.
+/// The client's input, but for pings, which the transport answers.
 pub(crate) enum Received {
     Message(Message),
     /// A pong or a ping: a sign of life.
     Control,
 }
 
-/// What a client can do wrong, or how it can go.
+/// The end of the client's input: an error of the client, or its departure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReadError {
-    /// The client closed; what it gave, if it gave anything.
+    /// The client closed, with a code and reason or without.
     Closed(Option<Closing>),
     /// The socket ended without a close.
     Gone,

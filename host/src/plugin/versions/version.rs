@@ -62,7 +62,7 @@ pub(crate) struct Counts {
 impl Counts {
     fn add<T>(&self, answer: &Result<T, InvokeError>) {
         self.calls.own().fetch_add(1, Ordering::Relaxed);
-        if answer.as_ref().is_err_and(InvokeError::is_the_codes) {
+        if answer.as_ref().is_err_and(InvokeError::blames_the_code) {
             self.traps.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,17 +1,17 @@
-//! What nearly every message is: one final, masked frame that has come whole (RFC 6455 §5.2). It is read where it
-//! lies. Everything else, wrong or only unusual, is left to tungstenite, which knows what to say of it.
+//! The fast path: nearly every message is one final, masked frame that has come whole (RFC 6455 §5.2), and is read in
+//! place. All other input, wrong or only unusual, is left to tungstenite, which knows its errors.
 
 use super::frame::unmask;
 use crate::connections::Message;
 
-/// What bytes begin with.
+/// The start of some input, as the fast path sees it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Simple {
-    /// A simple message, and how many bytes it takes.
+pub(crate) enum Parsed {
+    /// A simple message, and the number of its bytes.
     Message(Message, usize),
-    /// Nothing, or the beginning of what may become a simple message.
+    /// Nothing, or the beginning of a message that may be simple.
     Unfinished,
-    /// Something else.
+    /// Any other input.
     Other,
 }
 
@@ -19,16 +19,16 @@ const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const MASKED: u8 = 0x80;
 
-/// What `bytes` begin with. A simple message has at most `limit` bytes.
-pub(crate) fn message(bytes: &[u8], limit: usize) -> Simple {
+/// Parses the start of `bytes`. A simple message has at most `limit` bytes.
+pub(crate) fn parse(bytes: &[u8], limit: usize) -> Parsed {
     let (text, second, rest) = match bytes {
-        [] | [TEXT | BINARY] => return Simple::Unfinished,
+        [] | [TEXT | BINARY] => return Parsed::Unfinished,
         [
             first @ (TEXT | BINARY),
             second @ MASKED..=u8::MAX,
             rest @ ..,
         ] => (*first == TEXT, *second, rest),
-        _ => return Simple::Other,
+        _ => return Parsed::Other,
     };
     let (length, shortest, rest) = match (second - MASKED, rest) {
         (length @ 0..=125, rest) => (u64::from(length), 0, rest),
@@ -37,29 +37,29 @@ pub(crate) fn message(bytes: &[u8], limit: usize) -> Simple {
             let length = [*a, *b, *c, *d, *e, *f, *g, *h];
             (u64::from_be_bytes(length), 1 << 16, rest)
         }
-        _ => return Simple::Unfinished,
+        _ => return Parsed::Unfinished,
     };
     let length = match usize::try_from(length) {
         Ok(fits) if length >= shortest && fits <= limit => fits,
-        _ => return Simple::Other,
+        _ => return Parsed::Other,
     };
     let Some((mask, rest)) = rest.split_first_chunk() else {
-        return Simple::Unfinished;
+        return Parsed::Unfinished;
     };
     let Some(masked) = rest.get(..length) else {
-        return Simple::Unfinished;
+        return Parsed::Unfinished;
     };
     let mut payload = masked.to_vec();
     unmask(&mut payload, *mask);
     let message = if text {
         match String::from_utf8(payload) {
             Ok(text) => Message::Text(text),
-            Err(_) => return Simple::Other,
+            Err(_) => return Parsed::Other,
         }
     } else {
         Message::Binary(payload)
     };
-    Simple::Message(message, bytes.len() - rest.len() + length)
+    Parsed::Message(message, bytes.len() - rest.len() + length)
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-    /// A masked frame with its length in so many bytes.
+    /// A masked frame with its length in `length_bytes` bytes.
     fn frame(first: u8, payload: &[u8], length_bytes: usize) -> Vec<u8> {
         let length = payload.len() as u64;
         let mut bytes = vec![first];
@@ -87,21 +87,17 @@ mod tests {
 
     #[track_caller]
     fn check_taken(bytes: &[u8], limit: usize, expected: &Message) {
-        let expected = Simple::Message(expected.clone(), bytes.len());
-        assert_eq!(message(bytes, limit), expected);
-        // What comes behind it changes nothing; without all of it, it has not come.
-        assert_eq!(message(&[bytes, &[0x88]].concat(), limit), expected);
+        let expected = Parsed::Message(expected.clone(), bytes.len());
+        assert_eq!(parse(bytes, limit), expected);
+        // Bytes behind it change nothing; without all of its own it is unfinished.
+        assert_eq!(parse(&[bytes, &[0x88]].concat(), limit), expected);
         for short in (0..bytes.len().min(20)).chain([bytes.len() - 1]) {
-            assert_eq!(
-                message(&bytes[..short], limit),
-                Simple::Unfinished,
-                "{short}"
-            );
+            assert_eq!(parse(&bytes[..short], limit), Parsed::Unfinished, "{short}");
         }
     }
 
     #[test]
-    fn whole_frames_are_taken_as_they_stand() {
+    fn whole_simple_frame_is_parsed() {
         // From RFC 6455 §5.7.
         let hello = [
             0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
@@ -122,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_simple_is_left_as_soon_as_that_is_seen() {
-        let check = |what: &str, bytes: &[u8]| {
-            assert_eq!(message(bytes, 100_000), Simple::Other, "{what}");
+    fn other_input_is_recognized_from_its_first_bytes() {
+        let check = |input: &str, bytes: &[u8]| {
+            assert_eq!(parse(bytes, 100_000), Parsed::Other, "{input}");
         };
         check("an unfinished message", &[0x01]);
         check("a continuation", &[0x80]);

@@ -1,14 +1,14 @@
-//! Counts what a client sends before anyone makes sense of it: fragments, control frames, unfinished messages.
+//! The flood guard counts a client's input before it is parsed: fragments, control frames, unfinished messages.
 //!
-//! tungstenite bounds bytes and hides frames, and bytes are not all that a client can flood with. Reads frame
-//! headers (RFC 6455 §5.2) as the bytes pass by and judges nothing else: that is tungstenite's.
+//! tungstenite bounds bytes and hides frames, and a client can flood with more than bytes. The guard reads frame
+//! headers (RFC 6455 §5.2) as the bytes pass by, and judges nothing else: that is tungstenite's.
 
 use tokio::time::Instant;
 
 use crate::config::StageLimits;
 
-/// Beyond the stage's limit, a fragment for each so many bytes: honest fragments of a large message pass, empty
-/// ones do not.
+/// Bytes of a message that allow one more fragment than the stage's limit: honest fragments of a large message pass,
+/// empty ones do not.
 const BYTES_PER_FRAGMENT: u64 = 64;
 
 /// Seconds' worth of control frames that may come at once.
@@ -17,7 +17,7 @@ const CONTROL_BURST_S: f64 = 5.0;
 /// Bytes of the longest frame header.
 const MAX_HEADER: usize = 14;
 
-/// What no honest client does.
+/// Input that no honest client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flood {
     Fragments,
@@ -28,16 +28,16 @@ pub(crate) enum Flood {
 
 #[derive(Debug)]
 pub(crate) struct FloodGuard {
-    /// The present frame's header, as far as it has come.
+    /// The header of the current frame, as far as it has come.
     header: [u8; MAX_HEADER],
-    have: usize,
-    /// Bytes of the present frame's payload that are still to come.
+    header_len: usize,
+    /// Bytes of the current frame's payload that are still to come.
     payload_left: u64,
-    /// There have been fragments of a message, and not the last.
+    /// Whether fragments of a message have come, and not the last.
     fragmented: bool,
-    /// When the unfinished message began, if one is unfinished, and how many had been told whole by then.
+    /// The start of the unfinished message, and the value of `messages` at that time.
     message_since: Option<(Instant, u64)>,
-    /// Messages that have begun their last frame.
+    /// Messages whose last frame has begun.
     messages: u64,
     fragments: u64,
     message_bytes: u64,
@@ -45,7 +45,7 @@ pub(crate) struct FloodGuard {
     /// Seconds' worth of control frames that may come now.
     control_allowed_s: f64,
     control_at: Instant,
-    /// Of the stage.
+    /// The limits of the stage.
     max_fragments: u64,
     control_frames_per_s: f64,
 }
@@ -54,7 +54,7 @@ impl FloodGuard {
     pub(crate) fn new(limits: &StageLimits) -> Self {
         Self {
             header: [0; MAX_HEADER],
-            have: 0,
+            header_len: 0,
             payload_left: 0,
             fragmented: false,
             message_since: None,
@@ -69,7 +69,7 @@ impl FloodGuard {
         }
     }
 
-    /// The limits may have changed with the stage.
+    /// Takes the limits of a new snapshot.
     pub(crate) fn set_limits(&mut self, limits: &StageLimits) {
         self.max_fragments = u64::from(limits.fragments);
         self.control_frames_per_s = f64::from(limits.control_frames_per_s);
@@ -77,20 +77,20 @@ impl FloodGuard {
 
     /// Whether all bytes so far make whole messages.
     pub(crate) fn between_messages(&self) -> bool {
-        self.have == 0 && self.payload_left == 0 && !self.fragmented
+        self.header_len == 0 && self.payload_left == 0 && !self.fragmented
     }
 
-    /// How many messages and control frames have begun their last frame; whole, between messages.
+    /// The number of messages and control frames whose last frame has begun. Between messages all of them are whole.
     pub(crate) fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// When the message that has not come to its end began.
+    /// The start of the message that has not come to its end.
     pub(crate) fn message_since(&self) -> Option<Instant> {
         self.message_since.map(|(since, _)| since)
     }
 
-    /// Takes note of bytes in the order they came.
+    /// Counts bytes, in the order in which they come.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         self.count(bytes)?;
         if self.between_messages() {
@@ -120,12 +120,12 @@ impl FloodGuard {
     }
 
     fn header_byte(&mut self, byte: u8) -> Result<(), Flood> {
-        if let Some(place) = self.header.get_mut(self.have) {
-            *place = byte;
+        if let Some(slot) = self.header.get_mut(self.header_len) {
+            *slot = byte;
         }
-        self.have += 1;
+        self.header_len += 1;
         let [first, second, extended @ ..] = self.header;
-        if self.have < 2 {
+        if self.header_len < 2 {
             return Ok(());
         }
         let (mask, extra) = (
@@ -136,10 +136,10 @@ impl FloodGuard {
                 _ => 0,
             },
         );
-        if self.have < 2 + extra + mask {
+        if self.header_len < 2 + extra + mask {
             return Ok(());
         }
-        self.have = 0;
+        self.header_len = 0;
         let [a, b, c, d, e, f, g, h, ..] = extended;
         let (length, shortest) = match extra {
             2 => (u64::from(u16::from_be_bytes([a, b])), 126),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_where_messages_end_however_the_bytes_come() {
+    fn ends_of_messages_are_found_however_the_bytes_are_split() {
         let mut bytes = Vec::new();
         for payload in [0, 1, 125, 126, 65_535, 65_536] {
             bytes.extend(frame(0x81, payload));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_so_many_empty_fragments_and_one_more_is_a_flood() {
+    fn one_empty_fragment_more_than_the_limit_is_a_flood() {
         let mut guard = guard();
         for _ in 0..StageLimits::default().fragments {
             assert_eq!(guard.pass(&frame(0x01, 0)), Ok(()));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_has_its_shortest_form() {
+    fn length_in_a_longer_form_is_a_flood() {
         assert_eq!(
             guard().pass(&[0x81, 0x80 | 126, 0, 125, 1, 2, 3, 4]),
             Err(Flood::LongLength)

@@ -8,7 +8,7 @@ use crate::connections::Kind;
 pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
 pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
 
-/// The frame of a whole message has this opcode.
+/// The opcode for the frame of a whole message.
 pub(super) fn opcode(kind: Kind) -> OpCode {
     OpCode::Data(match kind {
         Kind::Text => Data::Text,
@@ -16,7 +16,7 @@ pub(super) fn opcode(kind: Kind) -> OpCode {
     })
 }
 
-/// Writes a frame at the end of `out`, and gives how many bytes it has.
+/// Appends a frame to `out`, and gives its number of bytes.
 pub(super) fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) -> usize {
     let header = FrameHeader {
         is_final: true,
@@ -25,13 +25,13 @@ pub(super) fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) -> usize 
         ..FrameHeader::default()
     };
     let length = payload.len() as u64;
-    let all = header.len(length) + payload.len();
-    out.reserve(all);
+    let frame_len = header.len(length) + payload.len();
+    out.reserve(frame_len);
     header
         .format(length, out)
         .expect("a buffer takes all that is written to it");
     out.extend_from_slice(payload);
-    all
+    frame_len
 }
 
 /// Unmasks a payload (RFC 6455 §5.3): sixteen bytes at a time, which is one instruction.
@@ -56,9 +56,9 @@ mod tests {
     #[track_caller]
     fn check(opcode: OpCode, length: usize, header: &[u8]) {
         let (mut out, payload) = (vec![0xff], vec![b'x'; length]);
-        let all = write(&mut out, opcode, &payload);
+        let frame_len = write(&mut out, opcode, &payload);
         assert_eq!(out, [&[0xff], header, &payload].concat());
-        assert_eq!(all, out.len() - 1);
+        assert_eq!(frame_len, out.len() - 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The WebSocket protocol over one socket: simple messages are taken as they stand, tungstenite reads and judges
-//! all else, and everything written is gathered in one buffer that leaves in one write.
+//! The WebSocket protocol over one socket. The fast path reads simple messages, tungstenite reads and judges all
+//! other input, and all output gathers in one buffer that leaves in one write.
 
 pub(crate) mod fast_path;
 pub(crate) mod flood_guard;
@@ -18,71 +18,72 @@ use tokio_util::io::poll_read_buf;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use self::fast_path::Simple;
+use self::fast_path::Parsed;
 use self::flood_guard::{Flood, FloodGuard};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Message, Outbox, Taken, now_ms};
 use crate::transport::{ReadError, Received, Transport};
 
-/// Bytes read at a time: on the stack, where they cost nothing, while no message is unfinished.
+/// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Bytes that tungstenite reads at a time, which it fills with zeros before.
-const READ_AT_LEAST: usize = 16 << 10;
+/// Bytes that tungstenite reads at a time, after filling them with zeros.
+const MIN_READ: usize = 16 << 10;
 
-/// Bytes that wait to be written before reading stops: pongs to a client that does not read are bounded too.
-const ENOUGH: usize = 64 << 10;
+/// Bytes in the write buffer at which reading stops: so the pongs to a client that does not read are bounded too.
+const FULL_BUFFER: usize = 64 << 10;
 
-/// Bytes that are written at a time at most: HTTP/2 keeps a copy of each write until it has left. A little more than stop
-/// reading, so that a few messages that just fill the buffer leave in one write with their headers.
-const WRITE_AT_MOST: usize = ENOUGH + (4 << 10);
+/// The largest write: HTTP/2 keeps a copy of each write until it has left. A little more than a full buffer, so that
+/// a few messages that just fill it leave in one write with their headers.
+const MAX_WRITE: usize = FULL_BUFFER + (4 << 10);
 
 /// Bytes that an empty write buffer keeps.
 const KEPT_BUFFER: usize = 4 << 10;
 
 pub(crate) struct WebSocket<S> {
     socket: S,
-    /// What has come and is not taken yet: nothing, while a client is quiet.
+    /// Input that is not parsed yet: none, while a client is quiet.
     unread: BytesMut,
-    /// When what is unread began, if it is a message that has not come whole.
+    /// The start of the unread input, if it is a message that has not come whole.
     unread_since: Option<Instant>,
     config: WebSocketConfig,
-    /// None while only simple messages come.
+    /// None while the fast path reads all input.
     tungstenite: Option<Box<WebSocketContext>>,
     flood_guard: FloodGuard,
-    /// Messages and control frames that have been taken, of those that the flood_guard has seen whole.
+    /// Messages and control frames that were taken, of those that the flood guard has seen whole.
     taken: u64,
-    out: Out,
-    /// Bytes have come since this was last looked at.
+    out: WriteBuffer,
+    /// Whether bytes have come since the last call of [`Transport::heard`].
     heard: bool,
-    /// When the last bytes came, in milliseconds since the Unix epoch.
+    /// The time of the last bytes, in milliseconds since the Unix epoch.
     heard_at: u64,
 }
 
-/// What waits to be written: whole frames, of which the first `written` bytes have gone.
+/// The write buffer: whole frames, of which the first `written` bytes have gone.
 #[derive(Default)]
-struct Out {
+struct WriteBuffer {
     bytes: Vec<u8>,
     written: usize,
 }
 
-impl Out {
+impl WriteBuffer {
     fn waiting(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }
 
-    /// So many bytes have gone. Lets go of them once they are many beside those that wait: moving these costs two
-    /// copies of each byte at most, and a client that never takes all of it makes the buffer no longer.
+    /// Notes that `bytes` have gone. Drops the written bytes once they are many beside those that wait: moving these
+    /// costs at most two copies of each byte, and a client that never takes all of it does not make the buffer
+    /// longer.
     fn gone(&mut self, bytes: usize) {
         self.written += bytes;
         let waiting = self.bytes.len() - self.written;
         if waiting == 0 {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BUFFER);
-        } else if self.written >= ENOUGH.max(waiting / 2) {
+        } else if self.written >= FULL_BUFFER.max(waiting / 2) {
             self.bytes.drain(..self.written);
-            if self.bytes.capacity() > 2 * (waiting + ENOUGH) {
-                self.bytes.shrink_to(waiting + ENOUGH);
+            if self.bytes.capacity() > 2 * (waiting + FULL_BUFFER) {
+                self.bytes.shrink_to(waiting + FULL_BUFFER);
             }
         } else {
             return;
@@ -92,8 +93,8 @@ impl Out {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
-    /// `early` are bytes that came with the handshake's last. They are copied: they lie in the buffer that the head was
-    /// read into, which would be kept with them.
+    /// `early` are bytes that came with the end of the handshake. They are copied: the buffer that the head was read
+    /// into would be kept with them.
     pub(crate) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
         let mut websocket = Self {
             socket,
@@ -103,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             tungstenite: None,
             flood_guard: FloodGuard::new(limits),
             taken: 0,
-            out: Out::default(),
+            out: WriteBuffer::default(),
             heard: false,
             heard_at: now_ms(),
         };
@@ -119,35 +120,35 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .map_or(0, |(frame, message)| frame.min(message))
     }
 
-    /// Reads what comes: gives a simple message that is there at once, and leaves all else unread.
+    /// Reads input: gives a simple message that has come at once, and leaves all other input unread.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Message>, ReadError>> {
         let socket = Pin::new(&mut self.socket);
         if !self.unread.is_empty() {
             self.unread_since.get_or_insert_with(Instant::now);
-            self.unread.reserve(READ_AT_LEAST);
+            self.unread.reserve(MIN_READ);
             let read = ready!(poll_read_buf(socket, context, &mut self.unread));
             return Poll::Ready(self.arrived(read.unwrap_or(0)).map(|()| None));
         }
         let mut scratch = [const { MaybeUninit::uninit() }; READ_BUFFER];
         let mut buffer = ReadBuf::uninit(&mut scratch);
-        // An error is as good as the end.
+        // An error counts as the end.
         let _ = ready!(socket.poll_read(context, &mut buffer));
         let bytes = buffer.filled();
         self.arrived(bytes.len())?;
-        let (message, rest) = match fast_path::message(bytes, self.limit()) {
-            Simple::Message(message, length) => (Some(message), bytes.split_at(length).1),
-            // There is more to come, and room for it saves copies. What is not written to holds no memory.
-            Simple::Unfinished => {
+        let (message, rest) = match fast_path::parse(bytes, self.limit()) {
+            Parsed::Message(message, length) => (Some(message), bytes.split_at(length).1),
+            // More is to come: room for it saves copies. Unwritten room takes no memory.
+            Parsed::Unfinished => {
                 self.unread.reserve(READ_BUFFER);
                 (None, bytes)
             }
-            Simple::Other => (None, bytes),
+            Parsed::Other => (None, bytes),
         };
         self.unread.extend_from_slice(rest);
         Poll::Ready(Ok(message))
     }
 
-    /// So many bytes have come.
+    /// Notes that `bytes` have come; none means the end.
     fn arrived(&mut self, bytes: usize) -> Result<(), ReadError> {
         (self.heard, self.heard_at) = (true, now_ms());
         if bytes == 0 {
@@ -164,22 +165,22 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         } else {
             self.unread.advance(length);
             if length > READ_BUFFER {
-                // What a large message came in would be kept for the little that is behind it.
+                // The buffer of a large message would be kept for the few bytes behind it.
                 self.unread = BytesMut::from(&*self.unread);
             }
         }
     }
 
-    /// Has tungstenite make messages of what is unread, and of what follows.
-    fn begin(&mut self) -> Result<(), ReadError> {
+    /// Hands the unread and all further input to tungstenite.
+    fn start_tungstenite(&mut self) -> Result<(), ReadError> {
         let bytes = std::mem::take(&mut self.unread);
         self.unread_since = None;
         self.flood_guard.pass(&bytes).map_err(ReadError::Flood)?;
-        // What makes whole messages is taken without reading more, and needs no room for it.
+        // Input that ends with a message needs no room for more.
         let size = if self.flood_guard.between_messages() {
             bytes.len()
         } else {
-            READ_AT_LEAST
+            MIN_READ
         };
         let config = self.config.read_buffer_size(size);
         let context =
@@ -192,12 +193,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         &mut self,
         context: &mut Context<'_>,
         flood: &mut Option<Flood>,
-        act: impl FnOnce(&mut WebSocketContext, &mut Io<'_, '_, S>) -> tungstenite::Result<T>,
+        act: impl FnOnce(&mut WebSocketContext, &mut SyncIo<'_, '_, S>) -> tungstenite::Result<T>,
     ) -> tungstenite::Result<T> {
         let Some(tungstenite) = &mut self.tungstenite else {
             return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
         };
-        let mut io = Io {
+        let mut io = SyncIo {
             socket: &mut self.socket,
             flood_guard: &mut self.flood_guard,
             out: &mut self.out.bytes,
@@ -227,17 +228,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
         while self.tungstenite.is_none() {
-            match fast_path::message(&self.unread, self.limit()) {
-                Simple::Message(message, length) => {
+            match fast_path::parse(&self.unread, self.limit()) {
+                Parsed::Message(message, length) => {
                     self.take_unread(length);
                     return Poll::Ready(Ok(Received::Message(message)));
                 }
-                Simple::Unfinished => {
+                Parsed::Unfinished => {
                     if let Some(message) = ready!(self.poll_fill(context))? {
                         return Poll::Ready(Ok(Received::Message(message)));
                     }
                 }
-                Simple::Other => self.begin()?,
+                Parsed::Other => self.start_tungstenite()?,
             }
         }
         let mut flood = None;
@@ -257,13 +258,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                 Ok(Received::Message(Message::Binary(bytes.into())))
             }
             Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {
-                // A pong that tungstenite wants to send is written on its next read, or now.
+                // tungstenite would send a pong at its next read: this sends it now.
                 let _ = self
                     .with_tungstenite(context, &mut None, |tungstenite, io| tungstenite.flush(io));
                 Ok(Received::Control)
             }
-            // tungstenite's own answer is never flushed: what the client is told stands in `End` alone, and goes
-            // behind the answers to what it sent before.
+            // tungstenite's own close is never flushed: `End` alone decides the close for the client, which goes
+            // behind the answers to its earlier messages.
             Ok(tungstenite::Message::Close(None)) => Err(ReadError::Closed(None)),
             Ok(tungstenite::Message::Close(Some(frame))) => Err(closed(&frame)),
             Ok(tungstenite::Message::Frame(_)) => Err(ReadError::Protocol("a raw frame".into())),
@@ -281,13 +282,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     fn take(&mut self, outbox: &Outbox) -> Taken {
         let waiting = self.waiting();
         let out = &mut self.out.bytes;
-        outbox.take(waiting, ENOUGH, |payload| {
+        outbox.take(waiting, FULL_BUFFER, |payload| {
             frame::write(out, frame::opcode(payload.kind), &payload.bytes)
         })
     }
 
     fn is_full(&self) -> bool {
-        self.waiting() >= ENOUGH
+        self.waiting() >= FULL_BUFFER
     }
 
     fn waiting(&self) -> usize {
@@ -300,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         while let rest @ [_, ..] = self.out.waiting() {
-            let next = rest.get(..WRITE_AT_MOST).unwrap_or(rest);
+            let next = rest.get(..MAX_WRITE).unwrap_or(rest);
             let written = ready!(Pin::new(&mut self.socket).poll_write(context, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -356,18 +357,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 }
 
-/// The socket as tungstenite wants it: reads that would block say so, writes go to the buffer.
-struct Io<'a, 'c, S> {
+/// The socket for tungstenite: a read that would block says so, a write goes to the buffer.
+struct SyncIo<'a, 'c, S> {
     socket: &'a mut S,
     flood_guard: &'a mut FloodGuard,
     out: &'a mut Vec<u8>,
     heard: (&'a mut bool, &'a mut u64),
     context: &'a mut Context<'c>,
-    /// Why a read failed, if the client floods.
+    /// The reason of a failed read, if the client floods.
     flood: &'a mut Option<Flood>,
 }
 
-impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
+impl<S: AsyncRead + Unpin> Read for SyncIo<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(bytes);
         if Pin::new(&mut *self.socket)
@@ -385,7 +386,7 @@ impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
     }
 }
 
-impl<S> Write for Io<'_, '_, S> {
+impl<S> Write for SyncIo<'_, '_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -396,7 +397,8 @@ impl<S> Write for Io<'_, '_, S> {
     }
 }
 
-/// What a client's close frame means. tungstenite has put this in the place of a code that no endpoint may send.
+/// Turns a client's close frame into a [`ReadError`]. tungstenite has replaced a code that no endpoint may send by
+/// this code and reason.
 fn closed(frame: &CloseFrame) -> ReadError {
     let (code, reason) = (frame.code.into(), frame.reason.as_str());
     if (code, reason) == (1002, "Protocol violation") {
@@ -405,7 +407,7 @@ fn closed(frame: &CloseFrame) -> ReadError {
     ReadError::Closed(Some(Closing::new(code, reason)))
 }
 
-/// What an error of tungstenite's means; none when there is nothing to read now.
+/// Turns an error of tungstenite into a [`ReadError`]; none when there is nothing to read now.
 fn read_error(error: tungstenite::Error) -> Option<ReadError> {
     use tungstenite::Error;
     Some(match error {
@@ -438,7 +440,7 @@ mod tests {
     use super::*;
     use crate::connections::{OutboxLimits, Payload};
 
-    /// What a large message came in goes with it, also when a ping came in between.
+    /// The buffer of a large message goes with the message, even when a ping comes in between.
     #[tokio::test]
     async fn quiet_connection_keeps_no_buffer_of_a_message_in_fragments() {
         let limits = StageLimits::default();
@@ -467,7 +469,7 @@ mod tests {
         assert_eq!(websocket.unread.capacity(), 0);
     }
 
-    /// A client that is always owed some, and takes less at a time than waits for it.
+    /// A client with a constant backlog, of which it takes only a part at a time.
     #[tokio::test]
     async fn buffer_of_client_that_reads_slowly_is_bounded() {
         const LIMITS: OutboxLimits = OutboxLimits {
@@ -490,6 +492,6 @@ mod tests {
                 far.read_exact(&mut [0; 10 << 10]).await.unwrap();
             }
         }
-        assert!(longest <= 4 * ENOUGH + 100_000, "{longest} bytes");
+        assert!(longest <= 4 * FULL_BUFFER + 100_000, "{longest} bytes");
     }
 }
