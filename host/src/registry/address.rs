@@ -1,9 +1,9 @@
-//! Which addresses are the internet's, and which a network's own.
+//! Public addresses: the internet's, as opposed to those of private networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is anyone's to reach: not this machine's, nor one of a network that a stranger should not have
-/// asked from inside.
+/// Whether an address is public: neither this machine's nor one of a private network, which a stranger must not reach
+/// through the gateway.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
@@ -20,19 +20,19 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a, b & 0xc0) == (100, 64) // behind a carrier's NAT
         || (a, b, c) == (192, 0, 0)
         || (a, b & 0xfe) == (198, 18); // for benchmarks
-    // This network, multicast, what is reserved, broadcast.
+    // The rest: this network, multicast, reserved, broadcast.
     !special && a != 0 && a < 224
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
-        // An IPv4 address, as NAT64 writes it.
+        // An IPv4 address in NAT64 form.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             is_public_v4((u32::from(high) << 16 | u32::from(low)).into())
         }
         // Teredo and the like, documentation, and 6to4 with an IPv4 address in it.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002 | 0x3fff, ..] => false,
-        // Of all others only these are given out.
+        // Only this block of all others is assigned.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_everyone_may_reach_is_public() {
+    fn internet_address_is_public() {
         check(
             &[
                 "1.1.1.1",
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_networks_own_is_not() {
+    fn address_of_a_private_network_is_not_public() {
         check(
             &[
                 "0.0.0.0",

@@ -1,4 +1,4 @@
-//! Where a registry may lead: by the same scheme, and from the internet not into a network of one's own.
+//! The bounds of a registry's redirects: the same scheme, and from the internet not into a private network.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,33 +10,35 @@ use tokio::net::lookup_host;
 
 use super::address::is_public;
 
-/// Redirects that are followed one after the other.
-const REDIRECTS: usize = 5;
+/// Redirects that are followed in a row.
+const MAX_REDIRECTS: usize = 5;
 
-/// The variables of the environment that name a proxy for HTTPS.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// The environment variables that name a proxy for HTTPS.
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Where a registry led that is not followed.
+/// A target that the registry named and that is not followed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("it leads to {0}")]
-pub(super) struct Astray(pub(super) String);
+pub(super) struct ForbiddenTarget(pub(super) String);
 
-/// Where requests may go.
+/// The bounds for requests to one registry.
 #[derive(Clone)]
 pub(super) struct Bounds {
     /// The registry's own host.
     pub(super) home: String,
-    /// The registry is on this machine or in a network of its owner's, and so may be what it names.
+    /// Whether the registry is on this machine or in a private network: then its targets may be there too.
     pub(super) inside: bool,
-    /// Requests go through a proxy of the environment, which looks names up and has rules of its own.
+    /// Whether requests go through a proxy from the environment, which resolves names and has rules of its own.
     pub(super) proxied: bool,
 }
 
 impl Bounds {
-    /// Those of the registry that is asked at this address.
+    /// The bounds for the registry at this address.
     pub(super) async fn of(base: &Url) -> io::Result<Self> {
         let home = base.host_str().unwrap_or_default().to_owned();
-        let proxied = PROXIES.iter().any(|name| std::env::var_os(name).is_some());
+        let proxied = PROXY_VARIABLES
+            .iter()
+            .any(|name| std::env::var_os(name).is_some());
         let inside = match literal(base) {
             Some(address) => !is_public(address),
             None if proxied => false,
@@ -53,25 +55,25 @@ impl Bounds {
 
     pub(super) fn follow(&self, attempt: Attempt<'_>) -> Action {
         let first = attempt.previous().first().map(Url::scheme);
-        if attempt.previous().len() > REDIRECTS {
-            return attempt.error(Astray("one address after the other".into()));
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(ForbiddenTarget("one address after the other".into()));
         }
         if first != Some(attempt.url().scheme()) {
-            let astray = Astray(format!("{}, another scheme", attempt.url()));
-            return attempt.error(astray);
+            let forbidden = ForbiddenTarget(format!("{}, another scheme", attempt.url()));
+            return attempt.error(forbidden);
         }
         match self.judge(attempt.url()) {
             Ok(()) => attempt.follow(),
-            Err(astray) => attempt.error(astray),
+            Err(forbidden) => attempt.error(forbidden),
         }
     }
 
-    /// Whether a host may be asked. One that has a name is judged again when that is looked up.
-    pub(super) fn judge(&self, url: &Url) -> Result<(), Astray> {
+    /// Judges the host of a URL. A host name is judged again when it is resolved.
+    pub(super) fn judge(&self, url: &Url) -> Result<(), ForbiddenTarget> {
         match literal(url) {
-            Some(address) if !self.inside && !is_public(address) => {
-                Err(Astray(format!("{address}, which is no public address")))
-            }
+            Some(address) if !self.inside && !is_public(address) => Err(ForbiddenTarget(format!(
+                "{address}, which is no public address"
+            ))),
             Some(_) | None => Ok(()),
         }
     }
@@ -84,8 +86,9 @@ impl Resolve for Bounds {
             let found: Vec<_> = lookup_host((name.as_str(), 0)).await?.collect();
             if let Some(private) = found.iter().find(|found| !any && !is_public(found.ip())) {
                 let (name, address) = (name.as_str(), private.ip());
-                let astray = Astray(format!("{name}, at {address}, which is no public address"));
-                return Err(astray.into());
+                let forbidden =
+                    ForbiddenTarget(format!("{name}, at {address}, which is no public address"));
+                return Err(forbidden.into());
             }
             let found: Addrs = Box::new(found.into_iter());
             Ok(found)
@@ -93,7 +96,7 @@ impl Resolve for Bounds {
     }
 }
 
-/// The address that a URL has for a host, if it is none with a name.
+/// The IP address of a URL whose host is no name.
 fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     host.trim_matches(['[', ']']).parse().ok()

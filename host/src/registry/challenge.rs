@@ -1,28 +1,28 @@
-//! How a registry asks who is there: by the challenges of RFC 9110, §11.6.1, as registries spell them.
+//! The challenges by which a registry asks for credentials (RFC 9110, §11.6.1), as registries spell them.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 use http_auth::ChallengeRef;
 use http_auth::parser::ChallengeParser;
 
-/// A way to answer a registry that asks.
+/// A challenge that can be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// With a token from this address.
+    /// Wants a token from the address `realm`.
     Bearer {
         realm: String,
         service: Option<String>,
-        /// Several, with a space between.
+        /// Scopes, with spaces between them.
         scope: Option<String>,
     },
-    /// With the credentials themselves.
+    /// Wants the credentials themselves.
     Basic,
 }
 
-/// The ways that a registry offers and that are known here, a token first: where there are both, the credentials
-/// alone may be good for nothing but to get one.
+/// The known challenges of an answer, tokens first: where a registry offers both, the credentials alone may be good
+/// only for getting a token.
 ///
-/// A list is read as far as it is right.
+/// A list is read up to its first mistake.
 pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let lists = headers.get_all(WWW_AUTHENTICATE).iter();
     let mut challenges: Vec<_> = lists
@@ -98,7 +98,7 @@ mod tests {
             ],
             &both,
         );
-        // What is not known is passed over, and so is what comes after a mistake.
+        // Unknown challenges are skipped, and so is the rest of a list after a mistake.
         check(
             &[r#"Digest realm="x",nonce="y", Basic realm="x", Other realm="x", ="#],
             &[Challenge::Basic],

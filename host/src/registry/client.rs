@@ -1,7 +1,7 @@
-//! Asks a registry, by HTTPS: what is read is bounded, and where it leads is judged before it is followed.
+//! The client of a registry, over HTTPS: its reads are bounded, and each redirect is judged before it is followed.
 //!
-//! `oci-client` would do for the requests, and not for this: it follows a redirect to anywhere, sends the credentials to
-//! whatever address the registry names for its tokens, and reads manifests and tokens however long they are.
+//! `oci-client` could send the requests, but follows redirects to any address, sends the credentials to any address
+//! that the registry names for its tokens, and reads manifests and tokens of any length.
 
 use std::error::Error;
 use std::io;
@@ -15,41 +15,41 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::bounds::{Astray, Bounds};
+use super::bounds::{Bounds, ForbiddenTarget};
 use super::challenge::{Challenge, challenges};
-use super::refusal::{said, wait};
+use super::refusal::{error_text, retry_after};
 use super::{PullError, chain};
 use crate::config::{Credentials, Image};
 
-/// How long a registry may take to be reached, and to send anything more.
-const SILENCE: Duration = Duration::from_secs(10);
+/// The time that a registry has to be reached, and to send any further bytes.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of the longest answer with a token; real ones have a few thousand.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
-/// What a registry answered.
+/// The content of an answer.
 pub(super) enum Answer {
     Whole(Vec<u8>),
-    /// It has more bytes than were to be read.
+    /// It has more bytes than may be read.
     TooLong,
 }
 
-/// Asks one registry about one image.
+/// A client for one image of one registry.
 pub(super) struct Client<'a> {
     image: &'a Image,
     base: Url,
     bounds: Bounds,
     http: reqwest::Client,
-    /// When whoever waits for the image has waited for long enough.
+    /// The end of the time that the pull may take.
     give_up: Instant,
-    /// What the registry has asked for.
+    /// The answer to the registry's challenge.
     authorization: Option<HeaderValue>,
 }
 
 impl<'a> Client<'a> {
     pub(super) async fn new(image: &'a Image) -> Result<Self, PullError> {
         let scheme = if image.plain_http { "http" } else { "https" };
-        // Docker's has another name than its references.
+        // Docker's registry has another host than its image names.
         let host = match image.registry.as_str() {
             "docker.io" => "index.docker.io",
             host => host,
@@ -67,8 +67,8 @@ impl<'a> Client<'a> {
         let judge = bounds.clone();
         let mut http = reqwest::Client::builder()
             .https_only(!image.plain_http)
-            .connect_timeout(SILENCE)
-            .read_timeout(SILENCE)
+            .connect_timeout(SILENCE_TIMEOUT)
+            .read_timeout(SILENCE_TIMEOUT)
             .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::custom(move |attempt| judge.follow(attempt)));
         if !bounds.proxied {
@@ -86,7 +86,8 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// What lies at a path of the image's name, of at most so many bytes. Credentials are given when they are asked for.
+    /// Gets the content at a path of the image's repository, of at most `longest` bytes. Sends credentials only when
+    /// the registry asks for them.
     pub(super) async fn get(
         &mut self,
         path: &str,
@@ -97,33 +98,34 @@ impl<'a> Client<'a> {
         let url = self.base.join(path);
         let url = url.map_err(|error| PullError::Failed(registry(), error.to_string()))?;
         let mut response = self.ask(&url, accept).await?;
-        // Who it has led to has no credentials to ask for.
-        let its_own = response.url().origin() == self.base.origin();
-        if response.status() == StatusCode::UNAUTHORIZED && its_own {
+        // The target of a redirect gets no credentials.
+        let same_origin = response.url().origin() == self.base.origin();
+        if response.status() == StatusCode::UNAUTHORIZED && same_origin {
             response = self.authorized(&url, accept, response).await?;
         }
         match response.status() {
             StatusCode::OK => self.read(response, longest).await,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(PullError::Unauthorized(registry(), said(response).await))
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Unauthorized(
+                registry(),
+                error_text(response).await,
+            )),
             StatusCode::NOT_FOUND => Err(PullError::Unknown(
                 registry(),
                 self.image.to_string(),
-                said(response).await,
+                error_text(response).await,
             )),
             StatusCode::TOO_MANY_REQUESTS => {
-                let said = said(response).await;
+                let text = error_text(response).await;
                 Err(PullError::Busy(
                     registry(),
-                    format!("turns requests away{said}"),
+                    format!("turns requests away{text}"),
                 ))
             }
             status => {
-                let said = said(response).await;
+                let text = error_text(response).await;
                 Err(PullError::Failed(
                     registry(),
-                    format!("it answers {status}{said}"),
+                    format!("it answers {status}{text}"),
                 ))
             }
         }
@@ -137,13 +139,16 @@ impl<'a> Client<'a> {
         self.send(request).await
     }
 
-    /// Sends a request; again, when the registry says that it came too early.
+    /// Sends a request, and repeats it when the registry asks for a retry.
     async fn send(&self, request: RequestBuilder) -> Result<Response, PullError> {
         loop {
             let again = request.try_clone();
             let request = again.expect("it has no body that could be used up");
-            let response = request.send().await.map_err(|error| self.why(&error))?;
-            let Some(wait) = wait(&response) else {
+            let response = request
+                .send()
+                .await
+                .map_err(|error| self.pull_error(&error))?;
+            let Some(wait) = retry_after(&response) else {
                 return Ok(response);
             };
             if Instant::now() + wait >= self.give_up {
@@ -157,8 +162,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Asks again, with an answer to each of the challenges in turn, until one is enough. Fails as the first did when none
-    /// is.
+    /// Repeats a refused request with an answer to each of the challenges in turn, until one is accepted. Gives the
+    /// first failure when none is.
     async fn authorized(
         &mut self,
         url: &Url,
@@ -190,12 +195,16 @@ impl<'a> Client<'a> {
     }
 
     async fn refused(&self, response: Response) -> PullError {
-        PullError::Unauthorized(self.image.registry.clone(), said(response).await)
+        PullError::Unauthorized(self.image.registry.clone(), error_text(response).await)
     }
 
     async fn read(&self, mut response: Response, longest: u64) -> Result<Answer, PullError> {
         let mut content = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|error| self.why(&error))? {
+        while let Some(bytes) = response
+            .chunk()
+            .await
+            .map_err(|error| self.pull_error(&error))?
+        {
             content.extend_from_slice(&bytes);
             if content.len() as u64 > longest {
                 return Ok(Answer::TooLong);
@@ -204,7 +213,8 @@ impl<'a> Client<'a> {
         Ok(Answer::Whole(content))
     }
 
-    /// What answers a challenge: a token from where it says, or the credentials themselves; none if there are none.
+    /// The answer to a challenge: a token from the address that it names, or the credentials themselves. None without
+    /// credentials.
     async fn answer(&self, challenge: Challenge) -> Result<Option<HeaderValue>, PullError> {
         match challenge {
             Challenge::Basic => Ok(self.image.credentials.as_ref().and_then(basic)),
@@ -226,15 +236,15 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A token to pull with, from the address that the registry names.
+    /// Gets a token for the pull, from the address that the registry names.
     async fn token(
         &self,
         realm: &str,
         service: Option<String>,
         scope: Option<&str>,
     ) -> Result<String, PullError> {
-        /// Of the two at least one is there, and they mean the same; so the token specification. Harbor leaves the second
-        /// empty. How long it is good for does not matter: who finds that it is not is given another.
+        /// The token specification has both fields, with one meaning, and requires one of them. Harbor leaves the
+        /// second empty. The lifetime does not matter: a client whose token has expired gets another.
         #[derive(Deserialize)]
         struct Granted {
             token: Option<String>,
@@ -243,13 +253,13 @@ impl<'a> Client<'a> {
         let registry = || self.image.registry.clone();
         let mut url = Url::parse(realm)
             .ok()
-            .filter(|url| self.gives_tokens(url))
+            .filter(|url| self.may_get_credentials(url))
             .ok_or_else(|| {
                 let realm = format!("{realm:?} for a token");
-                PullError::ForbiddenTarget(registry(), Astray(realm).to_string())
+                PullError::ForbiddenTarget(registry(), ForbiddenTarget(realm).to_string())
             })?;
-        // What the registry names is asked for too, where it has other names for what it keeps; but nothing beyond
-        // pulling.
+        // Scopes that the registry names are requested too, since its repositories may have other names; but only
+        // scopes for pulling.
         let own = format!("repository:{}:pull", self.image.repository);
         let named = scope.unwrap_or_default().split(' ').filter(|scope| {
             scope.starts_with("repository:") && scope.ends_with(":pull") && **scope != own
@@ -268,8 +278,8 @@ impl<'a> Client<'a> {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {
-                let said = said(response).await;
-                let why = format!("turns requests for a token away{said}");
+                let text = error_text(response).await;
+                let why = format!("turns requests for a token away{text}");
                 return Err(PullError::Busy(registry(), why));
             }
             _ => return Err(self.refused(response).await),
@@ -291,8 +301,8 @@ impl<'a> Client<'a> {
             .ok_or_else(|| none("neither `token` nor `access_token` is there".into()))
     }
 
-    /// Credentials go to who has a certificate; without TLS only to the registry itself.
-    fn gives_tokens(&self, url: &Url) -> bool {
+    /// Whether an address may get the credentials: any with a certificate; without TLS only the registry itself.
+    fn may_get_credentials(&self, url: &Url) -> bool {
         match url.scheme() {
             "https" => !self.image.plain_http && self.bounds.judge(url).is_ok(),
             "http" => self.image.plain_http && url.origin() == self.base.origin(),
@@ -300,15 +310,15 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What an error means to an operator.
-    fn why(&self, error: &reqwest::Error) -> PullError {
+    /// Turns an error of the HTTP client into a [`PullError`] for the operator.
+    fn pull_error(&self, error: &reqwest::Error) -> PullError {
         let registry = self.image.registry.clone();
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
-            if let Some(astray) = error.downcast_ref::<Astray>() {
-                return PullError::ForbiddenTarget(registry, astray.to_string());
+            if let Some(forbidden_target) = error.downcast_ref::<ForbiddenTarget>() {
+                return PullError::ForbiddenTarget(registry, forbidden_target.to_string());
             }
-            // An I/O error shows as its cause what is inside what it wraps.
+            // An I/O error gives as its cause the cause of the error that it wraps.
             let wrapped = error
                 .downcast_ref::<io::Error>()
                 .and_then(io::Error::get_ref);
@@ -332,7 +342,7 @@ fn basic(credentials: &Credentials) -> Option<HeaderValue> {
     secret(format!("Basic {}", STANDARD.encode(pair)))
 }
 
-/// A header's value that is in no log.
+/// A header value that no log shows.
 fn secret(text: String) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
@@ -345,8 +355,8 @@ mod tests {
 
     use super::*;
 
-    /// Asks a registry that is taken for one with a public address, and gives why that fails.
-    async fn astray(registry: &Registry) -> String {
+    /// Asks a registry that counts as public, and gives the reason of the failure.
+    async fn forbidden_target(registry: &Registry) -> String {
         let image = Image {
             registry: registry.host(),
             repository: "echo".into(),
@@ -354,7 +364,7 @@ mod tests {
             credentials: None,
             plain_http: true,
             cache: None,
-            patience: SILENCE,
+            patience: SILENCE_TIMEOUT,
         };
         let base = Url::parse(&format!("http://{}/v2/echo/", registry.host())).unwrap();
         let bounds = Bounds {
@@ -371,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_public_registry_does_not_lead_inside() {
+    async fn redirect_of_a_public_registry_into_a_private_network_is_refused() {
         let (registry, inside) = (Registry::start().await, Registry::start().await);
         inside.put("/layer", b"secret");
         let port = inside.host().split_once(':').unwrap().1.to_owned();
@@ -390,7 +400,7 @@ mod tests {
                 "HTTP/1.1 302 Found\r\nLocation: {location}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             );
             registry.answer("/v2/echo/manifests/x", answer, After::Close);
-            let why = astray(&registry).await;
+            let why = forbidden_target(&registry).await;
             assert!(why.contains(said), "{location}: {why}");
         }
         assert!(inside.asked().is_empty(), "{:?}", inside.asked());

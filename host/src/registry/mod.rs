@@ -1,7 +1,7 @@
-//! Components that lie in an OCI registry: pulled by digest, bounded in bytes and time, and kept on disk.
+//! Components in an OCI registry: pulled by digest, bounded in bytes and time, and kept on disk.
 //!
-//! What is pulled is what the digest in the configuration names, whatever the registry, a proxy or the cache says: the
-//! manifest's digest is recomputed, and with it the digest of the layer that it names. Knows not what a component is.
+//! The content is always that of the configured digest, whatever the registry, a proxy or the cache says: the digest
+//! of the manifest is recomputed, and so is that of the layer that it names. Knows not what a component is.
 
 mod address;
 mod bounds;
@@ -21,7 +21,8 @@ use crate::config::{Image, is_digest};
 use crate::net::{watch, write_whole};
 use crate::signature::digest_of;
 
-/// What a registry may be asked for. An index is not what is wanted, but a registry has to show it to be told so.
+/// The types that the registry may answer with. An index is useless here, and accepted so that the error can name its
+/// images.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.oci.image.index.v1+json, \
@@ -30,12 +31,12 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
 /// Bytes of the longest manifest.
 const LONGEST_MANIFEST: u64 = 4 << 20;
 
-/// Why there is no component.
+/// The reason why there is no component.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
     #[error("the registry {0} cannot be reached: {1}")]
     Unreachable(String, String),
-    /// With what the registry says.
+    /// The registry, the image, and the registry's own text.
     #[error("the registry {0} has no {1}{2}")]
     Unknown(String, String, String),
     #[error("the registry {0} refuses these credentials, or wants some{1}")]
@@ -43,7 +44,7 @@ pub(crate) enum PullError {
     #[error("the registry {0} {1}")]
     Busy(String, String),
     #[error("the registry {0} is not followed: {1}")]
-    Astray(String, String),
+    ForbiddenTarget(String, String),
     #[error("the registry {0} failed: {1}")]
     Failed(String, String),
     #[error("the registry's answer does not match the digest: {0}")]
@@ -60,19 +61,19 @@ pub(crate) enum PullError {
     Cache(PathBuf, std::io::Error),
 }
 
-/// The part of a manifest that counts here.
+/// The part of a manifest that matters here.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(default)]
     layers: Vec<Layer>,
-    /// Of an index: the images in it.
+    /// The images, if it is an index.
     #[serde(default)]
-    manifests: Vec<Listed>,
+    manifests: Vec<IndexEntry>,
 }
 
 /// An image in an index.
 #[derive(Deserialize)]
-struct Listed {
+struct IndexEntry {
     digest: String,
 }
 
@@ -84,11 +85,15 @@ struct Layer {
     size: u64,
 }
 
-/// Gives the component that an image holds, of at most so many bytes: from the cache, or from its registry, and then
-/// writes it into the folder `kept`. Waits for the network: not for a thread that serves.
-pub(crate) fn pull(image: &Image, longest: u64, kept: Option<&Path>) -> Result<Vec<u8>, PullError> {
+/// Gives the component of an image, of at most `longest` bytes: from the cache, or from its registry, and then writes
+/// it into the folder `writable_cache`. Waits for the network: not for a thread that serves.
+pub(crate) fn pull(
+    image: &Image,
+    longest: u64,
+    writable_cache: Option<&Path>,
+) -> Result<Vec<u8>, PullError> {
     if let Some(folder) = &image.cache
-        && let Some(component) = cached(folder, image, longest)
+        && let Some(component) = read_from_cache(folder, image, longest)
     {
         return Ok(component);
     }
@@ -102,9 +107,9 @@ pub(crate) fn pull(image: &Image, longest: u64, kept: Option<&Path>) -> Result<V
     let (manifest, component) = runtime
         .block_on(async { timeout(image.patience, fetch(image, longest)).await })
         .map_err(|_| PullError::TooSlow(image.patience))??;
-    if let Some(folder) = kept {
-        keep(folder, &image.digest, &manifest)?;
-        keep(folder, &digest_of(&component), &component)?;
+    if let Some(folder) = writable_cache {
+        write_to_cache(folder, &image.digest, &manifest)?;
+        write_to_cache(folder, &digest_of(&component), &component)?;
     }
     Ok(component)
 }
@@ -118,7 +123,7 @@ async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullEr
     check_digest(&manifest, &image.digest)?;
     let layer = layer(&manifest, longest)?;
 
-    // By its digest alone: other places that a manifest may name for a layer are not asked.
+    // Asked for by its digest alone: other locations that a manifest may name for a layer are not used.
     let path = format!("blobs/{}", layer.digest);
     let Answer::Whole(component) = client.get(&path, "*/*", layer.size).await? else {
         return Err(PullError::OtherContent(format!(
@@ -130,7 +135,7 @@ async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullEr
     Ok((manifest, component))
 }
 
-/// The only layer of a manifest that is WebAssembly.
+/// The only WebAssembly layer of a manifest.
 fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
     let manifest: Manifest = serde_json::from_slice(manifest)
         .map_err(|error| PullError::NoComponent(format!("its manifest is invalid: {error}")))?;
@@ -140,7 +145,7 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
         .map(|layer| layer.media_type.clone())
         .collect();
     let mut layers = manifest.layers.into_iter().filter(|layer| {
-        // A type is the same in capitals, and with parameters.
+        // Media types ignore case, and may have parameters.
         let kind = layer.media_type.split(';').next().unwrap_or_default();
         let kind = kind.trim().to_ascii_lowercase();
         kind == "application/wasm" || kind.ends_with("+wasm")
@@ -151,13 +156,13 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
         }
         (Some(layer), None) if is_digest(&layer.digest) => Ok(layer),
         (Some(layer), None) if layer.digest.starts_with("sha256:") => Err(PullError::NoComponent(
-            format!("the digest of its layer is {}", told(&layer.digest)),
+            format!("the digest of its layer is {}", quoted(&layer.digest)),
         )),
-        (Some(layer), None) => Err(PullError::OtherDigest(told(&layer.digest))),
+        (Some(layer), None) => Err(PullError::OtherDigest(quoted(&layer.digest))),
         _ if !manifest.manifests.is_empty() => Err(PullError::NoComponent(format!(
             "it is an index of {} images, among them {}",
             manifest.manifests.len(),
-            listed(&manifest.manifests)
+            first_digests(&manifest.manifests)
         ))),
         _ if kinds.is_empty() => Err(PullError::NoComponent("it has no layers".into())),
         _ => Err(PullError::NoComponent(format!(
@@ -167,15 +172,15 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
     }
 }
 
-/// The digests of the first images of an index.
-fn listed(images: &[Listed]) -> String {
+/// The digests of the first images in an index.
+fn first_digests(images: &[IndexEntry]) -> String {
     let digests = images.iter().map(|image| image.digest.as_str());
     let digests: Vec<_> = digests.filter(|digest| is_digest(digest)).take(4).collect();
     digests.join(", ")
 }
 
-/// A digest as somebody else wrote it: of one line, and not longer than one of those that there are.
-fn told(digest: &str) -> String {
+/// A foreign digest for an error: on one line, and no longer than digests are.
+fn quoted(digest: &str) -> String {
     const LONGEST: usize = 160;
     let short = digest.chars().take(LONGEST).flat_map(char::escape_debug);
     format!("\"{}\"", short.collect::<String>())
@@ -191,7 +196,7 @@ fn check_digest(content: &[u8], expected: &str) -> Result<(), PullError> {
     )))
 }
 
-/// An error with its causes.
+/// The text of an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -202,15 +207,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The file of the cache that holds what has this digest.
-fn place(folder: &Path, digest: &str) -> PathBuf {
+/// The path of the cached content with this digest.
+fn cache_path(folder: &Path, digest: &str) -> PathBuf {
     folder.join(digest.replace(':', "-"))
 }
 
-/// What the cache has of an image, if it is right.
-fn cached(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
+/// The component of an image from the cache, if its digests match.
+fn read_from_cache(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
     let read = |digest: &str, longest: u64| {
-        let path = place(folder, digest);
+        let path = cache_path(folder, digest);
         let (content, _) = watch::read(&path, longest).ok()?;
         check_digest(&content, digest).is_ok().then_some(content)
     };
@@ -219,9 +224,9 @@ fn cached(folder: &Path, image: &Image, longest: u64) -> Option<Vec<u8>> {
     read(&layer.digest, longest)
 }
 
-/// Writes a file of the cache, whole or not at all.
-fn keep(folder: &Path, digest: &str, content: &[u8]) -> Result<(), PullError> {
-    let path = place(folder, digest);
+/// Writes a file of the cache, as a whole or not at all.
+fn write_to_cache(folder: &Path, digest: &str, content: &[u8]) -> Result<(), PullError> {
+    let path = cache_path(folder, digest);
     fs::create_dir_all(folder)
         .and_then(|()| write_whole(&path, content))
         .map_err(|error| PullError::Cache(path, error))

@@ -1,4 +1,4 @@
-//! What a registry says when it does not answer: when to come again, and why not.
+//! The refusals of a registry: when to retry, and the reason.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// Bytes of an error's body that are read, and characters of it that are told.
+/// Bytes of an error's body that are read, and characters of it that are shown.
 const LONGEST_ERROR: u64 = 8 << 10;
-const TOLD: usize = 200;
+const MAX_SHOWN: usize = 200;
 
-/// The shortest time between a request that came too early and the next.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The shortest wait before a retry.
+const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a registry wants to be left alone, if it says so.
-pub(super) fn wait(response: &Response) -> Option<Duration> {
-    let early = matches!(
+/// The wait that a registry asks for before a retry.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let may_retry = matches!(
         response.status(),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     );
@@ -31,12 +31,12 @@ pub(super) fn wait(response: &Response) -> Option<Duration> {
                 .unwrap_or_default()
         }
     };
-    early.then_some(wait.max(PAUSE))
+    may_retry.then_some(wait.max(MIN_WAIT))
 }
 
-/// What the body of an error says, behind a colon: the codes and words of the distribution specification, or those of a
-/// token service. It comes from outside: it is short, and of one line.
-pub(super) async fn said(mut response: Response) -> String {
+/// The text of an error's body, after a colon: the codes and messages of the distribution specification, or those of
+/// a token service. It is foreign: cut short, and put on one line.
+pub(super) async fn error_text(mut response: Response) -> String {
     #[derive(Deserialize)]
     struct Body {
         #[serde(default)]
@@ -64,7 +64,7 @@ pub(super) async fn said(mut response: Response) -> String {
         None => body.message.into_iter().collect(),
     };
     let words = words.join(": ");
-    let short = words.chars().take(TOLD).flat_map(char::escape_debug);
+    let short = words.chars().take(MAX_SHOWN).flat_map(char::escape_debug);
     let short: String = short.collect();
     if short.is_empty() {
         short

@@ -11,13 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
-use super::{LONGEST, digest_of};
+use super::{MAX_FILE, digest_of};
 use crate::net::watch;
 
-/// What signs. Never shown.
+/// A private key. Never shown.
 pub(crate) struct PrivateKey(Ed25519KeyPair);
 
-/// What says whether something was signed with its private key.
+/// A public key, which verifies the signatures of its private key.
 #[derive(Debug)]
 pub(crate) struct PublicKey {
     id: String,
@@ -48,7 +48,7 @@ impl PrivateKey {
         }
     }
 
-    /// PKCS#8.
+    /// The key as PEM (PKCS#8).
     pub(crate) fn to_pem(&self) -> Result<String> {
         Ok(pem("PRIVATE KEY", self.0.to_pkcs8v1()?.as_ref()))
     }
@@ -64,7 +64,7 @@ impl PrivateKey {
 
 impl PublicKey {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let (pem, _) = watch::read(path, LONGEST)
+        let (pem, _) = watch::read(path, MAX_FILE)
             .with_context(|| format!("{} cannot be read", path.display()))?;
         let pem = one_section(path, &pem)?;
         let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(pem) else {
@@ -88,7 +88,7 @@ impl PublicKey {
         &self.id
     }
 
-    /// SubjectPublicKeyInfo.
+    /// The key as PEM (SubjectPublicKeyInfo).
     pub(crate) fn to_pem(&self) -> String {
         pem("PUBLIC KEY", &self.info)
     }
@@ -98,7 +98,8 @@ impl PublicKey {
     }
 }
 
-/// The text of a PEM file without a byte order mark, if it is of one section: a second key would be ignored in silence.
+/// The text of a PEM file without its byte order mark. Fails on more than one section: a second key would be ignored
+/// in silence.
 fn one_section<'a>(path: &Path, pem: &'a [u8]) -> Result<&'a [u8]> {
     let file = path.display();
     if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
@@ -123,7 +124,7 @@ fn one_section<'a>(path: &Path, pem: &'a [u8]) -> Result<&'a [u8]> {
     Ok(pem)
 }
 
-/// Both kinds are at most 48 bytes, and so one line.
+/// A PEM section. Both kinds of keys have at most 48 bytes, and so one line.
 fn pem(label: &str, der: &[u8]) -> String {
     let line = STANDARD.encode(der);
     format!("-----BEGIN {label}-----\n{line}\n-----END {label}-----\n")

@@ -1,6 +1,6 @@
-//! Signatures of components, detached: who answers for a component, and as which version of it.
+//! Detached signatures of components: each names the key that answers for a component, and the version.
 //!
-//! The signature of `chat.wasm` is the text file `chat.wasm.sig`, written by `lockgate sign`:
+//! The signature of `chat.wasm` is the text file `chat.wasm.sig`, fields by `lockgate sign`:
 //!
 //! ```toml
 //! # lockgate component signature 1
@@ -11,9 +11,9 @@
 //! signature = "…"                           # ed25519, base64
 //! ```
 //!
-//! What is signed is the text of the five lines before the last, newlines included: the first of them keeps it apart
-//! from everything else that a key may sign. A file has one spelling: whatever `lockgate sign` would have written
-//! otherwise, to the byte, is refused. Knows neither what a component is nor the configuration.
+//! The signed statement is the text of the five lines before the last, newlines included. Its first line tells it
+//! from everything else that a key may sign. A file has one spelling: a file that differs by a byte from what
+//! `lockgate sign` writes is refused. Knows neither what a component is nor the configuration.
 
 mod keys;
 
@@ -32,35 +32,35 @@ use time::format_description::well_known::Rfc3339;
 use crate::net::watch;
 pub(crate) use keys::{PrivateKey, PublicKey};
 
-/// Bytes of the longest signature or public key that is read; they have about 330 and 120.
-const LONGEST: u64 = 4_096;
+/// Bytes of the longest signature or public key file that is read; real ones have about 330 and 120.
+const MAX_FILE: u64 = 4_096;
 
-/// The first line of a signature file, and so of what is signed.
+/// The first line of a signature file, and of the statement.
 const TITLE: &str = "# lockgate component signature 1";
 
-/// What a signature file says, well written; whether it is true is another question.
+/// A well-formed signature file; whether it is true is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
-    /// The component's, as [`digest_of`] writes it.
+    /// The digest of the component, as [`digest_of`] writes it.
     pub(crate) digest: String,
     pub(crate) version: u32,
     /// RFC 3339, UTC.
     pub(crate) signed_at: String,
-    /// Which key made it: its [`PublicKey::id`].
+    /// The [`PublicKey::id`] of the key that made it.
     pub(crate) key: String,
     signature: Vec<u8>,
 }
 
-/// Whose signatures count, and for what.
+/// The trust of a configuration: the keys whose signatures count, and their bounds.
 pub(crate) struct Trust {
     pub(crate) keys: Vec<PublicKey>,
     /// The oldest version that may run.
     pub(crate) min_version: u32,
-    /// How long a signature counts; for ever, if none.
+    /// The time that a signature counts; none for ever.
     pub(crate) max_age: Option<Duration>,
 }
 
-/// Why a component is not trusted.
+/// The reason why a component is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Untrusted {
     #[error("it is not signed: there is no file {}", .0.display())]
@@ -87,7 +87,7 @@ pub(crate) enum Untrusted {
     Expired { signed_at: String, days: u64 },
 }
 
-/// The SHA-256 of a component, or of something else that is known by it.
+/// The SHA-256 of a component, or of other content.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest([u8; 32]);
 
@@ -98,7 +98,7 @@ impl Digest {
     }
 }
 
-/// `sha256:` and the digits, as it is written everywhere.
+/// `sha256:` and the hexadecimal digits, the form used everywhere.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
@@ -112,7 +112,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// `sha256:` and the digest of some bytes in hexadecimal.
+/// The digest of some bytes, as text.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
 }
@@ -120,7 +120,7 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 /// Reads a signature file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Untrusted> {
     let path = path.to_owned();
-    match watch::read(&path, LONGEST) {
+    match watch::read(&path, MAX_FILE) {
         Ok((bytes, _)) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Untrusted::Unsigned(path)),
         Err(error) => Err(Untrusted::Unreadable(path, error.to_string())),
@@ -128,7 +128,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Untrusted> {
 }
 
 impl Trust {
-    /// Whether these bytes are a component to run, by its signature file. Gives what that says.
+    /// Checks a component against its signature file, and gives the signature.
     pub(crate) fn check(&self, component: &[u8], file: &[u8]) -> Result<Signature, Untrusted> {
         let signature = Signature::parse(file)?;
         let key = self.key_of(&signature)?;
@@ -146,7 +146,7 @@ impl Trust {
         Ok(signature)
     }
 
-    /// Whether a signature that was found to be true still counts: who made it, for which version, and when.
+    /// Checks whether a signature that was found true still counts, by its key, its version and its time.
     pub(crate) fn admit(&self, signature: &Signature) -> Result<(), Untrusted> {
         self.key_of(signature)?;
         if signature.version < self.min_version {
@@ -171,7 +171,7 @@ impl Trust {
 }
 
 impl Signature {
-    /// Signs a component as this version of it, now.
+    /// Signs a component as this version, now.
     pub(crate) fn new(component: &[u8], version: u32, key: &PrivateKey) -> anyhow::Result<Self> {
         let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
         Self::signed_at(component, version, key, now)
@@ -194,11 +194,11 @@ impl Signature {
         Ok(signature)
     }
 
-    /// Reads a signature file, and checks nothing but how it is written.
+    /// Parses a signature file, and checks nothing but its form.
     pub(crate) fn parse(file: &[u8]) -> Result<Self, Untrusted> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Written {
+        struct Fields {
             digest: String,
             version: u32,
             signed_at: String,
@@ -206,16 +206,16 @@ impl Signature {
             signature: String,
         }
         let text = str::from_utf8(file).map_err(|error| Untrusted::Malformed(error.to_string()))?;
-        let written: Written = toml::from_str(text)
+        let fields: Fields = toml::from_str(text)
             .map_err(|error| Untrusted::Malformed(error.message().to_owned()))?;
         let signature = STANDARD
-            .decode(written.signature)
+            .decode(fields.signature)
             .map_err(|error| Untrusted::Malformed(format!("signature: {error}")))?;
         let signature = Self {
-            digest: written.digest,
-            version: written.version,
-            signed_at: written.signed_at,
-            key: written.key,
+            digest: fields.digest,
+            version: fields.version,
+            signed_at: fields.signed_at,
+            key: fields.key,
             signature,
         };
         if signature.to_text() != text {
@@ -224,13 +224,13 @@ impl Signature {
         Ok(signature)
     }
 
-    /// The signature file.
+    /// The text of the signature file.
     pub(crate) fn to_text(&self) -> String {
         let signature = STANDARD.encode(&self.signature);
         format!("{}signature = \"{signature}\"\n", self.statement())
     }
 
-    /// What is signed.
+    /// The text that is signed.
     fn statement(&self) -> String {
         let Self {
             digest,
@@ -244,7 +244,7 @@ impl Signature {
         )
     }
 
-    /// How long ago it was made; nothing, if its clock was ahead of ours.
+    /// The age of the signature; zero, if its clock was ahead of ours.
     fn age(&self) -> Result<Duration, Untrusted> {
         let at = OffsetDateTime::parse(&self.signed_at, &Rfc3339)
             .map_err(|error| Untrusted::Malformed(format!("signed_at: {error}")))?;

@@ -1,4 +1,4 @@
-//! What is trusted and what is not; and that no byte of either file can be changed.
+//! Trusted and untrusted signatures; no byte of either file can be changed.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn sign(key: &PrivateKey, version: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_trusted_key_signed_is_trusted() {
+fn component_signed_by_a_trusted_key_is_trusted() {
     let (mine, other) = (key(), key());
     let file = sign(&mine, 3);
     let signature = trust(&[&other, &mine], 3)
@@ -52,7 +52,7 @@ fn what_a_trusted_key_signed_is_trusted() {
 }
 
 #[test]
-fn a_version_below_the_oldest_is_not_trusted() {
+fn version_below_the_oldest_is_not_trusted() {
     let key = key();
     let refused = trust(&[&key], 4).check(COMPONENT, &sign(&key, 3));
     assert_eq!(
@@ -65,7 +65,7 @@ fn a_version_below_the_oldest_is_not_trusted() {
 }
 
 #[test]
-fn a_signature_counts_for_as_long_as_is_said() {
+fn signature_expires_after_its_max_age() {
     let key = key();
     let day = Duration::from_secs(86_400);
     let file = |age: Duration| {
@@ -86,9 +86,9 @@ fn a_signature_counts_for_as_long_as_is_said() {
     ));
 }
 
-/// The signer's word on one thing put in place of another's.
+/// A statement of the signer, put in the place of another.
 #[test]
-fn no_statement_can_be_exchanged() {
+fn exchanged_statement_is_not_trusted() {
     let (mine, other) = (key(), key());
     let trust = trust(&[&mine, &other], 0);
     let file = String::from_utf8(sign(&mine, 3)).expect("it is text");
@@ -127,7 +127,7 @@ fn no_statement_can_be_exchanged() {
     assert!(matches!(other, Err(Untrusted::OtherComponent { .. })));
 }
 
-/// A small generator of numbers, always the same ones.
+/// A small generator of numbers, the same ones each time.
 fn numbers() -> impl Iterator<Item = usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(move || {
@@ -139,7 +139,7 @@ fn numbers() -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn no_bit_of_a_component_or_a_signature_can_be_flipped() {
+fn component_or_signature_with_a_flipped_bit_is_not_trusted() {
     let key = key();
     let trust = trust(&[&key], 0);
     let file = sign(&key, 7);
@@ -157,14 +157,14 @@ fn no_bit_of_a_component_or_a_signature_can_be_flipped() {
         let file = flipped(&file, bit % (file.len() * 8));
         assert!(trust.check(COMPONENT, &file).is_err(), "signature, {bit}");
     }
-    // There are not many more bits in a signature file than that: all of them.
+    // A signature file has few more bits than that, so all of them are flipped.
     for bit in 0..file.len() * 8 {
         assert!(trust.check(COMPONENT, &flipped(&file, bit)).is_err());
     }
 }
 
 #[test]
-fn keys_are_read_as_they_are_written() {
+fn keys_are_read_as_written_and_other_files_refused() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let path = |name: &str, pem: &str| {
         let path = folder.path().join(name);
@@ -190,7 +190,7 @@ fn keys_are_read_as_they_are_written() {
     assert!(swapped.contains("holds no private key in PEM"), "{swapped}");
     let none = said(PublicKey::read(&folder.path().join("none")).expect_err("no file"));
     assert!(none.contains("none cannot be read: "), "{none}");
-    // Nothing in a file is ignored in silence.
+    // No part of a file is ignored in silence.
     let (first, second) = (public(&mine).to_pem(), public(&key()).to_pem());
     let two = said(PublicKey::read(&path("two.pem", &(first.clone() + &second))).expect_err("two"));
     assert!(
