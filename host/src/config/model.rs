@@ -57,7 +57,7 @@ pub(crate) struct Listener {
 pub(crate) struct Proxies {
     /// The networks whose proxies may name a client, without bits beyond the prefix.
     pub(crate) trusted: Vec<IpNet>,
-    /// Each connection begins with a PROXY header.
+    /// Whether each connection begins with a PROXY header.
     pub(crate) protocol: bool,
     /// The header of a request that counts, if a trusted proxy has sent it.
     pub(crate) header: ForwardedHeader,

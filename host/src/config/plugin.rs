@@ -18,14 +18,14 @@ const SCHEME: &str = "oci://";
 
 /// The sources of components that are not files.
 pub(super) struct ComponentSources {
-    pub(super) registries: BTreeMap<String, Registry>,
+    pub(super) registries: BTreeMap<String, RegistryAccess>,
     pub(super) cache: Option<PathBuf>,
     pub(super) patience: Duration,
     pub(super) mode: LoadMode,
 }
 
 /// The access to one registry.
-pub(super) struct Registry {
+pub(super) struct RegistryAccess {
     credentials: Option<Credentials>,
     plain_http: bool,
 }
@@ -51,14 +51,14 @@ pub(super) fn plugins(
 pub(super) fn registries(
     written: BTreeMap<String, file::Registry>,
     report: &mut Report<'_>,
-) -> BTreeMap<String, Registry> {
+) -> BTreeMap<String, RegistryAccess> {
     let written = written.into_iter();
     written
         .map(|(name, written)| (name.clone(), registry(&name, written, report)))
         .collect()
 }
 
-fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Registry {
+fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> RegistryAccess {
     let key = join("registries", name);
     if written.plain_http && !is_loopback_authority(name) {
         report.problem(
@@ -82,7 +82,7 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
             None
         }
     };
-    Registry {
+    RegistryAccess {
         credentials,
         plain_http: written.plain_http,
     }

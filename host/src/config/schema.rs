@@ -56,7 +56,7 @@ fn without_null(schema: &mut Schema) {
 
 /// The kinds of TOML values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     String,
     Integer,
     Boolean,
@@ -66,7 +66,7 @@ pub(super) enum Kind {
     Date,
 }
 
-impl Kind {
+impl ValueKind {
     pub(super) const ALL: [Self; 7] = [
         Self::String,
         Self::Integer,
@@ -116,7 +116,7 @@ impl Kind {
 
 /// Finds the part of `schema` for values of this kind: the schema itself, or one of its alternatives. Words (`oneOf`)
 /// stay together.
-pub(super) fn alternative(schema: &Value, kind: Kind) -> Option<&Value> {
+pub(super) fn alternative(schema: &Value, kind: ValueKind) -> Option<&Value> {
     let kind_in_schema = kind.in_schema()?;
     let is_of_kind = |schema: &Value| schema.get("type").is_some_and(|t| t == kind_in_schema);
     if is_of_kind(schema) || alternatives(schema, "oneOf").any(is_of_kind) {
@@ -158,24 +158,24 @@ pub(super) fn remedy(schema: &Value) -> String {
         let default =
             default.map_or_else(String::new, |number| format!("; the default is {number}"));
         format!("write a number from {minimum} to {maximum}{default}")
-    } else if !words.is_empty() && alternative(schema, Kind::Table).is_some() {
+    } else if !words.is_empty() && alternative(schema, ValueKind::Table).is_some() {
         format!("write {}, or a table {{ … }}", list(&words))
     } else if !words.is_empty() {
         format!("write {}", list(&words))
-    } else if alternative(schema, Kind::Boolean).is_some() {
+    } else if alternative(schema, ValueKind::Boolean).is_some() {
         "write true or false".to_owned()
     } else if schema
         .pointer("/items/type")
         .is_some_and(|kind| kind == "object")
     {
         "write it as [[name]], once for each".to_owned()
-    } else if alternative(schema, Kind::Array).is_some() {
+    } else if alternative(schema, ValueKind::Array).is_some() {
         "put it in brackets: [ … ]".to_owned()
-    } else if alternative(schema, Kind::Table).is_some()
-        && alternative(schema, Kind::String).is_some()
+    } else if alternative(schema, ValueKind::Table).is_some()
+        && alternative(schema, ValueKind::String).is_some()
     {
         "put it in quotes, or make it a table { … }".to_owned()
-    } else if alternative(schema, Kind::Table).is_some() {
+    } else if alternative(schema, ValueKind::Table).is_some() {
         "make it a table: [name] above its keys, or { … }".to_owned()
     } else {
         "put it in quotes".to_owned()

@@ -10,7 +10,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::expand::expand;
 use super::report::{Report, join};
-use super::schema::{Kind, VERBATIM, alternative, example, remedy, strings, words};
+use super::schema::{VERBATIM, ValueKind, alternative, example, remedy, strings, words};
 use super::spelling::{list, nearest};
 
 /// The parser's message for a key that is written twice; it does not name the key.
@@ -104,7 +104,7 @@ impl Reader<'_, '_> {
     }
 
     fn value(&mut self, key: &str, schema: &Value, value: &DeValue<'_>) -> Option<Value> {
-        let kind = Kind::of(value);
+        let kind = ValueKind::of(value);
         let Some(schema) = alternative(schema, kind) else {
             self.wrong_kind(key, schema, kind);
             return None;
@@ -178,8 +178,8 @@ impl Reader<'_, '_> {
         None
     }
 
-    fn wrong_kind(&mut self, key: &str, schema: &Value, found: Kind) {
-        let expected: Vec<&str> = Kind::ALL
+    fn wrong_kind(&mut self, key: &str, schema: &Value, found: ValueKind) {
+        let expected: Vec<&str> = ValueKind::ALL
             .iter()
             .filter(|kind| alternative(schema, **kind).is_some())
             .map(|kind| kind.in_words())

@@ -57,7 +57,7 @@ fn count_openings(body: &str) -> usize {
 
 /// The kind of a JSON text, by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonKind {
     Object,
     Array,
     String,
@@ -66,7 +66,7 @@ pub(super) enum Kind {
     Other,
 }
 
-impl Kind {
+impl JsonKind {
     pub(super) fn of(text: &str) -> Self {
         let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         match text.bytes().find(|byte| !space(byte)) {
@@ -96,17 +96,21 @@ pub(super) fn whole(text: &str) -> Result<&str, NotJson> {
 
 /// Finds the member `name` of an object; the last, if there are several.
 pub(super) fn member<'m>(text: &'m str, name: &str) -> Result<Option<&'m str>, NotJson> {
-    match Kind::of(text) {
-        Kind::Object => read(text, |json| json.deserialize_map(Member(name))),
-        Kind::Array | Kind::String | Kind::Null | Kind::Other => check(text).map(|()| None),
+    match JsonKind::of(text) {
+        JsonKind::Object => read(text, |json| json.deserialize_map(MemberVisitor(name))),
+        JsonKind::Array | JsonKind::String | JsonKind::Null | JsonKind::Other => {
+            check(text).map(|()| None)
+        }
     }
 }
 
 /// Finds the element of an array at `index`.
 pub(super) fn element(text: &str, index: usize) -> Result<Option<&str>, NotJson> {
-    match Kind::of(text) {
-        Kind::Array => read(text, |json| json.deserialize_seq(Element(index))),
-        Kind::Object | Kind::String | Kind::Null | Kind::Other => check(text).map(|()| None),
+    match JsonKind::of(text) {
+        JsonKind::Array => read(text, |json| json.deserialize_seq(ElementVisitor(index))),
+        JsonKind::Object | JsonKind::String | JsonKind::Null | JsonKind::Other => {
+            check(text).map(|()| None)
+        }
     }
 }
 
@@ -122,10 +126,14 @@ pub(super) enum Children<'m> {
 
 /// Lists the children of the value of `text`.
 pub(super) fn children(text: &str) -> Result<Children<'_>, NotJson> {
-    match Kind::of(text) {
-        Kind::Object => read(text, |json| json.deserialize_map(Members)).map(Children::Members),
-        Kind::Array => read(text, |json| json.deserialize_seq(Elements)).map(Children::Elements),
-        Kind::String | Kind::Null | Kind::Other => check(text).map(|()| Children::None),
+    match JsonKind::of(text) {
+        JsonKind::Object => {
+            read(text, |json| json.deserialize_map(MembersVisitor)).map(Children::Members)
+        }
+        JsonKind::Array => {
+            read(text, |json| json.deserialize_seq(ElementsVisitor)).map(Children::Elements)
+        }
+        JsonKind::String | JsonKind::Null | JsonKind::Other => check(text).map(|()| Children::None),
     }
 }
 
@@ -139,7 +147,9 @@ pub(super) fn string(text: &str) -> Cow<'_, str> {
     match quoted {
         Some(characters) if !characters.contains('\\') => Cow::Borrowed(characters),
         // Cannot fail: the text has been read before.
-        _ => Cow::Owned(read(text, |json| json.deserialize_bytes(Unescaped)).unwrap_or_default()),
+        _ => Cow::Owned(
+            read(text, |json| json.deserialize_bytes(UnescapedVisitor)).unwrap_or_default(),
+        ),
     }
 }
 
@@ -155,9 +165,9 @@ fn read<'m, T>(
 }
 
 /// Takes the last value under a name, and skips the others.
-struct Member<'n>(&'n str);
+struct MemberVisitor<'n>(&'n str);
 
-impl<'m> Visitor<'m> for Member<'_> {
+impl<'m> Visitor<'m> for MemberVisitor<'_> {
     type Value = Option<&'m str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,9 +176,9 @@ impl<'m> Visitor<'m> for Member<'_> {
 
     fn visit_map<A: MapAccess<'m>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(name) = members.next_key_seed(Cut)? {
+        while let Some(name) = members.next_key_seed(SliceSeed)? {
             if string(name) == self.0 {
-                found = Some(members.next_value_seed(Cut)?);
+                found = Some(members.next_value_seed(SliceSeed)?);
             } else {
                 members.next_value::<IgnoredAny>()?;
             }
@@ -178,9 +188,9 @@ impl<'m> Visitor<'m> for Member<'_> {
 }
 
 /// Takes the element at an index, and skips the others.
-struct Element(usize);
+struct ElementVisitor(usize);
 
-impl<'m> Visitor<'m> for Element {
+impl<'m> Visitor<'m> for ElementVisitor {
     type Value = Option<&'m str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,16 +203,16 @@ impl<'m> Visitor<'m> for Element {
                 return Ok(None);
             }
         }
-        let found = elements.next_element_seed(Cut)?;
+        let found = elements.next_element_seed(SliceSeed)?;
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(found)
     }
 }
 
 /// Takes every member.
-struct Members;
+struct MembersVisitor;
 
-impl<'m> Visitor<'m> for Members {
+impl<'m> Visitor<'m> for MembersVisitor {
     type Value = Vec<(Cow<'m, str>, &'m str)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,9 +222,9 @@ impl<'m> Visitor<'m> for Members {
     fn visit_map<A: MapAccess<'m>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut all: Self::Value = Vec::new();
         let mut indices = HashMap::new();
-        while let Some(name) = members.next_key_seed(Cut)? {
+        while let Some(name) = members.next_key_seed(SliceSeed)? {
             let name = string(name);
-            let value = members.next_value_seed(Cut)?;
+            let value = members.next_value_seed(SliceSeed)?;
             let index = *indices.entry(name.clone()).or_insert(all.len());
             match all.get_mut(index) {
                 Some((_, earlier)) => *earlier = value,
@@ -226,9 +236,9 @@ impl<'m> Visitor<'m> for Members {
 }
 
 /// Takes every element.
-struct Elements;
+struct ElementsVisitor;
 
-impl<'m> Visitor<'m> for Elements {
+impl<'m> Visitor<'m> for ElementsVisitor {
     type Value = Vec<&'m str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -237,7 +247,7 @@ impl<'m> Visitor<'m> for Elements {
 
     fn visit_seq<A: SeqAccess<'m>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
-        while let Some(element) = elements.next_element_seed(Cut)? {
+        while let Some(element) = elements.next_element_seed(SliceSeed)? {
             all.push(element);
         }
         Ok(all)
@@ -245,9 +255,9 @@ impl<'m> Visitor<'m> for Elements {
 }
 
 /// Cuts out a value, or a name with its quotes.
-struct Cut;
+struct SliceSeed;
 
-impl<'m> DeserializeSeed<'m> for Cut {
+impl<'m> DeserializeSeed<'m> for SliceSeed {
     type Value = &'m str;
 
     fn deserialize<D: Deserializer<'m>>(self, json: D) -> Result<Self::Value, D::Error> {
@@ -257,9 +267,9 @@ impl<'m> DeserializeSeed<'m> for Cut {
 
 /// Takes the characters of a string, as bytes: serde_json does not check those for lone surrogates. As a `str` it would
 /// refuse them, and JSON allows them.
-struct Unescaped;
+struct UnescapedVisitor;
 
-impl Visitor<'_> for Unescaped {
+impl Visitor<'_> for UnescapedVisitor {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

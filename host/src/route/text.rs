@@ -2,18 +2,18 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Children, Kind};
+use super::json::{self, Children, JsonKind};
 
 /// Gives the text of a variable's single value.
 pub(super) fn of(value: &str) -> Cow<'_, str> {
-    match Kind::of(value) {
-        Kind::String => json::string(value),
-        Kind::Null => Cow::Borrowed(""),
-        Kind::Array => match json::children(value) {
+    match JsonKind::of(value) {
+        JsonKind::String => json::string(value),
+        JsonKind::Null => Cow::Borrowed(""),
+        JsonKind::Array => match json::children(value) {
             Ok(Children::Elements(elements)) => Cow::Owned(list(&elements)),
             Ok(Children::Members(_) | Children::None) | Err(_) => Cow::Borrowed(value),
         },
-        Kind::Object | Kind::Other => Cow::Borrowed(value),
+        JsonKind::Object | JsonKind::Other => Cow::Borrowed(value),
     }
 }
 
@@ -25,9 +25,11 @@ pub(super) fn list(values: &[&str]) -> String {
         if index > 0 {
             list.push_str(", ");
         }
-        match Kind::of(value) {
-            Kind::String => list.push_str(&json::string(value)),
-            Kind::Object | Kind::Array | Kind::Null | Kind::Other => list.push_str(value),
+        match JsonKind::of(value) {
+            JsonKind::String => list.push_str(&json::string(value)),
+            JsonKind::Object | JsonKind::Array | JsonKind::Null | JsonKind::Other => {
+                list.push_str(value)
+            }
         }
     }
     list.push(']');
