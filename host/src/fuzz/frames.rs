@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use tokio_tungstenite::tungstenite;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::input::Socket;
+use super::input::InputSocket;
 use crate::config::StageLimits;
 use crate::connections::Message;
 use crate::transport::websocket::WebSocket;
@@ -85,7 +85,7 @@ fn tungstenite_alone(bytes: &[u8]) -> Vec<Message> {
 
 fn read(early: &[u8], bytes: &[u8], piece: usize) -> ReadResult {
     let limits = limits();
-    let socket = Socket::new(bytes, piece);
+    let socket = InputSocket::new(bytes, piece);
     let mut websocket = WebSocket::new(socket, early, &limits);
     let mut context = Context::from_waker(Waker::noop());
     let (mut messages, mut controls) = (Vec::new(), 0);

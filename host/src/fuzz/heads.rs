@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, Runtime};
 
-use super::input::Socket;
+use super::input::InputSocket;
 use crate::config::{ForwardedHeader, Origin, OriginPattern, Origins, Proxies};
 use crate::connections::RequestId;
 use crate::handshake::forwarded;
@@ -45,7 +45,7 @@ pub(crate) fn head(input: &[u8]) {
     };
     let opened = Rc::new(RefCell::new(Vec::new()));
     let answered = Rc::clone(&opened);
-    let socket = HeadWatch::new(Socket::new(bytes, piece));
+    let socket = HeadWatch::new(InputSocket::new(bytes, piece));
     let faults = socket.faults();
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)

@@ -24,14 +24,14 @@ impl Choices<'_> {
 }
 
 /// A socket whose peer sends these bytes in pieces, then ends. Written bytes are counted.
-pub(crate) struct Socket {
+pub(crate) struct InputSocket {
     bytes: Vec<u8>,
     offset: usize,
     piece: usize,
     pub(crate) written: usize,
 }
 
-impl Socket {
+impl InputSocket {
     pub(crate) fn new(bytes: &[u8], piece: usize) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -42,7 +42,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for InputSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -56,7 +56,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for InputSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,

@@ -13,8 +13,8 @@ use http::StatusCode;
 use super::permits::{Permit, Permits};
 use crate::config::GatewayLimits;
 
-/// Idle limiter entries, quiet for a second, are pruned every so many connections. At most this many more entries than
-/// came within a second are kept.
+/// Count of new connections between two prunings of limiter entries that were idle for a second. The limiter holds at
+/// most this many entries more than came within a second.
 const PRUNE_EVERY: u32 = 4_096;
 
 /// The limits that every connection passes: each TCP connection, and each HTTP/2 stream that is a WebSocket.

@@ -16,7 +16,7 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sender {
+pub(crate) struct RequestSender {
     pub(crate) address: IpAddr,
     /// A proxy says that the client speaks TLS with it.
     pub(crate) secure: bool,
@@ -32,9 +32,9 @@ struct Hop {
 }
 
 /// Follows the proxies from the socket's peer to the first address that is not trusted: the client.
-pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Sender {
+pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> RequestSender {
     let peer = peer.to_canonical();
-    let unknown = Sender {
+    let unknown = RequestSender {
         address: peer,
         secure: false,
         via_proxy: false,
@@ -60,7 +60,11 @@ pub(crate) fn sender(proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> Se
     }
 }
 
-fn follow(proxies: &Proxies, mut sender: Sender, hops: impl Iterator<Item = Hop>) -> Sender {
+fn follow(
+    proxies: &Proxies,
+    mut sender: RequestSender,
+    hops: impl Iterator<Item = Hop>,
+) -> RequestSender {
     for hop in hops {
         sender.via_proxy = true;
         sender.secure = hop.secure;
@@ -175,7 +179,7 @@ mod tests {
         }
     }
 
-    fn from(header: ForwardedHeader, peer: &str, lines: &[(HeaderName, &str)]) -> Sender {
+    fn from(header: ForwardedHeader, peer: &str, lines: &[(HeaderName, &str)]) -> RequestSender {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
@@ -394,7 +398,7 @@ mod tests {
     proptest! {
         /// The entry that the trusted proxy added counts, whatever stands before it.
         #[test]
-        fn the_entry_of_the_proxy_counts(before in "[ -~]{0,60}", client: IpAddr, own_line: bool) {
+        fn entry_of_the_proxy_counts(before in "[ -~]{0,60}", client: IpAddr, own_line: bool) {
             prop_assume!(!proxies(ForwardedHeader::None).trust(client.to_canonical()));
             for (header, name, entry) in [
                 (ForwardedHeader::XForwardedFor, X_FORWARDED_FOR, client.to_string()),

@@ -34,7 +34,7 @@ const AT_MOST_ONCE: [HeaderName; 6] = [
     AUTHORIZATION,
 ];
 
-/// Headers that turn HTTP/1.1 into a WebSocket; other versions do without.
+/// Headers that turn an HTTP/1.1 connection into a WebSocket; other versions do without.
 const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
 
 /// A request to open a WebSocket, the same for every version of HTTP.

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
-use self::forwarded::Sender;
+use self::forwarded::RequestSender;
 use self::head::Head;
 pub(crate) use self::head::MAX_HEADERS;
 pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
@@ -193,7 +193,7 @@ struct ConnectionGuards {
 fn judge(
     context: &HandshakeContext,
     peer: Peer,
-    sender: Sender,
+    sender: RequestSender,
     parts: &Parts,
     request_id: RequestId,
 ) -> Result<PendingHandshake, Refusal> {

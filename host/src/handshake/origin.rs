@@ -31,8 +31,8 @@ pub(crate) fn allowed(origins: &Origins, origin: &[u8], destination: &Destinatio
     own || origins.list.iter().any(|listed| listed.matches(&origin))
 }
 
-/// Whether a page is of the destination itself. With TLS, a page loaded without it is another's: anyone on its way may
-/// have written it. Without TLS, a page may have been loaded with it, by a proxy that ends TLS.
+/// Whether a site is the destination's own. With TLS, a page loaded without it is another's: anyone on its way may have
+/// written it. Without TLS, a page may have been loaded with it, by a proxy that ends TLS.
 fn is_own(site: &Site, destination: &Destination) -> bool {
     let Authority { host, port, .. } = &destination.authority;
     let fits = match site.scheme.as_str() {

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lower_limit_waits_for_permits_to_be_given_back() {
+    fn lower_limit_waits_for_permits_to_be_given_back() {
         let permits = Permits::new(2);
         let first = permits.take().unwrap();
         let second = permits.take().unwrap();

@@ -179,12 +179,12 @@ impl Certificate {
             );
         }
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        if let Some(concern) = concern(self.not_before, self.not_after, now) {
+        if let Some(warning) = age_warning(self.not_before, self.not_after, now) {
             tracing::warn!(
                 target: "config",
                 name = self.name(),
                 seconds_left = self.not_after.saturating_sub(now),
-                "certificate {}: {concern}",
+                "certificate {}: {warning}",
                 files.certificate.display()
             );
         }
@@ -372,7 +372,7 @@ fn new_pair(files: &config::CertificateFiles) -> String {
 }
 
 /// The warning that a certificate's age deserves; times are seconds since the Unix epoch.
-fn concern(not_before: i64, not_after: i64, now: i64) -> Option<String> {
+fn age_warning(not_before: i64, not_after: i64, now: i64) -> Option<String> {
     let left = not_after.saturating_sub(now);
     let soon = WARN_BEFORE_S.min(not_after.saturating_sub(not_before) / 5);
     if now < not_before {
@@ -411,12 +411,12 @@ mod tests {
 
     #[track_caller]
     fn check(life: i64, left: i64, expected: Option<&str>) {
-        let concern = concern(100 * DAY - life, 100 * DAY, 100 * DAY - left);
+        let age_warning = age_warning(100 * DAY - life, 100 * DAY, 100 * DAY - left);
         match expected {
-            None => assert_eq!(concern, None),
+            None => assert_eq!(age_warning, None),
             Some(part) => assert!(
-                concern.as_ref().is_some_and(|c| c.contains(part)),
-                "{concern:?}"
+                age_warning.as_ref().is_some_and(|c| c.contains(part)),
+                "{age_warning:?}"
             ),
         }
     }

@@ -123,7 +123,7 @@ pub(super) async fn serve<S>(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = connection => served,
-                () = all_over(&streams) => Ok(()),
+                () = all_streams_ended(&streams) => Ok(()),
             }
         }
     };
@@ -134,7 +134,7 @@ pub(super) async fn serve<S>(
 
 /// Waits until no stream is left and the clients have had a moment for the last bytes. They may take neither those nor
 /// the `GOAWAY`.
-async fn all_over(streams: &TaskTracker) {
+async fn all_streams_ended(streams: &TaskTracker) {
     loop {
         streams.wait().await;
         sleep(FAREWELL).await;

@@ -114,9 +114,9 @@ mod tests {
 
     static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-    struct Lines;
+    struct LineRecorder;
 
-    impl<S: Subscriber> Layer<S> for Lines {
+    impl<S: Subscriber> Layer<S> for LineRecorder {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             let line = line("now", event).expect("a line");
             LINES.lock().expect("no panic").push(line);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn line_has_numbers_and_words_and_no_path_of_the_build_machine() {
-        let subscriber = tracing_subscriber::registry().with(Lines);
+        let subscriber = tracing_subscriber::registry().with(LineRecorder);
         tracing::subscriber::with_default(subscriber, || {
             let stage = "a/s";
             tracing::warn!(target: "here", load_ms = 5, share = 0.5, cut = true, %stage, "it \"is\"\nso");

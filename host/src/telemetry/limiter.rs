@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_its_ipv4_address_or_its_ipv6_network() {
+    fn client_is_its_ipv4_address_or_its_ipv6_network() {
         assert_eq!(network("192.0.2.1".into()), "192.0.2.1");
         assert_eq!(network("2001:db8:1:2:3:4:5:6".into()), "2001:db8:1:2::/64");
         assert_eq!(network("::ffff:192.0.2.1".into()), "::ffff:192.0.2.1");
