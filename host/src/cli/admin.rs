@@ -94,7 +94,7 @@ pub(super) enum PluginsCommand {
 }
 
 pub(super) fn reload(gateway: &GatewayArgument) -> Result<()> {
-    let target = whom::Target::of(gateway.file.as_ref(), gateway.management.as_ref())?;
+    let target = whom::GatewayTarget::of(gateway.file.as_ref(), gateway.management.as_ref())?;
     print_changes(&ask(&target, Method::POST, "/reload", json!({}))?)
 }
 
@@ -125,12 +125,12 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
 }
 
 impl GatewayOption {
-    fn target(&self) -> Result<whom::Target> {
-        whom::Target::of(self.config.as_ref(), self.management.as_ref())
+    fn target(&self) -> Result<whom::GatewayTarget> {
+        whom::GatewayTarget::of(self.config.as_ref(), self.management.as_ref())
     }
 }
 
-fn ask(target: &whom::Target, method: Method, path: &str, body: Value) -> Result<Value> {
+fn ask(target: &whom::GatewayTarget, method: Method, path: &str, body: Value) -> Result<Value> {
     let request = ManagementRequest {
         method,
         path,

@@ -71,7 +71,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     };
     let messages: Vec<_> = output
         .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter_map(|line| serde_json::from_slice::<CargoMessage>(line).ok())
         .collect();
     let component = component(dir, manifest, &messages)?;
     check(dir, &component)?;
@@ -95,11 +95,11 @@ async fn cargo(dir: &Path, words: &[&str], manifest: &Path) -> Result<Option<Vec
 /// The answer of `cargo metadata`: the package of a folder, and those of its workspace.
 #[derive(Deserialize)]
 struct Metadata {
-    packages: Vec<Package>,
+    packages: Vec<CargoPackage>,
 }
 
 #[derive(Deserialize)]
-struct Package {
+struct CargoPackage {
     name: String,
     manifest_path: PathBuf,
     targets: Vec<CargoTarget>,
@@ -110,7 +110,7 @@ struct CargoTarget {
     crate_types: Vec<String>,
 }
 
-impl Package {
+impl CargoPackage {
     fn is_plugin(&self) -> bool {
         let mut types = self.targets.iter().flat_map(|target| &target.crate_types);
         types.any(|crate_type| crate_type == "cdylib")
@@ -205,7 +205,7 @@ fn check(dir: &Path, component: &Path) -> Result<()> {
 
 /// Cargo's message about a step: a file was made, or a build script ran.
 #[derive(Deserialize)]
-struct Message {
+struct CargoMessage {
     reason: String,
     #[serde(default)]
     package_id: String,
@@ -217,7 +217,7 @@ struct Message {
 }
 
 /// Finds the component of this manifest's package: dependencies may be components too.
-fn component(dir: &Path, manifest: &Path, messages: &[Message]) -> Result<PathBuf> {
+fn component(dir: &Path, manifest: &Path, messages: &[CargoMessage]) -> Result<PathBuf> {
     let made = messages
         .iter()
         .filter(|made| made.reason == "compiler-artifact" && made.manifest_path == manifest);
@@ -232,7 +232,7 @@ fn component(dir: &Path, manifest: &Path, messages: &[Message]) -> Result<PathBu
     })
 }
 
-fn describe(component: PathBuf, messages: &[Message]) -> Built {
+fn describe(component: PathBuf, messages: &[CargoMessage]) -> Built {
     let mut outputs: BTreeSet<PathBuf> = messages
         .iter()
         .filter_map(|message| message.out_dir.clone())

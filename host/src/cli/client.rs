@@ -13,9 +13,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::whom::{Target, connect, connect_hint, host};
+use super::whom::{GatewayTarget, connect, connect_hint, host};
 use crate::config::{self, Address};
-use crate::management::{CONFIGURATION, Found, Note, find_note};
+use crate::management::{CONFIGURATION, FoundNote, Note, find_note};
 use crate::net::Stream;
 
 /// Longest answer in bytes.
@@ -36,10 +36,12 @@ pub(super) struct ManagementRequest<'a> {
 /// Sends a request and gives the text of the answer. A refusal is an error, and so is a gateway that runs another file:
 /// it does nothing.
 #[tokio::main(flavor = "current_thread")]
-pub(super) async fn ask(target: &Target, request: &ManagementRequest<'_>) -> Result<String> {
+pub(super) async fn ask(target: &GatewayTarget, request: &ManagementRequest<'_>) -> Result<String> {
     let (gateway, expected_file) = match target {
-        Target::Management(address) => (Gateway::at(address.clone(), None).await?, None),
-        Target::File(file) => {
+        GatewayTarget::Management(address) => {
+            (ManagementClient::at(address.clone(), None).await?, None)
+        }
+        GatewayTarget::File(file) => {
             let expected_file = file.canonicalize();
             let expected_file = expected_file.map_err(|error| {
                 anyhow!(
@@ -62,23 +64,23 @@ pub(super) async fn ask(target: &Target, request: &ManagementRequest<'_>) -> Res
 
 /// Finds the gateway that runs a file. The gateway's own note comes first: the file may be broken, or have another
 /// address by now. Without a note, the address in the file is tried.
-async fn gateway_of(file: &Path, expected_file: &Path) -> Result<Gateway> {
+async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClient> {
     let found = find_note(file).await;
     match &found {
-        Some(Found::Note(Note {
+        Some(FoundNote::Trusted(Note {
             management: Some(address),
             ..
         })) => {
             let address = Address::of_listener(address);
             let address =
                 address.context("the management address that the gateway tells is no address")?;
-            return Gateway::at(address, Some(expected_file)).await;
+            return ManagementClient::at(address, Some(expected_file)).await;
         }
-        Some(Found::Note(Note { process, .. })) => bail!(
+        Some(FoundNote::Trusted(Note { process, .. })) => bail!(
             "process {process} runs {}, and has no management listener: send it SIGHUP to reload, SIGUSR2 to upgrade",
             file.display()
         ),
-        Some(Found::Strangers { .. }) | None => {}
+        Some(FoundNote::Untrusted { .. }) | None => {}
     }
     let why_not = match config::management_address(file)? {
         None => anyhow!(
@@ -90,12 +92,12 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<Gateway> {
             "{}: management.address has port 0; name the address that the gateway has logged",
             file.display()
         ),
-        Some(address) => match Gateway::at(address, Some(expected_file)).await {
+        Some(address) => match ManagementClient::at(address, Some(expected_file)).await {
             Ok(gateway) => return Ok(gateway),
             Err(why_not) => why_not,
         },
     };
-    let Some(Found::Strangers { note, uid }) = found else {
+    let Some(FoundNote::Untrusted { note, uid }) = found else {
         return Err(why_not);
     };
     let place = note.management.as_deref().unwrap_or("no address");
@@ -107,9 +109,9 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<Gateway> {
 }
 
 /// The address of a management listener that has answered as one.
-struct Gateway(Address);
+struct ManagementClient(Address);
 
-impl Gateway {
+impl ManagementClient {
     /// Checks that a gateway answers at an address, and runs the expected file.
     async fn at(address: Address, expected_file: Option<&Path>) -> Result<Self> {
         let greeting = ManagementRequest {

@@ -10,9 +10,9 @@ use serde_json::Value;
 use tokio::time::{timeout, timeout_at};
 
 use super::client::ManagementRequest;
-use super::whom::{Target, connect, connect_hint};
+use super::whom::{GatewayTarget, connect, connect_hint};
 use crate::config::{self, Address};
-use crate::management::{Found, find_note};
+use crate::management::{FoundNote, find_note};
 
 /// Time limit of the whole command: shorter than any orchestrator's.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,9 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
     let deadline = Instant::now() + TIMEOUT;
-    let address = match Target::named(gateway)? {
-        Target::Management(address) => address,
-        Target::File(file) => address_for(&file)?,
+    let address = match GatewayTarget::named(gateway)? {
+        GatewayTarget::Management(address) => address,
+        GatewayTarget::File(file) => address_for(&file)?,
     };
     let address = loopback_if_unspecified(address);
     let answer = ask(&address, deadline).with_context(|| format!("no health from {address}"))?;
@@ -40,12 +40,12 @@ pub(super) fn health(gateway: &str) -> Result<()> {
 /// Gives the health address of the gateway that runs this file: from the gateway's note, or else from the file.
 fn address_for(file: &Path) -> Result<Address> {
     let address = match find_within_timeout(file) {
-        Some(Found::Note(note)) => {
+        Some(FoundNote::Trusted(note)) => {
             let text = note.health.or(note.management);
             text.and_then(|text| Address::of_listener(&text))
         }
         // A note of another user may lie.
-        Some(Found::Strangers { .. }) | None => config::health_address(file)?,
+        Some(FoundNote::Untrusted { .. }) | None => config::health_address(file)?,
     };
     let address = address.with_context(|| {
         format!(
@@ -63,7 +63,7 @@ fn address_for(file: &Path) -> Result<Address> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn find_within_timeout(file: &Path) -> Option<Found> {
+async fn find_within_timeout(file: &Path) -> Option<FoundNote> {
     timeout(TIMEOUT / 3, find_note(file)).await.ok()?
 }
 
@@ -95,7 +95,7 @@ async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode,
             stream.map_err(|error| anyhow!("{error}; {}", connect_hint(address, &error)))?;
         match request.send(stream, address, None).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if is_foreign(&error) => Ok(None),
+            Err(error) if is_not_http(&error) => Ok(None),
             Err(error) => Err(error),
         }
     };
@@ -104,7 +104,7 @@ async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode,
 }
 
 /// Whether the answer is not HTTP, or missing.
-fn is_foreign(error: &anyhow::Error) -> bool {
+fn is_not_http(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<hyper::Error>();
     error.is_some_and(|error| error.is_parse() || error.is_incomplete_message())
 }

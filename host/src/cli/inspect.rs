@@ -12,7 +12,7 @@ use crate::plugin::{self, Import, Inspection, Need};
 use crate::signature::{self, Signature, Untrusted};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Options {
+pub(super) struct InspectOptions {
     /// The component file
     file: PathBuf,
     /// Print JSON, for programs
@@ -20,7 +20,7 @@ pub(super) struct Options {
     json: bool,
 }
 
-pub(super) fn inspect(options: &Options) -> Result<()> {
+pub(super) fn inspect(options: &InspectOptions) -> Result<()> {
     let file = &options.file;
     let bytes = plugin::read(file)?;
     let inspection = plugin::inspect(&bytes).with_context(|| file.display().to_string())?;

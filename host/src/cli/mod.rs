@@ -71,7 +71,7 @@ enum Command {
     /// listening sockets. Once the new process has loaded everything and serves, the old one closes its clients with
     /// 1012, spread over limits.drain_s, and exits with 0. If the new process is not ready within limits.upgrade_s, the
     /// old one continues; the command and the log say why. Prints the id of the new process. SIGUSR2 does the same.
-    Upgrade(upgrade::Options),
+    Upgrade(upgrade::UpgradeOptions),
     /// Ask a running gateway whether it is ready: for the health check of a container
     ///
     /// Prints "ready" and exits with 0, or prints the reason and exits with 1, within 3 s. Asks the health listener of
@@ -111,12 +111,12 @@ enum Command {
     ///
     /// Opens nothing beyond this machine. wss has a certificate made at start. The files of a plugin's folder `web` are
     /// served at /. Connections stay open across rebuilds.
-    Dev(dev::Options),
+    Dev(dev::DevOptions),
     /// Show what a component is: its world, imports, size, digest, toolchain, signature
     ///
     /// Says of each import that every plugin has it, that it needs a grant, or that it is refused. Lists the grants
     /// that the component needs. Compiles nothing.
-    Inspect(inspect::Options),
+    Inspect(inspect::InspectOptions),
     /// Make keys that sign components
     Keys {
         #[command(subcommand)]
@@ -197,7 +197,7 @@ pub fn main() -> ExitCode {
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error, serves);
+            print_error(&error, serves);
             ExitCode::FAILURE
         }
     };
@@ -223,14 +223,14 @@ fn validate(file: &std::path::Path) -> Result<()> {
     print(&format!(
         "{}: valid; {}, {}, {}",
         file.display(),
-        counted(config.listeners.len(), "listener"),
-        counted(config.apis.len(), "API"),
-        counted(config.plugins.len(), "plugin")
+        count_of(config.listeners.len(), "listener"),
+        count_of(config.apis.len(), "API"),
+        count_of(config.plugins.len(), "plugin")
     ))
 }
 
 /// Formats a count with its noun.
-fn counted(count: usize, name: &str) -> String {
+fn count_of(count: usize, name: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {name}{plural}")
 }
@@ -243,9 +243,9 @@ fn print(line: &str) -> Result<()> {
 
 /// Prints an error with its causes to standard error: the problems of a configuration as paragraphs. A gateway whose
 /// log is JSON logs them instead.
-fn complain(error: &anyhow::Error, serves: bool) {
+fn print_error(error: &anyhow::Error, serves: bool) {
     if serves && telemetry::takes_errors_as_json() {
-        return log(error);
+        return log_error(error);
     }
     telemetry::print(&match error.downcast_ref::<config::Problems>() {
         Some(problems) => problems.to_string(),
@@ -253,7 +253,7 @@ fn complain(error: &anyhow::Error, serves: bool) {
     });
 }
 
-fn log(error: &anyhow::Error) {
+fn log_error(error: &anyhow::Error) {
     let Some(problems) = error.downcast_ref::<config::Problems>() else {
         tracing::error!("cannot serve: {error:#}");
         return;

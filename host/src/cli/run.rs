@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::signals::{SignalRequest, Signals};
 use crate::config::{self, Config};
-use crate::gateway::{Departure, Gateway, Origin, ReloadScope};
+use crate::gateway::{ConfigSource, Gateway, ReloadScope, StopReason};
 use crate::handover::{self, Predecessor, Sockets};
 use crate::management::{NoUpgrade, Upgrade};
 use crate::plugin::Cause;
@@ -36,7 +36,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
             Ok(gateway) => gateway,
             Err(error) => {
                 let text = format!("{error:#}");
-                let notified = predecessor.is_some_and(|it| it.failed(&text).is_ok());
+                let notified = predecessor.is_some_and(|it| it.report_failure(&text).is_ok());
                 if notified && !telemetry::is_started() {
                     // The log is not set up yet: the process that continues has the error, and logs it.
                     std::process::exit(1);
@@ -44,20 +44,20 @@ pub(super) fn run(file: &Path) -> Result<()> {
                 return Err(error);
             }
         };
-        match predecessor.map(Predecessor::succeeded) {
+        match predecessor.map(Predecessor::report_success) {
             None => notify(&[NotifyState::Ready]),
             Some(notified) => {
                 if let Err(error) = notified {
                     tracing::warn!("the process that started this one is gone already: {error}");
                 }
-                gateway.has_taken_over();
+                gateway.clean_up_after_predecessor();
             }
         }
-        let departure = until_departure(&gateway, &signals).await;
-        if departure == Departure::Stopped {
+        let reason = until_stop(&gateway, &signals).await;
+        if reason == StopReason::Requested {
             notify(&[NotifyState::Stopping]);
         }
-        stop(&gateway, &signals, departure).await;
+        stop(&gateway, &signals, reason).await;
         Ok(())
     })
 }
@@ -74,8 +74,8 @@ async fn start(file: &Path, predecessor: &mut Option<Predecessor>) -> Result<Arc
     };
     let config = load(file).await?;
     telemetry::start(&config.log)?;
-    let origin = Origin::File(file.to_owned());
-    let gateway = Gateway::start(config, origin, None, sockets).await;
+    let source = ConfigSource::File(file.to_owned());
+    let gateway = Gateway::start(config, source, None, sockets).await;
     gateway.map_err(|error| config::blame(Some(file), error))
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn load(file: &Path) -> Result<Config> {
 }
 
 /// Serves until a stop or a successful upgrade. A failed upgrade changes nothing.
-async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure {
+async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
     let mut reloads = JoinSet::new();
     loop {
         let idle = reloads.is_empty();
@@ -96,7 +96,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 continue;
             }
             asked = signals.next(idle) => match asked {
-                None => return Departure::Stopped,
+                None => return StopReason::Requested,
                 Some(SignalRequest::Reload) => {
                     notify_reloading();
                     let gateway = Arc::clone(gateway);
@@ -106,7 +106,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                 }
                 Some(SignalRequest::Upgrade) => None,
             },
-            Some(asked) = gateway.asked_to_upgrade() => Some(asked),
+            Some(asked) = gateway.next_upgrade_request() => Some(asked),
         };
         // A reload under way ends first: the new process would read the same files, but systemd waits for this
         // process's word.
@@ -130,7 +130,7 @@ async fn until_departure(gateway: &Arc<Gateway>, signals: &Signals) -> Departure
                     tracing::warn!("a reload requested meanwhile is not passed on: {error}");
                 }
                 let _ = asked.map(|asked| asked.send(Ok(successor)));
-                return Departure::Succeeded;
+                return StopReason::Replaced;
             }
             Err(why) => {
                 if matches!(why, NoUpgrade::AskedToStop | NoUpgrade::Stopping) {
@@ -176,20 +176,20 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// Stops gracefully. After a takeover, a stop signal ends this process at once.
-pub(super) async fn stop(gateway: &Gateway, signals: &Signals, departure: Departure) {
-    let no_upgrade = match departure {
-        Departure::Stopped => NoUpgrade::Stopping,
-        Departure::Succeeded => NoUpgrade::Succeeded,
+pub(super) async fn stop(gateway: &Gateway, signals: &Signals, reason: StopReason) {
+    let no_upgrade = match reason {
+        StopReason::Requested => NoUpgrade::Stopping,
+        StopReason::Replaced => NoUpgrade::Replaced,
     };
     let second_stop = async {
-        match departure {
+        match reason {
             // The signal thread ends the process on the next signal.
-            Departure::Stopped => std::future::pending().await,
-            Departure::Succeeded => signals.stop().await,
+            StopReason::Requested => std::future::pending().await,
+            StopReason::Replaced => signals.stop().await,
         }
     };
     tokio::select! {
-        () = gateway.without_upgrade(no_upgrade, gateway.stop(departure)) => {}
+        () = gateway.without_upgrade(no_upgrade, gateway.stop(reason)) => {}
         () = second_stop => {
             tracing::warn!("a signal while another process serves: exiting at once");
             telemetry::flush_briefly();

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::json;
 
 use super::client::{ManagementRequest, ask};
-use super::whom::{self, Target};
+use super::whom::{self, GatewayTarget};
 use crate::config::Address;
 
 /// Time limit of the answer: longer than twice the largest `limits.upgrade_s`, for a reload before the upgrade and for
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(7_300);
 /// The gateway that is asked.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Options {
+pub(super) struct UpgradeOptions {
     /// The gateway's configuration file, or the address of its management listener
     #[arg(value_name = "FILE")]
     gateway: Option<String>,
@@ -26,10 +26,10 @@ pub(super) struct Options {
     management: Option<Address>,
 }
 
-pub(super) fn upgrade(options: &Options) -> Result<()> {
+pub(super) fn upgrade(options: &UpgradeOptions) -> Result<()> {
     let target = match &options.gateway {
-        Some(gateway) => Target::named(gateway)?,
-        None => Target::of(None, options.management.as_ref())?,
+        Some(gateway) => GatewayTarget::named(gateway)?,
+        None => GatewayTarget::of(None, options.management.as_ref())?,
     };
     let request = ManagementRequest {
         method: Method::POST,

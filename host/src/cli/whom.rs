@@ -12,14 +12,14 @@ use crate::net::Stream;
 
 /// The gateway that a command addresses.
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(super) enum GatewayTarget {
     /// The gateway that runs this file.
     File(PathBuf),
     /// The gateway with this management listener.
     Management(Address),
 }
 
-impl Target {
+impl GatewayTarget {
     /// Parses an argument that is a file or an address.
     pub(super) fn named(text: &str) -> Result<Self> {
         if let Ok(address) = address(text) {

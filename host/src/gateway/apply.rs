@@ -28,7 +28,7 @@ impl Gateway {
         let management = self.plan_management(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         config.warn();
-        let mut ready = self.prepared(&config, cause).await?;
+        let mut ready = self.prepare_all(&config, cause).await?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();
             let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
@@ -36,7 +36,7 @@ impl Gateway {
             match self.plugins.commit(ready, keep, install).await {
                 Ok(committed) => break (committed, gone),
                 // A rollback came in between: the prepared versions are stale.
-                Err(_) => ready = self.prepared(&config, cause).await?,
+                Err(_) => ready = self.prepare_all(&config, cause).await?,
             }
         };
         let mut changes = committed.changes.into_iter().map(Change::from).collect();
@@ -44,7 +44,7 @@ impl Gateway {
         self.set_limits(&config, &mut changes);
         self.serve_management(management, &config, &mut changes);
         self.serve_listeners(planned, &config.listeners, &mut changes);
-        self.sockets.settle();
+        self.sockets.mark_serving();
         self.sockets.warn_of_idle(self.open_addresses());
         self.note_certificates();
         if cause == Cause::Start {
@@ -67,7 +67,7 @@ impl Gateway {
         gone
     }
 
-    async fn prepared(&self, config: &Config, cause: Cause) -> Result<Vec<Ready>> {
+    async fn prepare_all(&self, config: &Config, cause: Cause) -> Result<Vec<Ready>> {
         let (ready, faults) = prepare(&self.plugins, config, cause).await;
         if faults.is_empty() {
             Ok(ready)

@@ -28,7 +28,7 @@ pub(super) struct OpenListener {
 }
 
 /// The plan for one listener of a configuration.
-pub(super) enum Planned {
+pub(super) enum PlannedListener {
     /// An open listener stays, with its certificates as their files are now.
     Kept(OpenListener, Option<Certificates>),
     New(config::Listener, Listener),
@@ -60,7 +60,7 @@ impl OpenListener {
 impl Gateway {
     /// Binds new listeners. An unchanged listener keeps its socket and shows the certificates that its files hold now;
     /// one with changed TLS keeps its socket.
-    pub(super) async fn plan(&self, config: &Config) -> Result<Vec<Planned>> {
+    pub(super) async fn plan(&self, config: &Config) -> Result<Vec<PlannedListener>> {
         let mut open = self.lock().open.clone();
         open.retain(|opened| !opened.socket.socket.is_lost());
         let mut planned = Vec::new();
@@ -71,7 +71,7 @@ impl Gateway {
             config.listeners.iter().zip(certificates).enumerate()
         {
             if let Some(kept) = open.iter().position(|opened| opened.config == *listener) {
-                planned.push(Planned::Kept(open.swap_remove(kept), certificates));
+                planned.push(PlannedListener::Kept(open.swap_remove(kept), certificates));
                 continue;
             }
             let tls = match certificates {
@@ -100,7 +100,7 @@ impl Gateway {
                     )
                 })?,
             };
-            planned.push(Planned::New(listener.clone(), bound));
+            planned.push(PlannedListener::New(listener.clone(), bound));
         }
         Ok(planned)
     }
@@ -108,7 +108,7 @@ impl Gateway {
     /// Opens, keeps and closes listeners as planned.
     pub(super) fn serve_listeners(
         &self,
-        planned: Vec<Planned>,
+        planned: Vec<PlannedListener>,
         wanted: &[config::Listener],
         changes: &mut Vec<Change>,
     ) {
@@ -117,7 +117,7 @@ impl Gateway {
         let mut open = Vec::new();
         for planned in planned {
             let (config, listener) = match planned {
-                Planned::Kept(opened, certificates) => {
+                PlannedListener::Kept(opened, certificates) => {
                     // A self-signed certificate stays: it was made at start.
                     if let (Some(certificates), config::Tls::Files(_)) =
                         (certificates, &opened.config.tls)
@@ -127,7 +127,7 @@ impl Gateway {
                     open.push(opened);
                     continue;
                 }
-                Planned::New(config, listener) => (config, listener),
+                PlannedListener::New(config, listener) => (config, listener),
             };
             let opened = OpenListener {
                 config,

@@ -36,7 +36,7 @@ impl Gateway {
     /// Binds new listeners. A listener with other pages keeps its socket.
     pub(super) fn plan_management(&self, config: &Config) -> Result<Vec<Management>> {
         let mut planned = Vec::new();
-        for (spec, socket) in self.missing(config) {
+        for (spec, socket) in self.not_open(config) {
             planned.push(match socket {
                 Some(socket) => Management::on(socket, spec)?,
                 None => Management::bind(spec.clone(), &self.sockets)
@@ -47,7 +47,7 @@ impl Gateway {
     }
 
     /// Lists specs that are not open yet, each with the socket of a closing listener at the same address.
-    fn missing(&self, config: &Config) -> Vec<(ManagementSpec, Option<Arc<Listening>>)> {
+    fn not_open(&self, config: &Config) -> Vec<(ManagementSpec, Option<Arc<Listening>>)> {
         let state = self.lock();
         let open = state.management.iter().filter(|opened| !opened.is_lost());
         let is_open = |spec: &ManagementSpec| open.clone().any(|opened| opened.spec == *spec);

@@ -33,7 +33,7 @@ pub(crate) use check::check;
 use listeners::OpenListener;
 use management::OpenManagement;
 pub(crate) use reload::{NO_RELOAD, ReloadScope};
-pub(crate) use stop::Departure;
+pub(crate) use stop::StopReason;
 pub(crate) use watch::Folders;
 
 /// The name of the file that tells the successor process which plugin versions are served.
@@ -41,7 +41,7 @@ const HERITAGE: &str = "plugins";
 
 /// A serving gateway.
 pub(crate) struct Gateway {
-    origin: Origin,
+    source: ConfigSource,
     plugins: Arc<Plugins>,
     handshakes: Arc<HandshakeContext>,
     listeners: ListenerContext,
@@ -52,7 +52,7 @@ pub(crate) struct Gateway {
     handing_over: tokio::sync::watch::Sender<bool>,
     state: Mutex<GatewayState>,
     control: Control,
-    asked_to_upgrade: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
+    upgrade_requests: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
     /// The sockets that a successor would take over.
     sockets: Sockets,
     stop_management: CancellationToken,
@@ -60,14 +60,14 @@ pub(crate) struct Gateway {
 
 /// The source of the configuration.
 #[derive(Clone, Debug)]
-pub(crate) enum Origin {
+pub(crate) enum ConfigSource {
     /// A file, which a reload reads again.
     File(PathBuf),
     /// `lockgate dev`, which watches its own file, if it has one.
     Dev(Option<PathBuf>),
 }
 
-impl Origin {
+impl ConfigSource {
     fn file(&self) -> Option<&Path> {
         match self {
             Self::File(file) => Some(file),
@@ -88,7 +88,7 @@ impl Gateway {
     /// Loads the plugins, binds the listeners or takes inherited ones, then accepts clients.
     pub(crate) async fn start(
         config: Config,
-        origin: Origin,
+        source: ConfigSource,
         pages: Option<Pages>,
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
@@ -112,10 +112,10 @@ impl Gateway {
             tasks: TaskTracker::new(),
         };
         let metrics = Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes)));
-        let (control, requests) = Control::new(origin.file(), Arc::clone(&metrics));
+        let (control, requests) = Control::new(source.file(), Arc::clone(&metrics));
         let gateway = Arc::new(Self {
             metrics,
-            origin,
+            source,
             plugins,
             handshakes,
             listeners,
@@ -135,7 +135,7 @@ impl Gateway {
                 management: Vec::new(),
             }),
             control,
-            asked_to_upgrade: tokio::sync::Mutex::new(requests.upgrades),
+            upgrade_requests: tokio::sync::Mutex::new(requests.upgrades),
             sockets,
             stop_management: CancellationToken::new(),
         });
@@ -146,7 +146,7 @@ impl Gateway {
         }
         gateway.apply(config, Cause::Start).await?;
         gateway.plugins.forget();
-        if let Origin::File(file) = &gateway.origin
+        if let ConfigSource::File(file) = &gateway.source
             && let Err(error) = gateway.serve_note_for(file)
         {
             tracing::debug!("commands that name only the file cannot find this gateway: {error}");
@@ -160,7 +160,7 @@ impl Gateway {
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
         gateway.listeners.tasks.spawn(expiry);
-        if gateway.origin.file().is_some() {
+        if gateway.source.file().is_some() {
             let watching = watch::watch(Arc::clone(&gateway));
             let watching = stop.clone().run_until_cancelled_owned(watching);
             gateway.listeners.tasks.spawn(watching);
@@ -184,7 +184,7 @@ impl Gateway {
     }
 
     /// Removes the files of inherited sockets without a listener: the process before this one has stopped.
-    pub(crate) fn has_taken_over(&self) {
+    pub(crate) fn clean_up_after_predecessor(&self) {
         self.sockets.remove_abandoned();
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::{Gateway, Origin};
+use super::{ConfigSource, Gateway};
 use crate::config::{self, Config, Faults};
 use crate::management::{Change, NoReload, Reload};
 use crate::plugin::{Cause, Upgrading};
@@ -112,14 +112,14 @@ impl Gateway {
         cause: Cause,
     ) -> Result<Vec<Change>, NoReload> {
         self.check_may_change()?;
-        let config = match (scope, self.origin.clone()) {
-            (ReloadScope::Everything, Origin::File(file)) => {
+        let config = match (scope, self.source.clone()) {
+            (ReloadScope::Everything, ConfigSource::File(file)) => {
                 let loaded = spawn_blocking(move || Config::load(&file)).await;
                 loaded
                     .map_err(anyhow::Error::from)?
                     .map_err(anyhow::Error::from)?
             }
-            (ReloadScope::Everything, Origin::Dev(_)) => {
+            (ReloadScope::Everything, ConfigSource::Dev(_)) => {
                 return Err(anyhow!(NO_RELOAD).into());
             }
             (ReloadScope::Configuration(config), _) => *config,
@@ -128,11 +128,11 @@ impl Gateway {
             }
             (ReloadScope::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
-                return Ok(reloaded.map_err(|error| config::blame(self.origin.file(), error))?);
+                return Ok(reloaded.map_err(|error| config::blame(self.source.file(), error))?);
             }
         };
         let applied = self.apply(config, cause).await;
-        Ok(applied.map_err(|error| config::blame(self.origin.file(), error))?)
+        Ok(applied.map_err(|error| config::blame(self.source.file(), error))?)
     }
 
     async fn reload_component(&self, name: &str, cause: Cause) -> Result<Vec<Change>> {
@@ -145,7 +145,7 @@ impl Gateway {
         loop {
             let ready = self.plugins.prepare(plugin, cause).await;
             let ready = ready
-                .map_err(|fault| config::blame(self.origin.file(), Faults(vec![fault]).into()))?;
+                .map_err(|fault| config::blame(self.source.file(), Faults(vec![fault]).into()))?;
             let install = |plugins: &_| drop(self.install(&config.apis, plugins));
             if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, install).await {
                 for retired in committed.retired {

@@ -26,18 +26,18 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The reason of a stop, which decides what clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum StopReason {
     /// A stop was requested, and no other process takes over.
-    Stopped,
+    Requested,
     /// Another process has the sockets and serves.
-    Succeeded,
+    Replaced,
 }
 
-impl Departure {
-    fn reason(self) -> &'static str {
+impl StopReason {
+    fn text(self) -> &'static str {
         match self {
-            Self::Stopped => "asked to stop",
-            Self::Succeeded => "another process serves",
+            Self::Requested => "asked to stop",
+            Self::Replaced => "another process serves",
         }
     }
 }
@@ -48,22 +48,22 @@ impl Gateway {
     /// over.
     ///
     /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`].
-    pub(crate) async fn stop(&self, departure: Departure) {
+    pub(crate) async fn stop(&self, reason: StopReason) {
         let (window, disconnects, closing) = {
             let limits = &self.lock().config.limits;
-            let closing = closing_for(departure, limits.reconnect_jitter_s);
+            let closing = closing_for(reason, limits.reconnect_jitter_s);
             (limits.drain, limits.disconnects, closing)
         };
         let begun = Instant::now();
         let end = begun + window + LAST_ANSWERS;
         let handshakes = &self.handshakes;
-        let answer_until = match departure {
-            Departure::Stopped => {
+        let answer_until = match reason {
+            StopReason::Requested => {
                 handshakes.stopping.cancel();
                 begun + window.max(LAST_REQUESTS)
             }
             // A client accepted here knows nothing of the other process: it is admitted.
-            Departure::Succeeded => {
+            StopReason::Replaced => {
                 self.stop_management.cancel();
                 end
             }
@@ -72,7 +72,7 @@ impl Gateway {
         // keeps its own sockets, and clients wait there for the next start.
         for opened in self.lock().open.drain(..) {
             let waits =
-                departure == Departure::Stopped && self.sockets.has_activated(&opened.address);
+                reason == StopReason::Requested && self.sockets.has_activated(&opened.address);
             if !waits {
                 opened.closing.cancel();
             }
@@ -83,7 +83,7 @@ impl Gateway {
         tracing::info!(
             connections = open.len(),
             drain_s,
-            reason = departure.reason(),
+            reason = reason.text(),
             "stopping"
         );
         handshakes.deciding.close();
@@ -177,15 +177,15 @@ impl Gateway {
 }
 
 /// Gives the close that clients get. Programs can read the advice that ends its reason: `; reconnect in 0-N s`.
-fn closing_for(departure: Departure, reconnect_jitter_s: u32) -> Closing {
-    let (code, mut reason) = match departure {
-        Departure::Stopped => (1001, "Going away".to_owned()),
-        Departure::Succeeded => (1012, "Service restart".to_owned()),
+fn closing_for(reason: StopReason, reconnect_jitter_s: u32) -> Closing {
+    let (code, mut text) = match reason {
+        StopReason::Requested => (1001, "Going away".to_owned()),
+        StopReason::Replaced => (1012, "Service restart".to_owned()),
     };
     if reconnect_jitter_s > 0 {
-        reason += &format!("; reconnect in 0-{reconnect_jitter_s} s");
+        text += &format!("; reconnect in 0-{reconnect_jitter_s} s");
     }
-    Closing::new(code, reason)
+    Closing::new(code, text)
 }
 
 /// Closes connections one after the other, evenly over `window`.

@@ -13,12 +13,13 @@ use crate::management::{NoUpgrade, Upgrade};
 
 impl Gateway {
     /// Waits for an upgrade request of the management listener.
-    pub(crate) async fn asked_to_upgrade(&self) -> Option<Upgrade> {
-        self.asked_to_upgrade.lock().await.recv().await
+    pub(crate) async fn next_upgrade_request(&self) -> Option<Upgrade> {
+        self.upgrade_requests.lock().await.recv().await
     }
 
     /// Starts this program again, hands it the sockets, and gives the id of the new process once that serves. This
-    /// process serves too, until it stops as [`Departure::Succeeded`]. On an error nothing has changed.
+    /// process serves too, until it stops as [`StopReason::Replaced`](super::StopReason::Replaced). On an error nothing
+    /// has changed.
     ///
     /// Nothing that is served changes meanwhile: the other process has begun with it, and would undo a change. So a
     /// reload under way ends first (`idle` waits for the caller's own), and if it does not end in time, no process is
@@ -59,7 +60,7 @@ impl Gateway {
             self.plugins.keep().await;
             self.handing_over.send_replace(false);
         }
-        handed_over.map_err(no_upgrade)
+        handed_over.map_err(upgrade_error)
     }
 
     async fn hand_over_unchanged(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
@@ -68,7 +69,7 @@ impl Gateway {
         let heritage_file = (HERITAGE, &*heritage);
         let given_up = async { anyhow::Error::from(given_up.await) };
         let successor = handover::hand_over(&self.sockets, heritage_file, given_up).await?;
-        self.sockets.are_handed_over();
+        self.sockets.set_handed_over();
         Ok(successor)
     }
 
@@ -83,13 +84,13 @@ impl Gateway {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                Some(asked) = self.asked_to_upgrade() => drop(asked.send(Err(why.clone()))),
+                Some(asked) = self.next_upgrade_request() => drop(asked.send(Err(why.clone()))),
             }
         }
     }
 }
 
-fn no_upgrade(error: anyhow::Error) -> NoUpgrade {
+fn upgrade_error(error: anyhow::Error) -> NoUpgrade {
     match error.downcast() {
         Ok(known) => known,
         Err(error) if error.is::<NotServing>() => NoUpgrade::NotServing(format!("{error:#}")),

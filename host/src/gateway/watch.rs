@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(75);
 
 /// Files that are loaded together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Watched {
+struct WatchedFiles {
     owner: Owner,
     files: Vec<PathBuf>,
 }
@@ -55,14 +55,14 @@ struct WatchState {
     /// The stamps at the last poll.
     last: Stamps,
     /// The stamps when they were last loaded or refused.
-    acted: Stamps,
+    handled: Stamps,
     /// The stamps of files that do not fit each other, and the time until which the other file of the pair may come.
     waiting: Option<(Stamps, Instant)>,
 }
 
 type Stamps = Vec<Option<Stamp>>;
 
-impl Watched {
+impl WatchedFiles {
     /// Lists the files of a configuration: components, each with its signature if it lies in a file and needs one, and
     /// certificates with their keys.
     fn all(config: &Config) -> HashSet<Self> {
@@ -123,10 +123,10 @@ impl Watched {
 pub(super) async fn watch(gateway: Arc<Gateway>) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut folders = Folders::new(changed, POLL);
-    let mut states: HashMap<Watched, WatchState> = HashMap::new();
+    let mut states: HashMap<WatchedFiles, WatchState> = HashMap::new();
     loop {
         let config = gateway.lock().config.clone();
-        let all = Watched::all(&config);
+        let all = WatchedFiles::all(&config);
         states.retain(|watched, _| all.contains(watched));
         let mut settling = false;
         for watched in all {
@@ -137,7 +137,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             let now = watched.stamps().await;
             let state = states.entry(watched.clone()).or_default();
             let before = std::mem::replace(&mut state.last, now.clone());
-            if now == state.acted {
+            if now == state.handled {
                 continue;
             }
             if now != before {
@@ -151,7 +151,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             if let Some((_, gone)) = gone {
                 tracing::warn!(file = %gone.display(),
                     "{}: the file is gone; its loaded content stays in use", watched.owner);
-                state.acted = now;
+                state.handled = now;
                 continue;
             }
             match &state.waiting {
@@ -171,7 +171,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 }
             }
             state.waiting = None;
-            state.acted = now;
+            state.handled = now;
             // The log has the error. The next attempt comes when the file changes.
             let scope = match watched.owner {
                 Owner::Plugin(name) => ReloadScope::Component(name),

@@ -54,7 +54,8 @@ impl Sockets {
         let sockets = Self::default();
         for (descriptor, name) in descriptors {
             let of = format!("LISTEN_FDS: the descriptor {descriptor} ({name})");
-            let activated = own(descriptor).and_then(|socket| Activated::of(name, socket));
+            let activated =
+                copy_descriptor(descriptor).and_then(|socket| Activated::of(name, socket));
             sockets.lock().activated.push(activated.context(of)?);
         }
         Ok(sockets)
@@ -169,7 +170,7 @@ impl Activated {
 }
 
 /// Takes a copy of a descriptor by way of the kernel: it alone can say that a number is a descriptor of this process.
-fn own(descriptor: RawFd) -> Result<OwnedFd> {
+fn copy_descriptor(descriptor: RawFd) -> Result<OwnedFd> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(own, descriptor, PidfdGetfdFlags::empty())?)
 }

@@ -12,7 +12,7 @@ use rustix::net::{
 /// Longest message in bytes; a longer one is cut.
 const MAX_MESSAGE_BYTES: usize = 4_096;
 
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     /// Empty if the other process is gone.
     pub(super) text: String,
     pub(super) socket: Option<OwnedFd>,
@@ -42,7 +42,7 @@ pub(super) fn send(
 }
 
 /// Receives one message.
-pub(super) fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
+pub(super) fn receive(channel: BorrowedFd<'_>) -> io::Result<ReceivedMessage> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; MAX_MESSAGE_BYTES];
@@ -56,7 +56,7 @@ pub(super) fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
         }
     });
     let text = bytes.get(..received.bytes).unwrap_or_default();
-    Ok(Received {
+    Ok(ReceivedMessage {
         text: String::from_utf8_lossy(text).into_owned(),
         socket,
     })

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
 
-use super::channel::{Received, receive, send};
+use super::channel::{ReceivedMessage, receive, send};
 use super::{END, FAILED, READY, Sockets, VARIABLE};
 
 /// Time limit for a process to end once it has closed its end of the pair.
@@ -116,7 +116,7 @@ async fn serves(
     let answer = channel
         .async_io(Interest::READABLE, || receive(channel.as_fd()))
         .await
-        .unwrap_or(Received {
+        .unwrap_or(ReceivedMessage {
             text: String::new(),
             socket: None,
         });

@@ -81,10 +81,10 @@ struct SocketTable {
 #[error("another listener of this gateway is there, until this one serves")]
 pub(crate) struct HeldByUs;
 
-/// A socket that accepts.
+/// A listening socket, for as long as this value lives also one of the sockets to hand over.
 pub(crate) struct Listening {
     pub(crate) socket: Acceptor,
-    /// A copy of the socket, which is handed over for as long as this lives.
+    /// A copy of the socket, to hand over.
     _shared: Arc<OwnedFd>,
 }
 
@@ -179,7 +179,7 @@ impl Sockets {
     }
 
     /// Marks all open sockets as serving: sockets bound later may take a port over from them.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn mark_serving(&self) {
         let mut table = self.lock();
         table.settled = table
             .open
@@ -189,7 +189,7 @@ impl Sockets {
     }
 
     /// Notes that another process has the sockets too.
-    pub(crate) fn are_handed_over(&self) {
+    pub(crate) fn set_handed_over(&self) {
         self.lock().handed_over.store(true, Ordering::Relaxed);
     }
 
@@ -314,7 +314,7 @@ mod tests {
             second.err().map(|error| error.kind()),
             Some(io::ErrorKind::AddrInUse)
         );
-        sockets.settle();
+        sockets.mark_serving();
         assert!(sockets.listen("wss", &address).is_ok());
     }
 }

@@ -33,13 +33,13 @@ impl Predecessor {
     }
 
     /// Tells the old process that this one serves, so that it stops. Fails if it is gone already.
-    pub(crate) fn succeeded(self) -> io::Result<()> {
+    pub(crate) fn report_success(self) -> io::Result<()> {
         send(self.0.as_fd(), READY, None)
     }
 
     /// Tells the old process why this one does not serve, so that it continues. If the message fails, it still sees
     /// this end close.
-    pub(crate) fn failed(self, error: &str) -> io::Result<()> {
+    pub(crate) fn report_failure(self, error: &str) -> io::Result<()> {
         send(self.0.as_fd(), &format!("{FAILED}{error}"), None)
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum NoUpgrade {
     #[error("an upgrade is under way already")]
     UnderWay,
     #[error("another process serves already in the place of this one; ask again, and it answers")]
-    Succeeded,
+    Replaced,
     #[error(
         "`lockgate dev` does not hand over to another process; end it, and start the new program"
     )]

@@ -36,7 +36,7 @@ const MAX_HEAD_BYTES: usize = 8 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
-pub(super) struct Health {
+pub(super) struct HealthServer {
     control: Control,
     /// Whether the metrics are shown.
     metrics: bool,
@@ -50,7 +50,7 @@ pub(super) fn ready(control: &Control) -> (StatusCode, &'static str) {
     }
 }
 
-impl Health {
+impl HealthServer {
     pub(super) fn new(control: Control, metrics: bool) -> Self {
         Self { control, metrics }
     }

@@ -31,7 +31,7 @@ use crate::net::Stream;
 pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
-pub(crate) use note::{Found, Note, find_note, note_socket_name, serve_note};
+pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
 
 /// The content type of the metrics page.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,11 +40,11 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ManagementSpec {
     pub(crate) address: Address,
-    pages: Pages,
+    pages: PageSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pages {
+enum PageSet {
     All,
     Health { metrics: bool },
 }
@@ -74,28 +74,28 @@ pub(crate) struct Management {
 
 impl ManagementSpec {
     pub(crate) fn management(address: Address) -> Self {
-        let pages = Pages::All;
+        let pages = PageSet::All;
         Self { address, pages }
     }
 
     pub(crate) fn health(health: Health) -> Self {
         let (address, metrics) = (health.address, health.metrics);
-        let pages = Pages::Health { metrics };
+        let pages = PageSet::Health { metrics };
         Self { address, pages }
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
         match self.pages {
-            Pages::All => Purpose::Management,
-            Pages::Health { .. } => Purpose::Health,
+            PageSet::All => Purpose::Management,
+            PageSet::Health { .. } => Purpose::Health,
         }
     }
 
     /// The key of its address in the configuration.
     pub(crate) fn key(&self) -> &'static str {
         match self.pages {
-            Pages::All => "management.address",
-            Pages::Health { .. } => "health.address",
+            PageSet::All => "management.address",
+            PageSet::Health { .. } => "health.address",
         }
     }
 }
@@ -122,8 +122,8 @@ impl Management {
 
     /// Serves until `stop`: longer than the client listeners, so that `/readyz` can say no meanwhile.
     pub(crate) fn serve(self, control: Control, stop: CancellationToken, tasks: &TaskTracker) {
-        if let Pages::Health { metrics } = self.spec.pages {
-            let health = health::Health::new(control, metrics);
+        if let PageSet::Health { metrics } = self.spec.pages {
+            let health = health::HealthServer::new(control, metrics);
             return health.serve(self.listening, stop, tasks);
         }
         let admin = Router::new()
@@ -196,7 +196,7 @@ async fn upgrade(State(control): State<Control>) -> (StatusCode, String) {
     };
     let status = match &why {
         NoUpgrade::UnderWay
-        | NoUpgrade::Succeeded
+        | NoUpgrade::Replaced
         | NoUpgrade::Dev
         | NoUpgrade::Reloading { .. }
         | NoUpgrade::TooSlow { .. }

@@ -37,11 +37,11 @@ pub(crate) struct Note {
 
 /// The note found for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FoundNote {
     /// A note of the same user, of root, or of the file's owner.
-    Note(Note),
+    Trusted(Note),
     /// A note of another user, which may lie.
-    Strangers { note: Note, uid: u32 },
+    Untrusted { note: Note, uid: u32 },
 }
 
 /// The name of a file's note socket. A link counts by its own name, wherever it points.
@@ -72,7 +72,7 @@ pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
 }
 
 /// Asks the gateway that runs a file for its note, if there is one.
-pub(crate) async fn find_note(file: &Path) -> Option<Found> {
+pub(crate) async fn find_note(file: &Path) -> Option<FoundNote> {
     let connected = || {
         let address = SocketAddr::from_abstract_name(note_socket_name(file)?)?;
         let stream = StdStream::connect_addr(&address)?;
@@ -89,8 +89,8 @@ pub(crate) async fn find_note(file: &Path) -> Option<Found> {
     let owner = |path: &Path| path.metadata().ok().map(|metadata| metadata.uid());
     let trusted = [Some(0), owner(Path::new("/proc/self")), owner(file)];
     Some(if trusted.contains(&Some(uid)) {
-        Found::Note(note)
+        FoundNote::Trusted(note)
     } else {
-        Found::Strangers { note, uid }
+        FoundNote::Untrusted { note, uid }
     })
 }

@@ -17,7 +17,7 @@ use super::build::build;
 use super::run::{block_on, stop};
 use super::signals::{SignalRequest, Signals};
 use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, overlap};
-use crate::gateway::{Departure, Folders, Gateway, NO_RELOAD, Origin, ReloadScope};
+use crate::gateway::{ConfigSource, Folders, Gateway, NO_RELOAD, ReloadScope, StopReason};
 use crate::handover::Sockets;
 use crate::listener::Pages;
 use crate::management::NoUpgrade;
@@ -40,7 +40,7 @@ const WSS_PORT: u16 = 8443;
 const WS_PORT: u16 = 8080;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Options {
+pub(super) struct DevOptions {
     /// A plugin's folder, or a configuration file whose plugins have a `source`
     path: PathBuf,
     /// The port for wss; 0 takes any free one [default: 8443, or the listeners of the file]
@@ -54,7 +54,7 @@ pub(super) struct Options {
     routes: Vec<String>,
 }
 
-pub(super) fn dev(options: &Options) -> Result<()> {
+pub(super) fn dev(options: &DevOptions) -> Result<()> {
     let signals = Signals::listen()?;
     block_on(async {
         let (changed, mut changes) = mpsc::channel(1);
@@ -87,7 +87,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
             }
         };
         gateway.without_upgrade(NoUpgrade::Dev, worked).await;
-        stop(&gateway, &signals, Departure::Stopped).await;
+        stop(&gateway, &signals, StopReason::Requested).await;
         Ok(())
     })
 }
@@ -95,7 +95,7 @@ pub(super) fn dev(options: &Options) -> Result<()> {
 /// The subject that is served, and the plugins built for it.
 struct DevServer<'a> {
     subject: Subject,
-    options: &'a Options,
+    options: &'a DevOptions,
     folders: Folders,
     /// The source folders, by path.
     sources: BTreeMap<PathBuf, SourceFolder>,
@@ -112,7 +112,7 @@ struct SourceFolder {
 }
 
 impl<'a> DevServer<'a> {
-    fn new(subject: Subject, options: &'a Options, changed: mpsc::Sender<()>) -> Self {
+    fn new(subject: Subject, options: &'a DevOptions, changed: mpsc::Sender<()>) -> Self {
         Self {
             subject,
             options,
@@ -127,9 +127,9 @@ impl<'a> DevServer<'a> {
         let config = self.built(config).await?;
         let pages = self.pages();
         let with_page = pages.is_some();
-        let addresses = subject::stage_addresses(&config);
-        let origin = Origin::Dev(self.subject.file());
-        let started = Gateway::start(config, origin, pages, Sockets::default()).await;
+        let urls = subject::stage_urls(&config);
+        let source = ConfigSource::Dev(self.subject.file());
+        let started = Gateway::start(config, source, pages, Sockets::default()).await;
         let gateway = started.map_err(|error| {
             let of_a_plugin = |faults: &Faults| {
                 faults.0.iter().any(|fault| !fault.key.starts_with("listeners"))
@@ -141,7 +141,7 @@ impl<'a> DevServer<'a> {
                 "if a port is taken, choose others with --wss-port and --ws-port (0 takes any free one)",
             )
         })?;
-        introduce(&gateway, &addresses, with_page)?;
+        print_addresses(&gateway, &urls, with_page)?;
         Ok(gateway)
     }
 
@@ -212,7 +212,7 @@ impl<'a> DevServer<'a> {
     /// Reads the configuration, with listeners on this machine only.
     fn read(&mut self) -> Result<Config> {
         let mut config = self.subject.read()?;
-        let Options {
+        let DevOptions {
             wss_port, ws_port, ..
         } = self.options;
         if wss_port.is_some() || ws_port.is_some() || config.listeners.is_empty() {
@@ -385,7 +385,7 @@ fn loopback() -> Vec<IpAddr> {
 }
 
 /// Prints how to reach the stages.
-fn introduce(gateway: &Gateway, stages: &[subject::StageAddress], with_page: bool) -> Result<()> {
+fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: bool) -> Result<()> {
     let mut lines = String::new();
     // The IPv4 address of localhost suffices.
     for address in gateway

@@ -23,8 +23,8 @@ pub(super) enum Subject {
     },
 }
 
-/// The address of a stage.
-pub(super) struct StageAddress {
+/// The host and path of a stage.
+pub(super) struct StageUrl {
     /// The host that a client must name; none allows any.
     pub(super) host: Option<String>,
     /// The path without its leading slash.
@@ -117,16 +117,16 @@ impl Subject {
     }
 }
 
-/// Lists the addresses of a configuration's stages.
-pub(super) fn stage_addresses(config: &Config) -> Vec<StageAddress> {
+/// Lists the hosts and paths of a configuration's stages.
+pub(super) fn stage_urls(config: &Config) -> Vec<StageUrl> {
     let stages = config.apis.iter().flat_map(|api| &api.stages);
     stages
         .map(|stage| match stage.domains.first() {
-            None => StageAddress {
+            None => StageUrl {
                 host: None,
                 path: stage.name.clone(),
             },
-            Some(domain) => StageAddress {
+            Some(domain) => StageUrl {
                 host: Some(domain.host.clone()),
                 path: domain.base_path.clone().unwrap_or_default(),
             },
