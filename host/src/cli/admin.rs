@@ -26,7 +26,7 @@ pub(super) struct GatewayArgument {
     management: Option<Address>,
 }
 
-/// As [`GatewayArgument`], where the first word is a plugin.
+/// The gateway that is asked, as options only: the first argument names a plugin.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct GatewayOption {

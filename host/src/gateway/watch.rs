@@ -197,7 +197,7 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// `changed` gets every change. Where events are not possible, the caller has to poll every `poll`.
+    /// `changed` gets every change. If events are not possible, the caller must look at the files every `poll`.
     pub(crate) fn new(changed: mpsc::Sender<()>, poll: Duration) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading is no change, and the gateway reads the files itself.

@@ -39,7 +39,7 @@ impl Acceptor {
         }
     }
 
-    /// Sets the file's permissions as the address says, which is where the socket listens.
+    /// Sets the permissions of the socket's file to those of `wanted`, which has the same path.
     pub(crate) fn set_mode(&self, wanted: &Address) -> io::Result<()> {
         match (self, wanted) {
             (

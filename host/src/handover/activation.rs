@@ -90,7 +90,7 @@ impl Sockets {
         })
     }
 
-    /// Warns of systemd's sockets that no listener uses, once until a listener uses them again.
+    /// Warns of systemd's sockets that no listener uses. Each is warned of once, until a listener has used it again.
     pub(crate) fn warn_of_idle(&self, mut open: Vec<Address>) {
         for activated in &mut self.lock().activated {
             let index = open.iter().position(|open| activated.is_at(open));

@@ -351,7 +351,7 @@ mod tests {
         check(&same, "127.0.0.1", Err(NotAdmitted::TooFastFromOne));
         check(&same, "127.0.0.3", Ok(()));
         check(&same, "127.0.0.4", Err(NotAdmitted::TooFast));
-        // Another rate begins anew.
+        // A changed rate starts with a new limiter.
         let other = same.changed(9, &limits([3, 2, 9]));
         check(&other, "127.0.0.1", Err(NotAdmitted::TooFast));
         let other = other.changed(9, &limits([4, 2, 9]));

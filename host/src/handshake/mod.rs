@@ -91,7 +91,7 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
 }
 
 /// Makes the refusal for want of room.
-pub(crate) fn turn_away(reason: NotAdmitted, version: Version) -> Response<Full<Bytes>> {
+pub(crate) fn refuse(reason: NotAdmitted, version: Version) -> Response<Full<Bytes>> {
     Refusal::NotAdmitted(reason).response(version, RequestId::next())
 }
 

@@ -41,7 +41,7 @@ const PING: Duration = Duration::from_secs(25);
 const PONG: Duration = Duration::from_secs(8);
 
 /// Serves a connection. Its first request takes over the socket's handshake permit; each other takes its own. The
-/// connection ends once it has had no WebSocket for the time of a handshake: a connection is not for asking in vain.
+/// connection ends once it has had no WebSocket for the time of a handshake: refused requests must not keep it open.
 ///
 /// A client may use the connection for all hosts of the certificate that it was `shown`, and for no other.
 pub(super) async fn serve<S>(
@@ -159,7 +159,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     if streams > MAX_STREAMS as usize {
-        return Ok(handshake::turn_away(
+        return Ok(handshake::refuse(
             NotAdmitted::TooManyStreams,
             parts.version,
         ));

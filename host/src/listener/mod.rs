@@ -34,7 +34,7 @@ pub(crate) use self::tls::{Certificates, Tls, pair_key};
 /// Longest request head in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// Time limit for a last answer: that there is no room, or what ends a connection.
+/// Time limit for writing a last answer: a refusal for want of room, or the end of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Time for a client accepted before a stop to send its request.
@@ -182,7 +182,7 @@ fn admit(
         Err(reason) => {
             tracing::debug!(%address, "turned away: {reason}");
             if options.tls.is_none() {
-                context.tasks.spawn(turn_away(stream, reason));
+                context.tasks.spawn(refuse(stream, reason));
             }
             return;
         }
@@ -205,7 +205,7 @@ fn admit(
 }
 
 /// Refuses a client for want of room: before any TLS or plugin work, and in clear text only.
-async fn turn_away(mut stream: Stream, reason: NotAdmitted) {
+async fn refuse(mut stream: Stream, reason: NotAdmitted) {
     let status = reason.status();
     let answer = format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
@@ -226,7 +226,7 @@ async fn serve_stream(
         let peer_read = read_proxy_header(&mut stream, peer, &context);
         peer = match in_time(deadline, &context, peer_read).await {
             Some(Ok(peer)) => peer,
-            Some(Err(Some(reason))) if tls.is_none() => return turn_away(stream, reason).await,
+            Some(Err(Some(reason))) if tls.is_none() => return refuse(stream, reason).await,
             Some(Err(_)) => return,
             None => return tracing::debug!(%proxy, "the PROXY header took too long"),
         };

@@ -1,5 +1,5 @@
 //! The rate limiter of log lines: limits warnings, errors and plugins' output by kind and client, so that no client
-//! fills the log. A later line tells how many were left out.
+//! fills the log. A later line reports the number of lines left out.
 //!
 //! The kind is the place in the code, and the plugin. A line that a client has caused names it in the field `client`.
 

@@ -174,7 +174,7 @@ fn quoted(cursor: &mut Cursor<'_>) -> Result<Box<str>, InvalidExpression> {
     }
 }
 
-/// Reads an index, or a slice for as many colons as there are.
+/// Reads an index or, if there are colons, a slice.
 fn index_or_slice(cursor: &mut Cursor<'_>, start: usize) -> Result<Selector, InvalidExpression> {
     let first = integer(cursor, start)?;
     if !take_colon(cursor) {
