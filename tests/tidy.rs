@@ -143,7 +143,7 @@ fn modules() -> Vec<String> {
 }
 
 #[test]
-fn modules_know_only_those_below_them() {
+fn modules_import_only_those_below_them() {
     let (modules, mut seen) = (modules(), Vec::new());
     for (path, module, code) in sources() {
         if ["main", "lib"].contains(&module.as_str()) {
@@ -184,7 +184,7 @@ fn readme_of_the_host_has_the_modules_in_the_order_of_the_library() {
 }
 
 #[test]
-fn a_library_is_named_only_where_it_belongs() {
+fn library_is_named_only_in_its_modules() {
     for (path, module, code) in sources() {
         for (library, modules) in NAMED_IN {
             let named = code.lines().any(|line| names(line, library));
@@ -225,7 +225,7 @@ fn names(line: &str, library: &str) -> bool {
 }
 
 #[test]
-fn no_file_is_too_long() {
+fn files_are_no_longer_than_the_limit() {
     for folder in ["host", "guest-sdk", "plugins", "tests"] {
         for ending in [".rs", ".js", ".cjs", ".mjs", ".py"] {
             for path in files(&root().join(folder), ending) {
@@ -241,7 +241,7 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn the_readme_maps_the_tree() {
+fn readme_names_every_folder() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for entry in fs::read_dir(root()).unwrap() {
         let path = entry.unwrap().path();

@@ -73,7 +73,7 @@ async fn client_that_resets_its_stream_during_connect_has_its_disconnect() {
 }
 
 #[tokio::test]
-async fn client_that_goes_during_connect_holds_its_place_and_permit_until_the_call_ends() {
+async fn client_that_goes_during_connect_counts_until_the_call_ends() {
     for limit in ["handshakes", "connections"] {
         let configuration = probe_configuration("", "");
         let gateway = LOCKGATE
@@ -92,7 +92,7 @@ async fn client_that_goes_during_connect_holds_its_place_and_permit_until_the_ca
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_hold_their_permits_until_their_calls_end() {
+async fn reset_streams_hold_their_permits_until_their_calls_end() {
     let configuration = probe_configuration("", "");
     let gateway = LOCKGATE
         .serve(&format!("[limits]\nhandshakes = 2\n{configuration}"))
@@ -110,7 +110,7 @@ async fn streams_that_are_reset_hold_their_permits_until_their_calls_end() {
 }
 
 #[tokio::test]
-async fn client_that_does_not_read_its_refusal_gives_its_place_back() {
+async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
     let configuration = probe_configuration(
         "limits = { message_kib = 16_384 }",
         "limits = { cpu_ms = 2000, memory_mib = 128 }",

@@ -48,7 +48,7 @@ fn listening_on(address: SocketAddr, folder: &TempDir) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn sockets_of_systemd_are_found_by_their_address_and_handed_over() {
+async fn systemd_sockets_are_found_by_address_and_handed_over() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let folder = TempDir::new().unwrap();
@@ -95,7 +95,7 @@ async fn left_in_the_queue() -> usize {
 
 /// Who has been accepted by then is answered. On a busy machine that may be all of them.
 #[tokio::test]
-async fn who_waits_at_a_socket_of_systemd_at_a_stop_is_left_to_the_next_start() {
+async fn clients_queued_at_a_systemd_socket_at_a_stop_are_left_to_the_next_start() {
     for _ in 0..10 {
         if left_in_the_queue().await > 0 {
             return;
@@ -105,7 +105,7 @@ async fn who_waits_at_a_socket_of_systemd_at_a_stop_is_left_to_the_next_start() 
 }
 
 #[tokio::test]
-async fn a_descriptor_that_cannot_be_listened_on_is_refused() {
+async fn systemd_descriptor_that_cannot_listen_is_refused() {
     let folder = TempDir::new().unwrap();
     let file = listening_on("127.0.0.1:0".parse().unwrap(), &folder);
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -119,7 +119,7 @@ async fn a_descriptor_that_cannot_be_listened_on_is_refused() {
 
 /// As `ListenStream=PORT` makes it: it would take the port of `0.0.0.0` too.
 #[tokio::test]
-async fn a_socket_that_takes_both_families_is_refused_with_what_to_write() {
+async fn systemd_socket_for_both_families_is_refused_with_the_remedy() {
     let folder = TempDir::new().unwrap();
     let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
     set_ipv6_v6only(&socket, false).unwrap();
@@ -144,7 +144,7 @@ async fn a_socket_that_takes_both_families_is_refused_with_what_to_write() {
 }
 
 #[tokio::test]
-async fn a_count_of_sockets_that_is_none_is_refused_with_what_to_do() {
+async fn invalid_listen_fds_is_refused_with_the_remedy() {
     let folder = TempDir::new().unwrap();
     let file = listening_on("127.0.0.1:0".parse().unwrap(), &folder);
     for count in ["abc", "4294967295", "2000000000"] {
@@ -186,7 +186,7 @@ async fn reload(gateway: &Gateway, from: &str, to: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn socket_of_systemd_whose_listener_is_removed_is_kept_for_a_later_reload_and_upgrade() {
+async fn systemd_socket_of_a_removed_listener_is_kept_for_a_later_reload_and_upgrade() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (mut gateway, listener) = beside_another(socket.into(), &address.to_string()).await;
@@ -216,7 +216,7 @@ async fn socket_of_systemd_whose_listener_is_removed_is_kept_for_a_later_reload_
 }
 
 #[tokio::test]
-async fn address_with_a_socket_of_systemd_in_it_is_refused_with_what_to_write() {
+async fn address_that_contains_a_systemd_socket_is_refused_with_the_remedy() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (gateway, _) = beside_another(socket.into(), &address.to_string()).await;
@@ -233,7 +233,7 @@ async fn address_with_a_socket_of_systemd_in_it_is_refused_with_what_to_write() 
 }
 
 #[tokio::test]
-async fn socket_of_systemd_in_the_file_system_is_served_and_stays_systemds() {
+async fn systemd_unix_socket_is_served_and_stays_systemds() {
     let place = TempDir::new().unwrap();
     let path = place.path().join("clients.sock");
     let socket = UnixListener::bind(&path).unwrap();
@@ -263,7 +263,7 @@ async fn socket_of_systemd_in_the_file_system_is_served_and_stays_systemds() {
 }
 
 #[tokio::test]
-async fn socket_of_systemd_whose_file_is_gone_is_replaced_in_an_upgrade() {
+async fn systemd_unix_socket_whose_file_is_gone_is_replaced_by_an_upgrade() {
     let place = TempDir::new().unwrap();
     let path = place.path().join("clients.sock");
     let socket = UnixListener::bind(&path).unwrap();

@@ -91,14 +91,14 @@ async fn room_again(request: &Request) {
 }
 
 #[tokio::test]
-async fn no_rate_holds_unless_it_is_set() {
+async fn connections_are_not_rate_limited_by_default() {
     let gateway = serve("").await;
     let burst = burst(&gateway.ws("/s")).await;
     assert_eq!(burst.let_in, BURST, "{:?}", burst.turned_away.first());
 }
 
 #[tokio::test]
-async fn how_fast_connections_come_is_bounded() {
+async fn connections_over_the_rate_are_refused_before_tls_and_plugin() {
     const PER_S: usize = 20;
     let gateway = serve(&format!("connections_per_s = {PER_S}")).await;
     let burst = burst(&gateway.ws(GREETED)).await;
@@ -119,7 +119,7 @@ async fn how_fast_connections_come_is_bounded() {
 }
 
 #[tokio::test]
-async fn how_fast_one_address_comes_is_bounded() {
+async fn connections_of_one_address_over_its_rate_are_refused() {
     const PER_S: usize = 5;
     let gateway = serve(&format!("connections_per_s_per_ip = {PER_S}")).await;
     let burst = burst(&gateway.ws("/s")).await;
@@ -131,7 +131,7 @@ async fn how_fast_one_address_comes_is_bounded() {
 
 /// By one: the second within a second.
 #[tokio::test]
-async fn one_more_than_the_rate_is_turned_away() {
+async fn one_connection_over_the_rate_is_refused() {
     for (limit, status) in [
         ("connections_per_s", 503),
         ("connections_per_s_per_ip", 429),
@@ -153,7 +153,7 @@ async fn one_more_than_the_rate_is_turned_away() {
 
 /// A reload that is about something else is no way to come faster.
 #[tokio::test]
-async fn what_was_used_of_a_rate_outlives_a_reload() {
+async fn used_share_of_a_rate_outlives_a_reload() {
     for limit in ["connections_per_s", "connections_per_s_per_ip"] {
         let gateway = serve(&format!("{limit} = 1\ndrain_s = 1")).await;
         let file = gateway.folder().join("gateway.toml");
@@ -184,7 +184,7 @@ async fn what_was_used_of_a_rate_outlives_a_reload() {
 }
 
 #[tokio::test]
-async fn the_connections_of_one_address_are_bounded() {
+async fn connection_over_the_limit_of_its_address_is_refused() {
     let gateway = serve("connections_per_ip = 2").await;
     let first = gateway.connect("/s").await;
     let mut second = gateway.wss("/s").open().await;
@@ -198,7 +198,7 @@ async fn the_connections_of_one_address_are_bounded() {
 }
 
 #[tokio::test]
-async fn on_a_tls_listener_who_is_turned_away_hears_nothing() {
+async fn refused_client_of_a_tls_listener_gets_no_byte() {
     let gateway = serve("connections_per_ip = 1").await;
     let mut held = gateway.wss("/s").open().await;
     // Not a byte of TLS.
@@ -221,7 +221,7 @@ async fn on_a_tls_listener_who_is_turned_away_hears_nothing() {
 }
 
 #[tokio::test]
-async fn each_websocket_on_an_http_2_connection_counts() {
+async fn each_websocket_of_an_http_2_connection_counts() {
     let gateway = serve("connections_per_ip = 3").await;
     let http2 = gateway.http2().await;
     let mut one = http2.open("/s").await;

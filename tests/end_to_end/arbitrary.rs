@@ -54,7 +54,7 @@ async fn outcome(client: &mut Client) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn arbitrary_arguments_break_nothing() {
+async fn arbitrary_arguments_break_only_the_guest() {
     let roomy = "[apis.h.stages.h]\nlimits = { outbox_kib = 65536, outbox_messages = 65536 }\n";
     let configuration = configuration("limits = { cpu_ms = 5000, deadline_ms = 10000 }")
         .replace("[apis.h.stages.h]\n", roomy);

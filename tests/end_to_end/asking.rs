@@ -35,7 +35,7 @@ const WEB_PAGE: &str =
     "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>";
 
 #[tokio::test]
-async fn a_gateway_is_found_by_its_file_whatever_is_in_it() {
+async fn gateway_is_found_by_its_file_even_with_mistakes_in_it() {
     let mut servers = JoinSet::new();
     let served = Served::new().await;
     let file = served.file();
@@ -91,7 +91,7 @@ async fn a_gateway_is_found_by_its_file_whatever_is_in_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_management_listener_is_named_as_such() {
+async fn server_that_is_no_management_listener_is_named_as_such() {
     let mut servers = JoinSet::new();
     let served = Served::new().await;
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ async fn what_is_no_management_listener_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn upgrade_of_a_gateway_that_stops_is_refused_at_once() {
+async fn upgrade_of_a_stopping_gateway_is_refused_at_once() {
     let configuration = format!("[limits]\ndrain_s = 60\n{}", probe_configuration("", ""));
     let mut gateway = LOCKGATE.serve(&configuration).await;
     // It holds the gateway: it does not answer its close.

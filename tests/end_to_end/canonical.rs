@@ -25,7 +25,7 @@ async fn told(client: &mut Client) -> Headers {
 
 /// RFC 9113 §8.2.3 lets a client split its cookies, and HTTP/2 has no `Host`.
 #[tokio::test]
-async fn a_handler_is_told_the_same_over_http_1_and_http_2() {
+async fn handler_gets_the_same_headers_over_http_1_and_http_2() {
     let gateway = probe().await;
     let http1 = gateway
         .wss(&handshake())
@@ -54,7 +54,7 @@ async fn a_handler_is_told_the_same_over_http_1_and_http_2() {
 }
 
 #[tokio::test]
-async fn cookies_in_several_lines_are_one() {
+async fn split_cookies_are_joined() {
     let gateway = probe().await;
     let request = gateway
         .ws(&handshake())
@@ -69,7 +69,7 @@ async fn cookies_in_several_lines_are_one() {
 }
 
 #[tokio::test]
-async fn over_http_2_a_host_beside_the_authority_has_to_be_the_same() {
+async fn http_2_host_that_differs_from_the_authority_is_refused() {
     let gateway = echo().await;
     let http2 = gateway.http2().await;
     let port = gateway.secure().port();
@@ -87,7 +87,7 @@ async fn domain_name(request: &Request) -> Value {
 
 /// A host's spellings are one host: the stage's domains are found by each.
 #[tokio::test]
-async fn a_stage_is_found_by_each_spelling_of_its_host() {
+async fn stage_is_found_by_each_spelling_of_its_host() {
     let gateway = echo_with("domains = [\"chat.example.com\", \"[::1]\"]").await;
     let request = gateway.ws("/");
     for host in [
@@ -126,7 +126,7 @@ async fn a_stage_is_found_by_each_spelling_of_its_host() {
 
 /// RFC 9112 §3.2.2: the host of an absolute target counts, and not the header.
 #[tokio::test]
-async fn the_host_of_an_absolute_target_counts_and_not_the_header() {
+async fn host_of_an_absolute_target_counts_and_the_header_does_not() {
     let gateway = echo_with("domains = [\"chat.example.com\"]").await;
     let request = gateway.ws("/");
     let head = HEAD.replace("GET /s", "GET http://chat.example.com/");

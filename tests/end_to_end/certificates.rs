@@ -91,7 +91,7 @@ async fn pair_of_equal_size_and_time_is_served() {
 }
 
 #[tokio::test]
-async fn pair_that_does_not_fit_fails_the_reload_and_the_old_one_is_shown() {
+async fn mismatched_pair_fails_the_reload_and_the_old_one_is_shown() {
     let folder = TempDir::new().unwrap();
     let (first, second) = (Certificate::new(), Certificate::new());
     let gateway = serve(&first.write_as(folder.path(), "c")).await;
@@ -146,7 +146,7 @@ async fn refusal(certificate: &Path, key: &Path) -> String {
 }
 
 #[tokio::test]
-async fn pair_that_cannot_be_used_is_refused_with_reason_and_command() {
+async fn unusable_pair_is_refused_with_reason_and_command() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/certificates");
     for (certificate, key, parts) in [
         (
@@ -383,7 +383,7 @@ async fn name_of_two_certificates_is_refused() {
 
 /// A client that uses one connection for two hosts is told if the certificate is for one of them only.
 #[tokio::test]
-async fn host_that_the_certificate_is_not_for_is_misdirected_over_http_2() {
+async fn request_for_a_host_outside_the_certificate_is_misdirected_over_http_2() {
     let several = Several::serve().await;
     let address = several.gateway.secure();
     let mut http2 = Http2::connect_to(address, Some("chat.example.com")).await;
@@ -412,7 +412,7 @@ async fn host_that_the_certificate_is_not_for_is_misdirected_over_http_2() {
 
 /// What renews certificates often writes the key first, or beside.
 #[tokio::test]
-async fn certificate_that_is_gone_is_missed_and_the_old_one_is_shown() {
+async fn missing_certificate_is_warned_of_and_the_old_one_is_shown() {
     let folder = TempDir::new().unwrap();
     let (first, second) = (Certificate::new(), Certificate::new());
     let tls = first.write_as(folder.path(), "c");

@@ -33,7 +33,7 @@ async fn version_names_the_gateway_and_the_contract() {
 }
 
 #[tokio::test]
-async fn help_tells_of_every_command() {
+async fn help_lists_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
     let commands = [
@@ -53,7 +53,7 @@ async fn help_tells_of_every_command() {
 }
 
 #[tokio::test]
-async fn other_words_are_a_usage_error() {
+async fn unknown_words_are_a_usage_error() {
     for words in [
         &["serve"][..],
         &[],
@@ -81,7 +81,7 @@ async fn other_words_are_a_usage_error() {
 }
 
 #[tokio::test]
-async fn the_schema_documents_every_key() {
+async fn schema_documents_every_key() {
     let ended = LOCKGATE.run(&["config", "schema"]).await;
     assert_eq!(ended.code, Some(0));
     let schema: Value = serde_json::from_str(&ended.output).unwrap();
@@ -162,7 +162,7 @@ async fn build_leaves_the_users_settings_of_cargo() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_does_not_build_is_an_error() {
+async fn build_of_a_broken_plugin_fails() {
     let folder = TempDir::new().unwrap();
     let here = folder.path().to_str().unwrap();
     let ended = LOCKGATE.run(&["build", here]).await;
@@ -204,7 +204,7 @@ fn package(name: &str, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn folder_that_is_no_plugins_is_named_with_reason_and_remedy() {
+async fn folder_without_a_plugin_is_refused_with_reason_and_remedy() {
     const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]";
     let (lib, main) = ("", "fn main() {}");
     let alone = |name: &str, more: &str| package(name, &format!("{more}\n[workspace]"));

@@ -206,7 +206,7 @@ fn compiled(folder: &TempDir) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_component_is_compiled_once_by_a_process_of_its_own() {
+fn component_is_compiled_once_in_a_process_of_its_own() {
     for component in [new(), large()] {
         let mut loading = Loading::begin(&component);
         let (_, words) = loading.child();
@@ -219,7 +219,7 @@ fn a_component_is_compiled_once_by_a_process_of_its_own() {
 }
 
 #[test]
-fn a_large_one_runs_in_the_machines_idle_time() {
+fn large_component_is_compiled_in_idle_time() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     // It is the 41st field, of which two stand before.
@@ -231,7 +231,7 @@ fn a_large_one_runs_in_the_machines_idle_time() {
 
 /// By the process that the machine ends first.
 #[test]
-fn it_is_not_the_gateway_that_goes_when_there_is_no_memory() {
+fn compiling_process_is_killed_first_when_memory_runs_out() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     let file = format!("/proc/{}/oom_score_adj", child.as_raw_nonzero());
@@ -242,7 +242,7 @@ fn it_is_not_the_gateway_that_goes_when_there_is_no_memory() {
 }
 
 #[test]
-fn a_component_that_takes_too_long_is_refused() {
+fn component_that_compiles_too_long_is_refused() {
     let mut loading = Loading::begin(&hard(200, 2_000));
     let (child, _) = loading.child();
     let said = loading.refused();
@@ -256,7 +256,7 @@ fn a_component_that_takes_too_long_is_refused() {
 }
 
 #[test]
-fn a_component_that_takes_too_much_memory_is_refused() {
+fn component_that_compiles_with_too_much_memory_is_refused() {
     let said = Loading::begin(&hard(3_000, 40_000)).refused();
     let fault = "plugins.large.component: compiling it takes more than 1024 MiB of memory";
     assert!(said.contains(fault), "{said}");
@@ -264,7 +264,7 @@ fn a_component_that_takes_too_much_memory_is_refused() {
 
 /// As by the machine, when there is no memory left: the gateway must not try it then.
 #[test]
-fn a_component_is_refused_when_the_process_that_compiles_it_is_killed() {
+fn component_whose_compiling_process_is_killed_is_refused() {
     for component in [new(), large()] {
         let mut loading = Loading::begin(&component);
         kill_process(loading.child().0, Signal::KILL).unwrap();
@@ -275,7 +275,7 @@ fn a_component_is_refused_when_the_process_that_compiles_it_is_killed() {
 
 /// As on a machine that is never idle.
 #[test]
-fn a_component_loads_when_the_process_that_compiles_it_gets_no_time() {
+fn component_whose_compiling_process_gets_no_time_loads() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     kill_process(child, Signal::STOP).unwrap();
@@ -284,7 +284,7 @@ fn a_component_loads_when_the_process_that_compiles_it_gets_no_time() {
 }
 
 #[test]
-fn a_process_that_compiles_ends_with_the_one_that_began_it() {
+fn compiling_process_ends_with_its_parent() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     loading.process.kill().unwrap();
@@ -296,7 +296,7 @@ fn a_process_that_compiles_ends_with_the_one_that_began_it() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stops_does_not_wait_for_a_component() {
+async fn stop_does_not_wait_for_a_compilation() {
     let folder = TempDir::new().unwrap();
     let component = folder.path().join("component.wasm");
     fs::copy(Guest::Probe.path(), &component).unwrap();
@@ -320,7 +320,7 @@ async fn a_gateway_that_stops_does_not_wait_for_a_component() {
 
 /// Large components take half a minute, and a log that says nothing looks like a gateway that hangs.
 #[tokio::test]
-async fn a_component_that_takes_a_while_is_named_while_it_is_compiled() {
+async fn component_that_compiles_slowly_is_named_in_the_log() {
     let folder = TempDir::new().unwrap();
     let component = folder.path().join("component.wasm");
     fs::copy(Guest::Probe.path(), &component).unwrap();
@@ -355,7 +355,7 @@ async fn a_component_that_takes_a_while_is_named_while_it_is_compiled() {
 
 /// What its imports, its world and its sizes tell is told without compiling it, which could take half a minute.
 #[test]
-fn a_component_that_is_refused_for_what_it_says_is_not_compiled() {
+fn component_with_refused_imports_world_or_size_is_not_compiled() {
     let mut probe = fs::read(Guest::Probe.path()).unwrap();
     let module = wat::parse_str("(module (memory 2048) (table 20000 funcref))").unwrap();
     probe.push(1);
@@ -407,7 +407,7 @@ fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn without_a_cache_nothing_is_left() {
+fn compilation_without_a_cache_leaves_no_file() {
     for component in [new(), large()] {
         let mut loading = Loading::begin_in(Place::Temporary, &component);
         let (_, words) = loading.child();
@@ -422,7 +422,7 @@ fn without_a_cache_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_that_was_killed_has_left_goes_and_the_others_stays() {
+async fn leftovers_of_a_killed_gateway_are_removed_and_other_files_stay() {
     let temporary = TempDir::new().unwrap();
     let start = async || {
         let folder = TempDir::new().unwrap();
@@ -466,13 +466,13 @@ async fn what_a_gateway_that_was_killed_has_left_goes_and_the_others_stays() {
 }
 
 #[test]
-fn a_component_loads_where_there_is_nowhere_to_write() {
+fn component_loads_where_no_folder_is_writable() {
     Loading::begin_in(Place::Nowhere, &new()).loaded();
 }
 
 /// Half a GiB is what the cache keeps. A file of that length needs no room on the disk.
 #[test]
-fn what_is_too_much_for_the_cache_goes() {
+fn files_beyond_the_size_of_the_cache_are_removed() {
     let folder = Loading::begin(&new()).loaded();
     let first = compiled(&folder);
     // What is not the cache's stays.
@@ -497,7 +497,7 @@ fn what_is_too_much_for_the_cache_goes() {
 }
 
 #[test]
-fn a_large_file_that_is_no_component_is_refused() {
+fn large_file_without_a_component_is_refused() {
     let mut bytes = large();
     bytes.extend([0xff; 100]);
     let said = Loading::begin(&bytes).refused();

@@ -12,7 +12,7 @@ use crate::{LOCKGATE, probe_configuration};
 
 /// What root keeps there, the gateway's own user could not replace.
 #[tokio::test]
-async fn validate_makes_no_cache_and_leaves_that_of_another_user_as_it_is() {
+async fn validate_makes_no_cache_and_leaves_another_users_untouched() {
     let folder = TempDir::new().unwrap();
     let cache = folder.path().join("cache");
     let file = write_configuration(
@@ -62,7 +62,7 @@ async fn serve_with_cache(folder: TempDir) -> (Gateway, PathBuf) {
 }
 
 #[tokio::test]
-async fn a_cache_that_cannot_be_written_is_told_and_another_process_compiles_still() {
+async fn unwritable_cache_is_warned_of_and_another_process_still_compiles() {
     let folder = TempDir::new().unwrap();
     fs::create_dir_all(folder.path().join("cache/wasmtime")).unwrap();
     // Root may write to every folder, and to no file as to one.
@@ -81,7 +81,7 @@ async fn a_cache_that_cannot_be_written_is_told_and_another_process_compiles_sti
 
 /// It could only be compiled once more, by the gateway that serves.
 #[tokio::test]
-async fn what_a_cache_does_not_take_any_more_is_refused_and_serving_continues() {
+async fn component_that_the_cache_cannot_store_is_refused_and_serving_continues() {
     let (gateway, component) = serve_with_cache(TempDir::new().unwrap()).await;
     let modules = gateway.folder().join("cache/wasmtime/modules");
     let aside = modules.with_file_name("aside");

@@ -35,7 +35,7 @@ pub(crate) fn check_refusal(answer: &Answer, status: u16, message: &str) {
 }
 
 #[tokio::test]
-pub(crate) async fn text_comes_back() {
+pub(crate) async fn text_is_echoed() {
     let gateway = echo().await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let mut client = request.open().await;
@@ -45,7 +45,7 @@ pub(crate) async fn text_comes_back() {
 }
 
 #[tokio::test]
-async fn the_upgrade_is_answered_as_rfc_6455_asks() {
+async fn upgrade_is_answered_as_rfc_6455_requires() {
     let gateway = echo().await;
     let client = gateway
         .ws("/s")
@@ -78,7 +78,7 @@ async fn the_upgrade_is_answered_as_rfc_6455_asks() {
 }
 
 #[tokio::test]
-async fn the_handler_chooses_the_subprotocol_and_adds_headers() {
+async fn handler_chooses_the_subprotocol_and_adds_headers() {
     let gateway = probe().await;
     let steps = json!([{"do": "accept", "subprotocol": "b", "headers": [["x-seat", "12"]]}]);
     let request = gateway
@@ -91,7 +91,7 @@ async fn the_handler_chooses_the_subprotocol_and_adds_headers() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_the_gateways_own_is_the_handlers_mistake() {
+async fn header_of_the_gateway_in_an_answer_refuses_with_502() {
     let gateway = probe().await;
     for (name, value) in [
         ("connection", "close"),
@@ -112,7 +112,7 @@ async fn a_header_that_is_the_gateways_own_is_the_handlers_mistake() {
 }
 
 #[tokio::test]
-async fn a_subprotocol_that_the_client_did_not_offer_is_the_handlers_mistake() {
+async fn subprotocol_that_was_not_offered_refuses_with_502() {
     let gateway = probe().await;
     let steps = json!([{"do": "accept", "subprotocol": "d"}]);
     let request = gateway
@@ -122,7 +122,7 @@ async fn a_subprotocol_that_the_client_did_not_offer_is_the_handlers_mistake() {
 }
 
 #[tokio::test]
-async fn the_handler_sees_the_request() {
+async fn handler_sees_the_request() {
     let gateway = probe().await;
     let target = connecting(&json!([{"do": "handshake"}, {"do": "event"}, {"do": "context"}]));
     let mut client = gateway
@@ -163,7 +163,7 @@ async fn the_handler_sees_the_request() {
 }
 
 #[tokio::test]
-async fn the_handler_refuses_with_any_status_of_an_error() {
+async fn handler_refuses_with_any_error_status() {
     let gateway = probe().await;
     for (status, phrase) in [
         (301, "Moved Permanently"),
@@ -197,7 +197,7 @@ async fn the_handler_refuses_with_any_status_of_an_error() {
 }
 
 #[tokio::test]
-async fn a_status_that_refuses_nothing_is_the_handlers_mistake() {
+async fn refusal_without_an_error_status_refuses_with_502() {
     let gateway = probe().await;
     for status in [0, 100, 101, 200, 204, 299, 600, 1000, 65_535] {
         let refused = gateway
@@ -209,7 +209,7 @@ async fn a_status_that_refuses_nothing_is_the_handlers_mistake() {
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_refuses_with_502_and_one_that_takes_too_long_with_504() {
+async fn failing_handler_refuses_with_502_and_slow_one_with_504() {
     let gateway = probe_with(
         "",
         "limits = { deadline_ms = 2000, cpu_ms = 1000, memory_mib = 16 }",
@@ -238,7 +238,7 @@ async fn a_handler_that_fails_refuses_with_502_and_one_that_takes_too_long_with_
 }
 
 #[tokio::test]
-async fn what_connect_sends_to_its_client_comes_first() {
+async fn message_sent_in_connect_arrives_first() {
     let gateway = probe().await;
     let steps = json!([
         {"do": "send", "text": "welcome"}, {"do": "send", "bytes": [1, 2]}, {"do": "join", "group": "g"},
@@ -261,7 +261,7 @@ async fn what_connect_sends_to_its_client_comes_first() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_turned_away_leaves_nothing_behind() {
+async fn refused_client_leaves_nothing_behind() {
     let gateway = probe().await;
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
@@ -280,7 +280,7 @@ async fn a_client_that_was_turned_away_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_connection_exists_for_others_only_after_its_101() {
+async fn connection_exists_for_others_only_after_its_101() {
     let gateway = probe().await;
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
@@ -300,7 +300,7 @@ async fn a_connection_exists_for_others_only_after_its_101() {
 }
 
 #[tokio::test]
-async fn a_stage_is_found_by_host_and_base_path() {
+async fn stage_is_found_by_host_and_base_path() {
     let stages = r#"
 [apis.b.stages.inner]
 domains = ["chat.example.com", "example.com/v1"]
@@ -348,7 +348,7 @@ two_way = true
 const UNKNOWN_STAGE: u16 = 403;
 
 #[tokio::test]
-async fn a_path_without_a_stage_is_refused() {
+async fn path_without_a_stage_is_refused() {
     let gateway = echo().await;
     for target in ["/", "/t", "/S", "/ss", "//s", "/../s", "/%73", "/?/s"] {
         let refused = gateway.ws(target).refused().await;
@@ -437,7 +437,7 @@ async fn origins_on_the_list_get_in() {
 }
 
 #[tokio::test]
-async fn every_origin_gets_in_where_the_stage_says_so() {
+async fn every_origin_gets_in_where_the_stage_allows_any() {
     let gateway = crate::echo_with("allow_any_origin = true").await;
     for origin in ["https://example.com", "http://localhost", "null"] {
         gateway.ws("/s").header("Origin", origin).open().await;

@@ -8,7 +8,7 @@ use crate::{probe, probe_with};
 
 /// No handler runs because of what a handler does: a post is for the client alone, and so is a publish.
 #[tokio::test]
-async fn what_a_handler_sends_meets_no_handler() {
+async fn message_sent_by_a_handler_runs_no_handler() {
     let gateway = probe_with("", "limits = { instances = 1, waiting = 0 }").await;
     let mut sender = gateway.connect("/s").await;
     let mut receiver = gateway.connect("/s").await;
@@ -42,7 +42,7 @@ async fn what_a_handler_sends_meets_no_handler() {
 }
 
 #[tokio::test]
-pub(crate) async fn a_message_reaches_another_connection() {
+pub(crate) async fn message_reaches_another_connection() {
     let gateway = probe().await;
     let mut one = gateway.connect("/s").await;
     let mut other = gateway.wss("/s").open().await;
@@ -58,7 +58,7 @@ pub(crate) async fn a_message_reaches_another_connection() {
 }
 
 #[tokio::test]
-async fn what_one_handler_sends_arrives_in_order() {
+async fn messages_of_one_handler_arrive_in_order() {
     let gateway = probe().await;
     let mut one = gateway.connect("/s").await;
     let mut other = gateway.connect("/s").await;
@@ -77,7 +77,7 @@ async fn what_one_handler_sends_arrives_in_order() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_told_from_what_never_was_in_no_way() {
+async fn gone_and_unknown_connections_get_the_same_answer() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     let mut left = gateway.connect("/s").await;
@@ -104,7 +104,7 @@ async fn what_is_gone_is_told_from_what_never_was_in_no_way() {
 }
 
 #[tokio::test]
-async fn a_handler_closes_any_connection_with_its_code() {
+async fn handler_closes_any_connection_with_its_code() {
     let gateway = probe().await;
     let mut one = gateway.connect("/s").await;
     let reason = "x".repeat(123);
@@ -129,7 +129,7 @@ async fn a_handler_closes_any_connection_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_code_or_reason_that_can_never_be_right_is_invalid() {
+async fn invalid_close_code_or_reason_is_refused() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
@@ -242,7 +242,7 @@ async fn attributes_live_as_long_as_the_connection() {
 }
 
 #[tokio::test]
-async fn attributes_are_bounded_names_and_values_together() {
+async fn attributes_beyond_their_bound_are_refused() {
     let gateway = probe_with("limits = { attributes_kib = 1 }", "").await;
     let mut client = gateway.connect("/s").await;
     let (fits, over) = ("x".repeat(1_024 - 4), "x".repeat(1_024 - 3));
@@ -263,7 +263,7 @@ async fn attributes_are_bounded_names_and_values_together() {
 }
 
 #[tokio::test]
-async fn one_invocation_sends_only_its_share() {
+async fn sends_beyond_the_share_of_an_invocation_are_refused() {
     let gateway = probe_with("", "limits = { posts = 3 }").await;
     let mut client = gateway.connect("/s").await;
     let steps = json!([{"do": "burst", "times": 4, "text": "x"}, {"do": "join", "group": "g"},
@@ -283,7 +283,7 @@ async fn one_invocation_sends_only_its_share() {
 }
 
 #[tokio::test]
-async fn the_default_share_is_256() {
+async fn default_share_of_an_invocation_is_256_sends() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     client
@@ -296,7 +296,7 @@ async fn the_default_share_is_256() {
 }
 
 #[tokio::test]
-async fn connection_ids_are_not_to_be_guessed() {
+async fn connection_ids_are_long_distinct_and_url_safe() {
     let gateway = probe().await;
     let mut ids = Vec::new();
     for _ in 0..20 {

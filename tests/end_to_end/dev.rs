@@ -25,7 +25,7 @@ fn builds(gateway: &Gateway) -> usize {
 }
 
 #[tokio::test]
-async fn every_save_is_served_and_no_connection_closes() {
+async fn saved_source_is_served_and_no_connection_closes() {
     let folder = LOCKGATE.copy_of("echo", "saved-echo");
     let mut gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let mut plain = gateway.connect("/dev").await;
@@ -77,7 +77,7 @@ async fn every_save_is_served_and_no_connection_closes() {
 }
 
 #[tokio::test]
-pub(crate) async fn it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine() {
+pub(crate) async fn dev_says_how_to_connect_and_listens_on_this_machine_alone() {
     let folder = LOCKGATE.copy_of("chat", "introduced-chat");
     let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
     let ws = format!("wscat -c ws://localhost:{}/dev", gateway.plain().port());
@@ -231,7 +231,7 @@ async fn address_for_two_purposes_is_refused() {
 }
 
 #[tokio::test]
-async fn subject_that_is_nothing_to_develop_is_refused_with_the_remedy() {
+async fn subject_without_a_plugin_is_refused_with_the_remedy() {
     let folder = LOCKGATE.copy_of("echo", "twice-routed-echo");
     for (words, error) in [
         (

@@ -25,7 +25,7 @@ async fn draining(limits: &str, configuration: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn everyone_is_told_and_every_disconnect_runs() {
+async fn stop_closes_every_client_and_runs_every_disconnect() {
     let mut gateway = draining_over(2).await;
     let http2 = gateway.http2().await;
     let mut clients = Vec::new();
@@ -68,7 +68,7 @@ fn disconnects(gateway: &Gateway, said: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_are_sent_away_evenly() {
+async fn closes_of_a_thousand_clients_are_spread_evenly() {
     const ANSWERING: usize = 900;
     const SILENT: usize = 100;
     /// Closes are spread over this part of the window of 10 s.
@@ -126,7 +126,7 @@ async fn a_thousand_clients_are_sent_away_evenly() {
 
 /// Its close frame never gets out, and so neither its answer in.
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_when_the_window_is_over() {
+async fn client_that_takes_nothing_is_cut_after_the_window() {
     let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 60 }";
     let configuration = probe_configuration(stage, "limits = { cpu_ms = 2000 }");
     let mut gateway = draining("drain_s = 0", &configuration).await;
@@ -192,7 +192,7 @@ async fn first_of<T>(futures: &mut [std::pin::Pin<Box<impl Future<Output = T>>>]
 }
 
 #[tokio::test]
-async fn a_gateway_that_drains_is_not_ready_and_takes_no_one_in() {
+async fn draining_gateway_is_not_ready_and_lets_no_client_in() {
     let mut gateway = draining_over(30).await;
     let client = gateway.connect("/s").await;
     let waiting_at_the_door = gateway.ws("/s").stream().await.unwrap();
@@ -218,7 +218,7 @@ async fn a_gateway_that_drains_is_not_ready_and_takes_no_one_in() {
 }
 
 #[tokio::test]
-async fn an_invocation_under_way_is_finished() {
+async fn invocation_under_way_at_a_stop_is_finished() {
     let mut gateway = draining_over(5).await;
     let mut client = gateway.connect("/s").await;
     let steps = json!([{"do": "print", "text": "it runs"}, {"do": "sleep", "ms": 500}, {"do": "reply", "text": "done"}]);
@@ -231,7 +231,7 @@ async fn an_invocation_under_way_is_finished() {
 }
 
 #[tokio::test]
-async fn without_a_window_all_are_closed_together() {
+async fn stop_without_a_window_closes_all_clients_together() {
     let mut gateway = draining_over(0).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
@@ -247,14 +247,14 @@ async fn without_a_window_all_are_closed_together() {
 }
 
 #[tokio::test]
-async fn an_idle_gateway_ends_at_once() {
+async fn stop_of_an_idle_gateway_ends_at_once() {
     let mut gateway = draining_over(3_600).await;
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
 }
 
 #[tokio::test]
-async fn a_hang_up_never_kills() {
+async fn hang_up_signal_never_kills() {
     let mut gateway = draining_over(0).await;
     let mut client = gateway.connect("/s").await;
     gateway.hang_up();

@@ -99,12 +99,12 @@ async fn refused_when_the_window_is_over(drain_s: u32, stop: impl AsyncFnOnce(&G
 }
 
 #[tokio::test]
-async fn client_in_connect_at_a_stop_is_refused_when_the_window_is_over() {
+async fn client_in_connect_at_a_stop_is_refused_after_the_window() {
     refused_when_the_window_is_over(1, async |gateway| gateway.terminate()).await;
 }
 
 #[tokio::test]
-async fn client_in_connect_at_an_upgrade_is_refused_when_the_window_is_over() {
+async fn client_in_connect_at_an_upgrade_is_refused_after_the_window() {
     let serving = Cell::new(None);
     refused_when_the_window_is_over(0, async |gateway| {
         gateway.upgrade();
@@ -154,7 +154,7 @@ pub(crate) async fn answered(clients: Vec<Box<dyn Duplex>>, code: u16) {
 }
 
 #[tokio::test]
-async fn clients_in_the_accept_queue_at_a_stop_have_an_answer() {
+async fn clients_in_the_accept_queue_at_a_stop_are_answered() {
     for drain_s in [0, 5] {
         let mut gateway = serve(&format!("drain_s = {drain_s}"), "").await;
         gateway.pause();

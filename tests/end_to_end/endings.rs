@@ -31,7 +31,7 @@ async fn flood(gateway: &Gateway, client: &mut RawClient, id: &str, then: Value)
 
 /// Its close frame lies behind what is not read any more, since it takes nothing.
 #[tokio::test]
-async fn client_that_goes_while_much_is_owed_to_it_has_its_own_close_code() {
+async fn client_that_leaves_with_messages_queued_has_its_own_close_code() {
     for stops in [false, true] {
         let configuration = probe_configuration(ROOM, "limits = { cpu_ms = 2000 }");
         let configuration = format!("[limits]\ndrain_s = 5\n{configuration}");
@@ -63,7 +63,7 @@ async fn client_that_goes_while_much_is_owed_to_it_has_its_own_close_code() {
 
 /// One that reads a little again and again would keep the connection open for hours.
 #[tokio::test]
-async fn handlers_close_of_client_that_reads_slowly_has_an_end() {
+async fn handlers_close_of_a_slow_client_has_a_deadline() {
     /// What is queued has 25 s.
     const TIME: Duration = Duration::from_secs(28);
     let stage = "limits = { outbox_kib = 65536 }";
@@ -84,7 +84,7 @@ async fn handlers_close_of_client_that_reads_slowly_has_an_end() {
 
 /// A client that takes no close frame is given up with the window, also if its session has begun to end before.
 #[tokio::test]
-async fn close_frame_that_is_not_taken_delays_no_stop() {
+async fn untaken_close_frame_delays_no_stop() {
     let configuration = probe_configuration(ROOM, "limits = { cpu_ms = 2000 }");
     let configuration = format!("[limits]\ndrain_s = 0\n{configuration}");
     let mut gateway = LOCKGATE.serve(&configuration).await;
@@ -106,7 +106,7 @@ async fn close_frame_that_is_not_taken_delays_no_stop() {
 }
 
 #[tokio::test]
-async fn client_that_begins_to_read_at_a_stop_has_all_that_was_queued_without_a_window() {
+async fn client_that_reads_at_a_stop_without_a_window_gets_every_queued_message() {
     let configuration = format!("[limits]\ndrain_s = 0\n{}", probe_configuration("", ""));
     let mut gateway = LOCKGATE.serve(&configuration).await;
     let (mut client, _) = slow(&gateway).await;
@@ -125,7 +125,7 @@ async fn client_that_begins_to_read_at_a_stop_has_all_that_was_queued_without_a_
 }
 
 #[tokio::test]
-async fn large_message_in_fragments_leaves_no_buffer_with_its_connection() {
+async fn large_message_in_fragments_leaves_no_buffer() {
     const CLIENTS: usize = 40;
     const KIB: usize = 2_048;
     let stage = format!("limits = {{ message_kib = {KIB} }}");

@@ -17,7 +17,7 @@ fn put_fifo(path: &Path) {
 
 /// A reload that waits for a writer would keep every later one waiting.
 #[tokio::test]
-async fn fifo_in_a_files_place_is_refused_and_later_reloads_work() {
+async fn fifo_in_place_of_a_file_is_refused_and_later_reloads_work() {
     let served = Served::new().await;
     let folder = served.component.parent().unwrap();
     let mut client = served.connect().await;

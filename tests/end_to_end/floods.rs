@@ -33,7 +33,7 @@ fn message(fragments: usize, each: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn fragments_of_nothing_are_counted() {
+async fn endless_empty_fragments_close_with_a_policy_violation() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         for _ in 0..3 {
@@ -55,7 +55,7 @@ async fn honest_fragments_of_a_large_message_pass() {
 }
 
 #[tokio::test]
-async fn endless_pings_are_counted() {
+async fn endless_pings_close_with_a_policy_violation() {
     let gateway = echo().await;
     let ping = Frame::new(Opcode::PING, "").bytes();
     for mut client in clients(&gateway).await {
@@ -78,7 +78,7 @@ async fn endless_pings_are_counted() {
 }
 
 #[tokio::test]
-async fn a_length_is_given_in_its_shortest_form() {
+async fn length_in_a_longer_form_is_a_protocol_error() {
     let gateway = echo().await;
     // RFC 6455 §5.2: the minimal number of bytes must be used. 125 in two, 5 and 65,535 in eight.
     for (length, payload) in [
@@ -95,7 +95,7 @@ async fn a_length_is_given_in_its_shortest_form() {
 }
 
 #[tokio::test]
-async fn the_bounds_are_the_stages() {
+async fn flood_bounds_are_those_of_the_stage() {
     let gateway = echo_with("limits = { fragments = 3, control_frames_per_s = 1 }").await;
     let pings = |count| Frame::new(Opcode::PING, "").bytes().repeat(count);
     for mut client in clients(&gateway).await {
@@ -116,7 +116,7 @@ async fn the_bounds_are_the_stages() {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_end_is_given_up() {
+async fn unfinished_message_closes_its_connection() {
     let gateway = echo_with("limits = { message_timeout_s = 1 }").await;
     for mut client in clients(&gateway).await {
         client.send(&Frame::text("begun").unfinished()).await;
@@ -189,7 +189,7 @@ async fn opened(request: &Request) -> Box<dyn Duplex> {
 }
 
 #[tokio::test]
-async fn lengths_that_are_only_declared_hold_no_memory() {
+async fn declared_lengths_hold_no_memory() {
     const CLIENTS: usize = 1_000;
     let gateway = echo().await;
     // Once for what the allocator keeps, once to measure.
@@ -224,7 +224,7 @@ async fn lengths_that_are_only_declared_hold_no_memory() {
 }
 
 #[tokio::test]
-async fn pings_that_nobody_reads_the_pongs_of_hold_no_memory() {
+async fn pings_of_a_client_that_reads_no_pongs_hold_no_memory() {
     // As many as may ever be configured, so that the memory is what ends it.
     let gateway = echo_with("limits = { control_frames_per_s = 10000, stall_timeout_s = 2 }").await;
     for mut client in clients(&gateway).await {
@@ -260,7 +260,7 @@ async fn pings_that_nobody_reads_the_pongs_of_hold_no_memory() {
 
 /// One fragment after the other, each of which is nothing: it ends at the first that is too much.
 #[tokio::test]
-async fn a_flood_of_fragments_ends_at_the_first_that_is_too_much() {
+async fn one_fragment_over_the_bound_closes_the_connection() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         client
@@ -278,7 +278,7 @@ async fn a_flood_of_fragments_ends_at_the_first_that_is_too_much() {
 
 /// A socket whose client sends a byte now and then is closed like one that is silent.
 #[tokio::test]
-async fn dripping_clients_are_let_go_while_good_ones_connect() {
+async fn dripping_clients_are_closed_while_good_ones_connect() {
     /// Of each kind: together nearly as many handshakes as there may be.
     const DRIPPING: usize = 500;
     /// 250 ms is the aim; the rest is for a debug build beside other tests.
@@ -364,7 +364,7 @@ async fn dripping_clients_are_let_go_while_good_ones_connect() {
 
 /// A head of many packets costs no more than one: it is not read again from the start each time.
 #[tokio::test]
-async fn a_head_of_one_byte_packets_is_let_in() {
+async fn head_of_one_byte_packets_is_let_in() {
     let gateway = echo().await;
     let bytes = gateway.ws("/s").header("X", &"x".repeat(4_000)).bytes();
     let mut stream = gateway.ws("/s").stream().await.unwrap();
@@ -380,7 +380,7 @@ async fn a_head_of_one_byte_packets_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_burst_over_the_limit_is_turned_away_before_any_work() {
+async fn connections_over_the_limit_are_refused_before_any_work() {
     const LIMIT: usize = 40;
     const BURST: usize = 200;
     let limits = format!("[limits]\nconnections = {LIMIT}\n");
@@ -437,7 +437,7 @@ async fn a_burst_over_the_limit_is_turned_away_before_any_work() {
 
 /// A large message is let go of though a byte of the next one has come behind it.
 #[tokio::test]
-async fn large_message_leaves_nothing_behind() {
+async fn large_message_leaves_no_buffer() {
     const CLIENTS: usize = 100;
     let gateway = echo().await;
     let mut clients = many(&gateway, CLIENTS).await;

@@ -37,7 +37,7 @@ async fn all_said_goodbye(gateway: &Gateway, count: usize) {
 }
 
 #[tokio::test]
-async fn clients_that_leave_together_all_have_their_disconnect() {
+async fn every_client_that_leaves_together_has_its_disconnect() {
     const CLIENTS: usize = 300;
     let gateway = probe_with("", "limits = { instances = 4, waiting = 8 }").await;
     for client in leaving(&gateway, CLIENTS, SLOW_MS).await {
@@ -47,7 +47,7 @@ async fn clients_that_leave_together_all_have_their_disconnect() {
 }
 
 #[tokio::test]
-async fn slow_messages_and_a_disconnect_of_another_client_have_their_turns() {
+async fn slow_messages_and_a_disconnect_take_turns() {
     let gateway = probe_with("", "limits = { instances = 1, waiting = 4 }").await;
     let mut slow = Vec::new();
     for _ in 0..20 {
@@ -72,7 +72,7 @@ async fn slow_messages_and_a_disconnect_of_another_client_have_their_turns() {
 
 /// One place to wait in, and it is there for messages alone; each has its turn behind one goodbye at most.
 #[tokio::test]
-async fn disconnects_that_wait_take_no_room_from_messages() {
+async fn waiting_disconnects_take_no_room_from_messages() {
     const CLIENTS: usize = 200;
     let gateway = probe_with("", "limits = { instances = 1, waiting = 1 }").await;
     let clients = leaving(&gateway, CLIENTS, SLOW_MS).await;
@@ -94,7 +94,7 @@ async fn disconnects_that_wait_take_no_room_from_messages() {
 }
 
 #[tokio::test]
-async fn disconnects_that_wait_when_a_version_is_replaced_run_on_the_next() {
+async fn waiting_disconnects_of_a_replaced_version_run_on_the_next() {
     const CLIENTS: usize = 200;
     let gateway = probe_with("", "limits = { instances = 2, waiting = 0 }").await;
     for client in leaving(&gateway, CLIENTS, SLOW_MS).await {
@@ -118,7 +118,7 @@ async fn disconnects_that_wait_when_a_version_is_replaced_run_on_the_next() {
 
 /// Thousands that are sent away at once, to a handler that has not the time for them within the window.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_waits_for_every_disconnect_and_holds_little_for_each() {
+async fn drain_waits_for_every_disconnect_and_holds_little_for_each() {
     const CLIENTS: usize = 2_000;
     /// KiB for one that waits: its task, what is known of its client, its place in the line.
     const EACH_KIB: usize = 16;
@@ -144,7 +144,7 @@ async fn a_drain_waits_for_every_disconnect_and_holds_little_for_each() {
 
 /// Each hangs until its deadline, one after the other: they would take a minute.
 #[tokio::test]
-async fn disconnects_that_hang_end_a_stop_late_and_not_later_than_configured() {
+async fn hanging_disconnects_delay_a_stop_no_longer_than_configured() {
     const CLIENTS: usize = 60;
     let limits = "limits = { instances = 1, deadline_ms = 1000 }";
     let configuration = probe_configuration("", limits);

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use crate::{probe, probe_with};
 
 #[tokio::test]
-async fn a_publish_reaches_every_member_but_one() {
+async fn publish_reaches_every_member_but_one() {
     let gateway = probe().await;
     let mut one = gateway.connect("/s").await;
     let mut two = gateway.wss("/s").open().await;
@@ -75,7 +75,7 @@ async fn members_are_given_in_pages_ordered_by_id() {
 }
 
 #[tokio::test]
-async fn a_group_is_left_by_word_and_by_ending() {
+async fn connection_leaves_a_group_by_call_and_by_its_end() {
     let gateway = probe().await;
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
@@ -105,7 +105,7 @@ async fn a_group_is_left_by_word_and_by_ending() {
 }
 
 #[tokio::test]
-async fn names_are_bounded_and_so_is_the_number_of_groups() {
+async fn group_name_and_number_beyond_their_bounds_are_refused() {
     let gateway = probe_with("limits = { groups = 2 }", "").await;
     let mut client = gateway.connect("/s").await;
     for name in [String::new(), "x".repeat(129), "é".repeat(65)] {
@@ -127,7 +127,7 @@ async fn names_are_bounded_and_so_is_the_number_of_groups() {
 }
 
 #[tokio::test]
-async fn a_publish_to_many_reaches_all_in_order() {
+async fn publish_to_many_reaches_all_in_order() {
     let gateway = probe().await;
     let mut sender = gateway.connect("/s").await;
     let mut members = Vec::new();

@@ -9,7 +9,7 @@ const HEAD: &str = "GET /s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[tokio::test]
-async fn a_page_is_not_a_websocket() {
+async fn request_without_an_upgrade_is_refused() {
     let gateway = echo().await;
     let plain = gateway.ws("/s").without("Upgrade").without("Connection");
     let refused = plain
@@ -27,7 +27,7 @@ async fn a_page_is_not_a_websocket() {
 }
 
 #[tokio::test]
-async fn another_version_is_told_which_one_is_spoken() {
+async fn other_websocket_version_is_refused_with_the_supported_one() {
     let gateway = echo().await;
     for version in ["", "0", "8", "12", "14", "13x", "013", "13, 8"] {
         let refused = gateway
@@ -52,7 +52,7 @@ async fn another_version_is_told_which_one_is_spoken() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_16_bytes_of_base64_is_refused() {
+async fn key_that_is_not_16_bytes_of_base64_is_refused() {
     let gateway = echo().await;
     for key in [
         "",
@@ -80,7 +80,7 @@ async fn a_key_that_is_not_16_bytes_of_base64_is_refused() {
 /// A right head with one thing changed each time: everything is refused with a 4xx, and nothing of it keeps the
 /// connection open.
 #[tokio::test]
-async fn a_head_that_is_wrong_somewhere_is_refused() {
+async fn invalid_head_is_refused() {
     let gateway = echo().await;
     for (what, from, to) in [
         ("another method", "GET ", "POST "),
@@ -213,7 +213,7 @@ async fn a_head_that_is_wrong_somewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_after_a_refusal() {
+async fn bytes_after_a_refusal_are_not_read() {
     let gateway = echo().await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let refused = HEAD.replace("GET /s", "GET /unknown");
@@ -224,7 +224,7 @@ async fn nothing_is_read_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_client_waits_for_the_101() {
+async fn bytes_before_the_101_are_refused() {
     let gateway = echo().await;
     let frame = Frame::text("too soon").bytes();
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
@@ -235,7 +235,7 @@ async fn a_client_waits_for_the_101() {
 }
 
 #[tokio::test]
-async fn a_head_is_bounded() {
+async fn head_over_its_bounds_is_refused() {
     let gateway = echo().await;
     let field = format!("X-Field: {}\r\n", "x".repeat(1_000));
     for (what, head) in [
@@ -258,7 +258,7 @@ async fn a_head_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_finish_its_handshake_is_let_go() {
+async fn unfinished_handshake_is_closed() {
     let before = "[limits]\nhandshake_timeout_s = 1\n";
     let stage = "[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"echo\"\n\
         [plugins.echo]\ncomponent = \"{echo}\"\n";

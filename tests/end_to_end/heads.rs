@@ -288,7 +288,7 @@ const WRONG: &[(&str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn nothing_is_answered_behind_a_wrong_head() {
+async fn request_behind_an_invalid_head_is_not_answered() {
     let gateway = echo().await;
     let request = gateway.ws("/s");
     let mut failures = Vec::new();
@@ -312,7 +312,7 @@ async fn nothing_is_answered_behind_a_wrong_head() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_answered_by_a_close() {
+async fn bytes_that_are_no_http_close_the_connection() {
     let gateway = echo().await;
     let zeroes = vec![0; 20_000];
     let letters = vec![b'x'; 20_000];
@@ -359,7 +359,7 @@ async fn exchange_in_clear(gateway: &Gateway, bytes: &[u8]) -> String {
 
 /// The limits of a head, crossed by one.
 #[tokio::test]
-async fn a_head_may_be_as_large_as_its_bounds_and_no_larger() {
+async fn head_at_its_bounds_is_let_in_and_a_larger_one_refused() {
     let gateway = echo().await;
     let target = |bytes: usize| HEAD.replace("/s", &format!("/s?{}", "x".repeat(bytes - 3)));
     let headers =
@@ -418,7 +418,7 @@ pub(crate) async fn check_accepted(request: &Request, what: &str, head: &[u8]) {
 
 /// What RFC 9112 and RFC 6455 allow, though few clients do it.
 #[tokio::test]
-async fn a_head_that_is_unusual_and_right_is_let_in() {
+async fn unusual_valid_head_is_let_in() {
     let gateway = echo().await;
     for (what, from, to) in [
         (
@@ -489,7 +489,7 @@ async fn a_head_that_is_unusual_and_right_is_let_in() {
 
 /// RFC 6455 §4.1: a client sends nothing before it has had the 101.
 #[tokio::test]
-async fn nothing_that_comes_before_the_101_is_a_message() {
+async fn bytes_before_the_101_are_no_message() {
     let gateway = echo().await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         for early in [
@@ -515,7 +515,7 @@ async fn nothing_that_comes_before_the_101_is_a_message() {
 
 /// A client that is refused while it still sends: its bytes are nobody's, and the answer reaches it.
 #[tokio::test]
-async fn a_refusal_arrives_though_the_client_goes_on_sending() {
+async fn refusal_reaches_a_client_that_keeps_sending() {
     let gateway = echo().await;
     let head = HEAD.replace("GET /s", "GET /unknown");
     let bytes = [head.as_bytes(), &HEAD.as_bytes().repeat(100)].concat();

@@ -51,7 +51,7 @@ fn check_refused(ended: &Ended, why: &str) {
 }
 
 #[tokio::test]
-async fn a_gateway_that_serves_is_healthy_and_ready() {
+async fn serving_gateway_is_healthy_and_ready() {
     let gateway = echo().await;
     assert_eq!(gateway.page("/healthz").await.0, 200);
     assert_eq!(gateway.page("/readyz").await.0, 200);
@@ -59,7 +59,7 @@ async fn a_gateway_that_serves_is_healthy_and_ready() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_reach_them() {
+async fn client_listener_has_no_health_pages() {
     let gateway = echo().await;
     for path in ["/healthz", "/readyz"] {
         assert_eq!(gateway.ws(path).refused().await.status, 403);
@@ -71,7 +71,7 @@ async fn a_client_cannot_reach_them() {
 }
 
 #[tokio::test]
-async fn health_listener_has_its_own_pages_and_no_other() {
+async fn health_listener_has_its_own_pages_alone() {
     for metrics in [false, true] {
         let gateway = with_health(&format!("metrics = {metrics}")).await;
         let health = gateway.health();
@@ -142,7 +142,7 @@ async fn health_listener_goes_to_the_new_process_of_an_upgrade() {
 
 /// More of them than it has at once: the others wait, and none for longer than it may take.
 #[tokio::test]
-async fn clients_that_say_nothing_do_not_keep_others_from_the_health_listener() {
+async fn silent_clients_do_not_block_the_health_listener() {
     let gateway = with_health("").await;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS + 1 {
@@ -160,7 +160,7 @@ async fn clients_that_say_nothing_do_not_keep_others_from_the_health_listener() 
 }
 
 #[tokio::test]
-async fn health_command_says_ready_of_either_listener_whatever_else_the_file_says() {
+async fn health_command_reads_either_listener_whatever_else_the_file_has() {
     let gateway = with_health("").await;
     let (health_at, management_at) = (gateway.health(), gateway.management());
     let file = gateway.folder().join("other.toml");
@@ -222,7 +222,7 @@ async fn health_command_says_ready_of_either_listener_whatever_else_the_file_say
 }
 
 #[tokio::test]
-async fn health_command_says_why_a_gateway_is_not_ready_and_does_not_wait_for_long() {
+async fn health_command_gives_the_reason_of_an_unready_gateway_in_time() {
     let mut gateway = with_health("").await;
     let management = gateway.management().to_string();
     let address = gateway.health().to_string();

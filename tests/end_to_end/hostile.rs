@@ -122,7 +122,7 @@ impl Scene {
 }
 
 #[tokio::test]
-pub(crate) async fn time_is_bounded() {
+pub(crate) async fn guest_that_runs_too_long_is_stopped() {
     let mut scene = Scene::with("limits = { deadline_ms = 1000 }").await;
     for what in ["copy", "fill", "calls", "sleep 60000"] {
         scene.fails(what, TIMED_OUT).await;
@@ -134,7 +134,7 @@ pub(crate) async fn time_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_stack_that_is_used_up_in_host_calls_is_a_trap() {
+async fn stack_overflow_in_host_calls_is_a_trap() {
     let mut scene = Scene::with("limits = { cpu_ms = 3000 }").await;
     for _ in 0..5 {
         scene.fails("descend", FAILED).await;
@@ -142,7 +142,7 @@ async fn a_stack_that_is_used_up_in_host_calls_is_a_trap() {
 }
 
 #[tokio::test]
-async fn what_a_handler_returns_is_bounded() {
+async fn oversized_or_invalid_return_is_a_failure() {
     let mut scene = Scene::with("limits = { cpu_ms = 2000 }").await;
     let most = "x".repeat(128 << 10);
     scene
@@ -163,7 +163,7 @@ async fn what_a_handler_returns_is_bounded() {
 }
 
 #[tokio::test]
-async fn what_a_handler_passes_is_bounded() {
+async fn oversized_arguments_of_a_handler_are_refused() {
     let mut scene = Scene::with("limits = { cpu_ms = 2000 }").await;
     for (what, answer) in [
         ("send 131073", "too-large"),
@@ -192,7 +192,7 @@ async fn what_a_handler_passes_is_bounded() {
 }
 
 #[tokio::test]
-async fn how_often_a_handler_calls_is_bounded() {
+async fn host_calls_beyond_their_bound_are_refused() {
     let mut scene = Scene::with("limits = { cpu_ms = 2000 }").await;
     for (what, answer) in [
         ("posts 256", "256 ok"),
@@ -216,7 +216,7 @@ async fn how_often_a_handler_calls_is_bounded() {
 }
 
 #[tokio::test]
-pub(crate) async fn tables_are_bounded() {
+pub(crate) async fn table_beyond_its_bound_is_refused() {
     let configuration = |limits: &str| {
         format!(
             "[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"tables\"\ntwo_way = true\n\
@@ -252,7 +252,7 @@ fn guest_lines(gateway: &Gateway) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_flood_of_escape_sequences_is_escaped_and_cut_off() {
+async fn flood_of_escape_sequences_is_escaped_and_cut_off() {
     let gateway = serve_with_plain_log("limits = { cpu_ms = 2000 }").await;
     let mut client = gateway.connect("/h").await;
     assert_eq!(deed(&mut client, "escapes 20000").await, "20000");
@@ -272,7 +272,7 @@ async fn a_flood_of_escape_sequences_is_escaped_and_cut_off() {
 
 /// However the guest cuts what it writes: here the limit falls between two writes.
 #[tokio::test]
-async fn a_flood_of_whole_blocks_is_cut_off() {
+async fn flood_of_whole_blocks_is_cut_off() {
     for chunks in [17, 18, 1_000] {
         let gateway = serve("limits = { cpu_ms = 2000 }").await;
         let mut client = gateway.connect("/h").await;
@@ -288,7 +288,7 @@ async fn a_flood_of_whole_blocks_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_flood_of_short_lines_is_bounded_with_all_that_is_written_beside_them() {
+async fn flood_of_short_lines_is_bounded_with_the_fields_beside_them() {
     let gateway = serve("limits = { cpu_ms = 2000 }").await;
     let mut client = gateway.connect("/h").await;
     deed(&mut client, "short lines 100000").await;
@@ -304,7 +304,7 @@ async fn a_flood_of_short_lines_is_bounded_with_all_that_is_written_beside_them(
 }
 
 #[tokio::test]
-async fn the_reason_of_a_failure_is_bounded_and_escaped_too() {
+async fn reason_of_a_failure_is_cut_off_and_escaped() {
     let gateway = serve_with_plain_log("limits = { cpu_ms = 2000 }").await;
     let mut client = gateway.connect("/h").await;
     client.send("fail 1000000").await;
@@ -419,7 +419,7 @@ async fn refusal(component: &[u8]) -> String {
 
 /// An interface each, of which none was granted.
 #[tokio::test]
-async fn every_import_that_was_not_granted_is_refused_by_name() {
+async fn every_import_without_a_grant_is_refused_by_name() {
     const TYPE: u8 = 7;
     const IMPORT: u8 = 10;
     for name in [
@@ -458,7 +458,7 @@ async fn every_import_that_was_not_granted_is_refused_by_name() {
 
 /// What no toolchain for plugins emits is not compiled at all.
 #[tokio::test]
-async fn what_webassembly_has_beyond_need_is_refused() {
+async fn webassembly_feature_that_no_plugin_needs_is_refused() {
     const CORE_MODULE: u8 = 1;
     const CANONICAL: u8 = 8;
     for (what, module) in [
@@ -484,7 +484,7 @@ async fn what_webassembly_has_beyond_need_is_refused() {
 }
 
 #[tokio::test]
-async fn a_component_that_is_too_large_is_refused_unread() {
+async fn oversized_component_is_refused_unread() {
     let folder = TempDir::new().unwrap();
     let file = fs::File::create(folder.path().join("suspect.wasm")).unwrap();
     file.set_len((64 << 20) + 1).unwrap();
@@ -496,7 +496,7 @@ async fn a_component_that_is_too_large_is_refused_unread() {
 
 /// All places of a plugin taken by guests that sleep in host calls: others wait or are told, and nothing else is.
 #[tokio::test]
-async fn sleeping_guests_hold_only_their_own_places() {
+async fn sleeping_guests_hold_only_their_own_instances() {
     let gateway = serve("limits = { instances = 8, waiting = 8, deadline_ms = 2000 }").await;
     let mut neighbour = gateway.connect("/s").await;
     let mut sleeping = JoinSet::new();

@@ -42,7 +42,7 @@ async fn connection_whose_requests_are_all_refused_ends() {
 }
 
 #[tokio::test]
-async fn streams_that_are_refused_leave_nothing_behind() {
+async fn refused_streams_leave_nothing_behind() {
     const STREAMS: usize = 5_000;
     const MOST_KIB: usize = 4 << 10;
     let gateway = serve("handshakes = 4", "", "").await;
@@ -63,7 +63,7 @@ async fn streams_that_are_refused_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn connection_without_a_websocket_ends_and_one_with_a_quiet_one_stays() {
+async fn http_2_connection_without_a_websocket_ends_and_with_a_quiet_one_stays() {
     let gateway = serve("handshake_timeout_s = 1", "", "").await;
     let quiet = gateway.http2().await;
     let mut client = quiet.open("/s").await;
@@ -79,7 +79,7 @@ async fn connection_without_a_websocket_ends_and_one_with_a_quiet_one_stays() {
 }
 
 #[tokio::test]
-async fn each_stream_under_way_has_a_permit() {
+async fn each_stream_under_way_takes_a_permit() {
     let gateway = serve("handshakes = 2", "", "").await;
     let http2 = gateway.http2().await;
     let first = http2.ask(&slowly(2_000), &[]).await;
@@ -94,7 +94,7 @@ async fn each_stream_under_way_has_a_permit() {
 
 /// The windows of two streams that nobody reads are full; a third one's is not, and neither is the connection's.
 #[tokio::test]
-async fn slow_handlers_leave_the_other_sockets_of_a_connection_their_room() {
+async fn slow_handlers_leave_other_streams_of_a_connection_their_window() {
     const SLOW: Duration = Duration::from_secs(4);
     let gateway = serve("", "", "limits = { deadline_ms = 20_000 }").await;
     let http2 = gateway.http2().await;
@@ -124,7 +124,7 @@ async fn slow_handlers_leave_the_other_sockets_of_a_connection_their_room() {
 }
 
 #[tokio::test]
-async fn as_many_headers_are_taken_as_over_http_1_1() {
+async fn http_2_takes_as_many_headers_as_http_1_1() {
     /// The most that a request may have.
     const MOST: usize = 64;
     let gateway = serve("", "", "").await;
@@ -157,7 +157,7 @@ async fn as_many_headers_are_taken_as_over_http_1_1() {
 }
 
 #[tokio::test]
-async fn streams_of_one_connection_are_bounded_with_those_that_were_reset() {
+async fn streams_of_one_connection_are_bounded_with_the_reset_ones() {
     const STREAMS: usize = 256;
     let gateway = serve("", "", "limits = { deadline_ms = 29_000, waiting = 1000 }").await;
     let http2 = gateway.http2().await;
@@ -178,7 +178,7 @@ async fn streams_of_one_connection_are_bounded_with_those_that_were_reset() {
 
 /// Requests that are taken back as fast as they are made (CVE-2023-44487).
 #[tokio::test]
-async fn streams_that_are_reset_at_once_get_no_more_calls_than_permits() {
+async fn streams_reset_at_once_get_no_more_calls_than_permits() {
     const RESETS: usize = 2_000;
     let gateway = serve("handshakes = 4", "", "").await;
     let target = slowly(100);
@@ -206,7 +206,7 @@ async fn streams_that_are_reset_at_once_get_no_more_calls_than_permits() {
 
 /// Headers without an end (CVE-2024-27316).
 #[tokio::test]
-async fn headers_that_do_not_end_end_the_connection() {
+async fn endless_headers_end_the_connection() {
     const MOST: usize = 4 << 20;
     let gateway = serve("", "", "").await;
     let mut stream = gateway.wss("/s").alpn("h2").stream().await.unwrap();

@@ -21,7 +21,7 @@ async fn inspect_json(file: &Path) -> Value {
 }
 
 #[tokio::test]
-async fn a_component_is_told_in_words() {
+async fn inspect_describes_a_component_in_words() {
     let ended = inspect(Guest::Probe.path()).await;
     assert_eq!(ended.code, Some(0), "{}", ended.error);
     let size = fs::metadata(Guest::Probe.path()).unwrap().len();
@@ -41,7 +41,7 @@ async fn a_component_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn the_digest_and_the_grants_are_for_machines_too() {
+async fn inspect_gives_digest_and_grants_as_json() {
     let told = inspect_json(Guest::Echo.path()).await;
     let openssl = std::process::Command::new("sha256sum")
         .arg(Guest::Echo.path())
@@ -64,7 +64,7 @@ async fn the_digest_and_the_grants_are_for_machines_too() {
 }
 
 #[tokio::test]
-async fn what_no_plugin_is_given_is_told() {
+async fn inspect_names_imports_that_no_plugin_is_given() {
     let told = inspect_json(Guest::Filesystem.path()).await;
     let refused: Vec<_> = told["imports"]
         .as_array()
@@ -93,7 +93,7 @@ async fn what_no_plugin_is_given_is_told() {
 
 /// `inspect` and `validate` judge alike, and neither compiles for it.
 #[tokio::test]
-async fn component_whose_handler_has_other_functions_is_of_no_world() {
+async fn component_with_other_handler_functions_is_of_no_world() {
     let component = wat::parse_str(
         r#"(component
             (core module $code (func (export "f") (param i32)))
@@ -142,7 +142,7 @@ async fn component_whose_handler_has_other_functions_is_of_no_world() {
 }
 
 #[tokio::test]
-async fn its_signature_is_told_as_far_as_it_can_be_without_a_key() {
+async fn inspect_describes_a_signature_without_a_key() {
     let folder = TempDir::new().unwrap();
     let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let component = folder.path().join("echo.wasm");
@@ -175,7 +175,7 @@ async fn its_signature_is_told_as_far_as_it_can_be_without_a_key() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_said_to_be_none() {
+async fn inspect_of_a_file_without_a_component_fails_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.wasm");
     let echo = fs::read(Guest::Echo.path()).unwrap();

@@ -29,7 +29,7 @@ grants = ["connections", "groups"]
 }
 
 #[tokio::test]
-async fn what_is_left_behind_is_seen_by_the_next_call_of_a_reused_instance() {
+async fn leftovers_are_seen_by_the_next_call_of_a_reused_instance() {
     let gateway = serve("limits = { instances = 1, cpu_ms = 2000 }").await;
     let mut one = gateway.connect("/h").await;
     let mut other = gateway.connect("/h").await;
@@ -46,7 +46,7 @@ async fn what_is_left_behind_is_seen_by_the_next_call_of_a_reused_instance() {
 /// 20,000 instantiations in turn: of the same plugin, whose memory lies where the one before had its own, and of
 /// another.
 #[tokio::test]
-async fn what_is_left_behind_is_never_seen_by_a_fresh_instance() {
+async fn leftovers_are_never_seen_by_a_fresh_instance() {
     const HIDDEN: u64 = 7_000;
     let gateway = serve_two("instances = 1, waiting = 16, cpu_ms = 2000").await;
     let mut hider = gateway.connect("/h").await;
@@ -63,7 +63,7 @@ async fn what_is_left_behind_is_never_seen_by_a_fresh_instance() {
 /// wasmtime gives a plugin the memory that it has had before, as long as there is some: here one plugin leaves so many
 /// behind that another is given them.
 #[tokio::test]
-async fn memory_that_another_plugin_had_is_empty() {
+async fn memory_of_another_plugin_is_zeroed_before_reuse() {
     const INSTANCES: usize = 160;
     let gateway =
         serve_two("instances = 200, waiting = 200, cpu_ms = 5000, deadline_ms = 20000").await;

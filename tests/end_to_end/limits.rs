@@ -13,7 +13,7 @@ async fn id(client: &mut RawClient) -> String {
 }
 
 #[tokio::test]
-async fn a_quiet_connection_is_closed() {
+async fn quiet_connection_is_closed() {
     let gateway = probe_with("limits = { idle_timeout_s = 1 }", "").await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let mut client = request.open().await;
@@ -24,7 +24,7 @@ async fn a_quiet_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_of_a_quiet_connection() {
+async fn disconnect_is_told_that_a_connection_was_quiet() {
     let gateway = probe_with("limits = { idle_timeout_s = 2 }", "").await;
     let mut client = gateway.connect("/s").await;
     let id = client.id().await;
@@ -37,7 +37,7 @@ async fn disconnect_is_told_of_a_quiet_connection() {
 }
 
 #[tokio::test]
-async fn pings_do_not_make_a_quiet_connection_busy() {
+async fn pings_do_not_keep_a_quiet_connection_open() {
     let gateway = probe_with("limits = { idle_timeout_s = 2, ping_interval_s = 1 }", "").await;
     let mut client = gateway.connect("/s").await;
     // The client answers the pings while it waits.
@@ -45,7 +45,7 @@ async fn pings_do_not_make_a_quiet_connection_busy() {
 }
 
 #[tokio::test]
-async fn a_busy_connection_is_closed_when_it_is_too_old() {
+async fn busy_connection_is_closed_at_its_maximum_age() {
     let gateway = probe_with("limits = { max_age_s = 1 }", "").await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let mut client = request.open().await;
@@ -62,7 +62,7 @@ async fn a_busy_connection_is_closed_when_it_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_answer_pings_is_gone() {
+async fn client_that_does_not_answer_pings_is_closed() {
     let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let mut client = request.open_raw().await;
@@ -76,7 +76,7 @@ async fn a_client_that_does_not_answer_pings_is_gone() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_pings_stays() {
+async fn client_that_answers_pings_stays() {
     let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
     let mut client = gateway.ws("/s").open_raw().await;
     for _ in 0..3 {
@@ -91,7 +91,7 @@ async fn a_client_that_answers_pings_stays() {
 const FLOOD: &str = r#"{"do": "burst", "times": 200, "letters": 65536}"#;
 
 #[tokio::test]
-async fn a_reader_that_stalls_is_closed_with_1013() {
+async fn stalled_reader_is_closed_with_1013() {
     let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 1 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
@@ -104,7 +104,7 @@ async fn a_reader_that_stalls_is_closed_with_1013() {
 }
 
 #[tokio::test]
-async fn a_full_outbox_is_busy_and_then_takes_messages_again() {
+async fn full_outbox_is_busy_and_takes_messages_again_once_read() {
     let stage = "limits = { outbox_kib = 256, message_kib = 128, stall_timeout_s = 60 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
     let mut sender = gateway.connect("/s").await;
@@ -137,7 +137,7 @@ async fn a_full_outbox_is_busy_and_then_takes_messages_again() {
 
 /// A client that takes what it is sent may be owed four times as many before its session comes round to write.
 #[tokio::test]
-async fn an_outbox_is_bounded_in_messages_too() {
+async fn message_over_the_count_of_an_outbox_is_busy() {
     let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
     let mut client = gateway.connect("/s").await;
     // A handler that is over at once sends to its own client before the session can write anything; one that is
@@ -163,7 +163,7 @@ async fn an_outbox_is_bounded_in_messages_too() {
 }
 
 #[tokio::test]
-async fn a_member_that_reads_too_slowly_is_closed_so_that_it_knows() {
+async fn member_that_reads_too_slowly_is_closed() {
     let stage = "limits = { outbox_kib = 256, message_kib = 128, stall_timeout_s = 5 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
     let mut sender = gateway.connect("/s").await;
@@ -189,7 +189,7 @@ async fn a_member_that_reads_too_slowly_is_closed_so_that_it_knows() {
 }
 
 #[tokio::test]
-async fn one_slow_reader_harms_nobody_else() {
+async fn slow_reader_delays_no_other_member() {
     let gateway = probe().await;
     let mut sender = gateway.connect("/s").await;
     let mut slow = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
@@ -214,7 +214,7 @@ async fn one_slow_reader_harms_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_stages_limit_is_too_large_to_send() {
+async fn message_over_the_stages_limit_is_too_large_to_send() {
     let gateway = probe_with("limits = { message_kib = 4 }", "").await;
     let mut client = gateway.connect("/s").await;
     let steps = json!([
@@ -236,7 +236,7 @@ async fn a_message_over_the_stages_limit_is_too_large_to_send() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded() {
+async fn connection_over_the_limit_is_refused() {
     let configuration = format!(
         "[limits]\nconnections = 2\n{}",
         crate::probe_configuration("", "")
@@ -261,7 +261,7 @@ async fn connections_are_bounded() {
 }
 
 #[tokio::test]
-async fn handshakes_under_way_are_bounded() {
+async fn handshake_over_the_limit_is_refused() {
     let limits = "[limits]\nhandshakes = 1\nhandshake_timeout_s = 1\n".to_owned();
     let gateway = crate::LOCKGATE
         .serve(&(limits + &crate::probe_configuration("", "")))

@@ -26,7 +26,7 @@ fn number(line: &str) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn log_that_nobody_reads_stops_nothing_and_what_is_dropped_is_counted_and_said() {
+async fn unread_log_stops_nothing_and_dropped_lines_are_counted_and_logged() {
     let gateway = probe().await;
     let mut bystander = gateway.connect("/s").await;
     bystander.id().await;
@@ -69,7 +69,7 @@ async fn log_that_nobody_reads_stops_nothing_and_what_is_dropped_is_counted_and_
 }
 
 #[tokio::test]
-async fn gateway_whose_log_nobody_reads_stops_and_its_last_lines_arrive_later() {
+async fn gateway_with_an_unread_log_stops_and_its_last_lines_arrive_later() {
     let mut gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     let log = gateway.log().clone();
@@ -91,7 +91,7 @@ async fn gateway_whose_log_nobody_reads_stops_and_its_last_lines_arrive_later() 
 }
 
 #[tokio::test]
-async fn one_client_does_not_fill_the_log_and_how_much_was_left_out_is_said() {
+async fn one_client_does_not_fill_the_log_and_omitted_lines_are_counted() {
     const CALLS: usize = 300;
     let mut gateway = probe_with("", "rollback = { trap_percent = 0 }").await;
     for _ in 0..3 {
@@ -132,7 +132,7 @@ async fn one_client_does_not_fill_the_log_and_how_much_was_left_out_is_said() {
 }
 
 #[tokio::test]
-async fn json_lines_have_numbers_with_their_unit_and_nothing_of_rust() {
+async fn json_lines_have_numbers_with_units_and_no_rust_syntax() {
     let mut gateway = echo().await;
     gateway.connect("/s").await.close(1000, "").await;
     gateway.terminate();
@@ -158,7 +158,7 @@ async fn json_lines_have_numbers_with_their_unit_and_nothing_of_rust() {
 }
 
 #[tokio::test]
-async fn text_lines_are_one_an_event() {
+async fn text_log_has_one_line_an_event() {
     let folder = TempDir::new().unwrap();
     let configuration = "listeners = [{ address = \"127.0.0.1:0\" }]\nmanagement.address = \"127.0.0.1:0\"\n\
          [apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"echo\"\n[plugins.echo]\ncomponent = \"{echo}\"\n";
@@ -175,7 +175,7 @@ async fn text_lines_are_one_an_event() {
 }
 
 #[tokio::test]
-async fn level_that_is_none_is_refused_at_start_and_on_a_reload() {
+async fn invalid_level_is_refused_at_start_and_on_a_reload() {
     let gateway = echo().await;
     let file = gateway.folder().join("gateway.toml");
     for (level, remedy) in [
@@ -202,7 +202,7 @@ async fn level_that_is_none_is_refused_at_start_and_on_a_reload() {
 }
 
 #[tokio::test]
-async fn reloads_are_counted_by_result_and_only_those_that_were_asked_for_or_did_something() {
+async fn reloads_are_counted_by_result_if_requested_or_effective() {
     let served = Served::new().await;
     let counts = async |expected: [u64; 3]| {
         let (_, page) = served.gateway.page("/metrics").await;
@@ -232,7 +232,7 @@ async fn reloads_are_counted_by_result_and_only_those_that_were_asked_for_or_did
 }
 
 #[tokio::test]
-async fn names_of_others_do_not_write_lines_of_the_metrics_page() {
+async fn foreign_names_add_no_line_to_the_metrics_page() {
     let configuration = r#"
 [apis.a.stages.s]
 

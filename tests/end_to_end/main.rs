@@ -92,16 +92,16 @@ async fn probe_with(stage: &str, plugin: &str) -> Gateway {
 /// A test for each guest; one that is missing here does not compile.
 fn tested_by(guest: Guest) -> fn() {
     match guest {
-        Guest::Ambient => stubs::plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_wanted,
-        Guest::Chat => dev::it_says_how_to_talk_to_it_and_opens_nothing_beyond_this_machine,
-        Guest::Command => plugin::a_component_of_another_world_is_refused,
-        Guest::Echo => connect::text_comes_back,
-        Guest::Filesystem => plugin::the_file_system_is_not_to_be_imported,
-        Guest::Hostile => hostile::time_is_bounded,
-        Guest::Probe => connections::a_message_reaches_another_connection,
-        Guest::Sockets => plugin::the_network_is_not_to_be_imported,
-        Guest::Tables => hostile::tables_are_bounded,
-        Guest::Versions => reload::a_changed_file_serves_and_no_connection_closes,
+        Guest::Ambient => stubs::plugin_with_stubs_reaches_nothing_and_its_attempts_are_logged,
+        Guest::Chat => dev::dev_says_how_to_connect_and_listens_on_this_machine_alone,
+        Guest::Command => plugin::component_of_another_world_is_refused,
+        Guest::Echo => connect::text_is_echoed,
+        Guest::Filesystem => plugin::import_of_the_file_system_is_refused,
+        Guest::Hostile => hostile::guest_that_runs_too_long_is_stopped,
+        Guest::Probe => connections::message_reaches_another_connection,
+        Guest::Sockets => plugin::import_of_the_network_is_refused,
+        Guest::Tables => hostile::table_beyond_its_bound_is_refused,
+        Guest::Versions => reload::changed_file_is_served_and_no_connection_closes,
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn echo() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_the_digest_names_is_served() {
+async fn image_is_served_by_its_digest() {
     let registry = Registry::start().await;
     let component = registry.push("team/echo", &echo());
     let folder = configured(&registry, &component, "", "");
@@ -103,7 +103,7 @@ async fn what_the_digest_names_is_served() {
 }
 
 #[tokio::test]
-async fn what_was_pulled_is_kept_and_checked_again() {
+async fn pulled_component_is_kept_and_checked_again() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let folder = configured(&registry, &component, "component_cache = \"kept\"", "");
@@ -134,7 +134,7 @@ async fn what_was_pulled_is_kept_and_checked_again() {
 
 /// What root keeps there, the gateway's own user could not replace.
 #[tokio::test]
-async fn validate_makes_no_component_cache_and_leaves_that_of_another_user_as_it_is() {
+async fn validate_makes_no_component_cache_and_leaves_another_users_untouched() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let folder = configured(&registry, &component, "component_cache = \"kept\"", "");
@@ -171,7 +171,7 @@ async fn layer_of_another_digest_than_sha256_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_pulled_is_told() {
+async fn failed_pull_is_refused_with_the_reason() {
     let registry = Registry::start().await;
     let (echo, layer) = (echo(), digest(&echo()));
     let wasm = json!({"mediaType": "application/wasm", "digest": layer, "size": echo.len()});
@@ -260,7 +260,7 @@ pub(crate) fn check<'a>(
 }
 
 #[tokio::test]
-async fn a_registry_that_is_slow_or_down_is_not_waited_for() {
+async fn slow_or_dead_registry_is_not_waited_for() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
@@ -292,7 +292,7 @@ async fn credentials_come_from_the_environment_and_are_never_shown() {
 
 /// Large registries keep layers elsewhere. The digest decides what is used, and credentials stay where they belong.
 #[tokio::test]
-async fn a_layer_may_lie_elsewhere_and_credentials_do_not_go_there() {
+async fn redirected_layer_is_pulled_without_credentials() {
     let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
     let component = registry.push("echo", &echo());
     let blob = format!("/v2/echo/blobs/{}", digest(&echo()));
@@ -324,7 +324,7 @@ fn redirect(location: &str) -> String {
 
 /// As most registries do it: by TLS, with a token from an address that they name.
 #[tokio::test]
-async fn a_token_is_got_where_the_registry_says() {
+async fn token_is_fetched_from_the_address_that_the_registry_names() {
     let certificate = Certificate::new();
     let (registry, tokens) = (
         Registry::secure(&certificate).await,
@@ -356,7 +356,7 @@ async fn a_token_is_got_where_the_registry_says() {
 }
 
 #[tokio::test]
-async fn credentials_are_not_sent_where_they_could_be_read() {
+async fn credentials_are_not_sent_in_clear() {
     let certificate = Certificate::new();
     let secure = Registry::secure(&certificate).await;
     let (plain, other) = (Registry::start().await, Registry::start().await);
@@ -391,7 +391,7 @@ async fn credentials_are_not_sent_where_they_could_be_read() {
 }
 
 #[tokio::test]
-async fn a_redirect_stays_with_its_scheme() {
+async fn redirect_to_another_scheme_is_refused() {
     let certificate = Certificate::new();
     let (secure, plain) = (
         Registry::secure(&certificate).await,
@@ -413,7 +413,7 @@ async fn a_redirect_stays_with_its_scheme() {
 }
 
 #[tokio::test]
-async fn what_is_read_of_a_manifest_is_bounded() {
+async fn oversized_or_invalid_manifest_is_refused() {
     let registry = Registry::start().await;
     let reference = |manifest: &[u8]| {
         let digest = digest(manifest);
@@ -432,7 +432,7 @@ async fn what_is_read_of_a_manifest_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_component_in_a_registry_can_be_signed() {
+async fn signed_component_of_a_registry_is_verified() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let plugin = "signature = { keys = [\"k.pub.pem\"], file = \"echo.sig\" }";

@@ -20,7 +20,7 @@ fn to(gateway: &Gateway, host: &str) -> Request {
 
 /// Who may connect is told by the `Origin`, as the socket has it.
 #[tokio::test]
-async fn a_foreign_page_is_refused() {
+async fn foreign_page_is_refused() {
     let gateway = LOCKGATE
         .serve(
             r#"
@@ -62,7 +62,7 @@ component = "{echo}"
 
 /// DNS rebinding: the name of a page's site leads to this machine for a moment, and its browser says so in `Host`.
 #[tokio::test]
-async fn a_page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
+async fn page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
     let gateway = echo().await;
     let port = gateway.plain().port();
     for host in ["rebound.example", "localhost.rebound.example", "10.0.0.1"] {
@@ -97,7 +97,7 @@ async fn a_page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
 
 /// A proxy on this machine may have taken TLS off, and nobody else's page has the name.
 #[tokio::test]
-async fn a_page_of_a_configured_domain_is_the_gateways_own() {
+async fn page_of_a_configured_domain_is_let_in() {
     let gateway = echo_with("domains = [\"chat.example.com\"]").await;
     let request = gateway.ws("/").header("Host", "chat.example.com");
     check(&request, "https://chat.example.com", true).await;
@@ -108,7 +108,7 @@ async fn a_page_of_a_configured_domain_is_the_gateways_own() {
 }
 
 #[tokio::test]
-async fn a_page_that_came_without_tls_is_refused_where_there_is_tls() {
+async fn page_without_tls_is_refused_on_a_tls_listener() {
     let gateway = echo().await;
     let own = format!("localhost:{}", gateway.secure().port());
     check(&gateway.wss("/s"), &format!("https://{own}"), true).await;
@@ -126,7 +126,7 @@ async fn a_page_that_came_without_tls_is_refused_where_there_is_tls() {
 }
 
 #[tokio::test]
-async fn names_below_a_host_and_pages_without_an_origin_can_be_listed() {
+async fn listed_wildcard_and_null_origins_are_let_in() {
     let gateway = echo_with("origins = [\"https://*.example.com\", \"null\", \"file://\"]").await;
     for (origin, let_in) in [
         ("https://app.example.com", true),
@@ -156,7 +156,7 @@ async fn names_below_a_host_and_pages_without_an_origin_can_be_listed() {
 
 /// The browser shows its page no reason, and so the log has to.
 #[tokio::test]
-async fn a_refused_origin_is_logged_with_who_asked_for_what_and_the_remedy() {
+async fn refused_origin_is_logged_with_client_request_and_remedy() {
     let gateway = echo().await;
     check(&gateway.ws("/s"), "https://other.example", false).await;
     let line = gateway
@@ -179,7 +179,7 @@ async fn a_refused_origin_is_logged_with_who_asked_for_what_and_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_refused_handshake_is_logged_with_who_asked_for_what() {
+async fn refused_handshake_is_logged_with_client_and_request() {
     let gateway = echo().await;
     let asked = gateway.ws("/nowhere").header("Origin", "https://a.example");
     assert_eq!(asked.attempt().await.err().unwrap().status, 403);

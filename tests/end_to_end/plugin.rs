@@ -17,7 +17,7 @@ async fn counter(client: &mut Client) -> u64 {
 }
 
 #[tokio::test]
-async fn a_reused_instance_remembers() {
+async fn reused_instance_keeps_its_memory() {
     let gateway = probe_with("", "limits = { instances = 1 }").await;
     let mut one = gateway.connect("/s").await;
     let mut other = gateway.connect("/s").await;
@@ -27,7 +27,7 @@ async fn a_reused_instance_remembers() {
 }
 
 #[tokio::test]
-async fn a_fresh_instance_for_each_message_remembers_nothing() {
+async fn fresh_instance_for_each_message_keeps_nothing() {
     let gateway = probe_with("", "isolation = \"per-message\"").await;
     let mut client = gateway.connect("/s").await;
     for _ in 0..20 {
@@ -42,7 +42,7 @@ async fn a_fresh_instance_for_each_message_remembers_nothing() {
 }
 
 #[tokio::test]
-async fn an_instance_is_replaced_after_its_uses() {
+async fn instance_is_replaced_after_its_uses() {
     let gateway = probe_with("", "limits = { instances = 1, max_uses = 4 }").await;
     let mut client = gateway.connect("/s").await;
     // `$connect` was the first use.
@@ -54,7 +54,7 @@ async fn an_instance_is_replaced_after_its_uses() {
 }
 
 #[tokio::test]
-async fn an_instance_that_broke_is_never_used_again() {
+async fn broken_instance_is_never_used_again() {
     let gateway = probe_with(
         "",
         "limits = { instances = 1, deadline_ms = 400, cpu_ms = 200, memory_mib = 8 }",
@@ -86,7 +86,7 @@ async fn an_instance_that_broke_is_never_used_again() {
 }
 
 #[tokio::test]
-async fn trapped_and_sound_invocations_take_turns() {
+async fn trapped_invocations_do_not_harm_sound_ones() {
     const TURNS: usize = 5_000;
     let gateway = probe_with("", "limits = { instances = 2 }").await;
     let mut client = gateway.connect("/s").await;
@@ -101,7 +101,7 @@ async fn trapped_and_sound_invocations_take_turns() {
 }
 
 #[tokio::test]
-async fn a_spinning_handler_is_stopped_while_others_are_served() {
+async fn spinning_handler_is_stopped_while_others_are_served() {
     let spinning = r#"
 [apis.b.stages.t]
 
@@ -153,7 +153,7 @@ grants = ["connections", "groups"]
 }
 
 #[tokio::test]
-async fn a_handler_that_computes_for_too_long_is_stopped_and_one_that_waits_is_not() {
+async fn handler_over_its_cpu_time_is_stopped_and_a_waiting_one_is_not() {
     let gateway = probe_with("", "limits = { deadline_ms = 10000, cpu_ms = 200 }").await;
     let mut client = gateway.connect("/s").await;
     assert_eq!(
@@ -171,7 +171,7 @@ async fn a_handler_that_computes_for_too_long_is_stopped_and_one_that_waits_is_n
 }
 
 #[tokio::test]
-async fn memory_is_bounded_and_growing_past_it_is_refused() {
+async fn memory_growth_beyond_the_limit_is_refused() {
     let gateway = probe_with(
         "",
         "isolation = \"per-message\"\nlimits = { memory_mib = 16, cpu_ms = 2000 }",
@@ -186,7 +186,7 @@ async fn memory_is_bounded_and_growing_past_it_is_refused() {
 }
 
 #[tokio::test]
-async fn when_every_place_is_taken_the_client_is_told() {
+async fn message_is_refused_as_busy_when_every_instance_and_wait_is_taken() {
     let limits = "limits = { instances = 1, waiting = 1, deadline_ms = 20000, cpu_ms = 5000 }";
     let gateway = probe_with("", limits).await;
     let mut running = gateway.connect("/s").await;
@@ -219,7 +219,7 @@ async fn when_every_place_is_taken_the_client_is_told() {
 }
 
 #[tokio::test]
-async fn a_client_that_finds_every_place_taken_is_refused() {
+async fn client_is_refused_when_every_instance_and_wait_is_taken() {
     let gateway = probe_with(
         "",
         "limits = { instances = 1, waiting = 0, deadline_ms = 20000 }",
@@ -264,7 +264,7 @@ async fn refusals(component: &str, grants: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_import_that_was_not_granted_is_refused_by_name() {
+async fn import_without_a_grant_is_refused_by_name() {
     for (grants, granted, missing) in [
         (
             r#"["connections"]"#,
@@ -291,28 +291,28 @@ async fn an_import_that_was_not_granted_is_refused_by_name() {
 }
 
 #[tokio::test]
-pub(crate) async fn the_file_system_is_not_to_be_imported() {
+pub(crate) async fn import_of_the_file_system_is_refused() {
     for error in refusals("{filesystem}", r#"["connections", "groups"]"#).await {
         assert!(error.contains("wasi:filesystem/"), "{error}");
     }
 }
 
 #[tokio::test]
-pub(crate) async fn the_network_is_not_to_be_imported() {
+pub(crate) async fn import_of_the_network_is_refused() {
     for error in refusals("{sockets}", r#"["connections", "groups"]"#).await {
         assert!(error.contains("wasi:sockets/"), "{error}");
     }
 }
 
 #[tokio::test]
-pub(crate) async fn a_component_of_another_world_is_refused() {
+pub(crate) async fn component_of_another_world_is_refused() {
     for error in refusals("{command}", "[]").await {
         assert!(error.contains("lockgate:plugin/handler"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_component_is_refused() {
+async fn file_without_a_component_is_refused() {
     let folder = TempDir::new().unwrap();
     let whole = fs::read(Guest::Echo.path()).unwrap();
     for (name, bytes) in [
@@ -334,7 +334,7 @@ async fn a_file_that_is_no_component_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handler_has_no_environment() {
+async fn handler_has_no_environment() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     let environment = client.step(json!({"do": "environment"})).await;
@@ -342,7 +342,7 @@ async fn a_handler_has_no_environment() {
 }
 
 #[tokio::test]
-async fn what_a_handler_prints_is_logged_with_its_origin() {
+async fn handler_output_is_logged_with_its_origin() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     let steps = json!([
@@ -417,7 +417,7 @@ async fn control_bytes_in_a_log_line_are_escaped() {
 }
 
 #[tokio::test]
-async fn what_a_handler_logs_is_bounded() {
+async fn handler_output_over_its_limit_is_cut_off() {
     let gateway = probe_with("", "limits = { log_kib = 1, cpu_ms = 2000 }").await;
     let mut client = gateway.connect("/s").await;
     let steps =
@@ -441,7 +441,7 @@ async fn what_a_handler_logs_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_compiled_component_is_kept() {
+async fn compiled_component_is_kept_in_the_cache() {
     // The harness's own folder is shared, and so cannot show that it was empty.
     let folder = TempDir::new().unwrap();
     let cache = folder.path().join("cache");

@@ -75,7 +75,7 @@ fn version_2(client: [u8; 4], extensions: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_proxy_header_names_the_client() {
+async fn proxy_header_names_the_client() {
     let gateway = trusting("proxy_protocol = true").await;
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     for (header, client) in [
@@ -127,7 +127,7 @@ async fn check_closed(request: &Request, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn what_is_no_proxy_or_sends_no_header_is_closed() {
+async fn peer_without_trust_or_header_is_closed() {
     let gateway = trusting("proxy_protocol = true").await;
     let request = gateway.ws("/s");
     for header in [
@@ -162,7 +162,7 @@ async fn what_is_no_proxy_or_sends_no_header_is_closed() {
 }
 
 #[tokio::test]
-async fn a_proxy_header_has_the_time_of_a_handshake() {
+async fn proxy_header_that_is_late_is_closed_with_the_handshake_timeout() {
     let listener = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true";
     let gateway = serve(listener, "handshake_timeout_s = 1").await;
     for request in [
@@ -185,7 +185,7 @@ async fn a_proxy_header_has_the_time_of_a_handshake() {
 
 /// Limits of one address are the client's: of two behind one proxy, one has had its share and the other has not.
 #[tokio::test]
-async fn the_clients_of_a_proxy_are_limited_one_by_one() {
+async fn clients_of_a_proxy_are_limited_one_by_one() {
     let trusted = "trusted_proxies = [\"127.0.0.1\"]";
     for (listener, limit) in [
         ("proxy_protocol = true", "connections_per_ip = 1"),
@@ -228,7 +228,7 @@ async fn the_clients_of_a_proxy_are_limited_one_by_one() {
 }
 
 #[tokio::test]
-async fn x_forwarded_for_names_the_client_if_a_trusted_proxy_sends_it() {
+async fn x_forwarded_for_of_a_trusted_proxy_names_the_client() {
     let gateway = trusting("").await;
     for (lines, client) in [
         (&["192.0.2.1"][..], CLIENT),
@@ -264,7 +264,7 @@ async fn x_forwarded_for_names_the_client_if_a_trusted_proxy_sends_it() {
 }
 
 #[tokio::test]
-async fn forwarded_names_the_client_where_it_is_chosen() {
+async fn forwarded_names_the_client_where_configured() {
     let gateway = trusting("forwarded_header = \"forwarded\"").await;
     for (line, client) in [
         ("for=192.0.2.1;proto=https", CLIENT),
@@ -287,7 +287,7 @@ async fn forwarded_names_the_client_where_it_is_chosen() {
 
 /// A proxy on this machine may be asked for any name, and says whether it was asked by TLS. No page can say so.
 #[tokio::test]
-async fn the_gateways_own_pages_are_those_of_the_proxy() {
+async fn own_pages_behind_a_proxy_are_those_of_the_proxys_host() {
     let gateway = trusting("").await;
     let page = |scheme: &str| {
         gateway
@@ -351,7 +351,7 @@ async fn trusted_proxies_change_with_a_reload_under_open_connections() {
 
 /// A proxy that does not set it passes on what a client has written.
 #[tokio::test]
-async fn forwarded_host_is_not_read_and_the_host_that_a_proxy_passes_on_is() {
+async fn forwarded_host_is_ignored_and_the_host_of_a_proxy_is_read() {
     let gateway = trusting("").await;
     let request = gateway
         .ws("/s")

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_whole_configuration_changes_under_open_connections() {
+async fn whole_configuration_changes_under_open_connections() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     expect(&mut client, 1).await;
@@ -110,7 +110,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
+async fn removed_plugin_ends_within_its_own_retire_time() {
     let served = Served::with(SECOND).await;
     let mut waiting = served.gateway.connect("/t").await;
     let mut idle = served.gateway.connect("/t").await;
@@ -135,7 +135,7 @@ async fn a_plugin_that_is_removed_has_its_own_time_to_end() {
 }
 
 #[tokio::test]
-async fn disconnects_that_wait_when_their_plugin_is_removed_all_run_to_their_end() {
+async fn waiting_disconnects_of_a_removed_plugin_run_to_their_end() {
     const CLIENTS: usize = 100;
     let few = SECOND.replace("retire_s = 1", "retire_s = 1, instances = 2");
     let served = Served::with(&few).await;
@@ -170,7 +170,7 @@ async fn variable(client: &mut Client) -> String {
 }
 
 #[tokio::test]
-async fn variables_change_for_the_next_message() {
+async fn changed_variables_count_for_the_next_message() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     assert_eq!(variable(&mut client).await, "");
@@ -190,7 +190,7 @@ async fn variables_change_for_the_next_message() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_needs_what_is_no_longer_granted_goes_on_as_it_was() {
+async fn plugin_whose_needed_grant_is_removed_stays_as_it_was() {
     let served = Served::with(SECOND).await;
     let mut client = served.gateway.connect("/t").await;
     let join = json!({"do": "join", "group": "lobby"});
@@ -225,7 +225,7 @@ fn free_port() -> u16 {
 }
 
 #[tokio::test]
-async fn an_address_that_has_the_one_before_in_it_needs_no_restart() {
+async fn address_that_contains_the_old_one_needs_no_restart() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     let port = free_port();
@@ -302,7 +302,7 @@ async fn closed(address: SocketAddr) {
 }
 
 #[tokio::test]
-async fn the_management_listener_moves_and_the_process_stays() {
+async fn management_listener_moves_and_the_process_stays() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     let before = served.gateway.management();
@@ -352,7 +352,7 @@ async fn the_management_listener_moves_and_the_process_stays() {
 }
 
 #[tokio::test]
-async fn limits_of_the_gateway_count_for_the_next_connect() {
+async fn changed_gateway_limits_count_for_the_next_connect() {
     let served = Served::new().await;
     let mut first = served.connect().await;
     let second = served.connect().await;
@@ -375,7 +375,7 @@ async fn limits_of_the_gateway_count_for_the_next_connect() {
 }
 
 #[tokio::test]
-async fn the_log_level_changes() {
+async fn log_level_changes_by_a_reload() {
     let served = Served::new().await;
     let log = served.gateway.log();
     served.edit("info,lockgate=debug", "info");
@@ -397,7 +397,7 @@ async fn the_log_level_changes() {
 
 /// The `$disconnect` of a stage that is there no more runs, on what serves of its plugin by then.
 #[tokio::test]
-async fn a_stage_that_is_removed_has_its_disconnects() {
+async fn connections_of_a_removed_stage_have_their_disconnects() {
     let served = Served::with(SECOND).await;
     // A route of the first stage, so that the plugin stays.
     served.edit(

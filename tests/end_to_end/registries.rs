@@ -141,7 +141,7 @@ const REGISTRIES: [Answers; 12] = [
 ];
 
 #[tokio::test]
-async fn real_registries_answers_are_understood() {
+async fn answers_of_real_registries_are_understood() {
     for answers in &REGISTRIES {
         let registry = Registry::start().await;
         let component = registry.push("team/echo", &echo());
@@ -183,7 +183,7 @@ async fn real_registries_answers_are_understood() {
 
 /// Which of a list is good for something, only trying tells.
 #[tokio::test]
-async fn the_next_challenge_is_answered_when_one_is_not_enough() {
+async fn next_challenge_is_answered_when_one_is_not_enough() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let challenges = format!(
@@ -211,7 +211,7 @@ async fn the_next_challenge_is_answered_when_one_is_not_enough() {
 
 /// Where a registry has another name for what it keeps, as one behind a proxy has, that is asked for too.
 #[tokio::test]
-async fn the_scope_that_a_registry_names_is_asked_for_if_it_is_pulling() {
+async fn scope_that_a_registry_names_is_requested_if_it_pulls() {
     let registry = Registry::start().await;
     let component = registry.push("team/echo", &echo());
     let challenge = format!(
@@ -231,7 +231,7 @@ async fn the_scope_that_a_registry_names_is_asked_for_if_it_is_pulling() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_asked_too_soon_is_asked_again() {
+async fn registry_that_answers_429_is_asked_again() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let challenge = format!("Bearer realm=\"http://{}/token\"", registry.host());
@@ -290,7 +290,7 @@ async fn a_registry_that_is_asked_too_soon_is_asked_again() {
 }
 
 #[tokio::test]
-async fn the_words_of_a_registry_are_told() {
+async fn error_text_of_a_registry_is_passed_on() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
     let (_, manifest) = component.split_once('@').unwrap();
@@ -323,7 +323,7 @@ async fn the_words_of_a_registry_are_told() {
 }
 
 #[tokio::test]
-async fn an_index_is_told_with_what_is_in_it() {
+async fn index_is_refused_with_its_contents() {
     let registry = Registry::start().await;
     let (one, other) = (digest(b"one"), digest(b"other"));
     let manifest = |digest: &str| json!({"digest": digest, "size": 2, "mediaType": OCI});

@@ -99,7 +99,7 @@ pub(crate) async fn expect(client: &mut Client, version: u32) {
 }
 
 #[tokio::test]
-pub(crate) async fn a_changed_file_serves_and_no_connection_closes() {
+pub(crate) async fn changed_file_is_served_and_no_connection_closes() {
     let served = Served::new().await;
     let mut first = served.connect().await;
     let mut second = served.gateway.wss("/s").open().await;
@@ -129,7 +129,7 @@ pub(crate) async fn a_changed_file_serves_and_no_connection_closes() {
 
 /// Each with a component at another path, of which the watcher knows nothing.
 #[tokio::test]
-async fn every_trigger_takes_the_same_path() {
+async fn every_trigger_reloads() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     expect(&mut client, 1).await;
@@ -158,7 +158,7 @@ async fn every_trigger_takes_the_same_path() {
 }
 
 #[tokio::test]
-async fn a_command_names_what_is_wrong_and_exits_with_1() {
+async fn failed_reload_command_names_the_mistake_and_exits_with_1() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     served.edit("two_way = true", "two_way = 7");
@@ -180,7 +180,7 @@ async fn a_command_names_what_is_wrong_and_exits_with_1() {
 }
 
 #[tokio::test]
-async fn what_is_broken_is_refused_and_no_call_fails() {
+async fn broken_component_is_refused_and_serving_continues() {
     let served = Served::new().await;
     let good = version(2, '-');
     let broken: [(&str, Vec<u8>); 12] = [
@@ -253,7 +253,7 @@ async fn what_is_broken_is_refused_and_no_call_fails() {
 }
 
 #[tokio::test]
-async fn what_a_version_said_before_it_failed_is_in_the_log() {
+async fn output_of_a_version_that_fails_to_load_is_logged() {
     let served = Served::new().await;
     let log = served.gateway.log();
     for (fault, said, printed) in [
@@ -287,7 +287,7 @@ async fn what_a_version_said_before_it_failed_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_ends_on_the_version_it_began_with() {
+async fn call_under_way_ends_on_the_version_it_began_with() {
     let served = Served::new().await;
     let mut waiting = served.connect().await;
     waiting.send("wait 1500").await;
@@ -302,7 +302,7 @@ async fn a_call_under_way_ends_on_the_version_it_began_with() {
 }
 
 #[tokio::test]
-async fn an_old_version_is_interrupted_when_its_time_is_over() {
+async fn old_version_is_interrupted_after_its_retire_time() {
     let served = Served::with("limits = { deadline_ms = 20000, retire_s = 1 }").await;
     let mut waiting = served.connect().await;
     waiting.send("wait 15000").await;
@@ -322,7 +322,7 @@ async fn an_old_version_is_interrupted_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
+async fn slowly_copied_file_is_never_loaded_half() {
     use std::io::Write as _;
     let served = Served::new().await;
     let mut client = served.connect().await;
@@ -346,7 +346,7 @@ async fn a_file_that_is_copied_slowly_is_never_loaded_half() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing() {
+async fn bad_configuration_changes_nothing() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     let good = fs::read_to_string(served.file()).unwrap();
@@ -374,7 +374,7 @@ async fn a_bad_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_web_page_could_send_is_refused() {
+async fn request_that_a_web_page_could_send_is_refused() {
     let served = Served::new().await;
     let json = "Content-Type: application/json\r\n";
     for (headers, status) in [
@@ -399,7 +399,7 @@ async fn what_a_web_page_could_send_is_refused() {
 
 /// A command names a file: only the gateway that runs it does anything, wherever it is asked.
 #[tokio::test]
-async fn a_command_about_another_file_changes_nothing_and_names_the_one_that_runs() {
+async fn command_for_another_file_changes_nothing_and_names_the_running_one() {
     let served = Served::new().await;
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("other.toml");
@@ -433,7 +433,7 @@ async fn a_command_about_another_file_changes_nothing_and_names_the_one_that_run
 }
 
 #[tokio::test]
-async fn a_gateway_is_found_by_its_file_when_the_management_address_has_changed() {
+async fn gateway_is_found_by_its_file_after_its_management_address_changed() {
     let served = Served::new().await;
     let file = served.file();
     let reload = async || {

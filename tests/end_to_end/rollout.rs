@@ -36,7 +36,7 @@ async fn answering(client: &mut Client) -> u32 {
 }
 
 #[tokio::test]
-async fn a_rollback_needs_no_compiling_and_stays() {
+async fn rollback_compiles_nothing_and_outlives_reloads() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     for number in 2..=5 {
@@ -93,7 +93,7 @@ async fn a_rollback_needs_no_compiling_and_stays() {
 }
 
 #[tokio::test]
-async fn a_version_that_traps_rolls_itself_back() {
+async fn trapping_version_is_rolled_back() {
     let served = Served::with("rollback = { trap_percent = 25, calls = 8, within_s = 60 }").await;
     let mut client = served.connect().await;
     expect(&mut client, 1).await;
@@ -122,7 +122,7 @@ async fn a_version_that_traps_rolls_itself_back() {
 }
 
 #[tokio::test]
-async fn a_version_that_spins_rolls_itself_back() {
+async fn spinning_version_is_rolled_back() {
     let served = Served::with("rollback = { calls = 4 }\nlimits = { cpu_ms = 10 }").await;
     let mut client = served.connect().await;
     swap(&served, 2, 'm').await;
@@ -138,7 +138,7 @@ async fn a_version_that_spins_rolls_itself_back() {
 
 /// How long a handler waits may be up to a client: that it waits for too long does not speak against its version.
 #[tokio::test]
-async fn a_version_whose_calls_wait_too_long_stays() {
+async fn version_whose_calls_wait_too_long_is_not_rolled_back() {
     let served = Served::with("rollback = { calls = 4 }\nlimits = { deadline_ms = 60 }").await;
     let mut client = served.connect().await;
     swap(&served, 2, '-').await;
@@ -154,7 +154,7 @@ async fn a_version_whose_calls_wait_too_long_stays() {
 }
 
 #[tokio::test]
-async fn a_version_that_traps_stays_where_that_is_switched_off() {
+async fn trapping_version_stays_where_rollback_is_off() {
     let served = Served::with("rollback = { trap_percent = 0 }").await;
     let mut client = served.connect().await;
     swap(&served, 2, 't').await;
@@ -166,7 +166,7 @@ async fn a_version_that_traps_stays_where_that_is_switched_off() {
 }
 
 #[tokio::test]
-async fn a_rollout_serves_a_share_and_no_connection_flips_back() {
+async fn rollout_serves_its_share_and_no_connection_flips_back() {
     let served = Served::new().await;
     let mut clients = Vec::new();
     for _ in 0..60 {
@@ -210,7 +210,7 @@ async fn a_rollout_serves_a_share_and_no_connection_flips_back() {
 }
 
 #[tokio::test]
-async fn a_candidate_that_traps_ends_its_rollout() {
+async fn trapping_candidate_ends_its_rollout() {
     let served = Served::with("rollback = { trap_percent = 25, calls = 4 }").await;
     post(&served, "rollout", "{\"share\": 100}").await;
     swap(&served, 2, 't').await;

@@ -77,7 +77,7 @@ async fn idle_instances_of_a_plugin_make_room_for_another_and_for_a_reload() {
 }
 
 #[tokio::test]
-async fn when_all_room_is_taken_calls_are_busy_and_nothing_traps() {
+async fn calls_without_room_for_an_instance_are_busy_and_nothing_traps() {
     let configuration = plugins(3, "instances = 16, waiting = 1, cpu_ms = 1000");
     let gateway = LOCKGATE.serve_after(SMALL, &configuration).await;
     let others = async { tokio::join!(at_once(&gateway, 0, 16), at_once(&gateway, 1, 16)) };
@@ -111,7 +111,7 @@ async fn when_all_room_is_taken_calls_are_busy_and_nothing_traps() {
 
 /// The calls that wait have it at once, and not one after the other as the plugin's own calls end.
 #[tokio::test]
-async fn calls_that_wait_have_the_room_that_another_plugin_leaves_idle() {
+async fn waiting_calls_get_the_room_that_another_plugin_leaves_idle() {
     const CALLS: u32 = 24;
     const EACH: Duration = Duration::from_millis(500);
     let sleep = |time: Duration| json!([{"do": "sleep", "ms": time.as_millis()}]).to_string();
@@ -142,7 +142,7 @@ async fn calls_that_wait_have_the_room_that_another_plugin_leaves_idle() {
 }
 
 #[tokio::test]
-async fn validate_warns_of_more_instances_than_there_is_room_for() {
+async fn validate_warns_of_more_instances_than_fit() {
     let folder = TempDir::new().unwrap();
     let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     let text = listener.to_owned() + &plugins(5, "instances = 1000");
@@ -170,7 +170,7 @@ async fn works(mut client: Client) {
 }
 
 #[tokio::test]
-async fn a_gateway_starts_with_39_bits_of_address_space_and_says_what_it_costs() {
+async fn gateway_with_39_bits_of_address_space_starts_and_says_the_cost() {
     let configuration = plugins(1, "memory_mib = 64");
     let gateway = LOCKGATE
         .serve_after("ulimit -v 536870912", &configuration)
@@ -183,7 +183,7 @@ async fn a_gateway_starts_with_39_bits_of_address_space_and_says_what_it_costs()
 }
 
 #[tokio::test]
-async fn a_gateway_starts_with_next_to_no_address_space_and_says_what_it_costs() {
+async fn gateway_with_little_address_space_starts_and_says_the_cost() {
     let configuration = plugins(2, "memory_mib = 64");
     let gateway = LOCKGATE
         .serve_after("ulimit -v 6291456", &configuration)
@@ -216,7 +216,7 @@ async fn a_gateway_starts_with_next_to_no_address_space_and_says_what_it_costs()
 }
 
 #[tokio::test]
-async fn a_component_is_validated_with_little_address_space() {
+async fn component_is_validated_with_little_address_space() {
     let folder = TempDir::new().unwrap();
     let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     let text = listener.to_owned() + &plugins(1, "instances = 8");

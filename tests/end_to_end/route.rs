@@ -48,7 +48,7 @@ async fn check(expression: &str, keys: &[&str], cases: &[(&str, Option<&str>)]) 
 }
 
 #[tokio::test]
-async fn the_action_names_the_route() {
+async fn action_names_the_route() {
     let keys = [
         "join",
         "5",
@@ -126,7 +126,7 @@ async fn the_action_names_the_route() {
 }
 
 #[tokio::test]
-async fn a_message_never_selects_the_routes_of_the_lifecycle() {
+async fn message_never_selects_a_lifecycle_route() {
     let stage = crate::probe_configuration("", "");
     let gateway = LOCKGATE.serve(&stage).await;
     let mut client = gateway.connect("/s").await;
@@ -139,7 +139,7 @@ async fn a_message_never_selects_the_routes_of_the_lifecycle() {
 }
 
 #[tokio::test]
-async fn an_expression_mixes_text_and_several_parts_of_the_message() {
+async fn expression_joins_text_and_several_parts_of_the_message() {
     check(
         "${request.body.service}/${request.body.data.action}",
         &["chat/join", "chat/", "/"],
@@ -160,7 +160,7 @@ async fn an_expression_mixes_text_and_several_parts_of_the_message() {
 }
 
 #[tokio::test]
-async fn a_constant_expression_takes_every_message_to_one_route() {
+async fn constant_expression_takes_every_message_to_one_route() {
     check(
         "everything",
         &["everything"],
@@ -170,7 +170,7 @@ async fn a_constant_expression_takes_every_message_to_one_route() {
 }
 
 #[tokio::test]
-async fn without_a_route_the_client_is_forbidden_and_stays() {
+async fn message_without_a_route_is_forbidden_and_its_client_stays() {
     let configuration = r#"
 [apis.a.stages.s]
 
@@ -205,7 +205,7 @@ grants = ["connections", "groups"]
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_go_to_default() {
+async fn binary_message_takes_the_default_route() {
     let gateway = gateway("$request.body.action", &["join"]).await;
     let mut client = gateway.connect("/s").await;
     client.send_binary(vec![0xff, 0x00]).await;
@@ -213,7 +213,7 @@ async fn bytes_that_are_no_text_go_to_default() {
 }
 
 #[tokio::test]
-async fn two_apis_are_two_worlds() {
+async fn two_apis_are_served_apart() {
     let second = r#"
 [apis.b.stages.t]
 

@@ -22,7 +22,7 @@ async fn text_and_binary_come_back_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_thousand_messages_stay_in_order() {
+async fn thousand_messages_stay_in_order() {
     let gateway = echo().await;
     for request in [gateway.ws("/s"), gateway.wss("/s")] {
         let mut client = request.open().await;
@@ -79,7 +79,7 @@ async fn messages_are_handled_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_one_way_route_answers_nothing() {
+async fn one_way_route_sends_no_answer() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     for step in [
@@ -101,7 +101,7 @@ async fn a_one_way_route_answers_nothing() {
 }
 
 #[tokio::test]
-async fn a_two_way_route_answers_what_the_handler_returned() {
+async fn two_way_route_sends_what_the_handler_returned() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     client
@@ -129,7 +129,7 @@ async fn a_two_way_route_answers_what_the_handler_returned() {
 }
 
 #[tokio::test]
-async fn a_failing_handler_sends_an_error_frame_on_either_kind_of_route() {
+async fn failing_handler_sends_an_error_frame_on_either_kind_of_route() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
     let id = client.id().await;
@@ -184,7 +184,7 @@ async fn check_end(
 }
 
 #[tokio::test]
-async fn disconnect_is_told_what_the_client_said() {
+async fn disconnect_is_told_the_clients_code_and_reason() {
     let gateway = probe().await;
     check_end(
         &gateway,
@@ -212,7 +212,7 @@ async fn disconnect_is_told_what_the_client_said() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_when_the_client_gave_no_code() {
+async fn disconnect_is_told_1005_when_the_client_gave_no_code() {
     let gateway = probe().await;
     let reason = "Client-side close frame status not set";
     check_end(
@@ -225,7 +225,7 @@ async fn disconnect_is_told_when_the_client_gave_no_code() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_when_the_connection_was_lost() {
+async fn disconnect_is_told_1006_when_the_connection_was_lost() {
     let gateway = probe().await;
     check_end(&gateway, async |client| client.vanish(), 1006u16, "").await;
 }
@@ -275,7 +275,7 @@ async fn disconnect_is_told_of_a_broken_frame() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_answers_the_close_is_let_go() {
+async fn client_that_never_answers_the_close_is_cut() {
     let gateway = probe().await;
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
@@ -290,7 +290,7 @@ async fn a_client_that_never_answers_the_close_is_let_go() {
 }
 
 #[tokio::test]
-async fn what_is_being_handled_is_answered_before_the_connection_closes() {
+async fn message_under_way_is_answered_before_the_connection_closes() {
     let gateway = probe().await;
     for (frame, code) in [
         (Frame::close(4001, b"bye"), 4001),
@@ -329,7 +329,7 @@ async fn disconnect_runs_after_the_last_message() {
 }
 
 #[tokio::test]
-async fn a_disconnect_that_traps_harms_nobody() {
+async fn trapping_disconnect_harms_no_other_connection() {
     let gateway = probe_with("", "limits = { instances = 1, waiting = 64 }").await;
     let mut client = gateway.connect("/s").await;
     let steps = json!([{"do": "set", "name": "farewell", "value": "[{\"do\": \"trap\"}]"}]);

@@ -103,7 +103,7 @@ component = "echo.wasm"
 const SIGNED: &str = "signature = { keys = [\"mine.pub.pem\"], min_version = 3 }";
 
 #[tokio::test]
-async fn what_was_signed_is_served() {
+async fn signed_component_is_served() {
     let workshop = Workshop::new().await;
     workshop.sign("mine.pem", "3").await;
     workshop.configure("require_signatures = true", SIGNED);
@@ -116,7 +116,7 @@ async fn what_was_signed_is_served() {
 }
 
 #[tokio::test]
-async fn what_was_not_signed_as_it_must_be_is_refused() {
+async fn component_without_a_valid_signature_is_refused() {
     let workshop = Workshop::new().await;
     workshop.configure("", SIGNED);
     workshop
@@ -170,7 +170,7 @@ async fn what_was_not_signed_as_it_must_be_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_named() {
+async fn invalid_key_file_is_refused_by_name() {
     let workshop = Workshop::new().await;
     workshop.sign("mine.pem", "1").await;
     workshop.configure(
@@ -191,7 +191,7 @@ async fn a_key_that_is_none_is_named() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_requires_signatures_wants_one_of_every_plugin() {
+async fn required_signatures_are_demanded_of_every_plugin() {
     let workshop = Workshop::new().await;
     workshop.configure("require_signatures = true", "");
     workshop
@@ -200,7 +200,7 @@ async fn a_gateway_that_requires_signatures_wants_one_of_every_plugin() {
 }
 
 #[tokio::test]
-async fn verify_says_who_signed_what() {
+async fn verify_names_the_key_and_the_component() {
     let workshop = Workshop::new().await;
     workshop.sign("mine.pem", "12").await;
     let words = [
@@ -245,7 +245,7 @@ async fn verify_says_who_signed_what() {
 }
 
 #[tokio::test]
-async fn keys_are_the_owners_alone_and_never_overwritten() {
+async fn key_file_is_private_and_never_overwritten() {
     let workshop = Workshop::new().await;
     let mode = |name: &str| {
         fs::metadata(workshop.path(name))
@@ -293,7 +293,7 @@ async fn deploy(served: &Served, number: u32, fault: char) {
 
 /// A version that is older by its signature serves again only if it is named, and never below `min_version`.
 #[tokio::test]
-async fn a_rollback_does_not_go_below_the_floor() {
+async fn rollback_does_not_go_below_the_floor() {
     let served = Served::with("rollback = { calls = 4 }").await;
     let folder = served.component.parent().unwrap();
     let made = LOCKGATE.run_in(folder, &["keys", "new", "k.pem"]).await;
@@ -358,7 +358,7 @@ async fn a_rollback_does_not_go_below_the_floor() {
 
 /// What is prepared changes nothing: a version that did not come to serve is no floor for others.
 #[tokio::test]
-async fn a_reload_that_fails_as_a_whole_raises_no_floor() {
+async fn failed_reload_raises_no_floor() {
     let served = Served::new().await;
     let folder = served.component.parent().unwrap();
     let made = LOCKGATE.run_in(folder, &["keys", "new", "k.pem"]).await;
@@ -400,7 +400,7 @@ async fn a_reload_that_fails_as_a_whole_raises_no_floor() {
 
 /// The floor is the gateway's, whichever of its processes serves; and what serves keeps its signature.
 #[tokio::test]
-async fn an_upgrade_keeps_the_floor_and_what_was_rolled_back_to() {
+async fn upgrade_keeps_the_floor_and_the_rollback() {
     let mut served = Served::new().await;
     let folder = served.component.parent().unwrap().to_owned();
     let made = LOCKGATE.run_in(&folder, &["keys", "new", "k.pem"]).await;
@@ -442,7 +442,7 @@ async fn an_upgrade_keeps_the_floor_and_what_was_rolled_back_to() {
 }
 
 #[tokio::test]
-async fn new_key_whose_public_half_cannot_be_written_leaves_no_file() {
+async fn new_key_with_an_unwritable_public_half_leaves_no_file() {
     let folder = TempDir::new().unwrap();
     let (private, public) = (folder.path().join("k.pem"), folder.path().join("k.pub.pem"));
     fs::write(&public, "another's").unwrap();

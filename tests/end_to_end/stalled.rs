@@ -58,7 +58,7 @@ async fn publish_beside(
 }
 
 #[tokio::test]
-async fn readers_that_stall_are_closed_and_everyone_else_gets_everything() {
+async fn stalled_readers_are_closed_and_others_get_every_message() {
     let gateway = probe_with(
         "limits = { stall_timeout_s = 2 }",
         "limits = { cpu_ms = 2000 }",
@@ -149,7 +149,7 @@ async fn kib_of_each(gateway: &Gateway, name: &str, clients: &mut [Client]) -> u
 }
 
 #[tokio::test]
-async fn stalled_client_costs_its_outbox_and_one_message() {
+async fn stalled_client_costs_no_more_than_its_outbox_and_one_message() {
     const CLIENTS: usize = 40;
     let stage = "limits = { stall_timeout_s = 60 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
@@ -171,7 +171,7 @@ async fn stalled_client_costs_its_outbox_and_one_message() {
 
 /// What was queued for a client that is too old, or was quiet for too long, is written before it is closed.
 #[tokio::test]
-async fn client_that_is_too_old_has_all_that_was_queued_for_it() {
+async fn client_at_its_maximum_age_gets_every_queued_message() {
     let stage = "limits = { max_age_s = 1, stall_timeout_s = 60 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
     let mut reader = gateway.ws("/s").receive_buffer(4_096).open().await;

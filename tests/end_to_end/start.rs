@@ -71,7 +71,7 @@ fn left(folder: &TempDir) -> Vec<PathBuf> {
 const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 
 #[tokio::test]
-async fn a_stop_while_a_component_is_pulled_does_not_wait_for_it() {
+async fn stop_does_not_wait_for_a_pull() {
     for (word, signal, code) in [
         ("run", Signal::TERM, 0),
         ("run", Signal::INT, 0),
@@ -104,7 +104,7 @@ fn with_a_hard_component() -> String {
 }
 
 #[test]
-fn a_stop_while_a_component_is_compiled_ends_the_process_that_does_it() {
+fn stop_during_a_compilation_ends_the_compiling_process() {
     for (word, signal, code) in [("run", Signal::TERM, 0), ("validate", Signal::INT, 1)] {
         let mut begun = Begun::new(word, &with_a_hard_component());
         let (child, _) = child_of(begun.process.id(), || {});
@@ -114,7 +114,7 @@ fn a_stop_while_a_component_is_compiled_ends_the_process_that_does_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_while_a_new_process_loads_ends_both_and_leaves_nothing() {
+async fn stop_while_a_new_process_loads_ends_both_and_leaves_no_file() {
     let folder = TempDir::new().unwrap();
     let temporary = folder.path().join("temporary");
     fs::create_dir(&temporary).unwrap();
@@ -149,7 +149,7 @@ async fn a_stop_while_a_new_process_loads_ends_both_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn why_a_gateway_does_not_start_is_json_where_the_log_is() {
+async fn error_of_a_failed_start_is_json_where_the_log_is() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("none.wasm"), "none").unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();

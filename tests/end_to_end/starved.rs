@@ -46,7 +46,7 @@ async fn computes(client: &mut Client, rounds: u64) -> Duration {
 
 /// The gateway has a twentieth of the machine here, and its handler takes a fourth of the time that it may compute.
 #[tokio::test]
-async fn a_handler_that_is_kept_from_computing_is_not_cut_off() {
+async fn handler_starved_of_cpu_is_not_cut_off() {
     let plugin = "limits = { cpu_ms = 50, deadline_ms = 29000 }\nrollback = { calls = 5, trap_percent = 10 }";
     let configuration = probe_configuration("", plugin);
     let gateway = LOCKGATE

@@ -26,7 +26,7 @@ component = "{{ambient}}"
 }
 
 #[tokio::test]
-pub(crate) async fn plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_wanted() {
+pub(crate) async fn plugin_with_stubs_reaches_nothing_and_its_attempts_are_logged() {
     let gateway = LOCKGATE.serve(&configuration("stub_wasi = true")).await;
     let mut client = gateway.connect("/s").await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -111,7 +111,7 @@ pub(crate) async fn plugin_with_stubs_reaches_nothing_and_the_log_names_what_it_
 
 /// A handle costs the gateway memory, whatever it is a handle to.
 #[tokio::test]
-async fn handles_of_stubs_are_bounded() {
+async fn stub_handles_beyond_their_bound_are_refused() {
     let limits = "stub_wasi = true\nlimits = { cpu_ms = 5000, deadline_ms = 20000, instances = 1 }";
     let gateway = LOCKGATE.serve(&configuration(limits)).await;
     let mut client = gateway.connect("/s").await;
@@ -129,7 +129,7 @@ async fn handles_of_stubs_are_bounded() {
 
 /// Who is refused it is told by `validate` and by `run`, and who looks at the component before, by `inspect`.
 #[tokio::test]
-async fn component_that_needs_stubs_is_refused_with_the_word_for_them() {
+async fn component_that_needs_stubs_is_refused_with_their_key() {
     let folder = TempDir::new().unwrap();
     let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     let file = write_configuration(folder.path(), &format!("{listener}{}", configuration("")));
@@ -176,7 +176,7 @@ async fn component_that_needs_stubs_is_refused_with_the_word_for_them() {
 
 /// By one table: what `inspect` says is given is given, and of another release of WASI nothing is.
 #[tokio::test]
-async fn inspect_and_the_loader_agree_on_a_later_wasi() {
+async fn inspect_and_the_loader_agree_on_a_later_release_of_wasi() {
     let folder = TempDir::new().unwrap();
     let component = folder.path().join("later.wasm");
     let mut bytes = fs::read(Guest::Echo.path()).unwrap();

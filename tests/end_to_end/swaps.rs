@@ -130,7 +130,7 @@ async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
 /// What one message sees of a configuration is of one reload: never new code with old variables, nor the reverse. With
 /// few instances, so that there are always messages that have met their stage and not begun yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_sees_one_reload() {
+async fn message_sees_code_and_variables_of_one_reload() {
     let served = Served::with("limits = { instances = 2, waiting = 4096 }").await;
     let folder = served.component.parent().unwrap();
     for number in [1, 2] {
@@ -179,18 +179,18 @@ async fn a_message_sees_one_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn swaps_lose_nothing() {
+async fn swaps_lose_no_message() {
     swap_under_load(25, 40, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_swaps_leave_nothing() {
+async fn many_swaps_leak_nothing() {
     swap_under_load(300, 300, Some(Duration::from_millis(250))).await;
 }
 
 /// Minutes long, since each swap looks twice at its file and compiles it: a step of its own in `.ci/run`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a load test"]
-async fn a_thousand_swaps_under_a_thousand_connections_lose_nothing() {
+async fn thousand_swaps_under_a_thousand_connections_lose_no_message() {
     swap_under_load(1_000, 1_000, Some(Duration::from_secs(1))).await;
 }

@@ -29,7 +29,7 @@ async fn with_files(folder: &TempDir, certificate: &Certificate) -> Gateway {
 }
 
 #[tokio::test]
-async fn both_versions_of_tls_are_spoken() {
+async fn tls_1_2_and_1_3_are_spoken() {
     let gateway = echo().await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let versions: &'static [_] = Box::leak(Box::new([version]));
@@ -40,7 +40,7 @@ async fn both_versions_of_tls_are_spoken() {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_for_this_machine() {
+async fn self_signed_certificate_is_for_this_machine() {
     let gateway = echo().await;
     let certificate = gateway.wss("/s").certificate().await;
     let mut client = gateway
@@ -53,7 +53,7 @@ async fn a_self_signed_certificate_is_for_this_machine() {
 }
 
 #[tokio::test]
-async fn a_protocol_that_is_not_spoken_ends_the_handshake() {
+async fn unknown_alpn_protocol_ends_the_handshake() {
     let gateway = echo().await;
     let error = gateway.wss("/s").alpn("mqtt").stream().await.err().unwrap();
     assert!(
@@ -63,7 +63,7 @@ async fn a_protocol_that_is_not_spoken_ends_the_handshake() {
 }
 
 #[tokio::test]
-async fn plain_http_on_a_tls_port_harms_nobody() {
+async fn plain_http_on_a_tls_port_harms_no_other_client() {
     let gateway = echo().await;
     let mut confused = tokio::net::TcpStream::connect(gateway.secure())
         .await
@@ -75,7 +75,7 @@ async fn plain_http_on_a_tls_port_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_served_without_a_restart() {
+async fn changed_certificate_is_served_without_a_restart() {
     let folder = TempDir::new().unwrap();
     let (first, second) = (Certificate::new(), Certificate::new());
     let gateway = with_files(&folder, &first).await;
@@ -101,7 +101,7 @@ async fn a_changed_certificate_is_served_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_that_does_not_fit_is_not_served() {
+async fn changed_certificate_without_its_key_is_not_served() {
     let folder = TempDir::new().unwrap();
     let (first, second, third) = (Certificate::new(), Certificate::new(), Certificate::new());
     let gateway = with_files(&folder, &first).await;
@@ -225,7 +225,7 @@ async fn one_http_2_connection_carries_several_websockets() {
 }
 
 #[tokio::test]
-async fn http_2_requests_are_refused_as_any() {
+async fn http_2_requests_are_refused_as_http_1_requests_are() {
     let gateway = probe().await;
     let http2 = gateway.http2().await;
     let refuse = connecting(&json!([{"do": "refuse", "status": 401, "message": "who?"}]));
@@ -248,7 +248,7 @@ async fn http_2_requests_are_refused_as_any() {
 }
 
 #[tokio::test]
-async fn http_2_is_not_offered_where_it_is_switched_off() {
+async fn http_2_is_not_offered_where_it_is_off() {
     let listener = "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"self-signed\"\nhttp2 = false\n";
     let gateway = LOCKGATE
         .serve_as_written(&(listener.to_owned() + &probe_configuration("", "")))

@@ -10,7 +10,7 @@ async fn told(gateway: &lockgate_tests::Gateway, words: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn a_limit_that_a_handler_meets_in_a_host_call_is_named() {
+async fn limit_met_in_a_host_call_is_logged_by_name() {
     let gateway = probe_with(
         "limits = { groups = 2, attributes_kib = 1, message_kib = 2 }",
         "limits = { posts = 3 }",
@@ -71,7 +71,7 @@ async fn a_limit_that_a_handler_meets_in_a_host_call_is_named() {
 }
 
 #[tokio::test]
-async fn a_limit_that_ends_a_call_is_named() {
+async fn limit_that_ends_a_call_is_logged_by_name() {
     let gateway = probe_with(
         "",
         "limits = { cpu_ms = 40, deadline_ms = 200, memory_mib = 8, instances = 1, waiting = 0 }",
@@ -142,7 +142,7 @@ async fn a_limit_that_ends_a_call_is_named() {
 }
 
 #[tokio::test]
-async fn a_panic_is_one_line_of_the_log_without_advice_that_cannot_be_followed() {
+async fn panic_is_one_log_line_without_useless_advice() {
     let gateway = probe_with("", "").await;
     let mut client = gateway.connect("/s").await;
     client.send(json!([{"do": "trap"}]).to_string()).await;
@@ -166,7 +166,7 @@ async fn a_panic_is_one_line_of_the_log_without_advice_that_cannot_be_followed()
 }
 
 #[tokio::test]
-async fn message_far_over_the_limit_is_a_failure_that_names_the_limit() {
+async fn message_far_over_the_limit_fails_with_the_limit_named() {
     let gateway = probe_with("limits = { message_kib = 2 }", "").await;
     let mut client = gateway.connect("/s").await;
     for (place, step) in [
@@ -190,7 +190,7 @@ async fn message_far_over_the_limit_is_a_failure_that_names_the_limit() {
 }
 
 #[tokio::test]
-async fn panic_after_the_log_is_used_up_is_named() {
+async fn panic_after_the_log_budget_is_spent_is_logged() {
     for log_kib in [0, 1] {
         let gateway = probe_with("", &format!("limits = {{ log_kib = {log_kib} }}")).await;
         let mut client = gateway.connect("/s").await;
@@ -208,7 +208,7 @@ async fn panic_after_the_log_is_used_up_is_named() {
 }
 
 #[tokio::test]
-async fn full_outbox_is_named_once_for_an_event() {
+async fn full_outbox_is_logged_once_an_event() {
     let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
     let mut client = gateway.connect("/s").await;
     let burst = json!({"do": "burst", "times": 100, "text": "x"});
@@ -234,7 +234,7 @@ async fn full_outbox_is_named_once_for_an_event() {
 }
 
 #[tokio::test]
-async fn reply_over_the_limit_is_told_with_the_remedy() {
+async fn reply_over_the_limit_is_logged_with_the_remedy() {
     let gateway = probe_with("limits = { message_kib = 2 }", "").await;
     let mut client = gateway.connect("/s").await;
     client

@@ -42,7 +42,7 @@ fn mode(socket: &Path) -> u32 {
 const SOCKET: &str = "address = \"unix:clients.sock\"";
 
 #[tokio::test]
-async fn clients_by_a_socket_in_the_file_system_are_served_and_not_counted_as_one() {
+async fn clients_of_a_unix_socket_are_served_and_not_limited_as_one() {
     let (mut gateway, socket) =
         serve(TempDir::new().unwrap(), SOCKET, "connections_per_ip = 1").await;
     assert_eq!(mode(&socket), 0o660);
@@ -74,7 +74,7 @@ async fn clients_by_a_socket_in_the_file_system_are_served_and_not_counted_as_on
 }
 
 #[tokio::test]
-async fn a_socket_in_the_file_system_is_handed_over() {
+async fn unix_socket_is_handed_over() {
     let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
     let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
     let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
@@ -88,7 +88,7 @@ async fn a_socket_in_the_file_system_is_handed_over() {
 }
 
 #[tokio::test]
-async fn a_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
+async fn unix_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
     let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
     let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
     fs::remove_file(&socket).unwrap();
@@ -109,7 +109,7 @@ async fn a_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
 }
 
 #[tokio::test]
-async fn a_socket_that_was_left_is_replaced_and_nothing_else_is() {
+async fn stale_unix_socket_is_replaced_and_no_other_file() {
     let folder = TempDir::new().unwrap();
     drop(UnixListener::bind(folder.path().join("clients.sock")).unwrap());
     let (mut gateway, socket) = serve(folder, SOCKET, "").await;
@@ -161,7 +161,7 @@ async fn a_socket_that_was_left_is_replaced_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn a_socket_whose_file_is_gone_is_made_again_by_a_reload() {
+async fn unix_socket_whose_file_is_gone_is_made_again_by_a_reload() {
     let (gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
     let mut before = by(&socket).open().await;
     fs::remove_file(&socket).unwrap();
@@ -177,7 +177,7 @@ async fn a_socket_whose_file_is_gone_is_made_again_by_a_reload() {
 }
 
 #[tokio::test]
-async fn clients_that_a_trusted_proxy_by_a_socket_does_not_name_are_not_counted_as_one() {
+async fn unnamed_clients_of_a_proxy_on_a_unix_socket_are_not_limited_as_one() {
     let listener = format!("{SOCKET}\ntrusted_proxies = [\"127.0.0.1\"]");
     let (_gateway, socket) =
         serve(TempDir::new().unwrap(), &listener, "connections_per_ip = 1").await;
@@ -193,7 +193,7 @@ async fn clients_that_a_trusted_proxy_by_a_socket_does_not_name_are_not_counted_
 }
 
 #[tokio::test]
-async fn file_of_a_listener_that_an_upgrade_drops_is_removed_unless_it_is_anothers() {
+async fn unix_socket_of_a_dropped_listener_is_removed_unless_anothers() {
     for is_anothers in [false, true] {
         let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
         let file = gateway.folder().join("gateway.toml");
@@ -215,7 +215,7 @@ async fn file_of_a_listener_that_an_upgrade_drops_is_removed_unless_it_is_anothe
 }
 
 #[tokio::test]
-async fn management_and_health_on_sockets_are_found_by_commands_handed_over_and_removed() {
+async fn management_and_health_unix_sockets_are_found_handed_over_and_removed() {
     let folder = TempDir::new().unwrap();
     let [management, health] =
         ["management", "health"].map(|name| folder.path().join(format!("{name}.sock")));
@@ -298,7 +298,7 @@ fn text_of(file: &str) -> String {
 }
 
 #[tokio::test]
-async fn path_of_another_listener_of_the_gateway_is_refused_with_what_to_do() {
+async fn path_of_another_listener_is_refused_with_the_remedy() {
     let (gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
     let file = gateway.folder().join("gateway.toml");
     let text = text_of(file.to_str().unwrap());

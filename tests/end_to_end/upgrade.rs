@@ -52,7 +52,7 @@ fn successor(answer: &str) -> Orphan {
 }
 
 #[tokio::test]
-async fn no_connect_is_refused_over_ten_upgrades() {
+async fn ten_upgrades_refuse_no_connect() {
     const CONNECTS: usize = 5_000;
     let mut gateway = gateway("drain_s = 0").await;
     let plain = [gateway.ws("/s"), gateway.ws("/s"), gateway.ws("/s")];
@@ -94,7 +94,7 @@ async fn no_connect_is_refused_over_ten_upgrades() {
 }
 
 #[tokio::test]
-async fn the_old_process_sends_its_clients_to_the_new_one() {
+async fn old_process_sends_its_clients_to_the_new_one() {
     let mut gateway = gateway("drain_s = 2\nreconnect_jitter_s = 45").await;
     let mut clients = Vec::new();
     let mut ids = Vec::new();
@@ -132,7 +132,7 @@ async fn the_old_process_sends_its_clients_to_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_signal_upgrades_too() {
+async fn signal_upgrades() {
     let mut gateway = gateway("drain_s = 0").await;
     gateway.upgrade();
     let line = gateway.log().line(&["hands over"]).await;
@@ -144,7 +144,7 @@ async fn a_signal_upgrades_too() {
 }
 
 #[tokio::test]
-async fn the_command_names_the_process_that_serves() {
+async fn upgrade_command_names_the_process_that_serves() {
     let mut gateway = gateway("drain_s = 0").await;
     let ended = LOCKGATE
         .run(&["upgrade", &gateway.management().to_string()])
@@ -186,7 +186,7 @@ async fn the_command_names_the_process_that_serves() {
 }
 
 #[tokio::test]
-async fn no_gateway_at_the_address_is_an_error() {
+async fn upgrade_command_without_a_gateway_fails() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -197,7 +197,7 @@ async fn no_gateway_at_the_address_is_an_error() {
 }
 
 #[tokio::test]
-async fn web_pages_cannot_upgrade() {
+async fn upgrade_request_that_a_web_page_could_send_is_refused() {
     let mut gateway = gateway("drain_s = 0").await;
     for headers in [
         "Host: localhost\r\nOrigin: http://localhost\r\n",
@@ -235,7 +235,7 @@ async fn goes_on(gateway: &mut Gateway, said: &str) {
 }
 
 #[tokio::test]
-async fn a_new_process_with_a_bad_configuration_changes_nothing() {
+async fn new_process_with_a_bad_configuration_changes_nothing() {
     let mut gateway = gateway("drain_s = 0").await;
     let file = gateway.folder().join("gateway.toml");
     let good = fs::read_to_string(&file).unwrap();
@@ -292,7 +292,7 @@ pub(crate) fn replace_program(folder: &Path, script: &str) {
 }
 
 #[tokio::test]
-async fn a_new_process_that_does_not_serve_changes_nothing() {
+async fn new_process_that_does_not_serve_changes_nothing() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 1").await;
     let folder = gateway.folder().to_owned();
     replace_program(&folder, "exit 3");
@@ -326,7 +326,7 @@ async fn a_new_process_that_does_not_serve_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_an_upgrade() {
+async fn stop_does_not_wait_for_an_upgrade() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 3600").await;
     let folder = gateway.folder().to_owned();
     let id = folder.join("id");
@@ -349,7 +349,7 @@ async fn a_stop_does_not_wait_for_an_upgrade() {
 }
 
 #[tokio::test]
-async fn a_process_without_a_predecessor_says_so() {
+async fn process_started_without_its_predecessor_fails_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let file = write_configuration(folder.path(), &configuration(""));
     let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
@@ -364,7 +364,7 @@ async fn a_process_without_a_predecessor_says_so() {
 }
 
 #[tokio::test]
-async fn systemd_is_told() {
+async fn systemd_is_notified_of_start_reload_upgrade_and_stop() {
     let folder = TempDir::new().unwrap();
     let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     socket
@@ -410,7 +410,7 @@ async fn systemd_is_told() {
 }
 
 #[tokio::test]
-async fn addresses_that_changed_are_bound_anew() {
+async fn changed_addresses_are_bound_by_an_upgrade() {
     let mut gateway = gateway("drain_s = 0").await;
     let file = gateway.folder().join("gateway.toml");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -441,7 +441,7 @@ async fn addresses_that_changed_are_bound_anew() {
 }
 
 #[tokio::test]
-async fn listener_moves_by_an_upgrade_to_an_address_with_its_own_in_it_and_back() {
+async fn upgrade_moves_a_listener_to_an_address_that_contains_its_own_and_back() {
     let mut gateway = linked("drain_s = 0").await;
     let file = gateway.folder().join("gateway.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -484,7 +484,7 @@ async fn without_drain() -> Served {
 }
 
 #[tokio::test]
-async fn a_rollback_outlives_upgrades_until_the_file_changes() {
+async fn rollback_outlives_upgrades_until_the_file_changes() {
     let mut served = without_drain().await;
     let mut client = served.connect().await;
     replace(&served.component, &version(2, '-'));
@@ -511,7 +511,7 @@ async fn a_rollback_outlives_upgrades_until_the_file_changes() {
 }
 
 #[tokio::test]
-async fn a_rollout_goes_on_after_an_upgrade() {
+async fn rollout_continues_after_an_upgrade() {
     let mut served = without_drain().await;
     let plugin = async |served: &Served| {
         let (status, page) = served.gateway.page("/plugins").await;

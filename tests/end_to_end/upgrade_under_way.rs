@@ -64,7 +64,7 @@ fn let_go(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn what_commands_would_change_during_an_upgrade_is_refused() {
+async fn command_that_changes_versions_during_an_upgrade_is_refused() {
     let mut gateway = versions("", '-', false).await;
     let (status, said) = gateway.post("/plugins/v/rollout", "{\"share\": 100}").await;
     assert_eq!(status, 200, "{said}");
@@ -109,7 +109,7 @@ async fn what_commands_would_change_during_an_upgrade_is_refused() {
 
 /// The process that drops it has its socket, and only that one has its queue in the end.
 #[tokio::test]
-async fn clients_in_the_queue_of_a_listener_that_an_upgrade_drops_have_an_answer() {
+async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     let second = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
     let configuration = format!("[limits]\ndrain_s = 2\n{}", echo_configuration(""));
     let configuration = format!("{configuration}{second}");
@@ -147,7 +147,7 @@ async fn end_successor(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn files_that_change_during_an_upgrade_that_fails_are_loaded_after_it() {
+async fn files_changed_during_a_failed_upgrade_are_loaded_after_it() {
     let gateway = versions("upgrade_s = 4", '-', false).await;
     hold_back(&gateway, "");
     gateway.upgrade();
@@ -165,7 +165,7 @@ async fn files_that_change_during_an_upgrade_that_fails_are_loaded_after_it() {
 }
 
 #[tokio::test]
-async fn a_version_that_traps_during_an_upgrade_is_not_handed_over() {
+async fn version_that_traps_during_an_upgrade_is_not_handed_over() {
     let mut gateway = versions("", 't', false).await;
     hold_back(&gateway, "exec $REAL \"$@\"");
     let mut client = gateway.connect("/s").await;
@@ -201,7 +201,7 @@ async fn a_version_that_traps_during_an_upgrade_is_not_handed_over() {
 }
 
 #[tokio::test]
-async fn a_reload_that_is_asked_for_by_signal_during_an_upgrade_is_done_by_who_serves() {
+async fn reload_signal_during_an_upgrade_is_obeyed_by_the_serving_process() {
     for (then, serves) in [("exec $REAL \"$@\"", true), ("exit 3", false)] {
         let gateway = versions("", '-', true).await;
         hold_back(&gateway, then);
@@ -234,7 +234,7 @@ async fn a_reload_that_is_asked_for_by_signal_during_an_upgrade_is_done_by_who_s
 }
 
 #[tokio::test]
-async fn upgrade_behind_a_reload_that_does_not_end_says_so_and_starts_nothing() {
+async fn upgrade_behind_an_endless_reload_fails_and_starts_nothing() {
     // Of a signal and of a command: the first is waited for where systemd is told.
     for by_signal in [true, false] {
         let mut gateway = versions("upgrade_s = 1\npull_s = 4", '-', false).await;
@@ -271,7 +271,7 @@ async fn upgrade_behind_a_reload_that_does_not_end_says_so_and_starts_nothing() 
 
 /// The first look at the files of a gateway that has just started comes during the upgrade.
 #[tokio::test]
-async fn files_that_are_as_they_were_are_not_warned_of_after_an_upgrade() {
+async fn unchanged_files_cause_no_warning_after_an_upgrade() {
     let mut gateway = linked("drain_s = 1").await;
     let folder = gateway.folder().to_owned();
     let real = LOCKGATE.command(&[]).get_program().to_owned();

@@ -30,7 +30,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_all_that_is_wrong_in_it() {
+async fn bad_file_is_refused_with_every_mistake() {
     let files = files("bad");
     assert!(files.len() >= 30, "{} files", files.len());
     let mut wrong = Vec::new();
@@ -49,7 +49,7 @@ async fn a_bad_file_is_refused_with_all_that_is_wrong_in_it() {
 }
 
 #[tokio::test]
-async fn a_good_file_is_loaded_and_its_components_compiled() {
+async fn good_file_is_loaded_and_its_components_compiled() {
     // The files beside the good ones are empty; these are not.
     let folder = TempDir::new().unwrap();
     for name in ["plugins", "tls"] {
@@ -111,7 +111,7 @@ async fn validate_opens_no_port() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_named() {
+async fn missing_file_is_refused_by_name() {
     for command in ["validate", "run"] {
         let ended = LOCKGATE.run(&[command, "/nowhere/gateway.toml"]).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -124,7 +124,7 @@ async fn a_file_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn the_sample_is_served_as_it_is_written() {
+async fn sample_is_served_as_written() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("plugins")).unwrap();
     fs::copy(Guest::Chat.path(), folder.path().join("plugins/chat.wasm")).unwrap();
@@ -148,7 +148,7 @@ async fn the_sample_is_served_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_place_that_no_socket_can_take_is_refused_as_the_start_would() {
+async fn unix_path_that_no_socket_can_take_is_refused_as_at_start() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("folder")).unwrap();
     fs::write(folder.path().join("file"), "mine").unwrap();
@@ -174,7 +174,7 @@ async fn a_place_that_no_socket_can_take_is_refused_as_the_start_would() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_may_not_be_read_is_refused_with_who_is_to_let_it() {
+async fn unreadable_configuration_is_refused_with_the_user_and_the_remedy() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("gateway.toml");
     fs::write(&file, "").unwrap();
@@ -195,7 +195,7 @@ async fn a_configuration_that_may_not_be_read_is_refused_with_who_is_to_let_it()
 
 /// Served as it is written, and hardly meant so.
 #[tokio::test]
-async fn what_is_hardly_meant_is_warned_of_with_place_and_remedy() {
+async fn doubtful_setting_is_warned_of_with_place_and_remedy() {
     let configuration = r#"[[listeners]]
 address = "127.0.0.1:0"
 [apis.a.stages.s]

@@ -31,7 +31,7 @@ async fn check(what: &str, frames: &[Frame], code: u16) {
 }
 
 #[tokio::test]
-async fn a_frame_without_a_mask() {
+async fn frame_without_a_mask_closes_with_1002() {
     check("text", &[Frame::text("x").unmasked()], PROTOCOL).await;
     check(
         "ping",
@@ -43,7 +43,7 @@ async fn a_frame_without_a_mask() {
 }
 
 #[tokio::test]
-async fn a_reserved_bit() {
+async fn reserved_bit_closes_with_1002() {
     for bits in [4, 2, 1, 7] {
         check("text", &[Frame::text("x").reserved(bits)], PROTOCOL).await;
     }
@@ -63,14 +63,14 @@ async fn a_reserved_bit() {
 }
 
 #[tokio::test]
-async fn a_reserved_opcode() {
+async fn reserved_opcode_closes_with_1002() {
     for opcode in [3, 7, 11, 15] {
         check("opcode", &[Frame::new(Opcode(opcode), "x")], PROTOCOL).await;
     }
 }
 
 #[tokio::test]
-async fn a_control_frame_in_parts_or_too_long() {
+async fn control_frame_in_parts_or_too_long_closes_with_1002() {
     check(
         "a ping in parts",
         &[Frame::new(Opcode::PING, "x").unfinished()],
@@ -104,7 +104,7 @@ async fn a_control_frame_in_parts_or_too_long() {
 }
 
 #[tokio::test]
-async fn a_continuation_out_of_place() {
+async fn continuation_out_of_place_closes_with_1002() {
     check(
         "of nothing",
         &[Frame::new(Opcode::CONTINUATION, "x")],
@@ -143,7 +143,7 @@ async fn a_continuation_out_of_place() {
 }
 
 #[tokio::test]
-async fn a_length_beyond_all_bounds() {
+async fn length_beyond_all_bounds_closes_the_connection() {
     let gateway = echo().await;
     // The highest bit of the eight bytes must not be set (RFC 6455 §5.2).
     for (head, codes) in [
@@ -180,7 +180,7 @@ async fn a_length_beyond_all_bounds() {
 }
 
 #[tokio::test]
-async fn a_close_frame_that_says_nothing_sensible() {
+async fn invalid_close_frame_closes_with_an_error() {
     check("one byte", &[Frame::new(Opcode::CLOSE, [3])], PROTOCOL).await;
     for code in [
         0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
@@ -195,7 +195,7 @@ async fn a_close_frame_that_says_nothing_sensible() {
 }
 
 #[tokio::test]
-async fn a_close_frame_is_answered_with_its_own_code() {
+async fn close_frame_is_answered_with_its_own_code() {
     let gateway = echo().await;
     for code in [
         1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999,
@@ -216,7 +216,7 @@ async fn a_close_frame_is_answered_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn nothing_is_handled_after_a_close_frame() {
+async fn frames_after_a_close_frame_are_not_handled() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         let frames = [
@@ -234,7 +234,7 @@ async fn nothing_is_handled_after_a_close_frame() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf_8() {
+async fn text_that_is_not_utf_8_closes_with_1007() {
     for bytes in [
         &b"\xff"[..],
         b"a\x80",
@@ -273,7 +273,7 @@ async fn text_that_is_not_utf_8() {
 }
 
 #[tokio::test]
-async fn a_character_may_be_cut_by_a_frame() {
+async fn character_split_between_frames_is_accepted() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         let (first, rest) = "€".as_bytes().split_at(1);
@@ -295,7 +295,7 @@ async fn a_character_may_be_cut_by_a_frame() {
 }
 
 #[tokio::test]
-async fn pings_are_answered_with_what_they_carry() {
+async fn pings_are_answered_with_their_payload() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         for payload in [&b""[..], b"x", &[0xff; 125]] {
@@ -314,7 +314,7 @@ async fn pings_are_answered_with_what_they_carry() {
 }
 
 #[tokio::test]
-async fn a_frame_over_its_limit_by_one_byte() {
+async fn frame_one_byte_over_its_limit_closes_with_1009() {
     let gateway = echo_with("limits = { message_kib = 4, frame_kib = 2 }").await;
     for mut client in clients(&gateway).await {
         client
@@ -329,7 +329,7 @@ async fn a_frame_over_its_limit_by_one_byte() {
 }
 
 #[tokio::test]
-async fn a_message_over_its_limit_by_one_byte() {
+async fn message_one_byte_over_its_limit_closes_with_1009() {
     let gateway = echo_with("limits = { message_kib = 4, frame_kib = 2 }").await;
     for mut client in clients(&gateway).await {
         let half = vec![7; 2_048];
@@ -352,7 +352,7 @@ async fn a_message_over_its_limit_by_one_byte() {
 }
 
 #[tokio::test]
-async fn the_declared_length_decides_before_anything_is_held() {
+async fn declared_length_over_the_limit_closes_before_the_payload_comes() {
     let gateway = echo_with("limits = { message_kib = 4 }").await;
     for length in [4_097, u64::from(u32::MAX), i64::MAX as u64] {
         for mut client in clients(&gateway).await {
@@ -366,7 +366,7 @@ async fn the_declared_length_decides_before_anything_is_held() {
 }
 
 #[tokio::test]
-async fn the_default_limit_is_128_kib() {
+async fn default_message_limit_is_128_kib() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         client
@@ -381,7 +381,7 @@ async fn the_default_limit_is_128_kib() {
 }
 
 #[tokio::test]
-async fn everything_answered_before_an_error_is_delivered() {
+async fn answers_before_an_error_are_delivered() {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
         let mut bytes: Vec<u8> = (0..100)

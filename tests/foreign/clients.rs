@@ -30,7 +30,7 @@ fn check(output: &Output) -> String {
     text
 }
 
-pub(crate) async fn the_npm_package_ws() {
+pub(crate) async fn npm_client_ws_is_served() {
     let node = Node::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     for url in [
@@ -46,7 +46,7 @@ pub(crate) async fn the_npm_package_ws() {
     }
 }
 
-pub(crate) async fn the_python_package_websockets() {
+pub(crate) async fn python_client_websockets_is_served() {
     let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     let script = script("python/websockets_client.py");
@@ -94,7 +94,7 @@ pub(crate) async fn two_browser_tabs_chat_over_wss() {
 }
 
 /// A browser names the page's site, and the gateway goes by that.
-pub(crate) async fn a_page_of_another_site_in_a_browser() {
+pub(crate) async fn page_of_another_site_in_a_browser_is_refused() {
     let node = Node::find(LOCKGATE.target()).unwrap();
     let chromium = Chromium::find().unwrap();
     let gateway = echo().await;
@@ -125,7 +125,7 @@ pub(crate) async fn a_page_of_another_site_in_a_browser() {
     assert_eq!(refused.count(), foreign.len());
 }
 
-pub(crate) async fn the_python_package_sslyze() {
+pub(crate) async fn sslyze_finds_safe_tls_alone() {
     let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = echo().await;
     let (script, port) = (
@@ -141,7 +141,7 @@ pub(crate) async fn the_python_package_sslyze() {
     assert_eq!(held, 12, "{said}");
 }
 
-pub(crate) async fn the_openssl_client() {
+pub(crate) async fn openssl_client_gets_safe_tls_alone() {
     let openssl = OpenSsl::find().unwrap();
     let gateway = echo().await;
     let address = gateway.secure().to_string();

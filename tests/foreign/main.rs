@@ -22,15 +22,15 @@ const LOCKGATE: Lockgate =
 
 fn main() -> ExitCode {
     let cases = cases![
-        clients::the_npm_package_ws: Node;
-        clients::the_python_package_websockets: Python;
-        clients::the_python_package_sslyze: Python;
+        clients::npm_client_ws_is_served: Node;
+        clients::python_client_websockets_is_served: Python;
+        clients::sslyze_finds_safe_tls_alone: Python;
         clients::two_browser_tabs_chat_over_wss: Node, Chromium;
-        clients::a_page_of_another_site_in_a_browser: Node, Chromium;
-        clients::the_openssl_client: OpenSsl;
+        clients::page_of_another_site_in_a_browser_is_refused: Node, Chromium;
+        clients::openssl_client_gets_safe_tls_alone: OpenSsl;
         machine::component_loads_without_proc: Mounts;
         machine::dev_polls_folders_that_cannot_be_watched: UserNamespaces;
-        silence::a_client_whose_cable_is_pulled_is_found_by_the_pings: Cable;
+        silence::client_whose_cable_is_pulled_is_found_by_pings: Cable;
     ];
     run(LOCKGATE.target(), cases)
 }

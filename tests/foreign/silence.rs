@@ -11,7 +11,7 @@ use crate::LOCKGATE;
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
 
 /// By default it is 25 and 8 seconds; the configuration's tests show that.
-pub(crate) async fn a_client_whose_cable_is_pulled_is_found_by_the_pings() {
+pub(crate) async fn client_whose_cable_is_pulled_is_found_by_pings() {
     let cable = Cable::lay().unwrap();
     let folder = TempDir::new().unwrap();
     let stage = "limits = { ping_interval_s = 1, pong_timeout_s = 1 }";

@@ -33,7 +33,7 @@ fn inputs(target: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_was_found_before_holds() {
+fn kept_inputs_cause_no_panic() {
     for (name, target) in TARGETS {
         let inputs = inputs(name);
         assert!(inputs.len() >= 5, "{name} has {} inputs", inputs.len());
@@ -49,7 +49,7 @@ fn what_was_found_before_holds() {
 
 /// Beginnings, ends and single changes of each: a little more than was kept, and the same each time.
 #[test]
-fn what_is_near_it_holds() {
+fn changed_inputs_cause_no_panic() {
     for (name, target) in TARGETS {
         for path in inputs(name).into_iter().take(40) {
             let input = fs::read(&path).unwrap();

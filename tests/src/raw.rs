@@ -246,7 +246,7 @@ mod tests {
     use super::{Frame, Opcode, parse};
 
     #[test]
-    fn frames_are_read_as_they_were_written() {
+    fn frame_reads_back_as_written() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let frame = Frame::new(Opcode::BINARY, vec![7; length]).unmasked();
             let bytes = frame.bytes();

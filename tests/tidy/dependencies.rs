@@ -32,7 +32,7 @@ const FLOORS: [(&str, [u64; 3]); 18] = [
 ];
 
 #[test]
-fn no_dependency_is_older_than_its_fix() {
+fn dependencies_are_no_older_than_their_fixes() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let mut checked = 0;
     for package in lock.split("[[package]]") {
@@ -82,7 +82,7 @@ fn dependencies(arguments: &[&str]) -> String {
 /// A package that `-p lockgate` builds with other features than `--workspace` does is compiled once more, and with it
 /// all that needs it: wasmtime takes minutes.
 #[test]
-fn the_gateway_alone_is_built_with_the_features_of_the_workspace() {
+fn gateway_alone_is_built_with_the_features_of_the_workspace() {
     for edges in ["normal,build,dev", "no-dev"] {
         let features = ["--edges", edges, "--format", "{p} {f}"];
         let workspace = dependencies(&[&["--workspace"], &features[..]].concat());
@@ -102,7 +102,7 @@ fn the_gateway_alone_is_built_with_the_features_of_the_workspace() {
 
 /// Only what is built counts: the lock file names `ring` for a feature of a feature that nobody asks for.
 #[test]
-fn one_cryptography_library_is_built() {
+fn only_one_cryptography_library_is_built() {
     let tree = dependencies(&["--workspace", "--edges", "all", "--target", "all"]);
     let is_built = |name: &str| {
         tree.lines()

@@ -16,7 +16,7 @@ const NO_LIMIT: &str = "integrations.*.mock.status";
 /// The table of limits in `host/README.md` has every number of the configuration, with the default and the bounds that
 /// the schema gives it.
 #[test]
-fn the_table_of_limits_agrees_with_the_schema() {
+fn table_of_limits_agrees_with_the_schema() {
     let numbers = numbers();
     let mut told = BTreeSet::new();
     for row in table("host/README.md") {
@@ -46,7 +46,7 @@ fn the_table_of_limits_agrees_with_the_schema() {
 
 /// The limits that `docs/serve.md` names have the defaults that it says.
 #[test]
-fn the_limits_most_often_changed_have_the_defaults_of_the_schema() {
+fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
     let numbers = numbers();
     let (mut scope, mut told) = (GATEWAY, 0);
     for row in table("docs/serve.md") {

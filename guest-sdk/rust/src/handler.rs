@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_of_a_name_is_found() {
+    fn first_value_of_a_name_is_found() {
         assert_eq!(handshake().query_parameter("room"), Some("lobby"));
         assert_eq!(handshake().query_parameter("Room"), None);
         assert_eq!(handshake().header("Origin"), Some("https://example.com"));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_refuses_with_500_and_tells_the_client_nothing() {
+    fn error_refuses_with_500_and_tells_the_client_nothing() {
         let refusal = Refusal::from(Error::Gone);
         assert_eq!(refusal.status, 500);
         assert_eq!(refusal.message, None);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_handler_accepts_and_stays_silent() {
+    fn default_handler_accepts_and_answers_nothing() {
         struct Quiet;
         impl Handler for Quiet {}
 

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_grants_are_those_of_the_schema() {
+    fn grants_are_those_of_the_schema() {
         let schema = schemars::schema_for!(Grant).to_value().to_string();
         assert_eq!(schema.matches("\"const\"").count(), Grant::ALL.len());
         for grant in Grant::ALL {

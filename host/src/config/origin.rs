@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_names_are_those_that_no_dns_can_change() {
+    fn loopback_names_are_those_that_dns_cannot_change() {
         for (text, expected) in [
             ("localhost", true),
             ("LocalHost.", true),

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_a_host_and_perhaps_a_base_path() {
+    fn domain_is_a_host_with_an_optional_base_path() {
         check_domain("chat.example.com", Some(("chat.example.com", None)));
         check_domain("Example.COM/V1", Some(("example.com", Some("V1"))));
         check_domain("localhost", Some(("localhost", None)));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn misspellings_are_near_and_other_words_are_not() {
+    fn misspelling_gets_a_suggestion_and_another_word_gets_none() {
         check_nearest("conections", Some("connections"));
         check_nearest("group", Some("groups"));
         check_nearest("mesage_kb", Some("message_kib"));

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_few_files_are_no_fault_of_the_address() {
+    fn want_of_file_descriptors_is_not_blamed_on_the_address() {
         let address = Address::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
         // EMFILE, ENFILE
         for errno in [24, 23] {

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_network_is_one_address() {
+    fn ipv6_network_counts_as_one_address() {
         let admission = admission(9, [0, 0, 1]);
         let _held = check(&admission, "2001:db8::1", Ok(()));
         check(&admission, "2001:db8::2:1", Err(NotAdmitted::TooManyOfOne));

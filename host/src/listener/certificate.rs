@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn made_certificate_is_for_this_machine() {
+    fn generated_certificate_is_for_this_machine() {
         let certificate = Certificate::self_signed().expect("it can be made");
         for host in ["localhost", "127.0.0.1", "[::1]"] {
             assert!(certificate.covers(host), "{host}");

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn encrypted_section_is_known_by_its_header() {
+    fn encrypted_section_is_recognised_by_its_header() {
         for end in ["\n", "\r\n"] {
             let text = [
                 "-----BEGIN A-----",

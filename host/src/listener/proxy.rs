@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_tell_of_tls_and_have_right_checksums() {
+    fn extension_tells_of_tls_and_wrong_checksum_is_refused() {
         let with = |extensions: &[u8]| version_2_of(1, 0x11, &[&V4, extensions].concat());
         let client = Some("192.0.2.1:56789");
         check(&with(&[0xea, 0, 2, 7, 7]), client, false);
@@ -372,7 +372,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_client_is_read_as_it_was_written(client: SocketAddr, server: SocketAddr, behind: Vec<u8>) {
+        fn client_address_reads_back_as_written(client: SocketAddr, server: SocketAddr, behind: Vec<u8>) {
             let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
             prop_assume!(client.is_ipv4() == server.is_ipv4());
             let line = format!("PROXY {family} {} {} {} {}\r\n", client.ip(), server.ip(), client.port(), server.port());

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_with_a_part_that_is_wrong_is_refused() {
+    fn certificate_with_a_wrong_part_is_refused() {
         for name in [
             "bad-byte-behind",
             "bad-extension",

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_answered_as_their_texts() {
+    fn changes_serialize_as_their_texts() {
         let changes = [
             Change::Plugin("chat".into(), PluginChange::ServesAll(3)),
             Change::Plugin("chat".into(), PluginChange::Reloaded(Vec::new())),

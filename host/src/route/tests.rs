@@ -11,7 +11,7 @@ mod properties;
 const CHAT: &str = r#"{"service":"chat","action":"join","data":{"room":"room1234"}}"#;
 
 #[test]
-fn guide() {
+fn examples_of_the_guide_select_as_documented() {
     check("$request.body.action", CHAT, "join");
     check("${request.body.action}", CHAT, "join");
     check(
@@ -29,7 +29,7 @@ fn guide() {
 }
 
 #[test]
-fn literals_and_variables() {
+fn literals_and_variables_are_joined() {
     check(
         "$request.body.service/$request.body.action",
         CHAT,
@@ -62,7 +62,7 @@ fn literals_and_variables() {
 }
 
 #[test]
-fn names() {
+fn names_select_members() {
     check(
         "$request.body.detail-type",
         r#"{"detail-type":"a","detail":"b"}"#,
@@ -97,7 +97,7 @@ fn names() {
 }
 
 #[test]
-fn texts() {
+fn values_become_texts() {
     check("$request.body.a", r#"{"a":12}"#, "12");
     check("$request.body.a", r#"{"a":-1.50e+400}"#, "-1.50e+400");
     check("$request.body.a", r#"{"a":true}"#, "true");
@@ -134,7 +134,7 @@ fn texts() {
 }
 
 #[test]
-fn indices_slices_and_unions() {
+fn indices_slices_and_unions_select_elements() {
     let body = r#"{"a":["p","q","r","s"],"b":{"x":1,"y":2}}"#;
     check("$request.body.a[0]", body, "p");
     check("$request.body.a[3]", body, "s");
@@ -169,7 +169,7 @@ fn indices_slices_and_unions() {
 }
 
 #[test]
-fn wildcards_and_searches() {
+fn wildcards_and_searches_select_lists() {
     let body = r#"{"a":[{"n":1},{"n":2},3],"n":{"n":4,"m":[{"n":5}]}}"#;
     check("$request.body.a[*].n", body, "[1, 2]");
     check("$request.body.a.*", body, r#"[{"n":1}, {"n":2}, 3]"#);
@@ -203,7 +203,7 @@ fn last_of_equal_names_counts() {
 }
 
 #[test]
-fn not_json() {
+fn body_that_is_not_json_selects_nothing() {
     for body in [
         "",
         " ",
@@ -242,7 +242,7 @@ fn not_json() {
 }
 
 #[test]
-fn json_that_a_reader_of_trees_may_refuse() {
+fn json_that_a_tree_parser_may_refuse_is_selected_from() {
     check(
         "$request.body.action",
         r#"{"\ud800":1,"action":"join"}"#,
@@ -304,7 +304,7 @@ fn search_is_bounded() {
 }
 
 #[test]
-fn usual_case_borrows() {
+fn usual_selection_borrows_from_the_message() {
     let borrowed = |expression, body| {
         let selection = parse(expression);
         matches!(
@@ -320,7 +320,7 @@ fn usual_case_borrows() {
 }
 
 #[test]
-fn refused() {
+fn invalid_expression_is_refused_with_its_place() {
     check_error("", 1, "", Empty);
     check_error("$", 1, "$", BareDollar);
     check_error("a$", 2, "$", BareDollar);

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_name_makes_a_guest() {
+    fn invalid_name_makes_a_guest() {
         let mut gateway = Gateway::<Chat>::new();
         let request = Handshake {
             query: vec![("name".to_owned(), "\n".to_owned())],
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_in_a_room_is_heard_there() {
+    fn text_said_in_a_room_reaches_its_members() {
         let (mut gateway, ada, bob) = two();
         assert_eq!(join(&mut gateway, &ada)["count"], 1);
         let say = json!({"action": "say", "room": "lobby", "text": "hi"});
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whisper_reaches_one_and_its_sender_is_told_when_it_does_not() {
+    fn whisper_reaches_one_member_or_its_sender_gets_the_error() {
         let (mut gateway, ada, bob) = two();
         let whisper = json!({"action": "whisper", "to": bob, "text": "psst"});
         let whispered = ask(&mut gateway, &ada, whisper.clone());
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_told_who_left_it() {
+    fn room_is_told_who_left() {
         let (mut gateway, ada, bob) = two();
         join(&mut gateway, &ada);
         join(&mut gateway, &bob);

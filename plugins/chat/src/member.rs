@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_tell_the_name_and_the_rooms() {
+    fn attributes_give_the_name_and_the_rooms() {
         let ada = member(&[("name", "ada"), ("rooms", "lobby attic"), ("other", "x")]);
         assert_eq!(ada.name, "ada");
         assert!(ada.is_in("lobby") && ada.is_in("attic"));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn without_attributes_there_is_a_guest_in_no_room() {
+    fn member_without_attributes_is_a_guest_in_no_room() {
         assert_eq!(member(&[]).name, guest_name("id"));
         assert!(member(&[("rooms", "")]).rooms.is_empty());
     }

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn invalid_request_is_refused_with_the_reason() {
         let deep = "[".repeat(100_000);
         let wrong = [
             ("", "That is not JSON."),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_an_object_with_its_event() {
+    fn reply_is_an_object_with_its_event() {
         let member = Member::new("1".to_owned());
         let reply = Reply::Members {
             room: "lobby",

@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_comes_back() {
+    fn message_comes_back() {
         let mut gateway = Gateway::<Echo>::new();
         let client = gateway.connect().unwrap();
         for message in [Message::from("hello"), Message::from(vec![0, 255])] {

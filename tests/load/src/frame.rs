@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn frame_reads_back_as_written() {
         check("echo", None, 64);
         check("publish", None, 300);
         check("post", Some("L0SM9cOFvHcCIhw_"), 64);

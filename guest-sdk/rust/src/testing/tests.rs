@@ -157,7 +157,7 @@ fn sends_and_publishes_reach_their_clients_and_are_recorded() {
 }
 
 #[test]
-fn a_connection_that_is_to_fail_fails() {
+fn call_on_a_failing_connection_returns_the_chosen_error() {
     let (mut gateway, ada, bob) = two();
     for error in [Error::Gone, Error::Busy, Error::TooLarge, Error::Denied] {
         gateway.fail(&bob, error.clone());
@@ -177,7 +177,7 @@ fn a_connection_that_is_to_fail_fails() {
 }
 
 #[test]
-fn a_connection_ends_as_in_the_gateway() {
+fn connection_ends_as_in_the_gateway() {
     let (mut gateway, ada, bob) = two();
     assert_eq!(gateway.message(&bob, "close 4001"), Ok(None));
     let answer = gateway.message(&ada, format!("send {bob}"));
@@ -195,7 +195,7 @@ fn a_connection_ends_as_in_the_gateway() {
 }
 
 #[test]
-fn the_gateways_bounds_hold() {
+fn calls_beyond_the_gateways_bounds_are_refused() {
     let (mut gateway, ada, _) = two();
     assert_eq!(gateway.message(&ada, "long"), Err(Error::TooLarge.into()));
     let reply = gateway.message(&ada, "long reply").unwrap_err();
@@ -249,7 +249,7 @@ fn answer_that_cannot_be_sent_refuses_with_502() {
 
 /// The test that goes on after a panic finds the gateway as it was.
 #[test]
-fn a_panic_of_the_handler_leaves_the_gateway_whole() {
+fn panicking_handler_leaves_the_gateway_usable() {
     let (mut gateway, ada, bob) = two();
     let ended = catch_unwind(AssertUnwindSafe(|| gateway.message(&ada, "trap")));
     assert!(ended.is_err());

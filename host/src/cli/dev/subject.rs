@@ -184,7 +184,7 @@ mod tests {
     use crate::config::Component;
 
     #[test]
-    fn folder_and_routes_of_any_name_are_a_right_configuration() {
+    fn folder_and_routes_of_any_name_give_a_valid_configuration() {
         let folder = "/a folder/with \"${quotes}\"";
         let routes = ["join", "send it", "a\"b", "a.b"].map(String::from);
         let text = configuration(folder, &routes);

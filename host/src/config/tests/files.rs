@@ -45,7 +45,7 @@ fn good_files_load() {
 
 /// With `BLESS=1` the answers are written, not compared: read them before you commit them.
 #[test]
-fn bad_files_get_the_answer_beside_them() {
+fn bad_files_give_the_errors_beside_them() {
     let files = files("bad");
     assert!(files.len() >= 40, "only {} bad files", files.len());
     let mut answers = BTreeSet::new();

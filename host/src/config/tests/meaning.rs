@@ -54,7 +54,7 @@ fn short_file_means_the_defaults() {
 }
 
 #[test]
-fn limits_are_meant_in_bytes_and_durations() {
+fn limits_are_read_as_bytes_and_durations() {
     let limits = only_stage("limits = { idle_timeout_s = 600, ping_interval_s = 0 }").limits;
     assert_eq!(limits.message_bytes, 128 * 1024);
     assert_eq!(limits.idle_timeout, Some(Duration::from_secs(600)));
@@ -88,7 +88,7 @@ fn check_origins(more: &str, any: bool, same_host: bool, list: &[&str]) {
 }
 
 #[test]
-fn origins_are_self_unless_said() {
+fn origins_default_to_self() {
     check_origins("", false, true, &[]);
     check_origins("origins = []", false, false, &[]);
     check_origins(
@@ -121,7 +121,7 @@ fn check_listener(more: &str, tls: &Tls, http2: bool) {
 }
 
 #[test]
-fn http2_comes_with_tls() {
+fn http2_is_on_by_default_with_tls() {
     check_listener("tls = \"off\"", &Tls::Off, false);
     check_listener("tls = \"self-signed\"", &Tls::SelfSigned, true);
     check_listener(

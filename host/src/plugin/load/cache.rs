@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_that_was_never_finished_is_removed_once_it_is_old() {
+    fn unfinished_file_is_removed_once_it_is_old() {
         let folder = tempfile::tempdir().unwrap();
         let inside = folder.path().join(engine::CACHE).join("modules/v");
         fs::create_dir_all(&inside).unwrap();

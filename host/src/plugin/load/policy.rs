@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_does_not_go_back_unless_told_to() {
+    async fn older_version_is_refused_unless_a_rollback_names_it() {
         let loads = [
             (4, None, true),
             (3, None, false),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_that_is_prepared_and_not_served_raises_no_floor() {
+    async fn prepared_version_that_never_serves_raises_no_floor() {
         check(false, &[(5, None, true), (4, None, true)]).await;
     }
 }

@@ -28,7 +28,7 @@ proptest! {
     }
 
     #[test]
-    fn agrees_with_a_tree(body in value(), steps in prop::collection::vec(step(), 0..4)) {
+    fn path_selects_what_a_json_tree_has_there(body in value(), steps in prop::collection::vec(step(), 0..4)) {
         let path: String = steps.iter().map(Step::written).collect();
         let mut at = Some(&body);
         for step in &steps {
@@ -46,7 +46,7 @@ proptest! {
     }
 
     #[test]
-    fn search_agrees_with_a_tree(body in value()) {
+    fn search_selects_what_a_json_tree_has_there(body in value()) {
         fn search<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
             found.extend(value.get("a"));
             match value {
@@ -62,12 +62,12 @@ proptest! {
     }
 
     #[test]
-    fn literal_is_itself(literal in ".+") {
+    fn literal_selects_itself(literal in ".+") {
         check(&literal.replace('$', r"\$"), "{}", &*literal);
     }
 
     #[test]
-    fn escapes_change_nothing(body in value(), steps in prop::collection::vec(step(), 0..3)) {
+    fn escaped_message_selects_the_same(body in value(), steps in prop::collection::vec(step(), 0..3)) {
         // Objects and nested arrays show how the message writes them, so only a string is compared.
         let path: String = steps.iter().map(Step::written).collect();
         let at = steps.iter().try_fold(&body, |value, step| step.below(value));

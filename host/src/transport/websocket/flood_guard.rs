@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_are_a_flood_beyond_their_burst() {
+    fn control_frames_beyond_their_burst_are_a_flood() {
         let mut guard = guard();
         let sent = (0..200)
             .take_while(|_| guard.pass(&frame(0x89, 5)).is_ok())

@@ -247,7 +247,7 @@ async fn versions_that_wait_for_room_take_turns() {
 /// The first permit of each is held throughout, and all share one more instance: each turn of a version waits for the
 /// end of another's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn room_that_goes_to_and_fro_is_never_lost() {
+async fn room_passed_between_versions_is_never_lost() {
     const VERSIONS: u32 = 3;
     const TIMES: usize = 300;
     let (engine, _) = engine::start(None).unwrap();
