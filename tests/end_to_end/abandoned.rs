@@ -1,5 +1,5 @@
-//! Clients that go while the `$connect` handler decides about them, or do not read what it says: what it lets in has its
-//! `$disconnect`, and the call counts until it is over.
+//! Clients that leave while the `$connect` handler decides about them, or do not read its answer: a client that it lets
+//! in has its `$disconnect`, and the call counts until it ends.
 
 use lockgate_tests::{Gateway, Request, within};
 use serde_json::json;
@@ -10,15 +10,15 @@ use tokio::{
 
 use crate::{LOCKGATE, connect::connecting, probe, probe_configuration};
 
-/// How many clients go.
+/// Clients that leave.
 const CLIENTS: usize = 20;
 
-/// Has the handler say that it is asked, and let the client in a moment later.
+/// The target whose handler prints `asked`, and lets the client in after `ms`.
 pub(crate) fn slowly(ms: u32) -> String {
     connecting(&json!([{"do": "print", "text": "asked"}, {"do": "sleep", "ms": ms}]))
 }
 
-/// A client over TCP that has sent its request, and whose handler is at work as the `place`th.
+/// A client over TCP that has sent its request, and whose handler is the `place`th to run.
 async fn asking(gateway: &Gateway, request: &Request, place: usize) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     let mut socket = within("the connection", socket.connect(gateway.plain()))
@@ -29,7 +29,7 @@ async fn asking(gateway: &Gateway, request: &Request, place: usize) -> TcpStream
     socket
 }
 
-/// Checks that this many `$disconnect` handlers run and were told that the client has gone, each once.
+/// Checks that this many `$disconnect` handlers run, once a client, and are told that it has gone.
 async fn all_are_told_of(gateway: &Gateway, clients: usize) {
     const TOLD: &str = "\"message\":\"ended: ";
     gateway.log().nth_line(clients - 1, &[TOLD, " 1006 "]).await;
@@ -68,7 +68,7 @@ async fn client_that_resets_its_stream_during_connect_has_its_disconnect() {
         asked.reset();
     }
     all_are_told_of(&gateway, CLIENTS).await;
-    // Nobody else is harmed.
+    // Other clients are unharmed.
     http2.open("/s").await.id().await;
 }
 
@@ -115,7 +115,7 @@ async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
         "limits = { message_kib = 16_384 }",
         "limits = { cpu_ms = 2000, memory_mib = 128 }",
     );
-    // More than the kernel takes.
+    // More than the kernel buffers.
     let refusal = connecting(&json!([{"do": "refuse", "status": 403, "letters": 12_000_000}]));
     let serve = async |connections: u32| {
         let limits = format!("connections = {connections}\nhandshake_timeout_s = 1");
@@ -137,7 +137,7 @@ async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
     room_again(&gateway).await;
     drop(unread);
 
-    // A place for the connection, and one for its stream.
+    // One permit for the connection, and one for its stream.
     let gateway = serve(2).await;
     let mut http2 = gateway.http2().await;
     let unread = http2.ask(&refusal, &[]).await;

@@ -23,8 +23,8 @@ use crate::{
     upgrade::{configuration, upgrade},
 };
 
-/// As systemd starts a service of which it has bound the sockets: they are the descriptors from 3 on, of which the first
-/// is this process's standard input before.
+/// A command that starts as a service of socket activation: its sockets are the descriptors from 3 on, and the first of
+/// them is the command's standard input.
 fn activated(descriptors: impl Display, file: &Path) -> Command {
     let lockgate = LOCKGATE.command(&[]);
     let script = format!(
@@ -53,7 +53,7 @@ async fn systemd_sockets_are_found_by_address_and_handed_over() {
     let address = socket.local_addr().unwrap();
     let folder = TempDir::new().unwrap();
     let file = listening_on(address, &folder);
-    // The same socket twice: the second is one too many.
+    // The same socket twice: no listener takes the second.
     let (command, input) = (activated(2, &file), Stdio::from(OwnedFd::from(socket)));
     let mut gateway = Gateway::start_with(input, command, folder, PATIENCE).await;
     assert_eq!(gateway.plain(), address);
@@ -66,8 +66,8 @@ async fn systemd_sockets_are_found_by_address_and_handed_over() {
     drop(serving);
 }
 
-/// Stops a gateway while clients wait at its socket, and serves those whom it leaves there, as the next start does; gives
-/// how many these are.
+/// Stops a gateway while clients wait in the queue of its socket, and serves those that it leaves there, as the next
+/// start does. Returns their number.
 async fn left_in_the_queue() -> usize {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -93,7 +93,7 @@ async fn left_in_the_queue() -> usize {
     left
 }
 
-/// Who has been accepted by then is answered. On a busy machine that may be all of them.
+/// Clients that were accepted before the stop are answered by it. On a busy machine that may be all of them.
 #[tokio::test]
 async fn clients_queued_at_a_systemd_socket_at_a_stop_are_left_to_the_next_start() {
     for _ in 0..10 {
@@ -117,7 +117,7 @@ async fn systemd_descriptor_that_cannot_listen_is_refused() {
     }
 }
 
-/// As `ListenStream=PORT` makes it: it would take the port of `0.0.0.0` too.
+/// `ListenStream=PORT` makes such a socket, which would take the port of `0.0.0.0` too.
 #[tokio::test]
 async fn systemd_socket_for_both_families_is_refused_with_the_remedy() {
     let folder = TempDir::new().unwrap();
@@ -159,8 +159,8 @@ async fn invalid_listen_fds_is_refused_with_the_remedy() {
     }
 }
 
-/// A gateway with a listener on a socket that systemd has bound, and a second one of its own; gives what is written of
-/// the first.
+/// A gateway with a listener on a socket of systemd and one of its own. Returns the lines of the first listener in the
+/// file, too.
 async fn beside_another(socket: OwnedFd, address: &str) -> (Gateway, String) {
     let listener = format!("[[listeners]]\naddress = \"{address}\"\ntls = \"off\"\n");
     let folder = TempDir::new().unwrap();
@@ -202,7 +202,7 @@ async fn systemd_socket_of_a_removed_listener_is_kept_for_a_later_reload_and_upg
     assert_eq!(status, 200, "{said}");
     request.open().await.id().await;
 
-    // It is handed over while nobody accepts there, and is opened by the other process.
+    // The socket is handed over though nothing accepts on it, and the other process opens it.
     let (status, said) = reload(&gateway, &format!("{listener}{marked}"), marked).await;
     assert_eq!(status, 200, "{said}");
     gateway.log().nth_line(1, &["WARN", &warned]).await;

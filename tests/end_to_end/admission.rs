@@ -1,5 +1,5 @@
-//! How many connections there may be and how fast they may come, of everyone together and of one address: what is
-//! over is turned away before any TLS and any plugin, and a moment later there is room again.
+//! Limits on the number and the rate of connections, of all addresses together and of one: a connection over a limit is
+//! refused before TLS and before any plugin runs, and there is room again a moment later.
 
 use std::{
     fs,
@@ -11,19 +11,19 @@ use tokio::{io::AsyncReadExt, task::JoinSet};
 
 use crate::{LOCKGATE, probe_configuration};
 
-/// Clients that come together.
+/// Clients that connect together.
 const BURST: usize = 5_000;
 
-/// Of them, those whose request is under way at the same time: fewer than `limits.handshakes`.
+/// Requests of them under way at the same time: fewer than `limits.handshakes`.
 const AT_A_TIME: usize = 200;
 
-/// How long it may take until there is room again: a second on a machine that does nothing else.
+/// Time until there is room again: on an idle machine a second.
 const ROOM_AGAIN: Duration = Duration::from_secs(3);
 
 /// Another address of this machine.
 const ELSEWHERE: &str = "127.0.0.2";
 
-/// Has the handler print for each client that gets as far as that.
+/// The target whose handler prints a line for each client that reaches it.
 const GREETED: &str = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
 
 async fn serve(limits: &str) -> Gateway {
@@ -33,10 +33,10 @@ async fn serve(limits: &str) -> Gateway {
         .await
 }
 
-/// What a burst met.
+/// The outcome of a burst.
 struct Burst {
     let_in: usize,
-    /// The answers of those that were not.
+    /// The answers to the refused ones.
     turned_away: Vec<Answer>,
     took: Duration,
 }
@@ -68,7 +68,7 @@ async fn burst(request: &Request) -> Burst {
     met
 }
 
-/// Checks that a burst met a rate of so many a second: as many at once, and then what the time brings.
+/// Checks that a burst met a rate of `per_s`: that number is let in at once, and that number more each second.
 fn check_rate(burst: &Burst, per_s: usize, status: u16) {
     let most = per_s as f64 * (1.0 + burst.took.as_secs_f64());
     eprintln!("{} of {BURST} let in within {:?}", burst.let_in, burst.took);
@@ -103,7 +103,7 @@ async fn connections_over_the_rate_are_refused_before_tls_and_plugin() {
     let gateway = serve(&format!("connections_per_s = {PER_S}")).await;
     let burst = burst(&gateway.ws(GREETED)).await;
     check_rate(&burst, PER_S, 503);
-    // Nobody else met the plugin. A line comes a moment after the answer.
+    // No other client reached the plugin. A line of the log comes a moment after the answer.
     gateway
         .log()
         .nth_line(burst.let_in - 1, &["\"let in\""])
@@ -124,12 +124,12 @@ async fn connections_of_one_address_over_its_rate_are_refused() {
     let gateway = serve(&format!("connections_per_s_per_ip = {PER_S}")).await;
     let burst = burst(&gateway.ws("/s")).await;
     check_rate(&burst, PER_S, 429);
-    // Others come as if nothing had been.
+    // Clients of another address are not affected.
     gateway.ws("/s").from_address(ELSEWHERE).open().await;
     room_again(&gateway.ws("/s")).await;
 }
 
-/// By one: the second within a second.
+/// The second connection within a second.
 #[tokio::test]
 async fn one_connection_over_the_rate_is_refused() {
     for (limit, status) in [
@@ -137,7 +137,7 @@ async fn one_connection_over_the_rate_is_refused() {
         ("connections_per_s_per_ip", 429),
     ] {
         let gateway = serve(&format!("{limit} = 1")).await;
-        // On a machine that stands still for a second the next is let in: then once more.
+        // On a machine that stalls for a second the next one is let in: try again.
         let refused = within("someone to be turned away", async {
             loop {
                 let _first = gateway.ws("/s").attempt().await;
@@ -151,13 +151,13 @@ async fn one_connection_over_the_rate_is_refused() {
     }
 }
 
-/// A reload that is about something else is no way to come faster.
+/// A reload of other settings does not refill a rate.
 #[tokio::test]
 async fn used_share_of_a_rate_outlives_a_reload() {
     for limit in ["connections_per_s", "connections_per_s_per_ip"] {
         let gateway = serve(&format!("{limit} = 1\ndrain_s = 1")).await;
         let file = gateway.folder().join("gateway.toml");
-        // On a machine that takes longer than a second for a reload the next is let in: then once more.
+        // On a machine whose reload takes longer than a second the next one is let in: try again.
         let turned_away = async {
             for drain_s in 2.. {
                 let _first = gateway.ws("/s").attempt().await;
@@ -191,7 +191,7 @@ async fn connection_over_the_limit_of_its_address_is_refused() {
     let refused = gateway.ws("/s").refused().await;
     assert!(refused.status == 429 && refused.closed, "{refused:?}");
     gateway.ws("/s").from_address(ELSEWHERE).open().await;
-    // One that ends makes room, once its `$disconnect` is over.
+    // A connection that ends makes room once its `$disconnect` is over.
     first.close(1000, "").await;
     room_again(&gateway.ws("/s")).await;
     second.id().await;

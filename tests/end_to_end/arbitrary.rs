@@ -1,4 +1,4 @@
-//! A guest that calls the gateway with arbitrary arguments, thousands of times: nothing breaks but the guest.
+//! A guest that calls the gateway with arbitrary arguments, thousands of times: only the guest breaks.
 
 use lockgate_tests::{Client, within};
 use tokio::task::JoinSet;
@@ -11,10 +11,10 @@ use crate::{
 
 const CLIENTS: u64 = 8;
 
-/// Messages of each client, with some dozen calls each.
+/// Messages of each client, with a few dozen calls each.
 const MESSAGES: usize = 1_000;
 
-/// Numbers that are the same each time, and look as if they were not (xorshift64*).
+/// Pseudo-random numbers with a fixed seed (xorshift64*).
 struct Numbers(u64);
 
 impl Numbers {
@@ -27,7 +27,7 @@ impl Numbers {
 
     fn bytes(&mut self) -> Vec<u8> {
         let length = 1 + self.next() % 200;
-        // Small ones are more often the numbers of calls and of words.
+        // Small numbers more often choose a call or a word.
         let small = self.next().is_multiple_of(3);
         (0..length)
             .map(|_| (self.next() % if small { 24 } else { 256 }) as u8)
@@ -35,10 +35,10 @@ impl Numbers {
     }
 }
 
-/// How many calls one message made; none where one of them broke the guest.
+/// The number of calls that one message made; none where a call broke the guest.
 async fn outcome(client: &mut Client) -> Option<usize> {
     loop {
-        // What the calls sent comes before.
+        // Messages that the calls sent come before.
         let message = within("the outcome", client.next()).await;
         let Message::Text(text) = message else {
             continue;

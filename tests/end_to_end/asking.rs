@@ -1,4 +1,4 @@
-//! Commands find the gateway that they mean, and say in words why one is not asked or does nothing.
+//! Commands find the gateway that they are about, and give the reason if they cannot ask it or it does nothing.
 
 use std::fs;
 
@@ -15,7 +15,8 @@ use crate::{
     upgrade::{linked, replace_program},
 };
 
-/// Listens, and does this with everyone who connects: nothing, closing, or answering as a web server.
+/// A server that holds each connection silently, closes it, or answers as a web server, by `answer`: none, empty, or a
+/// page. Returns its address.
 async fn other_server(servers: &mut JoinSet<()>, answer: Option<&'static str>) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -43,7 +44,7 @@ async fn gateway_is_found_by_its_file_even_with_mistakes_in_it() {
     let run = async |words: &[&str]| LOCKGATE.run(words).await;
     let list = ["plugins", "list", "--config", file.to_str().unwrap()];
     let reload = ["reload", file.to_str().unwrap()];
-    // Another server has the address by now, or one that says nothing.
+    // Another gateway has taken the address, or a silent server has.
     let other = Served::new().await;
     for address in [
         other_server(&mut servers, None).await,
@@ -61,7 +62,7 @@ async fn gateway_is_found_by_its_file_even_with_mistakes_in_it() {
             "{ended:?}"
         );
     }
-    // What is wrong in the file is no hindrance to going back.
+    // A mistake in the file does not prevent a rollback.
     fs::write(&file, &good).unwrap();
     replace(&served.component, &version(2, '-'));
     served.reload().await;
@@ -83,7 +84,7 @@ async fn gateway_is_found_by_its_file_even_with_mistakes_in_it() {
         .await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         expect(&mut served.connect().await, 1 + u32::from(place == 1)).await;
-        // And of a reload the gateway says what is.
+        // A reload is refused with the mistake.
         let ended = run(&reload).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.error.contains("gateway.toml:"), "{ended:?}");
@@ -109,7 +110,7 @@ async fn server_that_is_no_management_listener_is_named_as_such() {
         ),
         (other_server(&mut servers, None).await, "no answer from"),
     ] {
-        // The rest of the file does not matter.
+        // A mistake elsewhere in the file does not matter.
         let text = format!("management.address = \"{address}\"\nlimits.drain_s = \"x\"");
         fs::write(&file, text).unwrap();
         let rollback = ["plugins", "rollback", "v", "--config"];
@@ -135,7 +136,7 @@ async fn server_that_is_no_management_listener_is_named_as_such() {
 async fn upgrade_of_a_stopping_gateway_is_refused_at_once() {
     let configuration = format!("[limits]\ndrain_s = 60\n{}", probe_configuration("", ""));
     let mut gateway = LOCKGATE.serve(&configuration).await;
-    // It holds the gateway: it does not answer its close.
+    // This client never answers its close, and so keeps the gateway running.
     let silent = gateway.ws("/s").open_raw().await;
     gateway.terminate();
     gateway.log().line(&["\"stopping\""]).await;
@@ -172,7 +173,7 @@ async fn commands_while_a_new_process_loads_are_refused_with_the_reason() {
         assert_eq!(ended.code, Some(1), "{words:?}: {ended:?}");
         assert!(ended.error.contains("an upgrade is under way"), "{ended:?}");
     }
-    // It has come to nothing: what is wrong with the rollback is another thing.
+    // After the failed upgrade the rollback is refused for another reason.
     let started = Orphan::new(fs::read_to_string(id).unwrap().trim_end().parse().unwrap());
     started.terminate();
     gateway.log().line(&["no upgrade"]).await;

@@ -1,4 +1,4 @@
-//! One head whatever it came by: each version of HTTP, and each spelling of a host.
+//! The request head reads the same over each version of HTTP and with each spelling of a host.
 
 use lockgate_tests::{Client, Request, within};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn handshake() -> String {
     connecting(&json!([{"do": "handshake"}])) + "&tell"
 }
 
-/// The headers that the handler was told of, in the order of their names.
+/// The headers that the handler got, ordered by name.
 async fn told(client: &mut Client) -> Headers {
     let seen: Value = client.json().await;
     let mut headers: Headers = serde_json::from_value(seen[0]["headers"].clone()).unwrap();
@@ -85,7 +85,7 @@ async fn domain_name(request: &Request) -> Value {
     request.open().await.step(json!({"do": "info"})).await["domain_name"].clone()
 }
 
-/// A host's spellings are one host: the stage's domains are found by each.
+/// Spellings of one host find the same domain of a stage.
 #[tokio::test]
 async fn stage_is_found_by_each_spelling_of_its_host() {
     let gateway = echo_with("domains = [\"chat.example.com\", \"[::1]\"]").await;
@@ -136,7 +136,7 @@ async fn host_of_an_absolute_target_counts_and_the_header_does_not() {
     let own = HEAD.replace("Host: localhost", "Host: chat.example.com");
     let head = own.replace("GET /s", "GET http://other.example/");
     check_refused(&request, "another host in the target", head.as_bytes()).await;
-    // The header has to be there even so, and to be one.
+    // The request still needs exactly one `Host` header.
     let target = own.replace("GET /s", "GET http://chat.example.com/");
     let head = target.replace("Host: chat.example.com\r\n", "");
     check_refused(&request, "no header", head.as_bytes()).await;
@@ -150,7 +150,7 @@ async fn host_of_an_absolute_target_counts_and_the_header_does_not() {
     assert!(headers.contains(&("host".to_owned(), "chat.example.com".to_owned())));
 }
 
-/// Names of headers as clients on small devices look for them, letter by letter.
+/// Clients on small devices compare the names of headers letter by letter.
 #[tokio::test]
 async fn headers_of_answers_are_spelt_as_their_specifications_do() {
     let gateway = probe().await;

@@ -1,5 +1,5 @@
-//! Certificates from files: which pairs are served and which are refused with the reason, when they are read again,
-//! and which of several a client is shown.
+//! Certificates from files: the pairs that are served, those that are refused with the reason, the renewal under open
+//! connections, and the choice between several.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{LOCKGATE, probe_configuration};
 
-/// A configuration with one listener of this `tls`, and a management listener.
+/// A configuration with a management listener, and one listener with this value of `tls`.
 fn configuration(tls: &str) -> String {
     format!(
         "listeners = [{{ address = \"127.0.0.1:0\", tls = {tls} }}]\n\
@@ -21,7 +21,7 @@ fn configuration(tls: &str) -> String {
     )
 }
 
-/// Serves it; the folder stays the test's.
+/// Serves this value of `tls`. The folder of its files stays the test's.
 async fn serve(tls: &str) -> Gateway {
     LOCKGATE.serve_as_written(&configuration(tls)).await
 }
@@ -30,7 +30,7 @@ fn pem(folder: &TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }
 
-/// Puts a file in the place of another, and makes it look as old.
+/// Replaces a file, and keeps its modification time.
 fn replace_unseen(path: &Path, content: &str) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let next = path.with_extension("next");
@@ -40,7 +40,7 @@ fn replace_unseen(path: &Path, content: &str) {
     fs::rename(next, path).unwrap();
 }
 
-/// Another certificate whose files have the size of this one's.
+/// Another certificate with files of the same size.
 fn of_same_size(certificate: &Certificate) -> Certificate {
     loop {
         let other = Certificate::new();
@@ -67,7 +67,7 @@ async fn pair_of_equal_size_and_time_is_served() {
     let gateway = serve(&first.write_as(folder.path(), "c")).await;
     let mut client = gateway.wss("/s").open().await;
 
-    // The key last: until then the pair does not fit, and the old one is shown.
+    // The key is written last: until then the pair does not match, and the old one is shown.
     replace_unseen(&pem(&folder, "c.pem"), &second.certificate_pem);
     gateway
         .log()
@@ -80,7 +80,7 @@ async fn pair_of_equal_size_and_time_is_served() {
     let refused = gateway.log().lines();
     assert!(!refused.iter().any(|line| line.contains("not reloaded")));
 
-    // By a reload too, which says so.
+    // A reload finds it too, and reports it.
     let third = of_same_size(&first);
     replace_unseen(&pem(&folder, "c.key.pem"), &third.key_pem);
     replace_unseen(&pem(&folder, "c.pem"), &third.certificate_pem);
@@ -115,7 +115,7 @@ async fn mismatched_pair_fails_the_reload_and_the_old_one_is_shown() {
     assert_eq!(gateway.wss("/s").certificate().await, first.der);
     client.id().await;
 
-    // Mended, it is read again.
+    // Once mended, the pair is read again.
     fs::write(pem(&folder, "c.key.pem"), &second.key_pem).unwrap();
     let (status, said) = gateway.post("/reload", "{}").await;
     assert!(status == 200, "{said}");
@@ -135,7 +135,7 @@ async fn every_certificate_of_a_file_is_sent() {
     assert_eq!(chain, [leaf.der.clone(), other.der.clone()]);
 }
 
-/// Says what `validate` says of a pair that it must refuse.
+/// The error of `validate` about a pair that it must refuse.
 async fn refusal(certificate: &Path, key: &Path) -> String {
     let folder = TempDir::new().unwrap();
     let tls = format!("{{ certificate = {certificate:?}, key = {key:?} }}");
@@ -230,7 +230,7 @@ async fn pem_that_would_be_skipped_is_refused() {
     assert!(said.contains("holds two keys"), "{said}");
 }
 
-/// The metric of a certificate's time.
+/// The metric of a certificate's remaining time.
 async fn seconds_left(gateway: &Gateway) -> i64 {
     let (_, page) = gateway.page("/metrics").await;
     let line = page
@@ -337,12 +337,12 @@ async fn client_is_shown_the_certificate_for_the_host_that_it_names() {
     ] {
         several.expect(name, certificate).await;
     }
-    // It is right for a client that checks everything.
+    // A client that checks everything accepts it.
     let trusted = Trust::Only(named.der.clone());
     let request = several.gateway.wss("/s").trusting(trusted);
     request.server_name(Some("chat.example.com")).open().await;
 
-    // One is renewed: the others stay.
+    // A renewed certificate leaves the others as they are.
     let renewed = Certificate::of(&["*.example.com"]);
     let _ = renewed.write_as(several.folder.path(), "wild");
     let line = [
@@ -371,7 +371,7 @@ async fn name_of_two_certificates_is_refused() {
     several
         .expect(Some("other.example.com"), &several.wild)
         .await;
-    // Nor may one come that nobody could ask for.
+    // A certificate that no client could ask for is refused as well.
     let nameless = Certificate::of(&["127.0.0.1"]);
     let _ = nameless.write_as(several.folder.path(), "wild");
     let (status, said) = several.gateway.post("/reload", "{}").await;
@@ -381,7 +381,7 @@ async fn name_of_two_certificates_is_refused() {
     );
 }
 
-/// A client that uses one connection for two hosts is told if the certificate is for one of them only.
+/// A client that uses one connection for two hosts gets 421 if the certificate covers one of them only.
 #[tokio::test]
 async fn request_for_a_host_outside_the_certificate_is_misdirected_over_http_2() {
     let several = Several::serve().await;
@@ -397,7 +397,7 @@ async fn request_for_a_host_outside_the_certificate_is_misdirected_over_http_2()
         assert_eq!(refused.status, 421, "{host}");
         assert_eq!(refused.text(), "{\"message\":\"Misdirected Request\"}");
     }
-    // A host that a client asked for when it was shown the first certificate, and an address without one.
+    // The first certificate was shown for a host that none covers, and to a client that named no host.
     let mut http2 = Http2::connect_to(address, Some("unknown.example")).await;
     http2.set_host("unknown.example");
     http2.open("/s").await;
@@ -410,7 +410,7 @@ async fn request_for_a_host_outside_the_certificate_is_misdirected_over_http_2()
     assert_eq!(http2.refused("/s", &[]).await.status, 421);
 }
 
-/// What renews certificates often writes the key first, or beside.
+/// Renewal tools often write the key first, or to another path.
 #[tokio::test]
 async fn missing_certificate_is_warned_of_and_the_old_one_is_shown() {
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! The words that `lockgate` understands.
+//! The commands of `lockgate`.
 
 use std::{
     fs,
@@ -104,7 +104,7 @@ async fn schema_documents_every_key() {
     undocumented(&schema, &mut Vec::new());
 }
 
-/// Checks that every property in a schema, and every one below it, has a description.
+/// Checks that every property in a schema, and every property below it, has a description.
 fn undocumented(schema: &Value, place: &mut Vec<String>) {
     match schema {
         Value::Object(fields) => {
@@ -138,11 +138,11 @@ async fn build_prints_the_components_path_last() {
     assert_eq!(ended.code, Some(0), "{}", ended.error);
     let path = Path::new(ended.output.lines().last().unwrap());
     assert!(path.is_absolute(), "{}", path.display());
-    // The head of a component, which a core module's differs from.
+    // The header of a component, which differs from a core module's.
     assert_eq!(fs::read(path).unwrap()[..8], *b"\0asm\x0d\0\x01\0");
 }
 
-/// What the user sets for cargo is cargo's to read.
+/// `build` passes the user's settings on to cargo.
 #[tokio::test]
 async fn build_leaves_the_users_settings_of_cargo() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("elsewhere-echo");
@@ -185,7 +185,7 @@ async fn build_of_a_broken_plugin_fails() {
     assert!(ended.error.contains("/nowhere"), "{}", ended.error);
 }
 
-/// A folder with these files, of which a manifest is a package or a workspace by itself.
+/// A folder with these files, where each manifest is a package or a workspace of its own.
 fn folder_of(files: &[(&str, &str)]) -> TempDir {
     let folder = TempDir::new().unwrap();
     let toolchain = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
@@ -198,7 +198,7 @@ fn folder_of(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// A package of this name, with what else stands in its manifest.
+/// The manifest of a package with this name, with `more` at its end.
 fn package(name: &str, more: &str) -> String {
     format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}\n")
 }
@@ -257,7 +257,7 @@ async fn folder_without_a_plugin_is_refused_with_reason_and_remedy() {
             "the library of its package a is no cdylib, as a plugin's is; ",
             "write crate-type = [\"cdylib\"]",
         ),
-        // It has a program too, which is none of the plugin.
+        // The package has a binary beside the plugin.
         (
             vec![
                 ("Cargo.toml", alone("a", CDYLIB)),

@@ -1,4 +1,4 @@
-//! A component is compiled by a process of its own, within bounds; a large one in the machine's idle time.
+//! A component is compiled in a process of its own, within bounds; a large one in the machine's idle time.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,34 +15,34 @@ use crate::{LOCKGATE, probe_configuration};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of a process that waits for idle time, in `/proc/ID/stat`.
+/// The scheduling policy in `/proc/ID/stat` of a process that runs in idle time.
 const SCHED_IDLE: &str = "5";
 
-/// What there is to hand over compiled code by.
-enum Place {
-    /// A compile cache, in this folder.
+/// The folder through which compiled code is handed over.
+enum HandoverFolder {
+    /// A compile cache in this folder.
     Cache(TempDir),
     Temporary,
-    Nowhere,
+    None,
 }
 
-/// `lockgate validate` with one plugin, and the temporary folder that it is to use.
+/// A run of `lockgate validate` with one plugin, and its temporary folder.
 struct Loading {
     process: Child,
     folder: TempDir,
 }
 
 impl Loading {
-    /// Begins to load a component, with a compile cache that has nothing in it.
+    /// Begins to load a component, with an empty compile cache.
     fn begin(component: &[u8]) -> Self {
-        Self::begin_in(Place::Cache(TempDir::new().unwrap()), component)
+        Self::begin_in(HandoverFolder::Cache(TempDir::new().unwrap()), component)
     }
 
-    fn begin_in(place: Place, component: &[u8]) -> Self {
-        let (folder, with_cache, with_temporary) = match place {
-            Place::Cache(folder) => (folder, true, true),
-            Place::Temporary => (TempDir::new().unwrap(), false, true),
-            Place::Nowhere => (TempDir::new().unwrap(), false, false),
+    fn begin_in(handover: HandoverFolder, component: &[u8]) -> Self {
+        let (folder, with_cache, with_temporary) = match handover {
+            HandoverFolder::Cache(folder) => (folder, true, true),
+            HandoverFolder::Temporary => (TempDir::new().unwrap(), false, true),
+            HandoverFolder::None => (TempDir::new().unwrap(), false, false),
         };
         let file = folder.path().join("large.wasm");
         fs::write(&file, component).unwrap();
@@ -72,7 +72,7 @@ impl Loading {
         Self { process, folder }
     }
 
-    /// The process that compiles for it, and the words it was started with.
+    /// The process that compiles for this one, and its command line.
     fn child(&mut self) -> (Pid, String) {
         child_of(self.process.id(), || {
             let ended = self.process.try_wait().unwrap();
@@ -80,7 +80,7 @@ impl Loading {
         })
     }
 
-    /// Gives the folder back, with what is left in it.
+    /// Checks that the component loads, and returns the folder.
     fn loaded(self) -> TempDir {
         let ended = self.process.wait_with_output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
@@ -88,7 +88,7 @@ impl Loading {
         self.folder
     }
 
-    /// Gives what it says about that.
+    /// Checks that the component is refused, and returns the error.
     fn refused(self) -> String {
         let ended = self.process.wait_with_output().unwrap();
         assert_eq!(ended.status.code(), Some(1));
@@ -96,12 +96,12 @@ impl Loading {
     }
 }
 
-/// The process that compiles for another, as soon as there is one, and the words it was started with.
+/// The process that compiles for `parent`, once it has started, and its command line.
 pub(crate) fn child_of(parent: u32, meanwhile: impl FnMut()) -> (Pid, String) {
     child_with(parent, "compile-into", meanwhile)
 }
 
-/// The process that another has started with this among its words.
+/// The child of `parent` with `word` in its command line, once it has started, and that command line.
 pub(crate) fn child_with(parent: u32, word: &str, mut meanwhile: impl FnMut()) -> (Pid, String) {
     let give_up = Instant::now() + PATIENCE;
     let tasks = format!("/proc/{parent}/task");
@@ -113,7 +113,7 @@ pub(crate) fn child_with(parent: u32, word: &str, mut meanwhile: impl FnMut()) -
             for id in children.unwrap_or_default().split_whitespace() {
                 let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 let words = String::from_utf8(words).unwrap().replace('\0', " ");
-                // Until it has become the program, it is a copy of the process.
+                // Between fork and exec a child has the command line of its parent.
                 if words.contains(word) {
                     return (Pid::from_raw(id.parse().unwrap()).unwrap(), words);
                 }
@@ -123,7 +123,8 @@ pub(crate) fn child_with(parent: u32, word: &str, mut meanwhile: impl FnMut()) -
     }
 }
 
-/// Waits until a process that runs is as it should be, by what `/proc/ID/stat` tells after its name: none when it ended.
+/// Waits until `right` accepts the fields of `/proc/ID/stat` after the name, which are none once the process has ended.
+/// `what` describes the state until then.
 pub(crate) fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool) {
     let give_up = Instant::now() + PATIENCE;
     let file = format!("/proc/{}/stat", id.as_raw_nonzero());
@@ -137,17 +138,17 @@ pub(crate) fn wait_for(id: Pid, what: &str, right: impl Fn(Option<&str>) -> bool
     }
 }
 
-/// A component that nobody has compiled before.
+/// A component that has never been compiled.
 pub(crate) fn new() -> Vec<u8> {
     padded(32)
 }
 
-/// The same, and large.
+/// A large component that has never been compiled.
 pub(crate) fn large() -> Vec<u8> {
     padded(1 << 20)
 }
 
-/// The probe with a custom section of so many bytes, of which some are never the same.
+/// The probe with a custom section of `bytes` bytes, some of them unique.
 fn padded(bytes: usize) -> Vec<u8> {
     let mut component = fs::read(Guest::Probe.path()).unwrap();
     component.push(0);
@@ -161,8 +162,7 @@ fn padded(bytes: usize) -> Vec<u8> {
     component
 }
 
-/// The echo with a module beside it, of one small function that is hard to compile: each of its loops hands on each of
-/// its locals.
+/// The echo with an extra module: one small function that is hard to compile, since each loop passes each local on.
 pub(crate) fn hard(loops: usize, locals: usize) -> Vec<u8> {
     let counted: String = (0..locals)
         .map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))"))
@@ -173,7 +173,7 @@ pub(crate) fn hard(loops: usize, locals: usize) -> Vec<u8> {
         "loop ".repeat(loops),
         "local.get 0 br_if 0 end ".repeat(loops),
     );
-    // What it says of an error has the whole text.
+    // The error itself would print the whole text.
     let module = wat::parse_str(text).unwrap_or_else(|_| panic!("it is no WebAssembly"));
     let mut component = fs::read(Guest::Echo.path()).unwrap();
     component.push(1);
@@ -182,7 +182,7 @@ pub(crate) fn hard(loops: usize, locals: usize) -> Vec<u8> {
     component
 }
 
-/// A length in five bytes, as LEB128 may be.
+/// A length as LEB128, padded to five bytes.
 fn leb128(length: usize) -> [u8; 5] {
     let length = u32::try_from(length).unwrap();
     let seven = |shift: u32| u8::try_from((length >> shift) & 0x7f).unwrap();
@@ -195,7 +195,7 @@ fn leb128(length: usize) -> [u8; 5] {
     ]
 }
 
-/// What is in the cache: compiled components, by the names of their files.
+/// The files of the compiled components in the cache.
 fn compiled(folder: &TempDir) -> Vec<PathBuf> {
     let modules = fs::read_dir(folder.path().join("cache/wasmtime/modules")).unwrap();
     modules
@@ -212,7 +212,7 @@ fn component_is_compiled_once_in_a_process_of_its_own() {
         let (_, words) = loading.child();
         let cache = loading.folder.path().join("cache");
         assert!(words.contains(&format!(" {} ", cache.display())), "{words}");
-        // Two would tell that the gateway did not find what was compiled for it.
+        // Two files would mean that the gateway did not find the code that was compiled for it.
         let found = compiled(&loading.loaded());
         assert_eq!(found.len(), 1, "{found:?}");
     }
@@ -222,14 +222,14 @@ fn component_is_compiled_once_in_a_process_of_its_own() {
 fn large_component_is_compiled_in_idle_time() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
-    // It is the 41st field, of which two stand before.
+    // The policy is the 41st field, and two fields are cut off.
     wait_for(child, "it takes the time of others", |stat| {
         stat.expect("it runs").split(' ').nth(38) == Some(SCHED_IDLE)
     });
     loading.loaded();
 }
 
-/// By the process that the machine ends first.
+/// The kernel kills the process with the highest score first.
 #[test]
 fn compiling_process_is_killed_first_when_memory_runs_out() {
     let mut loading = Loading::begin(&large());
@@ -262,7 +262,7 @@ fn component_that_compiles_with_too_much_memory_is_refused() {
     assert!(said.contains(fault), "{said}");
 }
 
-/// As by the machine, when there is no memory left: the gateway must not try it then.
+/// The kernel kills it so when memory runs out: the gateway must not compile it then.
 #[test]
 fn component_whose_compiling_process_is_killed_is_refused() {
     for component in [new(), large()] {
@@ -273,7 +273,7 @@ fn component_whose_compiling_process_is_killed_is_refused() {
     }
 }
 
-/// As on a machine that is never idle.
+/// A machine that is never idle gives it no time.
 #[test]
 fn component_whose_compiling_process_gets_no_time_loads() {
     let mut loading = Loading::begin(&large());
@@ -289,7 +289,7 @@ fn compiling_process_ends_with_its_parent() {
     let (child, _) = loading.child();
     loading.process.kill().unwrap();
     loading.process.wait().unwrap();
-    // Nobody may be there to collect it, but then it is a zombie.
+    // Where no process reaps it, it stays a zombie.
     wait_for(child, "it compiles for nobody", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
@@ -318,7 +318,7 @@ async fn stop_does_not_wait_for_a_compilation() {
     });
 }
 
-/// Large components take half a minute, and a log that says nothing looks like a gateway that hangs.
+/// A large component compiles for half a minute, and a silent log would look like a gateway that hangs.
 #[tokio::test]
 async fn component_that_compiles_slowly_is_named_in_the_log() {
     let folder = TempDir::new().unwrap();
@@ -353,7 +353,7 @@ async fn component_that_compiles_slowly_is_named_in_the_log() {
     assert!(line["took_ms"].as_u64().unwrap() >= 500, "{line}");
 }
 
-/// What its imports, its world and its sizes tell is told without compiling it, which could take half a minute.
+/// Imports, world and sizes are checked before the compilation, which could take half a minute.
 #[test]
 fn component_with_refused_imports_world_or_size_is_not_compiled() {
     let mut probe = fs::read(Guest::Probe.path()).unwrap();
@@ -409,7 +409,7 @@ fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
 #[test]
 fn compilation_without_a_cache_leaves_no_file() {
     for component in [new(), large()] {
-        let mut loading = Loading::begin_in(Place::Temporary, &component);
+        let mut loading = Loading::begin_in(HandoverFolder::Temporary, &component);
         let (_, words) = loading.child();
         let temporary = loading.folder.path().join("temporary");
         assert!(
@@ -445,11 +445,11 @@ async fn leftovers_of_a_killed_gateway_are_removed_and_other_files_stay() {
     let id = Pid::from_raw(i32::try_from(killed.id()).unwrap()).unwrap();
     kill_process(id, Signal::KILL).unwrap();
     assert_eq!(killed.ended().await, None);
-    // By its name it could be a gateway's.
+    // The name of this folder looks like that of a gateway's.
     let other = temporary.path().join("lockgate-compiled-notes");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("notes"), "").unwrap();
-    // One that was just made may not be locked yet.
+    // A new folder may not be locked yet, and so only old ones are removed.
     for folder in &folders() {
         let yesterday = SystemTime::now() - Duration::from_secs(86_400);
         File::open(folder).unwrap().set_modified(yesterday).unwrap();
@@ -467,18 +467,18 @@ async fn leftovers_of_a_killed_gateway_are_removed_and_other_files_stay() {
 
 #[test]
 fn component_loads_where_no_folder_is_writable() {
-    Loading::begin_in(Place::Nowhere, &new()).loaded();
+    Loading::begin_in(HandoverFolder::None, &new()).loaded();
 }
 
-/// Half a GiB is what the cache keeps. A file of that length needs no room on the disk.
+/// The cache keeps half a GiB. A sparse file of that length takes no disk space.
 #[test]
 fn files_beyond_the_size_of_the_cache_are_removed() {
     let folder = Loading::begin(&new()).loaded();
     let first = compiled(&folder);
-    // What is not the cache's stays.
+    // A file that is not the cache's stays.
     let other = folder.path().join("cache/other");
     fs::write(&other, "").unwrap();
-    // The next that is compiled has it look, which it does once an hour.
+    // The next compilation cleans up, which the cache does once an hour.
     for file in fs::read_dir(folder.path().join("cache/wasmtime")).unwrap() {
         let file = file.unwrap().path();
         if !file.is_dir() {
@@ -486,12 +486,12 @@ fn files_beyond_the_size_of_the_cache_are_removed() {
         }
     }
     let old = |name: usize| first.first().unwrap().with_file_name(name.to_string());
-    // To look at so many takes longer than a process needs to end.
+    // Reading so many files takes longer than the process takes to end.
     for name in 1..3_000 {
         File::create(old(name)).unwrap();
     }
     File::create(old(0)).unwrap().set_len(1 << 30).unwrap();
-    let folder = Loading::begin_in(Place::Cache(folder), &new()).loaded();
+    let folder = Loading::begin_in(HandoverFolder::Cache(folder), &new()).loaded();
     assert!(!compiled(&folder).contains(&old(0)));
     assert!(other.exists());
 }

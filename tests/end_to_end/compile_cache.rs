@@ -1,4 +1,4 @@
-//! The folder of compiled code: what is kept there, by whom, and what happens where nothing can be.
+//! The compile cache: its files, their owners, and a cache that cannot be written.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::compile::{child_of, large, new};
 use crate::{LOCKGATE, probe_configuration};
 
-/// What root keeps there, the gateway's own user could not replace.
+/// A file of root's in the cache could not be replaced by the gateway's own user.
 #[tokio::test]
 async fn validate_makes_no_cache_and_leaves_another_users_untouched() {
     let folder = TempDir::new().unwrap();
@@ -46,7 +46,7 @@ async fn validate_makes_no_cache_and_leaves_another_users_untouched() {
     }
 }
 
-/// A gateway that serves the probe, of which the component is a file of its own, with a cache in this folder.
+/// A gateway that serves a copy of the probe, with a cache in this folder. Returns the copy's path, too.
 async fn serve_with_cache(folder: TempDir) -> (Gateway, PathBuf) {
     let component = folder.path().join("component.wasm");
     fs::copy(Guest::Probe.path(), &component).unwrap();
@@ -65,7 +65,7 @@ async fn serve_with_cache(folder: TempDir) -> (Gateway, PathBuf) {
 async fn unwritable_cache_is_warned_of_and_another_process_still_compiles() {
     let folder = TempDir::new().unwrap();
     fs::create_dir_all(folder.path().join("cache/wasmtime")).unwrap();
-    // Root may write to every folder, and to no file as to one.
+    // Root may write to every folder, but not below a file.
     let modules = folder.path().join("cache/wasmtime/modules");
     fs::write(&modules, "in the way").unwrap();
     let (gateway, component) = serve_with_cache(folder).await;
@@ -79,7 +79,7 @@ async fn unwritable_cache_is_warned_of_and_another_process_still_compiles() {
     assert!(!gateway.log().contains(&["by the gateway itself"]));
 }
 
-/// It could only be compiled once more, by the gateway that serves.
+/// The gateway that serves would have to compile it itself.
 #[tokio::test]
 async fn component_that_the_cache_cannot_store_is_refused_and_serving_continues() {
     let (gateway, component) = serve_with_cache(TempDir::new().unwrap()).await;
@@ -98,14 +98,14 @@ async fn component_that_the_cache_cannot_store_is_refused_and_serving_continues(
     let mut client = gateway.connect("/s").await;
     client.id().await;
 
-    // When it takes something again, a reload is enough.
+    // Once the cache is writable again, a reload is enough.
     fs::remove_file(&modules).unwrap();
     fs::rename(&aside, &modules).unwrap();
     gateway.hang_up();
     gateway.log().line(&["reloaded: plugin probe"]).await;
 }
 
-/// A file that may not be longer than a MiB stands for a full disk.
+/// A limit of one MiB on the length of a file stands for a full disk.
 #[tokio::test]
 async fn start_with_a_full_disk_compiles_once_and_serves() {
     let before = "trap '' XFSZ; ulimit -f 2048";

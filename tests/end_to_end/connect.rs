@@ -1,4 +1,4 @@
-//! Getting in: the upgrade, what `$connect` decides, and what the handler sees of the client.
+//! Connecting: the upgrade, the decision of `$connect`, and the request that the handler sees.
 
 use lockgate_tests::Answer;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{LOCKGATE, echo, probe, probe_configuration, probe_with};
 
-/// The target at which the probe takes these steps when the client connects.
+/// The target at which the probe takes these steps in `$connect`.
 pub(crate) fn connecting(steps: &Value) -> String {
     let mut target = String::from("/s?do=");
     for byte in steps.to_string().bytes() {
@@ -72,7 +72,7 @@ async fn upgrade_is_answered_as_rfc_6455_requires() {
             .unwrap()
             .eq_ignore_ascii_case("upgrade")
     );
-    // There is no compression, and the gateway chooses no subprotocol by itself.
+    // The gateway offers no compression, and chooses no subprotocol by itself.
     assert_eq!(answer.header("sec-websocket-extensions"), None);
     assert_eq!(answer.header("sec-websocket-protocol"), None);
 }
@@ -233,7 +233,7 @@ async fn failing_handler_refuses_with_502_and_slow_one_with_504() {
             message,
         );
     }
-    // Nobody else is harmed.
+    // Other clients are unharmed.
     gateway.connect("/s").await;
 }
 
@@ -272,7 +272,7 @@ async fn refused_client_leaves_nothing_behind() {
     gateway.ws(&connecting(&steps)).refused().await;
     assert_eq!(observer.step(json!({"do": "count", "group": "g"})).await, 0);
 
-    // `$disconnect` runs for who was let in only: the first report is of the next client.
+    // `$disconnect` runs only for clients that were let in: the first report is of the next client.
     let mut next = gateway.connect("/s").await;
     let id = next.id().await;
     next.close(1000, "").await;
@@ -284,7 +284,7 @@ async fn connection_exists_for_others_only_after_its_101() {
     let gateway = probe().await;
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
-    // While it is being decided about, the client is in no group for anybody else.
+    // While `$connect` decides, other clients do not see the client in a group.
     let steps = json!([{"do": "join", "group": "g"}, {"do": "publish", "group": "observers", "text": "deciding"},
         {"do": "sleep", "ms": 1_000}]);
     let target = connecting(&steps);
@@ -344,7 +344,7 @@ two_way = true
     }
 }
 
-/// What API Gateway answers where nothing is deployed.
+/// The status that API Gateway answers where nothing is deployed.
 const UNKNOWN_STAGE: u16 = 403;
 
 #[tokio::test]
@@ -419,7 +419,7 @@ async fn origins_on_the_list_get_in() {
         .header("Origin", "https://app.example.com:443")
         .open()
         .await;
-    // "self" is not on this list.
+    // This list does not have "self".
     let own = format!("http://localhost:{}", gateway.plain().port());
     for origin in [
         own.as_str(),

@@ -1,4 +1,4 @@
-//! What a handler can do with connections: send, close, look at, and keep attributes with.
+//! Calls of a handler on connections: send, close, info and attributes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{probe, probe_with};
 
-/// No handler runs because of what a handler does: a post is for the client alone, and so is a publish.
+/// A post runs no handler, and neither does a publish: both are for clients alone.
 #[tokio::test]
 async fn message_sent_by_a_handler_runs_no_handler() {
     let gateway = probe_with("", "limits = { instances = 1, waiting = 0 }").await;
     let mut sender = gateway.connect("/s").await;
     let mut receiver = gateway.connect("/s").await;
     let (own, id) = (sender.id().await, receiver.id().await);
-    // What would be steps, if anyone took them; the only instance is in use, and nobody may wait for it.
+    // These would be steps if a handler got them. The only instance is in use, and no call may wait for it.
     let text = r#"[{"do": "print", "text": "re-entered"}, {"do": "counter"}]"#;
     let mut steps = vec![
         json!({"do": "counter"}),
@@ -35,7 +35,7 @@ async fn message_sent_by_a_handler_runs_no_handler() {
     let answers = sender.json().await;
     let counter = |place: usize| answers[place].as_u64().unwrap();
     assert_eq!(counter(steps.len() - 1), counter(0) + 1, "{answers}");
-    // The next invocation is the next.
+    // The counter shows that no invocation came between.
     let next = receiver.step(json!({"do": "counter"})).await;
     assert_eq!(next.as_u64(), Some(counter(0) + 2));
     assert!(!gateway.log().contains(&["re-entered"]));
@@ -165,7 +165,7 @@ async fn info_tells_what_the_gateway_knows() {
     assert_eq!(first["domain_name"], "localhost");
     assert_eq!(first["subprotocol"], Value::Null);
 
-    // A message makes a connection active, whoever sent it.
+    // A message in either direction makes a connection active.
     let mut other = gateway.connect("/s").await;
     let id = client.id().await;
     let mut seen = other.step(json!({"do": "info", "id": id})).await;

@@ -1,4 +1,4 @@
-//! `lockgate dev`: builds a plugin, serves it on this machine, and serves the new build after every save.
+//! `lockgate dev` builds a plugin, serves it on this machine, and serves the new build after every save.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{LOCKGATE, probe_configuration};
 
-/// Waits until a new build serves, the `place`th of this gateway.
+/// Waits until the `place`th new build of this gateway serves.
 async fn built(gateway: &Gateway, place: usize) {
     let words = ["serving the new build"];
     gateway
@@ -52,7 +52,7 @@ async fn saved_source_is_served_and_no_connection_closes() {
         client.expect("new hello").await;
     }
 
-    // A build that fails changes nothing.
+    // A failed build changes nothing.
     fs::write(&source, after.replace("Ok(", "Ko(")).unwrap();
     gateway
         .log()
@@ -107,12 +107,12 @@ pub(crate) async fn dev_says_how_to_connect_and_listens_on_this_machine_alone() 
             "{address}"
         );
     }
-    // Pages of other sites are kept out here too.
+    // Pages of other sites are refused here too.
     let foreign = gateway.ws("/dev").header("Origin", "https://example.com");
     assert_eq!(foreign.refused().await.status, 403);
 }
 
-/// What cargo writes is no reason to build, wherever its target folder is.
+/// Files that cargo writes start no build, wherever its target folder is.
 #[tokio::test]
 async fn target_folder_inside_the_plugins_starts_no_build() {
     let folder = LOCKGATE.copy_of("echo", "inside-echo");
@@ -172,7 +172,7 @@ async fn saved_path_dependency_is_built_and_served() {
     let mut client = gateway.connect("/dev").await;
     client.send("hello").await;
     client.expect("zero hello").await;
-    // A file that is no Rust, and that only cargo knows the compiler to have read.
+    // This file is not Rust: only cargo knows that the compiler read it.
     fs::write(word.join("src/word.txt"), "one").unwrap();
     built(&gateway, 0).await;
     client.send("hello").await;
@@ -256,7 +256,7 @@ async fn subject_without_a_plugin_is_refused_with_the_remedy() {
     }
 }
 
-/// The configuration of two plugins that are built, with a listener that `dev` does not open.
+/// A configuration of two plugins to build, with a listener that `dev` does not open.
 const TWO: &str = r#"
 [[listeners]]
 address = "0.0.0.0:443"
@@ -298,7 +298,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
         .replace("\"TWO\"", &format!("{two:?}"));
     fs::write(&file, &text).unwrap();
 
-    // It is not to be served like that, and says what to do.
+    // `run` and `validate` refuse it with the remedy.
     for command in ["run", "validate"] {
         let ended = LOCKGATE.run(&[command, file.to_str().unwrap()]).await;
         assert_eq!(ended.code, Some(1));
@@ -311,7 +311,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     let mut client = gateway.connect("/prod").await;
     client.send("hello").await;
     client.expect("one hello").await;
-    // A one-way route drops the answer, and says so once.
+    // A one-way route drops the answer, and logs that once.
     let other = r#"{"action":"other"}"#;
     let dropped = [
         "this one-way route drops it",
@@ -328,7 +328,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     let said = lines.iter().filter(|line| line.contains(dropped[0]));
     assert_eq!(said.count(), 1);
 
-    // The configuration is read again when it changes, and what is wrong changes nothing.
+    // A changed configuration is read again, and one with a mistake changes nothing.
     let wrong = text.replace(
         "[apis.a.routes.other]",
         "[apis.a.routes.other]\ntwoway = true",
@@ -350,7 +350,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     client.send(other).await;
     client.expect(&format!("two {other}")).await;
 
-    // Each plugin is built by itself: one that does not build keeps no other back.
+    // Plugins are built one by one: a broken one does not block the others.
     fs::write(one.join("src/lib.rs"), "this is no Rust").unwrap();
     gateway
         .log()
@@ -362,7 +362,7 @@ async fn plugins_of_a_configuration_are_built_and_each_save_is_served() {
     client.expect(&format!("new {other}")).await;
     client.send("hello").await;
     client.expect("one hello").await;
-    // Another gateway's command is told who reads the file.
+    // A command for a plain gateway is refused, and names the process that reads the file.
     let (status, body) = gateway.post("/reload", "{}").await;
     assert_ne!(status, 200);
     assert!(body.contains("lockgate dev"), "{body}");

@@ -1,4 +1,4 @@
-//! Stopping: SIGTERM sends everyone away and ends with 0; a second one does not wait.
+//! Stopping: SIGTERM closes every connection and ends with 0; a second one does not wait.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ async fn stop_closes_every_client_and_runs_every_disconnect() {
         ids.insert(client.id().await);
         clients.push(client);
     }
-    // And one that never answers anything.
+    // This client never answers its close.
     let silent = gateway.ws("/s").open_raw().await;
     gateway.terminate();
 
@@ -58,7 +58,7 @@ async fn stop_closes_every_client_and_runs_every_disconnect() {
     assert_eq!(disconnects(&gateway, ""), 31);
 }
 
-/// How many `$disconnect` handlers have run that were told an end with these words.
+/// The number of `$disconnect` handlers so far that were told an end with these words.
 fn disconnects(gateway: &Gateway, said: &str) -> usize {
     let lines = gateway.log().lines();
     let ended = lines
@@ -102,7 +102,7 @@ async fn closes_of_a_thousand_clients_are_spread_evenly() {
     let mut fifths = [0; 5];
     while let Some(time) = closes.join_next().await {
         let fifth = time.unwrap().as_millis() * 5 / SPREAD.as_millis();
-        // On a busy machine the last come late.
+        // On a busy machine the last ones come late.
         fifths[usize::try_from(fifth).unwrap().min(4)] += 1;
     }
     let even = ANSWERING / 10..=ANSWERING * 35 / 100;
@@ -124,7 +124,7 @@ async fn closes_of_a_thousand_clients_are_spread_evenly() {
     assert_eq!(disconnects(&gateway, ""), all);
 }
 
-/// Its close frame never gets out, and so neither its answer in.
+/// The close frame never goes out, and so no answer comes in.
 #[tokio::test]
 async fn client_that_takes_nothing_is_cut_after_the_window() {
     let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 60 }";
@@ -171,14 +171,14 @@ async fn closes_are_spread_over_the_window() {
         times.push(time);
         drop(waiting.swap_remove(place));
     }
-    // Not all together: some in the first half of the window, some in the second, and none long after it.
+    // Some close in the first half of the window, some in the second, and none long after it.
     let half = Duration::from_millis(1_500);
     assert!(times.first().is_some_and(|time| *time < half), "{times:?}");
     assert!(times.last().is_some_and(|time| *time > half), "{times:?}");
     assert_eq!(gateway.ended().await, Some(0));
 }
 
-/// The first of several futures to be ready, with its place.
+/// The output of the first of several futures to be ready, with its index.
 async fn first_of<T>(futures: &mut [std::pin::Pin<Box<impl Future<Output = T>>>]) -> (T, usize) {
     std::future::poll_fn(|context| {
         for (place, future) in futures.iter_mut().enumerate() {
@@ -203,8 +203,8 @@ async fn draining_gateway_is_not_ready_and_lets_no_client_in() {
     })
     .await;
     assert_eq!(gateway.page("/healthz").await.0, 200);
-    // No one gets in: the socket is closed, or its handshake refused.
-    within("the door to close", async {
+    // No client gets in: the socket is closed, or the handshake is refused.
+    within("the listener to close", async {
         while gateway.ws("/s").stream().await.is_ok() {}
     })
     .await;

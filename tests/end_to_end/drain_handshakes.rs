@@ -1,4 +1,4 @@
-//! Stopping while handshakes are under way: they end as sessions do, or are refused, and nobody is forgotten.
+//! Stopping while handshakes are under way: each ends as a session does, or is refused, and none is forgotten.
 
 use std::{cell::Cell, time::Duration};
 
@@ -19,7 +19,7 @@ async fn serve(limits: &str, plugin: &str) -> Gateway {
         .await
 }
 
-/// Clients over each kind of connection, whose handlers are at work; the HTTP/2 connection of one of them.
+/// Clients over each kind of connection, whose handlers run; and the HTTP/2 connection of one of them.
 async fn asking(gateway: &Gateway, target: &str) -> (Http2, JoinSet<Client>) {
     let mut clients = JoinSet::new();
     for request in [gateway.ws(target), gateway.wss(target)] {
@@ -32,7 +32,7 @@ async fn asking(gateway: &Gateway, target: &str) -> (Http2, JoinSet<Client>) {
     (http2, clients)
 }
 
-/// Checks that all are let in, told this, and told of.
+/// Checks that all clients are let in, are closed with this code, and have their `$disconnect`.
 async fn let_in_and_closed(
     gateway: &mut Gateway,
     mut clients: JoinSet<Client>,
@@ -66,13 +66,13 @@ async fn client_in_connect_at_an_upgrade_is_let_in_and_closed() {
     gateway.upgrade();
     let serving = successor(&gateway).await;
     let_in_and_closed(&mut gateway, clients, 1012, "Service restart").await;
-    // The next client is the other process's.
+    // The other process serves the next client.
     gateway.connect("/s").await.id().await;
     drop(serving);
 }
 
-/// Checks that those whose handlers are at work when `stop` comes are refused before the handlers end, which go on: what
-/// they let in has its `$disconnect`.
+/// Checks that clients whose handlers run at `stop` are refused before the handlers end. The handlers go on, and those
+/// clients that they let in have their `$disconnect`.
 async fn refused_when_the_window_is_over(drain_s: u32, stop: impl AsyncFnOnce(&Gateway)) {
     let limits = format!("drain_s = {drain_s}");
     let mut gateway = serve(&limits, "limits = { deadline_ms = 29_000 }").await;
@@ -120,7 +120,7 @@ async fn successor(gateway: &Gateway) -> Orphan {
     Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap())
 }
 
-/// Clients that have sent their requests to a gateway that does nothing: it has accepted none of them.
+/// Clients that have sent their requests to a paused gateway, which has accepted none of them.
 pub(crate) async fn queued(request: &Request) -> Vec<Box<dyn Duplex>> {
     const CLIENTS: usize = 600;
     allow_many_files();
@@ -133,7 +133,7 @@ pub(crate) async fn queued(request: &Request) -> Vec<Box<dyn Duplex>> {
     clients
 }
 
-/// Checks that each is let in and told this, or refused, and that none is reset.
+/// Checks that each client is let in and closed with this code, or is refused, and that none is reset.
 pub(crate) async fn answered(clients: Vec<Box<dyn Duplex>>, code: u16) {
     let mut refused = 0;
     for mut client in clients {
@@ -166,7 +166,7 @@ async fn clients_in_the_accept_queue_at_a_stop_are_answered() {
     }
 }
 
-/// With those that say nothing nothing is under way.
+/// A silent connection has no request under way.
 #[tokio::test]
 async fn stop_does_not_wait_for_silent_connections() {
     let mut gateway = serve("drain_s = 3600\nhandshake_timeout_s = 60", "").await;
@@ -180,12 +180,12 @@ async fn stop_does_not_wait_for_silent_connections() {
     drop((plain, secure, http2, without_tls));
 }
 
-/// It was accepted, and knows of no stop.
+/// The client was accepted, and does not know of the stop.
 async fn request_that_begins_after_a_stop(drain_s: u32) {
     let mut gateway = serve(&format!("drain_s = {drain_s}"), "").await;
     let request = gateway.ws("/s");
     let mut stream = request.stream().await.unwrap();
-    // Accepted after it.
+    // This client is accepted after it.
     drop(gateway.connect("/s").await);
     gateway.terminate();
     gateway.log().line(&["\"stopping\""]).await;
@@ -211,7 +211,7 @@ async fn request_that_begins_after_a_stop_without_a_window_is_refused() {
     request_that_begins_after_a_stop(0).await;
 }
 
-/// What is under way when it stops may be a request that is half sent.
+/// A request that is half sent at the stop is under way.
 #[tokio::test]
 async fn request_that_ends_after_a_stop_is_refused() {
     let mut gateway = serve("drain_s = 3600", "").await;

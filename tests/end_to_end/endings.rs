@@ -1,4 +1,4 @@
-//! How a connection ends whose client is slow, or goes while much is owed to it: in time, and told as it was.
+//! Ends of connections whose client is slow, or leaves with messages queued: they end in time, with the right code.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{LOCKGATE, floods::resident_kib, probe_configuration, probe_with};
 
-/// Much may wait for a client.
+/// Limits that let much be queued for a client.
 const ROOM: &str = "limits = { outbox_kib = 65536, stall_timeout_s = 60 }";
 
 /// A client that reads nothing, with its id.
@@ -20,7 +20,7 @@ async fn slow(gateway: &Gateway) -> (RawClient, String) {
     (client, id)
 }
 
-/// Has the handler send it more than two kernels hold, and then do this.
+/// Has the handler send the client more than two kernels buffer, and then take the step `then`.
 async fn flood(gateway: &Gateway, client: &mut RawClient, id: &str, then: Value) {
     let full = format!("{id} is full");
     let burst = json!({"do": "burst", "times": 200, "letters": 65_536});
@@ -29,7 +29,7 @@ async fn flood(gateway: &Gateway, client: &mut RawClient, id: &str, then: Value)
     gateway.log().line(&[&full]).await;
 }
 
-/// Its close frame lies behind what is not read any more, since it takes nothing.
+/// Its close frame comes after messages that the session no longer reads, since the client takes nothing.
 #[tokio::test]
 async fn client_that_leaves_with_messages_queued_has_its_own_close_code() {
     for stops in [false, true] {
@@ -41,7 +41,7 @@ async fn client_that_leaves_with_messages_queued_has_its_own_close_code() {
         let nothing = json!({"do": "event"});
         for (client, id) in [(&mut closes, &closed), (&mut resets, &reset)] {
             flood(&gateway, client, id, nothing.clone()).await;
-            // If it has taken some since its last message, it has one more turn.
+            // If the client has taken some since its last message, the session reads once more.
             client.send(&Frame::text(r#"[{"do": "event"}]"#)).await;
         }
         if stops {
@@ -61,10 +61,10 @@ async fn client_that_leaves_with_messages_queued_has_its_own_close_code() {
     }
 }
 
-/// One that reads a little again and again would keep the connection open for hours.
+/// A client that reads a little again and again would keep the connection open for hours.
 #[tokio::test]
 async fn handlers_close_of_a_slow_client_has_a_deadline() {
-    /// What is queued has 25 s.
+    /// Queued messages have 25 s to go out.
     const TIME: Duration = Duration::from_secs(28);
     let stage = "limits = { outbox_kib = 65536 }";
     let gateway = probe_with(stage, "limits = { cpu_ms = 2000 }").await;
@@ -77,12 +77,12 @@ async fn handlers_close_of_a_slow_client_has_a_deadline() {
         assert!(client.take_some(4_096).await, "{:?}", began.elapsed());
         pace.tick().await;
     }
-    // It takes nothing more, and would be closed for that.
+    // The client takes nothing more, and would be closed for that.
     let said = format!("ended: {id} 1000 \\\"done\\\"");
     gateway.log().line_within(LONG_PATIENCE, &[&said]).await;
 }
 
-/// A client that takes no close frame is given up with the window, also if its session has begun to end before.
+/// A client that takes no close frame is cut after the window, even if its session began to end before.
 #[tokio::test]
 async fn untaken_close_frame_delays_no_stop() {
     let configuration = probe_configuration(ROOM, "limits = { cpu_ms = 2000 }");
@@ -90,7 +90,7 @@ async fn untaken_close_frame_delays_no_stop() {
     let mut gateway = LOCKGATE.serve(&configuration).await;
     let (mut client, id) = slow(&gateway).await;
     flood(&gateway, &mut client, &id, json!({"do": "event"})).await;
-    // A message that is wrong ends its session.
+    // An invalid frame ends its session.
     client.send(&Frame::text("[]").reserved(4)).await;
     let mut other = gateway.connect("/s").await;
     let info = json!({"do": "info", "id": id});
@@ -119,7 +119,7 @@ async fn client_that_reads_at_a_stop_without_a_window_gets_every_queued_message(
         assert_eq!(client.data().await.unwrap().payload.len(), 8_192);
     }
     client.expect("[[60,null],null]").await;
-    // It never answers.
+    // The client never answers the close.
     assert_eq!(client.expect_close(1_001).await, "Going away");
     assert_eq!(gateway.ended().await, Some(0));
 }
@@ -147,7 +147,7 @@ async fn large_message_in_fragments_leaves_no_buffer() {
             opcode = Opcode::CONTINUATION;
         }
         assert_eq!(client.data().await.unwrap().opcode, Opcode::TEXT);
-        // Others have paid for what is there once.
+        // The first quarter warms up: fixed costs do not count.
         if number == CLIENTS / 4 {
             before = resident_kib(&gateway);
         }

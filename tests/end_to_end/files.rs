@@ -1,4 +1,4 @@
-//! Files that are read again while the gateway serves: what is no file, and what comes in parts.
+//! Files that are read again while the gateway serves: special files, and files that are written in parts.
 
 use std::{fs, path::Path};
 
@@ -8,14 +8,14 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use crate::LOCKGATE;
 use crate::reload::{Served, expect};
 
-/// Puts a FIFO, which nobody writes to, in the place of a file.
+/// Replaces a file by a FIFO without a writer.
 fn put_fifo(path: &Path) {
     let next = path.with_extension("fifo");
     mknodat(CWD, &next, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     fs::rename(next, path).unwrap();
 }
 
-/// A reload that waits for a writer would keep every later one waiting.
+/// A reload that waits for a writer would block every later one.
 #[tokio::test]
 async fn fifo_in_place_of_a_file_is_refused_and_later_reloads_work() {
     let served = Served::new().await;
@@ -56,7 +56,7 @@ async fn fifo_in_place_of_a_file_is_refused_and_later_reloads_work() {
     expect(&mut client, 2).await;
 }
 
-/// As the documentation has it: the signature first. What is there before the component follows fits nothing.
+/// The documentation says to write the signature first. Until the component follows, it matches nothing.
 #[tokio::test]
 async fn signature_that_comes_first_waits_for_its_component() {
     let served = Served::new().await;
@@ -83,7 +83,7 @@ async fn signature_that_comes_first_waits_for_its_component() {
     let mut client = served.connect().await;
     expect(&mut client, 1).await;
 
-    // Found by the watcher.
+    // The watcher finds it.
     sign(2).await;
     let log = served.gateway.log();
     log.line(&["plugin v: waiting for the other file of the pair"])
@@ -92,7 +92,7 @@ async fn signature_that_comes_first_waits_for_its_component() {
     log.line(&["changed file", "version 3 serves"]).await;
     expect(&mut client, 2).await;
 
-    // And in the middle of it a reload by command, which waits too.
+    // A reload by command comes in between, and waits too.
     sign(3).await;
     let (said, ()) = tokio::join!(served.reload(), async {
         log.nth_line(1, &["waiting for the other file of the pair"])

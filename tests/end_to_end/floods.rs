@@ -1,5 +1,5 @@
-//! What a client may send within all limits of size, and should not: endless fragments, endless control frames,
-//! lengths longer than they need be; and what many clients together should not.
+//! Floods within all limits of size: endless fragments, endless control frames, lengths in a longer form; and floods of
+//! many clients together.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::{LOCKGATE, echo, echo_with, probe_configuration, wire::clients};
 
-/// Fragments that a message may have beside those that its bytes allow.
+/// Fragments that a message may have beyond those that its length allows.
 const FRAGMENTS: usize = 1_024;
 
-/// A text message of so many fragments, each with these bytes, as it goes over the wire.
+/// The frames of a text message of `fragments` fragments, each with the payload `each`.
 fn message(fragments: usize, each: &[u8]) -> Vec<u8> {
     let mut bytes = Frame::new(Opcode::TEXT, each).unfinished().bytes();
     for _ in 2..fragments {
@@ -59,7 +59,7 @@ async fn endless_pings_close_with_a_policy_violation() {
     let gateway = echo().await;
     let ping = Frame::new(Opcode::PING, "").bytes();
     for mut client in clients(&gateway).await {
-        // A few together are nobody's harm.
+        // A few together are harmless.
         client.send_bytes(&ping.repeat(50)).await;
         for _ in 0..50 {
             assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
@@ -80,7 +80,7 @@ async fn endless_pings_close_with_a_policy_violation() {
 #[tokio::test]
 async fn length_in_a_longer_form_is_a_protocol_error() {
     let gateway = echo().await;
-    // RFC 6455 §5.2: the minimal number of bytes must be used. 125 in two, 5 and 65,535 in eight.
+    // RFC 6455 §5.2 requires the minimal number of bytes. Here 125 takes two, and 5 and 65,535 take eight.
     for (length, payload) in [
         (&[0x80 | 126, 0, 125][..], 125),
         (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 5], 5),
@@ -101,7 +101,7 @@ async fn flood_bounds_are_those_of_the_stage() {
     for mut client in clients(&gateway).await {
         client.send_bytes(&message(3, b"x")).await;
         client.expect("xxx").await;
-        // Five seconds' worth may come at once.
+        // The burst is five seconds' worth.
         client.send_bytes(&pings(5)).await;
         for _ in 0..5 {
             assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
@@ -122,13 +122,13 @@ async fn unfinished_message_closes_its_connection() {
         client.send(&Frame::text("begun").unfinished()).await;
         client.expect_close(1008).await;
     }
-    // Half a frame is no whole message either.
+    // Half a frame does not complete a message either.
     for mut client in clients(&gateway).await {
         let bytes = Frame::text("begun").bytes();
         client.send_bytes(&bytes[..bytes.len() - 1]).await;
         client.expect_close(1008).await;
     }
-    // One that has ended is not meant, however quiet its client.
+    // A complete message has no such deadline, however quiet its client.
     for mut client in clients(&gateway).await {
         client.send(&Frame::text("ended")).await;
         client.expect("ended").await;
@@ -137,13 +137,13 @@ async fn unfinished_message_closes_its_connection() {
     }
 }
 
-/// KiB that the gateway may grow by when a thousand clients declare what they do not send.
+/// KiB that the gateway may grow by when a thousand clients declare lengths and send no payload.
 const DECLARED_KIB: usize = 2 << 10;
 
-/// KiB that it may grow by when a client has its pings answered and does not read.
+/// KiB that the gateway may grow by when a client sends pings and does not read the pongs.
 const PINGED_KIB: usize = 1 << 10;
 
-/// KiB of memory that the gateway's process has, from what the kernel tells of it.
+/// Resident memory of the gateway's process in KiB.
 pub(crate) fn resident_kib(gateway: &Gateway) -> usize {
     let folder = gateway.folder().to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap();
@@ -163,7 +163,7 @@ pub(crate) fn resident_kib(gateway: &Gateway) -> usize {
         .unwrap()
 }
 
-/// Opens so many connections that have had an answer each.
+/// Opens `count` connections, each of which has had an answer.
 async fn many(gateway: &Gateway, count: usize) -> Vec<RawClient> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -175,7 +175,7 @@ async fn many(gateway: &Gateway, count: usize) -> Vec<RawClient> {
     clients
 }
 
-/// The bare stream of a connection after its 101.
+/// The raw stream of a connection after its 101.
 async fn opened(request: &Request) -> Box<dyn Duplex> {
     let mut stream = within("the connection", request.stream()).await.unwrap();
     stream.write_all(&request.bytes()).await.unwrap();
@@ -192,7 +192,7 @@ async fn opened(request: &Request) -> Box<dyn Duplex> {
 async fn declared_lengths_hold_no_memory() {
     const CLIENTS: usize = 1_000;
     let gateway = echo().await;
-    // Once for what the allocator keeps, once to measure.
+    // The first round fills the allocator, the second is measured.
     for round in 0..2 {
         let mut clients = many(&gateway, CLIENTS).await;
         let before = resident_kib(&gateway);
@@ -209,8 +209,7 @@ async fn declared_lengths_hold_no_memory() {
         eprintln!("{CLIENTS} declared lengths, round {round}: {grown} KiB more");
         assert!(grown <= DECLARED_KIB, "{grown} KiB");
     }
-    // As much as may be declared is not held before it comes, either, which would be 128 KiB each; a buffer to read
-    // into is.
+    // The largest length that is allowed, 128 KiB, is not reserved before the payload comes either; a read buffer is.
     let mut clients = many(&gateway, CLIENTS).await;
     let before = resident_kib(&gateway);
     for client in &mut clients {
@@ -225,7 +224,7 @@ async fn declared_lengths_hold_no_memory() {
 
 #[tokio::test]
 async fn pings_of_a_client_that_reads_no_pongs_hold_no_memory() {
-    // As many as may ever be configured, so that the memory is what ends it.
+    // The highest rate that can be configured, so that only memory could end it.
     let gateway = echo_with("limits = { control_frames_per_s = 10000, stall_timeout_s = 2 }").await;
     for mut client in clients(&gateway).await {
         client
@@ -241,7 +240,7 @@ async fn pings_of_a_client_that_reads_no_pongs_hold_no_memory() {
             .repeat(8 * 1_024);
         let mut sent = 0;
         let flooding = async {
-            // 60 MB, or until the gateway has had enough.
+            // 60 MB, or until the gateway closes.
             while sent < 60_000_000 && stream.write_all(&pings).await.is_ok() {
                 sent += pings.len();
             }
@@ -258,7 +257,7 @@ async fn pings_of_a_client_that_reads_no_pongs_hold_no_memory() {
     many(&gateway, 1).await;
 }
 
-/// One fragment after the other, each of which is nothing: it ends at the first that is too much.
+/// Empty fragments, one by one.
 #[tokio::test]
 async fn one_fragment_over_the_bound_closes_the_connection() {
     let gateway = echo().await;
@@ -268,7 +267,7 @@ async fn one_fragment_over_the_bound_closes_the_connection() {
             .await;
         let empty = Frame::new(Opcode::CONTINUATION, "").unfinished().bytes();
         client.send_bytes(&empty.repeat(FRAGMENTS - 1)).await;
-        // All that may be has come, and it is open: a ping is answered.
+        // At the bound the connection is open: a ping is answered.
         client.send(&Frame::new(Opcode::PING, "")).await;
         assert_eq!(client.frame().await.unwrap().opcode, Opcode::PONG);
         client.send_bytes(&empty).await;
@@ -276,10 +275,10 @@ async fn one_fragment_over_the_bound_closes_the_connection() {
     }
 }
 
-/// A socket whose client sends a byte now and then is closed like one that is silent.
+/// A socket whose client sends a byte now and then is closed as a silent one is.
 #[tokio::test]
 async fn dripping_clients_are_closed_while_good_ones_connect() {
-    /// Of each kind: together nearly as many handshakes as there may be.
+    /// Clients of each kind: together nearly as many as the limit of handshakes.
     const DRIPPING: usize = 500;
     /// 250 ms is the aim; the rest is for a debug build beside other tests.
     const GOOD_P99: Duration = Duration::from_secs(1);
@@ -287,7 +286,7 @@ async fn dripping_clients_are_closed_while_good_ones_connect() {
     let (over, mut times) = (Arc::new(AtomicUsize::new(0)), Vec::new());
     let mut dripping = JoinSet::new();
     for address in [gateway.plain(), gateway.secure()] {
-        // A head that never ends, and a TLS ClientHello that never does.
+        // An endless head, and an endless TLS ClientHello.
         let bytes = if address == gateway.plain() {
             [
                 b"GET /s HTTP/1.1\r\nHost: localhost\r\nX: ".to_vec(),
@@ -327,7 +326,7 @@ async fn dripping_clients_are_closed_while_good_ones_connect() {
             });
         }
     }
-    // Meanwhile others come and go.
+    // Meanwhile other clients connect and leave.
     while over.load(Ordering::Relaxed) < DRIPPING {
         for request in [gateway.ws("/s"), gateway.wss("/s")] {
             let asked = Instant::now();
@@ -362,7 +361,7 @@ async fn dripping_clients_are_closed_while_good_ones_connect() {
     );
 }
 
-/// A head of many packets costs no more than one: it is not read again from the start each time.
+/// A head in many packets costs no more than in one: it is not parsed again from its start each time.
 #[tokio::test]
 async fn head_of_one_byte_packets_is_let_in() {
     let gateway = echo().await;
@@ -387,7 +386,7 @@ async fn connections_over_the_limit_are_refused_before_any_work() {
     let gateway = LOCKGATE
         .serve(&(limits + &probe_configuration("", "limits = { waiting = 1000 }")))
         .await;
-    // Each that gets as far as the handler prints.
+    // The handler prints a line for each client that reaches it.
     let target = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
     for round in 1..=2 {
         let mut burst = JoinSet::new();
@@ -403,13 +402,13 @@ async fn connections_over_the_limit_are_refused_before_any_work() {
             }
         }
         assert_eq!(held.len(), LIMIT, "round {round}");
-        // A line comes a moment after the answer.
+        // A line of the log comes a moment after the answer.
         let last = LIMIT * round - 1;
         gateway.log().nth_line(last, &["\"let in\""]).await;
         let handled = gateway.log().lines();
         let handled = handled.iter().filter(|line| line.contains("\"let in\""));
         assert_eq!(handled.count(), LIMIT * round);
-        // Who was let in is served, and makes room.
+        // Clients that were let in are served, and make room.
         for client in &mut held {
             client.id().await;
         }
@@ -435,7 +434,7 @@ async fn connections_over_the_limit_are_refused_before_any_work() {
     }
 }
 
-/// A large message is let go of though a byte of the next one has come behind it.
+/// The buffer of a large message is freed though a byte of the next one has come behind it.
 #[tokio::test]
 async fn large_message_leaves_no_buffer() {
     const CLIENTS: usize = 100;

@@ -1,4 +1,4 @@
-//! `$disconnect` under load: every one runs, once, however busy its plugin is, and no message is lost for it.
+//! `$disconnect` under load: each runs exactly once, however busy its plugin is, and delays no message for long.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 
 use crate::{LOCKGATE, connect::connecting, floods::resident_kib, probe_configuration, probe_with};
 
-/// How long each handler takes to say goodbye.
+/// Duration of a `$disconnect` handler.
 const SLOW_MS: u64 = 20;
 
-/// Clients whose `$disconnect` handler waits for so long.
+/// Clients whose `$disconnect` handler waits for `ms`.
 async fn leaving(gateway: &Gateway, count: usize, ms: u64) -> Vec<Client> {
     let farewell = json!([{"do": "sleep", "ms": ms}]).to_string();
     let target = connecting(&json!([{"do": "set", "name": "farewell", "value": farewell}]));
@@ -22,7 +22,7 @@ async fn leaving(gateway: &Gateway, count: usize, ms: u64) -> Vec<Client> {
     clients
 }
 
-/// Waits until so many have said goodbye, and checks that no one did twice.
+/// Waits until `count` `$disconnect` handlers have run, and checks that none ran twice for one client.
 async fn all_said_goodbye(gateway: &Gateway, count: usize) {
     let ended = ["\"message\":\"ended: "];
     let log = gateway.log();
@@ -70,7 +70,7 @@ async fn slow_messages_and_a_disconnect_take_turns() {
     assert!(done >= 5, "one runs and four wait: {answers:?}");
 }
 
-/// One place to wait in, and it is there for messages alone; each has its turn behind one goodbye at most.
+/// Only one call may wait, and that limit is for messages alone; each message waits for one `$disconnect` at most.
 #[tokio::test]
 async fn waiting_disconnects_take_no_room_from_messages() {
     const CLIENTS: usize = 200;
@@ -116,11 +116,11 @@ async fn waiting_disconnects_of_a_replaced_version_run_on_the_next() {
     all_said_goodbye(&gateway, CLIENTS).await;
 }
 
-/// Thousands that are sent away at once, to a handler that has not the time for them within the window.
+/// Thousands of clients are closed at once, more than their handler manages within the window.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drain_waits_for_every_disconnect_and_holds_little_for_each() {
     const CLIENTS: usize = 2_000;
-    /// KiB for one that waits: its task, what is known of its client, its place in the line.
+    /// KiB for a waiting `$disconnect`: its task, the data of its client, and its entry in the queue.
     const EACH_KIB: usize = 16;
     allow_many_files();
     let limits = "limits = { instances = 8, waiting = 8 }";
@@ -142,7 +142,7 @@ async fn drain_waits_for_every_disconnect_and_holds_little_for_each() {
     all_said_goodbye(&gateway, CLIENTS).await;
 }
 
-/// Each hangs until its deadline, one after the other: they would take a minute.
+/// Each hangs until its deadline, one after the other: together they would take a minute.
 #[tokio::test]
 async fn hanging_disconnects_delay_a_stop_no_longer_than_configured() {
     const CLIENTS: usize = 60;
@@ -152,7 +152,7 @@ async fn hanging_disconnects_delay_a_stop_no_longer_than_configured() {
     let mut gateway = LOCKGATE.serve(&configuration).await;
     let clients = leaving(&gateway, CLIENTS, 60_000).await;
     gateway.terminate();
-    // 3 s for the last answers, 2 s for the handlers, 1 s for what else is left, and as much for a busy machine.
+    // 3 s for the last answers, 2 s for the handlers, 1 s for the rest, and as much again for a busy machine.
     let ended = gateway.ended_within(Duration::from_secs(12)).await;
     assert_eq!(ended, Some(0));
     let given_up = [

@@ -34,7 +34,7 @@ async fn publish_reaches_every_member_but_one() {
     two.expect("all").await;
     two.expect("but one").await;
     two.expect("but nobody").await;
-    // Who is no member heard nothing: this is the first message.
+    // A connection outside the group got nothing: this is its first message.
     outside.send(r#"[{"do": "reply", "text": "quiet"}]"#).await;
     outside.expect("quiet").await;
 }
@@ -152,7 +152,7 @@ async fn publish_to_many_reaches_all_in_order() {
     }
 }
 
-/// More at once than `outbox_messages`, from one client, and from several at the same time.
+/// More messages at once than `outbox_messages`, from one client, and from several at the same time.
 #[tokio::test]
 async fn burst_of_publishes_reaches_every_member_that_reads() {
     const MEMBERS: usize = 20;
@@ -165,7 +165,7 @@ async fn burst_of_publishes_reaches_every_member_that_reads() {
         let mut members = JoinSet::new();
         let http2 = gateway.http2().await;
         for number in 0..MEMBERS {
-            // Several publishers send more than four times outbox_messages, which a window of HTTP/2 does not take.
+            // Several publishers send more than four times `outbox_messages`, more than a window of HTTP/2 takes.
             let mut member = if publishers == 1 && number % 2 == 1 {
                 http2.open("/s").await
             } else {

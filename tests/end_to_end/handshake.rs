@@ -1,4 +1,4 @@
-//! Request heads that are no handshake: each is refused, and what follows it on the connection is never read.
+//! Request heads that are no handshake: each is refused, and bytes behind it on the connection are never read.
 
 use lockgate_tests::{Frame, PATIENCE, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,8 +77,7 @@ async fn key_that_is_not_16_bytes_of_base64_is_refused() {
     }
 }
 
-/// A right head with one thing changed each time: everything is refused with a 4xx, and nothing of it keeps the
-/// connection open.
+/// A valid head with one change each time: each is refused with a 4xx, and the connection is closed.
 #[tokio::test]
 async fn invalid_head_is_refused() {
     let gateway = echo().await;
@@ -202,7 +201,7 @@ async fn invalid_head_is_refused() {
             .and_then(|rest| rest.get(1..)?.strip_prefix(" 4"));
         assert!(status.is_some() || answer.is_empty(), "{what}: {answer}");
     }
-    // And the head itself is right.
+    // The head without a change is let in.
     let mut stream = gateway.ws("/s").stream().await.unwrap();
     stream.write_all(HEAD.as_bytes()).await.unwrap();
     let mut start = [0; 12];
@@ -263,7 +262,7 @@ async fn unfinished_handshake_is_closed() {
     let stage = "[apis.a.stages.s]\n[apis.a.routes.\"$default\"]\nintegration = \"echo\"\n\
         [plugins.echo]\ncomponent = \"{echo}\"\n";
     let gateway = LOCKGATE.serve(&format!("{before}{stage}")).await;
-    // A socket that says nothing, half a head, half a TLS handshake, and half a head over TLS.
+    // A silent socket, half a head, half a TLS handshake, and half a head over TLS.
     for (address, bytes) in [
         (gateway.plain(), &b""[..]),
         (gateway.plain(), &b"GET /s HTTP/1.1\r\nHost: loc"[..]),
@@ -273,7 +272,7 @@ async fn unfinished_handshake_is_closed() {
         let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
         socket.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
-        // It may say 408 first, and may reset what it has not read.
+        // The gateway may answer 408 first, and may reset the connection with bytes unread.
         let _ = within(
             "the end of a socket that says too little",
             socket.read_to_end(&mut answer),
@@ -294,7 +293,7 @@ async fn unfinished_handshake_is_closed() {
     .await;
 }
 
-/// What the server answers to these bytes, to the end of the connection; empty when it just closes.
+/// The server's answer to these bytes, to the end of the connection; empty when it only closes.
 pub(crate) async fn exchange(request: &lockgate_tests::Request, bytes: &[u8]) -> String {
     let mut stream = within("the connection", request.stream()).await.unwrap();
     let mut answer = Vec::new();

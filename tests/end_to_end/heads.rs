@@ -1,5 +1,5 @@
-//! More heads that are no handshake, byte by byte: each is refused and ends its connection, and a right request that
-//! comes behind it in the same packet is never answered. Beside them the heads that are unusual and right.
+//! More heads that are no handshake, byte by byte: each is refused and ends its connection, and a valid request behind
+//! it in the same packet is never answered. Beside them, unusual heads that are valid.
 
 use lockgate_tests::{Frame, Gateway, Request, within};
 use tokio::{
@@ -12,15 +12,15 @@ use crate::{echo, handshake::exchange, probe};
 pub(crate) const HEAD: &str = "GET /s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Checks that a head is refused, and that a right request behind it is not answered.
+/// Checks that a head is refused, and that a valid request behind it is not answered.
 pub(crate) async fn check_refused(request: &Request, what: &str, head: &[u8]) {
     let behind = [HEAD.as_bytes(), &Frame::text("smuggled").bytes()].concat();
     check_answer(what, &exchange(request, &[head, &behind].concat()).await);
-    // By itself, since what comes behind a head is a reason to refuse it.
+    // The head alone, since bytes behind it are a reason to refuse it.
     check_answer(what, &exchange(request, head).await);
 }
 
-/// Checks that an answer is one 4xx that says that the connection closes, or not a word.
+/// Checks that an answer is one 4xx with `Connection: close`, or empty.
 fn check_answer(what: &str, answer: &str) {
     assert!(!answer.contains("smuggled"), "{what}: {answer:?}");
     assert!(!answer.contains(" 101 "), "{what}: {answer:?}");
@@ -31,7 +31,7 @@ fn check_answer(what: &str, answer: &str) {
     let head = head.to_ascii_lowercase();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap();
-    // A client of HTTP/1.0 is answered in its version.
+    // A client of HTTP/1.0 gets an answer in its version.
     let status = status
         .strip_prefix("http/1.1 ")
         .or_else(|| status.strip_prefix("http/1.0 "));
@@ -39,7 +39,7 @@ fn check_answer(what: &str, answer: &str) {
         status.is_some_and(|status| status.starts_with('4')),
         "{what}: {answer:?}"
     );
-    // A second answer would stand behind the first one's body.
+    // A second answer would follow the first one's body.
     let length = lines
         .clone()
         .find_map(|line| line.strip_prefix("content-length: "));
@@ -51,7 +51,7 @@ fn check_answer(what: &str, answer: &str) {
     assert!(closes, "{what}: {answer:?}");
 }
 
-/// A right head with one thing changed in each.
+/// Changes to a valid head, one in each.
 const WRONG: &[(&str, &str, &str)] = &[
     ("bare line feeds throughout", "\r\n", "\n"),
     (
@@ -298,7 +298,7 @@ async fn request_behind_an_invalid_head_is_not_answered() {
         let mut checking = JoinSet::new();
         let request = request.clone();
         checking.spawn(async move { check_refused(&request, what, head.as_bytes()).await });
-        // All are told of, and not the first alone.
+        // Every failure is reported, and not the first alone.
         if checking.join_next().await.unwrap().is_err() {
             failures.push(*what);
         }
@@ -338,12 +338,12 @@ async fn bytes_that_are_no_http_close_the_connection() {
     ] {
         check_refused(&gateway.ws("/s"), what, bytes).await;
     }
-    // On the TLS port, what is no TLS is not answered in HTTP.
+    // On the TLS port, bytes that are no TLS get no answer in HTTP.
     let in_clear = exchange_in_clear(&gateway, HEAD.as_bytes()).await;
     assert!(!in_clear.contains("101"), "{in_clear:?}");
 }
 
-/// What the listener with TLS says to a client without.
+/// The answer of the listener with TLS to a client without.
 async fn exchange_in_clear(gateway: &Gateway, bytes: &[u8]) -> String {
     let mut socket = tokio::net::TcpStream::connect(gateway.secure())
         .await
@@ -364,7 +364,7 @@ async fn head_at_its_bounds_is_let_in_and_a_larger_one_refused() {
     let target = |bytes: usize| HEAD.replace("/s", &format!("/s?{}", "x".repeat(bytes - 3)));
     let headers =
         |count: usize| HEAD.replace("Host:", &format!("{}Host:", "X: y\r\n".repeat(count - 5)));
-    // By several headers, since each is bounded on its own as well.
+    // Several headers, since each has a bound of its own as well.
     let head = |bytes: usize| {
         let line = format!("X: {}\r\n", "y".repeat(995));
         let mut more = line.repeat((bytes - HEAD.len()) / line.len() - 1);
@@ -416,7 +416,7 @@ pub(crate) async fn check_accepted(request: &Request, what: &str, head: &[u8]) {
     assert_eq!(frame, *b"\x81\x05hello", "{what}");
 }
 
-/// What RFC 9112 and RFC 6455 allow, though few clients do it.
+/// RFC 9112 and RFC 6455 allow these heads, though few clients send them.
 #[tokio::test]
 async fn unusual_valid_head_is_let_in() {
     let gateway = echo().await;
@@ -503,7 +503,7 @@ async fn bytes_before_the_101_are_no_message() {
             check_answer("bytes before the 101", &answer);
         }
     }
-    // Nor while `$connect` decides.
+    // Bytes that come while `$connect` decides are no message either.
     let gateway = probe().await;
     let target = "/s?do=%5B%7B%22do%22:%22sleep%22,%22ms%22:300%7D,%7B%22do%22:%22print%22,%22text%22:%22decided%22%7D%5D";
     let head = HEAD.replace("/s", target);
@@ -513,7 +513,7 @@ async fn bytes_before_the_101_are_no_message() {
     assert!(!gateway.log().contains(&["\"smuggled\""]));
 }
 
-/// A client that is refused while it still sends: its bytes are nobody's, and the answer reaches it.
+/// A client that is refused while it still sends gets its answer, and its bytes are dropped.
 #[tokio::test]
 async fn refusal_reaches_a_client_that_keeps_sending() {
     let gateway = echo().await;

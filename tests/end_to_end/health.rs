@@ -1,4 +1,4 @@
-//! What the management listener and the health listener say of the gateway's health, and `lockgate health` of both.
+//! The health pages of the management listener and of the health listener, and `lockgate health` with either.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{LOCKGATE, echo, probe_configuration};
 
-/// Connections that the health listener has at once.
+/// Connections that the health listener serves at once.
 const CONNECTIONS: usize = 256;
 
 /// A gateway with a health listener of these settings.
@@ -24,7 +24,7 @@ async fn with_health(settings: &str) -> Gateway {
     LOCKGATE.serve(&configuration).await
 }
 
-/// The status and the body of a page, for a client that knows the listener by another name.
+/// The status and the body of a page, for a client that names another host.
 async fn page(address: SocketAddr, path: &str) -> (u16, String) {
     request_at(
         address,
@@ -35,7 +35,7 @@ async fn page(address: SocketAddr, path: &str) -> (u16, String) {
     .await
 }
 
-/// `lockgate health` of a gateway that is named so.
+/// Runs `lockgate health` with this argument.
 async fn health(gateway: &str) -> Ended {
     let began = Instant::now();
     let ended = LOCKGATE.run(&["health", gateway]).await;
@@ -140,7 +140,7 @@ async fn health_listener_goes_to_the_new_process_of_an_upgrade() {
     drop(serving);
 }
 
-/// More of them than it has at once: the others wait, and none for longer than it may take.
+/// More silent clients than connections at once: others wait, and no longer than a connection may take.
 #[tokio::test]
 async fn silent_clients_do_not_block_the_health_listener() {
     let gateway = with_health("").await;
@@ -179,7 +179,7 @@ async fn health_command_reads_either_listener_whatever_else_the_file_has() {
             "{ended:?}"
         );
     }
-    // By the file that it runs, whatever that says by now.
+    // The command finds the gateway by its file, whatever the file has by now.
     let own = gateway.folder().join("gateway.toml");
     for text in [fs::read_to_string(&own).unwrap(), "nonsense".to_owned()] {
         fs::write(&own, text).unwrap();
@@ -193,7 +193,7 @@ async fn health_command_reads_either_listener_whatever_else_the_file_has() {
     for address in [health_at, management_at] {
         assert_eq!(health(&address.to_string()).await.code, Some(0));
     }
-    // What listens on all addresses is asked at this machine's own.
+    // A listener on all addresses is asked at the loopback address.
     let everywhere = format!("0.0.0.0:{}", health_at.port());
     assert_eq!(health(&everywhere).await.code, Some(0));
     for (text, why) in [
@@ -226,7 +226,7 @@ async fn health_command_gives_the_reason_of_an_unready_gateway_in_time() {
     let mut gateway = with_health("").await;
     let management = gateway.management().to_string();
     let address = gateway.health().to_string();
-    // It holds the gateway for the drain window: it does not answer its close.
+    // This client never answers its close, and so keeps the gateway draining for the whole window.
     let silent = gateway.ws("/s").open_raw().await;
     gateway.terminate();
     gateway.log().line(&["\"stopping\""]).await;
@@ -236,11 +236,11 @@ async fn health_command_gives_the_reason_of_an_unready_gateway_in_time() {
     drop(silent);
     assert_eq!(gateway.ended().await, Some(0));
     check_refused(&health(&address).await, "is the gateway running?");
-    // Nobody accepts: the kernel lets it connect, and that is all.
+    // Nothing accepts here: the kernel completes the connection, and no answer comes.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mute = mute.local_addr().map(|address| (mute, address)).unwrap();
     check_refused(&health(&mute.1.to_string()).await, "no answer within 3 s");
-    // And something else that speaks HTTP.
+    // Another server that speaks HTTP.
     let other = echo().await;
     check_refused(
         &health(&other.plain().to_string()).await,

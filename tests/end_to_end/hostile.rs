@@ -1,4 +1,4 @@
-//! Guests that take more than they should: each is stopped or refused, its client is told, the next message is
+//! Guests that take more than they should: each is stopped or refused, its client gets an error, the next message is
 //! handled, and another plugin is served all the while.
 
 use std::{
@@ -15,7 +15,7 @@ use crate::LOCKGATE;
 pub(crate) const FAILED: &str = "Internal server error";
 pub(crate) const TIMED_OUT: &str = "Endpoint request timed out";
 
-/// Bytes that one invocation may log unless the configuration says otherwise.
+/// Bytes that one invocation may log by default.
 const LOGGED: usize = 64 << 10;
 
 /// The plugin `hostile` at `/h`, and beside it the plugin `echo` at `/s`.
@@ -49,7 +49,7 @@ pub(crate) async fn serve(plugin: &str) -> Gateway {
     LOCKGATE.serve(&configuration(plugin)).await
 }
 
-/// As [`serve`], with the log as people read it: in JSON nothing can be other than escaped.
+/// As [`serve`], with the text format of the log: JSON would escape everything by itself.
 async fn serve_with_plain_log(plugin: &str) -> Gateway {
     let before = "[log]\nformat = \"text\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     LOCKGATE
@@ -57,7 +57,7 @@ async fn serve_with_plain_log(plugin: &str) -> Gateway {
         .await
 }
 
-/// Has the guest do this, and returns what came of it.
+/// Has the guest do this, and returns its answer.
 pub(crate) async fn deed(client: &mut Client, what: &str) -> String {
     client.send(what).await;
     client.text().await
@@ -80,7 +80,7 @@ impl Scene {
         }
     }
 
-    /// Checks that a deed has this error frame.
+    /// Checks that the guest's deed gets this error frame.
     async fn fails(&mut self, what: &str, error: &str) {
         eprintln!("{what}");
         self.hostile.send(what).await;
@@ -89,13 +89,13 @@ impl Scene {
         self.goes_on().await;
     }
 
-    /// Checks that a deed has this answer.
+    /// Checks that the guest's deed gets this answer.
     async fn answers(&mut self, what: &str, answer: &str) {
         eprintln!("{what}");
         self.hostile.send(what).await;
         self.neighbour_is_served().await;
         let mut given = self.hostile.text().await;
-        // What it sent to itself comes first.
+        // Messages that the guest sent to its own client come first.
         while given == "x" {
             given = self.hostile.text().await;
         }
@@ -112,7 +112,7 @@ impl Scene {
         }
     }
 
-    /// The connection is open, and the plugin handles its next message; so does it for a client that comes now.
+    /// Checks that the connection is open, and that the plugin handles its next message, and one of a new client.
     async fn goes_on(&mut self) {
         assert_eq!(deed(&mut self.hostile, "posts 0").await, "0 ok");
         let mut another = self.gateway.connect("/h").await;
@@ -127,7 +127,7 @@ pub(crate) async fn guest_that_runs_too_long_is_stopped() {
     for what in ["copy", "fill", "calls", "sleep 60000"] {
         scene.fails(what, TIMED_OUT).await;
     }
-    // One after the other, none of them is used again.
+    // No instance of these is used again.
     for what in ["copy", "copy", "calls", "calls"] {
         scene.fails(what, TIMED_OUT).await;
     }
@@ -148,7 +148,7 @@ async fn oversized_or_invalid_return_is_a_failure() {
     scene
         .answers(&format!("return {}", most.len()), &most)
         .await;
-    // Over the stage's limit by one byte, over what the gateway takes in at all, and no text.
+    // One byte over the stage's limit, more than the gateway copies at all, and bytes that are no text.
     for what in [
         "return 131073",
         "return 1300000",
@@ -232,7 +232,7 @@ pub(crate) async fn table_beyond_its_bound_is_refused() {
         "within its bounds"
     );
 
-    // One that has no room for its tables is not loaded.
+    // A component without room for its tables is not loaded.
     let folder = tempfile::tempdir().unwrap();
     let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     let file = write_configuration(folder.path(), &(before.to_owned() + &configuration("")));
@@ -245,7 +245,7 @@ pub(crate) async fn table_beyond_its_bound_is_refused() {
     );
 }
 
-/// The lines of the log that a guest wrote, and what of each comes from it.
+/// The text of each line of the log that the guest wrote.
 fn guest_lines(gateway: &Gateway) -> Vec<String> {
     let lines = gateway.log().lines().into_iter();
     lines.filter(|line| line.contains("guest")).collect()
@@ -265,12 +265,12 @@ async fn flood_of_escape_sequences_is_escaped_and_cut_off() {
     }
     let notes = lines.iter().filter(|line| line.contains("left out"));
     assert_eq!(notes.count(), 1, "the rest is left out once");
-    // A sequence of 20 bytes is written as no more than so many letters.
+    // An escaped sequence of 20 bytes takes a bounded number of letters.
     let owned = lines.iter().filter(|line| line.contains("owned")).count();
     assert!(owned * 20 <= LOGGED, "{owned} lines of 20 bytes");
 }
 
-/// However the guest cuts what it writes: here the limit falls between two writes.
+/// The limit holds however the guest splits its output: here it falls between two writes.
 #[tokio::test]
 async fn flood_of_whole_blocks_is_cut_off() {
     for chunks in [17, 18, 1_000] {
@@ -292,7 +292,7 @@ async fn flood_of_short_lines_is_bounded_with_the_fields_beside_them() {
     let gateway = serve("limits = { cpu_ms = 2000 }").await;
     let mut client = gateway.connect("/h").await;
     deed(&mut client, "short lines 100000").await;
-    // What comes behind it in the log shows that all of it is there.
+    // This line comes after them in the log, so that all of them are there.
     client.send("fail 1").await;
     gateway.log().line(&["the handler failed"]).await;
     let written: usize = guest_lines(&gateway).iter().map(String::len).sum();
@@ -350,7 +350,7 @@ async fn spinning_guests_do_not_harm_their_neighbours() {
             number.to_string()
         );
         times.push(asked.elapsed());
-        // A client whose guest spins has its pings answered like any other.
+        // The pings of a client whose guest spins are answered as any other's.
         if began.elapsed() >= BETWEEN_PINGS * pings {
             pings += 1;
             let spinner = &mut spinners[pings as usize % SPINNERS];
@@ -370,7 +370,7 @@ async fn spinning_guests_do_not_harm_their_neighbours() {
     assert!(echoes >= AT_LEAST, "only {echoes}");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert!(gateway.is_running());
-    // They were spinning all the while.
+    // The guests were spinning all the while.
     assert!(!gateway.log().contains(&["cut off:"]));
 }
 
@@ -387,12 +387,12 @@ integration = "suspect"
 component = "suspect.wasm"
 "#;
 
-/// A component of these sections, each with its number.
+/// A component of these sections, each with its id.
 fn component(sections: &[(u8, &[u8])]) -> Vec<u8> {
     with_sections(b"\0asm\x0d\0\x01\0", sections)
 }
 
-/// The echo with these sections behind its own.
+/// The echo with these sections after its own.
 fn echo_with(sections: &[(u8, &[u8])]) -> Vec<u8> {
     with_sections(&fs::read(Guest::Echo.path()).unwrap(), sections)
 }
@@ -406,7 +406,7 @@ fn with_sections(bytes: &[u8], sections: &[(u8, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// What `validate` says of a plugin whose component is this.
+/// The error of `validate` about a plugin with this component.
 async fn refusal(component: &[u8]) -> String {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("suspect.wasm"), component).unwrap();
@@ -417,7 +417,7 @@ async fn refusal(component: &[u8]) -> String {
     ended.error
 }
 
-/// An interface each, of which none was granted.
+/// One interface each time, without its grant.
 #[tokio::test]
 async fn every_import_without_a_grant_is_refused_by_name() {
     const TYPE: u8 = 7;
@@ -444,7 +444,7 @@ async fn every_import_without_a_grant_is_refused_by_name() {
         "wasi:sockets/udp@0.2.6",
         "env",
     ] {
-        // One import of an instance that exports nothing.
+        // One import, of an instance that exports nothing.
         let import = [
             &[1, 0, u8::try_from(name.len()).unwrap()],
             name.as_bytes(),
@@ -456,7 +456,7 @@ async fn every_import_without_a_grant_is_refused_by_name() {
     }
 }
 
-/// What no toolchain for plugins emits is not compiled at all.
+/// A feature that no toolchain for plugins emits is not compiled at all.
 #[tokio::test]
 async fn webassembly_feature_that_no_plugin_needs_is_refused() {
     const CORE_MODULE: u8 = 1;
@@ -494,7 +494,8 @@ async fn oversized_component_is_refused_unread() {
     assert!(ended.error.contains("at most 64 MiB"), "{}", ended.error);
 }
 
-/// All places of a plugin taken by guests that sleep in host calls: others wait or are told, and nothing else is.
+/// Guests that sleep in host calls hold all instances of a plugin: its other calls wait or are refused, and other
+/// plugins are served.
 #[tokio::test]
 async fn sleeping_guests_hold_only_their_own_instances() {
     let gateway = serve("limits = { instances = 8, waiting = 8, deadline_ms = 2000 }").await;

@@ -1,4 +1,4 @@
-//! An HTTP/2 connection and its bounds: what one client asks for on it costs the others nothing.
+//! An HTTP/2 connection and its bounds: requests of one client on it cost other clients nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ async fn serve(limits: &str, stage: &str, plugin: &str) -> Gateway {
         .await
 }
 
-/// Waits until someone else is let in.
+/// Waits until another client is let in.
 async fn room_again(gateway: &Gateway) {
     let let_in = async { while gateway.ws("/s").attempt().await.is_err() {} };
     within("room for another", let_in).await;
@@ -70,7 +70,7 @@ async fn http_2_connection_without_a_websocket_ends_and_with_a_quiet_one_stays()
     let mut http2 = gateway.http2().await;
     http2.open("/s").await.close(1000, "").await;
     http2.ended().await;
-    // One that never asks for anything.
+    // A connection without any request.
     gateway.http2().await.ended().await;
     client.id().await;
     assert!(quiet.is_open());
@@ -92,7 +92,7 @@ async fn each_stream_under_way_takes_a_permit() {
     drop(clients);
 }
 
-/// The windows of two streams that nobody reads are full; a third one's is not, and neither is the connection's.
+/// Two streams that are not read have full windows; a third stream and the connection have room.
 #[tokio::test]
 async fn slow_handlers_leave_other_streams_of_a_connection_their_window() {
     const SLOW: Duration = Duration::from_secs(4);
@@ -105,7 +105,7 @@ async fn slow_handlers_leave_other_streams_of_a_connection_their_window() {
         slow.spawn(async move {
             let steps = json!([{"do": "print", "text": "it is slow"}, {"do": "sleep", "ms": SLOW.as_millis() as u64}]);
             client.send(steps.to_string()).await;
-            // As much as a connection had room for, all streams together.
+            // As much as one connection-wide window would hold.
             let filling = format!("[{}]", " ".repeat(100_000));
             for _ in 0..11 {
                 client.send(filling.clone()).await;
@@ -146,11 +146,11 @@ async fn http_2_takes_as_many_headers_as_http_1_1() {
     let http2 = gateway.http2().await;
     let names: Vec<_> = (0..MOST).map(|number| format!("x-{number}")).collect();
     let mut headers: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
-    // Beside the version's.
+    // One more than the limit, with the version's header.
     assert_eq!(http2.refused("/s", &headers).await.status, 431);
     headers.pop();
     http2.ask("/s", &headers).await.open().await.id().await;
-    // Browsers send a cookie in pieces, where HTTP/1.1 has it in one header.
+    // Browsers split cookies into several headers, which HTTP/1.1 has in one.
     headers.pop();
     headers.extend([("cookie", "a=1"); 20]);
     http2.ask("/s", &headers).await.open().await.id().await;
@@ -168,7 +168,7 @@ async fn streams_of_one_connection_are_bounded_with_the_reset_ones() {
         asked.reset();
     }
     assert_eq!(http2.refused(&target, &[]).await.status, 429);
-    // Of one connection.
+    // The bound is one connection's.
     gateway.ws("/nowhere").refused().await;
     assert_eq!(
         gateway.http2().await.refused("/nowhere", &[]).await.status,
@@ -176,7 +176,7 @@ async fn streams_of_one_connection_are_bounded_with_the_reset_ones() {
     );
 }
 
-/// Requests that are taken back as fast as they are made (CVE-2023-44487).
+/// Requests that are reset as fast as they are made (CVE-2023-44487).
 #[tokio::test]
 async fn streams_reset_at_once_get_no_more_calls_than_permits() {
     const RESETS: usize = 2_000;
@@ -190,13 +190,13 @@ async fn streams_reset_at_once_get_no_more_calls_than_permits() {
         }
     }
     room_again(&gateway).await;
-    // Each that was let in has its end.
+    // Each client that was let in has its `$disconnect`.
     let count = |said: &str| {
         let lines = gateway.log().lines();
         lines.iter().filter(|line| line.contains(said)).count()
     };
     within("as many ends as calls", async {
-        // The one that made sure of the room has no call.
+        // The client that probed for room is still open.
         while count("\"ended: ") != count("\"asked\"") + 1 {
             tokio::task::yield_now().await;
         }
@@ -204,7 +204,7 @@ async fn streams_reset_at_once_get_no_more_calls_than_permits() {
     .await;
 }
 
-/// Headers without an end (CVE-2024-27316).
+/// Header blocks without an end (CVE-2024-27316).
 #[tokio::test]
 async fn endless_headers_end_the_connection() {
     const MOST: usize = 4 << 20;
@@ -218,7 +218,7 @@ async fn endless_headers_end_the_connection() {
     start.extend(frame(4, 0, &[])); // settings
     start.extend(frame(1, 1, &[0x82])); // headers, not the last: GET
     stream.write_all(&start).await.unwrap();
-    // A header that is not to be indexed, again and again.
+    // A header that is not indexed, again and again.
     let more = frame(9, 1, &b"\x00\x01x\x01y".repeat(1_000));
     let mut sent = 0;
     within("the connection to end", async {

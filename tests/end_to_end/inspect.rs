@@ -1,4 +1,4 @@
-//! `lockgate inspect`: what a component is, before it is given anything.
+//! `lockgate inspect` describes a component before it gets any grant.
 
 use std::fs;
 use std::path::Path;
@@ -91,7 +91,7 @@ async fn inspect_names_imports_that_no_plugin_is_given() {
     );
 }
 
-/// `inspect` and `validate` judge alike, and neither compiles for it.
+/// `inspect` and `validate` judge alike, and neither compiles the component.
 #[tokio::test]
 async fn component_with_other_handler_functions_is_of_no_world() {
     let component = wat::parse_str(
@@ -202,7 +202,7 @@ async fn inspect_of_a_file_without_a_component_fails_with_the_reason() {
         let said = format!("{} cannot be read", path.display());
         assert!(ended.error.contains(&said), "{}", ended.error);
     }
-    // A hole: no disk is needed for it.
+    // A sparse file takes no disk space.
     fs::File::create(&file)
         .unwrap()
         .set_len((64 << 20) + 1)

@@ -1,4 +1,4 @@
-//! What a guest leaves in its memory, and who can find it there.
+//! Data that a guest leaves in its memory, and the calls that can find it there.
 
 use lockgate_tests::Gateway;
 use tokio::task::JoinSet;
@@ -8,7 +8,7 @@ use crate::{
     hostile::{FAILED, configuration, deed, serve},
 };
 
-/// The plugin `hostile` at `/h`, and at `/t` another of the same component; each message in a fresh instance.
+/// The plugin `hostile` at `/h`, and another plugin of the same component at `/t`; each message in a fresh instance.
 async fn serve_two(limits: &str) -> Gateway {
     let plugin = format!("isolation = \"per-message\"\nlimits = {{ {limits} }}");
     let other = format!(
@@ -37,14 +37,14 @@ async fn leftovers_are_seen_by_the_next_call_of_a_reused_instance() {
     let found: usize = deed(&mut other, "find 7").await.parse().unwrap();
     assert!(found >= 64 * 1024, "{found}");
     assert_eq!(deed(&mut other, "find 8").await, "0");
-    // An instance that broke takes it along.
+    // A broken instance takes its memory along.
     one.send("descend").await;
     one.expect_error(FAILED).await;
     assert_eq!(deed(&mut other, "find 7").await, "0");
 }
 
-/// 20,000 instantiations in turn: of the same plugin, whose memory lies where the one before had its own, and of
-/// another.
+/// 20,000 instantiations in turn: of the same plugin, whose memory lies where the last one had its own, and of another
+/// plugin.
 #[tokio::test]
 async fn leftovers_are_never_seen_by_a_fresh_instance() {
     const HIDDEN: u64 = 7_000;
@@ -60,8 +60,8 @@ async fn leftovers_are_never_seen_by_a_fresh_instance() {
     }
 }
 
-/// wasmtime gives a plugin the memory that it has had before, as long as there is some: here one plugin leaves so many
-/// behind that another is given them.
+/// wasmtime prefers memory that the same plugin had before: here one plugin leaves so many memories behind that another
+/// gets them.
 #[tokio::test]
 async fn memory_of_another_plugin_is_zeroed_before_reuse() {
     const INSTANCES: usize = 160;

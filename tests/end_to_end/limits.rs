@@ -1,4 +1,4 @@
-//! The bounds of a connection in time, and what happens to a reader that is too slow.
+//! The deadlines of a connection, and the treatment of a slow reader.
 
 use lockgate_tests::{Frame, Opcode, RawClient, within};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn disconnect_is_told_that_a_connection_was_quiet() {
     let gateway = probe_with("limits = { idle_timeout_s = 2 }", "").await;
     let mut client = gateway.connect("/s").await;
     let id = client.id().await;
-    // What the handler prints is awaited, since an observer would be closed as well.
+    // The handler's output is awaited, since an observer would be closed as well.
     client.expect_close(1001, "Going away").await;
     gateway
         .log()
@@ -69,7 +69,7 @@ async fn client_that_does_not_answer_pings_is_closed() {
         let id = id(&mut client).await;
         let ping = client.frame().await.unwrap();
         assert_eq!(ping.opcode, Opcode::PING);
-        // No pong. The connection ends; a close frame may still come.
+        // Without a pong the connection ends; a close frame may still come.
         while client.frame().await.is_some() {}
         gateway.log().line(&[&format!("ended: {id} 1006")]).await;
     }
@@ -87,7 +87,7 @@ async fn client_that_answers_pings_stays() {
     id(&mut client).await;
 }
 
-/// Letters enough to fill the buffers of two kernels and the gateway's.
+/// Enough to fill the buffers of two kernels and the gateway's.
 const FLOOD: &str = r#"{"do": "burst", "times": 200, "letters": 65536}"#;
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn stalled_reader_is_closed_with_1013() {
         let mut client = request.receive_buffer(4_096).open_raw().await;
         let id = id(&mut client).await;
         client.send(&Frame::text(&format!("[{FLOOD}]"))).await;
-        // Nothing is read until the gateway has given up.
+        // The client reads nothing until the gateway has closed.
         gateway.log().line(&[&format!("ended: {id} 1013")]).await;
     }
 }
@@ -122,7 +122,7 @@ async fn full_outbox_is_busy_and_takes_messages_again_once_read() {
         assert_eq!(answer[1], Value::Null);
         assert!(taken < 5_000, "a client that reads nothing is never busy");
     }
-    // Every message that was taken arrives once it reads, and there is room again.
+    // Once the client reads, every queued message arrives, and there is room again.
     for _ in 0..taken {
         assert_eq!(slow.data().await.unwrap().payload.len(), 65_536);
     }
@@ -135,13 +135,13 @@ async fn full_outbox_is_busy_and_takes_messages_again_once_read() {
     slow.expect("again").await;
 }
 
-/// A client that takes what it is sent may be owed four times as many before its session comes round to write.
+/// The queue of a client that reads may hold four times as many until its session comes round to write.
 #[tokio::test]
 async fn message_over_the_count_of_an_outbox_is_busy() {
     let gateway = probe_with("limits = { outbox_messages = 4 }", "").await;
     let mut client = gateway.connect("/s").await;
-    // A handler that is over at once sends to its own client before the session can write anything; one that is
-    // held up may find room again, and so a few tries are due.
+    // A fast handler sends to its own client before the session can write anything. A handler that is held up may find
+    // room again, and so it gets a few tries.
     for _ in 0..20 {
         client
             .send(json!([{"do": "burst", "times": 17, "text": "x"}]).to_string())
@@ -228,7 +228,7 @@ async fn message_over_the_stages_limit_is_too_large_to_send() {
     client
         .expect(r#"["ok","too-large","ok","too-large",1]"#)
         .await;
-    // An answer is bounded alike.
+    // The same bound holds for an answer.
     client
         .send(json!([{"do": "reply", "letters": 4_097}]).to_string())
         .await;
@@ -246,7 +246,7 @@ async fn connection_over_the_limit_is_refused() {
     let mut second = gateway.connect("/s").await;
     let refused = gateway.ws("/s").refused().await;
     assert_eq!(refused.status, 503);
-    // One that ends makes room, once its `$disconnect` is over.
+    // A connection that ends makes room once its `$disconnect` is over.
     first.close(1000, "").await;
     let mut third = within("room for another connection", async {
         loop {

@@ -1,4 +1,4 @@
-//! The log: a reader that stalls stops nothing, no client fills it, and its lines are for people and machines.
+//! The log: a stalled reader stops nothing, no client fills it, and both people and machines can read its lines.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ async fn metric(gateway: &Gateway, name: &str) -> u64 {
     value.parse().unwrap()
 }
 
-/// The number of the request that a line tells was refused.
+/// The number of the request that a line reports as refused.
 fn number(line: &str) -> Option<usize> {
     let (_, rest) = line.split_once("\"path\":\"/n")?;
     rest.split('/').next()?.parse().ok()
@@ -32,7 +32,7 @@ async fn unread_log_stops_nothing_and_dropped_lines_are_counted_and_logged() {
     bystander.id().await;
     {
         let _held = gateway.log().hold();
-        // More than a pipe holds, of handlers that print within their limit.
+        // Handlers print within their limit, and more than a pipe holds.
         for _ in 0..4 {
             let mut client = gateway.connect("/s").await;
             client
@@ -40,7 +40,7 @@ async fn unread_log_stops_nothing_and_dropped_lines_are_counted_and_logged() {
                 .await;
             bystander.id().await;
         }
-        // And more than the buffer holds, as long as nothing is limited: what is refused is told at the level debug.
+        // More than the buffer holds: refusals are logged at the level debug, which has no limit for a client.
         let long = "x".repeat(4_000);
         let mut requests = 0;
         while metric(&gateway, "lockgate_log_dropped_total").await == 0 {
@@ -58,7 +58,7 @@ async fn unread_log_stops_nothing_and_dropped_lines_are_counted_and_logged() {
     let said: Value = serde_json::from_str(&said).unwrap();
     let dropped = metric(&gateway, "lockgate_log_dropped_total").await;
     assert_eq!(said["lines"], dropped);
-    // Those that were not dropped are in order, and whole.
+    // The lines that were not dropped are in order and whole.
     let lines = gateway.log().lines();
     let numbers: Vec<_> = lines.iter().filter_map(|line| number(line)).collect();
     assert!(numbers.len() > 100, "{}", numbers.len());
@@ -83,7 +83,7 @@ async fn gateway_with_an_unread_log_stops_and_its_last_lines_arrive_later() {
         assert_eq!(client.closed().await.0, 1001);
         assert_eq!(gateway.ended().await, Some(0));
     }
-    // With a reader there is nothing to wait for, and nothing is lost.
+    // With a reader the stop waits for nothing, and no line is lost.
     let mut gateway = probe().await;
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
@@ -95,7 +95,7 @@ async fn one_client_does_not_fill_the_log_and_omitted_lines_are_counted() {
     const CALLS: usize = 300;
     let mut gateway = probe_with("", "rollback = { trap_percent = 0 }").await;
     for _ in 0..3 {
-        // Not to be got around by connecting again.
+        // Connecting again does not reset the limit.
         let mut client = gateway.connect("/s").await;
         for _ in 0..CALLS / 3 {
             client
@@ -197,7 +197,7 @@ async fn invalid_level_is_refused_at_start_and_on_a_reload() {
     for part in ["gateway.toml:5: log.level: ", "did you mean"] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    // And what is logged is as it was.
+    // The level stays as it was.
     gateway.log().line(&["not reloaded", "log.level"]).await;
 }
 
@@ -215,7 +215,7 @@ async fn reloads_are_counted_by_result_if_requested_or_effective() {
     replace(&served.component, &version(2, '-'));
     log.line(&["changed file", "version 2 serves"]).await;
     counts([1, 0, 0]).await;
-    // Touched, and then changed, which is seen later.
+    // A file that is only touched is no reload; the change after it is.
     let touched = fs::File::options()
         .append(true)
         .open(&served.component)

@@ -1,4 +1,4 @@
-//! The product by its sockets: the real binary, real TLS, real guests, a module a topic.
+//! The product over its sockets: the real binary, real TLS and real guests, one module a topic.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -78,8 +78,7 @@ async fn echo_with(stage: &str) -> Gateway {
     LOCKGATE.serve(&echo_configuration(stage)).await
 }
 
-/// A gateway that has the guest `probe` behind every route of `/s`. What is sent to the route `quietly` is
-/// not answered.
+/// A gateway with the guest `probe` behind every route of `/s`. The route `quietly` is one-way.
 async fn probe() -> Gateway {
     probe_with("", "").await
 }
@@ -89,7 +88,7 @@ async fn probe_with(stage: &str, plugin: &str) -> Gateway {
     LOCKGATE.serve(&probe_configuration(stage, plugin)).await
 }
 
-/// A test for each guest; one that is missing here does not compile.
+/// A test for each guest: the match does not compile if one is missing.
 fn tested_by(guest: Guest) -> fn() {
     match guest {
         Guest::Ambient => stubs::plugin_with_stubs_reaches_nothing_and_its_attempts_are_logged,

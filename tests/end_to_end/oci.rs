@@ -1,4 +1,4 @@
-//! Components from a registry: what the digest names is served, and nothing else.
+//! Components from a registry: the gateway serves the image with the digest, and no other.
 
 use std::{fs, os::unix::fs::chown, path::Path, process::Output};
 
@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
-/// A folder with a configuration whose plugin is this component, with these lines in front and in the plugin's table.
+/// A folder with a configuration of one plugin with this component. The lines `before` come first in the file, and
+/// `plugin` in the plugin's table.
 pub(crate) fn configured(
     registry: &Registry,
     component: &str,
@@ -49,7 +50,7 @@ component = "{component}"
     let _ = write_configuration(folder, &configuration);
 }
 
-/// What `validate` says of the configuration in a folder.
+/// Runs `validate` on the configuration in a folder.
 pub(crate) async fn validate(folder: &TempDir, password: &str) -> Output {
     let mut command = LOCKGATE.command(&["validate", "gateway.toml"]);
     command
@@ -57,7 +58,7 @@ pub(crate) async fn validate(folder: &TempDir, password: &str) -> Output {
         .env("LOCKGATE_TEST_PASSWORD", password);
     let certificate = folder.path().join("certificate.pem");
     if certificate.exists() {
-        // In place of the certificates that the machine trusts.
+        // This certificate replaces those that the machine trusts.
         command.env("SSL_CERT_FILE", certificate);
     }
     tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -113,7 +114,7 @@ async fn pulled_component_is_kept_and_checked_again() {
     accepted(&folder).await;
     assert_eq!(registry.asked(), asked);
 
-    // Whatever is changed there is pulled again, and put right.
+    // A changed file is pulled again, and replaced.
     let kept = folder.path().join("kept");
     let layer = kept.join(digest(&echo()).replace(':', "-"));
     for file in fs::read_dir(&kept).unwrap() {
@@ -132,7 +133,7 @@ async fn pulled_component_is_kept_and_checked_again() {
     refused(&folder, "cannot be reached").await;
 }
 
-/// What root keeps there, the gateway's own user could not replace.
+/// A file of root's in the cache could not be replaced by the gateway's own user.
 #[tokio::test]
 async fn validate_makes_no_component_cache_and_leaves_another_users_untouched() {
     let registry = Registry::start().await;
@@ -150,7 +151,7 @@ async fn validate_makes_no_component_cache_and_leaves_another_users_untouched() 
     }
     accepted(&folder).await;
     assert_eq!(fs::read_dir(&kept).unwrap().count(), 2);
-    // What another user's gateway has kept is used.
+    // Files of another user's gateway are used.
     if chown(&kept, Some(65_534), None).is_ok() {
         drop(registry);
         accepted(&folder).await;
@@ -279,7 +280,7 @@ async fn slow_or_dead_registry_is_not_waited_for() {
 async fn credentials_come_from_the_environment_and_are_never_shown() {
     let registry = Registry::start().await;
     let component = registry.push("echo", &echo());
-    // me:secret
+    // Base64 of `me:secret`.
     registry.require("Basic bWU6c2VjcmV0");
     let folder = configured(&registry, &component, "", "");
     accepted(&folder).await;
@@ -290,7 +291,7 @@ async fn credentials_come_from_the_environment_and_are_never_shown() {
     assert!(!error.contains("wrong-one"), "{error}");
 }
 
-/// Large registries keep layers elsewhere. The digest decides what is used, and credentials stay where they belong.
+/// Large registries keep layers on another host. The digest still decides, and credentials do not go there.
 #[tokio::test]
 async fn redirected_layer_is_pulled_without_credentials() {
     let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
@@ -314,7 +315,7 @@ async fn redirected_layer_is_pulled_without_credentials() {
     refused(&folder, "does not match the digest").await;
 }
 
-/// A redirect to this address.
+/// An answer that redirects to this address.
 fn redirect(location: &str) -> String {
     format!(
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nConnection: close\r\n\
@@ -322,7 +323,7 @@ fn redirect(location: &str) -> String {
     )
 }
 
-/// As most registries do it: by TLS, with a token from an address that they name.
+/// Most registries use TLS, and a token from an address that they name.
 #[tokio::test]
 async fn token_is_fetched_from_the_address_that_the_registry_names() {
     let certificate = Certificate::new();
@@ -344,7 +345,7 @@ async fn token_is_fetched_from_the_address_that_the_registry_names() {
     assert_eq!(tokens.credentials(), ["Basic bWU6c2VjcmV0"]);
     assert_eq!(registry.credentials(), ["Bearer granted"; 2]);
 
-    // One that is not asked for by its own name for it is as good.
+    // A token under the OAuth name, `access_token`, is as good.
     tokens.grant("/token", br#"{"access_token": "granted"}"#);
     accepted(&folder).await;
     tokens.grant("/token", br#"{"token": "other"}"#);
@@ -370,13 +371,13 @@ async fn credentials_are_not_sent_in_clear() {
     }
     assert!(other.asked().is_empty(), "{:?}", other.asked());
 
-    // Of a registry without TLS only to itself, which has them anyway.
+    // A registry without TLS may lead to itself, since it has had the credentials anyway.
     let component = plain.push("echo", &echo());
     plain.require_as(&realm(plain.host()), "Bearer granted");
     plain.grant("/token", br#"{"token": "granted"}"#);
     accepted(&configured(&plain, &component, "", "")).await;
 
-    // Nor to who it leads to, whatever that asks for.
+    // A registry that it redirects to gets none, whatever it asks for.
     let component = secure.push("echo", &echo());
     secure.require_as("Basic realm=\"here\"", "Basic bWU6c2VjcmV0");
     let elsewhere = Registry::secure(&certificate).await;
@@ -425,7 +426,7 @@ async fn oversized_or_invalid_manifest_is_refused() {
     check(&registry, &longest, "its manifest is invalid").await;
     check(&registry, &longer, "its manifest is too long").await;
 
-    // A digest that would lead to another place.
+    // A digest that would name a path outside the folder.
     let layer = json!({"mediaType": "application/wasm", "digest": "sha256:../../x", "size": 3});
     let odd = registry.push_manifest("odd", &json!([layer]));
     check(&registry, &odd, "it is no artifact").await;
@@ -448,7 +449,7 @@ async fn signed_component_of_a_registry_is_verified() {
     configure(folder.path(), &registry, &component, "", plugin);
     accepted(&folder).await;
 
-    // Another one, rightly pulled, is not the one that was signed.
+    // Another component, pulled correctly, is not the signed one.
     let probe = registry.push("echo", &fs::read(Guest::Probe.path()).unwrap());
     configure(folder.path(), &registry, &probe, "", plugin);
     let output = validate(&folder, "secret").await;

@@ -1,10 +1,10 @@
-//! Which web pages may connect, by what their browser says in `Origin`.
+//! Web pages that may connect, by the `Origin` that their browser sends.
 
 use lockgate_tests::{Gateway, Request};
 
 use crate::{LOCKGATE, echo, echo_with};
 
-/// Checks whether a page may connect.
+/// Checks that a page is let in, or is not.
 async fn check(request: &Request, origin: &str, let_in: bool) {
     match request.clone().header("Origin", origin).attempt().await {
         Ok(_) => assert!(let_in, "{origin:?} was let in"),
@@ -18,7 +18,7 @@ fn to(gateway: &Gateway, host: &str) -> Request {
     gateway.ws("/s").header("Host", &host)
 }
 
-/// Who may connect is told by the `Origin`, as the socket has it.
+/// The page's `Origin` must be that of the socket.
 #[tokio::test]
 async fn foreign_page_is_refused() {
     let gateway = LOCKGATE
@@ -60,7 +60,7 @@ component = "{echo}"
     }
 }
 
-/// DNS rebinding: the name of a page's site leads to this machine for a moment, and its browser says so in `Host`.
+/// DNS rebinding: the name of a page's site resolves to this machine for a moment, and the browser sends it as `Host`.
 #[tokio::test]
 async fn page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
     let gateway = echo().await;
@@ -91,11 +91,11 @@ async fn page_whose_own_name_leads_to_a_loopback_listener_is_refused() {
         .wss("/s")
         .header("Host", &format!("rebound.example:{port}"));
     check(&secure, &format!("https://rebound.example:{port}"), false).await;
-    // What is no browser needs no name.
+    // A client that is no browser may use any name.
     to(&gateway, "rebound.example").open().await;
 }
 
-/// A proxy on this machine may have taken TLS off, and nobody else's page has the name.
+/// A proxy on this machine may have terminated TLS, and no other site's page has the name.
 #[tokio::test]
 async fn page_of_a_configured_domain_is_let_in() {
     let gateway = echo_with("domains = [\"chat.example.com\"]").await;
@@ -121,7 +121,7 @@ async fn page_without_tls_is_refused_on_a_tls_listener() {
     );
     let origin = format!("https://{own}");
     http2.open_with("/s", &[("origin", &origin)]).await;
-    // Other schemes than those of the web are nobody's own.
+    // A page of a scheme that is not the web's is never the gateway's own.
     check(&gateway.wss("/s"), &format!("ftp://{own}"), false).await;
 }
 
@@ -148,13 +148,13 @@ async fn listed_wildcard_and_null_origins_are_let_in() {
     }
     let own = format!("http://localhost:{}", gateway.plain().port());
     check(&gateway.ws("/s"), &own, false).await;
-    // Each is let in by its name alone.
+    // `null` and `file://` must each be listed.
     let gateway = echo_with("origins = [\"null\"]").await;
     check(&gateway.ws("/s"), "null", true).await;
     check(&gateway.ws("/s"), "file://", false).await;
 }
 
-/// The browser shows its page no reason, and so the log has to.
+/// The browser hides the reason from its page, and so the log has to give it.
 #[tokio::test]
 async fn refused_origin_is_logged_with_client_request_and_remedy() {
     let gateway = echo().await;

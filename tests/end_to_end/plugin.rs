@@ -1,4 +1,4 @@
-//! Plugins in their sandbox: what is remembered, what is stopped, what is refused, and what is logged.
+//! Plugins in their sandbox: memory of instances, limits on calls, refused components, and the log of a handler.
 
 use std::{fs, time::Instant};
 
@@ -77,7 +77,7 @@ async fn broken_instance_is_never_used_again() {
         client.expect_error(error).await;
     }
     assert_eq!(counter(&mut client).await, 0);
-    // A failure that the handler reports is no reason to throw it away.
+    // A failure that the handler reports keeps its instance.
     client
         .send(json!([{"do": "fail", "reason": "as told"}]).to_string())
         .await;
@@ -112,7 +112,7 @@ async fn spinning_handler_is_stopped_while_others_are_served() {
 component = "{probe}"
 grants = ["connections", "groups"]
 "#;
-    // One has a thread at a time, so that all of them have it for longer than is looked here.
+    // The handlers share a thread in turn, so that all of them spin for longer than this test watches.
     let limits = "limits = { deadline_ms = 29000, cpu_ms = 500 }";
     let gateway = LOCKGATE
         .serve(&(probe_configuration("", limits) + spinning))
@@ -129,7 +129,7 @@ grants = ["connections", "groups"]
     }
     gateway.log().line(&["spinning"]).await;
 
-    // Nobody has been stopped yet, and another plugin answers, over and over.
+    // No handler has been stopped yet, and another plugin answers over and over.
     let mut slowest = std::time::Duration::ZERO;
     let began = Instant::now();
     let mut served = 0;
@@ -196,7 +196,7 @@ async fn message_is_refused_as_busy_when_every_instance_and_wait_is_taken() {
         .send(json!([{"do": "print", "text": "it runs"}, {"do": "sleep", "ms": 3_000}]).to_string())
         .await;
     gateway.log().line(&["it runs"]).await;
-    // One of these two waits and the other is told at once; which, the scheduler decides.
+    // One of these two waits and the other is refused at once; the scheduler decides which.
     for client in [&mut waiting, &mut refused] {
         client.send(json!([{"do": "counter"}]).to_string()).await;
     }
@@ -236,7 +236,7 @@ async fn client_is_refused_when_every_instance_and_wait_is_taken() {
     gateway.connect("/s").await;
 }
 
-/// What `validate` and `run` say of a plugin that they refuse to load.
+/// The errors of `validate` and `run` about a plugin that they refuse to load.
 async fn refusals(component: &str, grants: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     let configuration = format!(
@@ -401,7 +401,7 @@ async fn text_without_newline_is_logged_before_the_panic_that_follows() {
 
 #[tokio::test]
 async fn control_bytes_in_a_log_line_are_escaped() {
-    // JSON would escape them by itself, so this is the format for people.
+    // The text format, since JSON would escape them by itself.
     let configuration =
         "[log]\nformat = \"text\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n".to_owned();
     let gateway = LOCKGATE
@@ -442,7 +442,7 @@ async fn handler_output_over_its_limit_is_cut_off() {
 
 #[tokio::test]
 async fn compiled_component_is_kept_in_the_cache() {
-    // The harness's own folder is shared, and so cannot show that it was empty.
+    // A folder of the test's own, since the harness's is shared and not empty.
     let folder = TempDir::new().unwrap();
     let cache = folder.path().join("cache");
     let file = write_configuration(
@@ -462,7 +462,7 @@ async fn compiled_component_is_kept_in_the_cache() {
     assert!(!kept.is_empty(), "nothing was kept");
     assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
 
-    // A file that is not what was compiled is not run.
+    // A file that was changed after it was compiled is not run.
     for path in walk(&cache) {
         fs::write(path, b"something else").unwrap();
     }

@@ -1,5 +1,4 @@
-//! Proxies in front: the client's own address is what limits, logs and handlers see, and only a proxy that is trusted
-//! can name it.
+//! Proxies in front: limits, logs and handlers see the client's own address, and only a trusted proxy can name it.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::{LOCKGATE, probe_configuration};
 
 const CLIENT: &str = "192.0.2.1";
 
-/// One listener without TLS and one with, which have these lines, under these limits.
+/// A configuration with one listener without TLS and one with, each with the lines `listener`, under these limits.
 fn configuration(listener: &str, limits: &str) -> String {
     let listeners = ["off", "self-signed"].map(|tls| {
         format!("[[listeners]]\ntls = \"{tls}\"\naddress = \"127.0.0.1:0\"\n{listener}\n")
@@ -30,7 +29,7 @@ async fn serve(listener: &str, limits: &str) -> Gateway {
     LOCKGATE.serve_as_written(&configuration).await
 }
 
-/// A gateway that trusts this machine.
+/// A gateway that trusts proxies on this machine.
 async fn trusting(more: &str) -> Gateway {
     serve(
         &format!("trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n{more}"),
@@ -39,7 +38,7 @@ async fn trusting(more: &str) -> Gateway {
     .await
 }
 
-/// The address that the `$connect` handler is told of, and the one that the connection keeps.
+/// The client's address, which must be the same in `$connect` and in the connection's info.
 async fn source_ip(request: &Request) -> String {
     let mut client = request.open().await;
     let seen: Value = client.json().await;
@@ -61,7 +60,7 @@ fn version_1(client: &str) -> Vec<u8> {
     format!("PROXY {family} {client} {server} 56789 443\r\n").into_bytes()
 }
 
-/// Of IPv4, with these extensions.
+/// A header of version 2 with an IPv4 client and these extensions.
 fn version_2(client: [u8; 4], extensions: &[u8]) -> Vec<u8> {
     let length = u8::try_from(12 + extensions.len()).unwrap();
     [
@@ -84,7 +83,7 @@ async fn proxy_header_names_the_client() {
         (version_1("::ffff:192.0.2.1"), CLIENT),
         (version_2([192, 0, 2, 1], b""), CLIENT),
         (version_2([192, 0, 2, 1], b"\x20\0\x05\x01\0\0\0\0"), CLIENT),
-        // What speaks for itself is the proxy.
+        // A proxy that speaks for itself is the client.
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
         (local.to_vec(), "127.0.0.1"),
     ] {
@@ -96,7 +95,7 @@ async fn proxy_header_names_the_client() {
             );
         }
     }
-    // Byte by byte, with the request right behind.
+    // The header byte by byte, with the request right behind.
     let request = gateway.ws(&target());
     let mut stream = within("the connection", request.stream()).await.unwrap();
     for byte in [version_1(CLIENT), request.bytes()].concat() {
@@ -108,7 +107,7 @@ async fn proxy_header_names_the_client() {
         .await
         .unwrap();
     assert_eq!(&start, b"HTTP/1.1 101");
-    // By default no header of the request counts beside it.
+    // By default no header of the request counts.
     let request = request.preface(&version_1("10.0.0.9"));
     let request = request.header("X-Forwarded-For", "198.51.100.9");
     assert_eq!(source_ip(&request).await, "10.0.0.9");
@@ -150,7 +149,7 @@ async fn peer_without_trust_or_header_is_closed() {
             "does not begin with a PROXY header",
         ])
         .await;
-    // Another address of this machine, which is not trusted, and may say what it likes.
+    // Another address of this machine is not trusted, and its header does not count.
     let elsewhere = request.clone().from_address("127.0.0.2");
     check_closed(&elsewhere, &[version_1(CLIENT), request.bytes()].concat()).await;
     gateway
@@ -171,7 +170,7 @@ async fn proxy_header_that_is_late_is_closed_with_the_handshake_timeout() {
     ] {
         check_closed(&request, b"").await;
     }
-    // The header is part of that time, and does not begin it anew.
+    // The header does not restart the deadline.
     let began = std::time::Instant::now();
     let request = gateway.ws("/s").preface(&version_1(CLIENT));
     let mut stream = request.stream().await.unwrap();
@@ -183,7 +182,7 @@ async fn proxy_header_that_is_late_is_closed_with_the_handshake_timeout() {
     );
 }
 
-/// Limits of one address are the client's: of two behind one proxy, one has had its share and the other has not.
+/// A limit for an address counts clients: of two behind one proxy, one is over it and the other is not.
 #[tokio::test]
 async fn clients_of_a_proxy_are_limited_one_by_one() {
     let trusted = "trusted_proxies = [\"127.0.0.1\"]";
@@ -216,7 +215,7 @@ async fn clients_of_a_proxy_are_limited_one_by_one() {
             of(other).open().await;
         }
     }
-    // So are the streams of one HTTP/2 connection.
+    // The streams of one HTTP/2 connection count for the client, too.
     let gateway = serve(trusted, "connections_per_ip = 1").await;
     let http2 = gateway.http2().await;
     let of = |client: &'static str| [("x-forwarded-for", client)];
@@ -253,7 +252,7 @@ async fn x_forwarded_for_of_a_trusted_proxy_names_the_client() {
     ];
     let mut client = http2.open_with(&target(), &headers).await;
     assert_eq!(client.json().await[0]["source_ip"], CLIENT);
-    // What else is not trusted says it in vain, and the other header is the client's own.
+    // The header of an untrusted peer does not count, and the other header is the client's own.
     let request = gateway.ws(&target()).header("X-Forwarded-For", CLIENT);
     assert_eq!(
         source_ip(&request.from_address("127.0.0.2")).await,
@@ -285,7 +284,7 @@ async fn forwarded_names_the_client_where_configured() {
     );
 }
 
-/// A proxy on this machine may be asked for any name, and says whether it was asked by TLS. No page can say so.
+/// A proxy on this machine may serve any name, and says whether its client used TLS. No page can say so.
 #[tokio::test]
 async fn own_pages_behind_a_proxy_are_those_of_the_proxys_host() {
     let gateway = trusting("").await;
@@ -323,7 +322,7 @@ async fn own_pages_behind_a_proxy_are_those_of_the_proxys_host() {
 
 #[tokio::test]
 async fn trusted_proxies_change_with_a_reload_under_open_connections() {
-    // A listener on any free port would take another.
+    // Port 0 would move the listener to another port.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -349,7 +348,7 @@ async fn trusted_proxies_change_with_a_reload_under_open_connections() {
     assert_eq!(info["source_ip"], CLIENT);
 }
 
-/// A proxy that does not set it passes on what a client has written.
+/// A proxy that does not set this header passes on the client's own.
 #[tokio::test]
 async fn forwarded_host_is_ignored_and_the_host_of_a_proxy_is_read() {
     let gateway = trusting("").await;

@@ -1,4 +1,4 @@
-//! What of a configuration changes under open connections, and what of it is refused.
+//! Settings that change under open connections, and changes that are refused.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ async fn whole_configuration_changes_under_open_connections() {
     client.send("x".repeat(2000)).await;
     client.expect_close(1009, "message too big").await;
 
-    // A stage that is there no more closes its connections.
+    // A removed stage closes its connections.
     let mut last = served.connect().await;
     served.edit("[apis.a.stages.s]", "[apis.a.stages.t]");
     let said = served.reload().await;
@@ -50,7 +50,7 @@ async fn whole_configuration_changes_under_open_connections() {
     let mut renamed = served.gateway.connect("/t").await;
     expect(&mut renamed, 1).await;
 
-    // A listener more, and one less: the connections of that one go on.
+    // One listener is added and one removed: connections of the removed one continue.
     let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
     served.edit(
         before,
@@ -69,7 +69,7 @@ async fn whole_configuration_changes_under_open_connections() {
     let refused = TcpStream::connect(served.gateway.plain()).await;
     assert!(refused.is_err());
 
-    // An address that is taken changes nothing.
+    // An address in use changes nothing.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     served.edit("127.0.0.2:0", &address.to_string());
@@ -85,7 +85,7 @@ async fn whole_configuration_changes_under_open_connections() {
     expect(&mut renamed, 1).await;
 }
 
-/// One more API, at `/t`, with a plugin of its own.
+/// A second API, at `/t`, with a plugin of its own.
 const SECOND: &str = r#"
 [apis.b.stages.t]
 [apis.b.routes."$default"]
@@ -101,7 +101,7 @@ limits = { deadline_ms = 20000, retire_s = 1 }
 "#;
 
 impl Served {
-    /// Takes the second API out of the configuration, with its plugin.
+    /// Removes the second API from the configuration, with its plugin.
     fn remove_second(&self) {
         let text = fs::read_to_string(self.file()).unwrap();
         let place = text.find("[apis.b.stages.t]").unwrap();
@@ -124,7 +124,7 @@ async fn removed_plugin_ends_within_its_own_retire_time() {
     let said = served.reload().await;
     assert!(said.contains("plugin w: removed"), "{said}");
     let began = Instant::now();
-    // It is there for the `$disconnect` of the stage's connections, and then no longer than it says.
+    // The plugin stays for the `$disconnect` of the stage's connections, and then no longer than its `retire_s`.
     idle.expect_close(1001, "Going away").await;
     log.line(&[&format!("ended: {id} 1001")]).await;
     waiting.expect_error("Endpoint request timed out").await;
@@ -139,7 +139,7 @@ async fn waiting_disconnects_of_a_removed_plugin_run_to_their_end() {
     const CLIENTS: usize = 100;
     let few = SECOND.replace("retire_s = 1", "retire_s = 1, instances = 2");
     let served = Served::with(&few).await;
-    // Three times what `retire_s` gives to those that are under way.
+    // Together three times the `retire_s` that calls under way have.
     let farewell = json!([{"do": "sleep", "ms": 60}, {"do": "print", "text": "said"}]).to_string();
     let remember = json!([{"do": "set", "name": "farewell", "value": farewell}]).to_string();
     let mut clients = Vec::new();
@@ -197,7 +197,7 @@ async fn plugin_whose_needed_grant_is_removed_stays_as_it_was() {
     let count = json!({"do": "count", "group": "lobby"});
     assert_eq!(client.step(join).await, "ok");
     served.edit("[\"connections\", \"groups\"]", "[\"connections\"]");
-    // With it, all that would have changed besides.
+    // The other changes of the file are refused with it.
     served.edit("[apis.a.stages.s]", "[apis.a.stages.other]");
     let said = served.refused().await;
     for part in [
@@ -217,8 +217,7 @@ async fn plugin_whose_needed_grant_is_removed_stays_as_it_was() {
     assert_eq!(client.step(count).await, 1);
 }
 
-/// Waits until nobody listens there any more.
-/// A port that nobody listens on now, at any address.
+/// A port on which nothing listens now, at any address.
 fn free_port() -> u16 {
     let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     free.local_addr().unwrap().port()
@@ -248,7 +247,7 @@ async fn address_that_contains_the_old_one_needs_no_restart() {
         closed(format!("127.0.0.2:{port}").parse().unwrap()).await;
         open("127.0.0.1").await;
     }
-    // Nor does the management listener stand in the way of one for clients.
+    // The management listener does not block a listener for clients either.
     served.edit(&one, &served.gateway.management().to_string());
     served.edit(
         "[management]\naddress = \"127.0.0.1:0\"",
@@ -278,7 +277,7 @@ async fn all_addresses_of_both_families_are_two_listeners() {
             .await;
     }
     assert!(!gateway.log().contains(&["takes IPv6 only"]));
-    // One of them alone takes its own family and no other.
+    // A listener of one family takes that family alone.
     let port = free_port();
     let configuration = format!(
         "[[listeners]]\naddress = \"[::]:{port}\"\ntls = \"off\"\n{}",
@@ -292,6 +291,7 @@ async fn all_addresses_of_both_families_are_two_listeners() {
     gateway.log().line(&[&said]).await;
 }
 
+/// Waits until nothing listens there.
 async fn closed(address: SocketAddr) {
     let refused = async {
         while TcpStream::connect(address).await.is_ok() {
@@ -308,7 +308,7 @@ async fn management_listener_moves_and_the_process_stays() {
     let before = served.gateway.management();
     let log = served.gateway.log();
 
-    // An address that is taken changes nothing.
+    // An address in use changes nothing.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let management = "[management]\naddress = ";
@@ -337,7 +337,7 @@ async fn management_listener_moves_and_the_process_stays() {
         .await;
     assert_eq!(ended.code, Some(0), "{}", ended.error);
 
-    // None at all, by the new one; a signal still reaches it.
+    // A reload through the new listener removes it; a signal still reloads.
     served.edit(&format!("{management}\"127.0.0.2:0\""), "");
     let ended = LOCKGATE.run(&["reload", "--management", &now]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.error);
@@ -367,7 +367,7 @@ async fn changed_gateway_limits_count_for_the_next_connect() {
     served.reload().await;
     let third = served.connect().await;
     assert_eq!(served.gateway.ws("/s").refused().await.status, 503);
-    // Fewer than there are closes none of them.
+    // A limit below the number of open connections closes none of them.
     served.edit("connections = 3", "connections = 1");
     served.reload().await;
     expect(&mut first, 1).await;
@@ -382,7 +382,7 @@ async fn log_level_changes_by_a_reload() {
     let said = served.reload().await;
     assert!(said.contains("log: changed"), "{said}");
     drop(served.gateway.connect("/s").await);
-    // What comes later in the log stands behind what came before.
+    // Later lines of the log come after earlier ones.
     served.edit("level = \"info\"", "level = \"info,lockgate=debug\"");
     served.reload().await;
     let mut client = served.connect().await;
@@ -395,7 +395,7 @@ async fn log_level_changes_by_a_reload() {
     assert_eq!(connected.count(), 1);
 }
 
-/// The `$disconnect` of a stage that is there no more runs, on what serves of its plugin by then.
+/// A removed stage runs its `$disconnect` handlers on the newest version of its plugin.
 #[tokio::test]
 async fn connections_of_a_removed_stage_have_their_disconnects() {
     let served = Served::with(SECOND).await;
@@ -418,7 +418,7 @@ async fn connections_of_a_removed_stage_have_their_disconnects() {
         said.contains("stage b/t: removed") && said.contains("plugin w: version 2"),
         "{said}"
     );
-    // Once more, while they have not answered their close.
+    // A second reload, before the clients have answered their close.
     served.edit("retire_s = 2", "retire_s = 3");
     served.reload().await;
     for (client, id) in &mut clients {

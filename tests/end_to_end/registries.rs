@@ -1,16 +1,16 @@
-//! Registries as there are: what each answers, and what the distribution and the token specification let them answer.
+//! Real registries: the answers of each, and those that the distribution and the token specification allow.
 
 use lockgate_tests::{Registry, digest};
 use serde_json::json;
 
 use crate::oci::{accepted, check, configured, echo, refused, validate};
 
-/// What a registry answers, by the documentation of each and what their clients have been seen to be told.
+/// The answers of a registry, by its documentation and by transcripts of its clients.
 struct Answers {
     registry: &'static str,
-    /// What stands in `WWW-Authenticate`, a header each. `HOST` is the registry's own address.
+    /// The values of `WWW-Authenticate`, one a header. `HOST` stands for the registry's own address.
     challenges: &'static [&'static str],
-    /// The path of the service for tokens, and what it answers; none where credentials are enough.
+    /// The path of the token service, and its answer; none where credentials are enough.
     token: Option<(&'static str, &'static str)>,
     /// Lines in the head of a manifest, and of a layer.
     manifest: &'static str,
@@ -175,13 +175,13 @@ async fn answers_of_real_registries_are_understood() {
             let token = asked.iter().find(|asked| asked.starts_with(path)).unwrap();
             let scope = "?scope=repository%3Ateam%2Fecho%3Apull";
             assert!(token.contains(scope), "{}: {token}", answers.registry);
-            // Nothing is asked for twice, and nothing but pulling.
+            // The request names one scope, which is pulling.
             assert_eq!(token.matches("scope").count(), 1, "{token}");
         }
     }
 }
 
-/// Which of a list is good for something, only trying tells.
+/// Only a try tells which challenge of a list works.
 #[tokio::test]
 async fn next_challenge_is_answered_when_one_is_not_enough() {
     let registry = Registry::start().await;
@@ -196,7 +196,7 @@ async fn next_challenge_is_answered_when_one_is_not_enough() {
         registry.grant("/token", answer.as_bytes());
         accepted(&folder).await;
     }
-    // A token that is good no longer is replaced.
+    // An expired token is replaced.
     let challenge = format!("Bearer realm=\"http://{}/token\"", registry.host());
     registry.require_as(&challenge, "Bearer T");
     registry.grant("/token", b"{\"token\": \"T\"}");
@@ -209,7 +209,7 @@ async fn next_challenge_is_answered_when_one_is_not_enough() {
     accepted(&folder).await;
 }
 
-/// Where a registry has another name for what it keeps, as one behind a proxy has, that is asked for too.
+/// A registry behind a proxy may name its repository differently in the scope: that scope is requested, too.
 #[tokio::test]
 async fn scope_that_a_registry_names_is_requested_if_it_pulls() {
     let registry = Registry::start().await;
@@ -254,7 +254,7 @@ async fn registry_that_answers_429_is_asked_again() {
         &blob,
         later("503 Service Unavailable", "Retry-After: 0\r\n"),
     );
-    // In the past.
+    // A date in the past.
     let date = "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n";
     registry.answer_once(&blob, later("429 Too Many Requests", date));
     let folder = configured(&registry, &component, "limits = { pull_s = 30 }", "");
@@ -268,7 +268,7 @@ async fn registry_that_answers_429_is_asked_again() {
         3
     );
 
-    // Longer than a pull may take, or without a word on when.
+    // A wait longer than a pull may take, and an answer without one.
     registry.answer_once(
         &blob,
         later("429 Too Many Requests", "Retry-After: 3600\r\n"),
@@ -343,7 +343,7 @@ async fn index_is_refused_with_its_contents() {
         let said = format!("it is an index of 2 images, among them {one}, {other}");
         check(&registry, &component, &said).await;
     }
-    // A layer's type is the same in capitals, and with a parameter; the manifest's is either of two.
+    // A layer's type is the same in capitals and with a parameter; a manifest has one of two types.
     let layer = json!({"mediaType": "Application/WASM; v=1", "digest": digest(&echo()), "size": echo().len()});
     for kind in [OCI, DOCKER] {
         let manifest =

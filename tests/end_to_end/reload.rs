@@ -1,5 +1,5 @@
-//! Reloading: a changed file, a signal, a command and an admin call swap the code under open connections; what is
-//! wrong changes nothing and is said.
+//! Reloading: a changed file, a signal, a command and a management call swap the code under open connections; a mistake
+//! changes nothing and is reported.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ impl Served {
         Self::with("").await
     }
 
-    /// With these lines in the plugin's table.
+    /// As [`Self::new`], with these lines in the plugin's table.
     pub(crate) async fn with(plugin: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("versions.wasm");
@@ -69,21 +69,21 @@ component = "{}"
         fs::write(self.file(), text.replacen(from, to, 1)).unwrap();
     }
 
-    /// Reloads by the admin call, which must be done.
+    /// Reloads by the management call, which must succeed, and returns its answer.
     pub(crate) async fn reload(&self) -> String {
         let (status, body) = self.gateway.post("/reload", "{}").await;
         assert_eq!(status, 200, "{body}");
         body
     }
 
-    /// Reloads by the admin call, which must be refused, and why it was.
+    /// Reloads by the management call, which must be refused, and returns the reason.
     pub(crate) async fn refused(&self) -> String {
         let (status, body) = self.gateway.post("/reload", "{}").await;
         assert_eq!(status, 422, "{body}");
         body
     }
 
-    /// The words of a command about this gateway.
+    /// Runs a command about this gateway.
     pub(crate) async fn command(&self, words: &[&str]) -> lockgate_tests::Ended {
         let address = self.gateway.management().to_string();
         let mut words = words.to_vec();
@@ -92,7 +92,7 @@ component = "{}"
     }
 }
 
-/// Checks that this version answers.
+/// Checks that this version answers the client.
 pub(crate) async fn expect(client: &mut Client, version: u32) {
     client.send("x").await;
     client.expect(&format!("{version} {version} x")).await;
@@ -115,7 +115,7 @@ pub(crate) async fn changed_file_is_served_and_no_connection_closes() {
     for client in [&mut first, &mut second] {
         expect(client, 2).await;
     }
-    // Written in place, and not only put there.
+    // This file is written in place, and not renamed there.
     fs::write(&served.component, version(3, '-')).unwrap();
     served
         .gateway
@@ -127,7 +127,7 @@ pub(crate) async fn changed_file_is_served_and_no_connection_closes() {
     }
 }
 
-/// Each with a component at another path, of which the watcher knows nothing.
+/// Each version is at a new path, which the watcher does not know.
 #[tokio::test]
 async fn every_trigger_reloads() {
     let served = Served::new().await;
@@ -171,7 +171,7 @@ async fn failed_reload_command_names_the_mistake_and_exits_with_1() {
     ] {
         assert!(ended.error.contains(part), "{}", ended.error);
     }
-    // By the file the address is found in it, or said not to be there.
+    // The command reads the address from the file, or reports that it has none.
     let by_file = LOCKGATE
         .run(&["reload", served.file().to_str().unwrap()])
         .await;
@@ -230,7 +230,7 @@ async fn broken_component_is_refused_and_serving_continues() {
         assert!(said.contains(why), "{why}: {said}");
         expect(&mut client, 1).await;
     }
-    // Too large, without the bytes: a file may have holes.
+    // A sparse file that is too large.
     let file = fs::File::create(&served.component).unwrap();
     file.set_len((64 << 20) + 1).unwrap();
     assert!(served.refused().await.contains("cannot be read"));
@@ -327,12 +327,12 @@ async fn slowly_copied_file_is_never_loaded_half() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     let bytes = version(2, '-');
-    // With its last byte it may be loaded at any moment.
+    // From its last byte on, the file may be loaded at any moment.
     let (last, most) = bytes.split_last().unwrap();
     let mut file = fs::File::create(&served.component).unwrap();
     for chunk in most.chunks(bytes.len() / 30) {
         file.write_all(chunk).unwrap();
-        // As long as it takes to be answered, a few times: the gateway has its chance to look.
+        // A few round trips, so that the gateway could look at the file.
         let until = Instant::now() + Duration::from_millis(30);
         while Instant::now() < until {
             expect(&mut client, 1).await;
@@ -397,7 +397,7 @@ async fn request_that_a_web_page_could_send_is_refused() {
     }
 }
 
-/// A command names a file: only the gateway that runs it does anything, wherever it is asked.
+/// A command with a file changes only the gateway that runs that file, whatever address it asks.
 #[tokio::test]
 async fn command_for_another_file_changes_nothing_and_names_the_running_one() {
     let served = Served::new().await;
@@ -425,7 +425,7 @@ async fn command_for_another_file_changes_nothing_and_names_the_running_one() {
     }
     assert!(!served.gateway.log().contains(&["reloaded:"]));
     assert!(!served.gateway.log().contains(&["upgrading"]));
-    // A link to the file is the file.
+    // A link to the file counts as the file.
     let link = folder.path().join("link.toml");
     std::os::unix::fs::symlink(served.file(), &link).unwrap();
     let ended = LOCKGATE.run(&["reload", link.to_str().unwrap()]).await;
@@ -442,7 +442,7 @@ async fn gateway_is_found_by_its_file_after_its_management_address_changed() {
         ended.output
     };
     let management = |address: &str| format!("[management]\naddress = \"{address}\"\n");
-    // Another gateway has the next address, or nobody has.
+    // Another gateway has the new address, and later none has.
     let mut other = Served::new().await;
     let taken = other.gateway.management().to_string();
     served.edit(&management("127.0.0.1:0"), &management(&taken));
@@ -454,7 +454,7 @@ async fn gateway_is_found_by_its_file_after_its_management_address_changed() {
         ended.error
     );
     assert!(!other.gateway.log().contains(&["reloaded:"]));
-    // The address is free once it has ended, and not while it is killed.
+    // The address is free once that gateway has ended.
     other.gateway.interrupt();
     assert_eq!(other.gateway.ended().await, Some(0));
     let said = reload().await;
@@ -468,7 +468,7 @@ async fn gateway_is_found_by_its_file_after_its_management_address_changed() {
         said.contains(&format!("management {taken}: closed")),
         "{said}"
     );
-    // Now it cannot be asked; what it can is said.
+    // Now the gateway cannot be asked, and the error has the remedy.
     let ended = LOCKGATE.run(&["reload", file.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(1));
     let said = format!("process {} runs ", served.gateway.id());

@@ -1,4 +1,4 @@
-//! Versions: rolled back to, rolled out to a share of the connections, and withdrawn by themselves.
+//! Versions: rollback, rollout to a share of the connections, and automatic rollback.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ async fn rollback_compiles_nothing_and_outlives_reloads() {
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(status, 200, "{said}");
     expect(&mut client, 4).await;
-    // The file is what it was: a reload for another reason does not undo it.
+    // The file is unchanged: a reload for another reason does not undo the rollback.
     served.reload().await;
     expect(&mut client, 4).await;
 
@@ -116,7 +116,7 @@ async fn trapping_version_is_rolled_back() {
     ] {
         assert!(page.contains(line), "{line} is not in {page}");
     }
-    // Never to one that has rolled itself back.
+    // A version that was rolled back automatically is no target.
     let (status, said) = post(&served, "rollback", "{}").await;
     assert_eq!(status, 409, "{said}");
 }
@@ -136,7 +136,7 @@ async fn spinning_version_is_rolled_back() {
     expect(&mut client, 1).await;
 }
 
-/// How long a handler waits may be up to a client: that it waits for too long does not speak against its version.
+/// Timeouts of waiting calls do not count: a client could force a rollback by making a handler wait.
 #[tokio::test]
 async fn version_whose_calls_wait_too_long_is_not_rolled_back() {
     let served = Served::with("rollback = { calls = 4 }\nlimits = { deadline_ms = 60 }").await;
@@ -184,7 +184,7 @@ async fn rollout_serves_its_share_and_no_connection_flips_back() {
     for (client, version) in clients.iter_mut().zip(&before) {
         expect(client, *version).await;
     }
-    // A larger share only adds.
+    // A larger share only adds connections.
     post(&served, "rollout", "{\"share\": 70}").await;
     let mut after = Vec::new();
     for (client, before) in clients.iter_mut().zip(&before) {

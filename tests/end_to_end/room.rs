@@ -1,5 +1,5 @@
-//! The room for instances of all plugins together: idle ones make room for others, and a machine with little address
-//! space has less of it.
+//! The room for instances of all plugins together: idle instances make room for others, and a machine with little
+//! address space has less room.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 
 use crate::LOCKGATE;
 
-/// Address space for 20 instances or so, in KiB.
+/// A command that limits the address space to about 20 instances.
 const SMALL: &str = "ulimit -v 125829120";
 
-/// Plugins `0`, `1` and so on, each at a stage of its name.
+/// A configuration with the plugins `0`, `1` and so on, each at a stage of its name.
 fn plugins(count: usize, limits: &str) -> String {
     let plugin = |number| {
         format!(
@@ -34,7 +34,7 @@ limits = {{ {limits} }}
     (0..count).map(plugin).collect()
 }
 
-/// Has so many clients of a plugin held in its handler at once. Gives their answers.
+/// Holds `count` clients of a plugin in its handler at once, and returns their answers.
 async fn at_once(gateway: &Gateway, plugin: usize, count: usize) -> Vec<String> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -90,7 +90,7 @@ async fn calls_without_room_for_an_instance_are_busy_and_nothing_traps() {
         );
     }
     for answers in [&zero, &one, &two] {
-        // Each has room for one instance, and for one that waits.
+        // Each plugin has room for one instance and one waiting call.
         assert!(
             answers.iter().filter(|answer| *answer == "[null]").count() >= 2,
             "{answers:?}"
@@ -109,7 +109,7 @@ async fn calls_without_room_for_an_instance_are_busy_and_nothing_traps() {
     }
 }
 
-/// The calls that wait have it at once, and not one after the other as the plugin's own calls end.
+/// All waiting calls get the room at once, and not one by one as the plugin's own calls end.
 #[tokio::test]
 async fn waiting_calls_get_the_room_that_another_plugin_leaves_idle() {
     const CALLS: u32 = 24;
@@ -120,7 +120,7 @@ async fn waiting_calls_get_the_room_that_another_plugin_leaves_idle() {
     let mut others = Vec::new();
     for _ in 0..32 {
         let mut client = gateway.connect("/1").await;
-        client.send(sleep(2 * EACH)).await; // more than there is room for, for a while
+        client.send(sleep(2 * EACH)).await; // more calls than there is room for, for a while
         others.push(client);
     }
     let mut answers = JoinSet::new();
@@ -154,7 +154,7 @@ async fn validate_warns_of_more_instances_than_fit() {
     }
 }
 
-/// What a handler does there, with memory that grows, and moves if it must.
+/// Checks that a handler works, with memory that grows, and moves if it must.
 async fn works(mut client: Client) {
     assert_eq!(
         client
@@ -199,7 +199,7 @@ async fn gateway_with_little_address_space_starts_and_says_the_cost() {
         .await;
     works(gateway.connect("/0").await).await;
     works(gateway.connect("/1").await).await;
-    // More at once than there is room for.
+    // More calls at once than there is room for.
     let answers = at_once(&gateway, 0, 60).await;
     for answer in &answers {
         assert!(
@@ -207,7 +207,7 @@ async fn gateway_with_little_address_space_starts_and_says_the_cost() {
             "{answer}"
         );
     }
-    // Of what `works` has done, and of nothing else.
+    // Only the calls of `works` count.
     let (_, page) = gateway.page("/metrics").await;
     assert!(
         page.contains("lockgate_traps_total{plugin=\"0\"} 2\n"),

@@ -1,11 +1,11 @@
-//! Which route a message takes. The expression language itself is tested beside `route`, in the host.
+//! The route that a message takes. The tests of the expression language are beside `route`, in the host.
 
 use serde_json::json;
 
 use crate::LOCKGATE;
 
-/// A gateway whose API has this route selection expression and, besides a `$default` that echoes, these routes,
-/// at which the probe tells the route's key.
+/// A gateway whose API has this route selection expression, a `$default` that echoes, and these routes, at which the
+/// probe answers with the route's key.
 async fn gateway(expression: &str, keys: &[&str]) -> lockgate_tests::Gateway {
     let mut configuration = format!(
         r#"
@@ -34,7 +34,7 @@ grants = ["connections", "groups"]
     LOCKGATE.serve(&configuration).await
 }
 
-/// Checks that messages take these routes: none is `$default`.
+/// Checks the route that each message takes: none is `$default`.
 async fn check(expression: &str, keys: &[&str], cases: &[(&str, Option<&str>)]) {
     let gateway = gateway(expression, keys).await;
     let mut client = gateway.connect("/s").await;

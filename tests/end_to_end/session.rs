@@ -43,8 +43,8 @@ async fn frames_that_are_ready_together_leave_in_one_write() {
     let request = gateway.wss("/s");
     let mut client = request.open().await;
     client.id().await;
-    // A handler that outlives its first tick, as on a busy machine, has what it sent until then written before it
-    // is over. Of many bursts one has its tick for itself.
+    // On a busy machine a handler may outlive its first tick, and its messages so far are written before it ends. Of
+    // many bursts at least one fits into its tick.
     let mut fewest = usize::MAX;
     for _ in 0..50 {
         let before = request.records();
@@ -67,7 +67,7 @@ async fn frames_that_are_ready_together_leave_in_one_write() {
 async fn messages_are_handled_one_at_a_time() {
     let gateway = probe().await;
     let mut client = gateway.connect("/s").await;
-    // The first takes its time; what the second sends still comes after what the first does.
+    // The first message is slow; answers to the second still come after its own.
     let slow = json!([{"do": "send", "text": "1"}, {"do": "sleep", "ms": 200}, {"do": "send", "text": "2"}]);
     client.feed(slow.to_string()).await;
     client
@@ -112,13 +112,13 @@ async fn two_way_route_sends_what_the_handler_returned() {
         .send(json!([{"do": "reply", "bytes": [0, 255]}]).to_string())
         .await;
     assert_eq!(client.binary().await.as_ref(), [0, 255]);
-    // None sends nothing.
+    // A handler that returns none sends no answer.
     client.send(json!([{"do": "silence"}]).to_string()).await;
     client
         .send(json!([{"do": "reply", "text": "next"}]).to_string())
         .await;
     client.expect("next").await;
-    // What was sent during the invocation comes before its answer.
+    // Messages that the invocation sent come before its answer.
     client
         .send(
             json!([{"do": "send", "text": "first"}, {"do": "reply", "text": "second"}]).to_string(),
@@ -151,8 +151,8 @@ async fn failing_handler_sends_an_error_frame_on_either_kind_of_route() {
     assert_eq!(client.id().await, id);
 }
 
-/// Checks that `$disconnect` is told this code and reason of each client that leaves in this way, over TCP and
-/// over TLS, and that by then it is in no group.
+/// Checks that `$disconnect` gets this code and reason for a client that leaves in this way, over TCP and over TLS, and
+/// that by then the connection is in no group.
 async fn check_end(
     gateway: &Gateway,
     leave: impl AsyncFn(Client),
@@ -234,7 +234,7 @@ async fn disconnect_is_told_1006_when_the_connection_was_lost() {
 async fn disconnect_is_told_the_handlers_own_close() {
     let gateway = probe().await;
     let leave = async |mut client: Client| {
-        // What is queued before goes out before.
+        // Messages that were queued before the close go out before it.
         let steps = json!([
             {"do": "send", "text": "last"}, {"do": "close", "code": 4001, "reason": "over"},
             {"do": "send", "text": "after"}, {"do": "close", "code": 4002, "reason": "again"},
@@ -284,7 +284,7 @@ async fn client_that_never_answers_the_close_is_cut() {
     client.send(&Frame::text(steps)).await;
     let close = client.data().await.unwrap();
     assert_eq!(close.opcode, Opcode::CLOSE);
-    // Neither a close frame nor the end of the TCP connection comes from this side.
+    // This client sends neither a close frame nor the end of the TCP connection.
     assert_eq!(client.data().await, None);
     assert_eq!(observer.json().await["code"], 4001);
 }

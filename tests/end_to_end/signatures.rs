@@ -1,4 +1,4 @@
-//! Only what is signed as the configuration wants it is loaded.
+//! Only a component that is signed as the configuration demands is loaded.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -41,7 +41,7 @@ impl Workshop {
         assert_eq!(ended.code, Some(0), "{}", ended.error);
     }
 
-    /// Writes a configuration with these lines in front and in the plugin's table.
+    /// Writes a configuration with the lines `before` at its start and `plugin` in the plugin's table.
     fn configure(&self, before: &str, plugin: &str) {
         let configuration = format!(
             r#"{before}
@@ -62,7 +62,7 @@ component = "echo.wasm"
         let _ = write_configuration(self.0.path(), &configuration);
     }
 
-    /// Checks that the configuration is refused by `validate` and by `run`, at this key and with these words.
+    /// Checks that `validate` and `run` refuse the configuration, at this key and with these words.
     async fn refused(&self, key: &str, said: &str) {
         let validated = self.run(&["validate", "gateway.toml"]).await;
         assert_eq!(validated.code, Some(1), "{validated:?}");
@@ -80,7 +80,7 @@ component = "echo.wasm"
         }
         let run = self.run(&["run", "gateway.toml"]).await;
         assert_eq!(run.code, Some(1), "{run:?}");
-        // A line of the log, which is JSON; in words where the configuration itself is wrong.
+        // A line of the log in JSON; plain text where the configuration itself has the mistake.
         let mut lines = run.error.lines().map(serde_json::from_str);
         let told = lines.any(|line| {
             let Ok::<Value, _>(line) = line else {
@@ -151,7 +151,7 @@ async fn component_without_a_valid_signature_is_refused() {
         .await;
     fs::write(workshop.path("echo.wasm.sig"), &signature).unwrap();
 
-    // Not even looked into: this is no component at all.
+    // The signature is checked before the file is read as a component, which this is not.
     fs::write(workshop.path("echo.wasm"), b"nothing").unwrap();
     workshop
         .refused("signature", "it is not the component that was signed")
@@ -278,7 +278,7 @@ async fn key_file_is_private_and_never_overwritten() {
     );
 }
 
-/// Puts a version of a guest in the place of the one before, signed as a version of this number.
+/// Replaces the component by this version of the guest, signed with the same version number.
 async fn deploy(served: &Served, number: u32, fault: char) {
     let folder = served.component.parent().unwrap();
     fs::write(folder.join("next.wasm"), version(number, fault)).unwrap();
@@ -291,7 +291,7 @@ async fn deploy(served: &Served, number: u32, fault: char) {
     replace(&served.component, &version(number, fault));
 }
 
-/// A version that is older by its signature serves again only if it is named, and never below `min_version`.
+/// A version with an older signature serves again only if a rollback names it, and never below `min_version`.
 #[tokio::test]
 async fn rollback_does_not_go_below_the_floor() {
     let served = Served::with("rollback = { calls = 4 }").await;
@@ -325,7 +325,7 @@ async fn rollback_does_not_go_below_the_floor() {
     assert_eq!(status, 200, "{said}");
     expect(&mut client, 2).await;
 
-    // What serves would be below the floor; and then what is to serve again.
+    // The serving version would be below the floor; and then the target of the rollback.
     served.edit("] }", "], min_version = 3 }");
     let said = served.refused().await;
     assert!(said.contains("of what serves"), "{said}");
@@ -336,7 +336,7 @@ async fn rollback_does_not_go_below_the_floor() {
     assert!(status == 409 && said.contains("min_version = 2"), "{said}");
     expect(&mut client, 3).await;
 
-    // Nor by itself.
+    // An automatic rollback does not go below it either.
     served.edit("min_version = 3", "min_version = 4");
     deploy(&served, 4, 't').await;
     served.reload().await;
@@ -356,7 +356,7 @@ async fn rollback_does_not_go_below_the_floor() {
     expect(&mut client, 3).await;
 }
 
-/// What is prepared changes nothing: a version that did not come to serve is no floor for others.
+/// A prepared version that never serves is no floor for others.
 #[tokio::test]
 async fn failed_reload_raises_no_floor() {
     let served = Served::new().await;
@@ -386,7 +386,7 @@ async fn failed_reload_raises_no_floor() {
     assert!(said.contains("plugins.none.component"), "{said}");
     expect(&mut client, 4).await;
 
-    // Signed as the version that serves.
+    // This component has the version number of the serving one.
     served.edit(&broken, "");
     served.edit("5.wasm", "6.wasm");
     served.reload().await;
@@ -398,7 +398,7 @@ async fn failed_reload_raises_no_floor() {
     assert!(said.contains("min_version = 4"), "{said}");
 }
 
-/// The floor is the gateway's, whichever of its processes serves; and what serves keeps its signature.
+/// The floor belongs to the gateway, whichever of its processes serves; and the serving version keeps its signature.
 #[tokio::test]
 async fn upgrade_keeps_the_floor_and_the_rollback() {
     let mut served = Served::new().await;

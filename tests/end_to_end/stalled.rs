@@ -1,5 +1,5 @@
-//! A hundred readers that stall among a thousand: they are closed, they hold no more than their bound, everyone else
-//! gets everything, and nobody waits longer for it.
+//! A hundred stalled readers among a thousand clients: they are closed and hold no more than their bound, and the others
+//! get every message without delay.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ const STALLED: usize = 100;
 /// Members of the same group that read.
 const GOOD: usize = 20;
 
-/// Clients that have nothing to do with the group.
+/// Clients outside the group.
 const OTHERS: usize = 880;
 
 const LETTERS: usize = 32 << 10;
 
-/// Messages to the group, twice: 6 MiB for each member, which is more than its outbox and two kernels hold.
+/// Messages to the group in each half: 6 MiB for each member, more than its outbox and two kernels hold.
 const ROUNDS: usize = 200;
 
 async fn join(gateway: &Gateway) -> RawClient {
@@ -31,8 +31,8 @@ async fn join(gateway: &Gateway) -> RawClient {
     client
 }
 
-/// Publishes so many messages, and meanwhile asks one of `others` after the other. Gives the p99 of their answers, and
-/// the most memory that the gateway had.
+/// Publishes messages, and meanwhile asks one of `others` after the other. Returns the p99 of their answers and the
+/// gateway's peak memory.
 async fn publish_beside(
     gateway: &Gateway,
     sender: &mut Client,
@@ -64,7 +64,7 @@ async fn stalled_readers_are_closed_and_others_get_every_message() {
         "limits = { cpu_ms = 2000 }",
     )
     .await;
-    // In the first half so many read as stall in the second.
+    // The clients that stall in the second half read in the first.
     let (mut reading, mut leaving) = (JoinSet::new(), JoinSet::new());
     for number in 0..GOOD + STALLED {
         let mut client = gateway.connect("/s").await;
@@ -105,7 +105,7 @@ async fn stalled_readers_are_closed_and_others_get_every_message() {
     for other in &mut others {
         other.id().await;
     }
-    // Each stalled reader may hold its outbox and a buffer, and was told why it ended.
+    // Each stalled reader may hold its outbox and a buffer.
     let grown = most.saturating_sub(before) / 1_024;
     eprintln!(
         "{STALLED} stalled readers of {}: {grown} MiB more; p99 of the others {beside:?}, and {usual:?} beside as many that read",
@@ -115,7 +115,7 @@ async fn stalled_readers_are_closed_and_others_get_every_message() {
     for place in 0..STALLED {
         gateway.log().nth_line(place, &["ended: ", " 1013 "]).await;
     }
-    // 1.2 times is the aim; a debug build beside other tests swings by more.
+    // The aim is 1.2 times; a debug build beside other tests varies by more.
     assert!(
         beside < 3 * usual + Duration::from_millis(20),
         "{beside:?}, and {usual:?} beside as many that read"
@@ -123,7 +123,7 @@ async fn stalled_readers_are_closed_and_others_get_every_message() {
     drop(stalled);
 }
 
-/// KiB that each of many clients costs that have their handlers and others send to them, and read nothing.
+/// KiB for each of many clients that read nothing, while their handlers and other clients send to them.
 async fn kib_of_each(gateway: &Gateway, name: &str, clients: &mut [Client]) -> usize {
     let mut ids = Vec::new();
     for client in &mut *clients {
@@ -169,7 +169,7 @@ async fn stalled_client_costs_no_more_than_its_outbox_and_one_message() {
     }
 }
 
-/// What was queued for a client that is too old, or was quiet for too long, is written before it is closed.
+/// Messages queued for a client at its maximum age, or one that was quiet for too long, are written before the close.
 #[tokio::test]
 async fn client_at_its_maximum_age_gets_every_queued_message() {
     let stage = "limits = { max_age_s = 1, stall_timeout_s = 60 }";

@@ -1,4 +1,4 @@
-//! What stops a process before it serves, and what it leaves behind then: nothing.
+//! A stop before the process serves: it ends soon, and leaves no file behind.
 
 use std::{
     fs,
@@ -18,16 +18,16 @@ use crate::{
     probe_configuration,
 };
 
-/// How long a process may take to end that has nothing to wait for: a fraction of what it was doing would take.
+/// Time in which a process with nothing to wait for must end: a fraction of the time that its work would take.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A command that has begun, with a temporary folder of its own.
-struct Begun {
+/// A running command with a temporary folder of its own.
+struct RunningCommand {
     process: Child,
     folder: TempDir,
 }
 
-impl Begun {
+impl RunningCommand {
     fn new(word: &str, configuration: &str) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("temporary")).unwrap();
@@ -43,7 +43,7 @@ impl Begun {
         Self { process, folder }
     }
 
-    /// Sends a signal, upon which it ends soon with this code, and leaves nothing.
+    /// Sends a signal, and checks that the process ends soon with this code and leaves no file.
     #[track_caller]
     fn ends_at(&mut self, signal: Signal, code: i32) {
         let id = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
@@ -56,13 +56,13 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let _ = self.process.kill();
     }
 }
 
-/// What lies in the temporary folder.
+/// The files in the temporary folder.
 fn left(folder: &TempDir) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder.path().join("temporary")).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -78,7 +78,7 @@ async fn stop_does_not_wait_for_a_pull() {
         ("validate", Signal::TERM, 1),
         ("validate", Signal::HUP, 1),
     ] {
-        // It takes connections, and answers nothing.
+        // This registry takes connections, and never answers.
         let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = registry.local_addr().unwrap();
         let configuration = format!(
@@ -89,7 +89,7 @@ async fn stop_does_not_wait_for_a_pull() {
                 &format!("oci://{host}/probe@sha256:{}", "0".repeat(64))
             )
         );
-        let mut begun = Begun::new(word, &configuration);
+        let mut begun = RunningCommand::new(word, &configuration);
         let _pulling = within("a pull", registry.accept()).await.unwrap();
         begun.ends_at(signal, code);
     }
@@ -106,7 +106,7 @@ fn with_a_hard_component() -> String {
 #[test]
 fn stop_during_a_compilation_ends_the_compiling_process() {
     for (word, signal, code) in [("run", Signal::TERM, 0), ("validate", Signal::INT, 1)] {
-        let mut begun = Begun::new(word, &with_a_hard_component());
+        let mut begun = RunningCommand::new(word, &with_a_hard_component());
         let (child, _) = child_of(begun.process.id(), || {});
         begun.ends_at(signal, code);
         wait_for(child, "it compiles for nobody", |stat| stat.is_none());

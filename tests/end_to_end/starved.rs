@@ -1,4 +1,4 @@
-//! A machine that is busy with other things: what a handler computes is counted, and not for how long it was kept from it.
+//! A machine that is busy with other work: the CPU time of a handler counts, and not the time for which it got no core.
 
 use std::process::{Child, Command, Stdio};
 use std::thread::available_parallelism;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{LOCKGATE, probe_configuration};
 
-/// Processes that use up every core, at a priority that harms no other test; they end with this value.
-struct Busy(Vec<Child>);
+/// Processes that use up every core, at a priority that harms no other test. They end with this value.
+struct BusyMachine(Vec<Child>);
 
-impl Busy {
+impl BusyMachine {
     fn start() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         let spin = || {
@@ -24,7 +24,7 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyMachine {
     fn drop(&mut self) {
         for process in &mut self.0 {
             let _ = process.kill();
@@ -33,7 +33,7 @@ impl Drop for Busy {
     }
 }
 
-/// How long a handler takes to compute so many rounds.
+/// The time in which a handler computes `rounds` rounds.
 async fn computes(client: &mut Client, rounds: u64) -> Duration {
     let began = Instant::now();
     client
@@ -44,7 +44,7 @@ async fn computes(client: &mut Client, rounds: u64) -> Duration {
     began.elapsed()
 }
 
-/// The gateway has a twentieth of the machine here, and its handler takes a fourth of the time that it may compute.
+/// The gateway gets a twentieth of the machine here, and its handler needs a fourth of the CPU time that it may use.
 #[tokio::test]
 async fn handler_starved_of_cpu_is_not_cut_off() {
     let plugin = "limits = { cpu_ms = 50, deadline_ms = 29000 }\nrollback = { calls = 5, trap_percent = 10 }";
@@ -53,7 +53,7 @@ async fn handler_starved_of_cpu_is_not_cut_off() {
         .serve_after("renice -n 19 -p $$ >/dev/null", &configuration)
         .await;
     let mut client = gateway.connect("/s").await;
-    // The fewest that take a while; the machine may be busy now, and the fastest of some tries counts.
+    // The fewest rounds that take a while. The machine may be busy now, and so the fastest of some tries counts.
     let mut rounds = 50;
     loop {
         let mut fastest = Duration::MAX;
@@ -65,7 +65,7 @@ async fn handler_starved_of_cpu_is_not_cut_off() {
         }
         rounds = rounds * 5 / 4;
     }
-    let busy = Busy::start();
+    let busy = BusyMachine::start();
     let mut slowest = Duration::ZERO;
     let began = Instant::now();
     let mut calls = 0;
@@ -79,7 +79,7 @@ async fn handler_starved_of_cpu_is_not_cut_off() {
         slowest > Duration::from_millis(60),
         "the machine was not busy: {slowest:?}"
     );
-    // It is still bounded.
+    // A handler that spins is still cut off.
     client.send(json!([{"do": "spin"}]).to_string()).await;
     client.expect_error("Endpoint request timed out").await;
     assert!(!gateway.log().contains(&["rolled itself back"]));

@@ -1,4 +1,4 @@
-//! `stub_wasi`: what a standard library imports unasked is there, and nothing is behind it.
+//! `stub_wasi`: imports of a standard library are there, with nothing behind them.
 
 use std::{fs, net::TcpListener};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
-/// A gateway's configuration with the guest that tries everything, and these lines in the plugin's table.
+/// A configuration with the guest that tries everything, and these lines in the plugin's table.
 fn configuration(plugin: &str) -> String {
     format!(
         r#"
@@ -76,7 +76,7 @@ pub(crate) async fn plugin_with_stubs_reaches_nothing_and_its_attempts_are_logge
     let accepted = listener.accept().map(|(_, from)| from);
     assert!(accepted.is_err(), "{accepted:?}");
 
-    // Each interface once, however often it is called.
+    // Each interface is logged once, however often it is called.
     for _ in 0..20 {
         client.send(format!("connect {address}")).await;
         client.text().await;
@@ -120,14 +120,14 @@ async fn stub_handles_beyond_their_bound_are_refused() {
         let count = sound.rsplit(' ').next().unwrap();
         assert_eq!(client.text().await, count, "{sound}");
     }
-    // Across calls, since an instance keeps them.
+    // An instance keeps its handles across calls.
     client.send("hold fields 200").await;
     client.expect_error("Internal server error").await;
     client.send("hold fields 900").await;
     assert_eq!(client.text().await, "900", "a fresh instance");
 }
 
-/// Who is refused it is told by `validate` and by `run`, and who looks at the component before, by `inspect`.
+/// `validate` and `run` name the key in their refusal, and `inspect` names it before.
 #[tokio::test]
 async fn component_that_needs_stubs_is_refused_with_their_key() {
     let folder = TempDir::new().unwrap();
@@ -144,7 +144,7 @@ async fn component_that_needs_stubs_is_refused_with_their_key() {
         ] {
             assert!(ended.error.contains(said), "{said}: {}", ended.error);
         }
-        // It is one truth: not granted is what could be.
+        // No grant gives these imports, and so the error does not speak of grants.
         assert!(!ended.error.contains("granted"), "{}", ended.error);
         assert!(!ended.error.contains("wasi:io/"), "{}", ended.error);
     }
@@ -174,7 +174,7 @@ async fn component_that_needs_stubs_is_refused_with_their_key() {
     assert!(!ended.output.contains("stub"), "{}", ended.output);
 }
 
-/// By one table: what `inspect` says is given is given, and of another release of WASI nothing is.
+/// One table serves both: an import that `inspect` calls available is linked, and none of another release of WASI is.
 #[tokio::test]
 async fn inspect_and_the_loader_agree_on_a_later_release_of_wasi() {
     let folder = TempDir::new().unwrap();

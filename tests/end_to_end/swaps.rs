@@ -1,4 +1,4 @@
-//! Many swaps under load: no connection closes, no message is lost, doubled or out of order, nothing grows.
+//! Many swaps under load: no connection closes; no message is lost, doubled or out of order; memory does not grow.
 
 use std::{
     fs,
@@ -26,11 +26,11 @@ fn held(process: u32) -> (u64, usize) {
     (memory, files)
 }
 
-/// Instances of a plugin, unless configured otherwise: as many calls at once make as many.
+/// Instances of a plugin by default: as many calls at once make as many.
 const INSTANCES: usize = 256;
 
-/// What the gateway holds when every instance has been made that there may be. A busy moment of the machine would make
-/// them too, before one look and not before the other: what a look shows beyond that is what the swaps have left.
+/// Memory and files of the gateway once it has made every instance that it may. A busy moment of the machine could make
+/// them before one measurement and not before the other; this way the difference is what the swaps have left.
 async fn held_by_a_crowd(served: &Served) -> (u64, usize) {
     let mut clients = Vec::new();
     for _ in 0..INSTANCES {
@@ -46,10 +46,10 @@ async fn held_by_a_crowd(served: &Served) -> (u64, usize) {
     held(served.gateway.id())
 }
 
-/// Swaps so often, with so many clients that each wait for their answer before they send again: at once, or when their
-/// next turn comes. (As fast as they can, a thousand leave two cores no time to compile.)
+/// Swaps `swaps` times under `clients` clients. Each waits for its answer before it sends again: at once, or at its next
+/// `turn`. (A thousand clients at full speed leave two cores no time to compile.)
 async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
-    // Nobody is turned away while a crowd has all instances, nor cut off when the machine stops for a while.
+    // No call is refused while a crowd holds all instances, and none is cut off when the machine stalls for a while.
     let served = Served::with(
         "limits = { waiting = 4096, cpu_ms = 20000, deadline_ms = 20000, retire_s = 60 }",
     )
@@ -58,7 +58,7 @@ async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    // The version that a reload has returned for: what is sent later must not be answered by an older one.
+    // The version whose reload has returned: an older one must not answer a later message.
     let returned = Arc::new(AtomicU32::new(1));
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
@@ -127,8 +127,8 @@ async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
     }
 }
 
-/// What one message sees of a configuration is of one reload: never new code with old variables, nor the reverse. With
-/// few instances, so that there are always messages that have met their stage and not begun yet.
+/// A message never sees new code with old variables, or the reverse. The few instances make messages wait between their
+/// stage and their call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn message_sees_code_and_variables_of_one_reload() {
     let served = Served::with("limits = { instances = 2, waiting = 4096 }").await;
@@ -138,7 +138,7 @@ async fn message_sees_code_and_variables_of_one_reload() {
         fs::write(component, version(number, '-')).unwrap();
     }
     let text = fs::read_to_string(served.file()).unwrap();
-    // The odd reloads bring version 1, the even ones version 2, and each a variable with its number.
+    // Odd reloads bring version 1 and even ones version 2, each with a variable of the reload's number.
     let reload = async |number: u32| {
         let variable = format!("[apis.a.stages.s.variables]\nreload = \"{number}\"");
         let component = format!("{}.wasm", 2 - number % 2);
@@ -188,7 +188,7 @@ async fn many_swaps_leak_nothing() {
     swap_under_load(300, 300, Some(Duration::from_millis(250))).await;
 }
 
-/// Minutes long, since each swap looks twice at its file and compiles it: a step of its own in `.ci/run`.
+/// This takes minutes, since each swap reads its file twice and compiles it: a step of its own in `.ci/run`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a load test"]
 async fn thousand_swaps_under_a_thousand_connections_lose_no_message() {

@@ -96,7 +96,7 @@ async fn changed_certificate_is_served_without_a_restart() {
         .trusting(Trust::Only(second.der.clone()))
         .open()
         .await;
-    // Who is connected stays.
+    // Open connections stay.
     client.id().await;
 }
 
@@ -107,7 +107,7 @@ async fn changed_certificate_without_its_key_is_not_served() {
     let gateway = with_files(&folder, &first).await;
     let (chain, _) = first.write(folder.path());
 
-    // Nonsense, nothing: the old one stays, and it is said why.
+    // Nonsense or no file at all: the old pair stays, and the log has the reason.
     fs::write(folder.path().join("key.pem"), "nonsense").unwrap();
     gateway
         .log()
@@ -121,7 +121,7 @@ async fn changed_certificate_without_its_key_is_not_served() {
         .await;
     assert_eq!(gateway.wss("/s").certificate().await, first.der);
 
-    // Then the pair that belongs together, though it came in two steps.
+    // Then a matching pair, written in two steps.
     let other = TempDir::new().unwrap();
     let (chain, key) = third.write(other.path());
     second.write(folder.path());
@@ -134,7 +134,7 @@ async fn changed_certificate_without_its_key_is_not_served() {
     gateway.wss("/s").open().await;
 }
 
-/// Clients come all the while: none is refused, and who is connected stays.
+/// Clients connect all the while: none is refused, and open connections stay.
 #[tokio::test]
 async fn no_handshake_fails_while_certificates_change() {
     const CHANGES: usize = 20;
@@ -153,7 +153,7 @@ async fn no_handshake_fails_while_certificates_change() {
                 || done.load(Ordering::Relaxed) < AT_LEAST
             {
                 if number % 2 == 0 {
-                    // A handshake of TLS alone.
+                    // A TLS handshake alone.
                     request.certificate().await;
                 } else {
                     request.open().await.id().await;
@@ -171,7 +171,7 @@ async fn no_handshake_fails_while_certificates_change() {
         changes.fetch_add(1, Ordering::Relaxed);
         client.id().await;
     }
-    // Each that failed has panicked.
+    // A failed client has panicked.
     while let Some(ended) = coming.join_next().await {
         ended.unwrap();
     }
@@ -189,7 +189,7 @@ async fn one_http_2_connection_carries_several_websockets() {
     let mut one = http2.open(&connecting(&steps)).await;
     let mut other = http2.open("/s").await;
     assert_eq!(one.answer().header("x-seat"), Some("12"));
-    // What an upgrade has and a CONNECT has not (RFC 8441 §5).
+    // A CONNECT has none of the headers of an upgrade (RFC 8441 §5).
     for name in ["sec-websocket-accept", "upgrade", "connection"] {
         assert_eq!(one.answer().header(name), None, "{name}");
     }
@@ -209,7 +209,7 @@ async fn one_http_2_connection_carries_several_websockets() {
     );
     other.expect(&long).await;
 
-    // One ends, and the other stays.
+    // One stream ends, and the other stays.
     let mut observer = gateway.connect("/s").await;
     observer.observe().await;
     let id = one.id().await;
@@ -217,7 +217,7 @@ async fn one_http_2_connection_carries_several_websockets() {
     let closed = observer.ended(&id).await;
     assert_eq!((closed.code, closed.reason.as_str()), (4001, "enough"));
     other.id().await;
-    // The HTTP/2 connection goes, and with it the last stream.
+    // The HTTP/2 connection ends, and with it the last stream.
     let id = other.id().await;
     drop(http2);
     other.vanish();

@@ -1,10 +1,10 @@
-//! What a plugin's author finds in the log when a handler meets a limit: its key, its value and what to do.
+//! Log lines for plugin authors: a handler that meets a limit is logged with the key, the value and the remedy.
 
 use serde_json::{Value, json};
 
 use crate::probe_with;
 
-/// The log's line, with all of these words.
+/// The line of the log with all of these words.
 async fn told(gateway: &lockgate_tests::Gateway, words: &[&str]) -> Value {
     serde_json::from_str(&gateway.log().line(words).await).unwrap()
 }
@@ -64,7 +64,7 @@ async fn limit_met_in_a_host_call_is_logged_by_name() {
             assert!(line[field].is_string(), "{field}: {line}");
         }
     }
-    // Once for an event, however often it tries.
+    // One line an event, however often the handler tries.
     let lines = gateway.log().lines();
     let groups = lines.iter().filter(|line| line.contains("limits.groups"));
     assert_eq!(groups.count(), 1);

@@ -1,4 +1,4 @@
-//! Listeners on sockets in the file system.
+//! Listeners on Unix sockets.
 
 use std::{
     fs,
@@ -53,7 +53,7 @@ async fn clients_of_a_unix_socket_are_served_and_not_limited_as_one() {
     let info = first.step(json!({"do": "info"})).await;
     assert_eq!(info["source_ip"], "127.0.0.1");
 
-    // Who may connect changes under open connections, as everything does.
+    // The mode of the socket changes under open connections.
     let file = gateway.folder().join("gateway.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(
@@ -67,7 +67,7 @@ async fn clients_of_a_unix_socket_are_served_and_not_limited_as_one() {
     first.id().await;
     by(&socket).open().await.id().await;
 
-    // It goes with the listener.
+    // The socket's file goes with the listener.
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
     assert!(!socket.exists());
@@ -115,7 +115,7 @@ async fn stale_unix_socket_is_replaced_and_no_other_file() {
     let (mut gateway, socket) = serve(folder, SOCKET, "").await;
     by(&socket).open().await.id().await;
 
-    // Somebody listens there; or it is a file.
+    // Another process listens there, or the path is a file.
     let other = TempDir::new().unwrap();
     let file = configure(
         &other,
@@ -146,7 +146,7 @@ async fn stale_unix_socket_is_replaced_and_no_other_file() {
     );
     assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
 
-    // One that another has put there by the end is the other's.
+    // A socket that another process has put there by the end stays.
     fs::remove_file(&socket).unwrap();
     let theirs = UnixListener::bind(&socket).unwrap();
     gateway.terminate();
@@ -185,7 +185,7 @@ async fn unnamed_clients_of_a_proxy_on_a_unix_socket_are_not_limited_as_one() {
     let mut second = by(&socket).open().await;
     first.id().await;
     second.id().await;
-    // One that it names is.
+    // Clients that the proxy names are limited.
     let named = by(&socket).header("X-Forwarded-For", "192.0.2.1");
     let mut named_first = named.clone().open().await;
     named_first.id().await;
@@ -247,7 +247,7 @@ async fn management_and_health_unix_sockets_are_found_handed_over_and_removed() 
     };
     commands().await;
 
-    // Who may administer, and where, changes with a reload.
+    // The mode and the path of the management socket change with a reload.
     let changed = "address = \"unix:management.sock\"\nmode = \"0660\"";
     fs::write(
         file,

@@ -1,4 +1,4 @@
-//! The binary upgrade: another process takes the sockets over, and nobody is refused.
+//! The binary upgrade: another process takes the sockets over, and no client is refused.
 
 use std::{
     fs,
@@ -37,14 +37,14 @@ pub(crate) fn configuration(limits: &str) -> String {
     format!("[limits]\n{limits}\n{}", probe_configuration("", ""))
 }
 
-/// Asks for an upgrade, which succeeds; gives the process that serves by then.
+/// Upgrades by the management call, which must succeed, and returns the process that serves afterwards.
 pub(crate) async fn upgrade(gateway: &Gateway) -> Orphan {
     let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
     assert_eq!(status, 200, "{answer}");
     successor(&answer)
 }
 
-/// The process that an answer such as `process 12 serves` tells of.
+/// The process that an answer such as `process 12 serves` names.
 fn successor(answer: &str) -> Orphan {
     let id = answer.trim_end().strip_prefix("process ");
     let id = id.and_then(|rest| rest.strip_suffix(" serves")).unwrap();
@@ -116,7 +116,7 @@ async fn old_process_sends_its_clients_to_the_new_one() {
         let mut again = gateway.connect("/s").await;
         again.id().await;
     }
-    // Accepted by the old process and silent since: it was not turned away.
+    // The old process accepted this client, which has sent nothing since, and did not refuse it.
     let refused = tokio::io::AsyncReadExt::read_u8(&mut waiting);
     let refused = within("the end of a silent connection", refused).await;
     assert!(refused.is_err(), "{refused:?}");
@@ -125,7 +125,7 @@ async fn old_process_sends_its_clients_to_the_new_one() {
         let said = format!("ended: {id} 1012 \\\"Service restart; reconnect in 0-45 s\\\"");
         gateway.log().line(&[&said]).await;
     }
-    // Of the new process, since the old one is gone.
+    // The new process answers, since the old one is gone.
     assert_eq!(gateway.page("/readyz").await.0, 200);
     gateway.connect("/s").await.id().await;
     drop(serving);
@@ -153,7 +153,7 @@ async fn upgrade_command_names_the_process_that_serves() {
     let serving = successor(&ended.output);
     assert_eq!(gateway.ended().await, Some(0));
 
-    // A second one, by the file: its port 0 tells nothing, and the gateway itself does.
+    // A second upgrade, by the file: its port 0 names no port, but the gateway has recorded its own.
     let file = gateway.folder().join("gateway.toml");
     let text = fs::read_to_string(&file).unwrap();
     let ended = LOCKGATE.run(&["upgrade", file.to_str().unwrap()]).await;
@@ -207,7 +207,7 @@ async fn upgrade_request_that_a_web_page_could_send_is_refused() {
         let (status, answer) = gateway.ask("POST", "/upgrade", headers).await;
         assert_eq!(status, 403, "{headers}{answer}");
     }
-    // A form of any page can send these.
+    // A form of any web page can send these.
     for kind in ["", "Content-Type: text/plain\r\n"] {
         let headers = format!("Host: localhost\r\n{kind}");
         let (status, answer) = gateway.ask("POST", "/upgrade", &headers).await;
@@ -218,7 +218,7 @@ async fn upgrade_request_that_a_web_page_could_send_is_refused() {
     assert!(!gateway.log().contains(&["upgrading"]));
 }
 
-/// Checks that an upgrade fails with these words, and that the gateway serves as before.
+/// Checks that an upgrade fails with these words, and that the gateway continues to serve.
 async fn goes_on(gateway: &mut Gateway, said: &str) {
     let mut client = gateway.connect("/s").await;
     let (status, answer) = gateway.ask("POST", "/upgrade", LOCAL).await;
@@ -241,19 +241,19 @@ async fn new_process_with_a_bad_configuration_changes_nothing() {
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("levle = 1\n{good}")).unwrap();
     goes_on(&mut gateway, "levle: there is no key").await;
-    // Found later: when everything is loaded.
+    // This mistake shows only once everything is loaded.
     fs::write(gateway.folder().join("none.wasm"), "none").unwrap();
     let none = format!("{good}\n[plugins.none]\ncomponent = \"none.wasm\"\n");
     fs::write(&file, none).unwrap();
     goes_on(&mut gateway, "plugins.none.component: ").await;
-    // Two processes write there, and a machine reads it.
+    // Two processes write to this log, and each line must be JSON.
     for line in gateway.log().lines() {
         assert!(
             serde_json::from_str::<serde_json::Value>(&line).is_ok(),
             "{line}"
         );
     }
-    // And it can be done again.
+    // A later upgrade succeeds.
     fs::write(&file, good).unwrap();
     let serving = upgrade(&gateway).await;
     assert_eq!(gateway.ended().await, Some(0));
@@ -261,12 +261,12 @@ async fn new_process_with_a_bad_configuration_changes_nothing() {
     drop(serving);
 }
 
-/// A gateway whose program is a link that can be put to something else.
+/// A gateway whose program is a link, so that [`replace_program`] can replace it.
 pub(crate) async fn linked(limits: &str) -> Gateway {
     linked_in(TempDir::new().unwrap(), &configuration(limits), None).await
 }
 
-/// As [`linked`], in a folder that may have more in it; systemd is played by the socket, if there is one.
+/// As [`linked`], in a folder that may have other files; the socket `systemd` stands for systemd, if there is one.
 pub(crate) async fn linked_in(
     folder: TempDir,
     configuration: &str,
@@ -283,7 +283,7 @@ pub(crate) async fn linked_in(
     Gateway::start(command, folder, PATIENCE).await
 }
 
-/// Puts a shell script in the place of the program.
+/// Replaces the program by a shell script.
 pub(crate) fn replace_program(folder: &Path, script: &str) {
     let new = folder.join("new");
     fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -316,7 +316,7 @@ async fn new_process_that_does_not_serve_changes_nothing() {
         "not ready within 1 s, which is limits.upgrade_s",
     )
     .await;
-    // Ended, and no zombie.
+    // The new process has ended, and is no zombie.
     let id = fs::read_to_string(id).unwrap();
     assert!(!Path::new("/proc").join(id.trim_end()).exists());
     replace_program(&folder, "exec 0<&- ; exec sleep 600");
@@ -384,7 +384,7 @@ async fn systemd_is_notified_of_start_reload_upgrade_and_stop() {
     command.env("NOTIFY_SOCKET", folder.path().join("notify"));
     let mut gateway = Gateway::start(command, folder, PATIENCE).await;
     assert_eq!(told().trim_end(), "READY=1");
-    // Type=notify-reload: one message with the monotonic time when it begins, and one when it is over, however it ended.
+    // Type=notify-reload: one message with the monotonic time at the start, and one at the end, whatever the result.
     let mut before = 0;
     for text in ["levle = 1\n", ""] {
         fs::write(&file, format!("{text}{good}")).unwrap();
@@ -432,7 +432,7 @@ async fn changed_addresses_are_bound_by_an_upgrade() {
         .log()
         .line(&[&format!("listening on ws://{address}")])
         .await;
-    // Two listeners had port 0: the first socket is taken by the first that wants one.
+    // Two listeners had port 0: the first listener takes the first socket.
     gateway
         .log()
         .nth_line(0, &[&format!("listening on wss://{before}")])
@@ -463,7 +463,7 @@ async fn upgrade_moves_a_listener_to_an_address_that_contains_its_own_and_back()
     }
 }
 
-/// Upgrades; gives the process that serves once it does so alone.
+/// Upgrades, waits until the new process serves alone, and returns it.
 async fn upgraded(served: &mut Served, before: Option<Orphan>) -> Orphan {
     let serving = upgrade(&served.gateway).await;
     match before {
@@ -497,7 +497,7 @@ async fn rollback_outlives_upgrades_until_the_file_changes() {
         serving = Some(upgraded(&mut served, serving).await);
         let mut client = served.connect().await;
         expect(&mut client, 1).await;
-        // It is the file that was rolled back from.
+        // The file still has the version that was rolled back from.
         served.reload().await;
         expect(&mut client, 1).await;
     }
@@ -505,7 +505,7 @@ async fn rollback_outlives_upgrades_until_the_file_changes() {
     replace(&served.component, &version(3, '-'));
     served.reload().await;
     expect(&mut client, 3).await;
-    // And that is over.
+    // The changed file has ended the rollback.
     let _last = upgraded(&mut served, serving).await;
     expect(&mut served.connect().await, 3).await;
 }
@@ -535,7 +535,7 @@ async fn rollout_continues_after_an_upgrade() {
     assert_eq!(before[2], 40);
     let first = upgraded(&mut served, None).await;
     assert_eq!(plugin(&served).await, before);
-    // A file that changed while nobody looked is the rollout's too.
+    // A file that changed during the upgrade counts for the rollout, too.
     served.edit("versions.wasm", "other.wasm");
     fs::write(
         served.component.with_file_name("other.wasm"),

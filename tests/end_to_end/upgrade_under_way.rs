@@ -1,4 +1,4 @@
-//! What is asked of a gateway while an upgrade of it is under way: nothing that was said to be done is undone.
+//! Commands and changes during an upgrade: a change that was confirmed is never undone.
 
 use std::{fs, os::unix::net::UnixDatagram};
 
@@ -15,7 +15,7 @@ use crate::{
     upgrade::{LOCAL, linked, linked_in, replace_program, upgrade},
 };
 
-/// A gateway that has served version 1 of the guest `versions` and serves version 2, by a program that can be replaced.
+/// A gateway that has served version 1 of the guest `versions` and now serves version 2, with a replaceable program.
 async fn versions(limits: &str, fault: char, systemd: bool) -> Gateway {
     let folder = TempDir::new().unwrap();
     let component = folder.path().join("versions.wasm");
@@ -36,7 +36,7 @@ async fn versions(limits: &str, fault: char, systemd: bool) -> Gateway {
     gateway
 }
 
-/// Has the next process wait for [`let_go`] before it does what the words say; the program is `$REAL`.
+/// Has the next process wait for [`let_go`] before it runs the command `then`; the real program is `$REAL`.
 fn hold_back(gateway: &Gateway, then: &str) {
     let folder = gateway.folder();
     let real = LOCKGATE.command(&[]);
@@ -48,7 +48,7 @@ fn hold_back(gateway: &Gateway, then: &str) {
     replace_program(folder, &script);
 }
 
-/// The process that is held back has begun: the upgrade is under way.
+/// Waits until the process that is held back has started: the upgrade is under way.
 async fn begun(gateway: &Gateway) {
     let begun = gateway.folder().join("begun");
     within("the new process to start", async {
@@ -100,14 +100,14 @@ async fn command_that_changes_versions_during_an_upgrade_is_refused() {
     assert_eq!(gateway.page("/plugins").await.1, before);
     let_go(&gateway);
     assert_eq!(gateway.ended().await, Some(0));
-    // And it is over.
+    // The rollout is over.
     let (status, said) = gateway.post("/plugins/v/abort", "{}").await;
     assert_eq!(status, 200, "{said}");
     expect(&mut gateway.connect("/s").await, 2).await;
     end_successor(&gateway).await;
 }
 
-/// The process that drops it has its socket, and only that one has its queue in the end.
+/// The new process closes its copy of the socket, and the old one lets in the clients in the queue before it closes its own.
 #[tokio::test]
 async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     let second = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";
@@ -128,7 +128,7 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     gateway.pause();
     let clients = queued(&Request::new(address, "/s")).await;
     let_go(&gateway);
-    // Its predecessor would be the only other to answer.
+    // Only its predecessor could answer otherwise.
     let mut client = gateway.connect("/s").await;
     client.send("hello").await;
     client.expect("hello").await;
@@ -138,7 +138,7 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     end_successor(&gateway).await;
 }
 
-/// Ends the process that serves by now, which the log names.
+/// Ends the process that serves now, which the log names.
 async fn end_successor(gateway: &Gateway) {
     let line = gateway.log().line(&["hands over", "\"successor\":"]).await;
     let id = line.split_once("\"successor\":").unwrap().1;
@@ -235,12 +235,12 @@ async fn reload_signal_during_an_upgrade_is_obeyed_by_the_serving_process() {
 
 #[tokio::test]
 async fn upgrade_behind_an_endless_reload_fails_and_starts_nothing() {
-    // Of a signal and of a command: the first is waited for where systemd is told.
+    // A reload by signal, and one by command: the first is awaited where systemd is notified.
     for by_signal in [true, false] {
         let mut gateway = versions("upgrade_s = 1\npull_s = 4", '-', false).await;
         hold_back(&gateway, "");
         let file = gateway.folder().join("gateway.toml");
-        // A registry that never answers.
+        // This registry never answers.
         let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = registry.local_addr().unwrap();
         let slow = format!(
@@ -269,7 +269,7 @@ async fn upgrade_behind_an_endless_reload_fails_and_starts_nothing() {
     }
 }
 
-/// The first look at the files of a gateway that has just started comes during the upgrade.
+/// A new gateway checks its files for the first time during the upgrade.
 #[tokio::test]
 async fn unchanged_files_cause_no_warning_after_an_upgrade() {
     let mut gateway = linked("drain_s = 1").await;

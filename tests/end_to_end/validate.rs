@@ -1,4 +1,4 @@
-//! `lockgate validate`: every mistake is named with its file, line, key and remedy.
+//! `lockgate validate` names every mistake with its file, line, key and remedy.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ async fn bad_file_is_refused_with_every_mistake() {
     let mut wrong = Vec::new();
     for file in &files {
         let expected = fs::read_to_string(file.with_extension("txt")).unwrap();
-        // Inside the folder, so that what is said names no path of this machine.
+        // The command runs in the folder, so that its output names no path of this machine.
         let name = file.file_name().unwrap().to_str().unwrap();
         let ended = LOCKGATE
             .run_in(file.parent().unwrap(), &["validate", name])
@@ -50,7 +50,7 @@ async fn bad_file_is_refused_with_every_mistake() {
 
 #[tokio::test]
 async fn good_file_is_loaded_and_its_components_compiled() {
-    // The files beside the good ones are empty; these are not.
+    // The components beside the good files are empty, and so are replaced by real ones.
     let folder = TempDir::new().unwrap();
     for name in ["plugins", "tls"] {
         fs::create_dir(folder.path().join(name)).unwrap();
@@ -63,7 +63,7 @@ async fn good_file_is_loaded_and_its_components_compiled() {
     assert!(!files.is_empty());
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap();
-        // The sample is the chat; the others name it for want of a smaller plugin, without its grants.
+        // The sample serves the chat. The other files name it without its grants, and so get the echo.
         let guest = if name == "sample.toml" {
             Guest::Chat
         } else {
@@ -88,7 +88,7 @@ async fn good_file_is_loaded_and_its_components_compiled() {
 
 #[tokio::test]
 async fn validate_opens_no_port() {
-    // Taken already: `run` cannot have it, and `validate` does not want it.
+    // The port is in use: `run` would fail, and `validate` does not need it.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = TempDir::new().unwrap();
     let configuration = format!(
@@ -128,7 +128,7 @@ async fn sample_is_served_as_written() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("plugins")).unwrap();
     fs::copy(Guest::Chat.path(), folder.path().join("plugins/chat.wasm")).unwrap();
-    // But for its ports, which another test or program may have.
+    // The ports change, since another test or program may have them.
     let sample = fs::read_to_string(Path::new(CONFIGS).join("good/sample.toml")).unwrap();
     let free = sample.replace(":8443\"", ":0\"").replace(":9090\"", ":0\"");
     assert_eq!(free.matches(":0\"").count(), 2, "{free}");
@@ -140,7 +140,7 @@ async fn sample_is_served_as_written() {
     assert_eq!(gateway.page("/readyz").await.0, 200);
     let mut client = gateway.wss("/prod").open().await;
     assert_eq!(client.json().await["event"], "welcome");
-    // The chat knows no such action, and says so; the sample has no other route.
+    // The chat answers that it has no such action; the sample has no other route.
     client.send(r#"{"action": "sendmessage"}"#).await;
     assert_eq!(client.json().await["event"], "error");
     client.send(r#"{"action": "other"}"#).await;
@@ -193,7 +193,7 @@ async fn unreadable_configuration_is_refused_with_the_user_and_the_remedy() {
     );
 }
 
-/// Served as it is written, and hardly meant so.
+/// These settings are valid, and most likely a mistake.
 #[tokio::test]
 async fn doubtful_setting_is_warned_of_with_place_and_remedy() {
     let configuration = r#"[[listeners]]

@@ -8,7 +8,7 @@ const PROTOCOL: u16 = 1002;
 const UTF_8: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 
-/// Both ways in, for a client with its own frames.
+/// A client over TCP and one over TLS.
 pub(crate) async fn clients(gateway: &Gateway) -> [RawClient; 2] {
     [
         gateway.ws("/s").open_raw().await,
@@ -16,7 +16,7 @@ pub(crate) async fn clients(gateway: &Gateway) -> [RawClient; 2] {
     ]
 }
 
-/// Checks that the last of `frames` closes the connection with this code, after what was answered before.
+/// Checks that the last of `frames` closes the connection with this code, after the answers to those before.
 async fn check(what: &str, frames: &[Frame], code: u16) {
     let gateway = echo().await;
     for mut client in clients(&gateway).await {
@@ -260,7 +260,7 @@ async fn text_that_is_not_utf_8_closes_with_1007() {
         UTF_8,
     )
     .await;
-    // What cannot become UTF-8 any more is found before the message ends.
+    // Bytes that cannot become UTF-8 close the connection before the message ends.
     check(
         "in the first part",
         &[
@@ -306,7 +306,7 @@ async fn pings_are_answered_with_their_payload() {
                 (Opcode::PONG, payload)
             );
         }
-        // A pong that nobody asked for is no error.
+        // An unsolicited pong is no error.
         client.send(&Frame::new(Opcode::PONG, "unasked")).await;
         client.send(&Frame::text("still here")).await;
         client.expect("still here").await;
