@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lockgate_tests::{Orphan, replace, version, within};
+use lockgate_tests::{replace, version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     LOCKGATE, probe_configuration,
     reload::{Served, expect},
-    upgrade::{linked, replace_program},
+    upgrade::{begin_endless_upgrade, linked},
 };
 
 /// A server that holds each connection silently, closes it, or answers as a web server, by `answer`: none, empty, or a
@@ -152,20 +152,7 @@ async fn upgrade_of_a_stopping_gateway_is_refused_at_once() {
 #[tokio::test]
 async fn commands_while_a_new_process_loads_are_refused_with_the_reason() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 3600").await;
-    let folder = gateway.folder().to_owned();
-    let id = folder.join("id");
-    let write = format!(
-        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
-        id.display()
-    );
-    replace_program(&folder, &write);
-    gateway.upgrade();
-    within("the new process to start", async {
-        while !id.exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let started = begin_endless_upgrade(&gateway).await;
     let address = gateway.management().to_string();
     let rollback = ["plugins", "rollback", "probe", "--management", &address];
     for words in [&["upgrade", "--management", &address][..], &rollback] {
@@ -174,7 +161,6 @@ async fn commands_while_a_new_process_loads_are_refused_with_the_reason() {
         assert!(ended.error.contains("an upgrade is under way"), "{ended:?}");
     }
     // After the failed upgrade the rollback is refused for another reason.
-    let started = Orphan::new(fs::read_to_string(id).unwrap().trim_end().parse().unwrap());
     started.terminate();
     gateway.log().line(&["no upgrade"]).await;
     let ended = LOCKGATE.run(&rollback).await;

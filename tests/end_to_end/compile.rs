@@ -386,19 +386,19 @@ fn component_with_refused_imports_world_or_size_is_not_compiled() {
         for said in said {
             assert!(error.contains(said), "{said}: {error}");
         }
-        let compiled = walk(&cache);
+        let compiled = files_below(&cache);
         assert!(compiled.is_empty(), "{compiled:?}");
     }
 }
 
-/// The files in a folder and those below.
-fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+/// The files in a folder and those below; none where there is no folder.
+pub(crate) fn files_below(folder: &std::path::Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths
         .flat_map(|path| {
             if path.is_dir() {
-                walk(&path)
+                files_below(&path)
             } else {
                 vec![path]
             }

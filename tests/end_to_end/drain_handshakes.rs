@@ -2,15 +2,14 @@
 
 use std::{cell::Cell, time::Duration};
 
-use lockgate_tests::{Client, Duplex, Gateway, Http2, Orphan, Request, allow_many_files, within};
-use serde_json::Value;
+use lockgate_tests::{Client, Duplex, Gateway, Http2, Request, allow_many_files, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
 };
 
-use crate::{LOCKGATE, abandoned::slowly, probe_configuration};
+use crate::{LOCKGATE, abandoned::slowly, probe_configuration, upgrade::logged_successor};
 
 async fn serve(limits: &str, plugin: &str) -> Gateway {
     let configuration = probe_configuration("", plugin);
@@ -64,7 +63,7 @@ async fn client_in_connect_at_an_upgrade_is_let_in_and_closed() {
     let mut gateway = serve("drain_s = 5", "limits = { deadline_ms = 20_000 }").await;
     let (_http2, clients) = asking(&gateway, &slowly(3_000)).await;
     gateway.upgrade();
-    let serving = successor(&gateway).await;
+    let serving = logged_successor(&gateway).await;
     let_in_and_closed(&mut gateway, clients, 1012, "Service restart").await;
     // The other process serves the next client.
     gateway.connect("/s").await.id().await;
@@ -108,16 +107,9 @@ async fn client_in_connect_at_an_upgrade_is_refused_after_the_window() {
     let serving = Cell::new(None);
     refused_when_the_window_is_over(0, async |gateway| {
         gateway.upgrade();
-        serving.set(Some(successor(gateway).await));
+        serving.set(Some(logged_successor(gateway).await));
     })
     .await;
-}
-
-/// The process that takes over.
-async fn successor(gateway: &Gateway) -> Orphan {
-    let line = gateway.log().line(&["hands over"]).await;
-    let line: Value = serde_json::from_str(&line).unwrap();
-    Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap())
 }
 
 /// Clients that have sent their requests to a paused gateway, which has accepted none of them.

@@ -10,7 +10,7 @@ use std::{
 use lockgate_tests::{Ended, Gateway, PATIENCE, request_at, within};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{LOCKGATE, echo, probe_configuration};
+use crate::{LOCKGATE, echo, probe_configuration, upgrade::upgrade};
 
 /// Connections that the health listener serves at once.
 const CONNECTIONS: usize = 256;
@@ -130,10 +130,7 @@ async fn health_listener_is_opened_changed_and_closed_by_a_reload() {
 async fn health_listener_goes_to_the_new_process_of_an_upgrade() {
     let mut gateway = with_health("").await;
     let health = gateway.health();
-    let (status, said) = gateway.post("/upgrade", "").await;
-    assert_eq!(status, 200, "{said}");
-    let id = said.split(' ').nth(1).unwrap().parse().unwrap();
-    let serving = lockgate_tests::Orphan::new(id);
+    let serving = upgrade(&gateway).await;
     assert_eq!(gateway.ended().await, Some(0));
     assert_eq!(page(health, "/readyz").await.0, 200);
     assert_eq!(page(health, "/plugins").await.0, 404);

@@ -6,7 +6,7 @@ use lockgate_tests::{Client, Guest, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{LOCKGATE, probe, probe_configuration, probe_with};
+use crate::{LOCKGATE, compile::files_below, probe, probe_configuration, probe_with};
 
 async fn counter(client: &mut Client) -> u64 {
     client
@@ -463,23 +463,8 @@ async fn compiled_component_is_kept_in_the_cache() {
     assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
 
     // A file that was changed after it was compiled is not run.
-    for path in walk(&cache) {
+    for path in files_below(&cache) {
         fs::write(path, b"something else").unwrap();
     }
     assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| {
-            if path.is_dir() {
-                walk(&path)
-            } else {
-                vec![path]
-            }
-        })
-        .collect()
 }

@@ -4,14 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use lockgate_tests::{
-    Ended, Gateway, Guest, Orphan, PATIENCE, replace, version, write_configuration,
-};
+use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, replace, version, write_configuration};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
 use crate::reload::{Served, expect};
+use crate::upgrade::upgrade;
 
 /// A folder with two key pairs, `mine` and `other`, and a component.
 struct Workshop(TempDir);
@@ -425,11 +424,7 @@ async fn upgrade_keeps_the_floor_and_the_rollback() {
     assert_eq!(status, 200, "{said}");
     expect(&mut client, 4).await;
 
-    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
-    let (status, said) = served.gateway.ask("POST", "/upgrade", headers).await;
-    assert_eq!(status, 200, "{said}");
-    let id = said.split(' ').nth(1).unwrap().parse().unwrap();
-    let _serving = Orphan::new(id);
+    let _serving = upgrade(&served.gateway).await;
     assert_eq!(served.gateway.ended().await, Some(0));
     expect(&mut served.connect().await, 4).await;
     fs::write(folder.join("6.wasm"), version(6, '-')).unwrap();

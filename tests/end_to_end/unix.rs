@@ -9,11 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockgate_tests::{Gateway, Orphan, PATIENCE, Request, within, write_configuration};
+use lockgate_tests::{Gateway, PATIENCE, Request, within, write_configuration};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{LOCKGATE, probe_configuration};
+use crate::{
+    LOCKGATE, probe_configuration,
+    upgrade::{LOCAL, successor, upgrade},
+};
 
 fn configure(folder: &TempDir, listener: &str, limits: &str) -> PathBuf {
     let text = format!(
@@ -76,10 +79,7 @@ async fn clients_of_a_unix_socket_are_served_and_not_limited_as_one() {
 #[tokio::test]
 async fn unix_socket_is_handed_over() {
     let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
-    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
-    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
-    assert_eq!(status, 200, "{said}");
-    let serving = Orphan::new(said.split(' ').nth(1).unwrap().parse().unwrap());
+    let serving = upgrade(&gateway).await;
     assert_eq!(gateway.ended().await, Some(0));
     by(&socket).open().await.id().await;
     serving.terminate();
@@ -90,17 +90,14 @@ async fn unix_socket_is_handed_over() {
 #[tokio::test]
 async fn unix_socket_whose_file_is_gone_or_anothers_is_not_handed_over() {
     let (mut gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
-    let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
     fs::remove_file(&socket).unwrap();
     let theirs = UnixListener::bind(&socket).unwrap();
-    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
+    let (status, said) = gateway.ask("POST", "/upgrade", LOCAL).await;
     assert_eq!(status, 409, "{said}");
     assert!(said.contains("cannot listen on unix:"), "{said}");
     drop(theirs);
     fs::remove_file(&socket).unwrap();
-    let (status, said) = gateway.ask("POST", "/upgrade", headers).await;
-    assert_eq!(status, 200, "{said}");
-    let serving = Orphan::new(said.split(' ').nth(1).unwrap().parse().unwrap());
+    let serving = upgrade(&gateway).await;
     assert_eq!(gateway.ended().await, Some(0));
     by(&socket).open().await.id().await;
     serving.terminate();
@@ -207,7 +204,7 @@ async fn unix_socket_of_a_dropped_listener_is_removed_unless_anothers() {
             fs::remove_file(&socket).unwrap();
             UnixListener::bind(&socket).unwrap()
         });
-        let serving = crate::upgrade::upgrade(&gateway).await;
+        let serving = upgrade(&gateway).await;
         assert_eq!(gateway.ended().await, Some(0));
         assert_eq!(socket.exists(), is_anothers);
         drop((serving, theirs));
@@ -278,7 +275,7 @@ async fn management_and_health_unix_sockets_are_found_handed_over_and_removed() 
 
     let ended = LOCKGATE.run(&["upgrade", file]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let serving = Orphan::new(ended.output.split(' ').nth(1).unwrap().parse().unwrap());
+    let serving = successor(&ended.output);
     assert_eq!(gateway.ended().await, Some(0));
     commands().await;
     serving.terminate();

@@ -45,10 +45,17 @@ pub(crate) async fn upgrade(gateway: &Gateway) -> Orphan {
 }
 
 /// The process that an answer such as `process 12 serves` names.
-fn successor(answer: &str) -> Orphan {
+pub(crate) fn successor(answer: &str) -> Orphan {
     let id = answer.trim_end().strip_prefix("process ");
     let id = id.and_then(|rest| rest.strip_suffix(" serves")).unwrap();
     Orphan::new(id.parse().unwrap())
+}
+
+/// The process to which the gateway hands over, which its log names.
+pub(crate) async fn logged_successor(gateway: &Gateway) -> Orphan {
+    let line = gateway.log().line(&["hands over", "\"successor\":"]).await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap())
 }
 
 #[tokio::test]
@@ -135,9 +142,7 @@ async fn old_process_sends_its_clients_to_the_new_one() {
 async fn signal_upgrades() {
     let mut gateway = gateway("drain_s = 0").await;
     gateway.upgrade();
-    let line = gateway.log().line(&["hands over"]).await;
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let serving = Orphan::new(line["successor"].as_u64().unwrap().try_into().unwrap());
+    let serving = logged_successor(&gateway).await;
     assert_ne!(serving.id(), gateway.id());
     assert_eq!(gateway.ended().await, Some(0));
     gateway.connect("/s").await.id().await;
@@ -291,6 +296,25 @@ pub(crate) fn replace_program(folder: &Path, script: &str) {
     fs::rename(&new, folder.join("lockgate")).unwrap();
 }
 
+/// Begins an upgrade to a process that never serves, and returns that process.
+pub(crate) async fn begin_endless_upgrade(gateway: &Gateway) -> Orphan {
+    let id = gateway.folder().join("id");
+    let write = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+        id.display()
+    );
+    replace_program(gateway.folder(), &write);
+    gateway.upgrade();
+    within("the new process to start", async {
+        while !id.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let id = fs::read_to_string(id).unwrap();
+    Orphan::new(id.trim_end().parse().unwrap())
+}
+
 #[tokio::test]
 async fn new_process_that_does_not_serve_changes_nothing() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 1").await;
@@ -328,21 +352,7 @@ async fn new_process_that_does_not_serve_changes_nothing() {
 #[tokio::test]
 async fn stop_does_not_wait_for_an_upgrade() {
     let mut gateway = linked("drain_s = 0\nupgrade_s = 3600").await;
-    let folder = gateway.folder().to_owned();
-    let id = folder.join("id");
-    let write = format!(
-        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
-        id.display()
-    );
-    replace_program(&folder, &write);
-    gateway.upgrade();
-    within("the new process to start", async {
-        while !id.exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let started = Orphan::new(fs::read_to_string(id).unwrap().trim_end().parse().unwrap());
+    let started = begin_endless_upgrade(&gateway).await;
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
     started.ended().await;

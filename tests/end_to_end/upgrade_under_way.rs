@@ -2,9 +2,7 @@
 
 use std::{fs, os::unix::net::UnixDatagram};
 
-use lockgate_tests::{
-    Gateway, Orphan, PATIENCE, Request, echo_configuration, replace, version, within,
-};
+use lockgate_tests::{Gateway, PATIENCE, Request, echo_configuration, replace, version, within};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -12,7 +10,7 @@ use crate::{
     LOCKGATE,
     drain_handshakes::{answered, queued},
     reload::expect,
-    upgrade::{LOCAL, linked, linked_in, replace_program, upgrade},
+    upgrade::{LOCAL, linked, linked_in, logged_successor, replace_program, upgrade},
 };
 
 /// A gateway that has served version 1 of the guest `versions` and now serves version 2, with a replaceable program.
@@ -140,10 +138,7 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
 
 /// Ends the process that serves now, which the log names.
 async fn end_successor(gateway: &Gateway) {
-    let line = gateway.log().line(&["hands over", "\"successor\":"]).await;
-    let id = line.split_once("\"successor\":").unwrap().1;
-    let id: String = id.chars().take_while(char::is_ascii_digit).collect();
-    drop(Orphan::new(id.parse().unwrap()));
+    drop(logged_successor(gateway).await);
 }
 
 #[tokio::test]
