@@ -78,8 +78,8 @@ impl Directory {
         }
     }
 
-    /// The ids of all open connections. Those that come or go meanwhile may be missing or not; nobody waits for this
-    /// for long.
+    /// The ids of all open connections. Those that come or go meanwhile may be listed or not. Nobody waits long for
+    /// this.
     pub(crate) fn list(&self) -> Vec<ConnectionId> {
         self.open.keys()
     }

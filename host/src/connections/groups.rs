@@ -13,7 +13,7 @@ use super::shards::ShardedMap;
 /// Bytes of the longest name of a group.
 pub(crate) const MAX_NAME: usize = 128;
 
-/// The largest page of members.
+/// MemberMap of the largest page.
 pub(crate) const MAX_PAGE: usize = 1_000;
 
 /// Why a connection did not join.
@@ -30,7 +30,7 @@ pub(super) struct Groups {
     named: ShardedMap<Box<str>, Arc<Group>>,
 }
 
-/// The number of shards: names grow more slowly in number than connections.
+/// The number of shards for the names, which grow more slowly than the connections.
 const SHARDS: usize = 64;
 
 impl Default for Groups {
@@ -46,10 +46,10 @@ impl Default for Groups {
 pub(crate) struct Group {
     name: Box<str>,
     /// Shared with publishes under way, which read it without the lock. A change meanwhile copies it.
-    members: Mutex<Arc<Members>>,
+    members: Mutex<Arc<MemberMap>>,
 }
 
-type Members = BTreeMap<ConnectionId, Arc<Connection>>;
+type MemberMap = BTreeMap<ConnectionId, Arc<Connection>>;
 
 /// The groups of a connection, over its life.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ impl Groups {
 }
 
 impl Group {
-    fn lock(&self) -> MutexGuard<'_, Arc<Members>> {
+    fn lock(&self) -> MutexGuard<'_, Arc<MemberMap>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,7 +25,7 @@ impl ConnectionId {
         Self(encode(bytes))
     }
 
-    /// Parses an id from a handler or a client; none if it has not the form of one.
+    /// Parses an id from a handler or a client; none if it is malformed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
         bytes

@@ -22,16 +22,16 @@ impl Message {
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> MessageKind {
         match self {
-            Self::Text(_) => Kind::Text,
-            Self::Binary(_) => Kind::Binary,
+            Self::Text(_) => MessageKind::Text,
+            Self::Binary(_) => MessageKind::Binary,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum MessageKind {
     Text,
     Binary,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 /// A message that waits for clients. Clones share its bytes: a message to many is held once.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
-    pub(crate) kind: Kind,
+    pub(crate) kind: MessageKind,
     pub(crate) bytes: Bytes,
 }
 
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn payload_and_its_clones_are_the_bytes_of_the_message() {
         for (message, kind) in [
-            (Message::Text("hello".into()), Kind::Text),
-            (Message::Binary(vec![7; 100]), Kind::Binary),
+            (Message::Text("hello".into()), MessageKind::Text),
+            (Message::Binary(vec![7; 100]), MessageKind::Binary),
         ] {
             let before = message.bytes().as_ptr();
             let payload = Payload::from(message);

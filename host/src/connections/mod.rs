@@ -15,7 +15,7 @@ pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits
 pub(crate) use directory::{Directory, Gone, View};
 pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, RequestId};
-pub(crate) use message::{Kind, Message, Payload};
+pub(crate) use message::{Message, MessageKind, Payload};
 pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) enum PostError {
     TooLarge,
 }
 
-/// Messages that an empty queue has room for: a burst leaves no memory behind.
+/// Messages that an empty queue keeps room for: a burst leaves no memory behind.
 const KEPT_MESSAGES: usize = 16;
 
 /// A close code with its reason (RFC 6455 §7.4, §5.5.1: at most 123 bytes).
@@ -76,9 +76,9 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     contents: Mutex<Contents>,
-    /// Whether the contents may hold something for the session. Changed under their lock. A session that handles
-    /// message after message reads this, and takes no lock to find nothing.
-    news: AtomicBool,
+    /// Whether something may be pending for the session. Changed under the lock. A session that handles message after
+    /// message reads this, and takes no lock to find nothing.
+    pending: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
             contents: Mutex::default(),
-            news: AtomicBool::new(false),
+            pending: AtomicBool::new(false),
         }
     }
 
@@ -175,7 +175,7 @@ impl Outbox {
                 return Err(PostError::Busy);
             }
             contents.enqueue(payload);
-            self.news.store(true, Ordering::Release);
+            self.pending.store(true, Ordering::Release);
             contents.session.wake()
         };
         if let Some(waker) = waker {
@@ -192,7 +192,7 @@ impl Outbox {
                 return false;
             }
             contents.closing = Some(closing);
-            self.news.store(true, Ordering::Release);
+            self.pending.store(true, Ordering::Release);
             contents.session.wake_to_end()
         };
         if let Some(waker) = waker {
@@ -212,7 +212,7 @@ impl Outbox {
             let mut contents = self.lock();
             contents.closing = Some(closing);
             contents.cut = true;
-            self.news.store(true, Ordering::Release);
+            self.pending.store(true, Ordering::Release);
             contents.session.wake_to_end()
         };
         if let Some(waker) = waker {
@@ -234,7 +234,7 @@ impl Outbox {
     pub(crate) fn push_own(&self, payload: Payload) {
         let mut contents = self.lock();
         contents.enqueue(payload);
-        self.news.store(true, Ordering::Release);
+        self.pending.store(true, Ordering::Release);
     }
 
     /// Bytes that wait for the client: those of the queue, and the `unwritten` ones that the session holds.
@@ -244,7 +244,7 @@ impl Outbox {
 
     /// Whether the session has taken all that was queued.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.news.load(Ordering::Acquire) || self.lock().queue.is_empty()
+        !self.pending.load(Ordering::Acquire) || self.lock().queue.is_empty()
     }
 
     /// Passes queued messages to `write` until `enough` bytes wait for the client; the last message may exceed that.
@@ -257,7 +257,7 @@ impl Outbox {
         enough: usize,
         mut write: impl FnMut(&Payload) -> usize,
     ) -> Taken {
-        if !self.news.load(Ordering::Acquire) {
+        if !self.pending.load(Ordering::Acquire) {
             return Taken::Nothing;
         }
         let mut contents = self.lock();
@@ -265,7 +265,7 @@ impl Outbox {
         contents.unwritten = unwritten;
         if contents.cut || contents.queue.is_empty() {
             let closing = contents.closing.clone();
-            self.news.store(closing.is_some(), Ordering::Release);
+            self.pending.store(closing.is_some(), Ordering::Release);
             let taken = if contents.cut {
                 Taken::Cut
             } else {
@@ -315,7 +315,7 @@ impl Outbox {
     fn wait(&self, contents: &mut Contents, session: SessionState, unwritten: usize) -> Poll<()> {
         contents.unwritten = unwritten;
         contents.session = session;
-        self.news.store(true, Ordering::Release); // the next `take` finds the waker, and takes it back
+        self.pending.store(true, Ordering::Release); // the next `take` finds the waker, and takes it back
         Poll::Pending
     }
 

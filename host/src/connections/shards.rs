@@ -11,10 +11,10 @@ use hashbrown::HashTable;
 pub(super) struct ShardedMap<K, V> {
     hasher: RandomState,
     /// Shards share cache lines: of so many, two neighbours are seldom used at the same time.
-    shards: Box<[Shard<K, V>]>,
+    shards: Box<[MapShard<K, V>]>,
 }
 
-type Shard<K, V> = RwLock<HashTable<(K, V)>>;
+type MapShard<K, V> = RwLock<HashTable<(K, V)>>;
 
 impl<K: Hash + Eq, V> ShardedMap<K, V> {
     /// A map in `count` shards, or in as many as the next power of two.
@@ -51,7 +51,7 @@ impl<K: Hash + Eq, V> ShardedMap<K, V> {
         result
     }
 
-    /// All keys. Reads one shard after the other: keys that come or go meanwhile may be missing or not.
+    /// All keys. Reads one shard after the other: keys that come or go meanwhile may be listed or not.
     pub(super) fn keys(&self) -> Vec<K>
     where
         K: Clone,
@@ -66,7 +66,7 @@ impl<K: Hash + Eq, V> ShardedMap<K, V> {
 
     /// The hash of a key, and its shard. A table places entries by the lowest bits of a hash and compares the highest
     /// seven: the shard is chosen by other bits.
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Shard<K, V>) {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &MapShard<K, V>) {
         let hash = self.hasher.hash_one(key);
         let at = (hash >> 32) as usize & (self.shards.len() - 1);
         let shard = self.shards.get(at);

@@ -1,6 +1,6 @@
 //! The mock integration: the same answer each time, without a plugin.
 
-use super::Event;
+use super::IntegrationEvent;
 use crate::config;
 use crate::connections::{Closing, Message};
 use crate::invocation::{self, Acceptance, Denial, Handshake};
@@ -21,7 +21,7 @@ impl Mock {
     }
 }
 
-impl Event for Handshake {
+impl IntegrationEvent for Handshake {
     fn mock_answer(mock: &Mock) -> <Self as invocation::Event>::Answer {
         match mock.0.status {
             ACCEPTED => Ok(Acceptance::default()),
@@ -33,12 +33,12 @@ impl Event for Handshake {
     }
 }
 
-impl Event for Message {
+impl IntegrationEvent for Message {
     fn mock_answer(mock: &Mock) -> <Self as invocation::Event>::Answer {
         mock.0.reply.clone().map(Self::Text)
     }
 }
 
-impl Event for Closing {
+impl IntegrationEvent for Closing {
     fn mock_answer(_: &Mock) {}
 }

@@ -17,7 +17,7 @@ pub(crate) enum Integration {
 }
 
 /// An event that every integration answers.
-pub(crate) trait Event: invocation::Event + Export {
+pub(crate) trait IntegrationEvent: invocation::Event + Export {
     /// The answer of a mock.
     fn mock_answer(mock: &Mock) -> Self::Answer;
 }
@@ -33,7 +33,7 @@ impl Integration {
 
     /// Calls the integration for an event. Gives the event back if a reload has replaced the integration: the newest
     /// snapshot of the stage has the new one.
-    pub(crate) async fn invoke<E: Event>(
+    pub(crate) async fn invoke<E: IntegrationEvent>(
         &self,
         invocation: &Arc<Invocation>,
         event: E,

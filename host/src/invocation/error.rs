@@ -53,10 +53,10 @@ pub(crate) enum Cut {
 /// The reason why there is no instance for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
-    /// All instances of the plugin are in use, and all places to wait are taken: the two limits.
+    /// All instances of the plugin are in use and the line is full: the number of instances, and of calls that wait.
     Instances(u32, u32),
-    /// All plugins together use all the room, and all places to wait are taken: the instances in that room, and the
-    /// limit of waiting calls.
+    /// The instances of all plugins use all the room and the line is full: the number of instances, and of calls of
+    /// this plugin that wait.
     Room(u32, u32),
     /// The machine has no memory, or the engine no slot, for another instance.
     Machine,

@@ -42,12 +42,12 @@ use versions::heritage::InheritedPlugin;
 pub(crate) use versions::history::VersionInfo;
 pub(crate) use versions::plugin::{Plugin, PluginInfo, Tallies};
 
-/// All plugins of a gateway, and what they share: the engine, the compiling and the guest threads.
+/// All plugins of a gateway, and the parts that they share: the engine, the compiler and the guest threads.
 pub(crate) struct Plugins {
     engine: Engine,
     room: Arc<Room>,
     compiler: Arc<Compiler>,
-    /// The write end of the compiler's pipe: it closes with the gateway, and whatever compiles then stops.
+    /// The write end of the compiler's pipe. It closes with the gateway, which stops a compilation under way.
     _running: PipeWriter,
     /// Which component caches a pull may write to.
     component_caches: Keep,

@@ -28,14 +28,14 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_TOKEN: u64 = 64 << 10;
 
 /// The content of an answer.
-pub(super) enum Answer {
+pub(super) enum Content {
     Whole(Vec<u8>),
     /// It has more bytes than may be read.
     TooLong,
 }
 
 /// A client for one image of one registry.
-pub(super) struct Client<'a> {
+pub(super) struct RegistryClient<'a> {
     image: &'a Image,
     base: Url,
     bounds: Bounds,
@@ -46,7 +46,7 @@ pub(super) struct Client<'a> {
     authorization: Option<HeaderValue>,
 }
 
-impl<'a> Client<'a> {
+impl<'a> RegistryClient<'a> {
     pub(super) async fn new(image: &'a Image) -> Result<Self, PullError> {
         let scheme = if image.plain_http { "http" } else { "https" };
         // Docker's registry has another host than its image names.
@@ -93,7 +93,7 @@ impl<'a> Client<'a> {
         path: &str,
         accept: &'static str,
         longest: u64,
-    ) -> Result<Answer, PullError> {
+    ) -> Result<Content, PullError> {
         let registry = || self.image.registry.clone();
         let url = self.base.join(path);
         let url = url.map_err(|error| PullError::Failed(registry(), error.to_string()))?;
@@ -198,7 +198,7 @@ impl<'a> Client<'a> {
         PullError::Unauthorized(self.image.registry.clone(), error_text(response).await)
     }
 
-    async fn read(&self, mut response: Response, longest: u64) -> Result<Answer, PullError> {
+    async fn read(&self, mut response: Response, longest: u64) -> Result<Content, PullError> {
         let mut content = Vec::new();
         while let Some(bytes) = response
             .chunk()
@@ -207,10 +207,10 @@ impl<'a> Client<'a> {
         {
             content.extend_from_slice(&bytes);
             if content.len() as u64 > longest {
-                return Ok(Answer::TooLong);
+                return Ok(Content::TooLong);
             }
         }
-        Ok(Answer::Whole(content))
+        Ok(Content::Whole(content))
     }
 
     /// The answer to a challenge: a token from the address that it names, or the credentials themselves. None without
@@ -284,7 +284,7 @@ impl<'a> Client<'a> {
             }
             _ => return Err(self.refused(response).await),
         }
-        let Answer::Whole(answer) = self.read(response, LONGEST_TOKEN).await? else {
+        let Content::Whole(answer) = self.read(response, LONGEST_TOKEN).await? else {
             return Err(PullError::Failed(
                 registry(),
                 "its token is too long".into(),
@@ -318,7 +318,8 @@ impl<'a> Client<'a> {
             if let Some(forbidden_target) = error.downcast_ref::<ForbiddenTarget>() {
                 return PullError::ForbiddenTarget(registry, forbidden_target.to_string());
             }
-            // An I/O error gives as its cause the cause of the error that it wraps.
+            // An I/O error skips the error that it wraps, and gives that one's cause: the wrapped error is looked at
+            // here.
             let wrapped = error
                 .downcast_ref::<io::Error>()
                 .and_then(io::Error::get_ref);
@@ -372,7 +373,7 @@ mod tests {
             inside: false,
             proxied: false,
         };
-        let mut client = Client::within(&image, base, bounds).unwrap();
+        let mut client = RegistryClient::within(&image, base, bounds).unwrap();
         match client.get("manifests/x", "*/*", 100).await {
             Ok(_) => panic!("it was followed"),
             Err(PullError::ForbiddenTarget(_, why)) => why,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use self::client::{Answer, Client};
+use self::client::{Content, RegistryClient};
 use crate::config::{Image, is_digest};
 use crate::net::{watch, write_whole};
 use crate::signature::digest_of;
@@ -115,9 +115,9 @@ pub(crate) fn pull(
 }
 
 async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullError> {
-    let mut client = Client::new(image).await?;
+    let mut client = RegistryClient::new(image).await?;
     let path = format!("manifests/{}", image.digest);
-    let Answer::Whole(manifest) = client.get(&path, MANIFESTS, LONGEST_MANIFEST).await? else {
+    let Content::Whole(manifest) = client.get(&path, MANIFESTS, LONGEST_MANIFEST).await? else {
         return Err(PullError::NoComponent("its manifest is too long".into()));
     };
     check_digest(&manifest, &image.digest)?;
@@ -125,7 +125,7 @@ async fn fetch(image: &Image, longest: u64) -> Result<(Vec<u8>, Vec<u8>), PullEr
 
     // Asked for by its digest alone: other locations that a manifest may name for a layer are not used.
     let path = format!("blobs/{}", layer.digest);
-    let Answer::Whole(component) = client.get(&path, "*/*", layer.size).await? else {
+    let Content::Whole(component) = client.get(&path, "*/*", layer.size).await? else {
         return Err(PullError::OtherContent(format!(
             "the layer is longer than the {} bytes that its manifest says",
             layer.size

@@ -19,7 +19,7 @@ const RECHECK_AFTER: Duration = Duration::from_secs(600);
 /// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 
-/// The spread of connections that opened together: by this part of the time they end, and are pinged, apart.
+/// The spread of the ends and the pings of connections that opened together, as a part of their time.
 const JITTER: f64 = 0.05;
 
 pub(super) struct Deadlines {

@@ -1,4 +1,4 @@
-//! Error frames tell a client of a message that has no answer, in the words of API Gateway (docs/api-gateway.md).
+//! Error frames: a client gets one for a message that has no answer, in the words of API Gateway (docs/api-gateway.md).
 
 use crate::connections::{Connection, Message, RequestId};
 use crate::invocation::InvokeError;

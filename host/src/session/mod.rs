@@ -55,7 +55,7 @@ pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connect
     disconnect(current, connection, &End::Client(ReadError::Gone)).await;
 }
 
-/// Runs a future; none if it panics, which the log has by then.
+/// Runs a future; none if it panics. The log has the message of the panic by then.
 ///
 /// Takes the future pinned: taken by value it would be stored twice, as an argument and pinned.
 async fn catch_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {

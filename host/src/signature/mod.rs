@@ -1,6 +1,6 @@
 //! Detached signatures of components: each names the key that answers for a component, and the version.
 //!
-//! The signature of `chat.wasm` is the text file `chat.wasm.sig`, fields by `lockgate sign`:
+//! The signature of `chat.wasm` is the text file `chat.wasm.sig`, written by `lockgate sign`:
 //!
 //! ```toml
 //! # lockgate component signature 1
@@ -198,7 +198,7 @@ impl Signature {
     pub(crate) fn parse(file: &[u8]) -> Result<Self, Untrusted> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Fields {
+        struct SignatureFile {
             digest: String,
             version: u32,
             signed_at: String,
@@ -206,7 +206,7 @@ impl Signature {
             signature: String,
         }
         let text = str::from_utf8(file).map_err(|error| Untrusted::Malformed(error.to_string()))?;
-        let fields: Fields = toml::from_str(text)
+        let fields: SignatureFile = toml::from_str(text)
             .map_err(|error| Untrusted::Malformed(error.message().to_owned()))?;
         let signature = STANDARD
             .decode(fields.signature)

@@ -38,7 +38,7 @@ impl HostState {
     /// Logs a limit that the guest has met, once in a call: the errors of the contract carry no text.
     pub(super) fn log_limit(&mut self, limit: Limit) {
         let Some(call) = &self.invocation else { return };
-        if self.bounds.is_first(limit) {
+        if self.limiter.is_first(limit) {
             let plugin = self.output.plugin();
             let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
             let (request_id, client) = (call.request_id, call.connection.client.source_ip);

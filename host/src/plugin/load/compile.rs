@@ -41,7 +41,7 @@ const MAX_THREADS: usize = 16;
 /// Components from this size on are compiled in the machine's idle time; smaller ones take a moment.
 const LARGE: u64 = 512 << 10;
 
-/// The wait for that, a KiB: some four times what an idle machine takes.
+/// The wait for idle time, for each KiB of the component: some four times what compiling it takes then.
 const IDLE_PER_KIB: Duration = Duration::from_millis(2);
 
 /// The niceness of compiling on a busy machine: the threads that serve get ten times its share.
@@ -94,8 +94,8 @@ pub(crate) enum CompileError {
     Ended { status: ExitStatus, output: String },
 }
 
-/// The output of a child, to be written behind how it ended. The first line of a panic tells the place, the second
-/// the reason.
+/// Quotes the output of a child behind its exit status. The first line of a panic tells the place, the second the
+/// reason.
 fn quoted(output: &str) -> String {
     let mut lines = output.lines().filter(|line| !line.is_empty());
     match (lines.next(), lines.next()) {

@@ -51,7 +51,7 @@ pub(crate) struct InterfaceName {
     pub(crate) version: Option<String>,
 }
 
-/// An interface that a component imports, and the need that this is.
+/// An interface that a component imports, and the condition for it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Import {
     #[serde(flatten)]

@@ -103,7 +103,7 @@ fn written(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
     } else {
         "func("
     });
-    let mut writer = Writer {
+    let mut writer = TypeWriter {
         types,
         text: &mut text,
     };
@@ -120,12 +120,12 @@ fn written(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
     text
 }
 
-struct Writer<'a, 'text> {
+struct TypeWriter<'a, 'text> {
     types: TypesRef<'a>,
     text: &'text mut String,
 }
 
-impl<'a> Writer<'a, '_> {
+impl<'a> TypeWriter<'a, '_> {
     fn value(&mut self, value: &ComponentValType) {
         // Each step below writes something, so this bound ends the writing of any type.
         if self.text.len() > MAX_TYPE {

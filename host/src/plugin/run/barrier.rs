@@ -24,9 +24,9 @@
 //!
 //! Each order has a partner:
 //!
-//! - **(1)(2) with (3)(4).** Each side writes, then reads the value that the other writes. All four are `SeqCst`, so that at least
-//!   one side sees the other: the call reads `closed`, or `shut` reads its count. With less on any of them both could
-//!   read the old value, and a call begin after `shut`.
+//! - **(1)(2) with (3)(4).** Each side writes, then reads the value that the other writes. All four are `SeqCst`, so
+//!   that at least one side sees the other: the call reads `closed`, or `shut` reads its count. With a weaker order on
+//!   any of them both could read the old value, and a call could begin after `shut`.
 //! - **(5) with (4).** Release and acquire: the actions of a call before it left happen before `shut` returns.
 //! - Once a shard reads zero after (3), it has no call that entered, and gets none: so shards are read one by one.
 //!

@@ -1,5 +1,5 @@
-//! The memory, tables and instances that an instance may have, and the requests for more that were refused in the
-//! current call.
+//! The limits on the memory, tables and core instances of an instance, and the requests for more that were refused in
+//! the current call.
 
 use wasmtime::{ResourceLimiter, Result, StoreLimits, StoreLimitsBuilder};
 
@@ -7,7 +7,7 @@ use super::engine::{CORE_INSTANCES_PER_COMPONENT, TABLES_PER_COMPONENT};
 use super::limit::Limit;
 use crate::config;
 
-pub(crate) struct Bounds {
+pub(crate) struct Limiter {
     limits: StoreLimits,
     refused: Refused,
     /// The kinds of limits that were logged in the current call, a bit each.
@@ -23,7 +23,7 @@ pub(crate) struct Refused {
     pub(crate) table: Option<(usize, usize)>,
 }
 
-impl Bounds {
+impl Limiter {
     pub(crate) fn new(limits: &config::PluginLimits) -> Self {
         Self {
             limits: StoreLimitsBuilder::new()
@@ -57,7 +57,7 @@ impl Bounds {
     }
 }
 
-impl ResourceLimiter for Bounds {
+impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
         current: usize,

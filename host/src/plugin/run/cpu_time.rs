@@ -9,7 +9,7 @@ use wasmtime::UpdateDeadline;
 thread_local! {
     /// The thread time at which the polled call has used up its budget; none on threads that run no guest.
     static BUDGET_END: Cell<Option<Duration>> = const { Cell::new(None) };
-    /// Whether that call yielded at a tick, rather than waits for something.
+    /// Whether that call yielded at a tick, instead of waiting for something.
     static YIELDED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Charge {
 /// The cost of a poll.
 pub(crate) struct Charged {
     pub(crate) time: Duration,
-    /// The guest yielded at a tick, rather than waits for something.
+    /// The guest yielded at a tick, instead of waiting for something.
     pub(crate) yielded: bool,
 }
 

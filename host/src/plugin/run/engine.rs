@@ -129,13 +129,13 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(4 << 20)
-        // Larger than the one that the limiter of `Bounds` allows.
+        // More than the one memory that `Limiter` allows.
         .max_memories_per_component(4)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_memory_size(MAX_MEMORY)
         .table_elements(MAX_TABLE_ELEMENTS)
         // Reusing a slot costs page faults and system calls, unless the touched pages are found by scanning page maps
-        // (Linux 6.7) and zeroed in context. A fresh Rust instance then costs a third.
+        // (Linux 6.7) and zeroed in place. A fresh Rust instance then costs a third.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(4 << 10);

@@ -21,7 +21,7 @@ pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimi
         return InvokeError::Failed(too_large(state));
     }
     let mut words: Vec<_> = state.output.panicked().into_iter().collect();
-    words.extend(refusals(state.bounds.refused(), limits));
+    words.extend(refusals(state.limiter.refused(), limits));
     words.extend(trap.and_then(explanation).map(str::to_owned));
     // The backtrace comes last: it may be long.
     words.push(match trap {

@@ -20,12 +20,12 @@ const LINE_OVERHEAD: usize = 128;
 /// One of the two streams of an instance.
 #[derive(Clone)]
 pub(crate) struct GuestOutput {
-    stream: Stream,
+    stream: GuestStream,
     lines: Arc<Mutex<GuestLines>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stream {
+enum GuestStream {
     Stdout,
     Stderr,
 }
@@ -75,7 +75,7 @@ impl GuestOutput {
             noted: false,
             panic: Panic::None,
         }));
-        [Stream::Stdout, Stream::Stderr].map(|stream| Self {
+        [GuestStream::Stdout, GuestStream::Stderr].map(|stream| Self {
             stream,
             lines: Arc::clone(&lines),
         })
@@ -110,7 +110,7 @@ impl GuestOutput {
 
     fn append(&self, bytes: &[u8]) {
         let mut lines = self.lock();
-        if lines.noted && matches!(self.stream, Stream::Stdout) {
+        if lines.noted && matches!(self.stream, GuestStream::Stdout) {
             return;
         }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -130,25 +130,25 @@ impl GuestOutput {
 }
 
 impl GuestLines {
-    fn line(&mut self, stream: Stream) -> &mut Vec<u8> {
+    fn line(&mut self, stream: GuestStream) -> &mut Vec<u8> {
         match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
+            GuestStream::Stdout => &mut self.stdout,
+            GuestStream::Stderr => &mut self.stderr,
         }
     }
 
     fn flush_all(&mut self) {
-        self.flush(Stream::Stdout);
-        self.flush(Stream::Stderr);
+        self.flush(GuestStream::Stdout);
+        self.flush(GuestStream::Stderr);
         if let Panic::At(panic) = &self.panic
             && self.budget > 0
         {
-            self.log(Stream::Stderr, panic);
+            self.log(GuestStream::Stderr, panic);
         }
         self.panic = Panic::None;
     }
 
-    fn flush(&mut self, stream: Stream) {
+    fn flush(&mut self, stream: GuestStream) {
         let line = std::mem::take(self.line(stream));
         if line.is_empty() {
             return;
@@ -158,12 +158,12 @@ impl GuestLines {
         self.budget = room.saturating_sub(line.len() + LINE_OVERHEAD);
         // A panic is noted even without budget: the log line on the call's end names it.
         let text = match stream {
-            Stream::Stdout => Some(printable(&line)),
-            Stream::Stderr => self.panic.take_line(printable(&line)),
+            GuestStream::Stdout => Some(printable(&line)),
+            GuestStream::Stderr => self.panic.take_line(printable(&line)),
         };
-        if matches!((stream, &self.panic), (Stream::Stderr, Panic::At(_))) {
+        if matches!((stream, &self.panic), (GuestStream::Stderr, Panic::At(_))) {
             // Output from before the panic is logged before it.
-            self.flush(Stream::Stdout);
+            self.flush(GuestStream::Stdout);
         }
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return;
@@ -179,7 +179,7 @@ impl GuestLines {
     }
 
     /// Notes once that the rest of this invocation is left out.
-    fn note_the_rest(&mut self, stream: Stream) {
+    fn note_the_rest(&mut self, stream: GuestStream) {
         if self.noted {
             return;
         }
@@ -192,7 +192,7 @@ impl GuestLines {
         self.log(stream, &note);
     }
 
-    fn log(&self, stream: Stream, line: &str) {
+    fn log(&self, stream: GuestStream, line: &str) {
         let plugin = &*self.plugin;
         let Some(call) = &self.invocation else {
             return tracing::warn!(target: "guest", plugin, "{line}");
@@ -201,10 +201,10 @@ impl GuestLines {
         let (connection, stage) = (call.connection.id, &call.scope);
         let (route, request_id) = (&*call.route_key, call.request_id);
         match stream {
-            Stream::Stdout => {
+            GuestStream::Stdout => {
                 tracing::info!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
             }
-            Stream::Stderr => {
+            GuestStream::Stderr => {
                 tracing::warn!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
             }
         }

@@ -97,7 +97,6 @@ impl Slots {
     ///
     /// The call ends at the latest when the token that `cut` holds now is cancelled, wherever it waits. The outer
     /// error is that of a call that panicked.
-    ///
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,

@@ -8,7 +8,7 @@ use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
-use super::bounds::Bounds;
+use super::bounds::Limiter;
 use super::engine::TABLES_PER_INSTANCE;
 use super::exports::Export;
 use super::guest_output::{GuestOutput, printable};
@@ -53,7 +53,7 @@ pub(crate) struct Instance {
 pub(crate) struct HostState {
     wasi: WasiCtx,
     resources: ResourceTable,
-    pub(crate) bounds: Bounds,
+    pub(crate) limiter: Limiter,
     pub(crate) output: GuestOutput,
     /// The current call; none between calls.
     pub(crate) invocation: Option<Arc<Invocation>>,
@@ -123,7 +123,7 @@ impl Maker {
 
     fn store(&self) -> Store<HostState> {
         let mut store = Store::new(&self.engine, HostState::new(&self.plugin, &self.limits));
-        store.limiter(|state| &mut state.bounds);
+        store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|_| Ok(cpu_time::tick()));
         store.set_epoch_deadline(1);
         store
@@ -181,7 +181,7 @@ impl HostState {
         Self {
             wasi: wasi.build(),
             resources,
-            bounds: Bounds::new(limits),
+            limiter: Limiter::new(limits),
             output: stdout,
             invocation: None,
             posts: limits.posts,
@@ -191,7 +191,7 @@ impl HostState {
 
     fn begin(&mut self, invocation: &Arc<Invocation>) {
         self.output.begin(invocation);
-        self.bounds.begin();
+        self.limiter.begin();
         self.posts_left = self.posts;
         self.invocation = Some(Arc::clone(invocation));
     }

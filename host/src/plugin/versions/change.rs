@@ -13,7 +13,7 @@ use crate::signature::Digest;
 pub(crate) enum Cause {
     /// The gateway starts.
     Start,
-    /// A process takes over what the one before it served.
+    /// This process takes over from the one before it.
     Upgrade,
     /// `lockgate validate`.
     Check,

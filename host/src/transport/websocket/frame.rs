@@ -3,16 +3,16 @@
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::connections::Kind;
+use crate::connections::MessageKind;
 
 pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
 pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
 
 /// The opcode for the frame of a whole message.
-pub(super) fn opcode(kind: Kind) -> OpCode {
+pub(super) fn opcode(kind: MessageKind) -> OpCode {
     OpCode::Data(match kind {
-        Kind::Text => Data::Text,
-        Kind::Binary => Data::Binary,
+        MessageKind::Text => Data::Text,
+        MessageKind::Binary => Data::Binary,
     })
 }
 
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn lengths_take_the_shortest_form() {
-        let (text, binary) = (opcode(Kind::Text), opcode(Kind::Binary));
+        let (text, binary) = (opcode(MessageKind::Text), opcode(MessageKind::Binary));
         check(text, 0, &[0x81, 0]);
         check(text, 2, &[0x81, 2]);
         check(binary, 125, &[0x82, 125]);

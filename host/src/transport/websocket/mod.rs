@@ -397,8 +397,8 @@ impl<S> Write for SyncIo<'_, '_, S> {
     }
 }
 
-/// Turns a client's close frame into a [`ReadError`]. tungstenite has replaced a code that no endpoint may send by
-/// this code and reason.
+/// Turns a client's close frame into a [`ReadError`]. tungstenite gives 1002 and its own reason for a code that no
+/// endpoint may send.
 fn closed(frame: &CloseFrame) -> ReadError {
     let (code, reason) = (frame.code.into(), frame.reason.as_str());
     if (code, reason) == (1002, "Protocol violation") {

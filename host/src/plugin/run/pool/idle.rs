@@ -21,7 +21,8 @@ pub(super) struct Shards(pub(super) Sharded<Arc<Shard>>);
 pub(super) struct Shard(CachePadded<Parts>);
 
 struct Parts {
-    /// Before `shared`, which gives the room back: instances end before another version has their room.
+    /// Declared before `shared`, which gives the room back when dropped: instances end before another version has
+    /// their room.
     idle: Mutex<Idle>,
     shared: Arc<Shared>,
 }

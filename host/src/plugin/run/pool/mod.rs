@@ -57,7 +57,7 @@
 //! | --- | --- | --- |
 //! | `Pool::wait`: `BY_OWN` | `Shards::unused` | takes an instance of its shard back, and offers it |
 //! | `Pool::turn_away`: `BY_OWN`, for good | takes all of each shard | offers it, and `closed` has it ended |
-//! | `Room::serve`: `BY_OTHERS`, of all versions | `Room::reclaim` | tells the room's task, unless it is the last |
+//! | `Room::serve`: `BY_OTHERS`, of all versions | `Room::reclaim` | notifies the room's task, unless it is the last |
 //!
 //! `BY_OWN` is cleared in `Shard::offer` alone, under the queue's lock, when no call waits and the version is not
 //! retired. `Pool::enter` reads `wanted` as a hint, so as not to overtake: a stale value costs a turn, and no wakeup.

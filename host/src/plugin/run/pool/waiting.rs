@@ -11,9 +11,9 @@ const KEPT: usize = 64;
 /// The line that a call waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// At max `limits.waiting` long: a later call fails as busy.
+    /// At most `limits.waiting` long: a later call fails as busy.
     Bounded,
-    /// Unbounded, for events that happen at max once a connection.
+    /// Unbounded, for events that happen at most once a connection.
     Unbounded,
 }
 
