@@ -95,7 +95,7 @@ impl Connection {
     }
 
     /// Notes the time of a message, in either direction.
-    pub(crate) fn active(&self, now: u64) {
+    pub(crate) fn set_last_active(&self, now: u64) {
         self.last_active_at.store(now, Ordering::Relaxed);
     }
 

@@ -63,7 +63,7 @@ impl Plugins {
         cause: Cause,
     ) -> Result<Ready, Fault> {
         let Some(plugin) = self.all().get(&config.name).map(Arc::clone) else {
-            return self.first(config).await.map(Ready::New);
+            return self.prepare_first(config).await.map(Ready::New);
         };
         // Most files are unchanged at most reloads: looking at them is cheaper than reading them.
         if plugin.is_unchanged(config) {
@@ -72,9 +72,9 @@ impl Plugins {
         policy::await_pair(config).await;
         let mut read = None;
         let prepared = async {
-            let (source, signature) = self.source(config, ReadMode::UntilWhole).await?;
+            let (source, signature) = self.read_checked(config, ReadMode::UntilWhole).await?;
             let (digest, stamp) = (*read.insert(source.digest), source.stamp);
-            let compiled = match plugin.known(digest) {
+            let compiled = match plugin.known_code(digest) {
                 KnownCode::Same => None,
                 KnownCode::Compiled(compiled) => Some(compiled),
                 KnownCode::Other => Some(self.compile(config, source).await?),
@@ -108,8 +108,8 @@ impl Plugins {
         }
     }
 
-    async fn first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
-        let (source, signature) = self.source(config, ReadMode::Once).await?;
+    async fn prepare_first(&self, config: &config::Plugin) -> Result<Arc<Plugin>, Fault> {
+        let (source, signature) = self.read_checked(config, ReadMode::Once).await?;
         let offered = (source.digest, source.stamp);
         let before = self.inherited().get(&config.name).cloned();
         let place = Placement {
@@ -164,7 +164,7 @@ impl Plugins {
 
     /// Reads a component and checks its signature, if one is required: it must be trusted, and no older than the
     /// newest version that has served.
-    async fn source(
+    async fn read_checked(
         &self,
         config: &config::Plugin,
         mode: ReadMode,

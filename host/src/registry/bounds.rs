@@ -39,7 +39,7 @@ impl Bounds {
         let proxied = PROXY_VARIABLES
             .iter()
             .any(|name| std::env::var_os(name).is_some());
-        let inside = match literal(base) {
+        let inside = match ip_literal(base) {
             Some(address) => !is_public(address),
             None if proxied => false,
             None => lookup_host((home.as_str(), 0))
@@ -70,7 +70,7 @@ impl Bounds {
 
     /// Judges the host of a URL. A host name is judged again when it is resolved.
     pub(super) fn judge(&self, url: &Url) -> Result<(), ForbiddenTarget> {
-        match literal(url) {
+        match ip_literal(url) {
             Some(address) if !self.inside && !is_public(address) => Err(ForbiddenTarget(format!(
                 "{address}, which is no public address"
             ))),
@@ -97,7 +97,7 @@ impl Resolve for Bounds {
 }
 
 /// The IP address of a URL whose host is no name.
-fn literal(url: &Url) -> Option<IpAddr> {
+fn ip_literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     host.trim_matches(['[', ']']).parse().ok()
 }

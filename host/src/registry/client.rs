@@ -60,10 +60,10 @@ impl<'a> RegistryClient<'a> {
         let bounds = Bounds::of(&base)
             .await
             .map_err(|error| PullError::Unreachable(image.registry.clone(), error.to_string()))?;
-        Self::within(image, base, bounds)
+        Self::with_bounds(image, base, bounds)
     }
 
-    fn within(image: &'a Image, base: Url, bounds: Bounds) -> Result<Self, PullError> {
+    fn with_bounds(image: &'a Image, base: Url, bounds: Bounds) -> Result<Self, PullError> {
         let judge = bounds.clone();
         let mut http = reqwest::Client::builder()
             .https_only(!image.plain_http)
@@ -97,14 +97,14 @@ impl<'a> RegistryClient<'a> {
         let registry = || self.image.registry.clone();
         let url = self.base.join(path);
         let url = url.map_err(|error| PullError::Failed(registry(), error.to_string()))?;
-        let mut response = self.ask(&url, accept).await?;
+        let mut response = self.get_once(&url, accept).await?;
         // The target of a redirect gets no credentials.
         let same_origin = response.url().origin() == self.base.origin();
         if response.status() == StatusCode::UNAUTHORIZED && same_origin {
-            response = self.authorized(&url, accept, response).await?;
+            response = self.retry_authorized(&url, accept, response).await?;
         }
         match response.status() {
-            StatusCode::OK => self.read(response, longest).await,
+            StatusCode::OK => self.read_body(response, longest).await,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Unauthorized(
                 registry(),
                 error_text(response).await,
@@ -131,7 +131,7 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
-    async fn ask(&self, url: &Url, accept: &'static str) -> Result<Response, PullError> {
+    async fn get_once(&self, url: &Url, accept: &'static str) -> Result<Response, PullError> {
         let mut request = self.http.get(url.clone()).header(ACCEPT, accept);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
@@ -164,7 +164,7 @@ impl<'a> RegistryClient<'a> {
 
     /// Repeats a refused request with an answer to each of the challenges in turn, until one is accepted. Gives the
     /// first failure when none is.
-    async fn authorized(
+    async fn retry_authorized(
         &mut self,
         url: &Url,
         accept: &'static str,
@@ -172,7 +172,7 @@ impl<'a> RegistryClient<'a> {
     ) -> Result<Response, PullError> {
         let mut failure = None;
         for challenge in challenges(refusal.headers()) {
-            match self.answer(challenge).await {
+            match self.answer_challenge(challenge).await {
                 Ok(None) => continue,
                 Ok(authorization) => self.authorization = authorization,
                 Err(error) => {
@@ -180,25 +180,25 @@ impl<'a> RegistryClient<'a> {
                     continue;
                 }
             }
-            let response = self.ask(url, accept).await?;
+            let response = self.get_once(url, accept).await?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
-            let refused = self.refused(response).await;
+            let refused = self.unauthorized(response).await;
             failure.get_or_insert(refused);
         }
         self.authorization = None;
         match failure {
             Some(failure) => Err(failure),
-            None => Err(self.refused(refusal).await),
+            None => Err(self.unauthorized(refusal).await),
         }
     }
 
-    async fn refused(&self, response: Response) -> PullError {
+    async fn unauthorized(&self, response: Response) -> PullError {
         PullError::Unauthorized(self.image.registry.clone(), error_text(response).await)
     }
 
-    async fn read(&self, mut response: Response, longest: u64) -> Result<Content, PullError> {
+    async fn read_body(&self, mut response: Response, longest: u64) -> Result<Content, PullError> {
         let mut content = Vec::new();
         while let Some(bytes) = response
             .chunk()
@@ -215,16 +215,25 @@ impl<'a> RegistryClient<'a> {
 
     /// The answer to a challenge: a token from the address that it names, or the credentials themselves. None without
     /// credentials.
-    async fn answer(&self, challenge: Challenge) -> Result<Option<HeaderValue>, PullError> {
+    async fn answer_challenge(
+        &self,
+        challenge: Challenge,
+    ) -> Result<Option<HeaderValue>, PullError> {
         match challenge {
-            Challenge::Basic => Ok(self.image.credentials.as_ref().and_then(basic)),
+            Challenge::Basic => Ok(self
+                .image
+                .credentials
+                .as_ref()
+                .and_then(basic_authorization)),
             Challenge::Bearer {
                 realm,
                 service,
                 scope,
             } => {
-                let token = self.token(&realm, service, scope.as_deref()).await?;
-                let authorization = secret(format!("Bearer {token}"));
+                let token = self
+                    .request_token(&realm, service, scope.as_deref())
+                    .await?;
+                let authorization = sensitive_value(format!("Bearer {token}"));
                 authorization.map(Some).ok_or_else(|| {
                     let registry = self.image.registry.clone();
                     PullError::Failed(
@@ -237,7 +246,7 @@ impl<'a> RegistryClient<'a> {
     }
 
     /// Gets a token for the pull, from the address that the registry names.
-    async fn token(
+    async fn request_token(
         &self,
         realm: &str,
         service: Option<String>,
@@ -271,7 +280,7 @@ impl<'a> RegistryClient<'a> {
         let mut request = self.http.get(url);
         if let Some(credentials) = &self.image.credentials {
             let unauthorized = || PullError::Unauthorized(registry(), String::new());
-            let authorization = basic(credentials).ok_or_else(unauthorized)?;
+            let authorization = basic_authorization(credentials).ok_or_else(unauthorized)?;
             request = request.header(AUTHORIZATION, authorization);
         }
         let response = self.send(request).await?;
@@ -282,9 +291,9 @@ impl<'a> RegistryClient<'a> {
                 let why = format!("turns requests for a token away{text}");
                 return Err(PullError::Busy(registry(), why));
             }
-            _ => return Err(self.refused(response).await),
+            _ => return Err(self.unauthorized(response).await),
         }
-        let Content::Whole(answer) = self.read(response, LONGEST_TOKEN).await? else {
+        let Content::Whole(answer) = self.read_body(response, LONGEST_TOKEN).await? else {
             return Err(PullError::Failed(
                 registry(),
                 "its token is too long".into(),
@@ -338,13 +347,13 @@ impl<'a> RegistryClient<'a> {
     }
 }
 
-fn basic(credentials: &Credentials) -> Option<HeaderValue> {
+fn basic_authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let pair = format!("{}:{}", credentials.username, credentials.password.reveal());
-    secret(format!("Basic {}", STANDARD.encode(pair)))
+    sensitive_value(format!("Basic {}", STANDARD.encode(pair)))
 }
 
 /// A header value that no log shows.
-fn secret(text: String) -> Option<HeaderValue> {
+fn sensitive_value(text: String) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -373,7 +382,7 @@ mod tests {
             inside: false,
             proxied: false,
         };
-        let mut client = RegistryClient::within(&image, base, bounds).unwrap();
+        let mut client = RegistryClient::with_bounds(&image, base, bounds).unwrap();
         match client.get("manifests/x", "*/*", 100).await {
             Ok(_) => panic!("it was followed"),
             Err(PullError::ForbiddenTarget(_, why)) => why,

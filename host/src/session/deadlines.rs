@@ -72,37 +72,37 @@ impl Deadlines {
             leaving: None,
             jitter,
         };
-        deadlines.set(limits);
+        deadlines.reset_timer(limits);
         deadlines
     }
 
     /// Notes a message in either direction. Only the idle timeout needs it.
-    pub(super) fn message(&mut self, limits: &StageLimits) {
+    pub(super) fn note_message(&mut self, limits: &StageLimits) {
         if limits.idle_timeout.is_some() {
             self.last_message = Instant::now();
         }
     }
 
     /// Notes a sign of life from the client.
-    pub(super) fn heard(&mut self) {
+    pub(super) fn note_heard(&mut self) {
         self.pong_due = None;
     }
 
     /// Notes the start of an unfinished message, or that there is none.
-    pub(super) fn unfinished(&mut self, since: Option<Instant>, limits: &StageLimits) {
+    pub(super) fn note_unfinished(&mut self, since: Option<Instant>, limits: &StageLimits) {
         if self.message_since != since {
             self.message_since = since;
             if since.is_some() {
-                self.set(limits);
+                self.reset_timer(limits);
             }
         }
     }
 
     /// Notes that the client takes nothing.
-    pub(super) fn stalled(&mut self, limits: &StageLimits) {
+    pub(super) fn note_stalled(&mut self, limits: &StageLimits) {
         if self.stalled_since.is_none() {
             self.stalled_since = Some(Instant::now());
-            self.set(limits);
+            self.reset_timer(limits);
         }
     }
 
@@ -112,15 +112,15 @@ impl Deadlines {
     }
 
     /// Notes that the client takes something.
-    pub(super) fn flowing(&mut self) {
+    pub(super) fn note_progress(&mut self) {
         self.stalled_since = None;
     }
 
     /// Ends the connection once all is written, at the latest [`LAST_WRITES`] after the first call.
-    pub(super) fn leave(&mut self, limits: &StageLimits) {
+    pub(super) fn start_leaving(&mut self, limits: &StageLimits) {
         if self.leaving.is_none() {
             self.leaving = Some(Instant::now() + LAST_WRITES);
-            self.set(limits);
+            self.reset_timer(limits);
         }
     }
 
@@ -157,7 +157,7 @@ impl Deadlines {
                 None
             };
             if let Some(why) = leaves {
-                self.leave(limits);
+                self.start_leaving(limits);
                 return Poll::Ready(Due::Leave(why));
             }
             if paused {
@@ -171,7 +171,7 @@ impl Deadlines {
             if ping {
                 self.pong_due.get_or_insert(now + limits.pong_timeout);
             }
-            self.set(limits);
+            self.reset_timer(limits);
             if ping {
                 return Poll::Ready(Due::Ping);
             }
@@ -190,7 +190,7 @@ impl Deadlines {
         due
     }
 
-    fn set(&mut self, limits: &StageLimits) {
+    fn reset_timer(&mut self, limits: &StageLimits) {
         let nearest = [
             self.stall_deadline(limits),
             self.pong_due,

@@ -80,16 +80,16 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Notes a message that has come. Gives the time of its last byte.
-    pub(super) fn received(&mut self, limits: &StageLimits) -> u64 {
-        self.deadlines.message(limits);
-        self.connection.active(self.transport.heard_at());
+    pub(super) fn note_received(&mut self, limits: &StageLimits) -> u64 {
+        self.deadlines.note_message(limits);
+        self.connection.set_last_active(self.transport.heard_at());
         self.transport.heard_at()
     }
 
     /// Counts a message that has been handled. When the session has had its turn, writes the buffer and lets others
     /// run, however many messages its client has sent. Its turn ends at once when its posts have woken another
     /// session.
-    pub(super) async fn handled(&mut self, limits: &StageLimits) {
+    pub(super) async fn end_message(&mut self, limits: &StageLimits) {
         let turn = &mut self.turn;
         turn.messages += 1;
         let over = woke_others()
@@ -105,9 +105,9 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Notes messages that go out.
-    fn sent(&mut self, limits: &StageLimits) {
-        self.deadlines.message(limits);
-        self.connection.active(now_ms());
+    fn note_sent(&mut self, limits: &StageLimits) {
+        self.deadlines.note_message(limits);
+        self.connection.set_last_active(now_ms());
     }
 
     /// Queues a message behind the posts that the handler made to this connection before it answered.
@@ -132,7 +132,7 @@ impl<T: Transport> Driver<T> {
     ) -> Poll<Input> {
         loop {
             match self.transport.take(&self.connection.outbox) {
-                Taken::Messages => self.sent(limits),
+                Taken::Messages => self.note_sent(limits),
                 Taken::Close(closing) => self.closing = Some(closing),
                 Taken::Cut(why) => return Poll::Ready(Input::End(End::Cut(why))),
                 Taken::Nothing => {}
@@ -157,7 +157,7 @@ impl<T: Transport> Driver<T> {
             }
             // Bounds a close that anyone asked for: a client that reads slowly keeps no connection open for ever.
             if self.closing.is_some() || full && self.connection.outbox.closing().is_some() {
-                self.deadlines.leave(limits);
+                self.deadlines.start_leaving(limits);
             }
             // A ping waits behind all that is unwritten. A client with a large backlog has not seen it yet: such a
             // client is found dead by the stall timeout.
@@ -211,14 +211,14 @@ impl<T: Transport> Driver<T> {
         }
         let read = self.poll_frames(context);
         self.deadlines
-            .unfinished(self.transport.message_since(), limits);
+            .note_unfinished(self.transport.message_since(), limits);
         read
     }
 
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         while let Poll::Ready(read) = self.transport.poll_read(context) {
             if self.transport.heard() {
-                self.deadlines.heard();
+                self.deadlines.note_heard();
             }
             match read {
                 Ok(Received::Message(message)) => {
@@ -242,12 +242,12 @@ impl<T: Transport> Driver<T> {
         let flushed = self.transport.poll_flush(context, &mut progress);
         if progress || flushed.is_ready() {
             self.taking = true;
-            self.deadlines.flowing();
+            self.deadlines.note_progress();
         }
         match flushed {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                self.deadlines.stalled(limits);
+                self.deadlines.note_stalled(limits);
                 Ok(())
             }
         }
@@ -292,7 +292,7 @@ impl<T: Transport> Driver<T> {
             Farewell::Frame(closing) => self.transport.close(Some(&closing)),
         }
         if !end.awaits_close() {
-            self.transport.forget();
+            self.transport.drop_input();
         }
         let limit = match end {
             End::Stalled => CLOSE_TIMEOUT,

@@ -42,7 +42,7 @@ pub(crate) fn serve<T: Transport>(
         invocation: None,
     });
     async move {
-        let end = session.open().await;
+        let end = session.run().await;
         let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
         drop(session);
@@ -78,11 +78,13 @@ struct Session<T> {
 
 impl<T: Transport> Session<T> {
     /// Runs the session from its first message to its close frame.
-    async fn open(&mut self) -> End {
+    async fn run(&mut self) -> End {
         let (directory, connection) = (&self.stage.scope.directory, &self.driver.connection);
         let registration = directory.register(Arc::clone(connection));
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
-        let end = catch_panic(pin!(self.run())).await.unwrap_or(End::Panicked);
+        let end = catch_panic(pin!(self.handle_messages()))
+            .await
+            .unwrap_or(End::Panicked);
         let end = catch_panic(pin!(self.driver.last_word(end)))
             .await
             .unwrap_or(End::Panicked);
@@ -99,7 +101,7 @@ impl<T: Transport> Session<T> {
         end
     }
 
-    async fn run(&mut self) -> End {
+    async fn handle_messages(&mut self) -> End {
         loop {
             let Self { driver, stage, .. } = self;
             match poll_fn(|context| driver.poll_event(context, &stage.limits, true)).await {
@@ -107,7 +109,7 @@ impl<T: Transport> Session<T> {
                     if let Err(end) = self.handle(message).await {
                         return end;
                     }
-                    self.driver.handled(&self.stage.limits).await;
+                    self.driver.end_message(&self.stage.limits).await;
                 }
                 Input::End(end) => return end,
             }
@@ -118,7 +120,7 @@ impl<T: Transport> Session<T> {
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         let mut end = None;
         let (driver, route, invocation, answer) = loop {
-            let requested_at = self.arrived();
+            let requested_at = self.begin_message();
             let request_id = RequestId::next();
             let Self {
                 driver,
@@ -130,7 +132,8 @@ impl<T: Transport> Session<T> {
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
-            let invocation = begin(invocation, driver, stage, route, request_id, requested_at);
+            let invocation =
+                next_invocation(invocation, driver, stage, route, request_id, requested_at);
             let called = {
                 let mut call = pin!(route.integration.invoke(&invocation, message));
                 poll_fn(|context| {
@@ -173,12 +176,12 @@ impl<T: Transport> Session<T> {
     }
 
     /// Takes the newest snapshot of the stage for a message that has come. Gives the time of its last byte.
-    fn arrived(&mut self) -> u64 {
+    fn begin_message(&mut self) -> u64 {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             self.stage = self.current.load_full();
             self.driver.set_limits(&self.stage.limits);
         }
-        self.driver.received(&self.stage.limits)
+        self.driver.note_received(&self.stage.limits)
     }
 
     fn reply(&mut self, reply: Message, invocation: &Invocation) {
@@ -200,7 +203,7 @@ impl<T: Transport> Session<T> {
 
 /// The invocation of a message. It leaves the values of the last one untouched where they are the same: most of them
 /// are shared by all connections, and a write would make other threads wait.
-fn begin<T>(
+fn next_invocation<T>(
     last: &mut Option<Arc<Invocation>>,
     driver: &Driver<T>,
     stage: &Stage,

@@ -33,7 +33,7 @@ pub(crate) trait Transport: Send {
     fn message_since(&self) -> Option<Instant>;
 
     /// Drops all input of the client: nobody will parse it.
-    fn forget(&mut self);
+    fn drop_input(&mut self);
 
     /// Reads and drops all further input. Ready at the end of the stream.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()>;

@@ -47,7 +47,7 @@ impl HostState {
     }
 
     /// Logs why a message of `bytes` was not queued, and gives the error for the guest.
-    pub(super) fn refused(&mut self, error: PostError, bytes: usize) -> Error {
+    pub(super) fn refuse_post(&mut self, error: PostError, bytes: usize) -> Error {
         if let Some(call) = &self.invocation {
             let limits = &call.scope.limits;
             match error {
@@ -61,7 +61,7 @@ impl HostState {
 }
 
 /// Parses the id that a handler gives. A malformed id is that of a connection that has gone.
-pub(super) fn id(text: &str) -> Result<ConnectionId, Error> {
+pub(super) fn parse_id(text: &str) -> Result<ConnectionId, Error> {
     ConnectionId::parse(text).ok_or(Error::Gone)
 }
 

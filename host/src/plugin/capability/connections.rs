@@ -26,7 +26,7 @@ const MAX_REASON: usize = 123;
 
 impl connections::Host for HostState {
     fn send(&mut self, to: String, message: WitMessage) -> Result<(), Error> {
-        let to = call::id(&to)?;
+        let to = call::parse_id(&to)?;
         if self.posts_left == 0 && !self.directory()?.has(to) {
             return Err(Error::Gone);
         }
@@ -38,7 +38,7 @@ impl connections::Host for HostState {
             // A post to a connection that has gone does not count.
             self.posts_left += 1;
         }
-        sent.map_err(|error| self.refused(error, bytes))
+        sent.map_err(|error| self.refuse_post(error, bytes))
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {
@@ -54,11 +54,11 @@ impl connections::Host for HostState {
         }
         Ok(self
             .directory()?
-            .close(call::id(&id)?, Closing { code, reason })?)
+            .close(call::parse_id(&id)?, Closing { code, reason })?)
     }
 
     fn info(&mut self, id: String) -> Result<connections::ConnectionInfo, Error> {
-        let info = self.directory()?.info(call::id(&id)?)?;
+        let info = self.directory()?.info(call::parse_id(&id)?)?;
         Ok(connections::ConnectionInfo {
             connected_at: info.connected_at,
             last_active_at: info.last_active_at,
@@ -70,11 +70,11 @@ impl connections::Host for HostState {
     }
 
     fn attribute(&mut self, id: String, name: String) -> Result<Option<String>, Error> {
-        Ok(self.directory()?.attribute(call::id(&id)?, &name)?)
+        Ok(self.directory()?.attribute(call::parse_id(&id)?, &name)?)
     }
 
     fn attributes(&mut self, id: String) -> Result<Fields, Error> {
-        Ok(self.directory()?.attributes(call::id(&id)?)?)
+        Ok(self.directory()?.attributes(call::parse_id(&id)?)?)
     }
 
     fn set_attribute(
@@ -85,7 +85,7 @@ impl connections::Host for HostState {
     ) -> Result<(), Error> {
         let most = self.invocation()?.scope.limits.attributes_bytes;
         let directory = self.directory()?;
-        let set = directory.set_attribute(call::id(&id)?, &name, value.as_deref());
+        let set = directory.set_attribute(call::parse_id(&id)?, &name, value.as_deref());
         set.map_err(|error| match error {
             AttributeError::Gone => Error::Gone,
             AttributeError::EmptyName => Error::Invalid(error.to_string()),

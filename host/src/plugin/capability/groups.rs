@@ -23,7 +23,7 @@ impl groups::Host for HostState {
     fn join(&mut self, group: String, id: String) -> Result<(), Error> {
         check_name(&group)?;
         let most = self.invocation()?.scope.limits.groups;
-        let joined = self.directory()?.join(&group, call::id(&id)?);
+        let joined = self.directory()?.join(&group, call::parse_id(&id)?);
         joined.map_err(|error| match error {
             JoinError::Gone => Error::Gone,
             JoinError::TooMany => {
@@ -34,7 +34,7 @@ impl groups::Host for HostState {
     }
 
     fn leave(&mut self, group: String, id: String) -> Result<(), Error> {
-        Ok(self.directory()?.leave(&group, call::id(&id)?)?)
+        Ok(self.directory()?.leave(&group, call::parse_id(&id)?)?)
     }
 
     fn publish(
@@ -48,7 +48,7 @@ impl groups::Host for HostState {
         let message = Message::from(message);
         let bytes = message.len();
         let published = self.directory()?.publish(&group, message, except);
-        published.map_err(|error| self.refused(error, bytes))
+        published.map_err(|error| self.refuse_post(error, bytes))
     }
 
     fn members(

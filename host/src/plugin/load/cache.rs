@@ -52,7 +52,7 @@ pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault
     let Some(folder) = folder else {
         return Ok(None);
     };
-    fs::create_dir_all(&folder).map_err(|error| unmakeable(&folder, &error))?;
+    fs::create_dir_all(&folder).map_err(|error| cannot_be_made(&folder, &error))?;
     let long_ago = SystemTime::now() - WRITE_TIMEOUT;
     remove_unfinished(&folder, |written| written <= long_ago);
     Ok(match check_writable(&folder) {
@@ -78,10 +78,10 @@ pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults>
     let nearest = folder.ancestors().find_map(|path| fs::metadata(path).ok());
     if nearest.is_some_and(|metadata| !metadata.is_dir()) {
         let error = io::Error::from(io::ErrorKind::NotADirectory);
-        return Err(unmakeable(&folder, &error));
+        return Err(cannot_be_made(&folder, &error));
     }
     let all_ours = fs::metadata(&folder).is_ok_and(|it| is_ours(&it))
-        && folders(&folder)
+        && cache_folders(&folder)
             .iter()
             .all(|inside| fs::metadata(inside).is_ok_and(|it| is_ours(&it)));
     if all_ours {
@@ -103,7 +103,7 @@ pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<String> {
 /// Removes files that a process began to write and never finished, because the disk was full or it was killed.
 /// `is_left` judges a file by its last write.
 fn remove_unfinished(folder: &Path, is_left: impl Fn(SystemTime) -> bool) {
-    for inside in folders(folder) {
+    for inside in cache_folders(folder) {
         let files = fs::read_dir(inside).into_iter().flatten().flatten();
         for file in files {
             let unfinished = file.file_name().to_string_lossy().contains(UNFINISHED);
@@ -124,7 +124,7 @@ pub(super) fn check_room(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn unmakeable(folder: &Path, error: &io::Error) -> Faults {
+fn cannot_be_made(folder: &Path, error: &io::Error) -> Faults {
     Faults(vec![Fault {
         key: KEY.into(),
         message: format!("the folder {} cannot be made: {error}", folder.display()),
@@ -135,7 +135,7 @@ fn unmakeable(folder: &Path, error: &io::Error) -> Faults {
 
 /// Fails with the folder that cannot be written, and why.
 fn check_writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
-    let inside = folders(folder);
+    let inside = cache_folders(folder);
     for folder in [folder.to_owned()].into_iter().chain(inside) {
         let writable = match fs::metadata(&folder) {
             Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
@@ -153,7 +153,7 @@ fn check_writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
 }
 
 /// The folders in which the engine writes, of those that exist.
-fn folders(folder: &Path) -> Vec<PathBuf> {
+fn cache_folders(folder: &Path) -> Vec<PathBuf> {
     let cache = folder.join(engine::CACHE);
     let modules = cache.join("modules");
     let versions = fs::read_dir(&modules).into_iter().flatten().flatten();

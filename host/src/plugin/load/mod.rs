@@ -218,7 +218,7 @@ fn pull_remedy(error: &PullError) -> &'static str {
 }
 
 /// A fault of a component that loads and fails its test.
-pub(crate) fn broken(plugin: &config::Plugin, message: String) -> Fault {
+pub(crate) fn failed_test(plugin: &config::Plugin, message: String) -> Fault {
     let remedy = "see what it does there; its output is in the log";
     fault(plugin, message, remedy)
 }

@@ -21,7 +21,7 @@ struct ExpectedInterface {
     name: &'static str,
     /// The misfit of a component that lacks it; none if it is optional.
     if_missing: Option<&'static str>,
-    /// The name and the type of each function, as [`written`] writes types.
+    /// The name and the type of each function, as [`function_text`] writes types.
     functions: &'static [(&'static str, &'static str)],
 }
 
@@ -92,12 +92,12 @@ fn function_type(types: TypesRef<'_>, interface: &str, function: &str) -> Option
     let ComponentEntityType::Func(function) = types.get(instance)?.exports.get(function)?.ty else {
         return None;
     };
-    Some(written(types, types.get(function)?))
+    Some(function_text(types, types.get(function)?))
 }
 
 /// A function's type in WIT, without the names of its parameters and with each named type spelt out: the engine
 /// compares types in the same way.
-fn written(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
+fn function_text(types: TypesRef<'_>, function: &ComponentFuncType) -> String {
     let mut text = String::from(if function.async_ {
         "async func("
     } else {
@@ -132,38 +132,38 @@ impl<'a> TypeWriter<'a, '_> {
             return;
         }
         match value {
-            ComponentValType::Primitive(primitive) => self.word(primitive),
+            ComponentValType::Primitive(primitive) => self.push(primitive),
             ComponentValType::Type(id) => match self.types.get(*id) {
                 Some(defined) => self.defined(defined),
-                None => self.word(&'?'),
+                None => self.push(&'?'),
             },
         }
     }
 
     fn defined(&mut self, defined: &'a ComponentDefinedType) {
         match defined {
-            ComponentDefinedType::Primitive(primitive) => self.word(primitive),
+            ComponentDefinedType::Primitive(primitive) => self.push(primitive),
             ComponentDefinedType::Record(record) => {
                 let fields = record.fields.iter();
                 let fields = fields.map(|(name, field)| (name.as_str(), Some(field)));
-                self.named("record", fields, [": ", ""]);
+                self.fields_or_cases("record", fields, [": ", ""]);
             }
             ComponentDefinedType::Variant(variant) => {
                 let cases = variant.cases.iter();
                 let cases = cases.map(|(name, case)| (name.as_str(), case.ty.as_ref()));
-                self.named("variant", cases, ["(", ")"]);
+                self.fields_or_cases("variant", cases, ["(", ")"]);
             }
             ComponentDefinedType::Flags(names) => {
                 let names = names.iter().map(|name| (name.as_str(), None));
-                self.named("flags", names, ["", ""]);
+                self.fields_or_cases("flags", names, ["", ""]);
             }
             ComponentDefinedType::Enum(names) => {
                 let names = names.iter().map(|name| (name.as_str(), None));
-                self.named("enum", names, ["", ""]);
+                self.fields_or_cases("enum", names, ["", ""]);
             }
-            ComponentDefinedType::List { element, .. } => self.of("list", [element]),
-            ComponentDefinedType::Option { ty, .. } => self.of("option", [ty]),
-            ComponentDefinedType::Tuple(tuple) => self.of("tuple", &tuple.types),
+            ComponentDefinedType::List { element, .. } => self.generic("list", [element]),
+            ComponentDefinedType::Option { ty, .. } => self.generic("option", [ty]),
+            ComponentDefinedType::Tuple(tuple) => self.generic("tuple", &tuple.types),
             ComponentDefinedType::Result { ok, err, .. } => {
                 self.text.push_str("result<");
                 self.or_none(ok.as_ref());
@@ -171,17 +171,17 @@ impl<'a> TypeWriter<'a, '_> {
                 self.or_none(err.as_ref());
                 self.text.push('>');
             }
-            ComponentDefinedType::Own(_) => self.word(&"own<resource>"),
-            ComponentDefinedType::Borrow(_) => self.word(&"borrow<resource>"),
+            ComponentDefinedType::Own(_) => self.push(&"own<resource>"),
+            ComponentDefinedType::Borrow(_) => self.push(&"borrow<resource>"),
             // No function of the contract has such types.
             ComponentDefinedType::Map { .. }
             | ComponentDefinedType::FixedLengthList { .. }
             | ComponentDefinedType::Future { .. }
-            | ComponentDefinedType::Stream { .. } => self.word(&"another type"),
+            | ComponentDefinedType::Stream { .. } => self.push(&"another type"),
         }
     }
 
-    fn of(&mut self, kind: &str, values: impl IntoIterator<Item = &'a ComponentValType>) {
+    fn generic(&mut self, kind: &str, values: impl IntoIterator<Item = &'a ComponentValType>) {
         self.text.push_str(kind);
         self.text.push('<');
         self.list(values.into_iter());
@@ -205,7 +205,7 @@ impl<'a> TypeWriter<'a, '_> {
     }
 
     /// Fields or cases: each with its name and its type, which stands between `before` and `behind`.
-    fn named<'v>(
+    fn fields_or_cases<'v>(
         &mut self,
         kind: &str,
         parts: impl Iterator<Item = (&'v str, Option<&'v ComponentValType>)>,
@@ -224,7 +224,7 @@ impl<'a> TypeWriter<'a, '_> {
         self.text.push_str(" }");
     }
 
-    fn word(&mut self, word: &impl std::fmt::Display) {
+    fn push(&mut self, word: &impl std::fmt::Display) {
         write!(self.text, "{word}").expect("a string takes what is written");
     }
 }

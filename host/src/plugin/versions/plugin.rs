@@ -134,7 +134,7 @@ impl Plugin {
     }
 
     /// Whether a file of this digest is the file that was read last, or has code that is still compiled.
-    pub(crate) fn known(&self, offered: Digest) -> KnownCode {
+    pub(crate) fn known_code(&self, offered: Digest) -> KnownCode {
         let record = self.lock();
         if record.offered == offered {
             return KnownCode::Same;

@@ -31,7 +31,7 @@ impl Plugin {
         let version = Version::new(place, pre, code, &name, config)
             .ok_or_else(|| load::no_room(config, place.room.total))?;
         let checked = version.check().await;
-        checked.map_err(|message| load::broken(config, message))?;
+        checked.map_err(|message| load::failed_test(config, message))?;
         Ok(version)
     }
 
@@ -79,13 +79,15 @@ impl Plugin {
             None => {}
         }
         for code in stable.iter().chain(&candidate) {
-            Self::trusted(config, code).await.map_err(|fault| Fault {
-                message: format!(
-                    "of what serves ({}): {}",
-                    code.compiled.digest, fault.message
-                ),
-                ..fault
-            })?;
+            Self::check_trust(config, code)
+                .await
+                .map_err(|fault| Fault {
+                    message: format!(
+                        "of what serves ({}): {}",
+                        code.compiled.digest, fault.message
+                    ),
+                    ..fault
+                })?;
         }
         Ok(Some(Prepared {
             plugin: Arc::clone(self),
@@ -106,7 +108,7 @@ impl Plugin {
     }
 
     /// Whether code that was loaded before, with a signature found true, may serve under this configuration.
-    pub(crate) async fn trusted(config: &config::Plugin, code: &Code) -> Result<(), Fault> {
+    pub(crate) async fn check_trust(config: &config::Plugin, code: &Code) -> Result<(), Fault> {
         let (config_, signature) = (config.clone(), code.signature.clone());
         let checked = tokio::task::spawn_blocking(move || {
             policy::check_again(&config_, signature.as_deref())

@@ -28,7 +28,7 @@ impl Plugin {
             let newest = record.history.signed();
             (number, code, record.config.clone(), newest)
         };
-        let trusted = Self::trusted(&config, &code).await;
+        let trusted = Self::check_trust(&config, &code).await;
         trusted.map_err(|fault| NoChange::Untrusted { number, fault })?;
         if to.is_none() {
             self.check_floor(&config, number, &code, newest)?;

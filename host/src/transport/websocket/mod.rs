@@ -74,7 +74,7 @@ impl WriteBuffer {
     /// Notes that `bytes` have gone. Drops the written bytes once they are many beside those that wait: moving these
     /// costs at most two copies of each byte, and a client that never takes all of it does not make the buffer
     /// longer.
-    fn gone(&mut self, bytes: usize) {
+    fn advance(&mut self, bytes: usize) {
         self.written += bytes;
         let waiting = self.bytes.len() - self.written;
         if waiting == 0 {
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     }
 
     /// Bytes of the longest message in one frame.
-    fn limit(&self) -> usize {
+    fn max_simple_message(&self) -> usize {
         let (frame, message) = (self.config.max_frame_size, self.config.max_message_size);
         frame
             .zip(message)
@@ -127,15 +127,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             self.unread_since.get_or_insert_with(Instant::now);
             self.unread.reserve(MIN_READ);
             let read = ready!(poll_read_buf(socket, context, &mut self.unread));
-            return Poll::Ready(self.arrived(read.unwrap_or(0)).map(|()| None));
+            return Poll::Ready(self.note_received(read.unwrap_or(0)).map(|()| None));
         }
         let mut scratch = [const { MaybeUninit::uninit() }; READ_BUFFER];
         let mut buffer = ReadBuf::uninit(&mut scratch);
         // An error counts as the end.
         let _ = ready!(socket.poll_read(context, &mut buffer));
         let bytes = buffer.filled();
-        self.arrived(bytes.len())?;
-        let (message, rest) = match fast_path::parse(bytes, self.limit()) {
+        self.note_received(bytes.len())?;
+        let (message, rest) = match fast_path::parse(bytes, self.max_simple_message()) {
             Parsed::Message(message, length) => (Some(message), bytes.split_at(length).1),
             // More is to come: room for it saves copies. Unwritten room takes no memory.
             Parsed::Unfinished => {
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     }
 
     /// Notes that `bytes` have come; none means the end.
-    fn arrived(&mut self, bytes: usize) -> Result<(), ReadError> {
+    fn note_received(&mut self, bytes: usize) -> Result<(), ReadError> {
         (self.heard, self.heard_at) = (true, now_ms());
         if bytes == 0 {
             Err(ReadError::Gone)
@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
         while self.tungstenite.is_none() {
-            match fast_path::parse(&self.unread, self.limit()) {
+            match fast_path::parse(&self.unread, self.max_simple_message()) {
                 Parsed::Message(message, length) => {
                     self.take_unread(length);
                     return Poll::Ready(Ok(Received::Message(message)));
@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
             // tungstenite's own close is never flushed: `End` alone decides the close for the client, which goes
             // behind the answers to its earlier messages.
             Ok(tungstenite::Message::Close(None)) => Err(ReadError::Closed(None)),
-            Ok(tungstenite::Message::Close(Some(frame))) => Err(closed(&frame)),
+            Ok(tungstenite::Message::Close(Some(frame))) => Err(close_error(&frame)),
             Ok(tungstenite::Message::Frame(_)) => Err(ReadError::Protocol("a raw frame".into())),
             Err(error) => match read_error(error) {
                 Some(error) => Err(error),
@@ -307,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progress = true;
-            self.out.gone(written);
+            self.out.advance(written);
         }
         Pin::new(&mut self.socket).poll_flush(context)
     }
@@ -328,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         frame::write(&mut self.out.bytes, frame::CLOSE, &payload);
     }
 
-    fn forget(&mut self) {
+    fn drop_input(&mut self) {
         self.unread = BytesMut::new();
         self.tungstenite = None;
     }
@@ -399,7 +399,7 @@ impl<S> Write for SyncIo<'_, '_, S> {
 
 /// Turns a client's close frame into a [`ReadError`]. tungstenite gives 1002 and its own reason for a code that no
 /// endpoint may send.
-fn closed(frame: &CloseFrame) -> ReadError {
+fn close_error(frame: &CloseFrame) -> ReadError {
     let (code, reason) = (frame.code.into(), frame.reason.as_str());
     if (code, reason) == (1002, "Protocol violation") {
         return ReadError::Protocol("the close code is not allowed".into());
