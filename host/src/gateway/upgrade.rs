@@ -57,7 +57,7 @@ impl Gateway {
         };
         let handed_over = self.hand_over_unchanged(given_up).await;
         if handed_over.is_err() {
-            self.plugins.keep().await;
+            self.plugins.end_hand_over().await;
             self.handing_over.send_replace(false);
         }
         handed_over.map_err(upgrade_error)

@@ -103,7 +103,7 @@ impl WatchedFiles {
             Owner::Plugin(name) => {
                 let mut plugins = config.plugins.iter();
                 let plugin = plugins.find(|plugin| plugin.name == name);
-                plugin.is_some_and(plugin::is_unfit)
+                plugin.is_some_and(plugin::is_mismatched)
             }
             Owner::Certificate { listener, index } => {
                 let tls = config.listeners.get(listener).map(|listener| &listener.tls);

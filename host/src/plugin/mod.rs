@@ -26,7 +26,7 @@ use load::cache::{self, Keep};
 use load::compile::Compiler;
 pub(crate) use load::compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
 pub(crate) use load::inspect::{Import, Inspection, inspect, read};
-pub(crate) use load::policy::is_unfit;
+pub(crate) use load::policy::is_mismatched;
 pub(crate) use prepare::Ready;
 pub(crate) use run::address_space::Addressing;
 use run::engine;
@@ -95,7 +95,7 @@ impl Plugins {
         })
     }
 
-    /// Takes over the state of another process that its files do not tell. Until [`Self::forget`], a plugin that is
+    /// Takes over the state of another process that its files do not tell. Until [`Self::forget_inherited`], a plugin that is
     /// loaded for the first time serves what it served there.
     pub(crate) fn inherit(&self, heritage: Heritage) {
         *self.signed() = heritage.floors;
@@ -103,19 +103,19 @@ impl Plugins {
     }
 
     /// Forgets the inherited state, now that this process serves: a plugin that is removed and added again is new.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget_inherited(&self) {
         self.inherited().clear();
     }
 
     /// Freezes the versions while another process starts with [`Self::heritage`]: until it serves, or until
-    /// [`Self::keep`], no command changes them. The receiver gets the reason to give up, if one of these versions
+    /// [`Self::end_hand_over`], no command changes them. The receiver gets the reason to give up, if one of these versions
     /// rolls itself back meanwhile.
     pub(crate) async fn hand_over(&self) -> oneshot::Receiver<Withdrawn> {
         self.changing.lock().await.begin()
     }
 
     /// Lets commands change versions again: the other process does not serve.
-    pub(crate) async fn keep(&self) {
+    pub(crate) async fn end_hand_over(&self) {
         self.changing.lock().await.end();
     }
 

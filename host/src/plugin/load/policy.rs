@@ -14,7 +14,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Whether a component and its signature are both whole and do not belong together: one has been replaced, the other
 /// not yet.
-pub(crate) fn is_unfit(plugin: &config::Plugin) -> bool {
+pub(crate) fn is_mismatched(plugin: &config::Plugin) -> bool {
     let (Component::File(component), Some(wanted)) = (&plugin.component, &plugin.signature) else {
         return false;
     };
@@ -31,7 +31,7 @@ pub(crate) async fn await_pair(plugin: &config::Plugin) {
     let give_up = Instant::now() + PAIR;
     let is_awaited = async || {
         let plugin = plugin.clone();
-        let look = move || is_young(&plugin) && is_unfit(&plugin);
+        let look = move || is_young(&plugin) && is_mismatched(&plugin);
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     };
     while is_awaited().await && Instant::now() < give_up {
