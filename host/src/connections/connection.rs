@@ -89,7 +89,7 @@ impl Connection {
         self.outbox.push(message.into(), limits.outbox)
     }
 
-    /// Closes the connection once what is queued for it is written. False when it is closing already.
+    /// Closes the connection once its queue is written. False when it is closing already.
     pub(crate) fn close(&self, closing: Closing) -> bool {
         self.outbox.close(closing)
     }

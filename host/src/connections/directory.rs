@@ -84,7 +84,7 @@ impl Directory {
         self.open.keys()
     }
 
-    /// Closes a connection once what is queued for it is written.
+    /// Closes a connection once its queue is written.
     pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
         close(&*self.find(id)?, closing)
     }
@@ -136,7 +136,7 @@ impl View<'_> {
         connection.post(message, self.limits)
     }
 
-    /// Closes a connection once what is queued for it is written.
+    /// Closes a connection once its queue is written.
     pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
         close(&*self.find(id)?, closing)
     }

@@ -95,8 +95,8 @@ impl Plugins {
         })
     }
 
-    /// Takes over the state of another process that its files do not tell. Until [`Self::forget_inherited`], a plugin that is
-    /// loaded for the first time serves what it served there.
+    /// Takes over the state of another process that its files do not tell. Until [`Self::forget_inherited`], a plugin
+    /// that is loaded for the first time serves the versions of that process.
     pub(crate) fn inherit(&self, heritage: Heritage) {
         *self.signed() = heritage.floors;
         *self.inherited() = heritage.plugins;

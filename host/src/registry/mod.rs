@@ -1,7 +1,7 @@
 //! Components in an OCI registry: pulled by digest, bounded in bytes and time, and kept on disk.
 //!
-//! The content is always that of the configured digest, whatever the registry, a proxy or the cache says: the digest
-//! of the manifest is recomputed, and so is that of the layer that it names. Knows not what a component is.
+//! The content is always that of the configured digest, despite the registry, a proxy or the cache: the digest of the
+//! manifest is recomputed, and so is that of the layer that it names. Knows nothing of components.
 
 mod address;
 mod bounds;

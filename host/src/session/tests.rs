@@ -295,7 +295,7 @@ async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
         }));
         assert!(!event.await, "it ended");
         far.read_exact(&mut [0; 10 << 10]).await.unwrap();
-        // The pace of the client is what is tested: half a second in all.
+        // The test needs the pace of the client: half a second in all.
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -320,7 +320,7 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
         let (mut far, mut read) = (far, 0);
         let mut piece = vec![0; 64 << 10];
         loop {
-            // The pace of the client is what is tested: all of it takes longer than the stall timeout.
+            // The test needs the pace of the client: all of it takes longer than the stall timeout.
             sleep(Duration::from_millis(50)).await;
             match far.read_exact(&mut piece).await {
                 Ok(bytes) => read += bytes,

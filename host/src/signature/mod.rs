@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The signed statement is the text of the five lines before the last, newlines included. Its first line tells it
-//! from everything else that a key may sign. A file has one spelling: a file that differs by a byte from what
-//! `lockgate sign` writes is refused. Knows neither what a component is nor the configuration.
+//! from everything else that a key may sign. A file has one spelling: a file that differs by a byte from the output
+//! of `lockgate sign` is refused. Knows neither components nor the configuration.
 
 mod keys;
 

@@ -178,7 +178,7 @@ fn drop_handle(handle: &Resource<Nothing>, state: &mut HostState) -> Result<()> 
 }
 
 impl Stub {
-    /// Logs the first call of an interface, for an operator whose plugin wants what it does not get.
+    /// Logs the first call of an interface, for an operator whose plugin calls one that it does not get.
     fn log(&self, function: &str, results: &[Val], state: &HostState) {
         let refused = results
             .iter()

@@ -41,7 +41,7 @@ const MAX_THREADS: usize = 16;
 /// Components from this size on are compiled in the machine's idle time; smaller ones take a moment.
 const LARGE: u64 = 512 << 10;
 
-/// The wait for idle time, for each KiB of the component: some four times what compiling it takes then.
+/// The wait for idle time, for each KiB of the component: some four times the time that compiling takes then.
 const IDLE_PER_KIB: Duration = Duration::from_millis(2);
 
 /// The niceness of compiling on a busy machine: the threads that serve get ten times its share.

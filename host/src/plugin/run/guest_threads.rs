@@ -173,7 +173,7 @@ async fn run_to_end<T>(
     }
 }
 
-/// Ready when the task is woken, by whatever the last poll of the call waits for.
+/// Ready when the task is woken: the last poll of the call has arranged that.
 async fn woken() {
     let mut first = true;
     poll_fn(|_| {

@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) room: Arc<Room>,
     pub(super) barrier: Barrier,
     pub(super) queue: Mutex<Queue>,
-    /// The bits of those who want idle instances: a call that ends reads this one flag.
+    /// [`BY_OWN`] and [`BY_OTHERS`]: the reasons why idle instances are wanted. A call that ends reads this one flag.
     pub(super) wanted: AtomicU8,
 }
 

@@ -154,7 +154,7 @@ impl Shard {
         instance
     }
 
-    /// Makes an instance idle, and gives the bits of those who want it, read after that (B).
+    /// Makes an instance idle, and gives `wanted`, read after that (B).
     pub(super) fn put(&self, instance: Box<Instance>) -> u8 {
         self.lock().instances.push(instance);
         self.shared().wanted.load(Ordering::Relaxed)
