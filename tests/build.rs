@@ -1,4 +1,4 @@
-//! Builds every guest that a test loads, and writes `guests.rs`: the list of them with the path of each component.
+//! Builds every guest that a test loads, and writes `guests.rs`: their list, with the path of each component.
 //!
 //! A guest is built as a plugin author builds one, by plain `cargo build --target wasm32-wasip2`, in a target
 //! folder of its own beside the workspace's.
@@ -72,7 +72,7 @@ fn add_target() {
     );
 }
 
-/// Builds the package or workspace in `folder`, and returns the components that came out with their names.
+/// Builds the package or workspace in `folder`, and returns its components with their names.
 fn build(folder: &Path, target: &Path) -> Vec<(String, PathBuf)> {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo names itself"));
     cargo
@@ -85,7 +85,7 @@ fn build(folder: &Path, target: &Path) -> Vec<(String, PathBuf)> {
         .arg(target)
         .current_dir(folder)
         .stderr(Stdio::inherit());
-    // What the outer cargo (or clippy) says about the outer build is not for the guests.
+    // Variables of the outer cargo or clippy about the outer build must not reach the guests.
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let outer = name.starts_with("CARGO_") && !kept(name);
@@ -113,7 +113,7 @@ fn build(folder: &Path, target: &Path) -> Vec<(String, PathBuf)> {
     components
 }
 
-/// Whether a variable of cargo's is the user's configuration and not a word about the outer build.
+/// Whether a variable of cargo's is the user's configuration, and not about the outer build.
 fn kept(name: &str) -> bool {
     name == "CARGO_HOME"
         || name == "CARGO_MAKEFLAGS"
@@ -127,7 +127,7 @@ fn kept(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// The component that a line of cargo's output tells of, with its name.
+/// The component in a line of cargo's output, with its name.
 fn component(line: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(line).ok()?;
     if message.get("reason")? != "compiler-artifact" {

@@ -1,5 +1,5 @@
-//! What reviewers would otherwise have to watch: which module knows which, how long files are, what pages name,
-//! and below, what limits they tell and what is depended on.
+//! Rules that reviewers would otherwise have to check: imports between modules, the length of files, paths in pages,
+//! the tables of limits, and the dependencies.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Libraries that only these modules name.
+/// Each library, with the only modules that may name it.
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
     ("tungstenite", &["fuzz", "handshake", "transport"]),
@@ -38,7 +38,8 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("aws_lc_rs", &["listener", "signature", "net"]),
 ];
 
-/// What these modules must not name at all: `route` is pure, and `connections` has neither socket nor protocol.
+/// Each module, with the paths that it must not name: `route` is pure, and `connections` has neither socket nor
+/// protocol.
 const PURE: [(&str, &[&str]); 2] = [
     (
         "route",
@@ -69,14 +70,14 @@ const PURE: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Lines of the longest source file.
+/// The largest number of lines in a source file.
 const LONGEST: usize = 600;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The files below `folder` with this ending, but for what is built or fetched.
+/// The files below `folder` with this ending, without built and fetched ones.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -93,7 +94,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Each source file of the host with the module that it belongs to, and its text without comments.
+/// Each source file of the host, with its top module and its text without comments.
 fn sources() -> Vec<(PathBuf, String, String)> {
     let host = root().join("host/src");
     let sources = files(&host, ".rs").into_iter().map(|path| {
@@ -110,9 +111,9 @@ fn sources() -> Vec<(PathBuf, String, String)> {
     sources.collect()
 }
 
-/// The modules that come right after `crate::` in some code, alone or in braces.
-fn known(code: &str) -> Vec<&str> {
-    let mut known = Vec::new();
+/// The modules right after `crate::` in some code, alone or in braces.
+fn imported(code: &str) -> Vec<&str> {
+    let mut imported = Vec::new();
     for (place, _) in code.match_indices("crate::") {
         let rest = &code[place + "crate::".len()..];
         let names = match rest.strip_prefix('{') {
@@ -126,13 +127,13 @@ fn known(code: &str) -> Vec<&str> {
         for name in names {
             let name = name.trim_start();
             let end = name.find(|character: char| !character.is_alphanumeric() && character != '_');
-            known.push(&name[..end.unwrap_or(name.len())]);
+            imported.push(&name[..end.unwrap_or(name.len())]);
         }
     }
-    known
+    imported
 }
 
-/// The modules of the host in the order of `lib.rs`: each knows only those after it.
+/// The modules of the host in the order of `lib.rs`: each imports only those after it.
 fn modules() -> Vec<String> {
     let map = fs::read_to_string(root().join("host/src/lib.rs")).unwrap();
     let names = map.lines().filter_map(|line| {
@@ -152,7 +153,7 @@ fn modules_import_only_those_below_them() {
         let Some(height) = modules.iter().position(|name| *name == module) else {
             panic!("{module} is not in the list of modules, host/src/lib.rs")
         };
-        for name in known(&code) {
+        for name in imported(&code) {
             let Some(place) = modules.iter().position(|other| other == name) else {
                 panic!("{}: crate::{name} is no module", path.display())
             };
@@ -170,7 +171,7 @@ fn modules_import_only_those_below_them() {
     );
 }
 
-/// The map of `host/README.md` is the list of `lib.rs`, in its order.
+/// The map in `host/README.md` is the list of `lib.rs`, in its order.
 #[test]
 fn readme_of_the_host_has_the_modules_in_the_order_of_the_library() {
     let readme = fs::read_to_string(root().join("host/README.md")).unwrap();

@@ -1,5 +1,5 @@
-//! Autobahn's cases for a WebSocket server, run by the PyPI package `kosoku` against the plugin `echo`, over ws
-//! and, since `kosoku` speaks nothing else, over wss through a relay.
+//! Autobahn's cases for a WebSocket server. The PyPI package `kosoku` runs them against the plugin `echo`, over ws, and
+//! over wss through a relay, since it speaks only ws.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -22,10 +22,10 @@ use serde_json::Value;
 const LOCKGATE: Lockgate =
     Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
 
-/// How many cases there are; a run that leaves some out is no run.
+/// The number of cases: a run that skips some does not count.
 const CASES: usize = 517;
 
-/// Autobahn sends messages of 16 MiB (9.*), whole and in parts.
+/// Autobahn sends messages of 16 MiB (9.*), whole and in fragments.
 const CONFIGURATION: &str = r#"
 [apis.a.stages.echo]
 limits = { message_kib = 65536, frame_kib = 65536, outbox_kib = 65536, outbox_messages = 65536, stall_timeout_s = 60 }
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     run(LOCKGATE.target(), cases)
 }
 
-/// This very target, on a machine without its tools.
+/// Runs this very target as on a machine without its tools.
 async fn test_whose_tool_is_missing_is_shown_as_ignored() {
     let without_tools = |ci: &str| {
         let mut target = Command::new(env::current_exe().unwrap());
@@ -90,7 +90,7 @@ async fn autobahn_over_wss() {
     check(&python, "wss", &relay.address().to_string()).await;
 }
 
-/// Runs every case, and checks each verdict against the committed one.
+/// Runs every case, and checks each verdict against the expected one.
 async fn check(python: &Python, name: &str, address: &str) {
     let report = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("autobahn-{name}"));
     let _ = fs::remove_dir_all(&report);
@@ -130,14 +130,14 @@ async fn check(python: &Python, name: &str, address: &str) {
     assert_eq!(verdicts.len(), CASES);
 }
 
-/// The verdict on a case: how it behaved, and how it closed. All is as it should be but for these.
+/// The verdict on a case: on its behaviour, and on its close. All are `OK` except these.
 fn expected(id: &str) -> (String, String) {
     let verdict = match id {
-        // The specification leaves these open.
+        // RFC 6455 leaves these open.
         "7.1.6" | "7.13.1" | "7.13.2" => ("INFORMATIONAL", "INFORMATIONAL"),
-        // Text that is wrong within a frame is found at the frame's end, and could be found sooner.
+        // Invalid text within a frame is found at the frame's end, where it could be found sooner.
         "6.4.3" | "6.4.4" => ("NON-STRICT", "OK"),
-        // There is no compression.
+        // The gateway has no compression.
         _ if id.starts_with("12.") || id.starts_with("13.") => ("UNIMPLEMENTED", "OK"),
         _ => ("OK", "OK"),
     };

@@ -1,4 +1,4 @@
-//! Clients not of our making: npm's, PyPI's, a browser, OpenSSL.
+//! Foreign clients: packages of npm and PyPI, a browser, OpenSSL.
 
 use std::{path::PathBuf, process::Output};
 
@@ -93,7 +93,7 @@ pub(crate) async fn two_browser_tabs_chat_over_wss() {
     }
 }
 
-/// A browser names the page's site, and the gateway goes by that.
+/// A browser names the page's site, and the gateway decides by it.
 pub(crate) async fn page_of_another_site_in_a_browser_is_refused() {
     let node = Node::find(LOCKGATE.target()).unwrap();
     let chromium = Chromium::find().unwrap();
@@ -117,7 +117,7 @@ pub(crate) async fn page_of_another_site_in_a_browser_is_refused() {
     for page in &foreign {
         let closed = format!("{} closed with 1006", origin(page));
         assert_eq!(said[page], closed, "{page}");
-        // It was the gateway that said no, and not the browser.
+        // The gateway refused, and not the browser.
         gateway.log().line(&["refused", "origin"]).await;
     }
     let refused = gateway.log().lines();
@@ -165,13 +165,13 @@ pub(crate) async fn openssl_client_gets_safe_tls_alone() {
         assert!(said.contains("Compression: NONE"), "{said}");
         assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
     }
-    // Without forward secrecy there is nothing in common.
+    // Suites without forward secrecy are not shared.
     let said = s_client(&["-tls1_2", "-cipher", "AES128-SHA:AES256-GCM-SHA384"]).await;
     assert!(said.contains("alert handshake failure"), "{said}");
     let said = s_client(&["-alpn", "mqtt"]).await;
     assert!(said.contains("alert no application protocol"), "{said}");
 
-    // A ticket resumes a session, and sends nothing before the handshake is over.
+    // A ticket resumes a session, and allows no early data.
     let folder = TempDir::new().unwrap();
     let session = folder.path().join("session.pem");
     let session = session.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! Machines that lack what the gateway would rather have.
+//! Machines without facilities that the gateway prefers.
 
 use lockgate_tests::{
     Gateway, LONG_PATIENCE, PATIENCE, answer_with, probe_configuration, without_proc,
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
-/// As in a container without `/proc`: the gateway compiles by itself.
+/// In a container without `/proc` the gateway compiles in its own process.
 pub(crate) async fn component_loads_without_proc() {
     let folder = TempDir::new().unwrap();
     let configuration = format!(

@@ -1,5 +1,5 @@
-//! What needs more than a machine has to have: clients not of our making, and rights of root. A test that lacks its tool
-//! is shown as ignored; in CI it fails.
+//! Tests that need tools beyond a plain machine: foreign clients, and the rights of root. A test without its tool is
+//! shown as ignored; in CI it fails.
 
 #![forbid(unsafe_code)]
 #![allow(

@@ -1,4 +1,4 @@
-//! A peer that is there no more and never says so: its host has lost its network.
+//! A peer that is gone without a word: its host has lost the network.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
-/// With pings every second and a second to answer, and a second for a busy machine.
+/// A ping each second, a second for its answer, and a second for a busy machine.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
 
-/// By default it is 25 and 8 seconds; the configuration's tests show that.
+/// The defaults are 25 and 8 seconds, which the tests of the configuration check.
 pub(crate) async fn client_whose_cable_is_pulled_is_found_by_pings() {
     let cable = Cable::lay().unwrap();
     let folder = TempDir::new().unwrap();
@@ -26,7 +26,7 @@ pub(crate) async fn client_whose_cable_is_pulled_is_found_by_pings() {
 
     let request = gateway.ws("/s").over_cable(&cable);
     let mut client = request.open_raw().await;
-    // As long as its answers arrive it stays.
+    // The connection stays while answers arrive.
     for _ in 0..3 {
         let ping = client.frame().await.unwrap();
         assert_eq!(ping.opcode, Opcode::PING);

@@ -1,4 +1,4 @@
-//! Gives every target what is kept in `corpus/`: what libFuzzer found worth keeping, and what once broke something.
+//! Runs every target on the inputs in `corpus/`: those that libFuzzer kept, and those that once caused a failure.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use lockgate::fuzz::TARGETS;
 
-/// Longer than any input may take, in a debug build beside other tests.
+/// The deadline of an input, for a debug build beside other tests.
 const HANG: Duration = Duration::from_secs(5);
 
-/// The files of a target: its own, and those that other tests have for the same parser.
+/// The inputs of a target: its own, and files of other tests for the same parser.
 fn inputs(target: &str) -> Vec<PathBuf> {
     let here = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz"));
     let mut folders = vec![here.join("corpus").join(target)];
@@ -47,7 +47,7 @@ fn kept_inputs_cause_no_panic() {
     }
 }
 
-/// Beginnings, ends and single changes of each: a little more than was kept, and the same each time.
+/// Prefixes, suffixes and single changes of each input: a little beyond the corpus, and the same in each run.
 #[test]
 fn changed_inputs_cause_no_panic() {
     for (name, target) in TARGETS {

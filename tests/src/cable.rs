@@ -1,5 +1,5 @@
-//! Two hosts with a cable between them, which a test can pull: network namespaces of the kernel, made and removed by
-//! the test itself. That takes root, and `ip` of iproute2.
+//! Two hosts with a cable that a test can pull: network namespaces of the kernel, which the test makes and removes.
+//! That takes root, and `ip` of iproute2.
 
 use std::{
     fs::File,
@@ -13,11 +13,11 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpSocket;
 
-/// The addresses of the two ends: of a network for tests between hosts (RFC 2544), here inside the namespaces alone.
+/// The addresses of the two ends, in the network for benchmarks (RFC 2544); they exist inside the namespaces alone.
 const SERVER: &str = "198.18.0.1";
 const CLIENT: &str = "198.18.0.2";
 
-/// A cable between a host for the gateway and one for its clients. Both are gone with this value.
+/// A cable between a host for the gateway and one for its clients. Both are removed when this value is dropped.
 pub struct Cable {
     server: String,
     client: String,
@@ -28,7 +28,7 @@ pub struct Cable {
 pub(crate) struct Host(PathBuf);
 
 impl Cable {
-    /// Lays a cable; none where this process may not.
+    /// Lays a cable; none where this process lacks the rights.
     #[must_use]
     pub fn lay() -> Option<Self> {
         let own = process::id();
@@ -50,13 +50,13 @@ impl Cable {
         steps.iter().all(|step| ip(step)).then_some(cable)
     }
 
-    /// The address that the gateway is reached at.
+    /// The address of the gateway's host.
     #[must_use]
     pub fn server_address(&self) -> &'static str {
         SERVER
     }
 
-    /// Has a command run on the gateway's host.
+    /// The command that runs `command` on the gateway's host.
     #[must_use]
     pub fn on_server(&self, command: &Command) -> Command {
         let mut inside = Command::new("ip");
@@ -71,11 +71,11 @@ impl Cable {
         Host(PathBuf::from("/var/run/netns").join(&self.client))
     }
 
-    /// Pulls the cable: from now on nothing arrives, and neither end is told.
+    /// Pulls the cable: nothing arrives any more, and neither end is told.
     ///
     /// # Panics
     ///
-    /// When it is not to be pulled.
+    /// When `ip` fails.
     pub fn pull(&self) {
         let step = format!("-n {} link set end down", self.client);
         assert!(ip(&step), "ip {step}");
@@ -91,21 +91,21 @@ impl Drop for Cable {
 }
 
 impl Host {
-    /// A socket of this host: it stays one wherever it is used.
+    /// A socket of this host, which it stays on any thread.
     pub(crate) fn socket(&self) -> io::Result<TcpSocket> {
         let namespace = File::open(&self.0)?;
         let inside = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             TcpSocket::new_v4()
         };
-        // A thread of its own, which ends there.
+        // A thread of its own, since the namespace is the thread's.
         thread::spawn(inside)
             .join()
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 }
 
-/// Runs `ip`, and tells whether it did what was asked.
+/// Runs `ip`, and returns whether it succeeded.
 fn ip(words: &str) -> bool {
     let status = Command::new("ip")
         .args(words.split(' '))

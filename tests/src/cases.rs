@@ -1,5 +1,5 @@
-//! A test target whose tests need tools: those that did not run are shown as ignored, with the reason, and what to
-//! install is said at the end. The harness of `cargo test` itself would call them `ok`.
+//! A test target whose tests need tools: tests without their tool are shown as ignored, with the reason, and the tools
+//! to install are listed at the end. The harness of `cargo test` itself would show them as `ok`.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::Tool;
 
-/// A test and what it needs.
+/// A test and the tools that it needs.
 pub struct Case {
     pub name: &'static str,
     pub needs: &'static [Tool],
@@ -33,7 +33,7 @@ macro_rules! cases {
     };
 }
 
-/// The `main` of a test target: runs the cases that the command line asks for. Under `CI=true` a missing tool fails its
+/// The `main` of a test target: runs the cases that the command line selects. Under `CI=true` a missing tool fails its
 /// tests.
 #[must_use]
 pub fn run(target: &Path, cases: Vec<Case>) -> ExitCode {

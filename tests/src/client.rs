@@ -19,12 +19,12 @@ use crate::{Answer, Duplex, within};
 pub struct Client {
     socket: WebSocketStream<Box<dyn Duplex>>,
     answer: Answer,
-    /// What the probe told of connections that ended while this client waited for something else.
+    /// Reports of the probe about ended connections that came while this client waited for another message.
     pub(crate) reports: VecDeque<Value>,
 }
 
 impl Client {
-    /// The WebSocket on a stream whose handshake is over; `rest` came right behind it.
+    /// The WebSocket on a stream after its handshake; `rest` are the bytes that came right behind it.
     pub(crate) async fn new(stream: Box<dyn Duplex>, rest: Vec<u8>, answer: Answer) -> Self {
         let config = WebSocketConfig::default()
             .max_message_size(None)
@@ -58,7 +58,7 @@ impl Client {
             .unwrap();
     }
 
-    /// Queues a message behind others, to go out when something is sent.
+    /// Queues a message behind others, to go out with the next send.
     pub async fn feed(&mut self, text: impl Into<String>) {
         within(
             "a message to be queued",
@@ -68,7 +68,7 @@ impl Client {
         .unwrap();
     }
 
-    /// Sends text messages for as long as the server takes them.
+    /// Sends text messages until the server ends the connection.
     pub async fn send_until_broken(&mut self, text: &str) {
         let sending = async { while self.socket.send(Message::text(text)).await.is_ok() {} };
         within("the server to end the connection", sending).await;
@@ -117,8 +117,8 @@ impl Client {
         assert_eq!(self.text().await, text);
     }
 
-    /// Checks that the next message is an error frame with this message, to the byte, and returns the ids in
-    /// it: the connection's and the request's.
+    /// Checks that the next message is an error frame with this message, to the byte, and returns its ids: the
+    /// connection's and the request's.
     pub async fn expect_error(&mut self, message: &str) -> (String, String) {
         let text = self.text().await;
         let ids = text
@@ -139,13 +139,13 @@ impl Client {
         (connection.to_owned(), request.to_owned())
     }
 
-    /// Checks that the server closes next, and how.
+    /// Checks that the server closes next, with this code and reason.
     pub async fn expect_close(&mut self, code: u16, reason: &str) {
         let (given_code, given_reason) = self.closed().await;
         assert_eq!((given_code, given_reason.as_str()), (code, reason));
     }
 
-    /// How the server closes, once all messages before have been thrown away; 1005 without a code.
+    /// Drops all messages up to the server's close frame, and returns its code and reason; 1005 without a code.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.read("the close frame").await {
@@ -159,8 +159,7 @@ impl Client {
         }
     }
 
-    /// Closes with a code and a reason, and waits for the server's own close frame and the end; returns the
-    /// code that the server gave back.
+    /// Closes with a code and a reason, and waits for the server's close frame and the end. Returns the server's code.
     pub async fn close(mut self, code: u16, reason: &'static str) -> u16 {
         let frame = CloseFrame {
             code: CloseCode::from(code),

@@ -1,6 +1,6 @@
-//! Configurations that more than one test target serves.
+//! Configurations that several test targets serve.
 
-/// A plugin that echoes, at `/s`, with these lines in the stage's table.
+/// The plugin `echo` at `/s`, with these lines in the stage's table.
 #[must_use]
 pub fn echo_configuration(stage: &str) -> String {
     format!(
@@ -18,8 +18,8 @@ component = "{{echo}}"
     )
 }
 
-/// The guest `probe` behind every route of `/s`, with these lines in the stage's table and these in the plugin's. What is
-/// sent to the route `quietly` is not answered.
+/// The guest `probe` behind every route of `/s`, with these lines in the stage's table and in the plugin's. The route
+/// `quietly` is one-way.
 #[must_use]
 pub fn probe_configuration(stage: &str, plugin: &str) -> String {
     format!(

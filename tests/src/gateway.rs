@@ -25,11 +25,11 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Lockgate {
     binary: &'static str,
-    /// Outlives a test run, so that a component is compiled once.
+    /// A folder that outlives a test run, so that a component is compiled once.
     scratch: &'static str,
 }
 
-/// How a command ended, and what it wrote.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -43,7 +43,7 @@ impl Lockgate {
         Self { binary, scratch }
     }
 
-    /// The folder in which cargo puts what it builds.
+    /// The target folder of cargo.
     #[must_use]
     pub fn target(&self) -> &'static Path {
         Path::new(self.scratch).parent().unwrap()
@@ -54,12 +54,12 @@ impl Lockgate {
         Self::run_to_end(self.command(words), PATIENCE).await
     }
 
-    /// As [`Self::run`], for a command that was changed.
+    /// As [`Self::run`], for a command that the test has prepared.
     pub async fn end(&self, command: Command) -> Ended {
         Self::run_to_end(command, PATIENCE).await
     }
 
-    /// As [`Self::run`], for what takes longer.
+    /// As [`Self::run`], with another deadline.
     pub async fn run_within(&self, patience: Duration, words: &[&str]) -> Ended {
         Self::run_to_end(self.command(words), patience).await
     }
@@ -81,7 +81,7 @@ impl Lockgate {
         }
     }
 
-    /// A copy of an example plugin, in a folder that outlives the test run. No other test has one of the same name.
+    /// A copy of an example plugin, in a folder that outlives the test run. Each test needs another name for its copy.
     #[must_use]
     pub fn copy_of(&self, plugin: &str, copy: &str) -> PathBuf {
         copy_of_plugin(plugin, &Path::new(self.scratch).join(copy), self.target())
@@ -104,16 +104,16 @@ impl Lockgate {
         command
     }
 
-    /// Serves this configuration, with what every test wants in front of it: one listener without TLS and one
-    /// with, the management listener, a cache for compiled components and a log of everything.
+    /// Serves this configuration, with the common settings in front: one listener without TLS and one with, the
+    /// management listener, a compile cache and a log at the level debug.
     ///
-    /// The name of a [`Guest`] within braces stands for its path.
+    /// The name of a [`Guest`] in braces stands for its path.
     pub async fn serve(&self, configuration: &str) -> Gateway {
         let configuration = self.with_all(configuration);
         self.serve_as_written(&configuration).await
     }
 
-    /// As [`Self::serve`], in a process for which a shell runs these words first: `ulimit -v 1000000`.
+    /// As [`Self::serve`], after a shell has run `words` in the process, such as `ulimit -v 1000000`.
     pub async fn serve_after(&self, words: &str, configuration: &str) -> Gateway {
         let folder = TempDir::new().unwrap();
         let file = write_configuration(folder.path(), &self.with_all(configuration));
@@ -121,7 +121,7 @@ impl Lockgate {
         Gateway::start(command, folder, PATIENCE).await
     }
 
-    /// As [`Self::run`], in a process for which a shell runs these words first.
+    /// As [`Self::run`], after a shell has run `before` in the process.
     pub async fn run_after(&self, before: &str, words: &[&str]) -> Ended {
         Self::run_to_end(self.command_after(before, words), PATIENCE).await
     }
@@ -161,7 +161,7 @@ address = "127.0.0.1:0"
         before + configuration
     }
 
-    /// Serves this configuration as it is, but for the guests' names.
+    /// Serves this configuration as it is, except for the names of guests.
     pub async fn serve_as_written(&self, configuration: &str) -> Gateway {
         let folder = TempDir::new().unwrap();
         let file = write_configuration(folder.path(), configuration);
@@ -174,7 +174,7 @@ address = "127.0.0.1:0"
     }
 }
 
-/// Writes `gateway.toml` into `folder`, with paths in place of the guests' names.
+/// Writes `gateway.toml` into `folder`, with the guests' paths in place of their names.
 #[must_use]
 pub fn write_configuration(folder: &Path, configuration: &str) -> PathBuf {
     let mut text = configuration.to_owned();
@@ -189,7 +189,7 @@ pub fn write_configuration(folder: &Path, configuration: &str) -> PathBuf {
     file
 }
 
-/// A gateway that serves. Its process ends with this value.
+/// A running gateway. Its process is killed when this value is dropped.
 pub struct Gateway {
     process: Child,
     log: Log,
@@ -202,16 +202,16 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `command`, and waits until it serves. The folder goes with the gateway.
+    /// Starts `command`, and waits until it serves. The folder is removed with the gateway.
     ///
     /// # Panics
     ///
-    /// When it ends first; the message has what it wrote.
+    /// When the process ends first; the message has its output.
     pub async fn start(command: Command, folder: TempDir, patience: Duration) -> Self {
         Self::start_with(Stdio::null(), command, folder, patience).await
     }
 
-    /// As [`Self::start`], with this as standard input.
+    /// As [`Self::start`], with this standard input.
     pub async fn start_with(
         input: Stdio,
         command: Command,
@@ -242,7 +242,7 @@ impl Gateway {
             ] {
                 if let Some((_, rest)) = line.split_once(words) {
                     let end = rest.find(|character| !matches!(character, '0'..='9' | '.' | ':'));
-                    // An IPv6 address is beside an IPv4 one.
+                    // An IPv6 address is skipped: the tests use the IPv4 one.
                     let Ok(address) = rest[..end.unwrap_or(rest.len())].parse() else {
                         continue;
                     };
@@ -253,24 +253,24 @@ impl Gateway {
         gateway
     }
 
-    /// Starts `lockgate dev`, and waits until what it builds serves.
+    /// Starts `lockgate dev`, and waits until the first build serves.
     pub async fn start_dev(command: Command) -> Self {
         Self::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
     }
 
-    /// What the gateway writes to its standard error.
+    /// The gateway's standard error.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// What the gateway writes to its standard output.
+    /// The gateway's standard output.
     #[must_use]
     pub fn output(&self) -> &Log {
         &self.output
     }
 
-    /// The folder that the configuration file lies in.
+    /// The folder of the configuration file.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -338,7 +338,7 @@ impl Gateway {
         self.request(&format!("POST {path}"), headers, body).await
     }
 
-    /// Sends a request to the management listener as it is written here, each header with its end of line.
+    /// Sends a request to the management listener as it is given. Each header ends with CR and LF.
     pub async fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
         request_at(self.management(), line, headers, body).await
     }
@@ -360,7 +360,7 @@ impl Gateway {
         self.signal(Signal::USR2);
     }
 
-    /// Has the process do nothing until [`Self::resume`]: who connects meanwhile waits in its sockets' queues.
+    /// Stops the process until [`Self::resume`]: clients that connect meanwhile wait in the accept queues.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -380,17 +380,17 @@ impl Gateway {
         self.process.id().expect("the process runs")
     }
 
-    /// Whether the process has not ended yet.
+    /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// The exit code of the process, which ends by itself.
+    /// Waits until the process ends by itself, and returns its exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         self.ended_within(PATIENCE).await
     }
 
-    /// As [`Self::ended`], for what takes longer.
+    /// As [`Self::ended`], with another deadline.
     pub async fn ended_within(&mut self, patience: Duration) -> Option<i32> {
         exit(&mut self.process, patience).await.code()
     }
@@ -407,7 +407,7 @@ impl Drop for Gateway {
     }
 }
 
-/// The status and the body of the answer to an HTTP/1.1 request, each header with its end of line.
+/// The status and the body of the answer to an HTTP/1.1 request. Each header ends with CR and LF.
 pub async fn request_at(
     address: SocketAddr,
     line: &str,
@@ -435,7 +435,7 @@ pub async fn request_at(
     )
 }
 
-/// Starts a process that ends with its value, and collects its standard output and error.
+/// Starts a process that is killed when its value is dropped, and collects its standard output and error.
 fn spawn(command: Command, input: Stdio) -> (Child, Log, Log) {
     let mut child = tokio::process::Command::from(command)
         .stdin(input)

@@ -1,11 +1,10 @@
-//! The guests that the build script has built.
+//! The guests, which the build script has built.
 
 use std::path::Path;
 
 macro_rules! guests {
     ($($variant:ident = $name:literal at $path:literal,)*) => {
-        /// A component to load into the gateway. A match over it with an arm each is a list that does not
-        /// compile when a guest is missing from it.
+        /// A component to load into the gateway. A match with an arm for each does not compile if one is missing.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Guest {
             $($variant,)*
@@ -14,7 +13,7 @@ macro_rules! guests {
         impl Guest {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name as a configuration spells it, within braces: `{probe}`.
+            /// The name as configurations spell it, in braces: `{probe}`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -22,7 +21,7 @@ macro_rules! guests {
                 }
             }
 
-            /// Where the component lies.
+            /// The path of the component.
             #[must_use]
             pub fn path(self) -> &'static Path {
                 match self {

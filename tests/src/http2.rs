@@ -28,7 +28,7 @@ pub struct Http2 {
     host: String,
     port: u16,
     ended: watch::Receiver<bool>,
-    /// Drives the connection, and ends with this value.
+    /// The driver of the connection, which ends when this value is dropped.
     _connection: JoinSet<()>,
 }
 
@@ -38,7 +38,7 @@ impl Http2 {
         Self::connect_to(address, Some("localhost")).await
     }
 
-    /// As [`Self::connect`], asking for this host in the TLS handshake, or for none.
+    /// As [`Self::connect`], with this host named in the TLS handshake, or none.
     pub async fn connect_to(address: SocketAddr, name: Option<&str>) -> Self {
         let tls = Tls {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -59,7 +59,7 @@ impl Http2 {
         let mut driver = JoinSet::new();
         let (ending, ended) = watch::channel(false);
         driver.spawn(async move {
-            // How it ends shows in the streams on it.
+            // Errors of the connection show in its streams.
             let _ = connection.await;
             ending.send_replace(true);
         });
@@ -78,7 +78,7 @@ impl Http2 {
         }
     }
 
-    /// Is for this host from now on.
+    /// Sets the host of later requests.
     pub fn set_host(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
@@ -98,7 +98,7 @@ impl Http2 {
         self.ask(path, headers).await.refused().await
     }
 
-    /// Whether the server has not ended the connection yet.
+    /// Whether the connection is still open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !*self.ended.borrow()
@@ -110,7 +110,7 @@ impl Http2 {
         within("the end of the connection", ended).await.unwrap();
     }
 
-    /// Asks to open a WebSocket, and does not wait for the answer.
+    /// Requests a WebSocket, and does not wait for the answer.
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
         let asked = self.try_ask(path, headers).await;
         asked.expect("the connection is open")
@@ -136,21 +136,21 @@ impl Http2 {
     }
 }
 
-/// A request on a stream of its own, not answered yet.
+/// A request on a stream of its own, without an answer yet.
 pub struct Asked {
     response: ResponseFuture,
     stream: SendStream<Bytes>,
 }
 
 impl Asked {
-    /// The WebSocket that is opened.
+    /// Waits for the answer, checks that it lets the client in, and returns the WebSocket.
     pub async fn open(self) -> Client {
         let response = within("the answer to CONNECT", self.response)
             .await
             .unwrap();
         assert_eq!(response.status(), 200, "not let in: {response:?}");
         let answer = answer(&response, Vec::new());
-        let stream = Stream {
+        let stream = ByteStream {
             sending: self.stream,
             receiving: response.into_body(),
             received: Bytes::new(),
@@ -158,7 +158,7 @@ impl Asked {
         Client::new(Box::new(stream), Vec::new(), answer).await
     }
 
-    /// The answer to a client that is not let in.
+    /// Waits for the answer, checks that it is a refusal, and returns it.
     pub async fn refused(self) -> Answer {
         let response = within("the answer to CONNECT", self.response)
             .await
@@ -175,13 +175,13 @@ impl Asked {
         answer(&Response::from_parts(parts, ()), whole)
     }
 
-    /// The status of the answer; none when the connection ends without.
+    /// The status of the answer; none when the connection ends without one.
     pub async fn status(self) -> Option<u16> {
         let response = within("the answer to CONNECT", self.response).await.ok()?;
         Some(response.status().as_u16())
     }
 
-    /// Takes the request back.
+    /// Resets the stream.
     pub fn reset(mut self) {
         self.stream.send_reset(Reason::CANCEL);
     }
@@ -201,14 +201,14 @@ fn answer<T>(response: &Response<T>, body: Vec<u8>) -> Answer {
     }
 }
 
-/// The two halves of an HTTP/2 stream as one of bytes.
-struct Stream {
+/// The two halves of an HTTP/2 stream as one stream of bytes.
+struct ByteStream {
     sending: SendStream<Bytes>,
     receiving: RecvStream,
     received: Bytes,
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ByteStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -236,7 +236,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ByteStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

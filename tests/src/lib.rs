@@ -1,9 +1,9 @@
-//! Starts the real gateway and talks to it: the small language in which the end-to-end tests are written.
+//! The harness of the tests: it starts the real gateway and talks to it.
 //!
-//! [`Lockgate`] is the binary, [`Gateway`] one running process of it, [`Client`] a WebSocket client that holds
-//! one connection, [`RawClient`] one that can break the rules, and [`Request`] what both send to be let in.
-//! Nothing here sleeps: whatever is waited for has the deadline [`PATIENCE`], and a test that misses it fails
-//! with what it was waiting for and the gateway's log.
+//! [`Lockgate`] is the binary, [`Gateway`] one running process of it, [`Client`] a WebSocket client with one
+//! connection, [`RawClient`] a client that can break the protocol, and [`Request`] the handshake of both. Nothing here
+//! sleeps: each wait has the deadline [`PATIENCE`], and a test that misses it fails with the condition and the
+//! gateway's log.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -58,11 +58,11 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How long anything may take before its test fails: long enough for a debug build on two shared cores that
-/// compiles a component meanwhile.
+/// The deadline of a wait, after which the test fails: long enough for a debug build on two shared cores that compiles
+/// a component meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long building a plugin, a browser or a whole test suite of others may take.
+/// The deadline for building a plugin, for a browser and for a whole foreign test suite.
 pub const LONG_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Bytes both ways: a TCP socket, TLS over one, or a stream of an HTTP/2 connection.
@@ -70,18 +70,18 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Lets this process open as many files as it may, for a test with many clients.
+/// Raises this process's limit of open files to its maximum, for a test with many clients.
 pub fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// What `future` gives, within [`PATIENCE`].
+/// Awaits `future`, for [`PATIENCE`] at most.
 ///
 /// # Panics
 ///
-/// When the time is over; the message says that `what` did not happen.
+/// At the deadline; the message says that `what` did not happen.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,

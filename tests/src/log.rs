@@ -1,4 +1,4 @@
-//! What a running gateway writes to its standard error, line by line.
+//! The output of a running gateway, line by line.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -11,21 +11,22 @@ use tokio::sync::watch;
 
 use crate::{PATIENCE, within};
 
-/// The lines so far, with a way to wait for one that is yet to come.
+/// The lines so far, with a way to wait for a later one.
 #[derive(Clone)]
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,
-    grown: watch::Receiver<State>,
+    grown: watch::Receiver<Progress>,
     reading: Arc<Mutex<()>>,
 }
 
-/// For as long as this lives nobody reads an output.
+/// Stops reading an output for as long as it lives.
 pub struct Held<'log> {
     _reading: MutexGuard<'log, ()>,
 }
 
+/// The state of the reader.
 #[derive(Clone, Copy, Default)]
-struct State {
+struct Progress {
     lines: usize,
     ended: bool,
 }
@@ -34,7 +35,7 @@ impl Log {
     /// Collects the lines of `output` on a thread that ends with it.
     pub(crate) fn of(output: impl Read + Send + 'static) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let (growth, grown) = watch::channel(State::default());
+        let (growth, grown) = watch::channel(Progress::default());
         let collected = Arc::clone(&lines);
         let reading = Arc::new(Mutex::new(()));
         let may_read = Arc::clone(&reading);
@@ -65,11 +66,11 @@ impl Log {
         }
     }
 
-    /// Has nobody read the output, but for a line, for as long as the guard lives.
+    /// Stops reading the output, after one more line at most, for as long as the guard lives.
     ///
     /// # Panics
     ///
-    /// When the thread that reads has panicked.
+    /// When the reading thread has panicked.
     #[must_use]
     pub fn hold(&self) -> Held<'_> {
         Held {
@@ -83,10 +84,10 @@ impl Log {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Everything, once the output has ended.
+    /// The whole output, once it has ended.
     pub async fn whole(&self) -> String {
         let mut grown = self.grown.clone();
-        // The sender goes away with the thread, after the last line.
+        // The sender is dropped with the thread, after the last line.
         let _ = within("the end of the output", grown.wait_for(|state| state.ended)).await;
         self.lines()
             .iter()
@@ -94,7 +95,7 @@ impl Log {
             .collect()
     }
 
-    /// Whether some line so far has all of `parts` in it.
+    /// Whether a line so far contains all of `parts`.
     #[must_use]
     pub fn contains(&self, parts: &[&str]) -> bool {
         self.lines
@@ -104,7 +105,7 @@ impl Log {
             .any(|line| has(line, parts))
     }
 
-    /// The first line, written already or yet to come, that has all of `parts` in it.
+    /// Waits for the first line that contains all of `parts`.
     ///
     /// # Panics
     ///
@@ -113,12 +114,12 @@ impl Log {
         self.wait(PATIENCE, 0, parts).await
     }
 
-    /// As [`Self::line`], for what takes longer.
+    /// As [`Self::line`], with another deadline.
     pub async fn line_within(&self, patience: Duration, parts: &[&str]) -> String {
         self.wait(patience, 0, parts).await
     }
 
-    /// The line of that place, counted from 0, among those that have all of `parts` in them.
+    /// Waits for the line number `place`, counted from 0, of those that contain all of `parts`.
     ///
     /// # Panics
     ///
@@ -127,7 +128,7 @@ impl Log {
         self.wait(PATIENCE, place, parts).await
     }
 
-    /// As [`Self::nth_line`], for what takes longer.
+    /// As [`Self::nth_line`], with another deadline.
     pub async fn nth_line_within(
         &self,
         patience: Duration,

@@ -1,4 +1,4 @@
-//! A process that another one has started, and that no one waits for.
+//! A process that another process has started, and that has no parent to wait for it.
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
@@ -9,7 +9,7 @@ use rustix::{
 
 use crate::PATIENCE;
 
-/// Ends with its value.
+/// A process that is killed when this value is dropped.
 pub struct Orphan {
     id: Pid,
     /// Readable once the process has ended.
@@ -17,7 +17,7 @@ pub struct Orphan {
 }
 
 impl Orphan {
-    /// Takes charge of a process that runs.
+    /// Takes charge of a running process.
     #[must_use]
     pub fn new(id: u32) -> Self {
         let id = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
@@ -34,11 +34,11 @@ impl Orphan {
         kill_process(self.id, Signal::TERM).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     ///
     /// # Panics
     ///
-    /// When it goes on for longer than [`PATIENCE`].
+    /// When it runs for longer than [`PATIENCE`].
     pub async fn ended(&self) {
         let handle = Arc::clone(&self.handle);
         let ended = tokio::task::spawn_blocking(move || {
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Orphan {
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = kill_process(self.id, Signal::KILL);
     }
 }

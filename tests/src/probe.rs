@@ -1,22 +1,22 @@
-//! Talking to the guest `probe`: steps out, what came of them back.
+//! Talking to the guest `probe`: the client sends steps, and gets their results.
 
 use serde_json::{Value, json};
 
 use crate::Client;
 
-/// How a connection ended, as the probe's `$disconnect` handler was told.
+/// The end of a connection, as the probe's `$disconnect` handler reports it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed {
     pub code: u64,
     pub reason: String,
-    /// What came of the steps in the connection's attribute `farewell`.
+    /// The results of the steps in the connection's attribute `farewell`.
     pub farewell: Value,
 }
 
 impl Client {
-    /// Has the probe take these steps, and returns what came of each. The route must be two-way.
+    /// Has the probe take these steps, and returns the result of each. The route must be two-way.
     ///
-    /// An observer may be told of an end before it is answered: that is put aside for [`Self::ended`].
+    /// A report for an observer may come before the answer: it is kept for [`Self::ended`].
     pub async fn steps(&mut self, steps: Value) -> Vec<Value> {
         self.send(steps.to_string()).await;
         loop {
@@ -28,7 +28,7 @@ impl Client {
         }
     }
 
-    /// Has the probe take one step, and returns what came of it.
+    /// Has the probe take one step, and returns its result.
     pub async fn step(&mut self, step: Value) -> Value {
         self.steps(json!([step])).await.swap_remove(0)
     }
@@ -41,7 +41,7 @@ impl Client {
             .to_owned()
     }
 
-    /// Has this connection told how others end: see [`Self::ended`].
+    /// Makes this connection an observer, which gets reports of others' ends: see [`Self::ended`].
     pub async fn observe(&mut self) {
         assert_eq!(
             self.step(json!({"do": "join", "group": "observers"})).await,
@@ -49,8 +49,7 @@ impl Client {
         );
     }
 
-    /// How the connection `id` ended, which the gateway tells within the harness's patience. Ends of other
-    /// connections in between are passed over.
+    /// Waits for the report about the end of the connection `id`. Reports about other connections are skipped.
     pub async fn ended(&mut self, id: &str) -> Closed {
         loop {
             let report = match self.reports.pop_front() {

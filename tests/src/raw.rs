@@ -1,10 +1,10 @@
-//! A client that writes frames byte by byte, so that it can write wrong ones.
+//! A client that writes frames byte by byte, so that it can write invalid ones.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{Duplex, within};
 
-/// One connection after its 101, with no WebSocket library on the client's side.
+/// One connection after its 101, without a WebSocket library on the client's side.
 pub struct RawClient {
     stream: Box<dyn Duplex>,
     received: Vec<u8>,
@@ -22,7 +22,7 @@ impl Opcode {
     pub const PONG: Self = Self(10);
 }
 
-/// One frame of RFC 6455 §5.2, right unless a test makes it wrong.
+/// One frame of RFC 6455 §5.2, valid unless a test changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
@@ -31,7 +31,7 @@ pub struct Frame {
     /// The three reserved bits: 4, 2 and 1.
     pub reserved: u8,
     pub masked: bool,
-    /// The length that the frame declares, where it is not the payload's.
+    /// The declared length, where it differs from the payload's.
     pub declared: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ impl Frame {
         Self::new(Opcode::CLOSE, [&code.to_be_bytes(), reason].concat())
     }
 
-    /// With more frames of its message to come.
+    /// Clears the FIN bit: more frames of the message follow.
     #[must_use]
     pub fn unfinished(mut self) -> Self {
         self.fin = false;
@@ -77,7 +77,7 @@ impl Frame {
         self
     }
 
-    /// Declares a length that is not the payload's.
+    /// Declares another length than the payload's.
     #[must_use]
     pub fn declaring(mut self, length: u64) -> Self {
         self.declared = Some(length);
@@ -117,7 +117,7 @@ impl Frame {
 }
 
 impl RawClient {
-    /// Over any stream, of which these bytes have been read already.
+    /// A client on any stream, of which `received` has been read already.
     #[must_use]
     pub fn new(stream: Box<dyn Duplex>, received: Vec<u8>) -> Self {
         Self { stream, received }
@@ -135,7 +135,7 @@ impl RawClient {
         within("bytes to go out", sent).await.unwrap();
     }
 
-    /// Takes some of what comes, so many bytes at most, whatever they mean; false at the end of the connection.
+    /// Reads and drops `bytes` bytes at most; false at the end of the connection.
     pub async fn take_some(&mut self, bytes: usize) -> bool {
         self.received.clear();
         let mut some = vec![0; bytes];
@@ -212,7 +212,7 @@ impl RawClient {
     }
 }
 
-/// The frame at the start of what a server sent, which masks nothing, and its length on the wire.
+/// The first frame in the bytes of a server, which masks nothing, and its length on the wire.
 fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let [first, second, ..] = *bytes else {
         return None;

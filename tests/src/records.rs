@@ -1,4 +1,4 @@
-//! Counts the TLS records that come from a server: each of its writes is one, or more where it is long.
+//! Counts the TLS records from a server: each of its writes is one record, or several if it is long.
 
 use std::{
     io,
@@ -12,17 +12,17 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The bytes below TLS, with an eye on the heads of the records that come in.
+/// The stream below TLS, which counts the records that come in.
 pub(crate) struct Records<S> {
     inner: S,
     count: Arc<AtomicUsize>,
-    /// The part of a record's head that has come.
+    /// The part of a record's header that has come.
     head: Vec<u8>,
-    /// Bytes of the record that are yet to come.
+    /// Bytes of the record still to come.
     rest: usize,
 }
 
-/// Type, two bytes of version, two of length (RFC 8446 §5.1).
+/// The length of a record's header: type, two bytes of version, two of length (RFC 8446 §5.1).
 const HEAD: usize = 5;
 
 impl<S> Records<S> {
@@ -35,7 +35,7 @@ impl<S> Records<S> {
         }
     }
 
-    fn look_at(&mut self, mut bytes: &[u8]) {
+    fn count_records(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.rest > 0 {
                 let passed = self.rest.min(bytes.len());
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Records<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
-        self.look_at(&buffer.filled()[before..]);
+        self.count_records(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

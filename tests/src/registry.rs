@@ -1,4 +1,4 @@
-//! A registry of OCI images within the test's process, as honest as a test wants it.
+//! A registry of OCI images inside the test's process, which misbehaves as the test demands.
 
 use std::{
     collections::HashMap,
@@ -18,34 +18,35 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Certificate;
 
-/// Ends with its value.
+/// A registry on a port of its own. It ends when this value is dropped.
 pub struct Registry {
     address: SocketAddr,
     secure: bool,
-    shared: Arc<Shared>,
+    contents: Arc<Contents>,
     _serving: JoinSet<()>,
 }
 
+/// The answers of a registry, and a record of its requests.
 #[derive(Default)]
-struct Shared {
-    /// By path: an answer's bytes, and what comes after them.
+struct Contents {
+    /// By path: the bytes of the answer, and the end of the connection.
     answers: Mutex<HashMap<String, (Vec<u8>, After)>>,
-    /// What is answered first, and once: by path, an answer's bytes.
+    /// Answers that are given once and before any other: path and bytes.
     first: Mutex<Vec<(String, Vec<u8>)>>,
-    /// What `Authorization` must say, and how that is asked for; anything, if none.
+    /// The challenge, and the `Authorization` that it demands; with none, no request needs one.
     authorization: Mutex<Option<(String, String)>>,
-    /// The path of the service for tokens, which asks for nothing.
+    /// The path of the token service, which needs no `Authorization`.
     token: Mutex<Option<String>>,
     asked: Mutex<Vec<String>>,
-    /// Every `Authorization` that came.
+    /// Every `Authorization` so far.
     given: Mutex<Vec<String>>,
 }
 
-/// What the registry does when it has written what it has.
+/// The end of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     Close,
-    /// It says nothing more, and holds the connection.
+    /// The connection stays open, without another byte.
     Silence,
 }
 
@@ -54,7 +55,7 @@ impl Registry {
         Self::listen(None).await
     }
 
-    /// With TLS.
+    /// Starts a registry with TLS.
     pub async fn secure(certificate: &Certificate) -> Self {
         Self::listen(Some(TlsAcceptor::from(certificate.server()))).await
     }
@@ -63,20 +64,20 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let secure = tls.is_some();
-        let shared = Arc::new(Shared::default());
+        let contents = Arc::new(Contents::default());
         let mut serving = JoinSet::new();
-        let known = Arc::clone(&shared);
+        let served = Arc::clone(&contents);
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (tls, known) = (tls.clone(), Arc::clone(&known));
+                let (tls, contents) = (tls.clone(), Arc::clone(&served));
                 connections.spawn(async move {
                     match tls {
-                        None => serve(socket, known).await,
+                        None => serve(socket, contents).await,
                         Some(tls) => {
                             if let Ok(socket) = tls.accept(socket).await {
-                                serve(socket, known).await;
+                                serve(socket, contents).await;
                             }
                         }
                     }
@@ -86,24 +87,24 @@ impl Registry {
         Self {
             address,
             secure,
-            shared,
+            contents,
             _serving: serving,
         }
     }
 
-    /// Whether it speaks TLS.
+    /// Whether the registry speaks TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Its host and port, as a reference names it.
+    /// The host and port, as references name them.
     #[must_use]
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Takes a component in; gives the reference by which it is pulled.
+    /// Stores a component, and returns its reference.
     #[must_use]
     pub fn push(&self, name: &str, component: &[u8]) -> String {
         let layer = digest(component);
@@ -114,7 +115,7 @@ impl Registry {
         )
     }
 
-    /// Takes a manifest in that has these layers; gives the reference.
+    /// Stores a manifest with these layers, and returns its reference.
     #[must_use]
     pub fn push_manifest(&self, name: &str, layers: &serde_json::Value) -> String {
         let manifest = json!({
@@ -143,51 +144,51 @@ impl Registry {
 
     /// Answers a path with these bytes.
     pub fn answer(&self, path: &str, bytes: impl Into<Vec<u8>>, after: After) {
-        let mut answers = self.shared.answers.lock().unwrap();
+        let mut answers = self.contents.answers.lock().unwrap();
         answers.insert(path.to_owned(), (bytes.into(), after));
     }
 
-    /// Answers a path with these bytes once, before all that it is answered with else.
+    /// Answers a path with these bytes once, before its other answers.
     pub fn answer_once(&self, path: &str, bytes: impl Into<Vec<u8>>) {
-        let mut first = self.shared.first.lock().unwrap();
+        let mut first = self.contents.first.lock().unwrap();
         first.push((path.to_owned(), bytes.into()));
     }
 
-    /// Adds these lines to the head of what a path is answered with.
+    /// Adds these lines to the head of a path's answer.
     pub fn add_headers(&self, path: &str, lines: &str) {
-        let mut answers = self.shared.answers.lock().unwrap();
+        let mut answers = self.contents.answers.lock().unwrap();
         let (bytes, _) = answers.get_mut(path).unwrap();
         let end = bytes.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
         bytes.splice(end..end, lines.bytes());
     }
 
-    /// Asks for credentials: the header `Authorization` must be this.
+    /// Demands this value of `Authorization`, with a challenge for credentials.
     pub fn require(&self, authorization: &str) {
         self.require_as("Basic realm=\"here\"", authorization);
     }
 
-    /// Asks for it in these words, everywhere but where tokens are given.
+    /// Demands this value of `Authorization`, with this challenge, except at the token service.
     pub fn require_as(&self, challenge: &str, authorization: &str) {
         let required = (challenge.to_owned(), authorization.to_owned());
-        *self.shared.authorization.lock().unwrap() = Some(required);
+        *self.contents.authorization.lock().unwrap() = Some(required);
     }
 
-    /// Gives tokens at this path: answers so.
+    /// Makes this path the token service, with this answer.
     pub fn grant(&self, path: &str, answer: &[u8]) {
-        *self.shared.token.lock().unwrap() = Some(path.to_owned());
+        *self.contents.token.lock().unwrap() = Some(path.to_owned());
         self.put(path, answer);
     }
 
-    /// Every header `Authorization` that was sent here.
+    /// Every `Authorization` so far.
     #[must_use]
     pub fn credentials(&self) -> Vec<String> {
-        self.shared.given.lock().unwrap().clone()
+        self.contents.given.lock().unwrap().clone()
     }
 
-    /// The paths that were asked for.
+    /// The paths of the requests so far.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
-        self.shared.asked.lock().unwrap().clone()
+        self.contents.asked.lock().unwrap().clone()
     }
 }
 
@@ -201,7 +202,7 @@ pub fn digest(content: &[u8]) -> String {
     text
 }
 
-async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, contents: Arc<Contents>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match socket.read_u8().await {
@@ -214,14 +215,14 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shar
     let given = head
         .lines()
         .find_map(|line| line.strip_prefix("authorization: "));
-    shared
+    contents
         .given
         .lock()
         .unwrap()
         .extend(given.map(str::to_owned));
     let without_query = path.split('?').next().unwrap();
-    let required = shared.authorization.lock().unwrap().clone();
-    let is_token = shared.token.lock().unwrap().as_deref() == Some(without_query);
+    let required = contents.authorization.lock().unwrap().clone();
+    let is_token = contents.token.lock().unwrap().as_deref() == Some(without_query);
     let refused = required
         .filter(|(_, wanted)| !is_token && given != Some(&**wanted))
         .map(|(challenge, _)| challenge);
@@ -232,11 +233,11 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shar
         );
         Some((refusal.into(), After::Close))
     } else {
-        shared.asked.lock().unwrap().push(path.clone());
-        let mut first = shared.first.lock().unwrap();
+        contents.asked.lock().unwrap().push(path.clone());
+        let mut first = contents.first.lock().unwrap();
         match first.iter().position(|(path, _)| path == without_query) {
             Some(at) => Some((first.remove(at).1, After::Close)),
-            None => shared.answers.lock().unwrap().get(without_query).cloned(),
+            None => contents.answers.lock().unwrap().get(without_query).cloned(),
         }
     };
     let (bytes, after) = answer.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! Plain TCP in, TLS out: lets a client that speaks only `ws` reach a `wss` listener.
+//! Plain TCP in, TLS out: a client that speaks only `ws` can reach a `wss` listener.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::tls::Tls;
 
-/// A relay on a port of its own. It ends with this value.
+/// A relay on a port of its own. It ends when this value is dropped.
 pub struct Relay {
     address: SocketAddr,
     running: AbortHandle,
@@ -43,7 +43,7 @@ async fn relay(listener: TcpListener, target: SocketAddr) {
     while let Ok((mut plain, _)) = listener.accept().await {
         connections.spawn(async move {
             if let Ok(mut secure) = Tls::default().connect(target).await {
-                // Either side may end the connection as roughly as its test wants.
+                // Either side may end the connection in any way.
                 let _ = copy_bidirectional(&mut plain, &mut secure).await;
             }
         });

@@ -1,4 +1,4 @@
-//! The request by which a client asks to be let in, and the answer when it is not.
+//! The handshake of a client: its request, and the answer of a refusal.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -24,7 +24,7 @@ use crate::{
     within,
 };
 
-/// An HTTP/1.1 request to upgrade, right unless a test makes it wrong.
+/// An HTTP/1.1 request to upgrade, valid unless a test changes it.
 #[derive(Clone)]
 pub struct Request {
     address: SocketAddr,
@@ -41,7 +41,7 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// What the server answered instead of, or before, a WebSocket.
+/// The server's answer before a WebSocket, or in place of one.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -101,14 +101,14 @@ impl Request {
         }
     }
 
-    /// By a socket in the file system.
+    /// Connects by a Unix socket.
     #[must_use]
     pub fn by_socket(mut self, path: &Path) -> Self {
         self.socket = Some(path.to_owned());
         self
     }
 
-    /// Over TLS, on a listener that speaks it.
+    /// Connects over TLS.
     pub(crate) fn over(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self
@@ -139,7 +139,7 @@ impl Request {
         self
     }
 
-    /// Limits what the client's kernel takes in before the client reads.
+    /// Limits the bytes that the client's kernel buffers before the client reads.
     #[must_use]
     pub fn receive_buffer(mut self, bytes: u32) -> Self {
         self.receive_buffer = Some(bytes);
@@ -150,7 +150,7 @@ impl Request {
     ///
     /// # Panics
     ///
-    /// When it is no address.
+    /// When the text is no address.
     #[must_use]
     pub fn from_address(mut self, address: &str) -> Self {
         self.from = Some(address.parse().unwrap());
@@ -209,7 +209,7 @@ impl Request {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// The head and the body, as they go over the wire.
+    /// The bytes of the head and the body.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
@@ -222,7 +222,7 @@ impl Request {
         bytes
     }
 
-    /// A stream to the listener, with nothing sent yet.
+    /// A stream to the listener, with only the preface sent.
     pub async fn stream(&self) -> std::io::Result<Box<dyn Duplex>> {
         if let Some(path) = &self.socket {
             return Ok(Box::new(UnixStream::connect(path).await?));
@@ -250,7 +250,7 @@ impl Request {
         })
     }
 
-    /// Asks for this host in the TLS handshake, or for none.
+    /// Names this host in the TLS handshake, or none.
     #[must_use]
     pub fn server_name(mut self, name: Option<&str>) -> Self {
         let tls = self.tls.as_mut().expect("the request goes over TLS");
@@ -278,11 +278,11 @@ impl Request {
         chain.iter().map(|der| der.clone().into_owned()).collect()
     }
 
-    /// The connection, once the server has let the client in.
+    /// Connects, and checks that the server lets the client in.
     ///
     /// # Panics
     ///
-    /// When it has not; the message has the server's answer.
+    /// When it does not; the message has the server's answer.
     pub async fn open(&self) -> Client {
         let (answer, stream, rest) = self.upgraded().await;
         Client::new(stream, rest, answer).await
@@ -294,7 +294,7 @@ impl Request {
         RawClient::new(stream, rest)
     }
 
-    /// The connection, or what the server answered instead.
+    /// Connects; fails with the server's answer if it does not let the client in.
     pub async fn attempt(&self) -> Result<Client, Answer> {
         let (answer, stream, rest) = self.send().await;
         if answer.status == 101 {
@@ -315,11 +315,11 @@ impl Request {
         (answer, stream, rest)
     }
 
-    /// The answer to a client that is not let in.
+    /// Connects, checks that the server refuses, and returns its answer.
     ///
     /// # Panics
     ///
-    /// When it is.
+    /// When the client is let in.
     pub async fn refused(&self) -> Answer {
         let (answer, ..) = self.send().await;
         assert_ne!(answer.status, 101, "the client was let in: {answer:?}");
@@ -336,7 +336,7 @@ impl Request {
     }
 }
 
-/// Reads the head of an answer, and its body unless it is a 101; returns what came after it.
+/// Reads the head of an answer, and its body unless it is a 101. Returns the bytes after it, too.
 async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {
@@ -374,8 +374,8 @@ async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
         return (answer, body);
     }
 
-    // A refusal closes, so the body goes on to the end of the connection. One that stays open shows here as
-    // a body longer than it says, or as the harness's deadline.
+    // A refusal closes, so the body extends to the end of the connection. A connection that stays open shows here as a
+    // body longer than its Content-Length, or as a missed deadline.
     let length: Option<usize> = answer
         .header("content-length")
         .map(|length| length.parse().unwrap());
@@ -391,7 +391,7 @@ async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
     (answer, Vec::new())
 }
 
-/// Reads some more into `bytes`; false at the end, also where a TLS stream ends by surprise.
+/// Reads more into `bytes`; false at the end, also where a TLS stream ends without its close_notify.
 async fn fill(stream: &mut Box<dyn Duplex>, bytes: &mut Vec<u8>) -> bool {
     stream.read_buf(bytes).await.is_ok_and(|length| length > 0)
 }

@@ -1,4 +1,4 @@
-//! Copies of a plugin's sources, for tests that build or change them.
+//! Copies of a plugin's sources, for tests that change or build them.
 
 use std::{
     fs,
@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A copy of `plugins/NAME` that builds on its own, in `folder`. What the copy before it was built from is built
-/// no second time, and what it depends on is shared with the other guests.
+/// A copy of `plugins/NAME` in `folder` that builds on its own. Unchanged sources are not built again, and dependencies
+/// are shared with the other guests.
 #[must_use]
 pub fn copy_of_plugin(name: &str, folder: &Path, target: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let package = folder.file_name().unwrap().to_str().unwrap();
     copy(&root.join("plugins").join(name), folder, &|text| {
-        // Another name, so that its component is not taken for the plugin's own.
+        // Another name, so that its component is not mistaken for the plugin's own.
         text.replace(
             &format!("name = \"{name}\""),
             &format!("name = \"{package}\""),
@@ -31,7 +31,7 @@ pub fn copy_of_plugin(name: &str, folder: &Path, target: &Path) -> PathBuf {
     folder.to_owned()
 }
 
-/// Has the handler of a copy of `echo` answer with this before each message.
+/// Makes the handler of a copy of `echo` put `word` before each answer.
 pub fn answer_with(folder: &Path, word: &str) {
     let source = r#"use lockgate_plugin::{Event, Handler, Message, Result};
 
@@ -49,7 +49,7 @@ lockgate_plugin::export!(Echo);
     fs::write(folder.join("src/lib.rs"), source.replace("WORD", word)).unwrap();
 }
 
-/// Copies files and folders but for what a build leaves; `adapt` rewrites the manifests.
+/// Copies files and folders except for `target`; `adapt` rewrites the manifests.
 fn copy(from: &Path, to: &Path, adapt: &dyn Fn(&str) -> String) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -71,7 +71,7 @@ fn copy(from: &Path, to: &Path, adapt: &dyn Fn(&str) -> String) {
     }
 }
 
-/// Writes a file unless it is so already: its time tells cargo whether to build.
+/// Writes a file unless it has this content: cargo decides by its time whether to build.
 fn write(path: &Path, content: &[u8]) {
     if fs::read(path).ok().as_deref() != Some(content) {
         fs::write(path, content).unwrap();

@@ -1,4 +1,4 @@
-//! TLS as a client sees it, and certificates to serve.
+//! TLS of the clients, and certificates to serve.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::Duplex;
 
-/// Which certificates a client accepts.
+/// The certificates that a client accepts.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Any, as `wscat --no-check` does.
+    /// Any certificate, as with `wscat --no-check`.
     Any,
-    /// This one only, for the name `localhost`, with everything else checked as usual.
+    /// This certificate alone, for the name `localhost`, with all usual checks.
     Only(CertificateDer<'static>),
 }
 
@@ -37,19 +37,19 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// For this machine.
+    /// A certificate for this machine.
     #[must_use]
     pub fn new() -> Self {
         Self::of(&["localhost", "127.0.0.1"])
     }
 
-    /// For these names and addresses.
+    /// A certificate for these names and addresses.
     #[must_use]
     pub fn of(names: &[&str]) -> Self {
         Self::made(&params(names))
     }
 
-    /// For this machine, from the beginning of one year to that of another.
+    /// A certificate for this machine, from the start of the year `from` to that of the year `to`.
     #[must_use]
     pub fn of_years(from: i32, to: i32) -> Self {
         let mut params = params(&["localhost", "127.0.0.1"]);
@@ -68,7 +68,7 @@ impl Certificate {
         }
     }
 
-    /// What a server is set up with to show it.
+    /// The configuration of a server with this certificate.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -88,7 +88,7 @@ impl Certificate {
         )
     }
 
-    /// What a configuration says of it, once it is written into `folder` under this name.
+    /// Writes the pair into `folder` under this name, and returns its entry in a configuration.
     #[must_use]
     pub fn write_as(&self, folder: &Path, name: &str) -> String {
         let certificate = replace(folder, &format!("{name}.pem"), &self.certificate_pem);
@@ -115,13 +115,13 @@ fn replace(folder: &Path, name: &str, content: &str) -> PathBuf {
     path
 }
 
-/// How a client does TLS.
+/// The TLS settings of a client.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) trust: Trust,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
-    /// The host that it asks for; none is an address, of which a client says nothing.
+    /// The host that the client names; none stands for an address, which a client does not name.
     pub(crate) name: Option<String>,
 }
 
@@ -137,7 +137,7 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// Connects and shakes hands.
+    /// Connects, and does the TLS handshake.
     pub(crate) async fn connect(
         &self,
         address: SocketAddr,
@@ -173,7 +173,7 @@ impl Tls {
     }
 }
 
-/// Checks that the server has the key of its certificate, and nothing else about it.
+/// Checks that the server has the key of its certificate, and nothing else.
 #[derive(Debug)]
 struct AcceptAny(CryptoProvider);
 

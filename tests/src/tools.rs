@@ -1,7 +1,7 @@
-//! What not every machine has: clients not of our making, and rights of root. `.ci/run` installs the clients.
-//! [`run`](crate::run) says which tests did not run for want of them.
+//! Tools that a machine may lack: foreign clients, and the rights of root. `.ci/run` installs the clients.
+//! [`run`](crate::run) lists the tests that did not run without them.
 //!
-//! | what | where it is looked for | unless this variable names another place |
+//! | tool | its place | the variable for another place |
 //! | --- | --- | --- |
 //! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
@@ -17,7 +17,7 @@ use std::{
 
 use crate::{Cable, LONG_PATIENCE};
 
-/// What a test may need and a machine may lack.
+/// A tool that a test needs and a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tool {
     Node,
@@ -26,14 +26,14 @@ pub enum Tool {
     OpenSsl,
     /// Two hosts and a cable between them.
     Cable,
-    /// Mounts of a process's own.
+    /// Mounts in a namespace of a process's own.
     Mounts,
-    /// A user namespace, whose root may set limits of its own.
+    /// A user namespace, whose root may set its own limits.
     UserNamespaces,
 }
 
 impl Tool {
-    /// What to install, or what to be.
+    /// The package to install, or the right to have.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Tool {
         }
     }
 
-    /// Whether this machine has it; `target` is cargo's target folder.
+    /// Whether this machine has the tool; `target` is cargo's target folder.
     #[must_use]
     pub fn is_there(self, target: &Path) -> bool {
         match self {
@@ -62,14 +62,14 @@ impl Tool {
     }
 }
 
-/// Has a command run without `/proc`, as in some containers. That needs [`Tool::Mounts`].
+/// The command that runs `command` without `/proc`, as in some containers. It needs [`Tool::Mounts`].
 #[must_use]
 pub fn without_proc(command: &Command) -> Command {
     inside(&["--mount"], "umount --lazy /proc", command)
 }
 
-/// Has a command run without file watches, as on a machine where other programs have taken all of them. That needs
-/// [`Tool::UserNamespaces`].
+/// The command that runs `command` without file watches, as on a machine where other programs have taken all of them.
+/// It needs [`Tool::UserNamespaces`].
 #[must_use]
 pub fn without_watches(command: &Command) -> Command {
     let none = "echo 0 > /proc/sys/user/max_inotify_watches";
@@ -97,7 +97,7 @@ pub struct Node {
     modules: PathBuf,
 }
 
-/// The commands of a Python environment with what `tests/foreign/python` requires.
+/// The commands of a Python environment with the requirements of `tests/foreign/python`.
 pub struct Python {
     bin: PathBuf,
 }
@@ -168,7 +168,7 @@ impl OpenSsl {
         succeeds(openssl).then_some(Self)
     }
 
-    /// Runs it to its end, with nothing to read.
+    /// Runs a command to its end, with an empty standard input.
     pub async fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new("openssl");
         command.args(words);
@@ -180,7 +180,7 @@ fn place(variable: &str, usual: impl FnOnce() -> PathBuf) -> PathBuf {
     env::var_os(variable).map_or_else(usual, PathBuf::from)
 }
 
-/// What the command wrote, once it has ended. It is killed when it takes too long.
+/// Runs a command to its end, and returns its output. It is killed at the deadline.
 async fn output(command: Command) -> Output {
     let what = format!("{command:?}");
     let ended = tokio::process::Command::from(command)

@@ -1,4 +1,4 @@
-//! The guest `versions` as any number of versions, good and broken.
+//! The guest `versions` as any number of versions, sound and broken.
 
 use std::{fs, path::Path};
 
@@ -7,9 +7,9 @@ use crate::Guest;
 const MARK: &[u8] = b"@lockgate-version:";
 const LETTER: &[u8] = b"@lockgate-letter:";
 
-/// The component of version `number`, which answers `number number text`. `fault` is how it misbehaves: `-` not at
-/// all, `b` traps when an instance is made, `t` at every message, `m` spins at every message, `f` fails its self-test,
-/// `p` traps in it, `s` spins in it.
+/// The component of version `number`, which answers `number number text`. `fault` is its fault: `-` none, `b` traps
+/// when an instance is made, `t` traps at every message, `m` spins at every message, `f` fails its self-test, `p` traps
+/// in it, `s` spins in it.
 #[must_use]
 pub fn version(number: u32, fault: char) -> Vec<u8> {
     let mut bytes = fs::read(Guest::Versions.path()).unwrap();
@@ -26,7 +26,7 @@ pub fn version(number: u32, fault: char) -> Vec<u8> {
     bytes
 }
 
-/// Puts a file in the place of another at once, as a careful deployment does.
+/// Replaces a file by a rename, as a careful deployment does.
 pub fn replace(path: &Path, bytes: &[u8]) {
     let beside = path.with_extension("new");
     fs::write(&beside, bytes).unwrap();

@@ -1,4 +1,4 @@
-//! What dependencies are: new enough, one of a kind, built once.
+//! Dependencies are new enough, one of a kind, and built once.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -8,8 +8,8 @@ use std::{
 
 use super::root;
 
-/// The oldest version of each crate without a known defect that concerns a gateway. `.ci/run dependencies` checks all
-/// advisories, but only where it can fetch their database; these hold everywhere.
+/// For each crate, the oldest version without a known defect that concerns a gateway. `.ci/run dependencies` checks all
+/// advisories, but only where it can fetch their database; these floors hold everywhere.
 const FLOORS: [(&str, [u64; 3]); 18] = [
     ("aws-lc-sys", [0, 39, 0]),
     ("bytes", [1, 11, 1]),
@@ -65,7 +65,7 @@ fn dependencies_are_no_older_than_their_fixes() {
     );
 }
 
-/// The dependencies, one a line, as `cargo tree` finds them with these arguments.
+/// The dependencies that `cargo tree` lists with these arguments, one a line.
 fn dependencies(arguments: &[&str]) -> String {
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--prefix", "none", "--locked", "--offline"])
@@ -75,12 +75,12 @@ fn dependencies(arguments: &[&str]) -> String {
         .unwrap();
     let error = String::from_utf8_lossy(&tree.stderr);
     assert!(tree.status.success(), "{error}");
-    // What it marks so has been listed with its own dependencies before.
+    // The mark stands at a package whose dependencies are listed above.
     String::from_utf8(tree.stdout).unwrap().replace(" (*)", "")
 }
 
-/// A package that `-p lockgate` builds with other features than `--workspace` does is compiled once more, and with it
-/// all that needs it: wasmtime takes minutes.
+/// A package with other features under `-p lockgate` than under `--workspace` is compiled twice, and so are its
+/// dependents: wasmtime takes minutes.
 #[test]
 fn gateway_alone_is_built_with_the_features_of_the_workspace() {
     for edges in ["normal,build,dev", "no-dev"] {
@@ -100,7 +100,7 @@ fn gateway_alone_is_built_with_the_features_of_the_workspace() {
     }
 }
 
-/// Only what is built counts: the lock file names `ring` for a feature of a feature that nobody asks for.
+/// Only built packages count: the lock file names `ring` for a feature that is never enabled.
 #[test]
 fn only_one_cryptography_library_is_built() {
     let tree = dependencies(&["--workspace", "--edges", "all", "--target", "all"]);

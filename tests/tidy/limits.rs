@@ -1,4 +1,4 @@
-//! What the pages say of limits, beside what the schema says.
+//! The tables of limits in the pages agree with the schema.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +10,10 @@ use serde_json::Value;
 
 use super::root;
 
-/// A number of the configuration that bounds nothing.
+/// A number of the configuration that is no limit.
 const NO_LIMIT: &str = "integrations.*.mock.status";
 
-/// The table of limits in `host/README.md` has every number of the configuration, with the default and the bounds that
-/// the schema gives it.
+/// The table in `host/README.md` has every number of the configuration, with the default and the bounds of the schema.
 #[test]
 fn table_of_limits_agrees_with_the_schema() {
     let numbers = numbers();
@@ -44,7 +43,7 @@ fn table_of_limits_agrees_with_the_schema() {
     assert!(told.len() >= 40, "{told:?}");
 }
 
-/// The limits that `docs/serve.md` names have the defaults that it says.
+/// The table in `docs/serve.md` gives the defaults of the schema.
 #[test]
 fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
     let numbers = numbers();
@@ -53,7 +52,7 @@ fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
         let [_, of, keys, defaults, ..] = row.as_slice() else {
             panic!("not three columns: {row:?}")
         };
-        // An empty cell is that of the row above.
+        // An empty cell repeats the one of the row above.
         if of.contains("`apis.") {
             scope = STAGE;
         } else if of.contains("`plugins.") {
@@ -67,7 +66,7 @@ fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
     assert!(told >= 15, "{told}");
 }
 
-/// Where the tables of limits are, in a configuration.
+/// The paths of the tables with limits in a configuration.
 const GATEWAY: &str = "";
 const STAGE: &str = "apis.*.stages.*.";
 const PLUGIN: &str = "plugins.*.";
@@ -84,7 +83,7 @@ fn table(page: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What a cell says of one of several keys: its own part, or what it says of all. What follows a semicolon explains.
+/// The part of a cell for one of several keys: its own part, or the whole for all. Text after a semicolon explains.
 fn part(cell: &str, place: usize) -> &str {
     let (cell, _) = cell.split_once(';').unwrap_or((cell, ""));
     cell.split(", ").nth(place).unwrap_or(cell)
@@ -183,8 +182,8 @@ fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Numbe
     }
 }
 
-/// The keys that a cell names in backquotes, such as `limits.drain_s`, `groups`, or `rollback.calls`. One without a table
-/// is in that of the key before it, or else in `limits`. What follows a colon explains.
+/// The keys that a cell names in backquotes, such as `limits.drain_s`, `groups`, or `rollback.calls`. One without a
+/// table is in that of the key before it, or else in `limits`. What follows a colon explains.
 fn paths(scope: &str, cell: &str) -> Vec<String> {
     let (cell, _) = cell.split_once(':').unwrap_or((cell, ""));
     let mut table = "limits";

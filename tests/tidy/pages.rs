@@ -1,17 +1,16 @@
-//! Whether what pages and comments name is there.
+//! Files and pages that pages and comments name are in the repository.
 
 use std::fs;
 
 use super::{files, root};
 
-/// A page or a section that a reader cannot open says nothing: every page that is named is in the repository, and only
-/// RFCs are cited by section.
+/// Readers must be able to open every page that is named: it is in the repository, and only RFCs are cited by section.
 #[test]
 fn cited_pages_are_in_the_repository() {
     let mut cited = 0;
     for ending in [".rs", ".md", ".toml", ".wit", ".js", ".cjs", ".mjs", ".py"] {
         for path in files(root(), ending) {
-            // A client's answer or a corpus is bytes, and no prose.
+            // A corpus is bytes and no prose.
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;
             };

@@ -1,6 +1,6 @@
 // The chat page in two tabs of one Chromium: node chat.cjs CHROMIUM URL [FLAG …], where URL is the page that
-// `lockgate dev plugins/chat` serves and each FLAG is one more for Chromium. The last line of the output tells by
-// which protocol the page came, and the status with which each tab's socket was opened.
+// `lockgate dev plugins/chat` serves and each FLAG is an extra one for Chromium. The last line of the output has the
+// protocol of the page and the status of each tab's handshake.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -50,7 +50,7 @@ async function said(tab, text) {
 async function talk(browser) {
   const ada = await open(browser, "ada");
   const bob = await open(browser, "bob");
-  // Presence: each sees the other.
+  // Presence: each tab sees the other.
   await ada.tab.waitForSelector('#members button[data-name="bob"]');
   await bob.tab.waitForSelector('#members button[data-name="ada"]');
 
@@ -68,7 +68,7 @@ async function talk(browser) {
   await bob.tab.click("#send");
   await ada.tab.waitForSelector('#messages li[data-event=whispered]:has-text("between us")');
 
-  // One tab closes and the other is told.
+  // One tab closes, and the other gets the event.
   await bob.tab.close();
   await ada.tab.waitForSelector('#messages li[data-event=note]:has-text("bob left")');
   await ada.tab.waitForSelector('#members button[data-name="bob"]', { state: "detached" });

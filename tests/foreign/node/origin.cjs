@@ -1,6 +1,6 @@
 // A page of another site in a headless Chromium: node origin.cjs CHROMIUM SOCKET OWN FOREIGN …, where SOCKET is the
 // WebSocket's URL, OWN the URL of a page that may open it, and each FOREIGN one of a page that may not. The pages come
-// from this script and not from any server. The output is one JSON object: how it went, by the page.
+// from this script and not from any server. The output is one JSON object with the result of each page.
 "use strict";
 
 const { mkdtemp, rm } = require("node:fs/promises");
@@ -19,7 +19,7 @@ const args = [
   "--disable-component-update",
   "--disable-sync",
   "--ignore-certificate-errors",
-  // What is judged here is the gateway, and not what the browser keeps from this machine by itself.
+  // The test judges the gateway, and so the browser's own protection of this machine is off.
   "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
 ];
 
