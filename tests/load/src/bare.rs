@@ -1,5 +1,4 @@
-//! The bare server: tokio-tungstenite and nothing else, as fast as it can be made. What the gateway is
-//! measured against.
+//! The bare server, the reference of the gateway's figures: tokio-tungstenite and nothing else, as fast as possible.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -22,13 +21,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::frame;
 
-/// tungstenite fills its read buffer with zeros before each read: more costs more.
+/// tungstenite zeroes its read buffer before each read: a larger one costs more.
 const READ_BUFFER: usize = 8 << 10;
 
-/// Replies are gathered up to this size; they leave sooner, when nothing more is to be read.
+/// Replies are collected up to this size, or until nothing more is to be read.
 const WRITE_BUFFER: usize = 128 << 10;
 
-/// Sockets that get what is published.
+/// The sockets of the members of a group.
 type Group = Arc<Mutex<Vec<std::net::TcpStream>>>;
 
 pub(crate) fn main() -> Result<()> {
@@ -75,7 +74,7 @@ fn tls() -> Result<ServerConfig> {
     Ok(config)
 }
 
-/// Handshakes have tasks of their own: what they need is not kept for the life of the connection.
+/// Handshakes have tasks of their own, so that their memory is not kept for the life of the connection.
 async fn greet_plain(socket: TcpStream, group: Group, tasks: TaskTracker) {
     let _ = socket.set_nodelay(true);
     if let Ok(socket) = accept_async_with_config(socket, Some(config())).await {
@@ -92,7 +91,7 @@ async fn greet_secure(socket: TcpStream, tls: TlsAcceptor, tasks: TaskTracker) {
     }
 }
 
-/// A second handle of a socket, to write to it without its task.
+/// A second handle of a socket, to write to it outside its task.
 fn twin(socket: &TcpStream) -> Option<std::net::TcpStream> {
     Some(socket.as_fd().try_clone_to_owned().ok()?.into())
 }
@@ -103,7 +102,7 @@ fn config() -> WebSocketConfig {
         .write_buffer_size(WRITE_BUFFER)
 }
 
-/// Feeds everything that is ready, and flushes once.
+/// Echoes all messages that are ready, and flushes once.
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: WebSocketStream<S>,
     group: Group,
@@ -136,19 +135,19 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
     .await;
 }
 
-/// Whether a message asks for this.
+/// Whether a message has this action.
 fn is(message: &Message, action: &str) -> bool {
     let text = message.to_text().unwrap_or_default();
     let text = text.strip_prefix(r#"{"action":""#).unwrap_or_default();
     text.starts_with(action)
 }
 
-/// The bare writes: one frame, one system call for each socket.
+/// Writes one frame with one system call to each socket.
 fn publish(group: &Group, payload: &[u8]) {
     let mut bytes = Vec::new();
     frame::unmasked(payload, &mut bytes);
     for mut socket in lock(group).iter() {
-        // A client of the bench has read what came before.
+        // A client of the bench has read the message before.
         let _ = socket.write_all(&bytes);
     }
 }

@@ -1,5 +1,4 @@
-//! Clients: raw frames over a socket, with as little between them as can be, so that the server is what is
-//! measured.
+//! Clients: raw frames over a socket with as little work as possible, so that the figures are the server's.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,10 +23,10 @@ use crate::tls::{self, HTTP1};
 /// Handshakes under way when many clients connect.
 const CONNECTING: usize = 64;
 
-/// How long one handshake may take.
+/// The deadline of one handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// The longest read. A buffer is as long as what is expected, which is mostly less.
+/// The longest read. A buffer is as long as the expected bytes, which are mostly fewer.
 const MAX_READ: usize = 128 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -42,13 +41,13 @@ pub(crate) enum Scheme {
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// What the clients of one measurement share.
+/// The shared state of the clients of one measurement.
 pub(crate) struct Load {
-    /// Messages that a client sends before it waits for an answer.
+    /// The messages that a client sends before it waits for an answer.
     pub(crate) window: u64,
-    /// No further messages: what is on its way is awaited.
+    /// Set to stop sending: answers under way are still awaited.
     pub(crate) stop: AtomicBool,
-    /// Latencies are kept from now on.
+    /// Set to record latencies.
     pub(crate) measuring: AtomicBool,
     pub(crate) answered: AtomicU64,
 }
@@ -64,14 +63,14 @@ impl Load {
     }
 }
 
-/// One client, with what it has sent and what it expects.
+/// One client, with the messages that it has sent and the answers that it expects.
 pub(crate) struct Client {
     socket: Box<dyn Socket>,
     pub(crate) sends: Arc<Template>,
     pub(crate) expects: Arc<Template>,
     sent: u64,
     answered: u64,
-    /// When each message that is not answered yet was sent.
+    /// The send times of the messages without an answer yet.
     sent_at: VecDeque<Instant>,
     input: BytesMut,
     output: Vec<u8>,
@@ -94,7 +93,7 @@ impl Client {
         }
     }
 
-    /// Keeps a window of messages on their way until the load stops, and then awaits the last answer.
+    /// Keeps a window of messages under way until the load stops, and then awaits the last answer.
     pub(crate) async fn exchange(&mut self, load: &Load) -> Result<()> {
         self.send(load.window).await?;
         while !self.sent_at.is_empty() {
@@ -115,7 +114,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends messages in one write.
+    /// Sends `messages` messages in one write.
     pub(crate) async fn send(&mut self, messages: u64) -> Result<()> {
         self.output.clear();
         let now = Instant::now();
@@ -128,7 +127,7 @@ impl Client {
         Ok(self.socket.flush().await?)
     }
 
-    /// Reads once, and gives how many messages came. Fails unless each is the next that is expected.
+    /// Reads once, and returns the number of messages that came. Fails unless each is the next expected one.
     pub(crate) async fn receive(&mut self, load: &Load) -> Result<u64> {
         let expected = self.expects.len() * self.sent_at.len().max(1);
         self.input.reserve(expected.min(MAX_READ));
@@ -162,7 +161,7 @@ impl Client {
         self.socket
     }
 
-    /// Sends a message that is not part of the load, and gives its answer.
+    /// Sends a message outside the load, and returns its answer.
     pub(crate) async fn ask(&mut self, message: &Template) -> Result<Vec<u8>> {
         self.output.clear();
         message.write(0, &mut self.output);
@@ -181,7 +180,7 @@ impl Client {
     }
 }
 
-/// Connects many clients, some at a time.
+/// Connects many clients, [`CONNECTING`] at a time.
 pub(crate) async fn connect(
     server: &Server,
     scheme: Scheme,

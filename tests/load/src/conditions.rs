@@ -1,4 +1,4 @@
-//! What a figure was measured under: without it, it says nothing.
+//! The conditions of a measurement, without which a figure has no meaning.
 
 use std::fs;
 use std::process::Command;
@@ -22,7 +22,7 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// Those at the start of a run.
+    /// The conditions at the start of a run.
     pub(crate) fn now(lockgate: String, seconds: f64, rounds: usize) -> Self {
         let processor = read("/proc/cpuinfo");
         let processor = processor
@@ -60,7 +60,7 @@ impl Conditions {
         self.load_average_after = load_average();
     }
 
-    /// For people, in one paragraph.
+    /// One paragraph of text.
     pub(crate) fn text(&self) -> String {
         let Self {
             date,
@@ -85,7 +85,7 @@ impl Conditions {
     }
 }
 
-/// The versions that matter for speed, from the lock file.
+/// The versions of the libraries that matter for speed, from the lock file.
 fn libraries() -> Vec<String> {
     let lock = include_str!("../../../Cargo.lock");
     let version = |name: &str| {

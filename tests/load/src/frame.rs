@@ -1,32 +1,32 @@
-//! Frames as the bench writes and reads them: made once, patched for each message, and compared whole.
+//! Frames of the bench: made once, patched for each message, and compared whole.
 
 use anyhow::{Result, bail};
 
 /// A client's frames are masked; the key may be any.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Digits of a message's number, which stands in a place of its own.
+/// Digits of a message's number.
 const DIGITS: usize = 12;
 
-/// The shortest message that has all its parts.
+/// The length of the shortest message with all its parts.
 pub(crate) const MIN_BYTES: usize = 64;
 
-/// A text message `{"action":"…","id":"000000000042",…}` that differs in its number only.
+/// A text message `{"action":"…","id":"000000000042",…}`, in which only the number changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     /// The payload, with zeros for the number.
     payload: Vec<u8>,
-    /// The masked frame of that.
+    /// The masked frame of that payload.
     frame: Vec<u8>,
-    /// Where the number stands in the payload.
+    /// The offset of the number in the payload.
     id_at: usize,
 }
 
 impl Template {
-    /// A message of `bytes` bytes, at least [`MIN_BYTES`]; to a connection, for a post.
+    /// A message of `bytes` bytes, at least [`MIN_BYTES`]; for a post, `to` is the target connection.
     pub(crate) fn new(action: &str, to: Option<&str>, bytes: usize) -> Self {
         let start = format!(r#"{{"action":"{action}","id":""#);
-        // A post names its receiver within the length that an echo has.
+        // A post names its receiver within the length of an echo.
         let (before, padding, after) = match to {
             Some(to) => (format!(r#"","to":"{to}""#), ' ', "}"),
             None => (r#"","text":""#.to_owned(), 'x', "\"}"),
@@ -53,12 +53,12 @@ impl Template {
         }
     }
 
-    /// Bytes of a frame from the server.
+    /// The length of the frame from the server.
     pub(crate) fn len(&self) -> usize {
         self.frame.len() - MASK.len()
     }
 
-    /// Writes message number `id` at the end of `out`, as a client does.
+    /// Appends the client's frame of message number `id` to `out`.
     pub(crate) fn write(&self, id: u64, out: &mut Vec<u8>) {
         let start = out.len() + self.frame.len() - self.payload.len() + self.id_at;
         out.extend_from_slice(&self.frame);
@@ -69,7 +69,7 @@ impl Template {
         }
     }
 
-    /// Whether this is message number `id`, to the byte.
+    /// Whether the payload is message number `id`, to the byte.
     pub(crate) fn is(&self, id: u64, payload: &[u8]) -> bool {
         let (from, to) = (self.id_at, self.id_at + DIGITS);
         payload.get(..from) == self.payload.get(..from)
@@ -104,15 +104,15 @@ fn header(out: &mut Vec<u8>, length: usize, masked: u8) {
     }
 }
 
-/// Writes a text frame as a server does.
+/// Appends the text frame of a server.
 pub(crate) fn unmasked(payload: &[u8], out: &mut Vec<u8>) {
     header(out, payload.len(), 0);
     out.extend_from_slice(payload);
 }
 
-/// The payload of the text frame that `bytes` begin with, and the bytes after it; none while it is not whole.
+/// The payload of the text frame at the start of `bytes`, and the bytes after it; none while the frame is incomplete.
 ///
-/// Fails at any other frame: no server here has a reason to send one.
+/// Fails at any other frame, which no server here has a reason to send.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);
@@ -147,7 +147,7 @@ mod tests {
         let mut sent = Vec::new();
         template.write(41, &mut sent);
         template.write(123_456_789_012, &mut sent);
-        // Unmasked, as a server would answer it.
+        // Unmasked, as a server sends it.
         let mut answered = Vec::new();
         for frame in sent.chunks(sent.len() / 2) {
             let masked = &frame[frame.len() - template.payload.len()..];

@@ -1,4 +1,4 @@
-//! WebSockets as streams of HTTP/2 connections (RFC 8441), as the rest of the bench wants them: sockets.
+//! WebSockets as streams of HTTP/2 connections (RFC 8441), as sockets for the rest of the bench.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::tls::{self, HTTP2};
 /// WebSockets on one connection.
 const STREAMS: usize = 16;
 
-/// A connection that offers extended CONNECT; shared by its streams, gone with the last of them.
+/// A connection that offers extended CONNECT. Its streams share it, and it ends with the last of them.
 pub(crate) struct Http2 {
     requests: SendRequest<Bytes>,
     _driver: JoinSet<()>,
@@ -33,7 +33,7 @@ impl Http2 {
         while sockets.len() < count {
             let connection = Arc::new(Self::connect(address).await?);
             for _ in 0..STREAMS.min(count - sockets.len()) {
-                sockets.push(Box::new(Stream::open(&connection).await?));
+                sockets.push(Box::new(ByteStream::open(&connection).await?));
             }
         }
         Ok(sockets)
@@ -44,7 +44,7 @@ impl Http2 {
         let (requests, connection) = h2::client::handshake(socket).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
-            // How it ends shows in its streams.
+            // Errors of the connection show in its streams.
             let _ = connection.await;
         });
         // The server's settings come with its first bytes.
@@ -62,15 +62,15 @@ impl Http2 {
     }
 }
 
-/// The two halves of an HTTP/2 stream as one of bytes.
-struct Stream {
+/// The two halves of an HTTP/2 stream as one stream of bytes.
+struct ByteStream {
     sending: SendStream<Bytes>,
     receiving: RecvStream,
     received: Bytes,
     _connection: Arc<Http2>,
 }
 
-impl Stream {
+impl ByteStream {
     async fn open(connection: &Arc<Http2>) -> Result<Self> {
         let request = Request::builder()
             .method(Method::CONNECT)
@@ -91,7 +91,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ByteStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -117,7 +117,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ByteStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,5 +1,5 @@
-//! Measures the gateway against a bare tokio-tungstenite server, both as processes of their own on this
-//! machine, in turn and in the same run. `tests/load/README.md` tells what each figure means.
+//! Measures the gateway against a bare tokio-tungstenite server: two processes on this machine, in turn and in the same
+//! run. `tests/load/README.md` explains each figure.
 #![forbid(unsafe_code)]
 
 mod bare;
@@ -65,7 +65,7 @@ struct Flags {
     child: Option<Child>,
 }
 
-/// What this executable is when it is a child of itself.
+/// The roles of this executable as its own child process.
 #[derive(Debug, Subcommand)]
 enum Child {
     #[command(hide = true)]
@@ -114,7 +114,8 @@ fn main() -> Result<()> {
         Some(Child::Leashed { words }) => server::become_leashed(words),
         None => {
             rlimit::increase_nofile_limit(u64::MAX).context("open files")?;
-            // One thread: the servers need the other cores, and their leashes a thread that stays.
+            // One thread, since the servers need the other cores, and the kernel ends a leashed child with the thread
+            // that started it.
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;

@@ -1,4 +1,4 @@
-//! What a server process costs, as the kernel counts it.
+//! The cost of a server process, as the kernel counts it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use crate::client::{Client, Load};
 use crate::server::Server;
 
-/// How long the last answers may take once the load has stopped.
+/// The deadline of the last answers once the load has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
 
-/// Memory is settled when it stays within this for [`SETTLED`].
+/// Memory has settled once it stays within this range for [`SETTLED`].
 const SETTLED_KIB: u64 = 64;
 const SETTLED: Duration = Duration::from_millis(500);
 const MAX_SETTLING: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const MAX_SETTLING: Duration = Duration::from_secs(10);
 /// One measurement of one server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Round {
-    /// In the unit of its row.
+    /// The cost in the unit of its row.
     pub(crate) cost: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) per_second: Option<f64>,
@@ -39,7 +39,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// How long each thread of a process has run, user and system, in nanoseconds.
+/// The CPU time of each thread of a process, user and system, in nanoseconds.
 pub(crate) struct Cpu(HashMap<String, u64>);
 
 impl Cpu {
@@ -48,7 +48,7 @@ impl Cpu {
         let folder = format!("/proc/{}/task", server.pid());
         for thread in fs::read_dir(&folder).with_context(|| server.log())? {
             let thread = thread?;
-            // A thread that has ended meanwhile is none.
+            // A thread that has ended meanwhile is skipped.
             let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else {
                 continue;
             };
@@ -62,7 +62,7 @@ impl Cpu {
         Ok(Self(threads))
     }
 
-    /// Microseconds that the process has run since `earlier`.
+    /// The CPU time of the process since `earlier`, in microseconds.
     pub(crate) fn since(&self, earlier: &Self) -> f64 {
         let ran = self.0.iter().map(|(thread, ran)| {
             let before = earlier.0.get(thread).copied().unwrap_or(0);
@@ -72,7 +72,7 @@ impl Cpu {
     }
 }
 
-/// Resident memory in KiB, once it no longer changes.
+/// Resident memory in KiB, once it has settled.
 pub(crate) async fn settled_rss(server: &Server) -> Result<u64> {
     let started = Instant::now();
     let (mut since, mut seen) = (started, rss(server.pid())?);
@@ -96,16 +96,16 @@ pub(crate) fn rss(pid: u32) -> Result<u64> {
     kib.context("VmRSS is a number")
 }
 
-/// How a round goes.
+/// The phases of a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Before anything is counted.
+    /// The time before anything is counted.
     pub(crate) warm_up: Duration,
     pub(crate) length: Duration,
 }
 
-/// Groups of clients, each group one after the other and all groups at the same time, keep a server busy;
-/// gives what a message cost. A group of one keeps its window full, a larger one sends one message at a time.
+/// Measures the cost of a message. Groups of clients keep the server busy: all groups at the same time, the clients of
+/// a group in turn. A group of one keeps its window full, a larger one sends one message at a time.
 pub(crate) async fn exchange(
     server: &Server,
     groups: &mut Vec<Vec<Client>>,

@@ -1,4 +1,4 @@
-//! A client that writes whatever frames it wants to, over plain TCP.
+//! A client that writes any frames, over plain TCP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How long anything may take that is sure to come.
+/// The deadline of an answer that is sure to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const TEXT: u8 = 1;
@@ -16,7 +16,7 @@ pub(crate) const PING: u8 = 9;
 const CLOSE: u8 = 8;
 const PONG: u8 = 10;
 
-/// The bit of a frame that is the last of its message.
+/// The bit of the last frame of a message.
 pub(crate) const FIN: u8 = 0x80;
 
 pub(crate) struct Raw {
@@ -24,7 +24,7 @@ pub(crate) struct Raw {
     input: BytesMut,
 }
 
-/// How a server ended a connection.
+/// The way in which a server ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Close(u16),
@@ -38,7 +38,7 @@ impl Raw {
         Self::open_with_buffer(address, path, None).await
     }
 
-    /// As [`Self::open`], with so many bytes at most that the client's kernel takes before the client reads.
+    /// As [`Self::open`], with a limit on the bytes that the client's kernel buffers.
     pub(crate) async fn open_with_buffer(
         address: SocketAddr,
         path: &str,
@@ -75,15 +75,14 @@ impl Raw {
         opened.context("a handshake took too long")?
     }
 
-    /// Sends a text, and gives the last text that comes before the server has nothing more to say: an answer comes
-    /// behind what the handler posted.
+    /// Sends a text, and returns its answer, which comes after the messages that the handler posted.
     pub(crate) async fn ask(&mut self, text: &str) -> Result<String> {
         self.socket
             .write_all(&frame(FIN | TEXT, text.as_bytes()))
             .await?;
         loop {
             let (opcode, payload) = self.frame().await?;
-            // A guest that floods posts an "x" at a time.
+            // A flooding guest posts an "x" at a time.
             if opcode == TEXT && payload != b"x" {
                 return Ok(String::from_utf8_lossy(&payload).into_owned());
             }
@@ -111,7 +110,7 @@ impl Raw {
         }
     }
 
-    /// How the server ends the connection, within so long; what it sent before is read and forgotten.
+    /// Waits for the end of the connection, for `within` at most, and drops all frames before it.
     pub(crate) async fn ended(mut self, within: Duration) -> Ended {
         let read = async {
             loop {
@@ -131,14 +130,14 @@ impl Raw {
     }
 }
 
-/// A frame of a client, of which the first byte is given; its mask is zeros, which change nothing.
+/// A client's frame with this first byte. Its mask is zeros, which change nothing.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = declared(first, payload.len() as u64);
     bytes.extend_from_slice(payload);
     bytes
 }
 
-/// The header of a frame that declares so many bytes.
+/// The header of a frame that declares `length` bytes.
 pub(crate) fn declared(first: u8, length: u64) -> Vec<u8> {
     const MASKED: u8 = 0x80;
     let mut bytes = vec![first];
@@ -157,7 +156,7 @@ pub(crate) fn declared(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// The first frame of what a server sent, taken out: its opcode and payload.
+/// Removes the first frame from a server's bytes, and returns its opcode and payload.
 fn take(input: &mut BytesMut) -> Option<(u8, Vec<u8>)> {
     let (first, second) = (*input.first()?, *input.get(1)?);
     let (length, header) = match second & 0x7f {

@@ -1,4 +1,4 @@
-//! The figures: a table for people, JSON for machines, each with the conditions it was measured under.
+//! The report: a table for people and JSON for machines, each with the conditions of the measurement.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::conditions::Conditions;
 use crate::measure::{Latency, Round};
 
-/// Figures that are compared with nothing: words and numbers as they are shown.
+/// Figures without a reference, as text.
 #[derive(Debug, Serialize)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
@@ -34,20 +34,20 @@ impl Table {
     }
 }
 
-/// What was measured, and against what.
+/// The figures of one measurement, and of its reference.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) what: String,
-    /// Of the cost.
+    /// The unit of the cost.
     pub(crate) unit: &'static str,
     pub(crate) lockgate: Vec<Round>,
-    /// The same of what the gateway is compared with, in the same order; may be empty.
+    /// The rounds of the reference, in the same order; may be empty.
     pub(crate) reference: Vec<Round>,
-    /// What the reference is.
+    /// The name of the reference.
     pub(crate) against: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<Target>,
-    /// Why there are no figures.
+    /// The reason why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
@@ -55,9 +55,9 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
-    /// The median cost is at most so many times the reference's.
+    /// The median cost is at most this many times the reference's.
     Ratio(f64),
-    /// The median cost itself.
+    /// The median cost is at most this.
     AtMost(f64),
 }
 
@@ -75,7 +75,7 @@ impl Row {
         }
     }
 
-    /// A measurement that did not work.
+    /// A row for a failed measurement.
     pub(crate) fn failed(what: String, error: &anyhow::Error) -> Self {
         Self {
             error: Some(format!("{error:#}")),
@@ -99,7 +99,7 @@ impl Row {
         self.lockgate.iter().map(|round| round.cost)
     }
 
-    /// The least and the greatest ratio of two rounds that followed each other.
+    /// The least and the greatest ratio of two consecutive rounds.
     fn spread(&self) -> Option<(f64, f64)> {
         let pairs = self.lockgate.iter().zip(&self.reference);
         let ratios = pairs.map(|(ours, theirs)| ours.cost / theirs.cost);

@@ -1,5 +1,5 @@
-//! The servers under measurement, each a child process: the real gateway and, from this same binary, the
-//! bare server. A child ends with its [`Server`], or with the bench however that ends.
+//! The servers under measurement, each a child process: the real gateway and, from this same binary, the bare server. A
+//! child ends with its [`Server`], or with the bench, even if that is killed.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,20 +15,20 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::sync::oneshot;
 
-/// How long a server may take to listen, its first compilation included.
+/// The deadline for a server to listen, its first compilation included.
 const START: Duration = Duration::from_secs(120);
 
-/// Lines of a server's log that are kept for an error message.
+/// The number of log lines that are kept for an error message.
 const KEPT_LINES: usize = 20;
 
-/// The gateway's binary, and where its files go.
+/// The gateway's binary, and the folder for its files.
 pub(crate) struct Lockgate {
     binary: PathBuf,
-    /// Outlives a run, so that a component is compiled once.
+    /// A folder that outlives a run, so that a component is compiled once.
     scratch: PathBuf,
 }
 
-/// How plugins are set up for one measurement.
+/// The settings of the plugin for one measurement.
 pub(crate) struct Setup<'a> {
     pub(crate) component: &'a Path,
     /// `reused` or `per-message`.
@@ -37,13 +37,13 @@ pub(crate) struct Setup<'a> {
     pub(crate) routes: &'static [&'static str],
 }
 
-/// A running server. Its process is killed with this value.
+/// A running server. Its process is killed when this value is dropped.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     process: Child,
     pub(crate) plain: SocketAddr,
     pub(crate) secure: SocketAddr,
-    /// From the start of the process to its listening.
+    /// The time from the start of the process until it listens.
     pub(crate) took: Duration,
     log: Log,
 }
@@ -72,7 +72,7 @@ impl Lockgate {
         Ok(Self { binary, scratch })
     }
 
-    /// Builds the plugin in a folder of this repository, and gives its component.
+    /// Builds the plugin in a folder of this repository, and returns the path of its component.
     pub(crate) fn build(&self, folder: &str) -> Result<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let built = Command::new(&self.binary)
@@ -88,7 +88,7 @@ impl Lockgate {
         }
     }
 
-    /// What `lockgate version` says.
+    /// The output of `lockgate version`.
     pub(crate) fn version(&self) -> Result<String> {
         let said = Command::new(&self.binary).arg("version").output()?;
         Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
@@ -107,7 +107,7 @@ impl Lockgate {
         Server::start("the gateway", command).await
     }
 
-    /// Why this configuration is refused, in one line.
+    /// The reason why this configuration is refused, in one line.
     pub(crate) fn refusal(&self, text: &str) -> Result<String> {
         let file = self.write(text)?;
         let said = Command::new(&self.binary)
@@ -133,7 +133,7 @@ impl Lockgate {
         Ok(file)
     }
 
-    /// What every configuration begins with.
+    /// The start of every configuration.
     pub(crate) fn preamble(&self) -> String {
         let compiled = self.scratch.join("compiled");
         format!(
@@ -147,7 +147,7 @@ listeners = [
         )
     }
 
-    /// The defaults, but for what would disturb a measurement.
+    /// The default settings, except those that would disturb a measurement.
     fn configuration(&self, setup: &Setup<'_>) -> String {
         let mut text = self.preamble();
         text += &format!(
@@ -178,7 +178,7 @@ two_way = true
 }
 
 impl Server {
-    /// Starts the bare server: this executable once more.
+    /// Starts the bare server, from this executable.
     pub(crate) async fn bare() -> Result<Self> {
         let mut command = leashed(&std::env::current_exe()?)?;
         command.arg("bare");
@@ -189,7 +189,7 @@ impl Server {
         self.process.id()
     }
 
-    /// The server's name and the last lines that it wrote, for an error.
+    /// The server's name and its last log lines, for an error.
     pub(crate) fn log(&self) -> String {
         let lines = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
@@ -206,7 +206,7 @@ impl Server {
             .context("cannot start")?;
         let stderr = process.stderr.take().context("it is piped")?;
         let unset = SocketAddr::from(([0, 0, 0, 0], 0));
-        // From here on every way out kills the process.
+        // From here on every return kills the process.
         let mut server = Self {
             name,
             process,
@@ -233,13 +233,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Reads a server's log to its end, so that it never waits for us, and tells when it listens on both addresses.
+/// Reads a server's log to its end, so that the server never blocks on it, and signals once it listens on both
+/// addresses.
 fn read_log(
     stderr: ChildStderr,
     log: &Log,
@@ -268,14 +269,14 @@ fn read_log(
     }
 }
 
-/// A command that starts `program` so that the kernel ends it with us, even if we are killed.
+/// A command that starts `program` so that the kernel ends it with this process, even if that is killed.
 fn leashed(program: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("leashed").arg(program);
     Ok(command)
 }
 
-/// Becomes another program, which is killed when the thread that started this process ends.
+/// Replaces this process by another program, which is killed when the thread that started this process ends.
 pub(crate) fn become_leashed(words: &[String]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
     let (program, words) = words.split_first().context("no program to run")?;

@@ -1,4 +1,4 @@
-//! TLS as the clients speak it: as little work as can be, since it is not theirs that is measured.
+//! TLS of the clients: as little work as possible, since it is not measured.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 /// The protocol of the WebSocket handshake.
 pub(crate) const HTTP1: &[u8] = b"http/1.1";
 
-/// The same with a stream for each WebSocket.
+/// The protocol with a stream for each WebSocket.
 pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// TLS that offers one protocol, checks nothing and never resumes: every handshake is a full one.
@@ -29,7 +29,7 @@ pub(crate) fn connector(protocol: &[u8]) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Checks nothing: the peer is a child process, and the client's work is not what is measured.
+/// Checks nothing: the peer is a child process, and the client's work is not measured.
 #[derive(Debug)]
 struct AcceptAny;
 

@@ -1,4 +1,4 @@
-//! A component of which there are as many versions as it takes, each of them code that no gateway has seen.
+//! A component with any number of versions, each of them code that no gateway has seen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::raw::Raw;
 use crate::server::Server;
 
-/// What stands before the digits of its version in the guest `versions`, once.
+/// The mark before the digits of the version in the guest `versions`, which is there once.
 const MARK: &[u8] = b"@lockgate-version:";
 
-/// How long a version may take to serve.
+/// The deadline for a version to serve.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The sections of a component that are written here.
+/// The ids of the sections that are written here.
 const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
 
@@ -28,7 +28,7 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
-    /// Begins with version 1.
+    /// Writes version 1.
     pub(crate) fn new(guest: &Path, file: PathBuf) -> Result<Self> {
         let guest = fs::read(guest).with_context(|| guest.display().to_string())?;
         let mut places = guest.windows(MARK.len()).enumerate();
@@ -43,8 +43,8 @@ impl Versions {
         Ok(versions)
     }
 
-    /// Puts the next version in the place of the one before at once, with a module beside its own that it does not use.
-    /// Gives when its file was there.
+    /// Replaces the file by the next version with a rename, with `module` as an unused extra module. Returns the time
+    /// of the rename.
     pub(crate) fn replace(&mut self, module: Option<&[u8]>) -> Result<Instant> {
         self.newest += 1;
         let mut bytes = self.guest.clone();
@@ -56,7 +56,7 @@ impl Versions {
         if let Some(module) = module {
             section(CORE_MODULE, module, &mut bytes);
         }
-        // No run before this one has had it compiled.
+        // No earlier run has compiled this one.
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         section(CUSTOM, format!("\x06unique{now}").as_bytes(), &mut bytes);
         let beside = self.file.with_extension("new");
@@ -65,7 +65,7 @@ impl Versions {
         Ok(Instant::now())
     }
 
-    /// Has a client ask, with a pause after each answer, until the newest version answers; gives when it did.
+    /// Asks with a pause after each answer until the newest version answers, and returns the time of that answer.
     pub(crate) async fn served(
         &self,
         server: &Server,
@@ -89,14 +89,14 @@ impl Versions {
     }
 }
 
-/// A core module of at least so many bytes: functions of a few hundred instructions each, all different.
+/// A core module of at least `bytes` bytes: functions of a few hundred instructions each, all different.
 pub(crate) fn large_module(bytes: usize) -> Vec<u8> {
     const STATEMENTS: u32 = 200;
     const I32: u8 = 0x7f;
     let mut random = Random(1);
     let (mut bodies, mut count) = (Vec::new(), 0);
     while bodies.len() < bytes {
-        // Six locals beside the two parameters.
+        // Six locals and the two parameters.
         let mut body = vec![1, 6, I32];
         for _ in 0..STATEMENTS {
             statement(&mut random, &mut body);
@@ -120,7 +120,7 @@ pub(crate) fn large_module(bytes: usize) -> Vec<u8> {
     module
 }
 
-/// One of arithmetic, a load, a store or a branch over arithmetic, on any of eight locals.
+/// Appends arithmetic, a load, a store or a branch over arithmetic, on any of eight locals.
 fn statement(random: &mut Random, body: &mut Vec<u8>) {
     let [a, b, c, kind] = [(); 4].map(|()| random.below(8));
     let operation = 0x6a + random.below(3);
@@ -137,7 +137,7 @@ fn statement(random: &mut Random, body: &mut Vec<u8>) {
     }
 }
 
-/// The same numbers every time.
+/// Pseudo-random numbers with a fixed seed.
 struct Random(u64);
 
 impl Random {

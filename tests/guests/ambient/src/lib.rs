@@ -1,5 +1,5 @@
-//! Uses what a standard library has for files, the network and the process, and tells how each attempt ended. Imports all
-//! of it, as a program in Go or Python does that uses none of it.
+//! Uses the standard library's files, network and process, and answers with the result of each attempt. It imports all
+//! of them, as a program in Go or Python does that uses none.
 
 mod wasi;
 
@@ -16,7 +16,7 @@ use wasi::Fields;
 struct Ambient;
 
 impl Handler for Ambient {
-    /// A word and what it needs: `read /etc/hostname`, `connect 127.0.0.1:80`.
+    /// Takes a word and its argument: `read /etc/hostname`, `connect 127.0.0.1:80`.
     fn message(_: Event, message: Message) -> Result<Option<Message>> {
         let line = message.as_text().ok_or("no text")?;
         let (word, what) = line.rsplit_once(' ').unwrap_or((line, ""));
@@ -47,7 +47,7 @@ impl Handler for Ambient {
     }
 }
 
-/// What came of something, in the words of the standard library.
+/// The result of an attempt, in the words of the standard library.
 fn told<T>(outcome: std::io::Result<T>) -> String {
     match outcome {
         Ok(_) => "done".to_owned(),

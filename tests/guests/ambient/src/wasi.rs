@@ -1,4 +1,4 @@
-//! Handles to something of WASI's HTTP, for which the standard library has no use.
+//! Handles of WASI's HTTP, which the standard library does not use.
 
 wit_bindgen::generate!({
     inline: r#"

@@ -1,4 +1,4 @@
-//! Imports the file system, which no plugin is given.
+//! Imports the file system, which no plugin gets.
 
 use lockgate_plugin::{Event, Handler, Message, Result};
 

@@ -1,10 +1,10 @@
-//! Calls the gateway with whatever arguments a message has in it, as many calls as it has bytes for.
+//! Calls the gateway with arguments from the bytes of a message, until the bytes are used up.
 
 use lockgate_plugin::{Message, connections, context, groups};
 
 use crate::wasi;
 
-/// What a message is made of: bytes, taken from the front.
+/// The bytes of a message, taken from the front.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -20,7 +20,7 @@ impl Input<'_> {
         })
     }
 
-    /// A word: the own id, a usual name, many letters, or what the bytes spell.
+    /// A word: the own id, a usual name, many letters, or the bytes themselves.
     fn word(&mut self, own: &str) -> String {
         match self.byte().unwrap_or(0) % 8 {
             0 | 1 => own.to_owned(),
@@ -32,14 +32,14 @@ impl Input<'_> {
                 let length = usize::from(self.byte().unwrap_or(0) % 40).min(self.0.len());
                 let (text, rest) = self.0.split_at(length);
                 self.0 = rest;
-                // SAFETY: there is none; that this need not be text is what the gateway has to find out.
+                // SAFETY: none; this may be invalid text, which the gateway has to detect.
                 unsafe { String::from_utf8_unchecked(text.to_vec()) }
             }
         }
     }
 }
 
-/// Makes the calls, and tells how many.
+/// Makes the calls, and returns their number.
 pub fn calls(own: &str, bytes: &[u8]) -> String {
     let mut input = Input(bytes);
     let mut made = 0;
@@ -50,7 +50,7 @@ pub fn calls(own: &str, bytes: &[u8]) -> String {
     format!("calls made: {made}")
 }
 
-/// What comes of a call is the gateway's word alone: here it only has to come.
+/// Makes one call. Any result will do, as long as the call returns.
 fn call(which: u8, own: &str, input: &mut Input<'_>) {
     let word = input.word(own);
     match which % 20 {
@@ -59,7 +59,7 @@ fn call(which: u8, own: &str, input: &mut Input<'_>) {
             &word,
             Message::from(input.word(own).into_bytes()),
         )),
-        // Not the own: its client waits for the answer.
+        // Not the own connection, whose client waits for the answer.
         2 => drop(connections::close(
             "AAAAAAAAAAAAAAAA",
             input.number() as u16,

@@ -1,8 +1,7 @@
-//! Takes more than it should, in the way and as often as its message says: `posts 257`. What came of it is the
-//! answer, where there can be one. A binary message is the arguments of arbitrary calls.
+//! Takes more than it should, in the way and as often as its message says: `posts 257`. The result is the answer, where
+//! there can be one. A binary message has the arguments of arbitrary calls.
 //!
-//! The guest `probe` tells what a handler sees, and can do much harm as well; here is the harm that needs more
-//! than one line.
+//! The guest `probe` shows a handler's view, and does simple harm, too; the harm here takes more than one line.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,7 +21,7 @@ use std::{
 
 use lockgate_plugin::{Error, Event, Handler, Message, Result, connections, groups};
 
-/// How long an instance is held that hides or finds something slowly.
+/// The time for which `hide slowly` and `find slowly` hold their instance.
 const SLOWLY: Duration = Duration::from_millis(1_500);
 
 struct Hostile;
@@ -57,7 +56,7 @@ fn act(own: &str, what: &str, times: u64) -> Result<String> {
             "hidden".to_owned()
         }
         "find" => canary::find(times).to_string(),
-        // Holding the instance meanwhile, so that others have to take other ones.
+        // Holds the instance, so that other calls have to take other ones.
         "hide slowly" => {
             canary::hide(times);
             thread::sleep(SLOWLY);
@@ -69,9 +68,9 @@ fn act(own: &str, what: &str, times: u64) -> Result<String> {
             found.to_string()
         }
         "descend" => descend(0).to_string(),
-        // What is handed to the gateway in one call.
+        // Large values in one call of the gateway.
         "return" => "x".repeat(size),
-        // SAFETY: there is none; the gateway has to find out that this is no text.
+        // SAFETY: none; the gateway has to detect that this is no text.
         "return no text" => unsafe { String::from_utf8_unchecked(vec![0xff; 16]) },
         "fail" => return Err("x".repeat(size).into()),
         "forge" => return Err("honest\n2026-01-01 INFO forged \u{1b}[2J".into()),
@@ -110,7 +109,7 @@ fn spin() -> ! {
     }
 }
 
-/// Asks for a mebibyte after the other, and writes to each.
+/// Allocates mebibyte by mebibyte, and writes to each.
 fn hog() -> ! {
     let mut held = Vec::new();
     loop {
@@ -118,7 +117,7 @@ fn hog() -> ! {
     }
 }
 
-/// Moves half the memory it may have to and fro for ever, each time by one instruction.
+/// Copies half of its maximum memory to and fro for ever, each time by one instruction.
 fn copy() -> ! {
     let mut bytes = vec![1u8; 48 << 20];
     let half = bytes.len() / 2;
@@ -136,7 +135,7 @@ fn fill() -> ! {
     }
 }
 
-/// Asks the gateway something at every depth, until the stack is used up.
+/// Calls the gateway at every depth, until the stack is used up.
 #[expect(unconditional_recursion, reason = "that is the fault")]
 fn descend(depth: u32) -> u32 {
     let frame = black_box([depth; 64]);
@@ -144,7 +143,7 @@ fn descend(depth: u32) -> u32 {
     descend(depth + 1) + count + frame[black_box(1)]
 }
 
-/// Timers that are never given back.
+/// Makes timers, and drops none.
 fn handles(times: u64) -> String {
     let held: Vec<_> = (0..times)
         .map(|_| wasi::subscribe_duration(3_600_000_000_000))
@@ -161,7 +160,7 @@ fn chunks(times: usize) -> String {
     times.to_string()
 }
 
-/// What a terminal would obey, on either stream.
+/// Prints control sequences of terminals, on both streams.
 fn escapes(times: usize) -> String {
     for _ in 0..times {
         let _ = writeln!(stdout(), "\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{9b}31m");
@@ -176,7 +175,7 @@ fn short_lines(times: usize) -> String {
     times.to_string()
 }
 
-/// How often it went well, and why it did not go on.
+/// Repeats a call until it fails, and returns the number of successes and the error.
 fn until_refused(times: u64, act: impl Fn(u64) -> Result<(), Error>) -> String {
     for number in 0..times {
         if let Err(error) = act(number) {

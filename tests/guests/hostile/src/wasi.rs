@@ -1,4 +1,4 @@
-//! What the gateway offers of WASI, called without the standard library in between.
+//! Functions of WASI, called without the standard library.
 
 wit_bindgen::generate!({
     inline: r#"

@@ -1,4 +1,4 @@
-//! What a handler should never do.
+//! Deeds that a handler should never do.
 
 use std::{
     arch::wasm32,
@@ -13,7 +13,7 @@ pub fn spin() -> ! {
     }
 }
 
-/// Runs for some time, and ends.
+/// Runs for `ms`, and ends.
 pub fn spin_for(ms: u64) -> serde_json::Value {
     let end = Instant::now() + Duration::from_millis(ms);
     while Instant::now() < end {
@@ -22,7 +22,7 @@ pub fn spin_for(ms: u64) -> serde_json::Value {
     serde_json::Value::Null
 }
 
-/// Computes, the same however fast or busy the machine is, and ends.
+/// Computes `rounds` rounds, the same work on any machine, and ends.
 pub fn compute(rounds: u64) -> serde_json::Value {
     let mut bytes = black_box(vec![1_u64; 1 << 12]);
     for round in 0..rounds {
@@ -34,7 +34,7 @@ pub fn compute(rounds: u64) -> serde_json::Value {
     serde_json::json!(bytes[0])
 }
 
-/// Ends the instance.
+/// Traps, which ends the instance.
 pub fn trap() -> ! {
     panic!("trapped on request")
 }
@@ -46,13 +46,13 @@ pub fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[black_box(1)]
 }
 
-/// Asks for more memory and tells whether it was given.
+/// Asks for more memory, and returns whether it got it.
 pub fn grow(mib: usize) -> bool {
     const PAGES_PER_MIB: usize = 16;
     wasm32::memory_grow(0, mib * PAGES_PER_MIB) != usize::MAX
 }
 
-/// Takes memory until there is none left, which ends the instance.
+/// Takes memory until none is left, which ends the instance.
 pub fn hog() -> ! {
     let mut held: Vec<Vec<u8>> = Vec::new();
     loop {

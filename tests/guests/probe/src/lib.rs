@@ -1,11 +1,9 @@
-//! Does what its client tells it, and answers with what came of it: one guest for every test that looks at a
-//! handler from the inside.
+//! Takes the steps that its client sends, and answers with their results: one guest for all tests of a handler's view.
 //!
-//! A text message is a JSON list of steps, `[{"do": "count", "group": "lobby"}, …]`; the answer is a JSON list
-//! with what came of each. A connection id that is left out is the client's own. In `$connect` the steps are the
-//! query parameter `do`, and are answered as a message when there is a parameter `tell`; in `$disconnect`
-//! they are the attribute `farewell`. How each connection ended is printed and published to the group
-//! `observers`.
+//! A text message is a JSON list of steps, `[{"do": "count", "group": "lobby"}, …]`; the answer is a JSON list of their
+//! results. The default of a connection id is the client's own. In `$connect` the steps are the query parameter `do`,
+//! and the results are sent as a message if there is a parameter `tell`; in `$disconnect` they are the attribute
+//! `farewell`. The end of each connection is printed, and published to the group `observers`.
 
 #![allow(
     clippy::disallowed_methods,

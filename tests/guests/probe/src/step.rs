@@ -14,16 +14,16 @@ use serde_json::{Map, Value, json};
 
 use crate::faults;
 
-/// What an instance remembers from one invocation to the next.
+/// State that an instance keeps from one invocation to the next.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// How a list of steps ended.
+/// The outcome of a list of steps.
 pub enum Outcome {
-    /// With the answers.
+    /// The results are the answer.
     Answer,
-    /// With this message in place of the answers.
+    /// This message is the answer in place of the results.
     Reply(Message),
-    /// With nothing to say.
+    /// There is no answer.
     Silence,
     Fail(String),
     Refuse(Refusal),
@@ -50,7 +50,7 @@ impl<'a> Steps<'a> {
         Value::Array(self.answers.clone())
     }
 
-    /// Takes the steps one by one, until one ends them.
+    /// Takes the steps in order, until one ends them.
     pub fn all(&mut self, steps: &Value) -> Outcome {
         for step in steps.as_array().expect("a list of steps") {
             let step = Step {
@@ -185,7 +185,7 @@ impl Step<'_> {
         }
     }
 
-    /// Sends the same message `times` times; answers how many were taken and why the next was not.
+    /// Sends the same message `times` times; the result is the number of successes and the error of the next.
     fn burst(&self) -> Value {
         let message = self.message();
         for taken in 0..self.number("times") {
@@ -200,7 +200,7 @@ impl Step<'_> {
         self.optional("id").unwrap_or(self.own)
     }
 
-    /// The text in `text`, the bytes in `bytes`, or as many letters as `letters` says.
+    /// The text in `text`, the bytes in `bytes`, or the number of letters in `letters`.
     fn message(&self) -> Message {
         if let Some(text) = self.optional("text") {
             return text.into();

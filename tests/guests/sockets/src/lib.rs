@@ -1,4 +1,4 @@
-//! Imports the network, which no plugin is given.
+//! Imports the network, which no plugin gets.
 
 use std::{io::Read, net::TcpStream};
 

@@ -1,4 +1,4 @@
-//! Has a table of more than 20,000 elements, where a handler needs a few hundred.
+//! Has a table of more than 20,000 elements, of which a handler needs a few hundred.
 
 use lockgate_plugin::{Event, Handler, Message, Result};
 

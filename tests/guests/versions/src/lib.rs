@@ -1,4 +1,4 @@
-//! Tells which version of itself answers: a test writes a number, and how it misbehaves, into the built component.
+//! Answers with its version: a test writes a number and a fault into the built component.
 
 #![allow(
     clippy::disallowed_methods,
@@ -13,11 +13,11 @@ mod contract {
     wit_bindgen::generate!({ path: "../../../wit", world: "self-tested" });
 }
 
-/// `tests/src/versions.rs` finds this in the component, and puts other digits and another letter in their place.
+/// `tests/src/versions.rs` finds these marks in the component, and replaces the digits and the letter.
 static MARK: [u8; 22] = *b"@lockgate-version:0000";
 static LETTER: [u8; 19] = *b"@lockgate-letter:-@";
 
-/// As it is in the component that runs, and not as the compiler saw it.
+/// Reads the text from the running component, so that the compiler cannot assume its value.
 fn read<const N: usize>(text: &'static [u8; N]) -> [u8; N] {
     // SAFETY: a reference can be read.
     unsafe { std::ptr::read_volatile(text) }
@@ -77,7 +77,7 @@ impl contract::exports::lockgate::plugin::self_test::Guest for Versions {
     fn run() -> std::result::Result<(), String> {
         match fault() {
             b'f' => {
-                eprint!("two and two is five"); // and no end of the line
+                eprint!("two and two is five"); // without a newline
                 Err("the sums are wrong".into())
             }
             b's' => spin(),

@@ -1,9 +1,9 @@
-//! What the bench asks of a handler beside an echo. A route key each: `join` a group, `publish` to it, tell
+//! The bench's handler, which echoes, and has a route key for each other action: `join` a group, `publish` to it, tell
 //! `who` the client is, `post` to another connection.
 
 use lockgate_plugin::{Event, Handler, Message, Result, connections, groups};
 
-/// Everyone who asked to join is in it.
+/// The one group, of all clients that join.
 const GROUP: &str = "everyone";
 
 struct Load;
@@ -21,7 +21,9 @@ impl Handler for Load {
             }
             "who" => Ok(Some(event.connection_id.into())),
             "post" => {
-                let to = receiver(&message).ok_or("a post names its receiver")?.to_owned();
+                let to = receiver(&message)
+                    .ok_or("a post names its receiver")?
+                    .to_owned();
                 connections::send(&to, message)?;
                 Ok(None)
             }

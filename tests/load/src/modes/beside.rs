@@ -1,4 +1,4 @@
-//! What a gateway's other clients notice while something else goes on, and what that costs.
+//! The latency of a gateway's other clients while something else goes on, and its cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use crate::measure::{Cpu, Latency, percentiles, rss};
 use crate::raw::Raw;
 use crate::server::Server;
 
-/// Between two echoes, two pings, two looks at the memory.
+/// The interval between two echoes, two pings, two readings of the memory.
 const BETWEEN: Duration = Duration::from_millis(5);
 
-/// A client that has its messages echoed and one that pings, for as long as it takes.
+/// A client that has its messages echoed and one that pings, until the measurement ends.
 pub(crate) struct Beside {
     over: Arc<AtomicBool>,
     echoes: JoinHandle<Result<Vec<u32>>>,
@@ -25,11 +25,11 @@ pub(crate) struct Beside {
     before_kib: u64,
 }
 
-/// What was noticed.
+/// The figures of the neighbours.
 pub(crate) struct Noticed {
-    /// Of the whole server, the neighbours' own included.
+    /// CPU time of the whole server, with the neighbours' own.
     pub(crate) cpu_us: f64,
-    /// The most memory that there was, above what there was before.
+    /// Peak memory above the memory before.
     pub(crate) grown_kib: i64,
     pub(crate) echo: Latency,
     pub(crate) ping: Latency,
@@ -60,7 +60,7 @@ impl Beside {
                 let asked = Instant::now();
                 pinging.ping().await?;
                 took.push(nanoseconds(asked));
-                // As often as a client may.
+                // As often as the limit of control frames allows.
                 tokio::time::sleep(BETWEEN * 10).await;
             }
             Ok(took)

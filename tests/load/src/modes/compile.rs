@@ -1,4 +1,4 @@
-//! What the clients of one plugin wait while the component of another is compiled.
+//! The latency of one plugin's clients while the component of another is compiled.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::raw::Raw;
 use crate::report::{Row, Target};
 use crate::versions::large_module;
 
-/// Bytes of code to be compiled.
+/// Bytes of code to compile.
 const BYTES: usize = 12 << 20;
 const SHORT_BYTES: usize = 100 << 10;
 
-/// Between two messages of one client. More than a machine can do would measure its queues.
+/// The interval between two messages of one client. A higher rate than the machine can serve would measure its queues.
 const TURN: Duration = Duration::from_millis(32);
 
-/// Between two looks at whether it is done. Asking each millisecond, when without compiling nobody asks, would be a load
-/// of its own.
+/// The interval of asking whether it is done. Each millisecond would be a load of its own, which the reference without
+/// compiling does not have.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the 99th percentile may be, compared with nothing being compiled.
+/// The largest ratio of the 99th percentile to that without compiling.
 const MOST: f64 = 1.2;
 
-/// One round is a whole reload: as long as compiling takes.
+/// Measures in rounds of a whole reload each, as long as compiling takes.
 pub(crate) async fn compile(bench: &Bench) -> Result<Vec<Row>> {
     let count = bench.clients(64, 8);
     let module = large_module(if bench.short { SHORT_BYTES } else { BYTES });
@@ -69,7 +69,7 @@ pub(crate) async fn compile(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Has each client send a message at each of its turns until something is over; what it costs is the 99th percentile.
+/// Has each client send a message at each of its turns until something is over. The cost is the 99th percentile.
 async fn paced(
     clients: &mut Vec<Client>,
     until: impl Future<Output = Result<()>>,
@@ -81,7 +81,8 @@ async fn paced(
     for (place, mut client) in (0_u32..).zip(clients.drain(..)) {
         let load = Arc::clone(&load);
         let mut turns = interval_at((began + TURN * place / count).into(), TURN);
-        // Who is late once keeps its turns. Otherwise all that were late together stay so, and wait for each other.
+        // A late client keeps its turns. Otherwise clients that were late together would stay together, and wait for
+        // each other.
         turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tasks.spawn(async move {
             while !load.stop.load(Ordering::Relaxed) {

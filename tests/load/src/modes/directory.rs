@@ -1,7 +1,7 @@
-//! The map behind the directory of connections, beside one map under one lock: what a look-up costs while others
-//! connect, and how long a change may hold a lock while the map grows.
+//! The map behind the directory of connections, beside one map under one lock: the cost of a look-up while others
+//! connect, and the time for which a change holds a lock while the map grows.
 
-/// The file itself: to link the gateway for it would bring wasmtime into the bench.
+/// The source file itself, since linking the gateway would bring wasmtime into the bench.
 #[path = "../../../../host/src/connections/shards.rs"]
 mod shards;
 
@@ -17,7 +17,7 @@ use super::Bench;
 use crate::measure::Round;
 use crate::report::{Row, Target};
 
-/// As many as the directory has.
+/// The number of shards of the directory.
 const SHARDS: usize = 256;
 
 /// Threads that connect and post at the same time.
@@ -26,10 +26,10 @@ const THREADS: u64 = 2;
 /// Posts of a thread for each of its connects.
 const POSTS: u64 = 20;
 
-/// As long as a connection's id.
+/// A connection's id.
 type Id = [u8; 16];
 
-/// What a post does when it has found its connection: it takes the lock of an outbox.
+/// An outbox, whose lock a post takes once it has found the connection.
 type Outbox = Arc<Mutex<u64>>;
 
 trait Directory: Sync {
@@ -124,7 +124,7 @@ fn round(cost: f64) -> Round {
     }
 }
 
-/// Nanoseconds of CPU time for each post, with its share of the connects.
+/// Nanoseconds of CPU time for a post, with its share of the connects.
 fn posting(directory: &dyn Directory, open: usize, posts: u64) -> Result<f64> {
     let mut numbers = Numbers(1);
     let ids: Vec<_> = (0..open).map(|_| numbers.id()).collect();
@@ -163,8 +163,8 @@ fn posting(directory: &dyn Directory, open: usize, posts: u64) -> Result<f64> {
     Ok(spent * 1e9 / (THREADS * posts) as f64)
 }
 
-/// Milliseconds of CPU time of the longest of so many connects, which holds a lock nearly all the while. A thread that
-/// has to wait for its core meanwhile is no fault of the map.
+/// Milliseconds of CPU time of the longest of `connects` connects, which holds a lock nearly all the while. CPU time,
+/// since waiting for a core is no fault of the map.
 fn growing(directory: &dyn Directory, connects: u64) -> Result<f64> {
     let mut numbers = Numbers(1);
     let mut longest = 0.0f64;
@@ -184,7 +184,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Random enough (xorshift), and the same in every round.
+/// Pseudo-random numbers (xorshift), the same in every round.
 struct Numbers(u64);
 
 impl Numbers {

@@ -1,4 +1,4 @@
-//! Messages that come back: to the client itself, or by a post to another connection.
+//! Echoes: to the client itself, or by a post to another connection.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ pub(crate) async fn per_message(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// One case; if it fails, the others are measured all the same.
+/// The row of one case; if it fails, the others are still measured.
 async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> Row {
     let case = Case {
         connections: bench.clients(case.connections, 8),
@@ -146,8 +146,8 @@ async fn rounds(
     Ok((lockgate, reference))
 }
 
-/// A handler that posts what comes on one connection to another. The bare server has no such thing: its echo
-/// of the same messages is the reference.
+/// A handler that posts each message to another connection. The bare server has no posts: its echo of the same messages
+/// is the reference.
 pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
     let count = bench.clients(64, 4);
     let echo = Arc::new(Template::new("echo", None, MIN_BYTES));
@@ -159,7 +159,7 @@ pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
     for (sender, mut receiver) in senders.into_iter().zip(receivers) {
         let id = String::from_utf8(receiver.ask(&who).await?)?;
         let post = Arc::new(Template::new("post", Some(&id), MIN_BYTES));
-        // One client that writes to the one connection and reads from the other.
+        // One client that writes to one connection and reads from the other.
         let pair = tokio::io::join(receiver.into_socket(), sender.into_socket());
         ours.push(vec![Client::new(Box::new(pair) as Box<dyn Socket>, &post)]);
     }
@@ -182,7 +182,7 @@ pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Each client by itself.
+/// Groups of one client each.
 fn alone(clients: Vec<Client>) -> Vec<Vec<Client>> {
     clients.into_iter().map(|client| vec![client]).collect()
 }

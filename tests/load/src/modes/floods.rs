@@ -1,4 +1,4 @@
-//! Floods of clients, against the gateway and against the bare server: what they cost, and how they end.
+//! Floods of clients, against the gateway and against the bare server: their cost and their end.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl Flood {
         Self::StalledReaders,
     ];
 
-    /// How many clients take part, in a full run and in a short one.
+    /// The number of clients, in a full run and in a short one.
     fn clients(self, short: bool) -> usize {
         let (full, few) = match self {
             Self::UnreadPings => (1, 1),
@@ -57,13 +57,13 @@ impl Flood {
     }
 }
 
-/// What a client sends at a time.
+/// The bytes that a client sends at a time.
 const PIECE: usize = 64 << 10;
 
-/// How long a flood may go on: longer than any of the gateway's default deadlines for what is in it.
+/// The longest flood: longer than the gateway's default deadlines for its parts.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Between two looks at the memory.
+/// The interval between two readings of the memory.
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) async fn floods(bench: &Bench) -> Result<Table> {
@@ -98,7 +98,7 @@ async fn measure(
     clients: usize,
     longest: Duration,
 ) -> Result<[String; 3]> {
-    // What a first connection makes a server keep is not the flood's.
+    // Memory that a server keeps after its first connection is not the flood's.
     Raw::open(server.plain, "/load").await?.ask("warm").await?;
     let mut flooding = JoinSet::new();
     let mut waiting = Vec::new();
@@ -134,12 +134,12 @@ async fn measure(
     Ok([
         format!("{grown:+.1} MiB"),
         format!("{cpu_ms:.0} ms"),
-        told(&ends, began.elapsed(), longest),
+        ends_text(&ends, began.elapsed(), longest),
     ])
 }
 
-/// How most of the clients ended, and when the last did.
-fn told(ends: &[Ended], took: Duration, longest: Duration) -> String {
+/// The end of most clients, and the time of the last one.
+fn ends_text(ends: &[Ended], took: Duration, longest: Duration) -> String {
     let mut counts: Vec<(Ended, usize)> = Vec::new();
     for end in ends {
         match counts.iter_mut().find(|(known, _)| known == end) {
@@ -168,7 +168,7 @@ fn told(ends: &[Ended], took: Duration, longest: Duration) -> String {
     }
 }
 
-/// Sends what the flood is of, until all is sent, the server has had enough, or the time is over.
+/// Sends the flood until all is sent, the server closes, or the time is over.
 async fn pour(mut client: Raw, flood: Flood, longest: Duration) -> Result<Ended> {
     let (first, repeated, all) = match flood {
         Flood::UnreadPings => (Vec::new(), frame(FIN | PING, &[7; 125]), 60_000_000),
@@ -192,13 +192,13 @@ async fn pour(mut client: Raw, flood: Flood, longest: Duration) -> Result<Ended>
         }
         std::io::Result::Ok(())
     };
-    // An error is the server's way to say that it is enough.
+    // An error means that the server has closed.
     let _ = tokio::time::timeout(longest, pouring).await;
     let left = deadline.saturating_duration_since(Instant::now());
     Ok(client.ended(left.max(LOOK)).await)
 }
 
-/// Sends a head a byte at a time.
+/// Sends a head byte by byte.
 async fn drip(mut socket: TcpStream, longest: Duration) -> Result<Ended> {
     const HEAD: &[u8] = b"GET /load HTTP/1.1\r\nHost: localhost\r\nX: ";
     let (mut reader, mut writer) = socket.split();

@@ -1,4 +1,4 @@
-//! TLS, the upgrade and the `$connect` handler: clients that connect and are gone.
+//! TLS, the upgrade and the `$connect` handler: clients that connect and leave.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! Guests that take more than they should, one deed after the other: what their client is told, what it costs, and
-//! what a neighbour on the same gateway notices.
+//! Guests that take more than they should, one deed after the other: the answer to their client, the cost, and the
+//! latency of a neighbour on the same gateway.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::raw::{FIN, Raw, TEXT, frame};
 use crate::report::Table;
 use crate::server::Server;
 
-/// What a guest does, by the message that asks for it.
+/// A deed of the guest, with the message that asks for it.
 struct Deed {
     what: &'static str,
     /// The stage that serves the guest.
@@ -58,7 +58,7 @@ static DEEDS: [Deed; 16] = [
     },
 ];
 
-/// Deeds are repeated for this long at least in a full run.
+/// The minimum time for which a deed is repeated in a full run.
 const LENGTH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
@@ -103,10 +103,10 @@ pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
     Ok(vec![table, refusals(bench, others)?])
 }
 
-/// One deed, over and over.
+/// Measures one deed, over and over.
 async fn measure(server: &Server, deed: &'static Deed, length: Duration) -> Result<Vec<String>> {
-    // Its first instance and all that the allocator keeps are not its cost.
-    let told = ask(server, deed).await.context(deed.what)?;
+    // The first instance, and memory that the allocator keeps, are not the deed's cost.
+    let answer = ask(server, deed).await.context(deed.what)?;
     let beside = Beside::begin(server, "/load").await?;
     let deadline = Instant::now() + length;
     let mut asking = JoinSet::new();
@@ -127,14 +127,14 @@ async fn measure(server: &Server, deed: &'static Deed, length: Duration) -> Resu
     }
     let noticed = beside.end(server).await?;
     ensure!(
-        !told.is_empty(),
+        !answer.is_empty(),
         "{}: its client was told nothing",
         deed.what
     );
-    Ok(line(deed.what, told, times, &noticed))
+    Ok(line(deed.what, answer, times, &noticed))
 }
 
-fn line(what: &str, told: String, times: u32, noticed: &Noticed) -> Vec<String> {
+fn line(what: &str, answer: String, times: u32, noticed: &Noticed) -> Vec<String> {
     let Noticed {
         cpu_us,
         grown_kib,
@@ -143,7 +143,7 @@ fn line(what: &str, told: String, times: u32, noticed: &Noticed) -> Vec<String> 
     } = noticed;
     vec![
         what.to_owned(),
-        told,
+        answer,
         times.to_string(),
         format!("{:.3} ms", cpu_us / 1_000.0 / f64::from(times)),
         format!("{:+.1} MiB", *grown_kib as f64 / 1_024.0),
@@ -152,8 +152,8 @@ fn line(what: &str, told: String, times: u32, noticed: &Noticed) -> Vec<String> 
     ]
 }
 
-/// Four clients that send messages of one byte as fast as the gateway takes them and read every answer: each in a
-/// thread of its own that is nice, so that what their neighbour waits for is the gateway.
+/// Four clients that send messages of one byte as fast as the gateway takes them, and read every answer. Each has a
+/// nice thread of its own, so that their neighbour waits for the gateway alone.
 async fn pipelining(server: &Server, length: Duration) -> Result<Vec<String>> {
     const CLIENTS: usize = 4;
     const AT_ONCE: usize = 4_096;
@@ -186,13 +186,13 @@ async fn pipelining(server: &Server, length: Duration) -> Result<Vec<String>> {
     Ok(line(what, "its answers".to_owned(), times, &noticed))
 }
 
-/// Bytes that come until the end.
+/// The number of bytes up to the end.
 fn answers_read(mut socket: std::net::TcpStream) -> Result<u64> {
     rustix::process::nice(19)?;
     Ok(std::io::copy(&mut socket, &mut std::io::sink())?)
 }
 
-/// What a client is told.
+/// The answer to a client that asks for a deed.
 async fn ask(server: &Server, deed: &Deed) -> Result<String> {
     let answer = Raw::open(server.plain, deed.stage)
         .await?
@@ -229,7 +229,7 @@ two_way = true
     text
 }
 
-/// Components that are not let near a message at all.
+/// Components that are refused before any message.
 fn refusals(bench: &Bench, components: &[PathBuf]) -> Result<Table> {
     let mut table = Table::new(
         "Refused when it is loaded",

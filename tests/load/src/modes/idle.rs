@@ -1,4 +1,4 @@
-//! Memory of a connection that waits, after one message each way.
+//! The memory of an idle connection, after one message each way.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::measure::{Round, settled_rss};
 use crate::report::{Row, Target};
 use crate::server::Server;
 
-/// Clients before memory is looked at first: what the first ones make a server keep is not theirs.
+/// Clients before the first reading of the memory: fixed costs of a server do not count.
 const FIRST: usize = 64;
 
 /// Each round is a fresh process, and takes seconds.
@@ -51,7 +51,7 @@ async fn round(server: Server, scheme: Scheme, count: usize) -> Result<Round> {
     })
 }
 
-/// Clients that have had an answer each.
+/// Clients that have each had an answer.
 async fn greeted(server: &Server, scheme: Scheme, count: usize) -> Result<Vec<Client>> {
     let template = Arc::new(Template::new("echo", None, MIN_BYTES));
     let load = Load::new(1);

@@ -1,4 +1,4 @@
-//! What can be measured, a file a topic.
+//! The modes of the bench, one file a topic.
 
 mod beside;
 pub(crate) mod compile;
@@ -21,10 +21,10 @@ use crate::client::Scheme;
 use crate::measure::Pace;
 use crate::server::{Lockgate, Server, Setup};
 
-/// The microseconds that one message, or handshake, costs a server.
+/// The unit of the cost of a message or handshake.
 const US: &str = "µs";
 
-/// What every mode needs.
+/// The inputs of every mode.
 pub(crate) struct Bench {
     pub(crate) lockgate: Lockgate,
     /// Components: `plugins/echo` and `tests/load/guest`.
@@ -32,12 +32,12 @@ pub(crate) struct Bench {
     pub(crate) load: PathBuf,
     pub(crate) pace: Pace,
     pub(crate) rounds: usize,
-    /// Whether it works, and not how fast.
+    /// Only check that the mode works, and measure no speed.
     pub(crate) short: bool,
     pub(crate) wishes: Wishes,
 }
 
-/// What the command line asks for in place of a mode's own numbers.
+/// The numbers of the command line that replace a mode's own.
 pub(crate) struct Wishes {
     pub(crate) connections: Option<usize>,
     pub(crate) window: Option<u64>,
@@ -46,7 +46,7 @@ pub(crate) struct Wishes {
 }
 
 impl Bench {
-    /// How many clients: as asked, else a few for a short run, else the mode's own number.
+    /// The number of clients: that of the command line, a few for a short run, or the mode's own.
     fn clients(&self, own: usize, short: usize) -> usize {
         let usual = if self.short { short } else { own };
         self.wishes.connections.unwrap_or(usual)

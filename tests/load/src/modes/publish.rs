@@ -1,4 +1,4 @@
-//! One message for every member of a group, against as many bare writes.
+//! A message to every member of a group, against as many bare writes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use crate::measure::{Cpu, Round, percentiles};
 use crate::report::{Row, Target};
 use crate::server::Server;
 
-/// How long a message may take to reach everyone.
+/// The deadline for a message to reach every member.
 const DELIVERY: Duration = Duration::from_secs(20);
 
-/// A group, and someone outside it who talks to it.
+/// A group, and a client outside it that publishes.
 struct Room {
     members: Vec<Client>,
     publisher: Client,
@@ -63,7 +63,7 @@ async fn room(server: &Server, count: usize) -> Result<Room> {
     Ok(Room { members, publisher })
 }
 
-/// Publishes one message after the other, each when everyone has the one before.
+/// Publishes messages, each once every member has the one before.
 async fn round(bench: &Bench, server: &Server, room: &mut Room) -> Result<Round> {
     let load = Arc::new(Load::new(1));
     let (delivered, over) = (Arc::new(Notify::new()), CancellationToken::new());
@@ -105,7 +105,7 @@ async fn round(bench: &Bench, server: &Server, room: &mut Room) -> Result<Round>
     };
     let published = published.await;
     over.cancel();
-    // A member that failed is why the rest waited.
+    // A failed member is the reason why the rest waited.
     while let Some(member) = tasks.join_next().await {
         room.members.push(member??);
     }

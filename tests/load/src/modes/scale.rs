@@ -1,5 +1,5 @@
-//! What a message costs when many connections are open: always as many messages on their way, each on the
-//! next connection, so that nothing but their number differs.
+//! The cost of a message with many connections open: the number of messages under way is the same, each on the next
+//! connection, so that only the number of connections differs.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::measure::{self, Round};
 use crate::report::{Row, Target, median};
 use crate::server::Server;
 
-/// Messages on their way.
+/// Messages under way.
 const AT_A_TIME: usize = 10;
 
-/// What a message may cost, compared with few connections.
+/// The largest ratio of the cost of a message to that with few connections.
 const MOST: f64 = 1.3;
 
 /// One number of connections, with a server of its own.
@@ -25,8 +25,8 @@ struct Size {
     rounds: Vec<Round>,
 }
 
-/// The bare server comes after the gateway: both together are more sockets than a process may open. Its own
-/// growth shows what the kernel and the caches do.
+/// Measures the bare server after the gateway, since both together are more sockets than a process may open. The bare
+/// server's growth shows the share of the kernel and the caches.
 pub(crate) async fn scale(bench: &Bench) -> Result<Vec<Row>> {
     let counts = if bench.short {
         [10, 20, 40]

@@ -1,4 +1,4 @@
-//! From the start of the process to its listening, with components compiled before.
+//! The time from the start of the process until it listens, with components compiled before.
 
 use anyhow::Result;
 

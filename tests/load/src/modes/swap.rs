@@ -1,4 +1,4 @@
-//! From a component file that was replaced to an open connection's answer by the new version.
+//! The time from the replacement of a component file until the new version answers an open connection.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::versions::Versions;
 /// Swaps in one round.
 const SWAPS: usize = 10;
 
-/// Between two looks at which version answers: it makes the figure that much coarser.
+/// The interval of asking for the version, which is the resolution of the figure.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Milliseconds until the new version answers.
+/// The limit in milliseconds until the new version answers.
 const MOST: f64 = 300.0;
 
 pub(crate) async fn swap(bench: &Bench) -> Result<Vec<Row>> {
