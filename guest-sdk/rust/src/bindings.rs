@@ -1,4 +1,4 @@
-//! What wit-bindgen makes of the contract in `wit/`. The other modules are what a plugin sees of it.
+//! The bindings that wit-bindgen generates from the contract in `wit/`. A plugin sees them through the other modules.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -17,7 +17,7 @@
 wit_bindgen::generate!({
     path: "../../wit",
     world: "handler-plugin",
-    // The gateway's errors are written out in `error`, to say in words what they mean.
+    // `error` writes the gateway's errors out, to document them.
     with: { "lockgate:plugin/types@0.1.0/error": crate::Error },
     additional_derives: [PartialEq, Eq],
     pub_export_macro: true,

@@ -1,8 +1,8 @@
 //! A chat: names, rooms with presence, and private messages.
 //!
-//! A client sends JSON texts with an `action` and is sent JSON texts with an `event`; `protocol` lists
-//! both. A room is a group, a name is an attribute of the connection, and nothing is kept in memory, so
-//! any instance can handle any message.
+//! A client sends JSON texts with an `action`, and gets JSON texts with an `event`; `protocol` lists both. A room is a
+//! group, a name is an attribute of the connection, and nothing is kept in memory, so any instance can handle any
+//! message.
 
 mod member;
 mod protocol;
@@ -19,11 +19,11 @@ struct Chat;
 
 lockgate_plugin::export!(Chat);
 
-/// How many members a client is told by name. They must fit in one message.
+/// The number of members that a client gets by name. They must fit in one message.
 const LISTED_MEMBERS: u32 = 200;
 
 impl Handler for Chat {
-    /// Lets everyone in, under the name that the query string asks for (`?name=ada`) if it is a good one.
+    /// Lets every client in, under the name in the query string (`?name=ada`) if it is valid.
     fn connect(event: Event, handshake: Handshake) -> Result<Acceptance, Refusal> {
         let mut member = Member::new(event.connection_id);
         if let Some(Ok(name)) = handshake.query_parameter("name").map(protocol::name) {
@@ -56,7 +56,7 @@ impl Handler for Chat {
         }
     }
 
-    /// Tells each room that someone left. The connection is out of its groups by now.
+    /// Tells each room that the member left. The connection has left its groups by now.
     fn disconnect(event: Event, _: Closing) {
         if let Err(failure) = tell_rooms(event.connection_id) {
             eprintln!("a room was not told: {}", failure.as_str());
@@ -72,7 +72,7 @@ fn tell_rooms(id: ConnectionId) -> Result<()> {
     Ok(())
 }
 
-/// Everyone who shares a room with the member is told.
+/// Renames the member, and tells its rooms.
 fn rename(mut member: Member, name: &str) -> Result<Option<Message>> {
     member.rename(name)?;
     let renamed = Reply::Renamed {
@@ -86,7 +86,7 @@ fn rename(mut member: Member, name: &str) -> Result<Option<Message>> {
     Ok(Some(renamed))
 }
 
-/// The room is told; the member is told who is there. To join twice only does the latter.
+/// Tells the room, and answers with its members. A second join only answers.
 fn join(mut member: Member, room: &str) -> Result<Option<Message>> {
     if !member.is_in(room) {
         if member.rooms.len() >= member::MAX_ROOMS {
@@ -154,7 +154,7 @@ fn who(room: &str) -> Result<Option<Message>> {
     for id in groups::members(room, None, LISTED_MEMBERS)? {
         match Member::load(id) {
             Ok(member) => members.push(member),
-            Err(Error::Gone) => {} // left while we were looking
+            Err(Error::Gone) => {} // the member has left meanwhile
             Err(error) => return Err(error.into()),
         }
     }
@@ -175,7 +175,7 @@ fn left<'a>(member: &'a Member, room: &'a str) -> Reply<'a> {
     }
 }
 
-/// What the sender is told when a message went nowhere.
+/// The answer to a sender whose message was not sent.
 fn not_sent(error: Error) -> Result<Option<Message>> {
     match error {
         Error::Gone => complain("That person is not here any more."),
@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    /// The chat with ada and bob, who have been welcomed.
+    /// The chat with ada and bob, after their welcomes.
     fn two() -> (Gateway<Chat>, ConnectionId, ConnectionId) {
         let mut gateway = Gateway::new();
         let mut enter = |name: &str| {
@@ -213,7 +213,7 @@ mod tests {
         (gateway, ada, bob)
     }
 
-    /// What a client has been told since it was last asked.
+    /// The events of a client since the last call.
     fn heard(gateway: &mut Gateway<Chat>, id: &str) -> Vec<Value> {
         gateway.received(id).iter().map(read).collect()
     }
@@ -222,7 +222,7 @@ mod tests {
         serde_json::from_slice(message.as_bytes()).unwrap()
     }
 
-    /// What a client is answered.
+    /// The answer to an action of a client.
     fn ask(gateway: &mut Gateway<Chat>, id: &str, action: Value) -> Value {
         let answer = gateway.message(id, action.to_string()).unwrap();
         read(&answer.unwrap())

@@ -1,15 +1,15 @@
-//! Someone who is connected. What is known of them lives in the attributes of their connection.
+//! A member of the chat. Its state lives in the attributes of its connection.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lockgate_plugin::{ConnectionId, Error, Fields, connections, groups};
 use serde::Serialize;
 
-/// Far fewer than the groups a connection may be in, and their names fit in its attributes.
+/// Far fewer than the limit of groups of a connection, and their names fit in its attributes.
 pub const MAX_ROOMS: usize = 16;
 
 const NAME: &str = "name";
-/// The names of the rooms, a space between two. After the connection's end this is how they are known.
+/// The names of the rooms, separated by spaces. They can be read after the connection's end.
 const ROOMS: &str = "rooms";
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// A newcomer: called guest, and in no room.
+    /// A new member, named guest and in no room.
     pub fn new(id: ConnectionId) -> Self {
         Self {
             name: guest_name(&id),
@@ -73,7 +73,7 @@ impl Member {
     }
 }
 
-/// The same for the same connection, wherever it is asked.
+/// A name that follows from the connection's id alone.
 fn guest_name(id: &str) -> String {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a client may ask for and what it is told, as JSON. Calls nothing of the gateway.
+//! The actions of a client and the events that it gets, as JSON. This module calls nothing of the gateway.
 
 use lockgate_plugin::Message;
 use serde::Serialize;
@@ -7,29 +7,29 @@ use serde_json::Value;
 use crate::member::Member;
 
 const NAME_CHARS: usize = 32;
-/// At most 128 bytes, which the name of a group may have.
+/// At most 128 bytes in UTF-8, the limit of a group's name.
 const ROOM_CHARS: usize = 32;
 const TEXT_CHARS: usize = 4096;
 
-/// What a client asks for, checked. As JSON: `{"action": "join", "room": "lobby"}`.
+/// A valid action of a client. As JSON: `{"action": "join", "room": "lobby"}`.
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// To be called something else.
+    /// Takes another name.
     Name { name: String },
-    /// To hear what is said in a room, and to be seen there.
+    /// Enters a room.
     Join { room: String },
-    /// To be out of a room.
+    /// Leaves a room.
     Leave { room: String },
-    /// To say something to a room.
+    /// Says something to a room.
     Say { room: String, text: String },
-    /// To say something to one person, by connection id.
+    /// Says something to one member, by connection id.
     Whisper { to: String, text: String },
-    /// To be told who is in a room.
+    /// Asks for the members of a room.
     Who { room: String },
 }
 
 impl Action {
-    /// Reads the body of a message. Fails with what to tell the client.
+    /// Parses the body of a message. Fails with a text for the client.
     pub fn parse(body: &str) -> Result<Self, String> {
         let body: Value = serde_json::from_str(body).map_err(|_| "That is not JSON.")?;
         let field = |name: &str| {
@@ -60,7 +60,7 @@ impl Action {
     }
 }
 
-/// A good name for a person, without the blanks around it.
+/// Checks the name of a member, and trims it.
 pub fn name(name: &str) -> Result<&str, String> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > NAME_CHARS || name.chars().any(is_invisible) {
@@ -90,7 +90,7 @@ fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Control characters, and those with which a name could look like another or turn the line around.
+/// Whether a character is a control character, or could make a name look like another or reverse the line.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -100,35 +100,35 @@ fn is_invisible(c: char) -> bool {
         )
 }
 
-/// What a client is told. As JSON: `{"event": "joined", "room": "lobby", "id": "…", "name": "ada"}`.
+/// An event for a client. As JSON: `{"event": "joined", "room": "lobby", "id": "…", "name": "ada"}`.
 ///
-/// `id` and `name` are always those of the person who did it.
+/// `id` and `name` are those of the member who acted.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Reply<'a> {
-    /// You are connected, and this is you.
+    /// The client is connected, with this id and name.
     Welcome { id: &'a str, name: &'a str },
-    /// Someone has another name from now on.
+    /// A member has a new name.
     Renamed { id: &'a str, name: &'a str },
-    /// Someone came into a room.
+    /// A member entered a room.
     Joined {
         room: &'a str,
         id: &'a str,
         name: &'a str,
     },
-    /// Someone left a room, or is not connected any more.
+    /// A member left a room, or its connection ended.
     Left {
         room: &'a str,
         id: &'a str,
         name: &'a str,
     },
-    /// Who is in a room: `count` people, of whom as many as fit are listed.
+    /// The members of a room: `count` in all, with the first ones listed.
     Members {
         room: &'a str,
         members: &'a [Member],
         count: u32,
     },
-    /// Someone said something to a room.
+    /// A member said something to a room.
     Said {
         room: &'a str,
         id: &'a str,
@@ -137,7 +137,7 @@ pub enum Reply<'a> {
         /// When, in milliseconds since 1970-01-01 UTC.
         at: u64,
     },
-    /// Someone said something to the connection `to` only.
+    /// A member said something to the connection `to` alone.
     Whispered {
         id: &'a str,
         name: &'a str,
@@ -146,7 +146,7 @@ pub enum Reply<'a> {
         /// When, in milliseconds since 1970-01-01 UTC.
         at: u64,
     },
-    /// What you asked for was not done, and why.
+    /// The action failed, for this reason.
     Error { text: &'a str },
 }
 

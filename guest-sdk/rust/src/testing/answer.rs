@@ -1,8 +1,8 @@
-//! What the gateway makes of a handler's answer to a client that connects.
+//! The gateway's check of a handler's answer in `$connect`.
 
 use crate::{Acceptance, Refusal};
 
-/// The answer, or the refusal that the client of an answer that cannot be sent gets.
+/// The answer, or the refusal that a client gets in place of an invalid answer.
 pub(super) fn checked(
     answer: Result<Acceptance, Refusal>,
     offered: &[String],
@@ -40,7 +40,7 @@ fn flaw(acceptance: &Acceptance, offered: &[String]) -> Option<String> {
     ))
 }
 
-/// Whether it is a header's name (RFC 9110 §5.6.2), and not one of the gateway's own.
+/// Whether `name` is a header's name (RFC 9110 §5.6.2), and not one of the gateway's own.
 fn may_set(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let name = name.to_ascii_lowercase();

@@ -1,19 +1,19 @@
-//! What a handler calls when it runs outside of a gateway: the functions of `wit/`, answered by the test's own.
+//! The functions of `wit/` for a handler outside a gateway: the test's gateway answers them.
 
 use std::cell::RefCell;
 
-use super::state::State;
+use super::state::GatewayState;
 
 thread_local! {
-    /// Who answers while a handler runs on this thread.
-    static GATEWAY: RefCell<Option<State>> = const { RefCell::new(None) };
+    /// The gateway that answers while a handler runs on this thread.
+    static GATEWAY: RefCell<Option<GatewayState>> = const { RefCell::new(None) };
 }
 
-/// Runs something whose calls are answered by `state`, and puts that back whatever happens.
-pub(super) fn answered_by<T>(state: &mut State, run: impl FnOnce() -> T) -> T {
+/// Runs a function whose calls `state` answers, and puts the state back even after a panic.
+pub(super) fn answered_by<T>(state: &mut GatewayState, run: impl FnOnce() -> T) -> T {
     struct Back<'a> {
-        state: &'a mut State,
-        before: Option<State>,
+        state: &'a mut GatewayState,
+        before: Option<GatewayState>,
     }
     impl Drop for Back<'_> {
         fn drop(&mut self) {
@@ -27,7 +27,7 @@ pub(super) fn answered_by<T>(state: &mut State, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-fn ask<T>(function: &str, call: impl FnOnce(&mut State) -> T) -> T {
+fn ask<T>(function: &str, call: impl FnOnce(&mut GatewayState) -> T) -> T {
     GATEWAY.with_borrow_mut(|gateway| {
         #[expect(clippy::panic, reason = "there is nobody to answer")]
         let Some(state) = gateway else {

@@ -46,12 +46,12 @@ use crate::{
 };
 
 pub use state::Call;
-use state::State;
+use state::GatewayState;
 
 /// A gateway that has the handler `H` behind every route.
 #[derive(Debug)]
 pub struct Gateway<H> {
-    state: State,
+    state: GatewayState,
     handler: PhantomData<H>,
 }
 
@@ -59,7 +59,7 @@ impl<H: Handler> Gateway<H> {
     /// A gateway with the API `api` and its stage `stage`, which has no variables.
     pub fn new() -> Self {
         Self {
-            state: State::default(),
+            state: GatewayState::default(),
             handler: PhantomData,
         }
     }

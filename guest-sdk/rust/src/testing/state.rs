@@ -1,4 +1,4 @@
-//! What a gateway for tests knows: connections, groups, and what the handler asked for.
+//! The state of a gateway for tests: connections, groups, and the calls of the handler.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,18 +6,18 @@ use crate::connections::ConnectionInfo;
 use crate::context::Invocation;
 use crate::{Closing, ConnectionId, Error, Fields, Handshake, Message};
 
-// The gateway's own defaults, as `lockgate config schema` has them.
+// The gateway's defaults, as in `lockgate config schema`.
 const ATTRIBUTES: usize = 4 << 10;
 const GROUPS: usize = 64;
 const MESSAGE: usize = 128 << 10;
 const POSTS: u32 = 256;
 
-// What no configuration changes.
+// Limits that no configuration changes.
 const GROUP_NAME: usize = 128;
 const PAGE: u32 = 1_000;
 const REASON: usize = 123;
 
-/// When the first event happened: the clock of a test stands still but for a millisecond an event.
+/// The time before the first event: the clock of a test advances only by a millisecond an event.
 const FIRST: u64 = 1_700_000_000_000;
 
 /// A call that a handler made to the gateway.
@@ -50,13 +50,13 @@ pub enum Call {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct GatewayState {
     variables: BTreeMap<String, String>,
     connections: BTreeMap<ConnectionId, Connection>,
     pub(super) calls: Vec<Call>,
-    /// Whose event it is.
+    /// The connection of the event under way.
     current: ConnectionId,
-    /// Events so far.
+    /// The number of events so far.
     events: u64,
     posts_left: u32,
 }
@@ -74,7 +74,7 @@ pub(super) struct Connection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
-    /// The handler has not decided yet: nobody else sees it.
+    /// The handler has not decided yet: other connections do not see this one.
     Opening,
     Open,
     Ended,
@@ -85,7 +85,7 @@ impl Connection {
         self.attributes.clone().into_iter().collect()
     }
 
-    /// Queues a message, unless it is to fail.
+    /// Queues a message, unless the test makes it fail.
     fn take(&mut self, message: &Message) -> Result<(), Error> {
         if self.closing.is_some() || self.life == Life::Ended {
             return Err(Error::Gone);
@@ -98,13 +98,13 @@ impl Connection {
     }
 }
 
-/// What the test does.
-impl State {
+/// The calls of the test.
+impl GatewayState {
     pub(super) fn set_variable(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
-    /// A client asks to be let in.
+    /// Adds the connection of a client that asks to be let in.
     pub(super) fn open(&mut self, handshake: &Handshake) -> ConnectionId {
         let id = format!("connection-{:04}", self.connections.len() + 1);
         let now = FIRST + self.events + 1;
@@ -134,7 +134,7 @@ impl State {
         connection.info.subprotocol = subprotocol;
     }
 
-    /// What the handler did for a client that it turned away is forgotten.
+    /// Removes the connection of a refused client, and with it all effects of the handler.
     pub(super) fn turn_away(&mut self, id: &str) {
         self.connections.remove(id);
     }
@@ -145,7 +145,7 @@ impl State {
         connection.groups.clear();
     }
 
-    /// An event begins.
+    /// Begins an event.
     pub(super) fn begin(&mut self, id: &str) {
         id.clone_into(&mut self.current);
         self.events += 1;
@@ -176,7 +176,7 @@ impl State {
         );
     }
 
-    /// Ordered by id.
+    /// The members of a group, ordered by id.
     pub(super) fn members_of(&self, group: &str) -> Vec<ConnectionId> {
         let members = self.connections.iter().filter(|(_, connection)| {
             connection.life == Life::Open && connection.groups.contains(group)
@@ -191,9 +191,9 @@ fn unknown(id: &str) -> ! {
     panic!("there is no connection {id}: `Gateway::connect` gives the ids of those there are")
 }
 
-/// What the handler asks for.
-impl State {
-    /// The event's own connection, in whatever state, or an open one.
+/// The calls of the handler.
+impl GatewayState {
+    /// The event's own connection in any state, or an open one.
     fn connection(&mut self, id: &str) -> Result<&mut Connection, Error> {
         let own = id == self.current;
         let connection = self.connections.get_mut(id).ok_or(Error::Gone)?;

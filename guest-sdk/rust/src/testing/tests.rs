@@ -3,14 +3,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 use crate::{Acceptance, connections, context, groups};
 
-/// Does what its client says: one word of the message, and what it needs.
+/// A handler that obeys its client: the first word of a message is the call, the rest its argument.
 struct Word;
 
 impl Handler for Word {
     fn connect(event: Event, handshake: Handshake) -> Result<Acceptance, Refusal> {
         connections::set_attribute(&event.connection_id, "name", "guest")?;
         groups::join("lobby", &event.connection_id)?;
-        // Nobody sees it there yet.
+        // Other connections do not see it there yet.
         assert_eq!(connections::send(&event.connection_id, "welcome"), Ok(()));
         groups::publish("lobby", "someone comes")?;
         match handshake.query_parameter("no") {
@@ -51,7 +51,7 @@ impl Handler for Word {
 
     fn disconnect(event: Event, closing: Closing) {
         let id = &event.connection_id;
-        // The connection is gone, and what was kept with it can still be read.
+        // The connection is gone, and its attributes can still be read.
         assert_eq!(connections::send(id, "too late"), Err(Error::Gone));
         let name = connections::attribute(id, "name").unwrap();
         let farewell = format!("{} left with {}", name.unwrap(), closing.code);
@@ -164,7 +164,7 @@ fn call_on_a_failing_connection_returns_the_chosen_error() {
         let answer = gateway.message(&ada, format!("send {bob}"));
         assert_eq!(answer, Err(error.into()));
     }
-    // A publish goes on to the others; who has no room is closed, since it would miss one.
+    // A publish goes on to the others. A member without room is closed, since it would miss a message.
     gateway.fail(&bob, Error::Gone);
     assert_eq!(gateway.message(&ada, "publish 1"), Ok(Some("1".into())));
     assert_eq!(gateway.closing(&bob), None);
@@ -247,7 +247,7 @@ fn answer_that_cannot_be_sent_refuses_with_502() {
     }
 }
 
-/// The test that goes on after a panic finds the gateway as it was.
+/// A test that goes on after a panic finds the gateway usable.
 #[test]
 fn panicking_handler_leaves_the_gateway_usable() {
     let (mut gateway, ada, bob) = two();
