@@ -60,7 +60,7 @@ async fn leftovers_are_never_seen_by_a_fresh_instance() {
     }
 }
 
-/// wasmtime prefers memory that the same plugin had before: here one plugin leaves so many memories behind that another
+/// wasmtime prefers memory that the same plugin had before: here one plugin leaves enough memories behind that another
 /// gets them.
 #[tokio::test]
 async fn memory_of_another_plugin_is_zeroed_before_reuse() {

@@ -1,5 +1,5 @@
-//! A hundred stalled readers among a thousand clients: they are closed and hold no more than their bound, and the others
-//! get every message without delay.
+//! A hundred stalled readers among a thousand clients: they are closed and hold no more than their bound, and the
+//! others get every message without delay.
 
 use std::time::{Duration, Instant};
 

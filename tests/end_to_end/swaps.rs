@@ -46,8 +46,8 @@ async fn held_by_a_crowd(served: &Served) -> (u64, usize) {
     held(served.gateway.id())
 }
 
-/// Swaps `swaps` times under `clients` clients. Each waits for its answer before it sends again: at once, or at its next
-/// `turn`. (A thousand clients at full speed leave two cores no time to compile.)
+/// Swaps `swaps` times under `clients` clients. Each waits for its answer before it sends again: at once, or at its
+/// next `turn`. (A thousand clients at full speed leave two cores no time to compile.)
 async fn swap_under_load(swaps: u32, clients: usize, turn: Option<Duration>) {
     // No call is refused while a crowd holds all instances, and none is cut off when the machine stalls for a while.
     let served = Served::with(

@@ -105,7 +105,8 @@ async fn command_that_changes_versions_during_an_upgrade_is_refused() {
     end_successor(&gateway).await;
 }
 
-/// The new process closes its copy of the socket, and the old one lets in the clients in the queue before it closes its own.
+/// The new process closes its copy of the socket, and the old one lets in the clients in the queue before it closes its
+/// own.
 #[tokio::test]
 async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     let second = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n";

@@ -183,7 +183,7 @@ fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Numbe
 }
 
 /// The keys that a cell names in backquotes, such as `limits.drain_s`, `groups`, or `rollback.calls`. One without a
-/// table is in that of the key before it, or else in `limits`. What follows a colon explains.
+/// table is in that of the key before it, or else in `limits`. Text after a colon explains.
 fn paths(scope: &str, cell: &str) -> Vec<String> {
     let (cell, _) = cell.split_once(':').unwrap_or((cell, ""));
     let mut table = "limits";
