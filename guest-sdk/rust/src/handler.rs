@@ -154,7 +154,7 @@ pub struct Exported<H>(PhantomData<H>);
 
 impl<H: Handler> contract::Guest for Exported<H> {
     fn on_connect(event: Event, request: Handshake) -> Result<Acceptance, contract::Refusal> {
-        let _printed = Printed::from_now_on();
+        let _flush = OutputFlush::at_end();
         H::connect(event, request).map_err(|refusal| {
             if let Some(cause) = refusal.cause {
                 eprintln!("refused with {}: {cause}", refusal.status);
@@ -167,31 +167,31 @@ impl<H: Handler> contract::Guest for Exported<H> {
     }
 
     fn on_message(event: Event, message: Message) -> Result<Option<Message>, String> {
-        let _printed = Printed::from_now_on();
+        let _flush = OutputFlush::at_end();
         H::message(event, message).map_err(String::from)
     }
 
     fn on_disconnect(event: Event, closing: Closing) {
-        let _printed = Printed::from_now_on();
+        let _flush = OutputFlush::at_end();
         H::disconnect(event, closing);
     }
 }
 
-/// Writes what was printed and has no newline yet, when the event ends: it would be logged as printed for another
-/// client's event, or never.
-struct Printed;
+/// Flushes standard output when the event ends: text without a newline would be logged with another client's event, or
+/// never.
+struct OutputFlush;
 
-impl Printed {
-    fn from_now_on() -> Self {
-        // A panic there drops nothing: it ends the instance where it is.
+impl OutputFlush {
+    fn at_end() -> Self {
+        // A panic in a component runs no drop, since it ends the instance at once.
         #[cfg(target_family = "wasm")]
         {
-            static HEARD: std::sync::Once = std::sync::Once::new();
-            HEARD.call_once(|| {
-                let said = std::panic::take_hook();
+            static HOOKED: std::sync::Once = std::sync::Once::new();
+            HOOKED.call_once(|| {
+                let report = std::panic::take_hook();
                 std::panic::set_hook(Box::new(move |panic| {
                     let _ = stdout().flush();
-                    said(panic);
+                    report(panic);
                 }));
             });
         }
@@ -199,7 +199,7 @@ impl Printed {
     }
 }
 
-impl Drop for Printed {
+impl Drop for OutputFlush {
     fn drop(&mut self) {
         let _ = stdout().flush();
     }

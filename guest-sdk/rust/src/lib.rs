@@ -55,11 +55,11 @@ mod error;
 pub mod groups;
 mod handler;
 mod message;
-// Not in a component: it is what the gateway is there.
+// A component has the real gateway in place of this one.
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-// Who answers what a handler asks.
+// The module that answers the handler's calls.
 #[cfg(target_family = "wasm")]
 use bindings::lockgate::plugin as gateway;
 #[cfg(not(target_family = "wasm"))]

@@ -1,4 +1,4 @@
-// The page of the chat: one socket, and what it says shown as it comes. Texts of other people only ever
+// The page of the chat: one socket, whose events are shown as they come. Texts of other members only ever
 // become text nodes.
 
 const FIRST_ROOM = "lobby";
@@ -31,11 +31,11 @@ const page = {
 };
 
 const me = { id: "", name: remembered("name") };
-/** Room name → { members: Map of id → name, count, unread }. */
+/** By room name: { members: Map of id → name, count, unread }. */
 const rooms = new Map();
-/** The room that is shown; the rooms to join again after a lost connection are the keys of `rooms`. */
+/** The room on the page. After a lost connection the page joins the keys of `rooms` again. */
 let current = null;
-/** To whom the next message goes: { id, name }, or null for the room. */
+/** The receiver of the next message: { id, name }, or null for the room. */
 let recipient = null;
 
 // The connection ---------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ function connect() {
 function retryLater(code, reason) {
   const limit = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures);
   failures += 1;
-  // Not all at once: a gateway that restarts has many clients.
+  // A random delay, since a gateway that restarts has many clients.
   const wait = limit * (0.5 + Math.random() / 2);
   const seconds = Math.max(1, Math.round(wait / 1000));
   showState("waiting", `Not connected. Trying again in ${seconds} s`);
@@ -91,14 +91,14 @@ function showState(state, text) {
   page.state.removeAttribute("title");
   page.retry.hidden = state !== "waiting";
   const open = state === "open";
-  // The text stays enabled: a sentence can be written to its end meanwhile.
+  // The text field stays enabled, so that a sentence can be finished meanwhile.
   for (const control of document.querySelectorAll("form input, form button, #leave")) {
     control.disabled = !open;
   }
   page.whisperCancel.disabled = false;
 }
 
-// What the gateway tells -------------------------------------------------------------------------
+// Events of the gateway --------------------------------------------------------------------------
 
 function receive(data) {
   let event;
@@ -135,7 +135,7 @@ const handlers = {
     }
     if (recipient?.id === id) speakTo(id, name);
     if (id === me.id) showOwnName(name);
-    // Told once for each room that is shared; said once.
+    // The event comes once for each shared room, and is shown once.
     if (before !== null && before !== name) addLine("note", { text: `${before} is now ${name}.` });
     showMembers();
   },
@@ -260,7 +260,7 @@ function showMembers() {
         "button",
         { type: "button", disabled: own, title: own ? "You" : `Whisper to ${name}` },
         element("bdi", { className: "name" }, name),
-        // Names are not unique; the end of the id tells two of the same name apart.
+        // Names are not unique: the end of the id tells members of one name apart.
         element("span", { className: "tag" }, own ? "you" : id.slice(-4)),
       );
       button.dataset.id = id;
@@ -343,7 +343,7 @@ function hue(id) {
   return String(sum);
 }
 
-/** Each tab has its own name, which a reload keeps. Where storage is forbidden nothing is remembered. */
+/** Each tab has its own name, which a reload keeps. Where storage is forbidden the name is lost. */
 function remembered(key) {
   try {
     return sessionStorage.getItem(`lockgate-chat-${key}`) ?? "";
@@ -360,7 +360,7 @@ function remember(key, value) {
   }
 }
 
-// What the person does ---------------------------------------------------------------------------
+// Actions of the user ----------------------------------------------------------------------------
 
 page.nameForm.addEventListener("submit", (event) => {
   event.preventDefault();
