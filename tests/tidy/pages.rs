@@ -80,3 +80,23 @@ fn files_that_pages_name_are_in_the_repository() {
     }
     assert!(named > 50, "{named}");
 }
+
+/// A test that a page shows is one of the example's own, which runs.
+#[test]
+fn test_that_a_page_shows_is_in_the_example() {
+    let lines = |text: &str| {
+        let lines = text.lines().map(str::trim).collect::<Vec<_>>();
+        lines.join("\n")
+    };
+    let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
+    let example = lines(&fs::read_to_string(root().join("plugins/chat/src/lib.rs")).unwrap());
+    let blocks = page.split("```rust\n").skip(1);
+    let blocks = blocks.map(|block| lines(block.split("```").next().unwrap()));
+    let tests: Vec<_> = blocks
+        .filter(|block| block.starts_with("#[test]"))
+        .collect();
+    assert!(!tests.is_empty());
+    for test in tests {
+        assert!(example.contains(test.trim()), "{test}");
+    }
+}

@@ -266,6 +266,21 @@ mod tests {
         assert_eq!(heard(&mut gateway, &ada), [said]);
     }
 
+    // A page shows this one.
+    #[test]
+    fn a_whisper_reaches_one() {
+        let mut gateway = Gateway::<Chat>::new();
+        let (ada, bob) = (gateway.connect().unwrap(), gateway.connect().unwrap());
+        gateway.received(&bob); // the welcome
+        let whisper = json!({"action": "whisper", "to": bob, "text": "psst"}).to_string();
+        let answer = gateway.message(&ada, whisper.clone()).unwrap();
+        assert_eq!(gateway.received(&bob), [answer.unwrap()]);
+
+        gateway.fail(&bob, Error::Busy); // or Gone, TooLarge, Denied
+        gateway.message(&ada, whisper).unwrap();
+        assert!(gateway.received(&bob).is_empty());
+    }
+
     #[test]
     fn whisper_reaches_one_member_or_its_sender_gets_the_error() {
         let (mut gateway, ada, bob) = two();
