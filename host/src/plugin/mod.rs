@@ -66,13 +66,13 @@ pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::start_with(cache::to_serve(compile_cache)?, Keep::Everywhere)
+        Self::start_with(cache::to_serve(compile_cache), Keep::Everywhere)
     }
 
     /// As [`Self::start`], for a command that serves nobody: it writes nothing to caches of another user, whose
     /// gateway could not write over it.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::start_with(cache::to_try(compile_cache)?, Keep::InOwnFolders)
+        Self::start_with(cache::to_try(compile_cache), Keep::InOwnFolders)
     }
 
     fn start_with(compile_cache: Option<PathBuf>, component_caches: Keep) -> Result<Self> {

@@ -10,7 +10,6 @@ use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, accessat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::config::{Fault, Faults};
 use crate::plugin::run::engine;
 
 /// The key that names the folder.
@@ -48,14 +47,15 @@ impl Keep {
 
 /// The folder in which a gateway keeps compiled code. None, with a warning, where it cannot write: code is then kept
 /// in the temporary folder, and each start compiles again.
-pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults> {
-    let Some(folder) = folder else {
-        return Ok(None);
-    };
-    fs::create_dir_all(&folder).map_err(|error| cannot_be_made(&folder, &error))?;
+pub(crate) fn to_serve(folder: Option<PathBuf>) -> Option<PathBuf> {
+    let folder = folder?;
+    if let Err(error) = fs::create_dir_all(&folder) {
+        warn_unmakeable(&folder, &error);
+        return None;
+    }
     let long_ago = SystemTime::now() - WRITE_TIMEOUT;
     remove_unfinished(&folder, |written| written <= long_ago);
-    Ok(match check_writable(&folder) {
+    match check_writable(&folder) {
         Ok(()) => Some(folder),
         Err((file, error)) => {
             tracing::warn!(
@@ -66,19 +66,18 @@ pub(crate) fn to_serve(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault
             );
             None
         }
-    })
+    }
 }
 
 /// As [`to_serve`], for a command that tries what a gateway would do. It may run as root, and root's files would be
 /// in the way of the service's user: it makes no folder, and writes only to folders of its own user.
-pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults> {
-    let Some(folder) = folder else {
-        return Ok(None);
-    };
+pub(crate) fn to_try(folder: Option<PathBuf>) -> Option<PathBuf> {
+    let folder = folder?;
     let nearest = folder.ancestors().find_map(|path| fs::metadata(path).ok());
     if nearest.is_some_and(|metadata| !metadata.is_dir()) {
         let error = io::Error::from(io::ErrorKind::NotADirectory);
-        return Err(cannot_be_made(&folder, &error));
+        warn_unmakeable(&folder, &error);
+        return None;
     }
     let all_ours = fs::metadata(&folder).is_ok_and(|it| is_ours(&it))
         && cache_folders(&folder)
@@ -87,7 +86,7 @@ pub(crate) fn to_try(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Faults>
     if all_ours {
         to_serve(Some(folder))
     } else {
-        Ok(None)
+        None
     }
 }
 
@@ -124,13 +123,13 @@ pub(super) fn check_room(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn cannot_be_made(folder: &Path, error: &io::Error) -> Faults {
-    Faults(vec![Fault {
-        key: KEY.into(),
-        message: format!("the folder {} cannot be made: {error}", folder.display()),
-        remedy: "write a folder that the gateway's user can make, or make it; CacheDirectory= of systemd makes one"
-            .into(),
-    }])
+fn warn_unmakeable(folder: &Path, error: &io::Error) {
+    tracing::warn!(
+        target: "config",
+        "{KEY}: nothing is kept, and every start compiles: the folder {} cannot be made: {error}\n  remedy: write a \
+         folder that the gateway's user can make, or make it; CacheDirectory= of systemd makes one",
+        folder.display()
+    );
 }
 
 /// Fails with the folder that cannot be written, and why.
@@ -188,7 +187,7 @@ mod tests {
             file.set_modified(SystemTime::now() - 2 * WRITE_TIMEOUT)
                 .unwrap();
         }
-        to_serve(Some(folder.path().to_owned())).unwrap();
+        to_serve(Some(folder.path().to_owned()));
         assert!(!left.exists());
         assert!(written.exists() && kept.exists());
     }
