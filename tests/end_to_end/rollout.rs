@@ -227,3 +227,96 @@ async fn trapping_candidate_ends_its_rollout() {
     expect(&mut client, 1).await;
     assert_eq!(json(&served, "/plugins").await[0]["candidate"], Value::Null);
 }
+
+/// What has been good goes on: it is the candidate that an operator wants back out.
+#[tokio::test]
+async fn a_rollback_during_a_rollout_ends_the_rollout() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    swap(&served, 2, '-').await;
+    post(&served, "rollout", "{\"share\": 100}").await;
+    swap(&served, 3, '-').await;
+    expect(&mut client, 3).await;
+    let (status, said) = post(&served, "rollback", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    assert!(
+        said.contains("the rollout has ended, and version 2 serves all connections"),
+        "{said}"
+    );
+    expect(&mut client, 2).await;
+    let plugin = &json(&served, "/plugins").await[0];
+    assert_eq!(plugin["serving"]["version"], 2);
+    assert_eq!(plugin["share"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_candidate_that_was_given_up_is_not_rolled_back_to() {
+    let served = Served::new().await;
+    let mut client = served.connect().await;
+    swap(&served, 2, '-').await;
+    post(&served, "rollout", "{\"share\": 1}").await;
+    swap(&served, 3, '-').await;
+    swap(&served, 4, '-').await;
+    post(&served, "abort", "{}").await;
+    let (status, said) = post(&served, "rollback", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut client, 1).await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_waits_is_listed_and_has_nothing_to_promote() {
+    let served = Served::new().await;
+    let (_, said) = post(&served, "promote", "{}").await;
+    assert!(said.contains("no rollout is under way"), "{said}");
+    post(&served, "rollout", "{\"share\": 20}").await;
+    let (status, said) = post(&served, "promote", "{}").await;
+    assert_eq!(status, 409, "{said}");
+    assert!(
+        said.contains("a rollout to 20 % waits for the next file"),
+        "{said}"
+    );
+    let address = served.gateway.management().to_string();
+    let words = ["plugins", "list", "--management", &address];
+    let listed = LOCKGATE.run(&words).await.output;
+    assert!(
+        listed.contains("20 %") && listed.contains("waits for the next file"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn admin_request_without_a_body_is_answered_in_json() {
+    let served = Served::new().await;
+    swap(&served, 2, '-').await;
+    for (what, body) in [
+        ("rollout", ""),
+        ("rollback", "{"),
+        ("rollback", "{\"to\": 1}"),
+    ] {
+        let (status, said) = post(&served, what, body).await;
+        assert_eq!(status, 400, "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(said["error"].is_string(), "{said}");
+    }
+    let (status, said) = post(&served, "rollback", "").await;
+    assert_eq!(status, 200, "{said}");
+    expect(&mut served.connect().await, 1).await;
+}
+
+#[tokio::test]
+async fn a_reload_says_that_a_rollback_holds() {
+    let served = Served::new().await;
+    swap(&served, 2, '-').await;
+    post(&served, "rollback", "{}").await;
+    let note = "plugin v: the file holds version 2, which was rolled back; version 3 serves";
+    let said: Value = serde_json::from_str(&served.reload().await).unwrap();
+    assert_eq!(said["changed"], serde_json::json!([]));
+    assert_eq!(said["notes"], serde_json::json!([note]));
+    let address = served.gateway.management().to_string();
+    let said = LOCKGATE.run(&["reload", &address]).await.output;
+    assert_eq!(said, format!("nothing has changed\n{note}\n"));
+    served.gateway.log().line(&["INFO", note]).await;
+    swap(&served, 4, '-').await;
+    let said: Value = serde_json::from_str(&served.reload().await).unwrap();
+    assert_eq!(said["notes"], serde_json::json!([]));
+}

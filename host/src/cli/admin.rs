@@ -14,18 +14,6 @@ use crate::config::Address;
 /// Time limit of an answer: a reload compiles.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The gateway that is asked.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-pub(super) struct GatewayArgument {
-    /// The gateway's configuration file, which has the address of its management listener
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// The address of the gateway's management listener
-    #[arg(long, value_name = "ADDR", value_parser = whom::address)]
-    management: Option<Address>,
-}
-
 /// The gateway that is asked, as options only: the first argument names a plugin.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -93,9 +81,13 @@ pub(super) enum PluginsCommand {
     },
 }
 
-pub(super) fn reload(gateway: &GatewayArgument) -> Result<()> {
-    let target = whom::GatewayTarget::of(gateway.file.as_ref(), gateway.management.as_ref())?;
-    print_changes(&ask(&target, Method::POST, "/reload", json!({}))?)
+pub(super) fn reload(gateway: &whom::GatewayArgument) -> Result<()> {
+    let answer = ask(&gateway.target()?, Method::POST, "/reload", json!({}))?;
+    print_changes(&answer)?;
+    for note in list(answer.get("notes")).filter_map(Value::as_str) {
+        super::print(note)?;
+    }
+    Ok(())
 }
 
 pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
@@ -181,6 +173,16 @@ fn plugin_table(answer: &Value) -> String {
                 text(version, "calls"),
                 text(version, "traps"),
                 text(version, "digest"),
+            ]);
+        }
+        if let (None, Some(share)) = (candidate, share) {
+            rows.push([
+                text(plugin, "name"),
+                "next".to_owned(),
+                format!("{share} %"),
+                String::new(),
+                String::new(),
+                "the rollout waits for the next file".to_owned(),
             ]);
         }
     }

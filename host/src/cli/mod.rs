@@ -71,19 +71,19 @@ enum Command {
     /// listening sockets. Once the new process has loaded everything and serves, the old one closes its clients with
     /// 1012, spread over limits.drain_s, and exits with 0. If the new process is not ready within limits.upgrade_s, the
     /// old one continues; the command and the log say why. Prints the id of the new process. SIGUSR2 does the same.
-    Upgrade(upgrade::UpgradeOptions),
+    Upgrade(whom::GatewayArgument),
     /// Ask a running gateway whether it is ready: for the health check of a container
     ///
     /// Prints "ready" and exits with 0, or prints the reason and exits with 1, within 3 s. Asks the health listener of
     /// the configuration, or the management listener if there is no other. Mistakes elsewhere in the file do not matter.
     Health {
-        /// The gateway's configuration file, or the address of its health or management listener
+        /// The gateway's configuration file, or the address of its health or management listener: IP:PORT or unix:PATH
         gateway: String,
     },
     /// Have a running gateway read its configuration and components again; connections stay open
     ///
     /// Prints each change. If anything is wrong, nothing changes: prints the reasons, and exits with 1.
-    Reload(admin::GatewayArgument),
+    Reload(whom::GatewayArgument),
     /// Show and change the versions of the plugins that a running gateway serves
     Plugins {
         #[command(subcommand)]
@@ -164,7 +164,7 @@ pub fn main() -> ExitCode {
         Command::Run { file } => run::run(&file),
         Command::Validate { file } => validate(&file),
         Command::Health { gateway } => health::health(&gateway),
-        Command::Upgrade(options) => upgrade::upgrade(&options),
+        Command::Upgrade(gateway) => upgrade::upgrade(&gateway),
         Command::Reload(gateway) => admin::reload(&gateway),
         Command::Plugins { command } => admin::plugins(&command),
         Command::Config {

@@ -10,6 +10,26 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::Address;
 use crate::net::Stream;
 
+/// The argument of a command that addresses a gateway.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct GatewayArgument {
+    /// The gateway's configuration file, or the address of its management listener: IP:PORT or unix:PATH
+    gateway: Option<String>,
+    /// The address of the gateway's management listener
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    management: Option<Address>,
+}
+
+impl GatewayArgument {
+    pub(super) fn target(&self) -> Result<GatewayTarget> {
+        match &self.gateway {
+            Some(gateway) => GatewayTarget::named(gateway),
+            None => GatewayTarget::of(None, self.management.as_ref()),
+        }
+    }
+}
+
 /// The gateway that a command addresses.
 #[derive(Clone, Debug)]
 pub(super) enum GatewayTarget {

@@ -61,6 +61,11 @@ impl Gateway {
             self.check_may_change()?;
         }
         let done = self.reload_alone(scope, cause).await;
+        if is_whole && done.is_ok() {
+            for note in self.control.notes() {
+                tracing::info!("{note}");
+            }
+        }
         let came = cause.as_str();
         let reloads = &self.metrics.reloads;
         match &done {

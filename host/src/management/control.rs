@@ -128,6 +128,16 @@ impl Control {
         answer.await.unwrap_or(Err(NoReload::Stopping))
     }
 
+    /// What there is to know of the plugins when they were read again, beside what has changed.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let plugins = self.metrics.plugins.all();
+        let notes = plugins.values().filter_map(|plugin| {
+            let held_back = plugin.held_back()?;
+            Some(format!("plugin {}: {held_back}", plugin.name))
+        });
+        notes.collect()
+    }
+
     /// Starts another process of the program, which takes over. The answer comes once that serves or has failed.
     pub(crate) async fn upgrade(&self) -> Result<u32, NoUpgrade> {
         let (request, answer) = oneshot::channel();

@@ -1,10 +1,12 @@
 //! The admin API's handlers for plugins and reloads.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::change::Change;
@@ -29,7 +31,9 @@ pub(super) struct Rollout {
 
 pub(super) async fn reload(State(control): State<Control>) -> Response {
     match control.reload().await {
-        Ok(changes) => changed(&changes),
+        Ok(changes) => {
+            Json(json!({ "changed": changes, "notes": control.notes() })).into_response()
+        }
         Err(why) => {
             let status = match why {
                 NoReload::Upgrading(_) => StatusCode::CONFLICT,
@@ -55,17 +59,23 @@ pub(super) async fn history(State(control): State<Control>, Path(name): Path<Str
 pub(super) async fn roll_back(
     State(control): State<Control>,
     Path(name): Path<String>,
-    Json(body): Json<Rollback>,
+    body: Bytes,
 ) -> Response {
-    answer(control.roll_back(&name, body.version).await)
+    match read::<Rollback>(&body) {
+        Ok(asked) => answer(control.roll_back(&name, asked.version).await),
+        Err(why) => refused(StatusCode::BAD_REQUEST, &why),
+    }
 }
 
 pub(super) async fn roll_out(
     State(control): State<Control>,
     Path(name): Path<String>,
-    Json(body): Json<Rollout>,
+    body: Bytes,
 ) -> Response {
-    answer(control.roll_out(&name, body.share).await)
+    match read::<Rollout>(&body) {
+        Ok(asked) => answer(control.roll_out(&name, asked.share).await),
+        Err(why) => refused(StatusCode::BAD_REQUEST, &why),
+    }
 }
 
 pub(super) async fn promote(State(control): State<Control>, Path(name): Path<String>) -> Response {
@@ -74,6 +84,13 @@ pub(super) async fn promote(State(control): State<Control>, Path(name): Path<Str
 
 pub(super) async fn abort(State(control): State<Control>, Path(name): Path<String>) -> Response {
     answer(control.abort(&name).await)
+}
+
+/// Reads what is asked; nothing is as good as nothing in braces.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the body is not what is asked for: {error}"))
 }
 
 fn answer(done: Result<Change, PluginError>) -> Response {
@@ -100,7 +117,7 @@ fn unchanged(why: &PluginError) -> Response {
             | NoChange::BelowNewest { .. }
             | NoChange::NotBuilt(_)
             | NoChange::NoShare
-            | NoChange::NoCandidate
+            | NoChange::NoCandidate(_)
             | NoChange::NoRollout => StatusCode::CONFLICT,
         },
     };

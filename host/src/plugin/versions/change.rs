@@ -124,6 +124,8 @@ pub(crate) enum PluginChange {
     },
     /// Its rollout is over.
     ServesAll(u64),
+    /// The rollout of another is over, which serves no more.
+    RolloutEnded(u64),
 }
 
 /// A version that serves since a reload.
@@ -162,6 +164,10 @@ impl fmt::Display for PluginChange {
                 write!(f, "version {version} serves {percent} % of the connections")
             }
             Self::ServesAll(version) => write!(f, "version {version} serves all connections"),
+            Self::RolloutEnded(version) => write!(
+                f,
+                "the rollout has ended, and version {version} serves all connections"
+            ),
         }
     }
 }
@@ -173,6 +179,32 @@ impl fmt::Display for NewVersion {
             write!(f, " {share} % of the connections")?;
         }
         write!(f, " ({})", self.digest)
+    }
+}
+
+/// The plugin's file holds code that an operator, or the code itself, took back: a reload does not serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldBack {
+    /// The last version with the file's code, and how that ended, as far as it is remembered.
+    pub(super) version: Option<(u64, EndReason)>,
+    pub(super) serves: u64,
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some((number, ended)) => {
+                let ended = match ended {
+                    EndReason::Replaced => "was replaced",
+                    EndReason::RolledBack => "was rolled back",
+                    EndReason::Aborted => "was aborted",
+                    EndReason::Withdrawn(_) => "rolled itself back",
+                };
+                write!(f, "the file holds version {number}, which {ended}")?;
+            }
+            None => f.write_str("the file holds code that was rolled back")?,
+        }
+        write!(f, "; version {} serves", self.serves)
     }
 }
 
@@ -206,8 +238,9 @@ pub(crate) enum NoChange {
     NotBuilt(Fault),
     #[error("a share is a number from 1 to 100, in percent")]
     NoShare,
-    #[error("no rollout has a version yet")]
-    NoCandidate,
+    /// So many percent are meant for it.
+    #[error("a rollout to {0} % waits for the next file: there is no version to promote yet")]
+    NoCandidate(u32),
     #[error("no rollout is under way")]
     NoRollout,
 }

@@ -39,6 +39,8 @@ struct Entry {
     came: VersionOrigin,
     loaded_at: u64,
     ended: Option<EndReason>,
+    /// It was more than the candidate of a rollout.
+    served_all: bool,
 }
 
 /// A version as the admin API shows it.
@@ -80,7 +82,23 @@ impl History {
             came,
             loaded_at: now_ms(),
             ended: None,
+            served_all: false,
         });
+    }
+
+    /// Notes that a version serves all connections, or all but those of a candidate.
+    pub(crate) fn serves_all(&mut self, number: u64) {
+        let mut entries = self.entries.iter_mut();
+        if let Some(entry) = entries.find(|entry| entry.number == number) {
+            entry.served_all = true;
+        }
+    }
+
+    /// The last version that had the code of this digest, and how it ended, if it has.
+    pub(crate) fn ended(&self, digest: Digest) -> Option<(u64, EndReason)> {
+        let mut entries = self.entries.iter().rev();
+        let entry = entries.find(|entry| entry.digest == digest)?;
+        Some((entry.number, entry.ended?))
     }
 
     /// Notes the end of a version, and drops code and entries that are too old.
@@ -119,8 +137,8 @@ impl History {
             .cloned()
     }
 
-    /// The version of a rollback: the one of this number, or else the last that has other code than `now` and did not
-    /// fail.
+    /// The version of a rollback: the one of this number, or else the last that has other code than `now`, did not fail,
+    /// and has served more than the share of a rollout: a candidate that was given up never comes to serve all.
     pub(crate) fn back_to(
         &self,
         number: Option<u64>,
@@ -149,11 +167,14 @@ impl History {
         earlier
             .find_map(|entry| {
                 let code = Code {
-                    compiled: entry.compiled.clone()?,
+                    // It may be kept by a later one that is the same.
+                    compiled: self.compiled(entry.digest)?,
                     signature: entry.signature.clone(),
                 };
-                let fits =
-                    entry.ended.is_some() && entry.digest != now && !has_failed(entry.digest);
+                let fits = entry.ended.is_some()
+                    && entry.served_all
+                    && entry.digest != now
+                    && !has_failed(entry.digest);
                 fits.then_some((entry.number, code))
             })
             .ok_or(NoChange::NoEarlier)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use wasmtime::Engine;
 
-use super::change::{Cause, EndReason, VersionOrigin};
+use super::change::{Cause, EndReason, HeldBack, VersionOrigin};
 use super::change_lock::ChangeLock;
 use super::handle::PluginHandle;
 use super::history::{History, VersionInfo};
@@ -106,6 +106,7 @@ impl Plugin {
             candidate: first.candidate.map(begin),
             share: first.rollout.unwrap_or(0),
         };
+        history.serves_all(versions.stable.number);
         Arc::new_cyclic(|plugin| Self {
             handle: ArcSwap::from_pointee(PluginHandle::new(&name, versions, plugin.clone())),
             name,
@@ -172,6 +173,7 @@ impl Plugin {
         ended: EndReason,
     ) -> Vec<Arc<Version>> {
         record.changes += 1;
+        record.history.serves_all(next.stable.number);
         let next = Arc::new(next);
         let Some(before) = self.handle.load().swap(Some(Arc::clone(&next))) else {
             return Vec::new();
@@ -205,6 +207,20 @@ impl Plugin {
             let versions = versions.all().cloned().collect();
             retire(versions).await;
         }
+    }
+
+    /// Whether its file holds code that was taken back, and so is not served.
+    pub(crate) fn held_back(&self) -> Option<HeldBack> {
+        let serving = self.versions()?;
+        let record = self.lock();
+        let mut versions = serving.all();
+        if versions.any(|version| version.code.compiled.digest == record.offered) {
+            return None;
+        }
+        Some(HeldBack {
+            version: record.history.ended(record.offered),
+            serves: serving.stable.number,
+        })
     }
 
     pub(crate) fn info(&self) -> Option<PluginInfo> {

@@ -11,9 +11,18 @@ use super::version::{Code, Version};
 use crate::config;
 
 impl Plugin {
-    /// Rolls back to the version of a number, or to the last that had other code.
+    /// Goes back: to the version of a number; or from a rollout to what serves the others, since that has been good; or
+    /// to the last that had other code.
     pub(crate) async fn roll_back(&self, to: Option<u64>) -> Result<PluginChange, NoChange> {
         let _changing = self.changing.by_command().await?;
+        if to.is_none()
+            && let Some(serving) = self.versions()
+            && serving.candidate.is_some()
+        {
+            retire(self.end_rollout(&serving.stable, EndReason::RolledBack)).await;
+            self.lock().tallies.rollbacks += 1;
+            return Ok(self.log(PluginChange::RolloutEnded(serving.stable.number)));
+        }
         let change = self.go_back(to, EndReason::RolledBack).await?;
         self.lock().tallies.rollbacks += 1;
         Ok(self.log(change))
@@ -81,7 +90,7 @@ impl Plugin {
         } else {
             let retired = self.end_rollout(&serving.stable, EndReason::Withdrawn(trapped));
             retire(retired).await;
-            Ok(PluginChange::ServesAll(serving.stable.number))
+            Ok(PluginChange::RolloutEnded(serving.stable.number))
         };
         match result {
             Ok(change) => {
@@ -136,7 +145,8 @@ impl Plugin {
         let _changing = self.changing.by_command().await?;
         let serving = self.versions().ok_or(NoChange::Removed)?;
         let Some(candidate) = &serving.candidate else {
-            return Err(NoChange::NoCandidate);
+            let share = self.lock().rollout;
+            return Err(share.map_or(NoChange::NoRollout, NoChange::NoCandidate));
         };
         let change = PluginChange::ServesAll(candidate.number);
         let retired = {
@@ -157,7 +167,7 @@ impl Plugin {
             return Err(NoChange::NoRollout);
         }
         retire(self.end_rollout(&serving.stable, EndReason::Aborted)).await;
-        Ok(self.log(PluginChange::ServesAll(serving.stable.number)))
+        Ok(self.log(PluginChange::RolloutEnded(serving.stable.number)))
     }
 
     fn log(&self, change: PluginChange) -> PluginChange {
