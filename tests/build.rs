@@ -88,7 +88,7 @@ fn build(folder: &Path, target: &Path) -> Vec<(String, PathBuf)> {
     // Variables of the outer cargo or clippy about the outer build must not reach the guests.
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
-        let outer = name.starts_with("CARGO_") && !kept(name);
+        let outer = name.starts_with("CARGO_") && !is_user_setting(name);
         if outer || name.starts_with("RUSTC") || name.starts_with("CLIPPY_") || name == "RUSTFLAGS"
         {
             cargo.env_remove(name);
@@ -114,7 +114,7 @@ fn build(folder: &Path, target: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// Whether a variable of cargo's is the user's configuration, and not about the outer build.
-fn kept(name: &str) -> bool {
+fn is_user_setting(name: &str) -> bool {
     name == "CARGO_HOME"
         || name == "CARGO_MAKEFLAGS"
         || [

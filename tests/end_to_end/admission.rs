@@ -24,7 +24,7 @@ const ROOM_AGAIN: Duration = Duration::from_secs(3);
 const ELSEWHERE: &str = "127.0.0.2";
 
 /// The target whose handler prints a line for each client that reaches it.
-const GREETED: &str = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
+const PRINTING_TARGET: &str = "/s?do=%5B%7B%22do%22:%22print%22,%22text%22:%22let+in%22%7D%5D";
 
 async fn serve(limits: &str) -> Gateway {
     let configuration = probe_configuration("", "limits = { waiting = 4000 }");
@@ -37,35 +37,35 @@ async fn serve(limits: &str) -> Gateway {
 struct Burst {
     let_in: usize,
     /// The answers to the refused ones.
-    turned_away: Vec<Answer>,
+    refused: Vec<Answer>,
     took: Duration,
 }
 
 async fn burst(request: &Request) -> Burst {
     let began = Instant::now();
-    let mut met = Burst {
+    let mut outcome = Burst {
         let_in: 0,
-        turned_away: Vec::new(),
+        refused: Vec::new(),
         took: Duration::ZERO,
     };
-    let mut coming = JoinSet::new();
+    let mut attempts = JoinSet::new();
     let mut open = Vec::new();
     for number in 0..BURST + AT_A_TIME {
         if number < BURST {
             let request = request.clone();
-            coming.spawn(async move { request.attempt().await });
+            attempts.spawn(async move { request.attempt().await });
         }
         if number < AT_A_TIME {
             continue;
         }
-        match coming.join_next().await.unwrap().unwrap() {
+        match attempts.join_next().await.unwrap().unwrap() {
             Ok(client) => open.push(client),
-            Err(answer) => met.turned_away.push(answer),
+            Err(answer) => outcome.refused.push(answer),
         }
     }
-    met.let_in = open.len();
-    met.took = began.elapsed();
-    met
+    outcome.let_in = open.len();
+    outcome.took = began.elapsed();
+    outcome
 }
 
 /// Checks that a burst met a rate of `per_s`: that number is let in at once, and that number more each second.
@@ -74,7 +74,7 @@ fn check_rate(burst: &Burst, per_s: usize, status: u16) {
     eprintln!("{} of {BURST} let in within {:?}", burst.let_in, burst.took);
     assert!(burst.let_in >= per_s, "only {}", burst.let_in);
     assert!(burst.let_in as f64 <= most + 1.0, "{}", burst.let_in);
-    for answer in &burst.turned_away {
+    for answer in &burst.refused {
         assert!(answer.status == status && answer.closed, "{answer:?}");
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert!(answer.body.is_empty());
@@ -94,14 +94,14 @@ async fn room_again(request: &Request) {
 async fn connections_are_not_rate_limited_by_default() {
     let gateway = serve("").await;
     let burst = burst(&gateway.ws("/s")).await;
-    assert_eq!(burst.let_in, BURST, "{:?}", burst.turned_away.first());
+    assert_eq!(burst.let_in, BURST, "{:?}", burst.refused.first());
 }
 
 #[tokio::test]
-async fn connections_over_the_rate_are_refused_before_tls_and_plugin() {
+async fn connections_over_the_rate_are_refused_before_the_plugin() {
     const PER_S: usize = 20;
     let gateway = serve(&format!("connections_per_s = {PER_S}")).await;
-    let burst = burst(&gateway.ws(GREETED)).await;
+    let burst = burst(&gateway.ws(PRINTING_TARGET)).await;
     check_rate(&burst, PER_S, 503);
     // No other client reached the plugin. A line of the log comes a moment after the answer.
     gateway
@@ -138,7 +138,7 @@ async fn one_connection_over_the_rate_is_refused() {
     ] {
         let gateway = serve(&format!("{limit} = 1")).await;
         // On a machine that stalls for a second the next one is let in: try again.
-        let refused = within("someone to be turned away", async {
+        let refused = within("a client to be refused", async {
             loop {
                 let _first = gateway.ws("/s").attempt().await;
                 if let Err(answer) = gateway.ws("/s").attempt().await {
@@ -158,7 +158,7 @@ async fn used_share_of_a_rate_outlives_a_reload() {
         let gateway = serve(&format!("{limit} = 1\ndrain_s = 1")).await;
         let file = gateway.folder().join("gateway.toml");
         // On a machine whose reload takes longer than a second the next one is let in: try again.
-        let turned_away = async {
+        let refused = async {
             for drain_s in 2.. {
                 let _first = gateway.ws("/s").attempt().await;
                 let text = fs::read_to_string(&file).unwrap();
@@ -175,11 +175,7 @@ async fn used_share_of_a_rate_outlives_a_reload() {
                 }
             }
         };
-        within(
-            &format!("someone to be turned away by {limit}"),
-            turned_away,
-        )
-        .await;
+        within(&format!("a client to be refused by {limit}"), refused).await;
     }
 }
 

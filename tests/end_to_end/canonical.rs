@@ -16,7 +16,7 @@ fn handshake() -> String {
 }
 
 /// The headers that the handler got, ordered by name.
-async fn told(client: &mut Client) -> Headers {
+async fn handler_headers(client: &mut Client) -> Headers {
     let seen: Value = client.json().await;
     let mut headers: Headers = serde_json::from_value(seen[0]["headers"].clone()).unwrap();
     headers.sort();
@@ -32,7 +32,7 @@ async fn handler_gets_the_same_headers_over_http_1_and_http_2() {
         .header("Cookie", "theme=dark; session=abc; a=b")
         .header("X-Many", "1")
         .and_header("X-Many", "2");
-    let first = told(&mut http1.open().await).await;
+    let first = handler_headers(&mut http1.open().await).await;
     let headers = [
         ("cookie", "theme=dark"),
         ("x-many", "1"),
@@ -40,7 +40,7 @@ async fn handler_gets_the_same_headers_over_http_1_and_http_2() {
         ("x-many", "2"),
     ];
     let http2 = gateway.http2().await;
-    let second = told(&mut http2.open_with(&handshake(), &headers).await).await;
+    let second = handler_headers(&mut http2.open_with(&handshake(), &headers).await).await;
     assert_eq!(first, second);
     let expected = [
         ("cookie", "theme=dark; session=abc; a=b"),
@@ -60,7 +60,7 @@ async fn split_cookies_are_joined() {
         .ws(&handshake())
         .and_header("Cookie", "a=1")
         .and_header("Cookie", "b=2");
-    let headers = told(&mut request.open().await).await;
+    let headers = handler_headers(&mut request.open().await).await;
     let cookies: Vec<_> = headers
         .iter()
         .filter(|(name, _)| name == "cookie")
@@ -146,7 +146,7 @@ async fn host_of_an_absolute_target_counts_and_the_header_does_not() {
     check_refused(&request, "a user in the target", head.as_bytes()).await;
     let gateway = probe().await;
     let target = format!("http://chat.example.com{}", handshake());
-    let headers = told(&mut gateway.ws(&target).open().await).await;
+    let headers = handler_headers(&mut gateway.ws(&target).open().await).await;
     assert!(headers.contains(&("host".to_owned(), "chat.example.com".to_owned())));
 }
 

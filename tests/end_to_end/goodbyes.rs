@@ -23,7 +23,7 @@ async fn leaving(gateway: &Gateway, count: usize, ms: u64) -> Vec<Client> {
 }
 
 /// Waits until `count` `$disconnect` handlers have run, and checks that none ran twice for one client.
-async fn all_said_goodbye(gateway: &Gateway, count: usize) {
+async fn all_disconnects_ran(gateway: &Gateway, count: usize) {
     let ended = ["\"message\":\"ended: "];
     let log = gateway.log();
     log.nth_line_within(LONG_PATIENCE, count - 1, &ended).await;
@@ -43,7 +43,7 @@ async fn every_client_that_leaves_together_has_its_disconnect() {
     for client in leaving(&gateway, CLIENTS, SLOW_MS).await {
         client.vanish();
     }
-    all_said_goodbye(&gateway, CLIENTS).await;
+    all_disconnects_ran(&gateway, CLIENTS).await;
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn slow_messages_and_a_disconnect_take_turns() {
         });
     }
     leaving.vanish();
-    all_said_goodbye(&gateway, 1).await;
+    all_disconnects_ran(&gateway, 1).await;
     let answers = answers.join_all().await;
     let done = answers.iter().filter(|answer| *answer == "[null]").count();
     assert!(done >= 5, "one runs and four wait: {answers:?}");
@@ -90,7 +90,7 @@ async fn waiting_disconnects_take_no_room_from_messages() {
         .filter(|line| line.contains("\"message\":\"ended: "));
     let over = over.count();
     assert!(over < CLIENTS / 2, "{over} have been before 20 messages");
-    all_said_goodbye(&gateway, CLIENTS).await;
+    all_disconnects_ran(&gateway, CLIENTS).await;
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn waiting_disconnects_of_a_replaced_version_run_on_the_next() {
         .post("/plugins/probe/rollback", r#"{"version": 1}"#)
         .await;
     assert_eq!(status, 200, "{said}");
-    all_said_goodbye(&gateway, CLIENTS).await;
+    all_disconnects_ran(&gateway, CLIENTS).await;
 }
 
 /// Thousands of clients are closed at once, more than their handler manages within the window.
@@ -139,7 +139,7 @@ async fn drain_waits_for_every_disconnect_and_holds_little_for_each() {
     );
     assert!(grown <= CLIENTS * EACH_KIB, "{grown} KiB");
     assert_eq!(gateway.ended_within(LONG_PATIENCE).await, Some(0));
-    all_said_goodbye(&gateway, CLIENTS).await;
+    all_disconnects_ran(&gateway, CLIENTS).await;
 }
 
 /// Each hangs until its deadline, one after the other: together they would take a minute.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockgate_tests::{Ended, Gateway, PATIENCE, request_at, within};
+use lockgate_tests::{CommandResult, Gateway, PATIENCE, request_at, within};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{LOCKGATE, echo, probe_configuration, upgrade::upgrade};
@@ -36,7 +36,7 @@ async fn page(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// Runs `lockgate health` with this argument.
-async fn health(gateway: &str) -> Ended {
+async fn health(gateway: &str) -> CommandResult {
     let began = Instant::now();
     let ended = LOCKGATE.run(&["health", gateway]).await;
     assert!(began.elapsed() < Duration::from_secs(10), "{ended:?}");
@@ -44,7 +44,7 @@ async fn health(gateway: &str) -> Ended {
 }
 
 #[track_caller]
-fn check_refused(ended: &Ended, why: &str) {
+fn check_refused(ended: &CommandResult, why: &str) {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.error.contains(why), "{why}: {ended:?}");
     assert_eq!(ended.output, "");

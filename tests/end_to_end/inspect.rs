@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use lockgate_tests::{Ended, Guest, write_configuration};
+use lockgate_tests::{CommandResult, Guest, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
 
-async fn inspect(file: &Path) -> Ended {
+async fn inspect(file: &Path) -> CommandResult {
     LOCKGATE.run(&["inspect", file.to_str().unwrap()]).await
 }
 

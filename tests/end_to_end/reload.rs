@@ -84,7 +84,7 @@ component = "{}"
     }
 
     /// Runs a command about this gateway.
-    pub(crate) async fn command(&self, words: &[&str]) -> lockgate_tests::Ended {
+    pub(crate) async fn command(&self, words: &[&str]) -> lockgate_tests::CommandResult {
         let address = self.gateway.management().to_string();
         let mut words = words.to_vec();
         words.extend(["--management", &address]);

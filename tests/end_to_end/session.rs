@@ -1,6 +1,6 @@
 //! The life of an open connection: its messages in order, its answers, and its end with code and reason.
 
-use lockgate_tests::{Client, Closed, Frame, Gateway, Opcode};
+use lockgate_tests::{Client, DisconnectReport, Frame, Gateway, Opcode};
 use serde_json::{Value, json};
 
 use crate::{connect::connecting, echo, probe, probe_with};
@@ -174,7 +174,7 @@ async fn check_end(
         ]);
         assert_eq!(client.steps(steps).await, ["ok", "ok", "ok"]);
         leave(client).await;
-        let closed = Closed {
+        let closed = DisconnectReport {
             code,
             reason: reason.to_owned(),
             farewell: json!([0, "12", "gone"]),

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use lockgate_tests::{Ended, Gateway, Guest, PATIENCE, replace, version, write_configuration};
+use lockgate_tests::{
+    CommandResult, Gateway, Guest, PATIENCE, replace, version, write_configuration,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,7 +32,7 @@ impl Workshop {
         self.0.path().join(name)
     }
 
-    async fn run(&self, words: &[&str]) -> Ended {
+    async fn run(&self, words: &[&str]) -> CommandResult {
         LOCKGATE.run_in(self.0.path(), words).await
     }
 

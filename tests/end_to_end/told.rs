@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::probe_with;
 
 /// The line of the log with all of these words.
-async fn told(gateway: &lockgate_tests::Gateway, words: &[&str]) -> Value {
+async fn logged(gateway: &lockgate_tests::Gateway, words: &[&str]) -> Value {
     serde_json::from_str(&gateway.log().line(words).await).unwrap()
 }
 
@@ -57,7 +57,7 @@ async fn limit_met_in_a_host_call_is_logged_by_name() {
     ] {
         let answers = client.steps(steps).await;
         assert_eq!(answers.last().unwrap(), error, "{answers:?}");
-        let line = told(&gateway, &words).await;
+        let line = logged(&gateway, &words).await;
         assert_eq!(line["level"], "WARN", "{line}");
         assert_eq!(line["plugin"], "probe", "{line}");
         for field in ["connection", "stage", "route", "request_id"] {
@@ -118,7 +118,7 @@ async fn limit_that_ends_a_call_is_logged_by_name() {
     ] {
         client.send(json!([step]).to_string()).await;
         client.expect_error(error).await;
-        let line = told(&gateway, words).await;
+        let line = logged(&gateway, words).await;
         assert_eq!(line["level"], "WARN", "{line}");
         assert_eq!(line["plugin"], "probe", "{line}");
     }
@@ -128,7 +128,7 @@ async fn limit_that_ends_a_call_is_logged_by_name() {
     gateway.log().line(&["it runs"]).await;
     client.send("[]").await;
     client.expect_error("Too Many Requests").await;
-    told(
+    logged(
         &gateway,
         &[
             "all 1 instances",
@@ -201,8 +201,8 @@ async fn panic_after_the_log_budget_is_spent_is_logged() {
             "the plugin trapped: panicked at probe/src/faults.rs:",
             ": trapped on request",
         ];
-        told(&gateway, &words).await;
-        told(&gateway, &["limits.log_kib", "128 bytes more"]).await;
+        logged(&gateway, &words).await;
+        logged(&gateway, &["limits.log_kib", "128 bytes more"]).await;
         assert!(!gateway.log().contains(&[r#"message":"panicked at"#]));
     }
 }
@@ -219,7 +219,7 @@ async fn full_outbox_is_logged_once_an_event() {
         "4 messages, which is limits.outbox_messages",
         "raise them",
     ];
-    let line = told(&gateway, &words).await;
+    let line = logged(&gateway, &words).await;
     assert_eq!(line["level"], "WARN", "{line}");
     assert_eq!(line["plugin"], "probe", "{line}");
     client
@@ -227,10 +227,10 @@ async fn full_outbox_is_logged_once_an_event() {
         .await;
     gateway.log().line(&["the next event"]).await;
     let lines = gateway.log().lines();
-    let told = lines
+    let named = lines
         .iter()
         .filter(|line| line.contains("limits.outbox_kib"));
-    assert_eq!(told.count(), 1);
+    assert_eq!(named.count(), 1);
 }
 
 #[tokio::test]
@@ -245,6 +245,6 @@ async fn reply_over_the_limit_is_logged_with_the_remedy() {
         "reply is over limits.message_kib of the stage",
         "answer with less, or raise it",
     ];
-    let line = told(&gateway, &words).await;
+    let line = logged(&gateway, &words).await;
     assert_eq!(line["bytes"], 2_049, "{line}");
 }

@@ -31,7 +31,7 @@ pub struct Lockgate {
 
 /// The exit code and the output of a command.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CommandResult {
     pub code: Option<i32>,
     pub output: String,
     pub error: String,
@@ -50,31 +50,31 @@ impl Lockgate {
     }
 
     /// Runs a command to its end.
-    pub async fn run(&self, words: &[&str]) -> Ended {
+    pub async fn run(&self, words: &[&str]) -> CommandResult {
         Self::run_to_end(self.command(words), PATIENCE).await
     }
 
     /// As [`Self::run`], for a command that the test has prepared.
-    pub async fn end(&self, command: Command) -> Ended {
+    pub async fn end(&self, command: Command) -> CommandResult {
         Self::run_to_end(command, PATIENCE).await
     }
 
     /// As [`Self::run`], with another deadline.
-    pub async fn run_within(&self, patience: Duration, words: &[&str]) -> Ended {
+    pub async fn run_within(&self, patience: Duration, words: &[&str]) -> CommandResult {
         Self::run_to_end(self.command(words), patience).await
     }
 
     /// Runs a command to its end, inside a folder.
-    pub async fn run_in(&self, folder: &Path, words: &[&str]) -> Ended {
+    pub async fn run_in(&self, folder: &Path, words: &[&str]) -> CommandResult {
         let mut command = self.command(words);
         command.current_dir(folder);
         Self::run_to_end(command, PATIENCE).await
     }
 
-    async fn run_to_end(command: Command, patience: Duration) -> Ended {
+    async fn run_to_end(command: Command, patience: Duration) -> CommandResult {
         let (mut child, output, error) = spawn(command, Stdio::null());
         let status = exit(&mut child, patience).await;
-        Ended {
+        CommandResult {
             code: status.code(),
             output: output.whole().await,
             error: error.whole().await,
@@ -122,7 +122,7 @@ impl Lockgate {
     }
 
     /// As [`Self::run`], after a shell has run `before` in the process.
-    pub async fn run_after(&self, before: &str, words: &[&str]) -> Ended {
+    pub async fn run_after(&self, before: &str, words: &[&str]) -> CommandResult {
         Self::run_to_end(self.command_after(before, words), PATIENCE).await
     }
 

@@ -111,13 +111,13 @@ impl Http2 {
     }
 
     /// Requests a WebSocket, and does not wait for the answer.
-    pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+    pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> PendingRequest {
         let asked = self.try_ask(path, headers).await;
         asked.expect("the connection is open")
     }
 
     /// As [`Self::ask`]; none when the server has ended the connection.
-    pub async fn try_ask(&self, path: &str, headers: &[(&str, &str)]) -> Option<Asked> {
+    pub async fn try_ask(&self, path: &str, headers: &[(&str, &str)]) -> Option<PendingRequest> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(format!("https://{}:{}{path}", self.host, self.port))
@@ -132,17 +132,17 @@ impl Http2 {
         let (response, stream) = requests
             .send_request(request.body(()).unwrap(), false)
             .ok()?;
-        Some(Asked { response, stream })
+        Some(PendingRequest { response, stream })
     }
 }
 
 /// A request on a stream of its own, without an answer yet.
-pub struct Asked {
+pub struct PendingRequest {
     response: ResponseFuture,
     stream: SendStream<Bytes>,
 }
 
-impl Asked {
+impl PendingRequest {
     /// Waits for the answer, checks that it lets the client in, and returns the WebSocket.
     pub async fn open(self) -> Client {
         let response = within("the answer to CONNECT", self.response)

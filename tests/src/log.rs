@@ -20,7 +20,7 @@ pub struct Log {
 }
 
 /// Stops reading an output for as long as it lives.
-pub struct Held<'log> {
+pub struct ReadingPause<'log> {
     _reading: MutexGuard<'log, ()>,
 }
 
@@ -72,8 +72,8 @@ impl Log {
     ///
     /// When the reading thread has panicked.
     #[must_use]
-    pub fn hold(&self) -> Held<'_> {
-        Held {
+    pub fn hold(&self) -> ReadingPause<'_> {
+        ReadingPause {
             _reading: self.reading.lock().unwrap(),
         }
     }

@@ -6,7 +6,7 @@ use crate::Client;
 
 /// The end of a connection, as the probe's `$disconnect` handler reports it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Closed {
+pub struct DisconnectReport {
     pub code: u64,
     pub reason: String,
     /// The results of the steps in the connection's attribute `farewell`.
@@ -50,7 +50,7 @@ impl Client {
     }
 
     /// Waits for the report about the end of the connection `id`. Reports about other connections are skipped.
-    pub async fn ended(&mut self, id: &str) -> Closed {
+    pub async fn ended(&mut self, id: &str) -> DisconnectReport {
         loop {
             let report = match self.reports.pop_front() {
                 Some(report) => report,
@@ -58,7 +58,7 @@ impl Client {
             };
             if report["ended"] == id {
                 assert_eq!(report["route"], "$disconnect");
-                return Closed {
+                return DisconnectReport {
                     code: report["code"].as_u64().unwrap(),
                     reason: report["reason"].as_str().unwrap().to_owned(),
                     farewell: report["farewell"].clone(),

@@ -109,7 +109,7 @@ pub struct Chromium {
 impl Node {
     #[must_use]
     pub fn find(target: &Path) -> Option<Self> {
-        let modules = place("LOCKGATE_NODE_MODULES", || {
+        let modules = path_or("LOCKGATE_NODE_MODULES", || {
             target.join("foreign/node/node_modules")
         });
         let there = ["ws", "playwright-core"]
@@ -134,7 +134,7 @@ impl Node {
 impl Python {
     #[must_use]
     pub fn find(target: &Path) -> Option<Self> {
-        let bin = place("LOCKGATE_PYTHON_BIN", || target.join("foreign/python/bin"));
+        let bin = path_or("LOCKGATE_PYTHON_BIN", || target.join("foreign/python/bin"));
         ["python", "kosoku", "sslyze", "websockets"]
             .iter()
             .all(|name| bin.join(name).exists())
@@ -152,7 +152,7 @@ impl Python {
 impl Chromium {
     #[must_use]
     pub fn find() -> Option<Self> {
-        let path = place("LOCKGATE_CHROMIUM", || "/usr/bin/chromium".into());
+        let path = path_or("LOCKGATE_CHROMIUM", || "/usr/bin/chromium".into());
         path.exists().then_some(Self { path })
     }
 }
@@ -176,7 +176,7 @@ impl OpenSsl {
     }
 }
 
-fn place(variable: &str, usual: impl FnOnce() -> PathBuf) -> PathBuf {
+fn path_or(variable: &str, usual: impl FnOnce() -> PathBuf) -> PathBuf {
     env::var_os(variable).map_or_else(usual, PathBuf::from)
 }
 

@@ -21,13 +21,13 @@ impl Handler for Ambient {
         let line = message.as_text().ok_or("no text")?;
         let (word, what) = line.rsplit_once(' ').unwrap_or((line, ""));
         let outcome = match word {
-            "read" => told(fs::read(what)),
-            "write" => told(fs::write(what, "x")),
-            "list" => told(fs::read_dir(what)),
-            "connect" => told(TcpStream::connect(what)),
-            "listen" => told(TcpListener::bind(what)),
-            "datagram" => told(UdpSocket::bind(what)),
-            "resolve" => told(what.to_socket_addrs()),
+            "read" => text(fs::read(what)),
+            "write" => text(fs::write(what, "x")),
+            "list" => text(fs::read_dir(what)),
+            "connect" => text(TcpStream::connect(what)),
+            "listen" => text(TcpListener::bind(what)),
+            "datagram" => text(UdpSocket::bind(what)),
+            "resolve" => text(what.to_socket_addrs()),
             "environment" => format!("{:?} {:?}", env::vars().count(), env::args().count()),
             "hold fields" => {
                 for _ in 0..what.parse::<u32>()? {
@@ -48,7 +48,7 @@ impl Handler for Ambient {
 }
 
 /// The result of an attempt, in the words of the standard library.
-fn told<T>(outcome: std::io::Result<T>) -> String {
+fn text<T>(outcome: std::io::Result<T>) -> String {
     match outcome {
         Ok(_) => "done".to_owned(),
         Err(error) => format!("{:?}: {error}", error.kind()),

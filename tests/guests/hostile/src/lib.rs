@@ -74,11 +74,11 @@ fn act(own: &str, what: &str, times: u64) -> Result<String> {
         "return no text" => unsafe { String::from_utf8_unchecked(vec![0xff; 16]) },
         "fail" => return Err("x".repeat(size).into()),
         "forge" => return Err("honest\n2026-01-01 INFO forged \u{1b}[2J".into()),
-        "send" => said(connections::send(own, "x".repeat(size))),
-        "send to" => said(connections::send(&"x".repeat(size), "x")),
-        "join" => said(groups::join(&"g".repeat(size), own)),
-        "reason" => said(connections::close(own, 4000, &"x".repeat(size))),
-        "attribute" => said(connections::set_attribute(own, "a", &"x".repeat(size))),
+        "send" => text(connections::send(own, "x".repeat(size))),
+        "send to" => text(connections::send(&"x".repeat(size), "x")),
+        "join" => text(groups::join(&"g".repeat(size), own)),
+        "reason" => text(connections::close(own, 4000, &"x".repeat(size))),
+        "attribute" => text(connections::set_attribute(own, "a", &"x".repeat(size))),
         "random" => wasi::get_random_bytes(times).len().to_string(),
         // The same call over and over.
         "posts" => until_refused(times, |_| connections::send(own, "x")),
@@ -185,7 +185,7 @@ fn until_refused(times: u64, act: impl Fn(u64) -> Result<(), Error>) -> String {
     format!("{times} ok")
 }
 
-fn said(result: Result<(), Error>) -> String {
+fn text(result: Result<(), Error>) -> String {
     match result {
         Ok(()) => "ok".to_owned(),
         Err(error) => word(&error).to_owned(),

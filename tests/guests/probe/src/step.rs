@@ -100,28 +100,28 @@ struct Step<'a> {
 impl Step<'_> {
     fn take(&self) -> Value {
         match self.text("do") {
-            "send" => done(connections::send(self.id(), self.message())),
-            "close" => done(connections::close(
+            "send" => ok_or_error(connections::send(self.id(), self.message())),
+            "close" => ok_or_error(connections::close(
                 self.id(),
                 self.number("code") as u16,
                 self.text("reason"),
             )),
             "info" => self.info(),
-            "attribute" => given(connections::attribute(self.id(), self.text("name"))),
-            "attributes" => given(connections::attributes(self.id())),
-            "set" => done(match self.optional("value") {
+            "attribute" => value(connections::attribute(self.id(), self.text("name"))),
+            "attributes" => value(connections::attributes(self.id())),
+            "set" => ok_or_error(match self.optional("value") {
                 Some(value) => connections::set_attribute(self.id(), self.text("name"), value),
                 None => connections::remove_attribute(self.id(), self.text("name")),
             }),
-            "join" => done(groups::join(self.text("group"), self.id())),
-            "leave" => done(groups::leave(self.text("group"), self.id())),
-            "publish" => given(match self.optional("except") {
+            "join" => ok_or_error(groups::join(self.text("group"), self.id())),
+            "leave" => ok_or_error(groups::leave(self.text("group"), self.id())),
+            "publish" => value(match self.optional("except") {
                 Some(except) => groups::publish_except(self.text("group"), self.message(), except),
                 None => groups::publish(self.text("group"), self.message()),
             }),
             "members" => {
                 let limit = self.number("limit") as u32;
-                given(groups::members(
+                value(groups::members(
                     self.text("group"),
                     self.optional("after"),
                     limit,
@@ -240,14 +240,14 @@ impl Step<'_> {
     }
 }
 
-fn done(result: Result<(), Error>) -> Value {
+fn ok_or_error(result: Result<(), Error>) -> Value {
     match result {
         Ok(()) => json!("ok"),
         Err(error) => word(&error),
     }
 }
 
-fn given(result: Result<impl Serialize, Error>) -> Value {
+fn value(result: Result<impl Serialize, Error>) -> Value {
     match result {
         Ok(value) => json!(value),
         Err(error) => word(&error),

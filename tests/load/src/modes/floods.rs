@@ -42,7 +42,7 @@ impl Flood {
         if short { few } else { full }
     }
 
-    fn what(self, clients: usize) -> String {
+    fn label(self, clients: usize) -> String {
         match self {
             Self::UnreadPings => "60 MB of pings, and no pong is read".to_owned(),
             Self::EmptyFragments => "2,000,000 empty fragments of one message".to_owned(),
@@ -83,8 +83,8 @@ pub(crate) async fn floods(bench: &Bench) -> Result<Table> {
             Server::bare().await?,
         ] {
             let line = measure(&server, flood, clients, longest).await?;
-            let what = flood.what(clients);
-            let cells = [what, server.name.trim_start_matches("the ").to_owned()];
+            let label = flood.label(clients);
+            let cells = [label, server.name.trim_start_matches("the ").to_owned()];
             table.lines.push(cells.into_iter().chain(line).collect());
         }
     }
