@@ -457,3 +457,23 @@ async fn large_message_leaves_no_buffer() {
         }
     }
 }
+
+/// All in one write: half of a message has the slow path read it all.
+#[tokio::test]
+async fn messages_before_a_flood_in_the_same_read_are_answered_first() {
+    let gateway = echo().await;
+    let mut bytes = Frame::text("one ").unfinished().bytes();
+    bytes.extend(Frame::new(Opcode::CONTINUATION, "message").bytes());
+    bytes.extend(Frame::text("another").bytes());
+    bytes.extend(Frame::new(Opcode::PING, "p").bytes());
+    // A length of 3 in two bytes.
+    bytes.extend([0x81, 0x80 | 126, 0, 3, 1, 2, 3, 4, 0, 0, 0]);
+    for mut client in clients(&gateway).await {
+        client.send_bytes(&bytes).await;
+        client.expect("one message").await;
+        client.expect("another").await;
+        let pong = client.frame().await.unwrap();
+        assert_eq!((pong.opcode, &pong.payload[..]), (Opcode::PONG, &b"p"[..]));
+        client.expect_close(1002).await;
+    }
+}

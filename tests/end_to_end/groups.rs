@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{probe, probe_with};
+use crate::{connect::connecting, probe, probe_with};
 
 #[tokio::test]
 async fn publish_reaches_every_member_but_one() {
@@ -202,5 +202,19 @@ async fn burst_of_publishes_reaches_every_member_that_reads() {
                 "ok"
             );
         }
+    }
+}
+
+/// A client asks for what is there once it has its 101, and counts on what is published from then on.
+#[tokio::test]
+async fn client_that_has_its_101_is_a_member_already() {
+    let gateway = probe().await;
+    let mut publisher = gateway.connect("/s").await;
+    let target = connecting(&json!([{"do": "join", "group": "g"}]));
+    let mut members = Vec::new();
+    for number in 1..=300 {
+        members.push(gateway.connect(&target).await);
+        let publish = json!({"do": "publish", "group": "g", "text": "x"});
+        assert_eq!(publisher.step(publish).await, number);
     }
 }

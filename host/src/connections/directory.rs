@@ -104,7 +104,7 @@ impl Directory {
 #[derive(Debug)]
 pub(crate) struct Registration {
     directory: Arc<Directory>,
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
 }
 
 impl Drop for Registration {

@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::head_watch::HeadWatch;
 use super::{ConnectionGuards, Permit};
-use crate::connections::Connection;
+use crate::connections::{Connection, Registration};
 use crate::net::Stream;
 use crate::session;
 use crate::stage::CurrentStage;
@@ -23,6 +23,7 @@ use crate::transport::websocket::WebSocket;
 pub(super) async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
+    registration: Option<Registration>,
     admitted: oneshot::Receiver<OnUpgrade>,
     permit: Arc<Permit>,
     guards: ConnectionGuards,
@@ -32,9 +33,12 @@ pub(super) async fn begin(
         Err(_) => None,
     };
     drop(permit);
-    match upgraded {
-        Some(upgraded) => session(current, connection, upgraded).await,
-        None => session::never_opened(&current, connection).await,
+    match (upgraded, registration) {
+        (Some(upgraded), Some(registration)) => session(current, registration, upgraded).await,
+        (_, registration) => {
+            drop(registration);
+            session::never_opened(&current, connection).await;
+        }
     }
     drop(guards);
 }
@@ -43,16 +47,16 @@ pub(super) async fn begin(
 /// not the largest.
 fn session(
     current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
+    registration: Registration,
     upgraded: Upgraded,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match unwrap::<Stream>(upgraded) {
-        Ok((socket, early)) => serve(current, connection, socket, &early),
+        Ok((socket, early)) => serve(current, registration, socket, &early),
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
-            Ok((socket, early)) => serve(current, connection, socket, &early),
+            Ok((socket, early)) => serve(current, registration, socket, &early),
             Err(upgraded) => {
                 let stream = TokioIo::new(upgraded); // an HTTP/2 stream
-                serve(current, connection, stream, &[])
+                serve(current, registration, stream, &[])
             }
         },
     }
@@ -60,7 +64,7 @@ fn session(
 
 fn serve<S>(
     current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
+    registration: Registration,
     socket: S,
     early: &[u8],
 ) -> Pin<Box<dyn Future<Output = ()> + Send>>
@@ -68,7 +72,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let websocket = WebSocket::new(socket, early, &current.load().limits);
-    Box::pin(session::serve(current, connection, websocket))
+    Box::pin(session::serve(current, registration, websocket))
 }
 
 /// Gives back the socket that hyper took, and the bytes that it read beyond the head.

@@ -294,10 +294,16 @@ impl PendingHandshake {
             .set_subprotocol(acceptance.subprotocol.as_deref());
         let answer = check_silence(&self.head_faults)
             .and_then(|()| connect::accept(&self.head.opening, acceptance));
+        // Before its 101: a client that has it can be sent to.
+        let registration = answer.is_ok().then(|| {
+            let directory = &self.current.load().scope.directory;
+            directory.register(Arc::clone(&self.connection))
+        });
         let _ = reply.send(answer);
         context.sessions.spawn(begin::begin(
             self.current,
             self.connection,
+            registration,
             admitted,
             self.permit,
             self.guards,

@@ -20,23 +20,25 @@ use std::task::{Context, Poll};
 use self::driver::{Driver, Input};
 use self::end::End;
 use self::error_frame::{client_text, error_frame};
-use crate::connections::{Connection, Message, RequestId, now_ms};
+use crate::connections::{Connection, Message, Registration, RequestId, now_ms};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
 use crate::stage::{CurrentStage, Route, Stage};
 use crate::transport::{ReadError, Transport};
 
-/// Serves a connection that has had its 101, until it has ended and its `$disconnect` handler has run.
+/// Serves a registered connection that has had its 101, until it has ended and its `$disconnect` handler has run.
 ///
 /// Built eagerly: the future would store its arguments twice, once as arguments and once in the session.
 pub(crate) fn serve<T: Transport>(
     current: Arc<CurrentStage>,
-    connection: Arc<Connection>,
+    registration: Registration,
     transport: T,
 ) -> impl Future<Output = ()> + Send {
     let stage = current.load_full();
+    let connection = Arc::clone(&registration.connection);
     let mut session = Box::new(Session {
         driver: Driver::new(connection, transport, &stage.limits),
+        registration: Some(registration),
         stage,
         current,
         invocation: None,
@@ -69,6 +71,8 @@ async fn catch_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option
 
 struct Session<T> {
     driver: Driver<T>,
+    /// None once the connection ends.
+    registration: Option<Registration>,
     /// The snapshot that handles the current message.
     stage: Arc<Stage>,
     current: Arc<CurrentStage>,
@@ -79,8 +83,7 @@ struct Session<T> {
 impl<T: Transport> Session<T> {
     /// Runs the session from its first message to its close frame.
     async fn run(&mut self) -> End {
-        let (directory, connection) = (&self.stage.scope.directory, &self.driver.connection);
-        let registration = directory.register(Arc::clone(connection));
+        let connection = &self.driver.connection;
         tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = catch_panic(pin!(self.handle_messages()))
             .await
@@ -94,7 +97,7 @@ impl<T: Transport> Session<T> {
                 "a bug of the gateway has ended this connection and no other");
         }
         // Gone from the directory before the client or its `$disconnect` handler is told.
-        drop(registration);
+        drop(self.registration.take());
         // A session that panicked may panic once more: `$disconnect` runs all the same.
         let over = &self.stage.scope.directory.closes_over;
         let _ = catch_panic(pin!(self.driver.close(&end, &self.stage.limits, over))).await;
@@ -127,6 +130,7 @@ impl<T: Transport> Session<T> {
                 stage,
                 current,
                 invocation,
+                ..
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));

@@ -148,7 +148,9 @@ fn open(tasks: &TaskTracker, current: &Arc<CurrentStage>, bug: &Arc<Bug>) -> Raw
         bug: Arc::clone(bug),
     };
     let websocket = WebSocket::new(socket, &[], &current.load().limits);
-    tasks.spawn(serve(Arc::clone(current), connection(), websocket));
+    let directory = &current.load().scope.directory;
+    let registration = directory.register(connection());
+    tasks.spawn(serve(Arc::clone(current), registration, websocket));
     RawClient::new(Box::new(far), Vec::new())
 }
 

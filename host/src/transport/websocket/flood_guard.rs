@@ -26,6 +26,14 @@ pub(crate) enum Flood {
     LongLength,
 }
 
+/// A frame that no honest client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offence {
+    pub(crate) flood: Flood,
+    /// Bytes before it, of those that were passed with it.
+    pub(crate) before: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct FloodGuard {
     /// The header of the current frame, as far as it has come.
@@ -91,7 +99,7 @@ impl FloodGuard {
     }
 
     /// Counts bytes, in the order in which they come.
-    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         self.count(bytes)?;
         if self.between_messages() {
             self.message_since = None;
@@ -104,8 +112,12 @@ impl FloodGuard {
         Ok(())
     }
 
-    fn count(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+    fn count(&mut self, mut bytes: &[u8]) -> Result<(), Offence> {
+        let (all, mut before) = (bytes.len(), 0);
         while !bytes.is_empty() {
+            if self.header_len == 0 && self.payload_left == 0 {
+                before = all - bytes.len();
+            }
             if self.payload_left > 0 {
                 let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
                 let passing = bytes.len().min(left);
@@ -113,7 +125,8 @@ impl FloodGuard {
                 bytes = bytes.split_at(passing).1;
             } else if let Some((byte, rest)) = bytes.split_first() {
                 bytes = rest;
-                self.header_byte(*byte)?;
+                self.header_byte(*byte)
+                    .map_err(|flood| Offence { flood, before })?;
             }
         }
         Ok(())
@@ -241,7 +254,13 @@ mod tests {
             assert_eq!(guard.pass(&frame(0x01, 0)), Ok(()));
         }
         assert!(!guard.between_messages());
-        assert_eq!(guard.pass(&frame(0x00, 0)), Err(Flood::Fragments));
+        assert_eq!(
+            guard.pass(&[frame(0x00, 0), frame(0x00, 0)].concat()),
+            Err(Offence {
+                flood: Flood::Fragments,
+                before: 0
+            })
+        );
     }
 
     #[test]
@@ -267,9 +286,19 @@ mod tests {
     fn length_in_a_longer_form_is_a_flood() {
         assert_eq!(
             guard().pass(&[0x81, 0x80 | 126, 0, 125, 1, 2, 3, 4]),
-            Err(Flood::LongLength)
+            Err(Offence {
+                flood: Flood::LongLength,
+                before: 0
+            })
         );
         let long = [0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4];
-        assert_eq!(guard().pass(&long), Err(Flood::LongLength));
+        let behind = [&frame(0x81, 3)[..], &frame(0x89, 0), &long].concat();
+        assert_eq!(
+            guard().pass(&behind),
+            Err(Offence {
+                flood: Flood::LongLength,
+                before: 15
+            })
+        );
     }
 }

@@ -19,7 +19,7 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
 use self::fast_path::Parsed;
-use self::flood_guard::{Flood, FloodGuard};
+use self::flood_guard::{Flood, FloodGuard, Offence};
 use crate::config::StageLimits;
 use crate::connections::{Closing, Message, Outbox, Taken, now_ms};
 use crate::transport::{ReadError, Received, Transport};
@@ -50,6 +50,8 @@ pub(crate) struct WebSocket<S> {
     /// None while the fast path reads all input.
     tungstenite: Option<Box<WebSocketContext>>,
     flood_guard: FloodGuard,
+    /// A flood behind the input that tungstenite has: the client is told once that is taken.
+    flood: Option<Flood>,
     /// Messages and control frames that were taken, of those that the flood guard has seen whole.
     taken: u64,
     out: WriteBuffer,
@@ -103,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             config: WebSocketConfig::default().write_buffer_size(0),
             tungstenite: None,
             flood_guard: FloodGuard::new(limits),
+            flood: None,
             taken: 0,
             out: WriteBuffer::default(),
             heard: false,
@@ -173,9 +176,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
 
     /// Hands the unread and all further input to tungstenite.
     fn start_tungstenite(&mut self) -> Result<(), ReadError> {
-        let bytes = std::mem::take(&mut self.unread);
+        let mut bytes = std::mem::take(&mut self.unread);
         self.unread_since = None;
-        self.flood_guard.pass(&bytes).map_err(ReadError::Flood)?;
+        if let Err(Offence { flood, before }) = self.flood_guard.pass(&bytes) {
+            if before == 0 {
+                return Err(ReadError::Flood(flood));
+            }
+            bytes.truncate(before);
+            self.flood = Some(flood);
+        }
         // Input that ends with a message needs no room for more.
         let size = if self.flood_guard.between_messages() {
             bytes.len()
@@ -192,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     fn with_tungstenite<T>(
         &mut self,
         context: &mut Context<'_>,
-        flood: &mut Option<Flood>,
+        told: &mut Option<Flood>,
         act: impl FnOnce(&mut WebSocketContext, &mut SyncIo<'_, '_, S>) -> tungstenite::Result<T>,
     ) -> tungstenite::Result<T> {
         let Some(tungstenite) = &mut self.tungstenite else {
@@ -204,7 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             out: &mut self.out.bytes,
             heard: (&mut self.heard, &mut self.heard_at),
             context,
-            flood,
+            flood: &mut self.flood,
+            told,
         };
         act(tungstenite, &mut io)
     }
@@ -228,6 +238,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
         while self.tungstenite.is_none() {
+            if let Some(flood) = self.flood.take() {
+                return Poll::Ready(Err(ReadError::Flood(flood)));
+            }
             match fast_path::parse(&self.unread, self.max_simple_message()) {
                 Parsed::Message(message, length) => {
                     self.take_unread(length);
@@ -241,10 +254,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                 Parsed::Other => self.start_tungstenite()?,
             }
         }
-        let mut flood = None;
+        let mut told = None;
         let read =
-            self.with_tungstenite(context, &mut flood, |tungstenite, io| tungstenite.read(io));
-        if let Some(flood) = flood {
+            self.with_tungstenite(context, &mut told, |tungstenite, io| tungstenite.read(io));
+        if let Some(flood) = told {
             return Poll::Ready(Err(ReadError::Flood(flood)));
         }
         if read.is_ok() {
@@ -364,12 +377,18 @@ struct SyncIo<'a, 'c, S> {
     out: &'a mut Vec<u8>,
     heard: (&'a mut bool, &'a mut u64),
     context: &'a mut Context<'c>,
-    /// The reason of a failed read, if the client floods.
+    /// A flood behind the input that was read.
     flood: &'a mut Option<Flood>,
+    /// The flood for which a read failed.
+    told: &'a mut Option<Flood>,
 }
 
 impl<S: AsyncRead + Unpin> Read for SyncIo<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if let Some(flood) = self.flood.take() {
+            *self.told = Some(flood);
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let mut buffer = ReadBuf::new(bytes);
         if Pin::new(&mut *self.socket)
             .poll_read(self.context, &mut buffer)?
@@ -378,8 +397,12 @@ impl<S: AsyncRead + Unpin> Read for SyncIo<'_, '_, S> {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         (*self.heard.0, *self.heard.1) = (true, now_ms());
-        if let Err(flood) = self.flood_guard.pass(buffer.filled()) {
-            *self.flood = Some(flood);
+        if let Err(Offence { flood, before }) = self.flood_guard.pass(buffer.filled()) {
+            if before > 0 {
+                *self.flood = Some(flood);
+                return Ok(before);
+            }
+            *self.told = Some(flood);
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(buffer.filled().len())
