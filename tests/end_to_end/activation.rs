@@ -101,7 +101,7 @@ async fn clients_queued_at_a_systemd_socket_at_a_stop_are_left_to_the_next_start
             return;
         }
     }
-    panic!("a stop takes who waits at a socket of systemd");
+    panic!("a stop takes the clients in the queue of a systemd socket");
 }
 
 #[tokio::test]

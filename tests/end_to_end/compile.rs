@@ -76,7 +76,7 @@ impl Loading {
     fn child(&mut self) -> (Pid, String) {
         child_of(self.process.id(), || {
             let ended = self.process.try_wait().unwrap();
-            assert_eq!(ended, None, "nobody else compiled it");
+            assert_eq!(ended, None, "no other process compiled it");
         })
     }
 
@@ -235,7 +235,7 @@ fn compiling_process_is_killed_first_when_memory_runs_out() {
     let mut loading = Loading::begin(&large());
     let (child, _) = loading.child();
     let file = format!("/proc/{}/oom_score_adj", child.as_raw_nonzero());
-    wait_for(child, "it is as dear as the gateway", |_| {
+    wait_for(child, "the kernel would kill the gateway first", |_| {
         fs::read_to_string(&file).expect("it runs").trim() == "1000"
     });
     loading.loaded();
@@ -290,7 +290,7 @@ fn compiling_process_ends_with_its_parent() {
     loading.process.kill().unwrap();
     loading.process.wait().unwrap();
     // Where no process reaps it, it stays a zombie.
-    wait_for(child, "it compiles for nobody", |stat| {
+    wait_for(child, "it compiles without its parent", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
 }
@@ -313,7 +313,7 @@ async fn stop_does_not_wait_for_a_compilation() {
     let (child, _) = child_of(gateway.id(), || {});
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
-    wait_for(child, "it compiles for nobody", |stat| {
+    wait_for(child, "it compiles without its parent", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
 }

@@ -474,7 +474,7 @@ async fn unusual_valid_head_is_let_in() {
         ("a query", "GET /s", "GET /s?a=b&c=%00"),
         ("a body of no bytes", "Host:", "Content-Length: 0\r\nHost:"),
         (
-            "an extension that nobody knows",
+            "an unknown extension",
             "Host:",
             "Sec-WebSocket-Extensions: x-unknown; a=\"b\"\r\nHost:",
         ),

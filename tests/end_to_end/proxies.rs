@@ -197,7 +197,7 @@ async fn clients_of_a_proxy_are_limited_one_by_one() {
             "" => gateway.ws("/s").header("X-Forwarded-For", client),
             _ => gateway.ws("/s").preface(&version_1(client)),
         };
-        let turned_away = within("someone to be turned away", async {
+        let refused = within("a client to be refused", async {
             loop {
                 let _first = of(CLIENT).attempt().await;
                 if let Err(answer) = of(CLIENT).attempt().await {
@@ -205,7 +205,7 @@ async fn clients_of_a_proxy_are_limited_one_by_one() {
                 }
             }
         });
-        let answer = turned_away.await;
+        let answer = refused.await;
         assert!(
             answer.status == 429 && answer.closed,
             "{listener} {limit}: {answer:?}"

@@ -109,7 +109,7 @@ fn stop_during_a_compilation_ends_the_compiling_process() {
         let mut begun = RunningCommand::new(word, &with_a_hard_component());
         let (child, _) = child_of(begun.process.id(), || {});
         begun.ends_at(signal, code);
-        wait_for(child, "it compiles for nobody", |stat| stat.is_none());
+        wait_for(child, "it compiles without its parent", |stat| stat.is_none());
     }
 }
 
@@ -141,7 +141,7 @@ async fn stop_while_a_new_process_loads_ends_both_and_leaves_no_file() {
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
     successor.ended().await;
-    wait_for(compiling, "it compiles for nobody", |stat| {
+    wait_for(compiling, "it compiles without its parent", |stat| {
         stat.is_none_or(|stat| stat.starts_with('Z'))
     });
     let left: Vec<_> = fs::read_dir(Path::new(&temporary)).unwrap().collect();

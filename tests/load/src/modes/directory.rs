@@ -158,7 +158,7 @@ fn posting(directory: &dyn Directory, open: usize, posts: u64) -> Result<f64> {
     });
     ensure!(
         directory.list().len() == open,
-        "who came and went is still there"
+        "a removed connection is still there"
     );
     Ok(spent * 1e9 / (THREADS * posts) as f64)
 }

@@ -90,7 +90,7 @@ async fn round(bench: &Bench, server: &Server, room: &mut Room) -> Result<Round>
             room.publisher.send(1).await?;
             timeout(DELIVERY, delivered.notified())
                 .await
-                .context("not everyone had a message")?;
+                .context("a member missed a message")?;
             took.push(u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX));
         }
         let deliveries = (took.len() as u64 * count) as f64;
