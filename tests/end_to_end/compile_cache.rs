@@ -33,7 +33,7 @@ async fn validate_makes_no_cache_and_leaves_another_users_untouched() {
     }
 }
 
-/// It spares compiling, and nothing else hangs on it.
+/// The cache only saves compilations: a gateway serves without it.
 #[tokio::test]
 async fn cache_that_cannot_be_made_is_warned_of_and_the_gateway_serves() {
     let folder = TempDir::new().unwrap();

@@ -228,9 +228,9 @@ async fn trapping_candidate_ends_its_rollout() {
     assert_eq!(json(&served, "/plugins").await[0]["candidate"], Value::Null);
 }
 
-/// What has been good goes on: it is the candidate that an operator wants back out.
+/// The version before the candidate continues: the operator wants the candidate out.
 #[tokio::test]
-async fn a_rollback_during_a_rollout_ends_the_rollout() {
+async fn rollback_during_a_rollout_ends_the_rollout() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     swap(&served, 2, '-').await;
@@ -250,7 +250,7 @@ async fn a_rollback_during_a_rollout_ends_the_rollout() {
 }
 
 #[tokio::test]
-async fn a_candidate_that_was_given_up_is_not_rolled_back_to() {
+async fn aborted_candidate_is_no_target_of_a_rollback() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     swap(&served, 2, '-').await;
@@ -264,7 +264,7 @@ async fn a_candidate_that_was_given_up_is_not_rolled_back_to() {
 }
 
 #[tokio::test]
-async fn a_rollout_that_waits_is_listed_and_has_nothing_to_promote() {
+async fn waiting_rollout_is_listed_and_cannot_be_promoted() {
     let served = Served::new().await;
     let (_, said) = post(&served, "promote", "{}").await;
     assert!(said.contains("no rollout is under way"), "{said}");
@@ -304,7 +304,7 @@ async fn admin_request_without_a_body_is_answered_in_json() {
 }
 
 #[tokio::test]
-async fn a_reload_says_that_a_rollback_holds() {
+async fn reload_says_that_a_rollback_holds() {
     let served = Served::new().await;
     swap(&served, 2, '-').await;
     post(&served, "rollback", "{}").await;

@@ -109,7 +109,9 @@ fn stop_during_a_compilation_ends_the_compiling_process() {
         let mut begun = RunningCommand::new(word, &with_a_hard_component());
         let (child, _) = child_of(begun.process.id(), || {});
         begun.ends_at(signal, code);
-        wait_for(child, "it compiles without its parent", |stat| stat.is_none());
+        wait_for(child, "it compiles without its parent", |stat| {
+            stat.is_none()
+        });
     }
 }
 

@@ -268,7 +268,7 @@ mod tests {
 
     // A page shows this one.
     #[test]
-    fn a_whisper_reaches_one() {
+    fn whisper_reaches_one_member() {
         let mut gateway = Gateway::<Chat>::new();
         let (ada, bob) = (gateway.connect().unwrap(), gateway.connect().unwrap());
         gateway.received(&bob); // the welcome
