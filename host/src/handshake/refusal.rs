@@ -58,7 +58,7 @@ impl Refusal {
                 InvokeError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
                 InvokeError::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
                 InvokeError::Failed(_) | InvokeError::Trapped(_) => StatusCode::BAD_GATEWAY,
-                InvokeError::Removed => StatusCode::SERVICE_UNAVAILABLE,
+                InvokeError::Removed | InvokeError::GivenUp => StatusCode::SERVICE_UNAVAILABLE,
                 InvokeError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::NotAdmitted(reason) => reason.status(),

@@ -21,6 +21,11 @@ pub(crate) enum InvokeError {
     /// The plugin was taken out of the configuration.
     #[error("the plugin is no longer in the configuration")]
     Removed,
+    /// The process ends, and the call was at work longer than a stop waits.
+    #[error(
+        "given up: the gateway stops, and waits no longer than limits.disconnects_s for handlers"
+    )]
+    GivenUp,
     /// A fault of the gateway, not of the guest.
     #[error("the gateway failed: {0:#}")]
     Host(anyhow::Error),
@@ -32,9 +37,12 @@ impl InvokeError {
     pub(crate) fn blames_the_code(&self) -> bool {
         match self {
             Self::Trapped(_) | Self::Deadline(Cut::Cpu(_)) => true,
-            Self::Busy(_) | Self::Deadline(_) | Self::Failed(_) | Self::Removed | Self::Host(_) => {
-                false
-            }
+            Self::Busy(_)
+            | Self::Deadline(_)
+            | Self::Failed(_)
+            | Self::Removed
+            | Self::GivenUp
+            | Self::Host(_) => false,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) fn client_text(error: &InvokeError) -> &'static str {
         InvokeError::Failed(_)
         | InvokeError::Trapped(_)
         | InvokeError::Removed
+        | InvokeError::GivenUp
         | InvokeError::Host(_) => "Internal server error",
     }
 }

@@ -297,6 +297,7 @@ pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &Invoke
         | InvokeError::Deadline(_)
         | InvokeError::Failed(_)
         | InvokeError::Removed
+        | InvokeError::GivenUp
         | InvokeError::Trapped(_) => {
             tracing::warn!(%client, %connection, %stage, route, %request_id, plugin, "{error}");
         }

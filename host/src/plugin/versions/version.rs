@@ -149,6 +149,7 @@ impl Version {
             | InvokeError::Deadline(_)
             | InvokeError::Trapped(_)
             | InvokeError::Removed
+            | InvokeError::GivenUp
             | InvokeError::Host(_) => format!("{fault}: {error}"),
         })
     }
@@ -236,6 +237,8 @@ impl Version {
             Ok(Err(Overdue::Retired)) => {
                 Err(InvokeError::Deadline(Cut::Retired(self.limits.retire)))
             }
+            // Only the end of the gateway ends calls in such a way.
+            Err(ended) if ended.is_cancelled() => Err(InvokeError::GivenUp),
             Err(panicked) => Err(InvokeError::Host(panicked.into())),
         }
     }
