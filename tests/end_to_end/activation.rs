@@ -244,9 +244,14 @@ async fn systemd_unix_socket_is_served_and_stays_systemds() {
     request.open().await.id().await;
     let mode = || fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(), 0o666);
+    // These are the unit's to say, unless the configuration says others.
+    assert!(!gateway.log().contains(&["SocketMode="]));
+    let listener_with_mode = format!("{listener}mode = \"0660\"\n");
+    let (status, said) = reload(&gateway, &listener, &listener_with_mode).await;
+    assert_eq!(status, 200, "{said}");
     gateway.log().line(&["WARN", "SocketMode=0660"]).await;
 
-    let (status, said) = reload(&gateway, &listener, "").await;
+    let (status, said) = reload(&gateway, &listener_with_mode, "").await;
     assert_eq!(status, 200, "{said}");
     let warned = format!("systemd listens on {address} for this gateway");
     gateway.log().line(&["WARN", &warned]).await;

@@ -436,3 +436,38 @@ async fn connections_of_a_removed_stage_have_their_disconnects() {
             .contains(&["no longer in the configuration"])
     );
 }
+
+/// Its new socket is the better match for a client: it is not to be there before it is known that it will serve.
+#[tokio::test]
+async fn listener_that_moves_into_its_old_address_takes_no_client_before_all_is_judged() {
+    let configuration = format!("[limits]\npull_s = 6\n{}", probe_configuration("", ""));
+    let gateway = LOCKGATE.serve(&configuration).await;
+    let address = gateway.plain();
+    let all = format!("0.0.0.0:{}", address.port());
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let wide = text.replacen("127.0.0.1:0", &all, 1);
+    fs::write(&file, &wide).unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+
+    // A registry that never answers.
+    let registry = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = format!(
+        "{}\n[registries.\"{host}\"]\nplain_http = true\n[plugins.slow]\n\
+         component = \"oci://{host}/slow@sha256:{}\"\n",
+        wide.replacen(&all, &address.to_string(), 1),
+        "0".repeat(64),
+        host = registry.local_addr().unwrap(),
+    );
+    fs::write(&file, slow).unwrap();
+    let served = async {
+        let _held = within("the reload to begin", registry.accept()).await;
+        let attempt = tokio::time::timeout(Duration::from_secs(4), gateway.connect("/s"));
+        attempt.await.expect("served while a reload is judged")
+    };
+    let ((status, said), mut client) = tokio::join!(gateway.post("/reload", "{}"), served);
+    assert_eq!(status, 422, "{said}");
+    client.id().await;
+    gateway.connect("/s").await.id().await;
+}

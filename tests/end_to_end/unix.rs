@@ -309,3 +309,61 @@ async fn path_of_another_listener_is_refused_with_the_remedy() {
     assert!(!said.contains("stop the process that listens"), "{said}");
     by(&socket).open().await.id().await;
 }
+
+/// Of what was bound for it and of what it was given: the process that goes on has its files still.
+#[tokio::test]
+async fn sockets_of_a_gateway_outlive_an_upgrade_that_fails() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(format!("{name}.sock"));
+    let [clients, management, health] = ["clients", "management", "health"].map(path);
+    let text = format!(
+        "health = \"unix:health.sock\"\n[log]\nformat = \"json\"\n[[listeners]]\n{SOCKET}\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\n[management]\naddress = \"unix:management.sock\"\n\
+         [limits]\ndrain_s = 0\n{}",
+        probe_configuration("", "")
+    );
+    let file = write_configuration(folder.path(), &text);
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(folder.path().join("none.wasm"), "none").unwrap();
+    let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
+    let gateway = Gateway::start(command, folder, PATIENCE).await;
+    let name = file.to_str().unwrap();
+    // Before and after the sockets are taken over.
+    for (bad, said) in [
+        (
+            "[plugins.none]\ncomponent = \"none.wasm\"\n",
+            "plugins.none.component",
+        ),
+        (
+            "[[listeners]]\naddress = \"unix:nowhere/new.sock\"\n",
+            "cannot listen on unix:",
+        ),
+    ] {
+        fs::write(&file, format!("{good}\n{bad}")).unwrap();
+        let ended = LOCKGATE.run(&["upgrade", name]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.error.contains(said), "{}", ended.error);
+        assert!(
+            clients.exists() && management.exists() && health.exists(),
+            "{said}"
+        );
+        by(&clients).open().await.id().await;
+        fs::write(&file, &good).unwrap();
+        for command in ["health", "reload"] {
+            let ended = LOCKGATE.run(&[command, name]).await;
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+        }
+    }
+
+    // A file that somebody has removed is made again.
+    fs::remove_file(&management).unwrap();
+    let ended = LOCKGATE.run(&["reload", name]).await;
+    assert!(ended.error.contains("send the gateway SIGHUP"), "{ended:?}");
+    gateway.hang_up();
+    within("the socket to be made again", async {
+        while !management.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

@@ -44,13 +44,19 @@ pub(super) fn run(file: &Path) -> Result<()> {
                 return Err(error);
             }
         };
-        match predecessor.map(Predecessor::report_success) {
+        let mut taking_over = JoinSet::new();
+        match predecessor {
             None => notify(&[NotifyState::Ready]),
-            Some(notified) => {
-                if let Err(error) = notified {
+            Some(predecessor) => {
+                if let Err(error) = predecessor.report_success() {
                     tracing::warn!("the process that started this one is gone already: {error}");
                 }
-                gateway.clean_up_after_predecessor();
+                let gateway = Arc::clone(&gateway);
+                taking_over.spawn(async move {
+                    // An error means that it is gone.
+                    let _ = predecessor.until_it_lets_go().await;
+                    gateway.clean_up_after_predecessor();
+                });
             }
         }
         let reason = until_stop(&gateway, &signals).await;

@@ -96,6 +96,10 @@ pub(super) fn connect_hint(address: &Address, error: &io::Error) -> &'static str
         Address::Unix { .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             "ask as the gateway's user, or write mode beside the address"
         }
+        Address::Unix { .. } if error.kind() == io::ErrorKind::NotFound => {
+            "is the gateway running? If it is, the socket's file was removed: send the gateway SIGHUP, and it makes the \
+             file again"
+        }
         Address::Unix { .. } | Address::Ip(_) => "is the gateway running?",
     }
 }

@@ -11,20 +11,30 @@ pub(super) const UNIX: &str = "unix:";
 pub(super) const MAX_PATH_BYTES: usize = 107;
 
 /// Default permissions of a client or health socket: its owner and its group may connect.
-pub(super) const MODE: u32 = 0o660;
+pub(super) const MODE: Mode = Mode {
+    bits: 0o660,
+    is_meant: false,
+};
 
 /// Default permissions of a management socket: only its owner may connect. The group is often a proxy's, which may
 /// bring clients and no more.
-pub(super) const ADMIN_MODE: u32 = 0o600;
+pub(super) const ADMIN_MODE: Mode = Mode {
+    bits: 0o600,
+    is_meant: true,
+};
+
+/// The permissions of a socket's file; write permission allows to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) bits: u32,
+    /// Whether a socket of systemd with other permissions is warned of: with written ones, and with those of management.
+    pub(crate) is_meant: bool,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Ip(SocketAddr),
-    Unix {
-        path: PathBuf,
-        /// The permissions of the file; write permission allows to connect.
-        mode: u32,
-    },
+    Unix { path: PathBuf, mode: Mode },
 }
 
 impl Address {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::LoadMode;
-use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, UNIX};
+use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
 use super::api;
 use super::doubt;
 use super::file;
@@ -154,7 +154,7 @@ fn listener(
 fn listener_address(
     (address_key, mode_key): &(String, String),
     written: &str,
-    (mode, default_mode): (Option<&str>, u32),
+    (mode, default_mode): (Option<&str>, Mode),
     bound: &mut BoundAddresses,
     report: &mut Report<'_>,
 ) -> Option<Address> {
@@ -170,7 +170,12 @@ fn listener_address(
     };
     let mode = mode.map_or(Some(default_mode), |mode| {
         let octal = u32::from_str_radix(mode, 8).ok();
-        octal.filter(|octal| *octal <= 0o777 && mode.bytes().all(|byte| byte.is_ascii_digit()))
+        octal
+            .filter(|octal| *octal <= 0o777 && mode.bytes().all(|byte| byte.is_ascii_digit()))
+            .map(|bits| Mode {
+                bits,
+                is_meant: true,
+            })
     });
     if mode.is_none() {
         report.problem(

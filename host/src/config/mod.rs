@@ -33,7 +33,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, Mode};
 pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};
 pub(crate) use log::filter as log_filter;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{Gateway, stages};
+use super::{Gateway, certificates, stages};
 use crate::config::{self, Config, Fault, Faults};
 use crate::management::Change;
 use crate::plugin::{ByName, Cause, Plugins, Ready};
@@ -24,11 +24,16 @@ impl Gateway {
         config: Config,
         cause: Cause,
     ) -> Result<Vec<Change>> {
-        let planned = self.plan(&config).await?;
-        let management = self.plan_management(&config)?;
+        let certificates = certificates::read(&config.listeners)
+            .await
+            .map_err(Faults)?;
+        self.check_addresses(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         config.warn();
         let mut ready = self.prepare_all(&config, cause).await?;
+        // Sockets listen last of all that can fail: clients who connect to them are served at once.
+        let planned = self.plan(&config, certificates)?;
+        let management = self.plan_management(&config)?;
         let (committed, gone) = loop {
             let mut gone = Vec::new();
             let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gateway, OpenManagement, certificates};
+use super::{Gateway, OpenManagement};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::handover::{HeldBySystemd, HeldByUs, out_of_files};
 use crate::listener::{Certificates, Listener, Socket, Tls};
@@ -58,15 +58,30 @@ impl OpenListener {
 }
 
 impl Gateway {
+    /// Reports addresses that cannot be bound before anything that takes long. No socket listens for that.
+    pub(super) fn check_addresses(&self, config: &Config) -> Result<()> {
+        let open = self.reachable();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let is_open = open.iter().any(|opened| {
+                opened.config.address == listener.address || opened.address.is_at(&listener.address)
+            });
+            if !is_open {
+                Listener::check(&listener.address, &self.sockets)
+                    .map_err(|error| listener_fault(index, &listener.address, &error))?;
+            }
+        }
+        self.check_management(config)
+    }
+
     /// Binds new listeners. An unchanged listener keeps its socket and shows the certificates that its files hold now;
     /// one with changed TLS keeps its socket.
-    pub(super) async fn plan(&self, config: &Config) -> Result<Vec<PlannedListener>> {
-        let mut open = self.lock().open.clone();
-        open.retain(|opened| !opened.socket.socket.is_lost());
+    pub(super) fn plan(
+        &self,
+        config: &Config,
+        certificates: Vec<Option<Certificates>>,
+    ) -> Result<Vec<PlannedListener>> {
+        let mut open = self.reachable();
         let mut planned = Vec::new();
-        let certificates = certificates::read(&config.listeners)
-            .await
-            .map_err(Faults)?;
         for (index, (listener, certificates)) in
             config.listeners.iter().zip(certificates).enumerate()
         {
@@ -92,17 +107,18 @@ impl Gateway {
                     listener.proxies.clone(),
                     &self.sockets,
                 )
-                .map_err(|error| {
-                    bind_fault(
-                        format!("listeners[{index}].address"),
-                        &listener.address,
-                        &error,
-                    )
-                })?,
+                .map_err(|error| listener_fault(index, &listener.address, &error))?,
             };
             planned.push(PlannedListener::New(listener.clone(), bound));
         }
         Ok(planned)
+    }
+
+    /// The open listeners, without those whose file is gone.
+    fn reachable(&self) -> Vec<OpenListener> {
+        let mut open = self.lock().open.clone();
+        open.retain(|opened| !opened.socket.socket.is_lost());
+        open
     }
 
     /// Opens, keeps and closes listeners as planned.
@@ -170,6 +186,10 @@ impl Gateway {
         let others = state.management.iter().map(OpenManagement::address);
         listeners.chain(others).collect()
     }
+}
+
+fn listener_fault(index: usize, address: &Address, error: &io::Error) -> Faults {
+    bind_fault(format!("listeners[{index}].address"), address, error)
 }
 
 /// Makes the fault of an address that cannot be bound, with the remedy.

@@ -33,6 +33,17 @@ impl OpenManagement {
 }
 
 impl Gateway {
+    /// Reports addresses that cannot be bound, as [`Gateway::check_addresses`] does.
+    pub(super) fn check_management(&self, config: &Config) -> Result<()> {
+        for (spec, socket) in self.not_open(config) {
+            if socket.is_none() {
+                Management::check(&spec, &self.sockets)
+                    .map_err(|error| bind_fault(spec.key().into(), &spec.address, &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Binds new listeners. A listener with other pages keeps its socket.
     pub(super) fn plan_management(&self, config: &Config) -> Result<Vec<Management>> {
         let mut planned = Vec::new();

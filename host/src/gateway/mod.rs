@@ -183,9 +183,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// Removes the files of inherited sockets without a listener: the process before this one has stopped.
+    /// Takes charge of the files of inherited sockets, and removes those without a listener: the process before this one
+    /// has let go of them.
     pub(crate) fn clean_up_after_predecessor(&self) {
-        self.sockets.remove_abandoned();
+        self.sockets.set_let_go();
     }
 
     /// The addresses of the client listeners, each with its scheme.

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use anyhow::Result;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Address;
+use crate::config::{Address, Mode};
 
 pub(crate) use acceptor::Acceptor;
 use activation::Activated;
@@ -36,7 +36,7 @@ pub(crate) use hand_over::{NotServing, ask_to_reload, hand_over};
 pub(crate) use socket::out_of_files;
 pub(crate) use take_over::Predecessor;
 pub(crate) use unix::find as find_socket;
-use unix::{SocketFile, SocketInode};
+use unix::{Owner, SocketFile, SocketInode};
 
 /// The separator between the purpose of a socket and its path.
 const UNIX: &str = " unix:";
@@ -71,8 +71,10 @@ struct SocketTable {
     abandoned: Vec<SocketInode>,
     /// The sockets of `open` that served before the ones being bound, and may be closed for them.
     settled: Vec<Weak<OwnedFd>>,
-    /// Another process has the sockets too: their files are its to remove.
-    handed_over: Arc<AtomicBool>,
+    /// Whether another process has what was bound here, and so its files: true once this one is succeeded.
+    bound_elsewhere: Arc<AtomicBool>,
+    /// Whether another process has what was given: true also until the process before this one lets go of it.
+    given_elsewhere: Arc<AtomicBool>,
 }
 
 /// The error of a path at which this gateway has a listener of another purpose. It cannot be taken over: its file would
@@ -100,6 +102,25 @@ impl Sockets {
         }
     }
 
+    /// An error if an address could not be listened on. Nothing listens there for that: nobody is to wait in a queue that
+    /// may never be served.
+    pub(crate) fn check(&self, purpose: &str, address: &Address) -> io::Result<()> {
+        let name = format!("{purpose} {address}");
+        let is_given = self.lock().given.iter().any(|(given, _)| *given == name);
+        if is_given || self.has_activated(address) {
+            return Ok(());
+        }
+        match address {
+            Address::Ip(address) => {
+                self.check_beside_activated(*address)?;
+                self.beside_ours(|ours| socket::check(*address, ours))
+            }
+            Address::Unix { path, .. } => {
+                unix::check(path).map_err(|error| self.held_by_us(path, error))
+            }
+        }
+    }
+
     fn listen_by_ip(&self, name: String, address: SocketAddr) -> io::Result<Listening> {
         let given = self.take(&name);
         let activated = self.activated_at(&address.into())?;
@@ -111,7 +132,7 @@ impl Sockets {
             }
             None => {
                 self.check_beside_activated(address)?;
-                self.bind(address)?
+                self.beside_ours(|ours| socket::listen(address, ours))?
             }
         };
         let socket = TcpListener::from_std(socket)?;
@@ -126,14 +147,22 @@ impl Sockets {
         name: String,
         address: &Address,
         path: &Path,
-        mode: u32,
+        mode: Mode,
     ) -> io::Result<Listening> {
         let given = self.take(&name);
         let activated = self.activated_at(address)?;
-        let is_ours = activated.is_none();
+        let owner = match (&activated, &given) {
+            (Some(_), _) => Owner::Systemd,
+            (None, Some(_)) => Owner::Gateway {
+                elsewhere: Arc::clone(&self.lock().given_elsewhere),
+            },
+            (None, None) => Owner::Gateway {
+                elsewhere: Arc::clone(&self.lock().bound_elsewhere),
+            },
+        };
         let socket = match activated.or(given) {
             Some(socket) => socket.into(),
-            None => unix::bind(path, mode).map_err(|error| self.held_by_us(path, error))?,
+            None => unix::bind(path, mode.bits).map_err(|error| self.held_by_us(path, error))?,
         };
         socket.set_nonblocking(true)?;
         let inode = SocketInode::of(path);
@@ -143,14 +172,10 @@ impl Sockets {
         table
             .inodes
             .extend(inode.clone().map(|inode| (name, inode)));
-        let handed_over = match is_ours {
-            true => Arc::clone(&table.handed_over),
-            false => Arc::new(AtomicBool::new(true)),
-        };
         drop(table);
         let socket = Acceptor::Unix {
             socket: UnixListener::from_std(socket)?,
-            file: inode.map(|inode| SocketFile::at(inode, handed_over)),
+            file: inode.map(|inode| SocketFile::at(inode, owner)),
         };
         Ok(Listening {
             socket,
@@ -159,12 +184,15 @@ impl Sockets {
     }
 
     /// Binds an address, also one that overlaps an older socket of this process or of the process before it.
-    fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    fn beside_ours<T>(
+        &self,
+        bind: impl FnOnce(&[BorrowedFd<'_>]) -> io::Result<T>,
+    ) -> io::Result<T> {
         let table = self.lock();
         let settled: Vec<_> = table.settled.iter().filter_map(Weak::upgrade).collect();
         let ours = settled.iter().map(|socket| socket.as_fd());
         let given = table.given.iter().map(|(_, socket)| socket.as_fd());
-        socket::bind(address, &ours.chain(given).collect::<Vec<_>>())
+        bind(&ours.chain(given).collect::<Vec<_>>())
     }
 
     /// Turns an address in use into [`HeldByUs`] if this gateway listens at the path.
@@ -190,7 +218,21 @@ impl Sockets {
 
     /// Notes that another process has the sockets too.
     pub(crate) fn set_handed_over(&self) {
-        self.lock().handed_over.store(true, Ordering::Relaxed);
+        let table = self.lock();
+        table.bound_elsewhere.store(true, Ordering::Relaxed);
+        table.given_elsewhere.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the process before this one has let go of the sockets, and removes the files of those without a listener.
+    pub(crate) fn set_let_go(&self) {
+        let mut table = self.lock();
+        let still_ours = !table.bound_elsewhere.load(Ordering::Relaxed);
+        if still_ours {
+            table.given_elsewhere.store(false, Ordering::Relaxed);
+        }
+        let abandoned = mem::take(&mut table.abandoned);
+        drop(table);
+        abandoned.iter().for_each(SocketInode::remove);
     }
 
     /// Opens a Unix socket in the abstract namespace, which has no file: it ends with the last process that has it.
@@ -231,12 +273,6 @@ impl Sockets {
         table.abandoned = abandoned;
     }
 
-    /// Removes the files of given sockets without a listener: the process that served there does no more.
-    pub(crate) fn remove_abandoned(&self) {
-        let abandoned = mem::take(&mut self.lock().abandoned);
-        abandoned.iter().for_each(SocketInode::remove);
-    }
-
     /// Reads the file that another process gave under this name.
     pub(crate) fn take_file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.take(name) else {
@@ -255,7 +291,10 @@ impl Sockets {
     }
 
     fn given(sockets: Vec<(String, OwnedFd)>) -> Result<Self> {
-        let mut table = SocketTable::default();
+        let mut table = SocketTable {
+            given_elsewhere: Arc::new(AtomicBool::new(true)),
+            ..SocketTable::default()
+        };
         for (name, socket) in sockets {
             if let Some(name) = name.strip_prefix(SYSTEMD) {
                 let activated = Activated::of(name.to_owned(), socket)?;

@@ -2,20 +2,32 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, getsockname, ipproto, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, ipproto, socket_with};
 
 /// Limit of clients that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
 pub(super) const BACKLOG: i32 = 1_024;
 
 /// Binds and listens. If sockets of `own` with the same port are in the way, both listen until those are closed.
-pub(super) fn bind(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<TcpListener> {
-    let taken = match try_bind(address, false) {
+pub(super) fn listen(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<TcpListener> {
+    let listen = |socket: &OwnedFd| Ok(rustix::net::listen(socket, BACKLOG)?);
+    bind(address, own, listen).map(TcpListener::from)
+}
+
+/// Reports that an address cannot be bound. The socket never listens, and so takes no clients from `own`.
+pub(super) fn check(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<()> {
+    bind(address, own, |_| Ok(())).map(drop)
+}
+
+fn bind(
+    address: SocketAddr,
+    own: &[BorrowedFd<'_>],
+    then: impl Fn(&OwnedFd) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
+    let taken = match try_bind(address, false, &then) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         bound => return bound,
     };
@@ -30,7 +42,7 @@ pub(super) fn bind(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<Tc
     for socket in &in_the_way {
         set_socket_reuseport(socket, true)?;
     }
-    let bound = try_bind(address, true);
+    let bound = try_bind(address, true, &then);
     for socket in &in_the_way {
         set_socket_reuseport(socket, false)?;
     }
@@ -39,7 +51,11 @@ pub(super) fn bind(address: SocketAddr, own: &[BorrowedFd<'_>]) -> io::Result<Tc
     Ok(bound)
 }
 
-fn try_bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn try_bind(
+    address: SocketAddr,
+    reuse_port: bool,
+    then: &impl Fn(&OwnedFd) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -54,8 +70,8 @@ fn try_bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     }
     set_socket_reuseport(&socket, reuse_port)?;
     rustix::net::bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket.into())
+    then(&socket)?;
+    Ok(socket)
 }
 
 /// Whether the error means that too many files are open.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 
 use super::channel::{receive, send};
 use super::{END, FAILED, READY, Sockets, VARIABLE};
@@ -33,8 +35,20 @@ impl Predecessor {
     }
 
     /// Tells the old process that this one serves, so that it stops. Fails if it is gone already.
-    pub(crate) fn report_success(self) -> io::Result<()> {
+    pub(crate) fn report_success(&self) -> io::Result<()> {
         send(self.0.as_fd(), READY, None)
+    }
+
+    /// Waits until the old process has read that, and closes its end. A process that has given up before keeps its end open
+    /// until this one has ended.
+    pub(crate) async fn until_it_lets_go(self) -> io::Result<()> {
+        let channel = std::os::unix::net::UnixDatagram::from(self.0);
+        channel.set_nonblocking(true)?;
+        let channel = UnixDatagram::from_std(channel)?;
+        // It says nothing any more: what comes is the end.
+        let end = || receive(channel.as_fd());
+        channel.async_io(Interest::READABLE, end).await?;
+        Ok(())
     }
 
     /// Tells the old process why this one does not serve, so that it continues. If the message fails, it still sees

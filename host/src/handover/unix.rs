@@ -12,12 +12,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 
 use super::socket::BACKLOG;
+use crate::config::Mode;
 
-/// The file of a socket. It is removed with this value, unless another process has the socket by then; systemd has its
-/// own from the beginning.
+/// The file of a socket. It is removed with this value if it is this process's own by then.
 pub(crate) struct SocketFile {
     inode: SocketInode,
-    handed_over: Arc<AtomicBool>,
+    owner: Owner,
+}
+
+/// The owner of a socket's file.
+pub(super) enum Owner {
+    Systemd,
+    /// This process, unless another has the socket: the one before it, which serves still, or the one after it.
+    Gateway {
+        elsewhere: Arc<AtomicBool>,
+    },
 }
 
 /// The path of a socket's file, and the device and inode of the file that was there.
@@ -61,14 +70,27 @@ pub(crate) fn find(path: &Path) -> io::Result<bool> {
 
 /// Removes a socket file that a killed process has left, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    match is_stale(path)? {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    }
+}
+
+/// Whether there is a socket in a place that nobody listens on; an error if there is anything else.
+fn is_stale(path: &Path) -> io::Result<bool> {
     if !find(path)? {
-        return Ok(());
+        return Ok(false);
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Reports that a path is taken.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    is_stale(path).map(drop)
 }
 
 impl SocketInode {
@@ -103,34 +125,38 @@ impl SocketInode {
 }
 
 impl SocketFile {
-    pub(super) fn at(inode: SocketInode, handed_over: Arc<AtomicBool>) -> Self {
-        Self { inode, handed_over }
+    pub(super) fn at(inode: SocketInode, owner: Owner) -> Self {
+        Self { inode, owner }
     }
 
     pub(super) fn is_there(&self) -> bool {
         self.inode.is_there()
     }
 
-    /// Sets the permissions. Those of systemd's sockets are set in their unit: a difference is an error.
-    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+    /// Sets the permissions. Those of systemd's sockets are set in their unit: a difference from what is meant is an error.
+    pub(super) fn set_mode(&self, mode: Mode) -> io::Result<()> {
         let path = self.inode.path();
-        if !self.handed_over.load(Ordering::Relaxed) {
-            return set_mode(path, mode);
+        if let Owner::Gateway { .. } = self.owner {
+            return set_mode(path, mode.bits);
         }
         let own = fs::symlink_metadata(path)?.permissions().mode() & 0o777;
-        if own == mode {
+        if own == mode.bits || !mode.is_meant {
             return Ok(());
         }
         Err(io::Error::other(format!(
-            "systemd has made the socket with {own:04o}; write SocketMode={mode:04o} in the socket unit"
+            "systemd has made the socket with {own:04o}; write SocketMode={:04o} in the socket unit",
+            mode.bits
         )))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if !self.handed_over.load(Ordering::Relaxed) {
-            self.inode.remove();
+        match &self.owner {
+            Owner::Gateway { elsewhere } if !elsewhere.load(Ordering::Relaxed) => {
+                self.inode.remove();
+            }
+            Owner::Gateway { .. } | Owner::Systemd => {}
         }
     }
 }

@@ -78,7 +78,15 @@ pub(crate) struct ListenerContext {
     pub(crate) tasks: TaskTracker,
 }
 
+/// What its sockets are for.
+const PURPOSE: &str = "clients";
+
 impl Listener {
+    /// Reports that an address cannot be bound.
+    pub(crate) fn check(address: &Address, sockets: &Sockets) -> io::Result<()> {
+        sockets.check(PURPOSE, address)
+    }
+
     /// Binds an address; does not accept yet.
     pub(crate) fn bind(
         address: &Address,
@@ -86,7 +94,7 @@ impl Listener {
         proxies: Proxies,
         sockets: &Sockets,
     ) -> io::Result<Self> {
-        let socket = Arc::new(sockets.listen("clients", address)?);
+        let socket = Arc::new(sockets.listen(PURPOSE, address)?);
         Self::on(socket, address, tls, proxies)
     }
 

@@ -100,10 +100,17 @@ impl ManagementSpec {
     }
 }
 
+/// What the sockets of management and health are for. One purpose for both: a socket may come to show the other's pages.
+const PURPOSE: &str = "management";
+
 impl Management {
+    /// Reports that the address cannot be bound.
+    pub(crate) fn check(spec: &ManagementSpec, sockets: &Sockets) -> io::Result<()> {
+        sockets.check(PURPOSE, &spec.address)
+    }
+
     pub(crate) fn bind(spec: ManagementSpec, sockets: &Sockets) -> io::Result<Self> {
-        // Both purposes share one name: a reload may give a socket the other's pages.
-        let listening = sockets.listen("management", &spec.address)?;
+        let listening = sockets.listen(PURPOSE, &spec.address)?;
         Self::on(Arc::new(listening), spec)
     }
 
