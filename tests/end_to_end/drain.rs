@@ -261,3 +261,40 @@ async fn hang_up_signal_never_kills() {
     client.id().await;
     assert!(gateway.is_running());
 }
+
+/// As a stop by systemd, which signals all processes of a service.
+#[tokio::test]
+async fn signal_to_a_process_that_is_succeeded_closes_all_now_and_runs_every_disconnect() {
+    let mut gateway = draining_over(3_600).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = gateway.connect("/s").await;
+        client.id().await;
+        clients.push(client);
+    }
+    let serving = crate::upgrade::upgrade(&gateway).await;
+    gateway.terminate();
+    for client in &mut clients {
+        client.expect_close(1012, "Service restart").await;
+    }
+    drop(clients);
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.log().nth_line(9, &["ended: ", "1012"]).await;
+    drop(serving);
+}
+
+#[tokio::test]
+async fn second_signal_to_a_process_that_is_succeeded_ends_it() {
+    let mut gateway = draining_over(3_600).await;
+    let mut client = gateway.connect("/s").await;
+    let farewell = r#"[{"do": "sleep", "ms": 2900}]"#;
+    client
+        .step(json!({"do": "set", "name": "farewell", "value": farewell}))
+        .await;
+    let serving = crate::upgrade::upgrade(&gateway).await;
+    gateway.terminate();
+    gateway.log().line(&["closing all connections now"]).await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(1));
+    drop(serving);
+}

@@ -280,3 +280,26 @@ async fn unchanged_files_cause_no_warning_after_an_upgrade() {
     assert!(!gateway.log().contains(&["not reloaded"]));
     end_successor(&gateway).await;
 }
+
+#[tokio::test]
+async fn second_signal_during_an_upgrade_that_fails_starts_no_other() {
+    let gateway = versions("", '-', false).await;
+    hold_back(&gateway, "exit 3");
+    gateway.upgrade();
+    begun(&gateway).await;
+    gateway.upgrade();
+    let_go(&gateway);
+    gateway.log().line(&["a second upgrade is refused"]).await;
+    gateway
+        .log()
+        .line(&["no upgrade, this process continues"])
+        .await;
+    // Whatever would come of the signal comes before this.
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    let lines = gateway.log().lines();
+    let begun = lines
+        .iter()
+        .filter(|line| line.contains("upgrading: starting"));
+    assert_eq!(begun.count(), 1);
+}

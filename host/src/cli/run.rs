@@ -139,6 +139,10 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
                 return StopReason::Replaced;
             }
             Err(why) => {
+                if signals.take_upgrade().await {
+                    // As by command: one that comes meanwhile is refused.
+                    tracing::warn!("a second upgrade is refused: {}", NoUpgrade::UnderWay);
+                }
                 if matches!(why, NoUpgrade::AskedToStop | NoUpgrade::Stopping) {
                     tracing::info!("no upgrade: {why}");
                 } else {
@@ -181,25 +185,22 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     done
 }
 
-/// Stops gracefully. After a takeover, a stop signal ends this process at once.
+/// Stops gracefully. After a takeover the first stop signal ends the drain window; the signal thread ends the process on the
+/// next one.
 pub(super) async fn stop(gateway: &Gateway, signals: &Signals, reason: StopReason) {
     let no_upgrade = match reason {
         StopReason::Requested => NoUpgrade::Stopping,
         StopReason::Replaced => NoUpgrade::Replaced,
     };
-    let second_stop = async {
+    let hurry = async {
         match reason {
-            // The signal thread ends the process on the next signal.
             StopReason::Requested => std::future::pending().await,
             StopReason::Replaced => signals.stop().await,
         }
+        tracing::info!(
+            "a signal while another process serves: closing all connections now; the next signal exits at once"
+        );
     };
-    tokio::select! {
-        () = gateway.without_upgrade(no_upgrade, gateway.stop(reason)) => {}
-        () = second_stop => {
-            tracing::warn!("a signal while another process serves: exiting at once");
-            telemetry::flush_briefly();
-            std::process::exit(1);
-        }
-    }
+    let stop = gateway.stop(reason, hurry);
+    gateway.without_upgrade(no_upgrade, stop).await;
 }

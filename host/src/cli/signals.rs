@@ -73,11 +73,12 @@ impl Signals {
 
     /// Takes a queued reload. Gives whether there was one.
     pub(super) async fn take_reload(&self) -> bool {
-        tokio::select! {
-            biased;
-            () = self.reload.notified() => true,
-            () = std::future::ready(()) => false,
-        }
+        take(&self.reload).await
+    }
+
+    /// Takes a queued upgrade. Gives whether there was one.
+    pub(super) async fn take_upgrade(&self) -> bool {
+        take(&self.upgrade).await
     }
 
     /// Runs a future that needs no graceful end, until any signal comes.
@@ -87,6 +88,14 @@ impl Signals {
             _ = self.next(true) => bail!("stopped by a signal before it was done"),
             done = work => done,
         }
+    }
+}
+
+async fn take(asked: &Notify) -> bool {
+    tokio::select! {
+        biased;
+        () = asked.notified() => true,
+        () = std::future::ready(()) => false,
     }
 }
 

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use crate::connections::{Closing, ConnectionId, Directory};
@@ -47,8 +48,9 @@ impl Gateway {
     /// that has the time. A handshake under way is admitted and closed like the others, or refused when the window is
     /// over.
     ///
-    /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`].
-    pub(crate) async fn stop(&self, reason: StopReason) {
+    /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`]. The window ends early when
+    /// `hurry` is ready.
+    pub(crate) async fn stop(&self, reason: StopReason, hurry: impl Future<Output = ()>) {
         let (window, disconnects, closing) = {
             let limits = &self.lock().config.limits;
             let closing = closing_for(reason, limits.reconnect_jitter_s);
@@ -88,36 +90,48 @@ impl Gateway {
         );
         handshakes.deciding.close();
         handshakes.sessions.close();
+        let hurried = CancellationToken::new();
         let all_ended = async {
-            if timeout_at(answer_until, self.handshakes_over())
-                .await
-                .is_err()
-            {
-                handshakes.overdue.cancel();
+            let overdue = window_over(answer_until, &hurried, LAST_REQUESTS);
+            tokio::select! {
+                () = self.handshakes_over() => {}
+                () = overdue => handshakes.overdue.cancel(),
             }
             handshakes.stopping.cancel();
             self.sessions_over().await;
         };
         let closes = async {
-            close_spread(open, window.mul_f64(SPREAD), &closing).await;
+            let spread = close_spread(open, window.mul_f64(SPREAD), &closing);
+            hurried.run_until_cancelled(spread).await;
             let close = |directory: &Directory, id| {
                 let _ = directory.close(id, closing.clone());
             };
             self.keep_ending(close).await
         };
-        let drained = async {
-            tokio::select! {
-                () = all_ended => {}
-                never = closes => match never {},
-            }
+        let hurrying = async {
+            hurry.await;
+            hurried.cancel();
+            std::future::pending().await
         };
-        if timeout_at(end, drained).await.is_err() {
+        let drained = tokio::select! {
+            biased;
+            () = all_ended => true,
+            never = closes => match never {},
+            never = hurrying => match never {},
+            () = window_over(end, &hurried, LAST_ANSWERS) => false,
+        };
+        if !drained {
             handshakes.stopping.cancel();
             handshakes.overdue.cancel();
-            tracing::warn!(
-                connections = self.connections().len(),
-                "the drain window is over: cutting the remaining connections"
-            );
+            match self.connections().len() {
+                0 => tracing::info!(
+                    "the drain window is over, and all clients have gone: waiting for handlers"
+                ),
+                connections => tracing::warn!(
+                    connections,
+                    "the drain window is over: cutting the remaining connections"
+                ),
+            }
             for stage in self.lock().stages.all() {
                 stage.load().scope.directory.closes_over.cancel();
             }
@@ -173,6 +187,18 @@ impl Gateway {
             open.extend(ids.map(|id| (Arc::clone(directory), id)));
         }
         open
+    }
+}
+
+/// Waits until an instant, or until a while after the hurry begins if that is earlier.
+async fn window_over(at: Instant, hurried: &CancellationToken, after: Duration) {
+    let hurry = async {
+        hurried.cancelled().await;
+        sleep(after).await;
+    };
+    tokio::select! {
+        () = sleep_until(at) => {}
+        () = hurry => {}
     }
 }
 
