@@ -173,7 +173,7 @@ async fn refused_origin_is_logged_with_client_request_and_remedy() {
     assert!(origin.contains("https://other.example"), "{line}");
     let message = line["message"].as_str().unwrap();
     assert!(
-        message.contains("remedy: ") && message.contains("origins"),
+        message.contains("remedy: ") && message.contains(".stages.s.origins"),
         "{line}"
     );
 }

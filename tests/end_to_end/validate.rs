@@ -214,6 +214,12 @@ gone.mock = { status = 404, reply = "not here" }
 spare.mock = {}
 [plugins.idle]
 component = "{echo}"
+[apis.b]
+route_selection_expression = "request.body.do"
+[apis.b.stages.b]
+[apis.b.routes.default]
+integration = "pong"
+two_way = true
 "#;
     let folder = TempDir::new().unwrap();
     let file = write_configuration(folder.path(), configuration);
@@ -230,6 +236,8 @@ component = "{echo}"
         ":15: integrations.gone.mock.status: only \"$connect\" looks at it, and no such route points to this mock",
         ":16: integrations.spare: no route points to it, so that it answers nothing",
         ":17: plugins.idle: no route points to it, so that it answers nothing",
+        ":20: apis.b.route_selection_expression: it has no variable, so that every message selects the route \"request.body.do\"",
+        ":22: apis.b.routes.default: only a message that names \"default\" selects it",
     ];
     assert_eq!(warned.len(), expected.len(), "{}", ended.error);
     for (line, expected) in warned.iter().zip(expected) {

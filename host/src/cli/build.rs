@@ -30,8 +30,13 @@ pub(super) struct Built {
 /// Builds the plugin in `dir`. The compiler's messages go to standard error. Dropping the future ends cargo.
 pub(super) async fn build(dir: &Path) -> Result<Built> {
     if !dir.is_dir() {
+        let what = if dir.exists() {
+            "it is no folder"
+        } else {
+            "there is no such folder"
+        };
         bail!(
-            "{}: there is no such folder; name a plugin's, such as plugins/echo",
+            "{}: {what}; name a plugin's, such as plugins/echo",
             dir.display()
         );
     }

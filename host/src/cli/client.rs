@@ -77,7 +77,8 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClien
             return ManagementClient::at(address, Some(expected_file)).await;
         }
         Some(FoundNote::Trusted(Note { process, .. })) => bail!(
-            "process {process} runs {}, and has no management listener: send it SIGHUP to reload, SIGUSR2 to upgrade",
+            "process {process} runs {}, and has no management listener: add [management] with address = \"127.0.0.1:9090\" to the file, and send the \
+             process SIGHUP, which opens it; SIGUSR2 upgrades",
             file.display()
         ),
         Some(FoundNote::Untrusted { .. }) | None => {}

@@ -1,11 +1,11 @@
 //! `lockgate keys`, `sign` and `verify`: the signatures of components.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::config;
 use crate::net::write_whole;
@@ -104,5 +104,14 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<()> {
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("{} cannot be written", path.display()))
+        .map_err(|error| {
+            let remedy = if error.kind() == ErrorKind::AlreadyExists {
+                "; a key is never overwritten: name another file, or remove this one first"
+            } else if error.kind() == ErrorKind::NotFound {
+                "; make its folder first"
+            } else {
+                ""
+            };
+            anyhow!("{} cannot be written: {error}{remedy}", path.display())
+        })
 }

@@ -179,6 +179,9 @@ fn route(
 
 /// The remedy for a route that names no existing integration.
 fn missing_integration(name: &str, report: &Report<'_>) -> String {
+    if !spelling::is_name(name) {
+        return "name a plugin, which has a table [plugins.NAME]: Lambda functions and URLs are not called".into();
+    }
     let header = join("plugins", name);
     let mut known = report.names_in("plugins");
     known.extend(report.names_in("integrations"));

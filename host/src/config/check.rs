@@ -43,6 +43,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     let plugins = plugin::plugins(file.plugins, &sources, file.require_signatures, report);
     doubt::unused(&apis, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
+    doubt::selection(&apis, report);
     Config {
         listeners,
         management,
@@ -308,6 +309,7 @@ fn address(
             let port = written.strip_prefix("localhost:");
             let port = port.and_then(|port| port.parse::<u16>().ok());
             let remedy = match port {
+                None if written.starts_with('/') => format!("write \"unix:{written}\""),
                 Some(port) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
                 None if key.starts_with("management") => {
                     "write one of this machine's own, as in \"127.0.0.1:9090\", or \"unix:PATH\""

@@ -85,6 +85,34 @@ pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
     }
 }
 
+/// Doubts an expression that selects one route for all messages, and route keys that miss their `$`.
+pub(super) fn selection(apis: &[Api], report: &mut Report<'_>) {
+    for api in apis {
+        let Some(constant) = api.selection.constant() else {
+            continue;
+        };
+        let variable = match constant.starts_with("request.body") {
+            true => format!("${constant}"),
+            false => "$request.body.action".to_owned(),
+        };
+        report.doubt(
+            &join(&join("apis", &api.name), "route_selection_expression"),
+            format!("it has no variable, so that every message selects the route {constant:?}"),
+            format!("did you mean {variable:?}?"),
+        );
+    }
+    for (key, route) in routes(apis) {
+        let meant = format!("${}", route.key);
+        if [route::CONNECT, route::DISCONNECT, route::DEFAULT].contains(&meant.as_str()) {
+            report.doubt(
+                &key,
+                format!("only a message that names {:?} selects it", route.key),
+                format!("did you mean {meant:?}?"),
+            );
+        }
+    }
+}
+
 /// Lists all routes, each with its dotted key.
 fn routes(apis: &[Api]) -> impl Iterator<Item = (String, &Route)> {
     apis.iter().flat_map(|api| {

@@ -197,6 +197,12 @@ fn read(path: &Path) -> Result<String, Problems> {
         };
         unreadable(format!("cannot be read: {error}"), remedy)
     })?;
+    if bytes.starts_with(b"\0asm") {
+        return Err(unreadable(
+            "is a WebAssembly component, and no configuration".into(),
+            "name the configuration file, or look at the component with `lockgate inspect`",
+        ));
+    }
     String::from_utf8(bytes)
         .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))
 }

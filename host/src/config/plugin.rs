@@ -150,6 +150,16 @@ fn component(
     report: &mut Report<'_>,
 ) -> Component {
     let Some(reference) = written.strip_prefix(SCHEME) else {
+        if written.contains("://") {
+            report.problem(
+                key,
+                format!(
+                    "{written:?} is a URL, and a component is a file or an image of a registry"
+                ),
+                "write the path of a file, or oci://REGISTRY/NAME@sha256:…",
+            );
+            return Component::File(PathBuf::new());
+        }
         return Component::File(report.existing_file(key, written));
     };
     let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));

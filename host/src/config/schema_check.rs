@@ -30,13 +30,25 @@ pub(super) fn read(text: &str, schema: &Value, report: &mut Report<'_>) -> Optio
                 ),
                 Some(_) | None => (
                     format!("this is not TOML: {said}"),
-                    "correct the line; strings stand in quotes, tables begin with [name]",
+                    match unquoted(text, span.start) {
+                        true => {
+                            "put a key that begins with \"$\" in quotes, as in [apis.NAME.routes.\"$default\"]"
+                        }
+                        false => {
+                            "correct the line; strings stand in quotes, tables begin with [name]"
+                        }
+                    },
                 ),
             };
             report.problem_at(span.start, "", message, remedy);
             None
         }
     }
+}
+
+/// Whether a dollar sign is what is wrong at the byte `offset`: no key has one outside quotes.
+fn unquoted(text: &str, offset: usize) -> bool {
+    text.get(offset..).is_some_and(|rest| rest.starts_with('$'))
 }
 
 struct Reader<'r, 'a> {

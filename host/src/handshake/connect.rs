@@ -36,7 +36,8 @@ pub(super) async fn admit(
             // Logged, since the browser shows its page nothing of this.
             tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
                 host = %destination.authority.host,
-                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.NAME.stages.NAME.origins");
+                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.{}.stages.{}.origins",
+                stage.scope.api, stage.scope.stage);
             return Err(Refusal::ForeignOrigin);
         }
         if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {
@@ -92,7 +93,7 @@ async fn connect(
                 message: refusal.message,
             },
             _ => Refusal::BadAnswer(format!(
-                "the status {}, and 300 to 599 refuse",
+                "a handler refuses with a status from 300 to 599, and it answered {}",
                 refusal.status
             )),
         }),

@@ -80,6 +80,14 @@ impl Selection {
         Ok(Self { parts })
     }
 
+    /// The one text that an expression without variables gives.
+    pub(crate) fn constant(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Literal(literal)] => Some(literal),
+            _ => None,
+        }
+    }
+
     /// Gives the route key that `body` selects, empty if it names none; `None` if it is not JSON.
     ///
     /// The key is borrowed, and nothing allocated, if the expression is a single variable whose value stands in the

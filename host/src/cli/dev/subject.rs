@@ -56,6 +56,13 @@ impl Subject {
              configuration file",
             path.display()
         );
+        let file = path.join("gateway.toml");
+        anyhow::ensure!(
+            folder.join("Cargo.toml").exists() || !file.exists(),
+            "{}: it is no plugin's folder, and has a configuration; write lockgate dev {}",
+            path.display(),
+            file.display()
+        );
         let twice =
             |(index, key): &(usize, &String)| routes.iter().take(*index).any(|other| other == *key);
         if let Some((_, key)) = routes.iter().enumerate().find(twice) {

@@ -26,12 +26,14 @@ pub(in crate::config) use plugin::{Plugin, Signature};
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct File {
     /// The addresses that clients connect to. At least one.
+    #[schemars(extend("x-example" = "[[listeners]] in two brackets, once for each"))]
     pub(in crate::config) listeners: Vec<Listener>,
     /// The listener for operators: health, metrics and the admin API. Without it there is none.
     pub(in crate::config) management: Option<Management>,
     /// The listener for health pages alone: `/healthz` tells that the gateway lives, `/readyz` whether it
     /// wants clients. An address, or a table. Other machines may reach it, such as orchestrators and load
     /// balancers. Without it, only the management listener has these pages.
+    #[schemars(extend("x-example" = "health = \"127.0.0.1:9091\", or a table { … }"))]
     pub(in crate::config) health: Option<Health>,
     /// The WebSocket APIs, by name (`A-Z a-z 0-9 _ -`, at most 128 characters). At least one.
     pub(in crate::config) apis: BTreeMap<String, Api>,
