@@ -278,6 +278,14 @@ async fn registry_that_answers_429_is_asked_again() {
         "wants to be asked again in 3600 s, which is longer than limits.pull_s waits",
     )
     .await;
+    registry.answer_once(
+        &blob,
+        later(
+            "429 Too Many Requests",
+            "Retry-After: 18446744073709551615\r\n",
+        ),
+    );
+    refused(&folder, "wants to be asked again in").await;
     registry.answer_once(&blob, later("429 Too Many Requests", ""));
     let said = "turns requests away: TOOMANYREQUESTS: slow\\u{1b}[2J down";
     refused(&folder, said).await;

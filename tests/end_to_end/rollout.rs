@@ -320,3 +320,19 @@ async fn reload_says_that_a_rollback_holds() {
     let said: Value = serde_json::from_str(&served.reload().await).unwrap();
     assert_eq!(said["notes"], serde_json::json!([]));
 }
+
+#[tokio::test]
+async fn history_is_bounded_while_a_rollout_stands() {
+    let served = Served::new().await;
+    let (status, said) = post(&served, "rollout", r#"{"share": 10}"#).await;
+    assert_eq!(status, 200, "{said}");
+    for number in 2..=22 {
+        swap(&served, number, '-').await;
+    }
+    let history = json(&served, "/plugins/v/history").await;
+    let versions = history.as_array().unwrap();
+    // The stable version, the candidate, and those that ended last.
+    assert_eq!(versions.len(), 16, "{history}");
+    assert_eq!(versions[15]["version"], 1);
+    assert_eq!(versions[0]["version"], 22);
+}

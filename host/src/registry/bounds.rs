@@ -24,8 +24,6 @@ pub(super) struct ForbiddenTarget(pub(super) String);
 /// The bounds for requests to one registry.
 #[derive(Clone)]
 pub(super) struct Bounds {
-    /// The registry's own host.
-    pub(super) home: String,
     /// Whether the registry is on this machine or in a private network: then its targets may be there too.
     pub(super) inside: bool,
     /// Whether requests go through a proxy from the environment, which resolves names and has rules of its own.
@@ -35,22 +33,17 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The bounds for the registry at this address.
     pub(super) async fn of(base: &Url) -> io::Result<Self> {
-        let home = base.host_str().unwrap_or_default().to_owned();
         let proxied = PROXY_VARIABLES
             .iter()
             .any(|name| std::env::var_os(name).is_some());
         let inside = match ip_literal(base) {
             Some(address) => !is_public(address),
             None if proxied => false,
-            None => lookup_host((home.as_str(), 0))
+            None => lookup_host((base.host_str().unwrap_or_default(), 0))
                 .await?
                 .any(|address| !is_public(address.ip())),
         };
-        Ok(Self {
-            home,
-            inside,
-            proxied,
-        })
+        Ok(Self { inside, proxied })
     }
 
     pub(super) fn follow(&self, attempt: Attempt<'_>) -> Action {
@@ -81,7 +74,7 @@ impl Bounds {
 
 impl Resolve for Bounds {
     fn resolve(&self, name: Name) -> Resolving {
-        let any = self.inside || name.as_str() == self.home;
+        let any = self.inside;
         Box::pin(async move {
             let found: Vec<_> = lookup_host((name.as_str(), 0)).await?.collect();
             if let Some(private) = found.iter().find(|found| !any && !is_public(found.ip())) {

@@ -151,7 +151,8 @@ impl<'a> RegistryClient<'a> {
             let Some(wait) = retry_after(&response) else {
                 return Ok(response);
             };
-            if Instant::now() + wait >= self.give_up {
+            let left = self.give_up.saturating_duration_since(Instant::now());
+            if wait >= left {
                 let why = format!(
                     "wants to be asked again in {} s, which is longer than limits.pull_s waits",
                     wait.as_secs()
@@ -378,7 +379,6 @@ mod tests {
         };
         let base = Url::parse(&format!("http://{}/v2/echo/", registry.host())).unwrap();
         let bounds = Bounds {
-            home: "127.0.0.1".into(),
             inside: false,
             proxied: false,
         };

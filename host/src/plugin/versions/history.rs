@@ -43,6 +43,13 @@ struct Entry {
     served_all: bool,
 }
 
+impl Entry {
+    /// Whether the version has ended, with all its calls.
+    fn is_over(&self) -> bool {
+        self.ended.is_some() && Arc::strong_count(&self.counts) == 1
+    }
+}
+
 /// A version as the admin API shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct VersionInfo {
@@ -117,15 +124,14 @@ impl History {
                 kept.push(entry.digest);
             }
         }
-        // An entry whose version still has calls under way stays: its counts may change.
+        // An entry whose version still has calls under way stays: its counts may change. So does one that serves, which
+        // under a rollout may be the oldest for as long as that lasts.
         while self.entries.len() > MAX_ENTRIES
-            && let Some(oldest) = self.entries.front_mut()
-            && oldest.ended.is_some()
-            && let Some(counts) = Arc::get_mut(&mut oldest.counts)
+            && let Some(index) = self.entries.iter().position(Entry::is_over)
+            && let Some(oldest) = self.entries.remove(index)
         {
-            self.dropped.0 += counts.calls();
-            self.dropped.1 += counts.traps();
-            self.entries.pop_front();
+            self.dropped.0 += oldest.counts.calls();
+            self.dropped.1 += oldest.counts.traps();
         }
     }
 
