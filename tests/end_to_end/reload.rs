@@ -370,7 +370,7 @@ async fn bad_configuration_changes_nothing() {
         expect(&mut client, 1).await;
         fs::write(served.file(), &good).unwrap();
     }
-    assert_eq!(served.reload().await, "{\"changed\":[]}");
+    assert_eq!(served.reload().await, "{\"changed\":[],\"notes\":[]}");
 }
 
 #[tokio::test]
