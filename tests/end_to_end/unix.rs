@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
-        net::UnixListener,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -366,4 +366,24 @@ async fn sockets_of_a_gateway_outlive_an_upgrade_that_fails() {
         }
     })
     .await;
+}
+
+/// The queue of a process that hangs is full: connecting to it to see whether it lives would wait for ever.
+#[tokio::test]
+async fn path_of_a_process_that_hangs_is_refused_at_once() {
+    let (gateway, socket) = serve(TempDir::new().unwrap(), SOCKET, "").await;
+    let other = TempDir::new().unwrap();
+    let path = other.path().join("hung.sock");
+    let hung = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&hung, 1).unwrap();
+    // One more than the queue's length is taken.
+    let _queue = [(); 2].map(|()| UnixStream::connect(&path).unwrap());
+    let file = gateway.folder().join("gateway.toml");
+    let text = text_of(file.to_str().unwrap());
+    let listener = format!("[[listeners]]\naddress = \"unix:{}\"\n", path.display());
+    fs::write(&file, format!("{listener}{text}")).unwrap();
+    let (status, said) = within("a reload", gateway.post("/reload", "{}")).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said.contains("hung.sock"), "{said}");
+    by(&socket).open().await.id().await;
 }

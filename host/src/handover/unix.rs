@@ -4,7 +4,7 @@
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen
 
 use super::socket::BACKLOG;
 use crate::config::Mode;
+use crate::net::connect_unix;
 
 /// The file of a socket. It is removed with this value if it is this process's own by then.
 pub(crate) struct SocketFile {
@@ -81,8 +82,12 @@ fn is_stale(path: &Path) -> io::Result<bool> {
     if !find(path)? {
         return Ok(false);
     }
-    match UnixStream::connect(path) {
+    match connect_unix(&SocketAddrUnix::new(path)?) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        // A process listens, and does not accept.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
         Err(error) => Err(error),
     }

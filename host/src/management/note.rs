@@ -2,9 +2,7 @@
 //! which ends with the process, and stays right if the file has another management address by now.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use crate::net::connect_abstract;
 use crate::signature::digest_of;
 
 /// Time limit of one side's wait for the other.
@@ -74,10 +73,8 @@ pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
 /// Asks the gateway that runs a file for its note, if there is one.
 pub(crate) async fn find_note(file: &Path) -> Option<FoundNote> {
     let connected = || {
-        let address = SocketAddr::from_abstract_name(note_socket_name(file)?)?;
-        let stream = StdStream::connect_addr(&address)?;
-        stream.set_nonblocking(true)?;
-        UnixStream::from_std(stream)
+        let name = note_socket_name(file)?;
+        UnixStream::from_std(connect_abstract(&name)?)
     };
     let stream = connected().ok()?;
     let uid = stream.peer_cred().ok()?.uid();

@@ -5,4 +5,4 @@ mod stream;
 pub(crate) mod watch;
 
 pub(crate) use file::write_whole;
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Stream, connect_abstract, connect_unix};

@@ -1,9 +1,11 @@
 //! An accepted connection, by either kind of socket.
 
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -90,5 +92,47 @@ impl AsyncWrite for Stream {
             Self::Ip(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+/// Connects to a Unix socket without waiting: where its queue is full the error is `WouldBlock`. The system's own
+/// connect would wait for as long as the process on the other side does not accept. The stream does not block.
+pub(crate) fn connect_unix(address: &SocketAddrUnix) -> io::Result<StdUnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, address)?;
+    Ok(socket.into())
+}
+
+/// As [`connect_unix`], to a name in the abstract namespace.
+pub(crate) fn connect_abstract(name: &str) -> io::Result<StdUnixStream> {
+    connect_unix(&SocketAddrUnix::new_abstract_name(name.as_bytes())?)
+}
+
+#[cfg(test)]
+mod connect_tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn full_queue_of_a_process_that_does_not_accept_is_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let mut queue = Vec::new();
+        let full = loop {
+            match connect_unix(&address) {
+                Ok(stream) => queue.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(!queue.is_empty() && queue.len() < 100);
+        drop(listener);
+        let refused = connect_unix(&address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
