@@ -112,6 +112,17 @@ async fn header_of_the_gateway_in_an_answer_refuses_with_502() {
 }
 
 #[tokio::test]
+async fn more_headers_than_a_handler_may_set_refuse_with_502() {
+    let gateway = probe().await;
+    let accepting =
+        |count: usize| connecting(&json!([{"do": "accept", "headers": vec![["a", ""]; count]}]));
+    gateway.connect(&accepting(64)).await;
+    let refused = gateway.ws(&accepting(65)).refused().await;
+    check_refusal(&refused, 502, "Bad Gateway");
+    gateway.log().line(&["65 headers, and it may set 64"]).await;
+}
+
+#[tokio::test]
 async fn subprotocol_that_was_not_offered_refuses_with_502() {
     let gateway = probe().await;
     let steps = json!([{"do": "accept", "subprotocol": "d"}]);

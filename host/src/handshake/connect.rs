@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::head::{Head, Opening};
+use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
 use crate::connections::{Connection, RequestId, now_ms};
@@ -113,6 +113,12 @@ fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Accept
     {
         return Err(Refusal::BadAnswer(format!(
             "the subprotocol {chosen:?}, which the client does not offer"
+        )));
+    }
+    let count = acceptance.headers.len();
+    if count > MAX_HEADERS {
+        return Err(Refusal::BadAnswer(format!(
+            "{count} headers, and it may set {MAX_HEADERS}"
         )));
     }
     for (name, value) in &acceptance.headers {
