@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::file;
-use super::limits;
 use super::model::{Api, Domain, Integration, Mock, Origins, Route, Stage};
+use super::names::{self, nearest};
 use super::origin::OriginPattern;
 use super::report::{Report, join};
-use super::spelling::{self, nearest};
+use super::units;
 use crate::route::{self, Selection};
 
 /// The route keys that begin with `$`, each with a meaning of its own.
@@ -139,10 +139,7 @@ fn route(
     } else if name.starts_with('$') && !RESERVED_KEYS.contains(&name.as_str()) {
         let remedy = match nearest(&name, &RESERVED_KEYS) {
             Some(near) => format!("did you mean {near:?}?"),
-            None => format!(
-                "remove the \"$\", or use {}",
-                spelling::list(&RESERVED_KEYS)
-            ),
+            None => format!("remove the \"$\", or use {}", names::list(&RESERVED_KEYS)),
         };
         report.problem(
             &key,
@@ -179,7 +176,7 @@ fn route(
 
 /// The remedy for a route that names no existing integration.
 fn missing_integration(name: &str, report: &Report<'_>) -> String {
-    if !spelling::is_name(name) {
+    if !names::is_name(name) {
         return "name a plugin, which has a table [plugins.NAME]: Lambda functions and URLs are not called".into();
     }
     let header = join("plugins", name);
@@ -189,7 +186,7 @@ fn missing_integration(name: &str, report: &Report<'_>) -> String {
         let other = join("integrations", name);
         format!("add [{header}] with its component, or [{other}] with a mock")
     } else {
-        let known = spelling::list(&known);
+        let known = names::list(&known);
         format!("name one of this file: {known}; or add [{header}]")
     }
 }
@@ -219,7 +216,7 @@ fn stage(
         .enumerate()
         .filter_map(|(index, text)| {
             let domain_key = format!("{domains_key}[{index}]");
-            let Some(domain) = spelling::domain(text) else {
+            let Some(domain) = names::domain(text) else {
                 report.problem(
                     &domain_key,
                     format!("{text:?} is not a domain"),
@@ -241,7 +238,7 @@ fn stage(
     Stage {
         domains,
         origins: origins(&key, &written, report),
-        limits: limits::stage(&join(&key, "limits"), written.limits, report),
+        limits: units::stage(&join(&key, "limits"), written.limits, report),
         variables: written.variables,
         name,
     }

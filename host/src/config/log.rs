@@ -2,7 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::spelling::{list, nearest};
+use super::names::{list, nearest};
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 

@@ -1,6 +1,6 @@
 //! The configuration: from the file to its model.
 //!
-//! `schema_check` reads the TOML against the schema of `file` and keeps valid values. `check` and `api` make a `Config`
+//! `key_check` reads the TOML against the schema of `file` and keeps valid values. `check` and `api` make a `Config`
 //! of them. A `Report` collects each problem with its place in the file. One run finds all problems of a file; no
 //! content causes a panic.
 //!
@@ -13,17 +13,17 @@ mod doubt;
 mod expand;
 mod file;
 mod grant;
-mod limits;
+mod key_check;
 mod log;
 mod model;
+mod names;
 mod origin;
 mod plugin;
 mod problem;
 mod proxies;
 mod report;
 mod schema;
-mod schema_check;
-mod spelling;
+mod units;
 
 #[cfg(test)]
 mod tests;
@@ -168,7 +168,7 @@ pub(crate) fn schema() -> String {
 
 /// Makes the configuration of the report's text; `None`, and a problem in the report, if it is not TOML.
 fn interpret(text: &str, mode: LoadMode, report: &mut Report<'_>) -> Option<Config> {
-    let valid = schema_check::read(text, &schema::schema(), report)?;
+    let valid = key_check::read(text, &schema::schema(), report)?;
     match file::File::deserialize(valid) {
         Ok(file) => Some(check::config(file, mode, report)),
         Err(error) => {

@@ -9,9 +9,9 @@ use super::LoadMode;
 use super::file;
 use super::grant::{Grant, Grants};
 use super::is_loopback_authority;
-use super::limits;
 use super::model::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
 use super::report::{Report, join};
+use super::units;
 
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
@@ -119,7 +119,7 @@ fn plugin(
         component,
         isolation: written.isolation,
         rollback: Rollback::of(&written.rollback),
-        limits: limits::plugin(&join(&key, "limits"), written.limits, report),
+        limits: units::plugin(&join(&key, "limits"), written.limits, report),
         name,
     }
 }

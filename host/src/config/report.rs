@@ -5,8 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::names::is_name;
 use super::problem::{Problem, Problems};
-use super::spelling::is_name;
 use crate::net::watch;
 
 /// The report on one file so far.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use super::file;
-use super::spelling::list;
+use super::names::list;
 
 /// The schema's mark on a string whose environment variables do not expand.
 pub(super) const VERBATIM: &str = "x-verbatim";

@@ -1,7 +1,7 @@
 //! The file: every key with its documentation, default and bounds.
 //!
 //! The JSON Schema made from these types is what `lockgate config schema` prints and what
-//! `schema_check` reads a file against, so a default or a bound stands here and nowhere else.
+//! `key_check` reads a file against, so a default or a bound stands here and nowhere else.
 
 mod api;
 mod limits;

@@ -23,8 +23,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache;
-use super::cache_folder::CacheFolder;
 use super::source::{Compiled, Source};
+use super::temporary_folder::CacheFolder;
 use crate::config;
 use crate::plugin::run::address_space::Addressing;
 use crate::plugin::run::engine;

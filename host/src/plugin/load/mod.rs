@@ -1,11 +1,11 @@
 //! Loads a component: reads and compiles it, checks its imports against its grants, and links it to nothing else.
 
 pub(crate) mod cache;
-pub(crate) mod cache_folder;
 pub(crate) mod compile;
 pub(crate) mod inspect;
 pub(crate) mod policy;
 pub(crate) mod source;
+pub(crate) mod temporary_folder;
 mod world;
 
 use std::io;

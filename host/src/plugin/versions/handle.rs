@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::plugin::Plugin;
-use super::share::Versions;
+use super::rollout_share::Versions;
 use crate::invocation::{Called, Invocation};
 use crate::plugin::run::exports::Export;
 

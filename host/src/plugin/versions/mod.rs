@@ -2,11 +2,11 @@
 
 pub(crate) mod change;
 pub(crate) mod change_lock;
+pub(crate) mod commands;
 pub(crate) mod handle;
 pub(crate) mod heritage;
 pub(crate) mod history;
 pub(crate) mod plugin;
 pub(crate) mod prepared;
-pub(crate) mod rollout;
-pub(crate) mod share;
+pub(crate) mod rollout_share;
 pub(crate) mod version;

@@ -10,7 +10,7 @@ use super::change_lock::ChangeLock;
 use super::handle::PluginHandle;
 use super::history::{History, VersionInfo};
 use super::prepared::retire;
-use super::share::Versions;
+use super::rollout_share::Versions;
 use super::version::Version;
 use crate::config;
 use crate::net::watch::Stamp;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::change::{Cause, EndReason, NewVersion, PluginChange, VersionOrigin};
 use super::handle::PluginHandle;
 use super::plugin::{Placement, Plugin, Record};
-use super::share::Versions;
+use super::rollout_share::Versions;
 use super::version::{Code, Version};
 use crate::config::{self, Fault};
 use crate::net::watch::Stamp;

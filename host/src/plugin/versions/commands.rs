@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::change::{EndReason, NoChange, PluginChange, TrapCount, VersionOrigin, Withdrawn};
 use super::plugin::Plugin;
 use super::prepared::retire;
-use super::share::Versions;
+use super::rollout_share::Versions;
 use super::version::{Code, Version};
 use crate::config;
 

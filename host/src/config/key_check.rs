@@ -9,9 +9,9 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::expand::expand;
+use super::names::{list, nearest};
 use super::report::{Report, join};
 use super::schema::{VERBATIM, ValueKind, alternative, example, remedy, strings, words};
-use super::spelling::{list, nearest};
 
 /// The parser's message for a key that is written twice; it does not name the key.
 const DUPLICATE: &str = "duplicate key";
