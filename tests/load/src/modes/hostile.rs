@@ -62,14 +62,7 @@ static DEEDS: [Deed; 16] = [
 const LENGTH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn hostile(bench: &Bench) -> Result<Vec<Table>> {
-    let guests = [
-        "hostile",
-        "tables",
-        "command",
-        "filesystem",
-        "sockets",
-        "probe",
-    ];
+    let guests = ["hostile", "tables", "filesystem", "sockets", "probe"];
     let mut components = Vec::new();
     for guest in guests {
         components.push(bench.lockgate.build(&format!("tests/guests/{guest}"))?);
@@ -237,7 +230,6 @@ fn refusals(bench: &Bench, components: &[PathBuf]) -> Result<Table> {
     );
     let whats = [
         "has a table of over 10,000 elements",
-        "is of another world",
         "imports the file system",
         "imports the network",
         "imports `connections` and `groups` without their grants",
