@@ -12,7 +12,7 @@ use super::message::Message;
 use super::outbox::{Closing, PostError};
 use super::shards::ShardedMap;
 
-/// The connections of one stage. Each is found here from its 101 until its session has ended.
+/// The connections of one stage. Each is found here from just before its 101 is written until its session has ended.
 #[derive(Debug)]
 pub(crate) struct Directory {
     open: ShardedMap<ConnectionId, Arc<Connection>>,
