@@ -116,3 +116,18 @@ fn only_one_cryptography_library_is_built() {
         );
     }
 }
+
+/// The manifest of the Rust SDK inherits nothing, since `lockgate new` lays it into projects of their own.
+#[test]
+fn manifest_of_the_rust_sdk_says_what_the_workspace_does() {
+    let read = |path: &str| -> toml::Table {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        text.parse().unwrap()
+    };
+    let (workspace, sdk) = (read("Cargo.toml"), read("guest-sdk/rust/Cargo.toml"));
+    let workspace = &workspace["workspace"];
+    for (key, value) in workspace["package"].as_table().unwrap() {
+        assert_eq!(sdk["package"][key], *value, "{key}");
+    }
+    assert_eq!(sdk["lints"], workspace["lints"]);
+}

@@ -15,7 +15,7 @@
 )]
 
 wit_bindgen::generate!({
-    path: "../../wit",
+    path: "wit",
     world: "handler-plugin",
     // `error` writes the gateway's errors out, to document them.
     with: { "lockgate:plugin/types@0.1.0/error": crate::Error },
