@@ -209,7 +209,11 @@ async fn folder_without_a_plugin_is_refused_with_reason_and_remedy() {
     let (lib, main) = ("", "fn main() {}");
     let alone = |name: &str, more: &str| package(name, &format!("{more}\n[workspace]"));
     for (files, reason, remedy) in [
-        (vec![], "there is no Cargo.toml; ", "name a plugin's folder"),
+        (
+            vec![],
+            "there is no Cargo.toml, package.json, go.mod; ",
+            "name a plugin's folder",
+        ),
         (
             vec![("Cargo.toml", "no manifest".to_owned())],
             "cargo cannot read it; ",

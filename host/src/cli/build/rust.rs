@@ -1,4 +1,4 @@
-//! `lockgate build`: from a plugin's source folder to its component, by cargo.
+//! Plugins in Rust: cargo builds their components.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use tokio::process::Command;
 
-use crate::plugin;
+use super::tool::command;
+use super::{Built, Language};
 
 /// The target that rustc builds components for.
 const TARGET: &str = "wasm32-wasip2";
@@ -16,41 +16,8 @@ const TARGET: &str = "wasm32-wasip2";
 /// Plugin folders suggested at most in an error about a folder that is no plugin's.
 const MAX_SUGGESTIONS: usize = 8;
 
-/// A built component, with what cargo says of its build.
-pub(super) struct Built {
-    pub(super) component: PathBuf,
-    /// The files that the compiler read: those of the plugin and of what it depends on by path.
-    pub(super) files: BTreeSet<PathBuf>,
-    /// The folders of the packages of `files`.
-    pub(super) packages: BTreeSet<PathBuf>,
-    /// The folders that cargo and the build scripts write to.
-    pub(super) outputs: BTreeSet<PathBuf>,
-}
-
-/// Builds the plugin in `dir`. The compiler's messages go to standard error. Dropping the future ends cargo.
+/// Builds the plugin in a canonical folder.
 pub(super) async fn build(dir: &Path) -> Result<Built> {
-    if !dir.is_dir() {
-        let what = if dir.exists() {
-            "it is no folder"
-        } else {
-            "there is no such folder"
-        };
-        bail!(
-            "{}: {what}; name a plugin's, such as plugins/echo",
-            dir.display()
-        );
-    }
-    if !dir.join("Cargo.toml").is_file() {
-        bail!(
-            "{}: there is no Cargo.toml; name a plugin's folder that cargo builds, such as plugins/echo, or build the plugin \
-             with its own tools and name the component in a configuration",
-            dir.display()
-        );
-    }
-    // Cargo names packages by canonical paths.
-    let dir = &dir
-        .canonicalize()
-        .with_context(|| dir.display().to_string())?;
     let manifest = &manifest(dir).await?;
     ensure_target(dir).await?;
     let output = cargo(
@@ -79,18 +46,17 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
         .filter_map(|line| serde_json::from_slice::<CargoMessage>(line).ok())
         .collect();
     let component = component(dir, manifest, &messages)?;
-    check(dir, &component)?;
     Ok(describe(component, &messages))
 }
 
 /// Runs cargo on a manifest. Gives its standard output, or none if it fails: it has said why on standard error.
 async fn cargo(dir: &Path, words: &[&str], manifest: &Path) -> Result<Option<Vec<u8>>> {
-    let ended = tool(dir, "cargo")
+    let ended = command(dir, "cargo")
         .args(words)
         .arg(manifest)
         .stderr(Stdio::inherit())
         .spawn()
-        .context("cannot run cargo; it comes with rustup, https://rustup.rs")?
+        .context("cannot run cargo")?
         .wait_with_output()
         .await
         .context("cannot run cargo")?;
@@ -192,22 +158,6 @@ async fn manifest(dir: &Path) -> Result<PathBuf> {
     bail!("{}: {reason}{there}", dir.display())
 }
 
-/// Refuses a component that the gateway would not call.
-fn check(dir: &Path, component: &Path) -> Result<()> {
-    let in_folder = |error: anyhow::Error| error.context(dir.display().to_string());
-    let bytes = plugin::read(component).map_err(in_folder)?;
-    let misfits = plugin::inspect(&bytes).map_err(in_folder)?.misfits;
-    if misfits.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "{}: what it builds is no plugin: {}; {}",
-        dir.display(),
-        misfits.join("; "),
-        plugin::NO_HANDLER
-    )
-}
-
 /// Cargo's message about a step: a file was made, or a build script ran.
 #[derive(Deserialize)]
 struct CargoMessage {
@@ -253,6 +203,7 @@ fn describe(component: PathBuf, messages: &[CargoMessage]) -> Built {
         .filter_map(|message| message.manifest_path.parent())
         .map(Path::to_owned);
     Built {
+        language: Language::Rust,
         packages: packages.collect(),
         component,
         files,
@@ -284,16 +235,16 @@ fn dependencies(listed: &str) -> BTreeSet<PathBuf> {
 
 /// Adds [`TARGET`] to the toolchain of the folder, unless it is there.
 async fn ensure_target(dir: &Path) -> Result<()> {
-    let libraries = tool(dir, "rustc")
+    let libraries = command(dir, "rustc")
         .args(["--print", "target-libdir", "--target", TARGET])
         .output()
         .await
-        .context("cannot run rustc; it comes with rustup, https://rustup.rs")?;
+        .context("cannot run rustc")?;
     let libraries = String::from_utf8_lossy(&libraries.stdout);
     if !libraries.trim().is_empty() && Path::new(libraries.trim()).is_dir() {
         return Ok(());
     }
-    let added = tool(dir, "rustup")
+    let added = command(dir, "rustup")
         .args(["target", "add", TARGET])
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
@@ -307,46 +258,6 @@ async fn ensure_target(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a command that runs in the plugin's folder, with the user's environment.
-fn tool(dir: &Path, name: &str) -> Command {
-    let mut command = Command::new(name);
-    command
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    // Under `cargo run` and `cargo test`, variables describe the running package, not the plugin.
-    if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
-        for (name, _) in std::env::vars_os() {
-            if is_of_running_package(&name.to_string_lossy()) {
-                command.env_remove(&name);
-            }
-        }
-    }
-    command
-}
-
-/// Whether cargo or rustup sets this variable for a program that it runs. Variables that a user sets for cargo, such as
-/// `CARGO_TARGET_DIR`, are kept.
-fn is_of_running_package(variable: &str) -> bool {
-    const NAMES: [&str; 10] = [
-        "CARGO",
-        "CARGO_BIN_NAME",
-        "CARGO_CRATE_NAME",
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_LINKS",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PRIMARY_PACKAGE",
-        "CARGO_TARGET_TMPDIR",
-        "OUT_DIR",
-        // The toolchain of the running package: the plugin's folder may have another.
-        "RUSTUP_TOOLCHAIN",
-    ];
-    NAMES.contains(&variable)
-        || variable.starts_with("CARGO_PKG_")
-        || variable.starts_with("CARGO_BIN_EXE_")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,23 +269,5 @@ mod tests {
         let expected = ["/p/src/lib.rs", "/p/with two spaces.txt"].map(PathBuf::from);
         assert_eq!(files, expected);
         assert!(dependencies("/t/plugin.wasm:\n").is_empty());
-    }
-
-    #[test]
-    fn only_the_running_package_is_taken_from_the_environment() {
-        for taken in ["CARGO", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
-            assert!(is_of_running_package(taken), "{taken}");
-        }
-        for kept in [
-            "CARGO_TARGET_DIR",
-            "CARGO_REGISTRIES_OURS_TOKEN",
-            "CARGO_HTTP_PROXY",
-            "CARGO_PROFILE_RELEASE_LTO",
-            "CARGO_HOME",
-            "RUSTFLAGS",
-            "RUSTC_WRAPPER",
-        ] {
-            assert!(!is_of_running_package(kept), "{kept}");
-        }
     }
 }

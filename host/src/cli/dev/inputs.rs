@@ -6,22 +6,16 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::cli::build::Built;
+use crate::cli::build::{Built, Language};
 use crate::net::watch::Stamp;
-
-/// Files of a package's folder that cargo reads and does not list.
-const MANIFESTS: [&str; 4] = [
-    "Cargo.toml",
-    ".cargo/config.toml",
-    "rust-toolchain.toml",
-    "rust-toolchain",
-];
 
 /// Limit of source folders: a package has far fewer.
 const MAX_FOLDERS: usize = 1_000;
 
 /// The files that a build reads, with their states when the last build began.
 pub(super) struct Inputs {
+    /// None if the folder is of no language yet.
+    language: Option<Language>,
     files: BTreeSet<PathBuf>,
     /// Folders where a new source file counts, at any depth: a failed build may have missed it.
     folders: BTreeSet<PathBuf>,
@@ -38,36 +32,58 @@ struct FileState {
 impl Inputs {
     /// Guesses the inputs of a folder before its first build.
     pub(super) fn guess(folder: &Path) -> Self {
-        let mut guessed = Self {
-            files: BTreeSet::new(),
-            folders: BTreeSet::new(),
-            outputs: BTreeSet::from([folder.join("target")]),
-            states: BTreeMap::new(),
+        let Ok(language) = Language::of(folder) else {
+            // The next build waits for the manifest of some language.
+            let mut guessed = Self::new(None);
+            let manifests = Language::ALL.map(Language::manifest);
+            guessed.files = manifests.map(|file| folder.join(file)).into();
+            return guessed;
         };
-        guessed.add_package(folder);
+        let mut guessed = Self::new(Some(language));
+        let outputs = language.sources().outputs.iter();
+        guessed.outputs = outputs.map(|output| folder.join(output)).collect();
+        guessed.add_package(folder, language);
         guessed
     }
 
-    /// Takes the inputs of a build from cargo's messages.
+    /// Takes the inputs of a build from the tools' messages.
     fn of(built: &Built) -> Self {
-        let mut inputs = Self {
-            files: built.files.clone(),
-            folders: BTreeSet::new(),
-            outputs: built.outputs.clone(),
-            states: BTreeMap::new(),
-        };
-        let sources = built.files.iter().filter(|file| is_source(file));
+        let mut inputs = Self::new(Some(built.language));
+        inputs.files.clone_from(&built.files);
+        inputs.outputs.clone_from(&built.outputs);
+        let sources = built.files.iter().filter(|file| inputs.is_source(file));
         let folders = sources.filter_map(|file| file.parent());
-        inputs.folders.extend(folders.map(Path::to_owned));
+        inputs.folders = folders.map(Path::to_owned).collect();
         for package in &built.packages {
-            inputs.add_package(package);
+            inputs.add_package(package, built.language);
         }
         inputs
     }
 
-    fn add_package(&mut self, folder: &Path) {
-        self.files.extend(MANIFESTS.map(|file| folder.join(file)));
-        self.folders.insert(folder.join("src"));
+    fn new(language: Option<Language>) -> Self {
+        Self {
+            language,
+            files: BTreeSet::new(),
+            folders: BTreeSet::new(),
+            outputs: BTreeSet::new(),
+            states: BTreeMap::new(),
+        }
+    }
+
+    fn add_package(&mut self, folder: &Path, language: Language) {
+        let sources = language.sources();
+        let manifests = sources.manifests.iter().map(|file| folder.join(file));
+        self.files.extend(manifests);
+        let folders = sources.folders.iter().map(|inside| folder.join(inside));
+        self.folders.extend(folders);
+    }
+
+    fn is_source(&self, file: &Path) -> bool {
+        let endings = self.language.map(|language| language.sources().endings);
+        let ending = file.extension().and_then(|ending| ending.to_str());
+        endings
+            .zip(ending)
+            .is_some_and(|(endings, ending)| endings.contains(&ending))
     }
 
     /// Records the files as a build that begins now reads them.
@@ -120,7 +136,7 @@ impl Inputs {
     fn paths(&self) -> BTreeSet<PathBuf> {
         let mut files = self.files.clone();
         for folder in self.source_folders() {
-            let found = entries(&folder).filter(|file| is_source(file));
+            let found = entries(&folder).filter(|file| self.is_source(file));
             files.extend(found);
         }
         files
@@ -138,7 +154,7 @@ impl Inputs {
             if self.outputs.contains(&folder) || found.contains(&folder) {
                 continue;
             }
-            if !folder.join("Cargo.toml").exists() {
+            if !Language::is_package(&folder) {
                 let inside = entries(&folder).filter(|entry| entry.is_dir() && !entry.is_symlink());
                 left.extend(inside);
             }
@@ -168,10 +184,6 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
         .map(|entry| entry.path())
 }
 
-fn is_source(file: &Path) -> bool {
-    file.extension().is_some_and(|ending| ending == "rs")
-}
-
 fn modified_since(file: &Path, time: SystemTime) -> bool {
     let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
     modified.is_ok_and(|modified| modified >= time)
@@ -185,6 +197,7 @@ mod tests {
         let mut files = BTreeSet::from([package.join("src/lib.rs")]);
         files.extend(more.iter().cloned());
         Built {
+            language: Language::Rust,
             component: package.join("out/wasm32-wasip2/release/it.wasm"),
             files,
             packages: BTreeSet::from([package.to_owned()]),

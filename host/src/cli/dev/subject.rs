@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use toml::Value;
 
+use crate::cli::build::Language;
 use crate::config::{self, Config, Faults, Grants};
 use crate::net::watch::Stamp;
 
@@ -58,7 +59,7 @@ impl Subject {
         );
         let file = path.join("gateway.toml");
         anyhow::ensure!(
-            folder.join("Cargo.toml").exists() || !file.exists(),
+            Language::is_package(&folder) || !file.exists(),
             "{}: it is no plugin's folder, and has a configuration; write lockgate dev {}",
             path.display(),
             file.display()
