@@ -37,7 +37,7 @@ async fn help_lists_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
     let commands = [
-        "run", "validate", "upgrade", "health", "config", "build", "dev", "inspect", "keys",
+        "new", "run", "validate", "upgrade", "health", "config", "build", "dev", "inspect", "keys",
         "sign", "verify", "version",
     ];
     for command in commands {

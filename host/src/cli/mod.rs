@@ -4,8 +4,10 @@ mod admin;
 mod build;
 mod client;
 mod dev;
+mod embedded;
 mod health;
 mod inspect;
+mod new;
 mod run;
 mod sign;
 mod signals;
@@ -36,13 +38,14 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  lockgate dev plugins/chat       build a plugin, serve it on this machine, rebuild on every save
-  lockgate dev gateway.toml       do the same with the routes, limits and plugins of a configuration
-  lockgate build plugins/chat     build a plugin; the last line is the component's path
-  lockgate validate gateway.toml  find every mistake in a configuration
-  lockgate run gateway.toml       serve it
-  lockgate inspect chat.wasm      show what a component is, and which grants it needs
-  lockgate reload gateway.toml    have the running gateway read its configuration again
+  lockgate new hello --language ts make a plugin's project
+  lockgate dev plugins/chat        build a plugin, serve it on this machine, rebuild on every save
+  lockgate dev gateway.toml        do the same with the routes, limits and plugins of a configuration
+  lockgate build plugins/chat      build a plugin; the last line is the component's path
+  lockgate validate gateway.toml   find every mistake in a configuration
+  lockgate run gateway.toml        serve it
+  lockgate inspect chat.wasm       show what a component is, and which grants it needs
+  lockgate reload gateway.toml     have the running gateway read its configuration again
 
 Logs go to standard error. LOCKGATE_LOG=debug shows more; it takes any tracing filter.";
 
@@ -94,11 +97,17 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Build a plugin from its source folder
+    /// Make a plugin's project from a template
     ///
-    /// The last line of standard output is the path of the component.
+    /// The project has the SDK in its folder sdk, a test, and a configuration. It needs this program and the tools of
+    /// its language, and nothing else of Lockgate.
+    New(new::NewOptions),
+    /// Build a plugin from its source folder, by the tools of its language
+    ///
+    /// The language follows from the folder's manifest: Cargo.toml, package.json or go.mod. The last line of standard
+    /// output is the path of the component.
     Build {
-        /// The plugin's folder; cargo builds it for wasm32-wasip2 if it has a Cargo.toml
+        /// The plugin's folder
         dir: PathBuf,
     },
     /// Build plugins, serve them on this machine, rebuild and swap on every save
@@ -170,7 +179,11 @@ pub fn main() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Schema,
         } => print(&config::schema()),
+        Command::New(options) => new::new(&options),
         Command::Build { dir } => {
+            if let Some(difference) = new::sdk::difference(&dir) {
+                telemetry::print(&format!("warning: {difference}"));
+            }
             let built = run::block_on(build::build(&dir));
             built.and_then(|built| print(&built.component.display().to_string()))
         }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::build::build;
+use super::new::sdk;
 use super::run::{block_on, stop};
 use super::signals::{SignalRequest, Signals};
 use crate::config::{Component, Config, Fault, Faults, Listener, Proxies, Tls, overlap};
@@ -243,9 +244,13 @@ impl<'a> DevServer<'a> {
         for (folder, plugins) in named {
             let source = self.source(&folder);
             source.plugins = plugins;
-            if source.component.is_none()
-                && let Err(error) = self.build(&folder).await
-            {
+            if source.component.is_some() {
+                continue;
+            }
+            if let Some(difference) = sdk::difference(&folder) {
+                tracing::warn!("{difference}");
+            }
+            if let Err(error) = self.build(&folder).await {
                 if self.subject.file().is_none() {
                     // The error names the folder: there is no file to correct.
                     return Err(error);
