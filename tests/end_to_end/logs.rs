@@ -132,6 +132,30 @@ async fn one_client_does_not_fill_the_log_and_omitted_lines_are_counted() {
 }
 
 #[tokio::test]
+async fn printed_line_has_the_level_that_it_begins_with() {
+    let gateway = probe_with("", "").await;
+    let mut client = gateway.connect("/s").await;
+    for step in [
+        json!({"do": "print", "text": "<3>printed error\n<4>printed warning"}),
+        json!({"do": "print error", "text": "<6>printed news"}),
+    ] {
+        client.step(step).await;
+    }
+    for (text, level) in [
+        ("printed error", "ERROR"),
+        ("printed warning", "WARN"),
+        ("printed news", "INFO"),
+    ] {
+        let line = gateway.log().line(&[text]).await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&line["message"], &line["level"]),
+            (&json!(text), &json!(level))
+        );
+    }
+}
+
+#[tokio::test]
 async fn json_lines_have_numbers_with_units_and_no_rust_syntax() {
     let mut gateway = echo().await;
     gateway.connect("/s").await.close(1000, "").await;

@@ -1,4 +1,7 @@
 //! A guest's standard output and error: each line becomes a line of the gateway's log.
+//!
+//! A line's level is that of its stream, info or warn, unless the line begins with a level as sd-daemon(3) writes it, such
+//! as `<3>` for an error.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +31,14 @@ pub(crate) struct GuestOutput {
 enum GuestStream {
     Stdout,
     Stderr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
 }
 
 /// The lines of both streams of an instance, and their budget.
@@ -143,7 +154,7 @@ impl GuestLines {
         if let Panic::At(panic) = &self.panic
             && self.budget > 0
         {
-            self.log(GuestStream::Stderr, panic);
+            self.log(Level::Warn, panic);
         }
         self.panic = Panic::None;
     }
@@ -156,11 +167,16 @@ impl GuestLines {
         let room = self.budget;
         // The overhead counts too: many short lines would fill the log.
         self.budget = room.saturating_sub(line.len() + LINE_OVERHEAD);
+        let (level, content) = Level::split(&line);
         // A panic is noted even without budget: the log line on the call's end names it.
-        let text = match stream {
-            GuestStream::Stdout => Some(printable(&line)),
-            GuestStream::Stderr => self.panic.take_line(printable(&line)),
+        let text = match (stream, level) {
+            (GuestStream::Stderr, None) => self.panic.take_line(printable(content)),
+            (GuestStream::Stdout, None) | (_, Some(_)) => Some(printable(content)),
         };
+        let level = level.unwrap_or(match stream {
+            GuestStream::Stdout => Level::Info,
+            GuestStream::Stderr => Level::Warn,
+        });
         if matches!((stream, &self.panic), (GuestStream::Stderr, Panic::At(_))) {
             // Output from before the panic is logged before it.
             self.flush(GuestStream::Stdout);
@@ -169,17 +185,17 @@ impl GuestLines {
             return;
         };
         if line.len() <= room {
-            return self.log(stream, &text);
+            return self.log(level, &text);
         }
         let fits = &text[..text.floor_char_boundary(room)];
         if !fits.is_empty() {
-            self.log(stream, fits);
+            self.log(level, fits);
         }
-        self.note_the_rest(stream);
+        self.note_the_rest(level);
     }
 
     /// Notes once that the rest of this invocation is left out.
-    fn note_the_rest(&mut self, stream: GuestStream) {
+    fn note_the_rest(&mut self, level: Level) {
         if self.noted {
             return;
         }
@@ -189,10 +205,10 @@ impl GuestLines {
              more than it has, and left out)",
             self.max >> 10
         );
-        self.log(stream, &note);
+        self.log(level, &note);
     }
 
-    fn log(&self, stream: GuestStream, line: &str) {
+    fn log(&self, level: Level, line: &str) {
         let plugin = &*self.plugin;
         let Some(call) = &self.invocation else {
             return tracing::warn!(target: "guest", plugin, "{line}");
@@ -200,14 +216,31 @@ impl GuestLines {
         let client = call.connection.client.source_ip;
         let (connection, stage) = (call.connection.id, &call.scope);
         let (route, request_id) = (&*call.route_key, call.request_id);
-        match stream {
-            GuestStream::Stdout => {
-                tracing::info!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
-            }
-            GuestStream::Stderr => {
-                tracing::warn!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}");
-            }
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}")
+            };
         }
+        match level {
+            Level::Error => log!(error),
+            Level::Warn => log!(warn),
+            Level::Info => log!(info),
+            Level::Debug => log!(debug),
+        }
+    }
+}
+
+impl Level {
+    /// Splits a line that begins with a level, `<0>` to `<7>`, from it.
+    fn split(line: &[u8]) -> (Option<Self>, &[u8]) {
+        let level = match line {
+            [b'<', b'0'..=b'3', b'>', ..] => Self::Error,
+            [b'<', b'4', b'>', ..] => Self::Warn,
+            [b'<', b'5' | b'6', b'>', ..] => Self::Info,
+            [b'<', b'7', b'>', ..] => Self::Debug,
+            _ => return (None, line),
+        };
+        (Some(level), line.get(3..).unwrap_or_default())
     }
 }
 
@@ -318,7 +351,27 @@ impl AsyncWrite for GuestOutput {
 
 #[cfg(test)]
 mod tests {
-    use super::{Panic, printable};
+    use super::{Level, Panic, printable};
+
+    #[test]
+    fn level_is_split_from_the_line_that_begins_with_it() {
+        for (line, level, text) in [
+            ("<3>no room\n", Some(Level::Error), "no room\n"),
+            ("<4>", Some(Level::Warn), ""),
+            ("<6><3>", Some(Level::Info), "<3>"),
+            ("<7>detail", Some(Level::Debug), "detail"),
+            ("<8>", None, "<8>"),
+            ("<33>", None, "<33>"),
+            (" <3>", None, " <3>"),
+            ("", None, ""),
+        ] {
+            assert_eq!(
+                Level::split(line.as_bytes()),
+                (level, text.as_bytes()),
+                "{line}"
+            );
+        }
+    }
 
     #[test]
     fn panic_is_one_line_without_advice() {
