@@ -24,6 +24,7 @@ mod dev;
 mod drain;
 mod drain_handshakes;
 mod endings;
+mod environment;
 mod files;
 mod floods;
 mod goodbyes;

@@ -76,7 +76,8 @@ pub(super) fn expand(
     Ok(expanded)
 }
 
-fn is_variable(name: &str) -> bool {
+/// Whether it can name an environment variable.
+pub(super) fn is_variable(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name
             .bytes()

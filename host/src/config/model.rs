@@ -269,6 +269,8 @@ pub(crate) struct Plugin {
     pub(crate) grants: Grants,
     /// Whether the WASI interfaces that no plugin gets are stubs that refuse every call.
     pub(crate) stub_wasi: bool,
+    /// The environment variables that it sees. Their values may be secrets.
+    pub(crate) environment: BTreeMap<String, Secret>,
     /// The signature that the component needs; `None` needs none.
     pub(crate) signature: Option<Signature>,
     /// Whether an instance serves one message or many.

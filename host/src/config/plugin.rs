@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::LoadMode;
+use super::expand;
 use super::file;
 use super::grant::{Grant, Grants};
 use super::is_loopback_authority;
@@ -15,6 +16,9 @@ use super::units;
 
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
+
+/// Bytes of a plugin's environment variables, names and values together.
+const MAX_ENVIRONMENT: usize = 16 << 10;
 
 /// The sources of components that are not files.
 pub(super) struct ComponentSources {
@@ -114,6 +118,7 @@ fn plugin(
     Plugin {
         grants: grants(&join(&key, "grants"), &written.grants, report),
         stub_wasi: written.stub_wasi,
+        environment: environment(&join(&key, "environment"), written.environment, report),
         signature: signed
             .map(|written| signature(&join(&key, "signature"), &written, &component, report)),
         component,
@@ -273,6 +278,47 @@ fn require_signature(plugin: &Plugin, report: &mut Report<'_>) {
             "add signature = { keys = [\"release.pub.pem\"] }, with the signer's public key",
         );
     }
+}
+
+fn environment(
+    key: &str,
+    written: BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, Secret> {
+    for (name, value) in &written {
+        let key = join(key, name);
+        if !expand::is_variable(name) {
+            report.problem(
+                &key,
+                format!("{name:?} is not the name of an environment variable"),
+                "use letters, digits and _, and begin with no digit",
+            );
+        }
+        if value.contains('\0') {
+            report.problem(
+                &key,
+                "the value has a NUL, at which a program would take it to end",
+                "remove the NUL; to pass bytes, write them in base64",
+            );
+        }
+    }
+    let variables = written.iter();
+    let bytes: usize = variables
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > MAX_ENVIRONMENT {
+        report.problem(
+            key,
+            format!(
+                "names and values have {bytes} bytes, and {MAX_ENVIRONMENT} is the most: every instance gets a copy"
+            ),
+            "keep large texts in the component",
+        );
+    }
+    let variables = written.into_iter();
+    variables
+        .map(|(name, value)| (name, Secret(value)))
+        .collect()
 }
 
 fn grants(key: &str, written: &[Grant], report: &mut Report<'_>) -> Grants {

@@ -1,5 +1,7 @@
 //! A plugin in the file.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,6 +29,11 @@ pub(in crate::config) struct Plugin {
     /// is loaded.
     #[serde(default)]
     pub(in crate::config) stub_wasi: bool,
+    /// The environment variables that the plugin sees, and no others: `process.env`, `os.Getenv`,
+    /// `std::env::var`. Names have letters, digits and `_`, and begin with no digit. Names and values
+    /// together have at most 16 KiB. A secret need not stand in the file: `"${VAR}"`.
+    #[serde(default)]
+    pub(in crate::config) environment: BTreeMap<String, String>,
     /// The signature that the component must have; `lockgate sign` makes it. Without this table, any
     /// component is loaded.
     pub(in crate::config) signature: Option<Signature>,

@@ -137,6 +137,7 @@ fn fault(plugin: &config::Plugin, untrusted: &Untrusted) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use lockgate_tests::Guest;
@@ -172,6 +173,7 @@ mod tests {
                     max_age: None,
                 }),
                 stub_wasi: false,
+                environment: BTreeMap::default(),
                 isolation: config::Isolation::default(),
                 limits: config::PluginLimits::default(),
                 rollback: None,

@@ -1,5 +1,6 @@
 //! The instances of one plugin: made, called, reused or thrown away.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub(crate) struct Maker {
     pub(crate) pre: HandlerPluginPre<HostState>,
     pub(crate) plugin: Arc<str>,
     pub(crate) isolation: Isolation,
+    pub(crate) environment: BTreeMap<String, config::Secret>,
     pub(crate) limits: config::PluginLimits,
     /// Tables of an instance.
     pub(crate) tables: u32,
@@ -122,7 +124,7 @@ impl Maker {
     }
 
     fn store(&self) -> Store<HostState> {
-        let mut store = Store::new(&self.engine, HostState::new(&self.plugin, &self.limits));
+        let mut store = Store::new(&self.engine, HostState::new(self));
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|_| Ok(cpu_time::tick()));
         store.set_epoch_deadline(1);
@@ -170,12 +172,16 @@ pub(crate) fn shortened(reason: &str) -> String {
 }
 
 impl HostState {
-    fn new(plugin: &Arc<str>, limits: &config::PluginLimits) -> Self {
-        let [stdout, stderr] = GuestOutput::pair(plugin, limits.log_bytes);
+    fn new(maker: &Maker) -> Self {
+        let limits = &maker.limits;
+        let [stdout, stderr] = GuestOutput::pair(&maker.plugin, limits.log_bytes);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)
             .max_random_size(MAX_RANDOM_BYTES);
+        for (name, value) in &maker.environment {
+            wasi.env(name, value.reveal());
+        }
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(MAX_RESOURCES);
         Self {

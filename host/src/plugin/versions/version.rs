@@ -97,6 +97,7 @@ impl Version {
             pre,
             plugin: Arc::clone(name),
             isolation: config.isolation,
+            environment: config.environment.clone(),
             limits: config.limits.clone(),
             tables: needs.map_or(TABLES_PER_COMPONENT, |needs| needs.num_tables),
         };

@@ -28,6 +28,7 @@ impl Handler for Ambient {
             "listen" => text(TcpListener::bind(what)),
             "datagram" => text(UdpSocket::bind(what)),
             "resolve" => text(what.to_socket_addrs()),
+            "variable" => format!("{:?}", env::var(what)),
             "environment" => format!("{:?} {:?}", env::vars().count(), env::args().count()),
             "hold fields" => {
                 for _ in 0..what.parse::<u32>()? {

@@ -62,6 +62,7 @@ fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -
         engine: engine.clone(),
         plugin: "probe".into(),
         isolation: plugin.isolation,
+        environment: plugin.environment.clone(),
         limits: plugin.limits.clone(),
         tables,
     };
