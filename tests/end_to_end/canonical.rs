@@ -54,6 +54,29 @@ async fn handler_gets_the_same_headers_over_http_1_and_http_2() {
 }
 
 #[tokio::test]
+async fn handler_is_told_the_version_of_http_and_whether_it_is_tls() {
+    let gateway = probe().await;
+    let target = handshake();
+    let upper = gateway.wss(&target).header("Host", "LOCALHOST.");
+    let http2 = gateway.http2().await;
+    let mut secure = upper.open().await;
+    let mut plain = gateway.connect(&target).await;
+    let mut second = http2.open(&target).await;
+    let seen = [
+        (&mut plain, "localhost", "1.1", false),
+        (&mut secure, "localhost", "1.1", true),
+        (&mut second, "localhost", "2", true),
+    ];
+    for (client, domain_name, http_version, secure) in seen {
+        let told = client.json().await[0].clone();
+        assert_eq!(told["domain_name"], domain_name, "{told}");
+        assert_eq!(told["path"], "/s");
+        assert_eq!(told["http_version"], http_version);
+        assert_eq!(told["secure"], secure);
+    }
+}
+
+#[tokio::test]
 async fn split_cookies_are_joined() {
     let gateway = probe().await;
     let request = gateway

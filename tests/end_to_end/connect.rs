@@ -167,9 +167,15 @@ async fn handler_sees_the_request() {
     assert_eq!(of("user-agent"), ["a test"]);
     assert_eq!(seen[0]["subprotocols"], json!(["second", "first"]));
     assert_eq!(seen[0]["source_ip"], "127.0.0.1");
+    assert_eq!(seen[0]["domain_name"], "localhost");
+    assert_eq!(seen[0]["path"], "/s");
+    assert_eq!(seen[0]["http_version"], "1.1");
+    assert_eq!(seen[0]["secure"], false);
+    assert_eq!(seen[0]["certificate_subject"], Value::Null);
     assert_eq!(seen[1]["route"], "$connect");
     assert_eq!(seen[2]["api"], "a");
     assert_eq!(seen[2]["stage"], "s");
+    assert_eq!(seen[2]["message"], Value::Null);
     assert_eq!(seen[1]["connection"], client.id().await);
 }
 

@@ -200,6 +200,12 @@ async fn context_tells_where_and_when() {
     assert!((before..=now()).contains(&answers[2].as_u64().unwrap()));
     let next = client.step(json!({"do": "context"})).await;
     assert_ne!(next["request"], answers[0]["request"]);
+    assert_ne!(next["message"], answers[0]["message"]);
+    assert_eq!(next["message"].as_str().unwrap().len(), 16);
+    assert_ne!(next["message"], next["request"]);
+    // Nothing says who the client is: no API has an authorizer.
+    assert_eq!(next["principal"], Value::Null);
+    assert_eq!(next["authorizer"], 0);
 }
 
 #[tokio::test]

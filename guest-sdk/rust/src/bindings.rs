@@ -18,7 +18,11 @@ wit_bindgen::generate!({
     path: "wit",
     world: "handler-plugin",
     // `error` writes the gateway's errors out, to document them.
-    with: { "lockgate:plugin/types@0.1.0/error": crate::Error },
+    // `value` has a number, which is not Eq as the other types are.
+    with: {
+        "lockgate:plugin/types@0.1.0/error": crate::Error,
+        "lockgate:plugin/context@0.1.0/value": crate::context::Value,
+    },
     additional_derives: [PartialEq, Eq],
     pub_export_macro: true,
 });

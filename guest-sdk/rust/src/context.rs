@@ -5,7 +5,18 @@ use crate::gateway::context as contract;
 
 pub use crate::bindings::lockgate::plugin::context::Invocation;
 
-/// Returns the present invocation: its request id, API, stage and time.
+/// A value that an authorizer gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Flag(bool),
+}
+
+/// Returns the present invocation: its request id, API, stage and time, and the id of its message.
 ///
 /// ```no_run
 /// # use lockgate_plugin::context;
@@ -14,6 +25,16 @@ pub use crate::bindings::lockgate::plugin::context::Invocation;
 /// ```
 pub fn current() -> Invocation {
     contract::current()
+}
+
+/// Returns who the client is, as the API's authorizer says; `None` when the API has no authorizer.
+pub fn principal() -> Option<String> {
+    contract::principal()
+}
+
+/// Returns what the API's authorizer says about the client beside that, ordered by name.
+pub fn authorizer() -> Vec<(String, Value)> {
+    contract::authorizer()
 }
 
 /// Returns the stage's variables, ordered by name.

@@ -19,6 +19,9 @@ pub enum Error {
     TooLarge,
     /// The operator's configuration does not allow it.
     Denied,
+    /// Another node of the cluster did not answer. It is not known whether the call was done there; it is not done any
+    /// more once two seconds have passed since the call. A gateway that is alone never says this.
+    Unreachable,
     /// An argument that can never be right, and the reason. A mistake in the handler.
     Invalid(String),
 }
@@ -32,6 +35,7 @@ impl fmt::Display for Error {
             ),
             Self::TooLarge => f.write_str("the message or value is over a limit that the gateway's log names"),
             Self::Denied => f.write_str("the gateway's configuration does not allow it"),
+            Self::Unreachable => f.write_str("another node of the cluster did not answer"),
             Self::Invalid(why) => write!(f, "invalid argument: {why}"),
         }
     }

@@ -68,7 +68,8 @@ pub fn members(group: &str, after: Option<&str>, limit: u32) -> Result<Vec<Conne
     contract::members(group, after, limit)
 }
 
-/// Returns the number of members of a group; 0 when there is no such group.
-pub fn count(group: &str) -> u32 {
+/// Returns the number of members of a group; 0 when there is no such group. Fails in a cluster only, with
+/// [`Unreachable`](Error::Unreachable).
+pub fn count(group: &str) -> Result<u32, Error> {
     contract::count(group)
 }

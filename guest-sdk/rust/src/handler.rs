@@ -219,6 +219,11 @@ mod tests {
             headers: vec![("origin".to_owned(), "https://example.com".to_owned())],
             subprotocols: Vec::new(),
             source_ip: "203.0.113.7".to_owned(),
+            domain_name: "gateway.example".to_owned(),
+            path: "/stage".to_owned(),
+            http_version: "1.1".to_owned(),
+            secure: true,
+            certificate_subject: None,
         }
     }
 

@@ -83,13 +83,35 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0; 12];
-        let (prefix, serial) = bytes.split_at_mut(4);
-        prefix.copy_from_slice(&*PROCESS);
-        // The digits that differ most come first, for readers who compare ids.
-        serial.copy_from_slice(&self.0.to_le_bytes());
-        f.write_str(str::from_utf8(&encode(bytes)).expect("base64url is ASCII"))
+        write_id(f, *PROCESS, self.0)
     }
+}
+
+/// The id of a message, in API Gateway's events beside the id of its request. It is made of that, so that a message on
+/// its way carries one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MessageId(RequestId);
+
+impl From<RequestId> for MessageId {
+    fn from(request: RequestId) -> Self {
+        Self(request)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No process has counted so far that the two meet.
+        write_id(f, *PROCESS, !self.0.0)
+    }
+}
+
+fn write_id(f: &mut fmt::Formatter<'_>, process: [u8; 4], number: u64) -> fmt::Result {
+    let mut bytes = [0; 12];
+    let (prefix, serial) = bytes.split_at_mut(4);
+    prefix.copy_from_slice(&process);
+    // The digits that differ most come first, for readers who compare ids.
+    serial.copy_from_slice(&number.to_le_bytes());
+    f.write_str(str::from_utf8(&encode(bytes)).expect("base64url is ASCII"))
 }
 
 fn encode(bytes: [u8; 12]) -> [u8; LENGTH] {
@@ -129,5 +151,14 @@ mod tests {
         let (first, second) = (RequestId::next().to_string(), RequestId::next().to_string());
         assert_ne!(first, second);
         assert_eq!(first.len(), LENGTH);
+    }
+
+    #[test]
+    fn message_id_is_another_value_than_its_requests() {
+        let request = RequestId::next();
+        let message = MessageId::from(request).to_string();
+        assert_eq!(message.len(), LENGTH);
+        assert_ne!(message, request.to_string());
+        assert_ne!(message, MessageId::from(RequestId::next()).to_string());
     }
 }

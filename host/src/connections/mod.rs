@@ -14,7 +14,7 @@ mod shards;
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, now_ms};
 pub(crate) use directory::{Directory, Gone, Registration, View};
 pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
-pub(crate) use id::{ConnectionId, RequestId};
+pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
 pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
 

@@ -40,7 +40,8 @@ pub(super) async fn admit(
                 stage.scope.api, stage.scope.stage);
             return Err(Refusal::ForeignOrigin);
         }
-        if let Some(acceptance) = connect(&stage, connection, head, request_id).await? {
+        if let Some(acceptance) = connect(&stage, connection, head, destination, request_id).await?
+        {
             return Ok(acceptance);
         }
         let newest = current.load_full();
@@ -57,6 +58,7 @@ async fn connect(
     stage: &Arc<Stage>,
     connection: &Arc<Connection>,
     head: &Head,
+    destination: &Destination,
     request_id: RequestId,
 ) -> Result<Option<Acceptance>, Refusal> {
     let Some(route) = &stage.routes.connect else {
@@ -69,6 +71,12 @@ async fn connect(
         headers: head.headers.clone(),
         subprotocols: head.subprotocols.clone(),
         source_ip: connection.client.source_ip.to_string(),
+        domain_name: connection.client.domain_name.clone().into(),
+        path: head.path.clone(),
+        http_version: head.http_version,
+        secure: destination.secure,
+        // No listener asks clients for certificates.
+        certificate_subject: None,
     };
     let invocation = Arc::new(Invocation {
         request_id,

@@ -42,6 +42,8 @@ const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
 pub(crate) struct Head {
     pub(crate) opening: Opening,
     pub(crate) authority: Authority,
+    /// The version of HTTP, as handlers get it.
+    pub(crate) http_version: &'static str,
     pub(crate) path: String,
     pub(crate) query: String,
     /// The headers as handlers get them: names in lower case, values that are UTF-8. `host` comes first, `cookie` is
@@ -90,6 +92,7 @@ impl Head {
         let (headers, uri) = (&parts.headers, &parts.uri);
         Ok(Self {
             opening,
+            http_version: version(parts.version),
             path: uri.path().to_owned(),
             query: uri.query().unwrap_or_default().to_owned(),
             headers: handler_headers(headers, &authority),
@@ -100,6 +103,15 @@ impl Head {
                 .collect(),
             authority,
         })
+    }
+}
+
+/// The number of a version of HTTP. hyper knows no others than these.
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_3 => "3",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
     }
 }
 

@@ -16,6 +16,16 @@ pub(crate) struct Handshake {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) source_ip: String,
+    /// In lower case, without port and without the root's dot.
+    pub(crate) domain_name: String,
+    /// As the client wrote it, without the query.
+    pub(crate) path: String,
+    /// `1.1`, `2` or `3`.
+    pub(crate) http_version: &'static str,
+    /// Whether the client connects over TLS, to the gateway or to a trusted proxy before it.
+    pub(crate) secure: bool,
+    /// The subject of the client's certificate (RFC 4514).
+    pub(crate) certificate_subject: Option<String>,
 }
 
 impl Event for Handshake {

@@ -12,7 +12,8 @@ pub(crate) use answer::{Acceptance, Called, Denial};
 pub(crate) use error::{Busy, Cut, InvokeError};
 pub(crate) use event::{Event, Handshake};
 
-use crate::connections::{Connection, ConnectionLimits, Directory, RequestId, View};
+use crate::connections::{Connection, ConnectionLimits, Directory, MessageId, RequestId, View};
+use crate::route;
 
 /// The stage that an event belongs to.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
+    /// The id of the message; none for the events `$connect` and `$disconnect`.
+    pub(crate) fn message_id(&self) -> Option<MessageId> {
+        let is_message = !matches!(&*self.route_key, route::CONNECT | route::DISCONNECT);
+        is_message.then(|| self.request_id.into())
+    }
+
     /// The directory of the stage. It finds the event's own connection even before it is let in and after its end.
     pub(crate) fn directory(&self) -> View<'_> {
         let scope = &self.scope;

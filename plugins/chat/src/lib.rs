@@ -158,7 +158,7 @@ fn who(room: &str) -> Result<Option<Message>> {
             Err(error) => return Err(error.into()),
         }
     }
-    let count = groups::count(room);
+    let count = groups::count(room)?;
     let members = Reply::Members {
         room,
         members: &members,
@@ -181,6 +181,7 @@ fn not_sent(error: Error) -> Result<Option<Message>> {
         Error::Gone => complain("That person is not here any more."),
         Error::Busy => complain("That person reads too slowly just now. Try again."),
         Error::TooLarge => complain("That is too long."),
+        Error::Unreachable => complain("That person cannot be reached just now. Try again."),
         Error::Denied | Error::Invalid(_) => Err(error.into()),
     }
 }

@@ -112,18 +112,26 @@ pub(crate) mod groups {
         })
     }
 
-    pub(crate) fn count(group: &str) -> u32 {
-        ask("groups::count", |gateway| gateway.count(group))
+    pub(crate) fn count(group: &str) -> Result<u32, Error> {
+        ask("groups::count", |gateway| Ok(gateway.count(group)))
     }
 }
 
 pub(crate) mod context {
     use super::ask;
     use crate::Fields;
-    use crate::context::Invocation;
+    use crate::context::{Invocation, Value};
 
     pub(crate) fn current() -> Invocation {
         ask("context::current", |gateway| gateway.invocation())
+    }
+
+    pub(crate) fn principal() -> Option<String> {
+        ask("context::principal", |gateway| gateway.principal())
+    }
+
+    pub(crate) fn authorizer() -> Vec<(String, Value)> {
+        ask("context::authorizer", |gateway| gateway.authorizer())
     }
 
     pub(crate) fn variables() -> Fields {

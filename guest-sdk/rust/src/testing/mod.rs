@@ -41,12 +41,13 @@ mod state;
 
 use std::marker::PhantomData;
 
+use crate::context::Value;
 use crate::{
     Closing, ConnectionId, Error, Event, Fields, Handler, Handshake, Message, Refusal, Result,
 };
 
 pub use state::Call;
-use state::GatewayState;
+use state::{GatewayState, Identity};
 
 /// A gateway that has the handler `H` behind every route.
 #[derive(Debug)]
@@ -69,6 +70,32 @@ impl<H: Handler> Gateway<H> {
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.state.set_variable(name, value);
         self
+    }
+
+    /// Makes the clients that connect from now on this principal, with these values of the authorizer.
+    ///
+    /// ```
+    /// # use lockgate_plugin::Handler;
+    /// # use lockgate_plugin::context::Value;
+    /// # use lockgate_plugin::testing::Gateway;
+    /// # struct Quiet;
+    /// # impl Handler for Quiet {}
+    /// let mut gateway = Gateway::<Quiet>::new();
+    /// gateway.identify("ada", [("seats", Value::Number(3.0))]);
+    /// let ada = gateway.connect().unwrap();
+    /// ```
+    pub fn identify<'a>(
+        &mut self,
+        principal: &str,
+        values: impl IntoIterator<Item = (&'a str, Value)>,
+    ) {
+        let values = values.into_iter();
+        self.state.identify(Identity {
+            principal: Some(principal.to_owned()),
+            values: values
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        });
     }
 
     /// Connects a client, as [`handshake`] makes its request.
@@ -234,7 +261,7 @@ impl<H: Handler> Gateway<H> {
 
     /// Runs the handler for one event.
     fn run<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
-        self.state.begin(id);
+        self.state.begin(id, route_key);
         let event = Event {
             connection_id: id.to_owned(),
             route_key: route_key.to_owned(),
@@ -260,6 +287,11 @@ pub fn handshake() -> Handshake {
         ],
         subprotocols: Vec::new(),
         source_ip: "203.0.113.7".to_owned(),
+        domain_name: "gateway.example".to_owned(),
+        path: "/stage".to_owned(),
+        http_version: "1.1".to_owned(),
+        secure: true,
+        certificate_subject: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connections::ConnectionInfo;
-use crate::context::Invocation;
+use crate::context::{Invocation, Value};
 use crate::{Closing, ConnectionId, Error, Fields, Handshake, Message};
 
 // The gateway's defaults, as in `lockgate config schema`.
@@ -52,18 +52,30 @@ pub enum Call {
 #[derive(Debug, Default)]
 pub(crate) struct GatewayState {
     variables: BTreeMap<String, String>,
+    /// Who the clients to come are.
+    identity: Identity,
     connections: BTreeMap<ConnectionId, Connection>,
     pub(super) calls: Vec<Call>,
     /// The connection of the event under way.
     current: ConnectionId,
+    /// The id of its message, if it is one.
+    message_id: Option<String>,
     /// The number of events so far.
     events: u64,
     posts_left: u32,
 }
 
+/// What an authorizer says of a client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    pub(super) principal: Option<String>,
+    pub(super) values: BTreeMap<String, Value>,
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     life: Life,
+    identity: Identity,
     info: ConnectionInfo,
     attributes: BTreeMap<String, String>,
     groups: BTreeSet<String>,
@@ -104,18 +116,23 @@ impl GatewayState {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    pub(super) fn identify(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
     /// Adds the connection of a client that asks to be let in.
     pub(super) fn open(&mut self, handshake: &Handshake) -> ConnectionId {
         let id = format!("connection-{:04}", self.connections.len() + 1);
         let now = FIRST + self.events + 1;
         let connection = Connection {
             life: Life::Opening,
+            identity: self.identity.clone(),
             info: ConnectionInfo {
                 connected_at: now,
                 last_active_at: now,
                 source_ip: handshake.source_ip.clone(),
                 user_agent: handshake.header("user-agent").map(str::to_owned),
-                domain_name: handshake.header("host").unwrap_or_default().to_owned(),
+                domain_name: handshake.domain_name.clone(),
                 subprotocol: None,
             },
             attributes: BTreeMap::new(),
@@ -146,9 +163,11 @@ impl GatewayState {
     }
 
     /// Begins an event.
-    pub(super) fn begin(&mut self, id: &str) {
+    pub(super) fn begin(&mut self, id: &str, route_key: &str) {
         id.clone_into(&mut self.current);
         self.events += 1;
+        let is_message = !matches!(route_key, "$connect" | "$disconnect");
+        self.message_id = is_message.then(|| format!("message-{:04}", self.events));
         self.posts_left = POSTS;
         let now = FIRST + self.events;
         if let Some(connection) = self.connections.get_mut(id) {
@@ -359,8 +378,25 @@ impl GatewayState {
             request_id: format!("request-{:04}", self.events),
             api: "api".into(),
             stage: "stage".into(),
+            message_id: self.message_id.clone(),
             requested_at: FIRST + self.events,
         }
+    }
+
+    pub(super) fn principal(&mut self) -> Option<String> {
+        self.identity_of_event().principal.clone()
+    }
+
+    pub(super) fn authorizer(&mut self) -> Vec<(String, Value)> {
+        self.identity_of_event()
+            .values
+            .clone()
+            .into_iter()
+            .collect()
+    }
+
+    fn identity_of_event(&self) -> &Identity {
+        &self.expect(&self.current).identity
     }
 
     pub(super) fn variables(&mut self) -> Fields {

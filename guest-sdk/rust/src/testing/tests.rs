@@ -1,6 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::context::Value;
 use crate::{Acceptance, connections, context, groups};
 
 /// A handler that obeys its client: the first word of a message is the call, the rest its argument.
@@ -41,7 +42,13 @@ impl Handler for Word {
             "flood" => while connections::send(own, "more").is_ok() {},
             "close" => connections::close(own, rest.parse()?, "told to")?,
             "route" => return Ok(Some(event.route_key.into())),
-            "count" => return Ok(Some(groups::count("lobby").to_string().into())),
+            "count" => return Ok(Some(groups::count("lobby")?.to_string().into())),
+            "who" => {
+                let principal = context::principal().unwrap_or_default();
+                return Ok(Some(
+                    format!("{principal} {:?}", context::authorizer()).into(),
+                ));
+            }
             "room" => return Ok(context::variable("room").map(Message::from)),
             "trap" => panic!("as told"),
             _ => return Err("no such word".into()),
@@ -92,7 +99,7 @@ fn call_without_a_gateway_panics_with_the_name_of_the_function() {
         ("groups::join", &|| drop(groups::join("x", "id"))),
         ("groups::publish", &|| drop(groups::publish("x", "y"))),
         ("groups::members", &|| drop(groups::members("x", None, 1))),
-        ("groups::count", &|| drop(groups::count("x").to_string())),
+        ("groups::count", &|| drop(groups::count("x"))),
         ("context::current", &|| drop(context::current())),
         ("context::variables", &|| drop(context::variables())),
     ];
@@ -121,6 +128,17 @@ fn connecting_takes_effect_when_the_client_is_let_in() {
     assert_eq!(gateway.connect_with(request), Err(Refusal::new(403)));
     assert_eq!(gateway.members("lobby"), [&*ada]);
     assert_eq!(gateway.received(&ada), ["someone comes".into()]);
+}
+
+#[test]
+fn handler_is_told_who_its_client_is() {
+    let mut gateway = Gateway::<Word>::new();
+    let anyone = gateway.connect().unwrap();
+    gateway.identify("ada", [("seats", Value::Number(3.0))]);
+    let ada = gateway.connect().unwrap();
+    let told = gateway.message(&ada, "who");
+    assert_eq!(told, Ok(Some("ada [(\"seats\", Number(3.0))]".into())));
+    assert_eq!(gateway.message(&anyone, "who"), Ok(Some(" []".into())));
 }
 
 #[test]

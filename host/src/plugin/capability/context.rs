@@ -28,15 +28,26 @@ impl context::Host for HostState {
                 request_id: String::new(),
                 api: String::new(),
                 stage: String::new(),
+                message_id: None,
                 requested_at: 0,
             },
             |call| context::Invocation {
                 request_id: call.request_id.to_string(),
                 api: call.scope.api.to_string(),
                 stage: call.scope.stage.to_string(),
+                message_id: call.message_id().map(|id| id.to_string()),
                 requested_at: call.requested_at,
             },
         )
+    }
+
+    // No API has an authorizer.
+    fn principal(&mut self) -> Option<String> {
+        None
+    }
+
+    fn authorizer(&mut self) -> Vec<(String, context::Value)> {
+        Vec::new()
     }
 
     fn variables(&mut self) -> Fields {

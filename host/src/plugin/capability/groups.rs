@@ -41,13 +41,13 @@ impl groups::Host for HostState {
         &mut self,
         group: String,
         message: WitMessage,
-        except: Option<String>,
+        exclude: Option<String>,
     ) -> Result<u32, Error> {
         self.take_post()?;
-        let except = except.as_deref().and_then(ConnectionId::parse);
+        let exclude = exclude.as_deref().and_then(ConnectionId::parse);
         let message = Message::from(message);
         let bytes = message.len();
-        let published = self.directory()?.publish(&group, message, except);
+        let published = self.directory()?.publish(&group, message, exclude);
         published.map_err(|error| self.refuse_post(error, bytes))
     }
 
@@ -70,11 +70,9 @@ impl groups::Host for HostState {
         Ok(members.iter().map(ConnectionId::to_string).collect())
     }
 
-    fn count(&mut self, group: String) -> u32 {
-        let count = self
-            .directory()
-            .map_or(0, |directory| directory.count(&group));
-        u32::try_from(count).unwrap_or(u32::MAX)
+    fn count(&mut self, group: String) -> Result<u32, Error> {
+        let count = self.directory()?.count(&group);
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 

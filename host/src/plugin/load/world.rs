@@ -33,7 +33,8 @@ const INTERFACES: [ExpectedInterface; 2] = [
             (
                 "on-connect",
                 "func(record { connection-id: string, route-key: string }, record { query: list<tuple<string, string>>, \
-                 headers: list<tuple<string, string>>, subprotocols: list<string>, source-ip: string }) -> result<record { \
+                 headers: list<tuple<string, string>>, subprotocols: list<string>, source-ip: string, domain-name: string, path: \
+                 string, http-version: string, secure: bool, certificate-subject: option<string> }) -> result<record { \
                  subprotocol: option<string>, headers: list<tuple<string, string>> }, record { status: u16, message: \
                  option<string> }>",
             ),

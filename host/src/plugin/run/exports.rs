@@ -46,6 +46,11 @@ impl Export for Handshake {
             headers: &headers,
             subprotocols: &subprotocols,
             source_ip: &self.source_ip,
+            domain_name: &self.domain_name,
+            path: &self.path,
+            http_version: self.http_version,
+            secure: self.secure,
+            certificate_subject: self.certificate_subject.as_deref(),
         };
         let answer = handler
             .call_on_connect(store, event(invocation), request)

@@ -83,6 +83,9 @@ impl<'a> Steps<'a> {
                     self.answers.push(json!({
                         "query": handshake.query, "headers": handshake.headers,
                         "subprotocols": handshake.subprotocols, "source_ip": handshake.source_ip,
+                        "domain_name": handshake.domain_name, "path": handshake.path,
+                        "http_version": handshake.http_version, "secure": handshake.secure,
+                        "certificate_subject": handshake.certificate_subject,
                     }));
                 }
                 _ => self.answers.push(step.take()),
@@ -127,12 +130,14 @@ impl Step<'_> {
                     limit,
                 ))
             }
-            "count" => json!(groups::count(self.text("group"))),
+            "count" => value(groups::count(self.text("group"))),
             "burst" => self.burst(),
             "context" => {
                 let now = context::current();
                 json!({
-                    "request": now.request_id, "api": now.api, "stage": now.stage, "requested_at": now.requested_at,
+                    "request": now.request_id, "api": now.api, "stage": now.stage, "message": now.message_id,
+                    "requested_at": now.requested_at, "principal": context::principal(),
+                    "authorizer": context::authorizer().len(),
                 })
             }
             "variables" => json!(context::variables()),
@@ -261,6 +266,7 @@ fn word(error: &Error) -> Value {
         Error::Busy => json!("busy"),
         Error::TooLarge => json!("too-large"),
         Error::Denied => json!("denied"),
+        Error::Unreachable => json!("unreachable"),
         Error::Invalid(why) => json!({ "invalid": why }),
     }
 }
