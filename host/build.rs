@@ -72,6 +72,8 @@ fn is_left_out(path: &Path, of_a_template: bool) -> bool {
     if ["node_modules", "target", ".lockgate"].contains(&&*name) {
         return true;
     }
-    let is_test = name == "tests" || name.ends_with("_test.go") || name.contains(".test.");
+    let is_test = ["test", "tests"].contains(&&*name)
+        || name.ends_with("_test.go")
+        || name.contains(".test.");
     !of_a_template && (is_test || name.starts_with('.'))
 }

@@ -59,6 +59,11 @@ impl Lockgate {
         Self::run_to_end(command, PATIENCE).await
     }
 
+    /// As [`Self::end`], with another deadline.
+    pub async fn end_within(&self, patience: Duration, command: Command) -> CommandResult {
+        Self::run_to_end(command, patience).await
+    }
+
     /// As [`Self::run`], with another deadline.
     pub async fn run_within(&self, patience: Duration, words: &[&str]) -> CommandResult {
         Self::run_to_end(self.command(words), patience).await

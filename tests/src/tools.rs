@@ -7,7 +7,7 @@
 //! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
-//! `node` itself and `openssl` are taken from the `PATH`.
+//! `node` itself, `npm`, `go` and `openssl` are taken from the `PATH`.
 
 use std::{
     env,
@@ -21,6 +21,9 @@ use crate::{Cable, LONG_PATIENCE};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tool {
     Node,
+    /// Node and npm, without any package.
+    Npm,
+    Go,
     Python,
     Chromium,
     OpenSsl,
@@ -38,6 +41,8 @@ impl Tool {
     pub fn name(self) -> &'static str {
         match self {
             Self::Node => "Node with the packages of tests/foreign/node",
+            Self::Npm => "Node 20 or newer with npm",
+            Self::Go => "Go 1.24 or newer",
             Self::Python => "Python with the packages of tests/foreign/python",
             Self::Chromium => "Chromium",
             Self::OpenSsl => "openssl",
@@ -52,6 +57,8 @@ impl Tool {
     pub fn is_there(self, target: &Path) -> bool {
         match self {
             Self::Node => Node::find(target).is_some(),
+            Self::Npm => prints("node", "--version") && prints("npm", "--version"),
+            Self::Go => prints("go", "version"),
             Self::Python => Python::find(target).is_some(),
             Self::Chromium => Chromium::find().is_some(),
             Self::OpenSsl => OpenSsl::find().is_some(),
@@ -82,6 +89,13 @@ fn inside(namespaces: &[&str], before: &str, command: &Command) -> Command {
     inside.args(namespaces).args(["sh", "-c", &script, "sh"]);
     inside.arg(command.get_program()).args(command.get_args());
     inside
+}
+
+/// Whether a program is there and prints its version.
+fn prints(program: &str, version: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(version);
+    succeeds(command)
 }
 
 fn succeeds(mut command: Command) -> bool {

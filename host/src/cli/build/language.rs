@@ -151,11 +151,14 @@ impl Language {
     }
 }
 
-const RUSTUP: &str = "install Rust with rustup, https://rustup.rs: `curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh`";
+/// How Rust is installed.
+pub(super) const RUSTUP: &str = "install Rust with rustup, https://rustup.rs: `curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh`";
 
+/// How Node and npm are installed.
 const NODE: &str = "install Node.js 20 or newer, which has npm, from https://nodejs.org/en/download, or by a package \
                     manager: `brew install node`, `apt install nodejs npm`";
 
+/// How Go is installed.
 const GO: &str = "install Go 1.24 or newer from https://go.dev/dl, or by a package manager: `brew install go`, \
                   `apt install golang-go`";
 

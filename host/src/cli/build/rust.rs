@@ -7,6 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
+use super::language::RUSTUP;
 use super::tool::command;
 use super::{Built, Language};
 
@@ -250,12 +251,13 @@ async fn ensure_target(dir: &Path) -> Result<()> {
         .stderr(Stdio::inherit())
         .status()
         .await;
-    if !added.is_ok_and(|status| status.success()) {
-        bail!(
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => bail!(
             "the Rust target {TARGET} is missing and could not be added; try `rustup target add {TARGET}`"
-        );
+        ),
+        Err(_) => bail!("the Rust target {TARGET} is missing, and rustup, which adds it; {RUSTUP}"),
     }
-    Ok(())
 }
 
 #[cfg(test)]

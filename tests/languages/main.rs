@@ -1,0 +1,30 @@
+//! Projects in each language, from `lockgate new` to a save while clients are connected, and the pages that lead through
+//! it. A test without the tools of its language is shown as ignored; in CI it fails.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails where it stands"
+)]
+
+mod page;
+mod project;
+mod rust;
+
+use std::process::ExitCode;
+
+use lockgate_tests::{Lockgate, cases, run};
+
+const LOCKGATE: Lockgate =
+    Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
+
+fn main() -> ExitCode {
+    let cases = cases![
+        rust::saved_change_of_a_new_project_is_served: ;
+        rust::new_chat_serves_its_page_and_its_clients: ;
+        page::plugins_page_runs_as_written: ;
+    ];
+    run(LOCKGATE.target(), cases)
+}

@@ -1,0 +1,231 @@
+//! A project as a newcomer makes it: by `lockgate new`, outside any checkout, with the tools of its language alone.
+
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use lockgate_tests::{Client, CommandResult, Gateway, LONG_PATIENCE};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::LOCKGATE;
+
+/// What differs from language to language in the life of a project.
+pub(crate) struct Language {
+    /// The word of `--language`.
+    pub(crate) name: &'static str,
+    /// The file of the handler.
+    pub(crate) source: &'static str,
+    /// A part of the template `echo` that answers with the message, and another that puts `new ` before it.
+    pub(crate) answer: [&'static str; 2],
+    /// What takes the place of the handler's first line, so that it cannot be built, and what the tools then say.
+    pub(crate) mistake: [&'static str; 2],
+    /// The commands that check the project: its tests, and what else its author's editor would say.
+    pub(crate) checks: &'static [&'static [&'static str]],
+}
+
+/// A folder outside any checkout, with the program in its `bin`. It outlives the test run: a project at the same place is
+/// built faster.
+pub(crate) fn outside(name: &str) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    LOCKGATE.target().hash(&mut hasher);
+    let all = env::temp_dir().join(format!("lockgate-languages-{:x}", hasher.finish()));
+    let folder = all.join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    let program = PathBuf::from(LOCKGATE.command(&[]).get_program());
+    std::os::unix::fs::symlink(program, folder.join("bin/lockgate")).unwrap();
+    // Rust has no other toolchain on some machines.
+    let toolchain = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
+    fs::copy(toolchain, folder.join("rust-toolchain.toml")).unwrap();
+    folder
+}
+
+/// Prepares a command of a user: `lockgate` is in the `PATH`, and cargo takes what this machine has.
+pub(crate) fn as_user(command: &mut Command, outside: &Path) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = [outside.join("bin")]
+        .into_iter()
+        .chain(env::split_paths(&path));
+    command
+        .env("PATH", env::join_paths(folders).unwrap())
+        .env("CARGO_TARGET_DIR", LOCKGATE.target().join("guests"))
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("LOCKGATE_LOG");
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+}
+
+/// A project of a test.
+pub(crate) struct Project {
+    name: String,
+    outside: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+impl Project {
+    /// Makes a project from a template. Its name is its own: projects in Rust share a target folder.
+    pub(crate) async fn new(language: &str, template: &str) -> Self {
+        let name = format!("{language}-{template}");
+        let outside = outside(&name);
+        let words = ["new", &name, "--language", language, "--template", template];
+        let made = LOCKGATE.run_in(&outside, &words).await;
+        assert_eq!(made.code, Some(0), "{}", made.error);
+        let next = format!("cd {name}");
+        assert!(made.output.contains(&next), "{}", made.output);
+        Self {
+            folder: outside.join(&name),
+            name,
+            outside,
+        }
+    }
+
+    /// Runs `lockgate` in the project to its end.
+    pub(crate) async fn lockgate(&self, words: &[&str]) -> CommandResult {
+        self.end(LOCKGATE.command(words)).await
+    }
+
+    /// Runs the commands that check the project.
+    async fn check(&self, language: &Language) {
+        for words in language.checks {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            let CommandResult {
+                code,
+                output,
+                error,
+            } = self.end(command).await;
+            assert_eq!(code, Some(0), "{words:?}: {output}{error}");
+        }
+    }
+
+    async fn end(&self, mut command: Command) -> CommandResult {
+        command.current_dir(&self.folder);
+        as_user(&mut command, &self.outside);
+        LOCKGATE.end_within(LONG_PATIENCE, command).await
+    }
+
+    /// Runs `lockgate dev` on what is named, on free ports, and waits until it serves.
+    pub(crate) async fn dev(&self, what: &str) -> Gateway {
+        let mut command = LOCKGATE.dev(Path::new(what), &[]);
+        command.current_dir(&self.folder);
+        as_user(&mut command, &self.outside);
+        Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
+    }
+
+    fn save(&self, file: &str, text: &str) {
+        fs::write(self.folder.join(file), text).unwrap();
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.join(file)).unwrap()
+    }
+}
+
+/// A newcomer's first minutes: makes a project, builds it, serves it, connects, saves a change, a mistake and its mend.
+/// The client stays connected.
+pub(crate) async fn is_built_served_and_saved(language: &Language) {
+    let project = Project::new(language.name, "echo").await;
+    let built = project.lockgate(&["build", "."]).await;
+    assert_eq!(built.code, Some(0), "{}", built.error);
+    let component = built.output.lines().last().unwrap();
+    assert!(Path::new(component).is_file(), "{component}");
+
+    // What the README of the project says.
+    fs::copy(
+        component,
+        project.folder.join(format!("{}.wasm", project.name)),
+    )
+    .unwrap();
+    let valid = project.lockgate(&["validate", "gateway.toml"]).await;
+    assert_eq!(valid.code, Some(0), "{}", valid.error);
+    assert_eq!(valid.error, "", "there is no warning");
+
+    let gateway = project.dev(".").await;
+    let mut client = gateway.connect("/dev").await;
+    client.send("hello").await;
+    client.expect("hello").await;
+
+    let first = project.read(language.source);
+    let [before, after] = language.answer;
+    assert!(first.contains(before), "{first}");
+    let changed = first.replacen(before, after, 1);
+    project.save(language.source, &changed);
+    let serving = ["serving the new build"];
+    gateway.log().line_within(LONG_PATIENCE, &serving).await;
+    client.send("hello").await;
+    client.expect("new hello").await;
+
+    let [mistake, said] = language.mistake;
+    project.save(language.source, &format!("{mistake}\n{changed}"));
+    let kept = ["still serving the last good build"];
+    gateway.log().line_within(LONG_PATIENCE, &kept).await;
+    let log = gateway.log().lines();
+    let named = |line: &String| line.contains(language.source);
+    assert!(log.iter().any(named), "the tools name the file: {log:#?}");
+    assert!(gateway.log().contains(&[said]), "{said}: {log:#?}");
+    client.send("hello").await;
+    client.expect("new hello").await;
+
+    project.save(language.source, &first);
+    let log = gateway.log();
+    log.nth_line_within(LONG_PATIENCE, 1, &serving).await;
+    client.send("hello").await;
+    client.expect("hello").await;
+    drop(gateway);
+
+    // The same by the project's configuration.
+    let gateway = project.dev("gateway.toml").await;
+    let mut client = gateway.connect("/dev").await;
+    client.send("again").await;
+    client.expect("again").await;
+    drop(gateway);
+
+    project.check(language).await;
+}
+
+/// The chat of a language serves its page, and passes what one client says to the others.
+pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
+    let project = Project::new(language.name, "chat").await;
+    let gateway = project.dev(".").await;
+    let (status, page) =
+        lockgate_tests::request_at(gateway.plain(), "GET /", "Host: localhost\r\n", "").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("chat.js"), "{page}");
+    let (mut ada, mut bob) = (
+        gateway.connect("/dev?name=ada").await,
+        gateway.connect("/dev?name=bob").await,
+    );
+    for (client, name) in [(&mut ada, "ada"), (&mut bob, "bob")] {
+        assert_eq!(told(client, "welcome").await["name"], name);
+        client.send(r#"{"action":"join","room":"lobby"}"#).await;
+        told(client, "members").await;
+    }
+    let say = r#"{"action":"say","room":"lobby","text":"hi"}"#;
+    bob.send(say).await;
+    let said = told(&mut ada, "said").await;
+    assert_eq!(
+        (&said["name"], &said["text"]),
+        (&"bob".into(), &"hi".into())
+    );
+    drop(gateway);
+    project.check(language).await;
+}
+
+/// The next event of this kind that a client is told.
+async fn told(client: &mut Client, event: &str) -> Value {
+    loop {
+        let told = client.json().await;
+        if told["event"] == event {
+            return told;
+        }
+    }
+}
