@@ -1,8 +1,11 @@
 //! Plugins in their sandbox: memory of instances, limits on calls, refused components, and the log of a handler.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use lockgate_tests::{Client, Guest, write_configuration};
+use lockgate_tests::{Client, Gateway, Guest, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -130,7 +133,7 @@ grants = ["connections", "groups"]
     gateway.log().line(&["spinning"]).await;
 
     // No handler has been stopped yet, and another plugin answers over and over.
-    let mut slowest = std::time::Duration::ZERO;
+    let mut slowest = Duration::ZERO;
     let began = Instant::now();
     let mut served = 0;
     while began.elapsed().as_millis() < 1_000 {
@@ -467,4 +470,43 @@ async fn compiled_component_is_kept_in_the_cache() {
         fs::write(path, b"something else").unwrap();
     }
     assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
+}
+
+/// The context switches that the thread of the epochs has asked for.
+fn sleeps_of_epochs(gateway: &Gateway) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", gateway.id())).unwrap();
+    // A thread may end meanwhile.
+    let statuses =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let statuses: Vec<_> = statuses.collect();
+    let of_epochs = |status: &&String| status.starts_with("Name:\tepochs\n");
+    let status = statuses.iter().find(of_epochs).unwrap();
+    let mut lines = status.lines();
+    let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    sleeps.unwrap().trim().parse().unwrap()
+}
+
+/// A clock that ticks all the time is 25 times awake in the time of a look.
+#[tokio::test]
+async fn spinning_handlers_are_stopped_after_the_clock_of_the_guests_slept() {
+    let gateway = probe_with("", "limits = { cpu_ms = 20 }").await;
+    let mut clients = [gateway.connect("/s").await, gateway.connect("/s").await];
+    for _ in 0..5 {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        let mut before = None;
+        loop {
+            let now = sleeps_of_epochs(&gateway);
+            if before.replace(now) == Some(now) {
+                break;
+            }
+            assert!(Instant::now() < give_up, "the clock never sleeps");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for client in &mut clients {
+            client.send(json!([{"do": "spin"}]).to_string()).await;
+        }
+        for client in &mut clients {
+            client.expect_error("Endpoint request timed out").await;
+        }
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) use load::policy::is_mismatched;
 pub(crate) use prepare::Ready;
 pub(crate) use run::address_space::Addressing;
 use run::engine;
+use run::epoch_thread::Epochs;
 pub(crate) use run::exports::Export;
 use run::guest_threads::GuestThreads;
 use run::pool::Room;
@@ -45,6 +46,7 @@ pub(crate) use versions::plugin::{Plugin, PluginInfo, Tallies};
 /// All plugins of a gateway, and the parts that they share: the engine, the compiler and the guest threads.
 pub(crate) struct Plugins {
     engine: Engine,
+    epochs: Arc<Epochs>,
     room: Arc<Room>,
     compiler: Arc<Compiler>,
     /// The write end of the compiler's pipe. It closes with the gateway, which stops a compilation under way.
@@ -79,10 +81,13 @@ impl Plugins {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
-        let (room, guests) = (Room::new(layout.instances), GuestThreads::start()?);
+        let epochs = Epochs::start(&engine).map_err(anyhow::Error::from)?;
+        let room = Room::new(layout.instances);
+        let guests = GuestThreads::start(Arc::clone(&epochs))?;
         guests.slots().spawn(Room::run(Arc::downgrade(&room)));
         Ok(Self {
             engine,
+            epochs,
             room,
             compiler: Arc::new(compiler.compiling_for(layout.addressing)),
             _running: running,

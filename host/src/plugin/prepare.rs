@@ -114,6 +114,7 @@ impl Plugins {
         let before = self.inherited().get(&config.name).cloned();
         let place = Placement {
             engine: self.engine.clone(),
+            epochs: Arc::clone(&self.epochs),
             room: Arc::clone(&self.room),
             slots: self.guests.slots(),
         };

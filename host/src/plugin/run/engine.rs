@@ -1,7 +1,6 @@
-//! The wasmtime engine: the features of components, their memory, and the epochs that interrupt them.
+//! The wasmtime engine: the features of components, and their memory.
 
 use std::path::Path;
-use std::time::Duration;
 
 use wasmtime::error::{Context as _, Result};
 use wasmtime::{
@@ -10,9 +9,6 @@ use wasmtime::{
 };
 
 use super::address_space::{self, Addressing, Layout};
-
-/// The time between two epochs: a shorter call is never interrupted, a longer one yields.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// Core modules in one component: a Rust component has 3, a Python one over 100.
 pub(crate) const CORE_INSTANCES_PER_COMPONENT: u32 = 200;
@@ -44,8 +40,7 @@ const CHECKED_GROWTH: u64 = 16 << 20;
 /// Guard bytes behind such a memory: accesses that lie this close share one check.
 const CHECKED_GUARD: u64 = 64 << 10;
 
-/// Makes the engine, with as much room for instances as the address space allows, and starts the thread that advances
-/// its epoch.
+/// Makes the engine, with as much room for instances as the address space allows.
 pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
     let compile_cache = compile_cache.map(cache).transpose()?;
     let available = address_space::available();
@@ -62,7 +57,6 @@ pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
         }
     };
     layout.warn(available);
-    advance_epochs(&engine)?;
     Ok((engine, layout))
 }
 
@@ -140,21 +134,4 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(4 << 10);
     pool
-}
-
-/// Starts the thread that advances the epochs. It holds the engine weakly and ends with it.
-fn advance_epochs(engine: &Engine) -> Result<()> {
-    let engine = engine.weak();
-    let advance = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::park_timeout(TICK);
-        }
-    };
-    std::thread::Builder::new()
-        .name("epochs".into())
-        .spawn(advance)
-        .context("epoch thread")?;
-    Ok(())
 }

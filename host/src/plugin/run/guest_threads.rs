@@ -20,11 +20,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cpu_time::Charge;
+use super::epoch_thread::Epochs;
 
 /// Owns the guest threads; they end when it is dropped.
 pub(crate) struct GuestThreads {
     runtime: Option<Runtime>,
     threads: usize,
+    epochs: Arc<Epochs>,
 }
 
 /// The time that a call may take. Waiting for a running slot or for a processor counts for neither limit.
@@ -46,14 +48,15 @@ pub(crate) enum Overdue {
 }
 
 /// A plugin's share of the guest threads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Slots {
     running: Arc<Semaphore>,
     handle: Handle,
+    epochs: Arc<Epochs>,
 }
 
 impl GuestThreads {
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(epochs: Arc<Epochs>) -> Result<Self> {
         // At least two: one plugin never has them all.
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
         let runtime = Builder::new_multi_thread()
@@ -65,6 +68,7 @@ impl GuestThreads {
         Ok(Self {
             runtime: Some(runtime),
             threads,
+            epochs,
         })
     }
 
@@ -79,6 +83,7 @@ impl GuestThreads {
         Slots {
             running: Arc::new(Semaphore::new(self.threads - 1)),
             handle,
+            epochs: Arc::clone(&self.epochs),
         }
     }
 }
@@ -119,8 +124,8 @@ impl Slots {
     ) -> Result<Result<T, Overdue>, JoinError> {
         // The clone counts as a call under way: a token that nobody else holds ends no call.
         let cut = cut.load_full();
-        let running = Arc::clone(&self.running);
-        let mut task = self.handle.spawn(run_to_end(call, budget, running));
+        let (running, epochs) = (Arc::clone(&self.running), Arc::clone(&self.epochs));
+        let mut task = self.handle.spawn(run_to_end(call, budget, running, epochs));
         tokio::select! {
             done = &mut task => done,
             () = cut.cancelled() => {
@@ -144,6 +149,7 @@ async fn run_to_end<T>(
     mut call: Pin<Box<dyn Future<Output = T> + Send>>,
     budget: Budget,
     running: Arc<Semaphore>,
+    epochs: Arc<Epochs>,
 ) -> Result<T, Overdue> {
     // The first poll lasts a tick at most and is not measured: reading a clock at the start of every call would cost
     // short calls a third of their time.
@@ -152,7 +158,11 @@ async fn run_to_end<T>(
     loop {
         let slot = running.acquire().await.expect("never closed");
         let charge = Charge::begin(budget.cpu.saturating_sub(ran));
-        let polled = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+        let polled = poll_fn(|context| {
+            let _kept = epochs.keep();
+            Poll::Ready(call.as_mut().poll(context))
+        })
+        .await;
         let charged = charge.end();
         ran += charged.time;
         drop(slot);

@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Limiter;
 use super::engine::TABLES_PER_INSTANCE;
+use super::epoch_thread::Epochs;
 use super::exports::Export;
 use super::guest_output::{GuestOutput, printable};
 use super::{cpu_time, fault};
@@ -36,6 +37,7 @@ const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
 /// Makes the instances of one version.
 pub(crate) struct Maker {
     pub(crate) engine: Engine,
+    pub(crate) epochs: Arc<Epochs>,
     pub(crate) pre: HandlerPluginPre<HostState>,
     pub(crate) plugin: Arc<str>,
     pub(crate) isolation: Isolation,
@@ -128,15 +130,17 @@ impl Maker {
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|_| Ok(cpu_time::tick()));
         store.set_epoch_deadline(1);
+        self.epochs.want();
         store
     }
 }
 
 impl Instance {
     /// Begins a call: the actions of the instance belong to `invocation` now.
-    pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>) {
+    pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>, epochs: &Epochs) {
         let store = &mut self.store;
         store.set_epoch_deadline(1);
+        epochs.want();
         store.set_hostcall_fuel(
             HOSTCALL_BYTES.saturating_add(invocation.scope.limits.message_bytes),
         );

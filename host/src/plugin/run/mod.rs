@@ -6,6 +6,8 @@ pub(crate) mod bindings;
 pub(crate) mod bounds;
 pub(crate) mod cpu_time;
 pub(crate) mod engine;
+pub(crate) mod epoch_thread;
+mod epochs;
 pub(crate) mod exports;
 pub(crate) mod fault;
 pub(crate) mod guest_output;

@@ -15,6 +15,7 @@ use super::version::Version;
 use crate::config;
 use crate::net::watch::Stamp;
 use crate::plugin::load::source::Compiled;
+use crate::plugin::run::epoch_thread::Epochs;
 use crate::plugin::run::guest_threads::Slots;
 use crate::plugin::run::pool::Room;
 use crate::signature::Digest;
@@ -30,10 +31,11 @@ pub(crate) struct Plugin {
     record: Mutex<Record>,
 }
 
-/// The engine, the room and the guest threads that versions run on.
+/// The engine, its epochs, the room and the guest threads that versions run on.
 #[derive(Clone)]
 pub(crate) struct Placement {
     pub(crate) engine: Engine,
+    pub(crate) epochs: Arc<Epochs>,
     pub(crate) room: Arc<Room>,
     pub(crate) slots: Slots,
 }

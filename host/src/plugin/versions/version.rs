@@ -94,6 +94,7 @@ impl Version {
         let freed = CancellationToken::new();
         let maker = Maker {
             engine: place.engine.clone(),
+            epochs: Arc::clone(&place.epochs),
             pre,
             plugin: Arc::clone(name),
             isolation: config.isolation,

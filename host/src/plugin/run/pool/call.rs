@@ -3,7 +3,6 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::Permit;
 use crate::config::Isolation;
@@ -40,18 +39,20 @@ impl Permit {
                 Err(error) => return Called::Ended(Err(error)),
             },
         };
-        let Some(start) = barrier.enter() else {
+        let mut start = barrier.enter();
+        if start.is_none() {
             return Called::Retired(event);
-        };
-        instance.begin(&invocation);
+        }
+        instance.begin(&invocation, &maker.epochs);
         let answered = {
             let mut call = pin!(instance.call(event, &invocation));
-            let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-            drop(start);
-            match begun {
-                Poll::Ready(answered) => answered,
-                Poll::Pending => call.await,
-            }
+            poll_fn(|context| {
+                let polled = call.as_mut().poll(context);
+                // It has begun. The caller polls it again: a poll sees one tick only.
+                start = None;
+                polled
+            })
+            .await
         };
         let answer = match answered {
             Ok(answer) => answer,

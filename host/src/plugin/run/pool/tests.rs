@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::plugin::load;
 use crate::plugin::load::source::{Compiled, Source};
 use crate::plugin::run::engine;
+use crate::plugin::run::epoch_thread::Epochs;
 
 const INSTANCES: usize = 2;
 
@@ -60,6 +61,7 @@ fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -
     let maker = Maker {
         pre: load::link(engine, plugin, &compiled).unwrap(),
         engine: engine.clone(),
+        epochs: Epochs::start(engine).unwrap(),
         plugin: "probe".into(),
         isolation: plugin.isolation,
         environment: plugin.environment.clone(),

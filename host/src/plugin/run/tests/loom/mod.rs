@@ -1,14 +1,15 @@
-//! Loom runs the barrier and the pool in every interleaving of a few threads, and with every value that a weaker
+//! Loom runs the barrier, the epochs and the pool in every interleaving of a few threads, and with every value that a weaker
 //! memory model lets a thread read.
 //!
-//! The files of both are compiled here once more, over loom's locks and atomics ([`sync`]) and mock instances
+//! Their files are compiled here once more, over loom's locks and atomics ([`sync`]) and mock instances
 //! ([`pool`]). Loom switches threads only at these locks and atomics. The types of libraries (`Arc`, `oneshot`,
 //! `Notify`) are assumed correct, each operation one step.
 //!
-//! A failure names its cause: a deadlock is a lost wakeup, "Causality violation" means two threads in one instance,
+//! A failure names its cause: a deadlock is a lost wakeup, "without an epoch" a guest that nothing interrupts, "Causality violation" means two threads in one instance,
 //! or a call that begins after `shut`. `LOOM_LOG=trace LOOM_LOCATION=1` shows the interleaving.
 
 mod barrier;
+mod epochs;
 mod pool;
 mod sync;
 

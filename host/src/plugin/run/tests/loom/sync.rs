@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 pub(super) use loom::sync::atomic::AtomicU8;
-use loom::sync::atomic::fence;
+pub(super) use loom::sync::atomic::fence;
 pub(super) use loom::sync::{Mutex, MutexGuard};
 
 loom::thread_local! {
@@ -59,6 +59,12 @@ impl AtomicBool {
     pub(super) fn store(&self, value: bool, order: Ordering) {
         self.0.store(value, order);
         after_store(order);
+    }
+
+    pub(super) fn swap(&self, value: bool, order: Ordering) -> bool {
+        let before = self.0.swap(value, order);
+        after_store(order);
+        before
     }
 }
 
