@@ -86,6 +86,20 @@ async fn new_project_lies_where_it_is_named_and_goes_by_its_name() {
 }
 
 #[tokio::test]
+async fn new_project_in_the_folder_where_one_stands_has_its_name() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let ended = LOCKGATE
+        .run_in(&here, &["new", ".", "--language", "rust"])
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    assert!(!ended.output.contains("cd "), "{}", ended.output);
+    let manifest = fs::read_to_string(here.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("name = \"here\""), "{manifest}");
+}
+
+#[tokio::test]
 async fn sdk_of_another_version_is_told_and_replaced() {
     let folder = TempDir::new().unwrap();
     let words = ["new", "hello", "--language", "rust"];

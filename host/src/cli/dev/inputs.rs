@@ -19,6 +19,8 @@ pub(super) struct Inputs {
     files: BTreeSet<PathBuf>,
     /// Folders where a new source file counts, at any depth: a failed build may have missed it.
     folders: BTreeSet<PathBuf>,
+    /// The plugin's folder before its first build: sources may be anywhere in it.
+    unbuilt: Option<PathBuf>,
     outputs: BTreeSet<PathBuf>,
     states: BTreeMap<PathBuf, FileState>,
 }
@@ -43,6 +45,8 @@ impl Inputs {
         let outputs = language.sources().outputs.iter();
         guessed.outputs = outputs.map(|output| folder.join(output)).collect();
         guessed.add_package(folder, language);
+        guessed.folders.insert(folder.to_owned());
+        guessed.unbuilt = Some(folder.to_owned());
         guessed
     }
 
@@ -65,6 +69,7 @@ impl Inputs {
             language,
             files: BTreeSet::new(),
             folders: BTreeSet::new(),
+            unbuilt: None,
             outputs: BTreeSet::new(),
             states: BTreeMap::new(),
         }
@@ -142,8 +147,8 @@ impl Inputs {
         files
     }
 
-    /// Gives the source folders and their subfolders; of a package's root, which holds more than sources, only the root
-    /// itself.
+    /// Gives the source folders and their subfolders; of a built package's root, which holds more than sources, only the
+    /// root itself.
     fn source_folders(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         let mut left: Vec<_> = self.folders.iter().cloned().collect();
@@ -154,7 +159,7 @@ impl Inputs {
             if self.outputs.contains(&folder) || found.contains(&folder) {
                 continue;
             }
-            if !Language::is_package(&folder) {
+            if self.unbuilt.as_ref() == Some(&folder) || !Language::is_package(&folder) {
                 let inside = entries(&folder).filter(|entry| entry.is_dir() && !entry.is_symlink());
                 left.extend(inside);
             }
@@ -247,6 +252,40 @@ mod tests {
         let other = ours.join("src/other/mod.rs");
         fs::remove_file(&other).expect("it is there");
         assert_eq!(inputs.changed(), Some(other));
+    }
+
+    #[test]
+    fn source_anywhere_in_a_folder_that_was_never_built_is_found() {
+        for (manifest, source, output) in [
+            ("Cargo.toml", "elsewhere/lib.rs", "target/debug/x.rs"),
+            ("go.mod", "inside/a.go", ".lockgate/x.go"),
+            ("package.json", "lib/deep/a.ts", "node_modules/a/a.ts"),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder is made");
+            let folder = folder.path();
+            for file in [manifest, source, output] {
+                write(&folder.join(file), "");
+            }
+            let mut inputs = Inputs::guess(folder);
+            inputs.begin();
+            inputs.end(None, SystemTime::now());
+            write(&folder.join(output), "changed");
+            assert_eq!(inputs.changed(), None, "{output}");
+            write(&folder.join(source), "changed");
+            assert_eq!(inputs.changed(), Some(folder.join(source)));
+        }
+    }
+
+    #[test]
+    fn manifest_of_a_folder_without_one_is_awaited() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let mut inputs = Inputs::guess(folder.path());
+        inputs.begin();
+        inputs.end(None, SystemTime::now());
+        assert_eq!(inputs.changed(), None);
+        let manifest = folder.path().join("go.mod");
+        write(&manifest, "module a");
+        assert_eq!(inputs.changed(), Some(manifest));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) struct NewOptions {
     /// What the plugin does at first: echo, chat or lambda (handlers written for AWS Lambda)
     #[arg(long, default_value = "echo")]
     template: String,
-    /// Instead: replace the SDK of the project in DIR by that of this version
+    /// Instead: replace the SDK of the project in DIR, with all changes made to it, by that of this version
     #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "language", "template"])]
     sdk: Option<PathBuf>,
 }
@@ -103,7 +103,9 @@ pub(super) fn new(options: &NewOptions) -> Result<()> {
     let (Some(dir), Some(language)) = (&options.dir, options.language) else {
         bail!("name a folder and a language: lockgate new hello --language rust|js|ts|go");
     };
-    let name = name(dir)?;
+    // The folder `.` has its name from outside.
+    let place = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+    let name = name(&place)?;
     let template = template(language, &options.template)?;
     ensure_free(dir)?;
     for (path, content) in embedded::files(&template) {
@@ -114,10 +116,14 @@ pub(super) fn new(options: &NewOptions) -> Result<()> {
         }
     }
     sdk::lay(language.sdk(), dir)?;
+    let enter = if dir.as_os_str() == "." {
+        String::new()
+    } else {
+        format!("  cd {}\n", dir.display())
+    };
     super::print(&format!(
-        "{dir} is a plugin in {language}: the template {template}. Go on with:\n\n  cd {dir}\n  lockgate dev .\n\n\
+        "{name} is a plugin in {language}: the template {template}. Go on with:\n\n{enter}  lockgate dev .\n\n\
          README.md says what is there.",
-        dir = dir.display(),
         language = language.name(),
         template = options.template,
     ))

@@ -63,7 +63,10 @@ impl Sdk {
 
 /// Lays the program's SDK into a project.
 pub(super) fn lay(sdk: Sdk, project: &Path) -> Result<()> {
-    let folder = project.join(FOLDER);
+    lay_into(sdk, &project.join(FOLDER))
+}
+
+fn lay_into(sdk: Sdk, folder: &Path) -> Result<()> {
     for (path, content) in embedded::files(sdk.files()) {
         write(&folder.join(path), content)?;
     }
@@ -83,8 +86,13 @@ pub(super) fn replace(project: &Path) -> Result<PathBuf> {
             folder.display()
         );
     };
-    fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    lay(mark.language, project)?;
+    let in_folder = || folder.display().to_string();
+    // The old one stays until the new one is complete.
+    let new = tempfile::tempdir_in(project).with_context(in_folder)?;
+    let laid = new.path().join(FOLDER);
+    lay_into(mark.language, &laid)?;
+    fs::remove_dir_all(&folder).with_context(in_folder)?;
+    fs::rename(&laid, &folder).with_context(in_folder)?;
     Ok(folder)
 }
 
