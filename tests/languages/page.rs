@@ -5,7 +5,7 @@
 //! | block | the test |
 //! | --- | --- |
 //! | `console run` | runs the lines after `$`, in the folder where the last block ended; the other lines are output, `…` stands for any |
-//! | `LANGUAGE file=PATH` | writes the file; while `dev` runs, waits until the new build serves |
+//! | `LANGUAGE file=PATH` | writes the file; while `dev` runs, waits until the new build serves; a configuration (`.toml`) is only written |
 //! | `console dev` | starts the `lockgate dev` of the line after `$`, on free ports, until the page's end or the next one |
 //! | `console talk` | connects to the path of the URL, sends the lines after `>`, and expects those after `<` |
 
@@ -125,7 +125,8 @@ impl Reader {
         }
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        if let Some(gateway) = &self.gateway {
+        let is_built = !file.ends_with(".toml");
+        if let (Some(gateway), true) = (&self.gateway, is_built) {
             let serving = ["serving the new build"];
             let log = gateway.log();
             log.nth_line_within(LONG_PATIENCE, self.builds, &serving)
