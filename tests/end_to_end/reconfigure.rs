@@ -217,6 +217,23 @@ async fn plugin_whose_needed_grant_is_removed_stays_as_it_was() {
     assert_eq!(client.step(count).await, 1);
 }
 
+/// Its next ping is when a client that sends nothing meets the limits of a reload.
+#[tokio::test]
+async fn silent_connection_takes_the_limits_of_a_reload() {
+    let served = Served::new().await;
+    let stage = "[apis.a.stages.s]";
+    let with = |limits: &str| format!("{stage}\nlimits = {{ ping_interval_s = 1{limits} }}");
+    served.edit(stage, &with(""));
+    served.reload().await;
+    let mut silent = served.gateway.connect("/s").await;
+    let began = Instant::now();
+    served.edit(&with(""), &with(", idle_timeout_s = 2"));
+    served.reload().await;
+    silent.expect_close(1001, "Going away").await;
+    // Its silence before the reload does not count.
+    assert!(began.elapsed() >= Duration::from_secs(2));
+}
+
 /// A port on which nothing listens now, at any address.
 fn free_port() -> u16 {
     let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();

@@ -29,6 +29,8 @@ pub(super) struct Deadlines {
     /// Whether the timer will wake the session. Until it is due, the session does not look at it: its memory is far
     /// from that of a message.
     armed: bool,
+    /// Whether the session was asked for its newest limits since the timer went off.
+    asked: bool,
     opened: Instant,
     last_message: Instant,
     next_ping: Option<Instant>,
@@ -46,6 +48,8 @@ pub(super) struct Deadlines {
 /// An action that is due.
 #[derive(Debug)]
 pub(super) enum Due {
+    /// The timer went off. The session looks for newer limits first: a silent one has not seen a reload.
+    Judgement,
     Ping,
     /// The connection is to end in good order, with its whole queue written. The reason, for the log.
     Leave(&'static str),
@@ -63,6 +67,7 @@ impl Deadlines {
             timer: Box::pin(tokio::time::sleep_until(now)),
             due: now,
             armed: false,
+            asked: false,
             opened: now,
             last_message: now,
             next_ping,
@@ -74,6 +79,13 @@ impl Deadlines {
         };
         deadlines.reset_timer(limits);
         deadlines
+    }
+
+    /// Takes the limits of a new snapshot. An idle timeout that was off begins now: no message was noted for it.
+    pub(super) fn take_limits(&mut self, before: &StageLimits) {
+        if before.idle_timeout.is_none() {
+            self.last_message = Instant::now();
+        }
     }
 
     /// Notes a message in either direction. Only the idle timeout needs it.
@@ -132,6 +144,9 @@ impl Deadlines {
         paused: bool,
     ) -> Poll<Due> {
         while self.is_due(context) {
+            if !std::mem::replace(&mut self.asked, true) {
+                return Poll::Ready(Due::Judgement);
+            }
             let now = Instant::now();
             let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let end = if past(self.stall_deadline(limits)) {
@@ -191,6 +206,7 @@ impl Deadlines {
     }
 
     fn reset_timer(&mut self, limits: &StageLimits) {
+        self.asked = false;
         let nearest = [
             self.stall_deadline(limits),
             self.pong_due,

@@ -48,6 +48,8 @@ struct Turn {
 /// An event that the session acts on.
 pub(super) enum Input {
     Message(Message),
+    /// A deadline may have passed. It is judged when the session polls again, by the limits that it gives then.
+    Due,
     End(End),
 }
 
@@ -66,8 +68,9 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Takes the limits of a new snapshot.
-    pub(super) fn set_limits(&mut self, limits: &StageLimits) {
+    pub(super) fn set_limits(&mut self, before: &StageLimits, limits: &StageLimits) {
         self.transport.set_limits(limits);
+        self.deadlines.take_limits(before);
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
@@ -162,6 +165,7 @@ impl<T: Transport> Driver<T> {
             // A ping waits behind all that is unwritten. A client with a large backlog has not seen it yet: such a
             // client is found dead by the stall timeout.
             match self.deadlines.poll_due(context, limits, !reads || full) {
+                Poll::Ready(Due::Judgement) => return Poll::Ready(Input::Due),
                 Poll::Ready(Due::Ping) => {
                     self.transport.ping();
                     continue;

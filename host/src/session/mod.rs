@@ -114,6 +114,7 @@ impl<T: Transport> Session<T> {
                     }
                     self.driver.end_message(&self.stage.limits).await;
                 }
+                Input::Due => self.take_newest(),
                 Input::End(end) => return end,
             }
         }
@@ -150,6 +151,8 @@ impl<T: Transport> Session<T> {
                     {
                         match event {
                             Input::Message(message) => driver.read_ahead(message),
+                            // The message has brought the newest snapshot.
+                            Input::Due => {}
                             Input::End(ended) => end = Some(ended),
                         }
                     }
@@ -181,11 +184,15 @@ impl<T: Transport> Session<T> {
 
     /// Takes the newest snapshot of the stage for a message that has come. Gives the time of its last byte.
     fn begin_message(&mut self) -> u64 {
-        if !Arc::ptr_eq(&self.stage, &self.current.load()) {
-            self.stage = self.current.load_full();
-            self.driver.set_limits(&self.stage.limits);
-        }
+        self.take_newest();
         self.driver.note_received(&self.stage.limits)
+    }
+
+    fn take_newest(&mut self) {
+        if !Arc::ptr_eq(&self.stage, &self.current.load()) {
+            let before = std::mem::replace(&mut self.stage, self.current.load_full());
+            self.driver.set_limits(&before.limits, &self.stage.limits);
+        }
     }
 
     fn reply(&mut self, reply: Message, invocation: &Invocation) {

@@ -267,6 +267,7 @@ async fn client_with_a_steady_backlog_is_heard() {
                 return;
             }
             Poll::Ready(Input::End(end)) => panic!("{end:?}"),
+            Poll::Ready(Input::Due) => {}
             Poll::Pending => {
                 far.read_exact(&mut [0; 10 << 10]).await.unwrap();
             }
