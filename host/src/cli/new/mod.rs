@@ -222,6 +222,8 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
@@ -248,19 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn templates_name_the_project_everywhere() {
+    fn templates_name_the_project() {
         let text = named("name = \"my-plugin\"\nlib = \"my_plugin.wasm\"", "a-b");
         assert_eq!(text, "name = \"a-b\"\nlib = \"a_b.wasm\"");
-        for language in [Choice::Rust] {
-            for name in ["echo", "chat"] {
-                let folder = template(language, name).expect(name);
+    }
+
+    #[test]
+    fn every_template_has_what_a_project_needs() {
+        for language in Choice::value_variants() {
+            let folder = language.templates();
+            let all: BTreeSet<_> = embedded::files(folder).map(|(path, _)| path).collect();
+            let names = all.iter().filter_map(|path| Some(path.split_once('/')?.0));
+            for name in names.collect::<BTreeSet<_>>() {
                 for expected in [".gitignore", "README.md", "gateway.toml"] {
-                    let mut files = embedded::files(&folder);
-                    assert!(
-                        files.any(|(path, _)| path == expected),
-                        "{folder}/{expected}"
-                    );
+                    let path = format!("{name}/{expected}");
+                    assert!(all.contains(path.as_str()), "{folder}/{path}");
                 }
+                let page = format!("{name}/web/index.html");
+                assert_eq!(
+                    all.contains(page.as_str()),
+                    name == "chat",
+                    "{folder}/{page}"
+                );
             }
         }
         let refused = template(Choice::Rust, "lambda").expect_err("there is none");
