@@ -1,11 +1,10 @@
 //! Named sets of connections of one stage.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Connection, ConnectionLimits};
 use super::id::ConnectionId;
+use super::members::{Members, Rest};
 use super::message::{Message, Payload};
 use super::outbox::{Closing, PostError};
 use super::shards::ShardedMap;
@@ -13,7 +12,7 @@ use super::shards::ShardedMap;
 /// Bytes of the longest name of a group.
 pub(crate) const MAX_NAME: usize = 128;
 
-/// MemberMap of the largest page.
+/// Members of the largest page.
 pub(crate) const MAX_PAGE: usize = 1_000;
 
 /// Why a connection did not join.
@@ -45,11 +44,11 @@ impl Default for Groups {
 #[derive(Debug)]
 pub(crate) struct Group {
     name: Box<str>,
-    /// Shared with publishes under way, which read it without the lock. A change meanwhile copies it.
-    members: Mutex<Arc<MemberMap>>,
+    /// Locked for a moment by each change, and by a publish for each chunk of members.
+    members: Mutex<GroupMembers>,
 }
 
-type MemberMap = BTreeMap<ConnectionId, Arc<Connection>>;
+type GroupMembers = Members<ConnectionId, Arc<Connection>>;
 
 /// The groups of a connection, over its life.
 #[derive(Debug)]
@@ -146,14 +145,19 @@ impl Groups {
             return Ok(0);
         };
         let payload = Payload::from(message);
-        let members = Arc::clone(&group.lock());
-        let mut reached = 0;
-        for member in members.values().filter(|member| Some(member.id) != except) {
-            match member.outbox.push(payload.clone(), limits.outbox) {
-                Ok(()) => reached += 1,
-                Err(PostError::Gone | PostError::TooLarge) => {}
-                Err(PostError::Busy) => {
-                    member.close(Closing::new(1013, "slow consumer"));
+        let (mut reached, mut after) = (0, None);
+        while let Some(rest) = group.after(after) {
+            for (id, member) in rest.entries() {
+                after = Some(*id);
+                if after == except {
+                    continue;
+                }
+                match member.outbox.push(payload.clone(), limits.outbox) {
+                    Ok(()) => reached += 1,
+                    Err(PostError::Gone | PostError::TooLarge) => {}
+                    Err(PostError::Busy) => {
+                        member.close(Closing::new(1013, "slow consumer"));
+                    }
                 }
             }
         }
@@ -169,13 +173,15 @@ impl Groups {
         let Some(group) = self.named.get(name) else {
             return Vec::new();
         };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        group
-            .lock()
-            .range((from, Bound::Unbounded))
-            .map(|(id, _)| *id)
-            .take(limit)
-            .collect()
+        let (mut ids, mut after) = (Vec::new(), after);
+        while ids.len() < limit
+            && let Some(rest) = group.after(after)
+        {
+            let next = rest.entries().iter().map(|(id, _)| *id);
+            ids.extend(next.take(limit - ids.len()));
+            after = ids.last().copied();
+        }
+        ids
     }
 
     pub(super) fn count(&self, name: &str) -> usize {
@@ -190,7 +196,7 @@ impl Groups {
                     members: Mutex::default(),
                 })
             });
-            Arc::make_mut(&mut group.lock()).insert(connection.id, Arc::clone(connection));
+            group.lock().insert(connection.id, Arc::clone(connection));
             Arc::clone(group)
         })
     }
@@ -199,8 +205,8 @@ impl Groups {
     fn remove(&self, group: &Group, id: ConnectionId) {
         self.named.change(group.name.clone(), |slot| {
             let mut members = group.lock();
-            Arc::make_mut(&mut members).remove(&id);
-            if members.is_empty() {
+            members.remove(&id);
+            if members.len() == 0 {
                 *slot = None;
             }
         });
@@ -208,7 +214,11 @@ impl Groups {
 }
 
 impl Group {
-    fn lock(&self) -> MutexGuard<'_, Arc<MemberMap>> {
+    fn after(&self, id: Option<ConnectionId>) -> Option<Rest<ConnectionId, Arc<Connection>>> {
+        self.lock().after(id.as_ref())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GroupMembers> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod directory;
 mod groups;
 mod id;
+mod members;
 mod message;
 mod outbox;
 mod shards;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
@@ -178,6 +179,79 @@ fn publish_reaches_all_but_one_and_closes_members_without_room() {
         Err(PostError::TooLarge)
     );
     drop(registrations);
+}
+
+/// Threads join, leave and end while others publish: each member that stays has each message of each sender once, in
+/// the order in which it was sent.
+#[test]
+fn members_that_stay_get_every_publish_in_order_while_others_come_and_go() {
+    const PUBLISHES: usize = 200;
+    const SENDERS: usize = 2;
+    let limits = ConnectionLimits {
+        outbox: OutboxLimits {
+            bytes: 1 << 20,
+            messages: SENDERS * PUBLISHES,
+        },
+        ..LIMITS
+    };
+    let directory = Arc::new(Directory::default());
+    let enter = || {
+        let connection = connection();
+        let registration = directory.register(Arc::clone(&connection));
+        let joined = directory.view(&limits, None).join("room", connection.id);
+        joined.expect("it is open");
+        registration
+    };
+    let staying: Vec<_> = (0..300).map(|_| enter()).collect();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let view = directory.view(&limits, None);
+                while !over.load(Ordering::Relaxed) {
+                    let mut leaving: Vec<_> = (0..200).map(|_| enter()).collect();
+                    let ending = leaving.split_off(100);
+                    for registration in &leaving {
+                        let left = view.leave("room", registration.connection.id);
+                        left.expect("it is open");
+                    }
+                    drop(ending);
+                }
+            });
+        }
+        let senders = (0..SENDERS).map(|sender| {
+            let (directory, limits) = (&directory, &limits);
+            scope.spawn(move || {
+                let view = directory.view(limits, None);
+                for number in 0..PUBLISHES {
+                    let message = text(&format!("{sender} {number}"));
+                    let reached = view.publish("room", message, None);
+                    assert!(reached.expect("it is small") >= 300);
+                }
+            })
+        });
+        let senders: Vec<_> = senders.collect();
+        for sender in senders {
+            sender.join().expect("it does not panic");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(directory.view(&limits, None).count("room"), staying.len());
+    for registration in staying {
+        let mut next = [0; SENDERS];
+        let taken = registration
+            .connection
+            .outbox
+            .take(0, usize::MAX, |payload| {
+                let words = str::from_utf8(&payload.bytes).expect("it is text");
+                let (sender, number) = words.split_once(' ').expect("it has two words");
+                let sender: usize = sender.parse().expect("it is a number");
+                assert_eq!(number.parse(), Ok(next[sender]));
+                next[sender] += 1;
+                0
+            });
+        assert_eq!((taken, next), (Taken::Messages, [PUBLISHES; SENDERS]));
+    }
 }
 
 #[test]

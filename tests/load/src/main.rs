@@ -95,6 +95,8 @@ enum Mode {
     Scale,
     /// Look-ups and growth of the directory of connections
     Directory,
+    /// Joins and publishes in the map of a group's members
+    Groups,
     /// From the start of the process to its listening
     Start,
     /// From a replaced component file to the new version's answer
@@ -176,6 +178,7 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,
             Mode::Directory => modes::directory::directory(&bench),
+            Mode::Groups => modes::groups::groups(&bench),
             Mode::Start => modes::start::start(&bench).await,
             Mode::Swap => modes::swap::swap(&bench).await,
             Mode::Compile => modes::compile::compile(&bench).await,

@@ -27,10 +27,10 @@ const THREADS: u64 = 2;
 const POSTS: u64 = 20;
 
 /// A connection's id.
-type Id = [u8; 16];
+pub(crate) type Id = [u8; 16];
 
 /// An outbox, whose lock a post takes once it has found the connection.
-type Outbox = Arc<Mutex<u64>>;
+pub(crate) type Outbox = Arc<Mutex<u64>>;
 
 trait Directory: Sync {
     fn insert(&self, id: Id, outbox: Outbox);
@@ -117,7 +117,7 @@ pub(crate) fn directory(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![post, growth])
 }
 
-fn round(cost: f64) -> Round {
+pub(crate) fn round(cost: f64) -> Round {
     Round {
         cost,
         ..Round::default()
@@ -179,13 +179,13 @@ fn growing(directory: &dyn Directory, connects: u64) -> Result<f64> {
     Ok(longest * 1e3)
 }
 
-fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Pseudo-random numbers (xorshift), the same in every round.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -195,7 +195,7 @@ impl Numbers {
         self.0
     }
 
-    fn id(&mut self) -> Id {
+    pub(crate) fn id(&mut self) -> Id {
         let (high, low) = (self.next(), self.next());
         ((u128::from(high) << 64) | u128::from(low)).to_le_bytes()
     }

@@ -5,6 +5,7 @@ pub(crate) mod compile;
 pub(crate) mod directory;
 pub(crate) mod echo;
 pub(crate) mod floods;
+pub(crate) mod groups;
 pub(crate) mod handshakes;
 pub(crate) mod hostile;
 pub(crate) mod idle;
