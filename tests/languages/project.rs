@@ -10,8 +10,12 @@ use std::{
 use lockgate_tests::{Client, CommandResult, Gateway, LONG_PATIENCE};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::LOCKGATE;
+
+/// Clients that talk while builds are replaced.
+const TALKERS: usize = 8;
 
 /// What differs from language to language in the life of a project.
 pub(crate) struct Language {
@@ -175,12 +179,24 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     client.send("hello").await;
     client.expect("new hello").await;
 
-    project.save(language.source, &first);
+    // Each message has its answer while new builds take the place of old ones.
+    let (stop, stopped) = watch::channel(false);
+    let mut talks = JoinSet::new();
+    for _ in 0..TALKERS {
+        talks.spawn(talk(gateway.connect("/dev").await, stopped.clone()));
+    }
     let log = gateway.log();
-    log.nth_line_within(LONG_PATIENCE, 1, &serving).await;
+    for (place, source) in [(1, &first), (2, &changed), (3, &first)] {
+        project.save(language.source, source);
+        log.nth_line_within(LONG_PATIENCE, place, &serving).await;
+    }
     client.send("hello").await;
     client.expect("hello").await;
-    drop(gateway);
+    stop.send_replace(true);
+    for answered in talks.join_all().await {
+        assert!(answered > 0, "every client talks");
+    }
+    drop((client, gateway));
 
     // The same by the project's configuration.
     let gateway = project.dev("gateway.toml").await;
@@ -218,6 +234,20 @@ pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
     );
     drop(gateway);
     project.check(language).await;
+}
+
+/// Sends one message after the other, and awaits the answer to each. Gives their number.
+async fn talk(mut client: Client, stopped: watch::Receiver<bool>) -> usize {
+    let mut answered = 0;
+    while !*stopped.borrow() {
+        let sent = format!("message {answered}");
+        client.send(sent.clone()).await;
+        let answer = client.text().await;
+        let came = answer.strip_prefix("new ").unwrap_or(&answer);
+        assert_eq!(came, sent);
+        answered += 1;
+    }
+    answered
 }
 
 /// The next event of this kind that a client is told.
