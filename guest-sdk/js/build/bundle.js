@@ -1,0 +1,203 @@
+// One file of the author's modules, their dependencies and the platform, by esbuild.
+
+import { isAbsolute, join, relative, resolve } from "node:path";
+
+import * as esbuild from "esbuild";
+
+import { encode } from "./lines.js";
+import { GLOBALS, MODULES, nodeModule, SDK } from "./platform.js";
+import { Mistake } from "./settings.js";
+
+/** Features that the bundle must not use: the platform's promises take their place (platform/promise.js). */
+const LOWERED = { "async-await": false, "async-generator": false, "for-await": false, "using": false };
+
+/**
+ * Bundles a project. With `lazy` the author's modules are loaded at an instance's first event, else with the bundle.
+ *
+ * Returns the code, the interfaces that it imports, and the files that were read.
+ */
+export async function bundle(settings, { lazy }) {
+  const author = await authorModule(settings);
+  const globals = new Set();
+  const context = await esbuild.context({
+    stdin: { contents: entry(lazy), resolveDir: settings.project, sourcefile: "lockgate:entry" },
+    absWorkingDir: settings.project,
+    bundle: true,
+    write: false,
+    metafile: true,
+    sourcemap: "external",
+    outfile: "lockgate-plugin.js",
+    format: "esm",
+    platform: "neutral",
+    target: "esnext",
+    supported: LOWERED,
+    mainFields: ["browser", "module", "main"],
+    conditions: ["lockgate", "worker", "browser"],
+    loader: { ".txt": "text", ".bin": "binary", ".node": "empty" },
+    legalComments: "none",
+    keepNames: false,
+    logLevel: "silent",
+    define: {
+      "process.env.NODE_ENV": '"production"',
+      "process.env.NODE_DEBUG": "undefined",
+      "LOCKGATE_BIGINT": String(settings.engine === "starlingmonkey"),
+      "LOCKGATE_LINES": JSON.stringify(LINES),
+    },
+    plugins: [...author.plugins, plugin(settings, author, globals)],
+  });
+  try {
+    for (;;) {
+      const built = await rebuild(context, settings);
+      if (!addGlobals(globals, built.outputFiles)) return finish(settings, built, author);
+    }
+  } finally {
+    await context.dispose();
+  }
+}
+
+/** A text that stands for the table of lines until the bundle is there. */
+const LINES = "lockgate:lines";
+
+function entry(lazy) {
+  const handler = JSON.stringify(join(SDK, "src/component/handler.js"));
+  const start = `
+    import ${JSON.stringify(join(SDK, "platform/start.js"))};
+    import "lockgate:globals";
+    import ${JSON.stringify(join(SDK, "platform/random.js"))};
+    import { exported, loaded } from ${handler};
+  `;
+  if (lazy) {
+    return `${start}
+      export const handler = exported(() => {
+        const author = require("lockgate:author");
+        return author.default ?? author;
+      });
+    `;
+  }
+  return `${start}
+    import plugin from "lockgate:author";
+    export const handler = exported(() => plugin);
+    loaded();
+  `;
+}
+
+/** The module whose default export is the plugin: the author's own, or the adapter's for a Lambda handler. */
+async function authorModule(settings) {
+  if (settings.lambda === undefined) return { path: settings.entry, plugins: [] };
+  const { lambda } = await import("../lambda/build.js");
+  try {
+    const { contents, resolveDir, plugins = [] } = await lambda({ project: settings.project, setting: settings.lambda, connectionTable: settings.connectionTable });
+    return { contents, resolveDir, plugins };
+  } catch (error) {
+    throw new Mistake(`${settings.file}: ${error.message}`);
+  }
+}
+
+function plugin(settings, author, globals) {
+  return {
+    name: "lockgate",
+    setup(build) {
+      build.onResolve({ filter: /^lockgate:author$/ }, () =>
+        author.path === undefined ? { path: "author", namespace: "lockgate" } : { path: author.path },
+      );
+      build.onLoad({ filter: /^author$/, namespace: "lockgate" }, () => ({
+        contents: author.contents,
+        resolveDir: author.resolveDir ?? settings.project,
+        loader: "ts",
+      }));
+      build.onResolve({ filter: /^lockgate:globals$/ }, () => ({ path: "globals", namespace: "lockgate" }));
+      build.onLoad({ filter: /^globals$/, namespace: "lockgate" }, () => ({ contents: installGlobals(globals), resolveDir: SDK, loader: "js" }));
+      // The contract and WASI are the gateway's.
+      build.onResolve({ filter: /^(lockgate:plugin|wasi:)/ }, ({ path }) => ({ path, external: true, sideEffects: false }));
+      build.onResolve({ filter: /^(node:|[a-z_]+(\/[a-z]+)?\/?$)/ }, ({ path }) => {
+        const file = MODULES[nodeModule(path)];
+        return file === undefined ? undefined : { path: file };
+      });
+    },
+  };
+}
+
+function installGlobals(globals) {
+  const modules = Object.keys(GLOBALS).filter((name) => globals.has(name));
+  const lines = modules.map((name) => {
+    const names = GLOBALS[name].join(", ");
+    return `import { ${names} } from ${JSON.stringify(join(SDK, `platform/globals/${name}.js`))};`;
+  });
+  const all = modules.flatMap((name) => GLOBALS[name]);
+  // In the order of the list: a library may use one global when it is loaded.
+  return `${lines.join("\n")}\nObject.assign(globalThis, { ${all.join(", ")} });`;
+}
+
+/** Adds the globals that the bundle names. Returns whether there are new ones. */
+function addGlobals(globals, outputs) {
+  // Without the comments that name the files of the bundle.
+  const text = outputs.find(({ path }) => path.endsWith(".js")).text.replace(/^ *\/\/ .*$/gm, "");
+  const before = globals.size;
+  for (const [module, names] of Object.entries(GLOBALS)) {
+    if (!globals.has(module) && new RegExp(`\\b(${names.join("|")})\\b`).test(text)) globals.add(module);
+  }
+  return globals.size > before;
+}
+
+async function rebuild(context, settings) {
+  try {
+    const built = await context.rebuild();
+    if (built.warnings.length > 0) process.stderr.write(await shown(built.warnings, "warning"));
+    return built;
+  } catch (error) {
+    if (error.errors === undefined) throw error;
+    throw new Mistake((await shown(error.errors.map(explained), "error")).trimEnd());
+  }
+}
+
+async function shown(messages, kind) {
+  const texts = await esbuild.formatMessages(messages, { kind, color: process.stderr.isTTY === true });
+  return texts.join("");
+}
+
+/** An esbuild error about what a plugin cannot have, in words about plugins. */
+function explained(message) {
+  const missing = /^Could not resolve "([^"]+)"$/.exec(message.text)?.[1];
+  const name = missing === undefined ? undefined : nodeModule(missing);
+  if (name !== undefined) {
+    return {
+      ...message,
+      text: `"${missing}" is not there in a plugin`,
+      notes: [{ text: `A plugin has no files, no network and no processes. Of Node's modules it has ${Object.keys(MODULES).join(", ")}.` }],
+    };
+  }
+  if (message.text.startsWith("Top-level await")) {
+    return { ...message, text: "a plugin has no top-level await", notes: [{ text: "Await inside a handler: a plugin's modules are loaded when it is built." }] };
+  }
+  return message;
+}
+
+function finish(settings, built, author) {
+  const file = (ending) => built.outputFiles.find(({ path }) => path.endsWith(ending));
+  const { outputs, inputs } = built.metafile;
+  const [output] = Object.values(outputs).filter(({ entryPoint }) => entryPoint !== undefined);
+  const table = encode(JSON.parse(file(".js.map").text), (source) => nameOf(settings, source));
+  const code = file(".js").text.replaceAll(JSON.stringify(LINES), () => JSON.stringify(table));
+  return {
+    code,
+    table,
+    imports: output.imports.filter(({ external }) => external).map(({ path }) => path),
+    files: files(settings, inputs),
+  };
+}
+
+/** The name of a source in the log; null for the SDK's own. */
+function nameOf(settings, source) {
+  const path = resolve(settings.project, source);
+  if (source.includes("lockgate:") || path.startsWith(join(SDK, "src")) || path.startsWith(join(SDK, "platform"))) return null;
+  const name = relative(settings.project, path);
+  return name.replace(/^.*node_modules\//, "node_modules/");
+}
+
+/** The files that were read, of the project and of packages that are linked into it; not those that npm installed. */
+function files(settings, inputs) {
+  return Object.keys(inputs)
+    .filter((input) => !/^(<|[a-z-]+:)/.test(input))
+    .map((input) => (isAbsolute(input) ? input : resolve(settings.project, input)))
+    .filter((input) => !input.includes("/node_modules/"));
+}

@@ -1,0 +1,1 @@
+export { AbortController, AbortSignal } from "../events.js";

@@ -1,0 +1,1 @@
+export { CustomEvent, Event, EventTarget } from "../events.js";

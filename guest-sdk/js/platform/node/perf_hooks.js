@@ -1,0 +1,4 @@
+import { performance } from "../performance.js";
+
+export { performance };
+export default { performance };

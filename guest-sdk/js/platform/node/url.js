@@ -1,0 +1,4 @@
+import { URL, URLSearchParams } from "../globals/url.js";
+
+export { URL, URLSearchParams };
+export default { URL, URLSearchParams };

@@ -1,0 +1,21 @@
+// The two phases of a component: its modules are loaded once, when it is built, and the engine's memory is kept as it is
+// then. A value that the gateway gives would be frozen in it, the same in every instance: it is refused here, and the
+// build begins again with modules that each instance loads at its first event.
+
+/** The text by which the build knows such an error. */
+export const NEEDS_INSTANCE = "LOCKGATE-NEEDS-INSTANCE";
+
+export const phase = { loading: true, needed: undefined };
+
+/** Refuses what only a running instance has. */
+export function needInstance(what) {
+  if (!phase.loading) return;
+  // With the stack, in which the build finds the author's line.
+  phase.needed ??= `${what}\n${new Error().stack}`;
+  throw new Error(`${NEEDS_INSTANCE}: ${phase.needed}`);
+}
+
+/** Ends the loading at build time. Code may have caught the error of `needInstance`. */
+export function loaded() {
+  if (phase.needed !== undefined) throw new Error(`${NEEDS_INSTANCE}: ${phase.needed}`);
+}

@@ -1,0 +1,337 @@
+// A Promise whose queue of jobs is the platform's own. The exports of a plugin are synchronous, and no engine runs its
+// own jobs inside a synchronous export: with this class a handler may be async all the same. The build lowers `async`
+// and `await` to generators that use it.
+
+const PENDING = 0;
+const FULFILLED = 1;
+const REJECTED = 2;
+
+/** Jobs in order: function, argument, the async context that it was queued in. */
+const jobs = [];
+let next = 0;
+
+/** Rejected promises that nobody has asked about yet. */
+const unhandled = new Set();
+
+/** The value that `node:async_hooks` carries along; undefined without it. */
+export const asyncContext = { current: undefined };
+
+function queue(job, argument) {
+  jobs.push(job, argument, asyncContext.current);
+}
+
+/** Runs all jobs, and those that they queue. */
+export function runJobs() {
+  while (next < jobs.length) {
+    const job = jobs[next];
+    const argument = jobs[next + 1];
+    asyncContext.current = jobs[next + 2];
+    jobs[next] = jobs[next + 1] = jobs[next + 2] = undefined;
+    next += 3;
+    if (next > 3072) {
+      jobs.splice(0, next);
+      next = 0;
+    }
+    job(argument);
+  }
+  jobs.length = next = 0;
+  asyncContext.current = undefined;
+}
+
+/** Forgets the jobs that are left over. */
+export function dropJobs() {
+  jobs.length = next = 0;
+  unhandled.clear();
+  asyncContext.current = undefined;
+}
+
+/** Takes the reasons of the rejections that no code has handled. */
+export function takeUnhandled() {
+  if (unhandled.size === 0) return [];
+  const reasons = [...unhandled].map((promise) => promise.__value);
+  unhandled.clear();
+  return reasons;
+}
+
+/** The state of a promise: undefined while it is pending. */
+export function outcome(promise) {
+  switch (promise.__state) {
+    case FULFILLED:
+      return { value: promise.__value };
+    case REJECTED:
+      unhandled.delete(promise);
+      return { reason: promise.__value };
+    default:
+      return undefined;
+  }
+}
+
+// Plain properties rather than private ones: QuickJS reads them faster. They are not enumerable.
+class PlatformPromise {
+  constructor(executor) {
+    if (typeof executor !== "function") throw new TypeError("Promise resolver is not a function");
+    hide(this);
+    const { resolve, reject } = resolvers(this);
+    try {
+      executor(resolve, reject);
+    } catch (error) {
+      reject(error);
+    }
+  }
+
+  then(onFulfilled, onRejected) {
+    const Species = this.constructor?.[Symbol.species] ?? PlatformPromise;
+    const reaction = { onFulfilled, onRejected, resolve: undefined, reject: undefined, context: asyncContext.current };
+    const derived =
+      Species === PlatformPromise
+        ? pending(reaction)
+        : new Species((resolve, reject) => {
+            reaction.resolve = resolve;
+            reaction.reject = reject;
+          });
+    if (this.__state === PENDING) {
+      if (this.__reactions === undefined) this.__reactions = [reaction];
+      else this.__reactions.push(reaction);
+    } else {
+      if (this.__state === REJECTED) unhandled.delete(this);
+      react(this, reaction);
+    }
+    return derived;
+  }
+
+  catch(onRejected) {
+    return this.then(undefined, onRejected);
+  }
+
+  finally(action) {
+    if (typeof action !== "function") return this.then(action, action);
+    const Species = this.constructor?.[Symbol.species] ?? PlatformPromise;
+    return this.then(
+      (value) => Species.resolve(action()).then(() => value),
+      (reason) =>
+        Species.resolve(action()).then(() => {
+          throw reason;
+        }),
+    );
+  }
+
+  get [Symbol.toStringTag]() {
+    return "Promise";
+  }
+
+  static get [Symbol.species]() {
+    return this;
+  }
+
+  static resolve(value) {
+    if (value instanceof PlatformPromise && value.constructor === this) return value;
+    return new this((resolve) => resolve(value));
+  }
+
+  static reject(reason) {
+    return new this((_, reject) => reject(reason));
+  }
+
+  static withResolvers() {
+    let resolve, reject;
+    const promise = new this((resolves, rejects) => {
+      resolve = resolves;
+      reject = rejects;
+    });
+    return { promise, resolve, reject };
+  }
+
+  static try(action, ...words) {
+    return new this((resolve) => resolve(action(...words)));
+  }
+
+  static all(promises) {
+    return gather(this, promises, (values, place, finish, settleAll, fail) => [
+      (value) => {
+        values[place] = value;
+        finish();
+      },
+      fail,
+    ]);
+  }
+
+  static allSettled(promises) {
+    return gather(this, promises, (values, place, finish) => [
+      (value) => {
+        values[place] = { status: "fulfilled", value };
+        finish();
+      },
+      (reason) => {
+        values[place] = { status: "rejected", reason };
+        finish();
+      },
+    ]);
+  }
+
+  static any(promises) {
+    const reversed = gather(this, promises, (reasons, place, finish, settleAll) => [
+      (value) => settleAll({ value }),
+      (reason) => {
+        reasons[place] = reason;
+        finish();
+      },
+    ]);
+    return reversed.then((result) => {
+      if (!Array.isArray(result)) return result.value;
+      throw new AggregateError(result, "All promises were rejected");
+    });
+  }
+
+  static race(promises) {
+    return new this((resolve, reject) => {
+      for (const promise of promises) this.resolve(promise).then(resolve, reject);
+    });
+  }
+}
+
+function hide(promise) {
+  Object.defineProperties(promise, HIDDEN);
+}
+
+const HIDDEN = {
+  __state: { value: PENDING, writable: true },
+  __value: { value: undefined, writable: true },
+  __reactions: { value: undefined, writable: true },
+};
+
+/** A promise that a reaction settles. */
+function pending(reaction) {
+  const promise = Object.create(PlatformPromise.prototype);
+  hide(promise);
+  reaction.derived = promise;
+  return promise;
+}
+
+function resolvers(promise) {
+  let done = false;
+  return {
+    resolve(value) {
+      if (done) return;
+      done = true;
+      resolve(promise, value);
+    },
+    reject(reason) {
+      if (done) return;
+      done = true;
+      settle(promise, REJECTED, reason);
+    },
+  };
+}
+
+function resolve(promise, value) {
+  if (value === null || (typeof value !== "object" && typeof value !== "function")) {
+    settle(promise, FULFILLED, value);
+    return;
+  }
+  if (value === promise) {
+    settle(promise, REJECTED, new TypeError("Chaining cycle detected for promise #<Promise>"));
+    return;
+  }
+  let then;
+  try {
+    then = value.then;
+  } catch (error) {
+    settle(promise, REJECTED, error);
+    return;
+  }
+  if (typeof then !== "function") {
+    settle(promise, FULFILLED, value);
+    return;
+  }
+  queue(() => {
+    const { resolve, reject } = resolvers(promise);
+    try {
+      then.call(value, resolve, reject);
+    } catch (error) {
+      reject(error);
+    }
+  });
+}
+
+function settle(promise, state, value) {
+  const reactions = promise.__reactions;
+  promise.__state = state;
+  promise.__value = value;
+  promise.__reactions = undefined;
+  if (reactions !== undefined) for (const reaction of reactions) react(promise, reaction);
+  else if (state === REJECTED) unhandled.add(promise);
+}
+
+function react(promise, reaction) {
+  const before = asyncContext.current;
+  asyncContext.current = reaction.context;
+  queue(run, { promise, reaction });
+  asyncContext.current = before;
+}
+
+function run({ promise, reaction }) {
+  const fulfilled = promise.__state === FULFILLED;
+  const handler = fulfilled ? reaction.onFulfilled : reaction.onRejected;
+  let value = promise.__value;
+  let ok = fulfilled;
+  if (typeof handler === "function") {
+    try {
+      value = handler(value);
+      ok = true;
+    } catch (error) {
+      value = error;
+      ok = false;
+    }
+  }
+  if (reaction.derived === undefined) (ok ? reaction.resolve : reaction.reject)(value);
+  else if (ok) resolve(reaction.derived, value);
+  else settle(reaction.derived, REJECTED, value);
+}
+
+/** The common part of `all`, `allSettled` and `any`: a place for each promise, and the end once all are filled. */
+function gather(Class, promises, reactions) {
+  return new Class((resolve, reject) => {
+    const values = [];
+    let left = 1;
+    const finish = () => {
+      left -= 1;
+      if (left === 0) resolve(values);
+    };
+    let place = 0;
+    for (const promise of promises) {
+      left += 1;
+      Class.resolve(promise).then(...reactions(values, place, finish, resolve, reject));
+      place += 1;
+    }
+    finish();
+  });
+}
+
+Object.defineProperty(PlatformPromise, "name", { value: "Promise" });
+
+/** Array.fromAsync with the platform's promises: an engine's own would use the engine's. */
+async function fromAsync(items, map, self) {
+  const found = [];
+  const add = async (item) => {
+    found.push(map === undefined ? item : await map.call(self, item, found.length));
+  };
+  if (items[Symbol.asyncIterator] !== undefined || items[Symbol.iterator] !== undefined) {
+    for await (const item of items) await add(item);
+  } else {
+    for (let place = 0; place < items.length; place += 1) await add(await items[place]);
+  }
+  return found;
+}
+
+/** Puts the class into the place of the engine's. */
+export function install() {
+  globalThis.Promise = PlatformPromise;
+  globalThis.queueMicrotask = (job) => {
+    if (typeof job !== "function") throw new TypeError("queueMicrotask takes a function");
+    // A rejection nobody handles reports what it throws.
+    new PlatformPromise((resolve) => resolve()).then(() => job());
+  };
+  Object.defineProperty(Array, "fromAsync", { value: fromAsync, writable: true, configurable: true });
+}
+
+export { PlatformPromise };

@@ -1,0 +1,11 @@
+// The first module of every component: the parts of the platform that each plugin has.
+
+import { install as installDate } from "./date.js";
+import { install as installTimers } from "./loop.js";
+import { install as installPromise } from "./promise.js";
+
+installPromise();
+installTimers();
+installDate();
+globalThis.global ??= globalThis;
+globalThis.self ??= globalThis;

@@ -1,0 +1,71 @@
+// The answers of a handler, checked: a wrong one is a failure that says what was returned and what is expected.
+
+import { Refusal } from "./errors.js";
+import { kind, toContract } from "./message.js";
+
+const ACCEPTANCE = "connect returns nothing, { subprotocol, headers } or a Refusal";
+
+/** The request of a client, as a handler gets it. */
+export class Handshake {
+  constructor({ query, headers, subprotocols, sourceIp, domainName, path, httpVersion, secure, certificateSubject }) {
+    Object.assign(this, { query, headers, subprotocols, sourceIp, domainName, path, httpVersion, secure });
+    this.certificateSubject = certificateSubject ?? undefined;
+  }
+
+  queryParameter(name) {
+    return this.query.find(([key]) => key === name)?.[1];
+  }
+
+  header(name) {
+    const lower = name.toLowerCase();
+    return this.headers.find(([key]) => key.toLowerCase() === lower)?.[1];
+  }
+}
+
+/** The answer of `connect` as the contract's acceptance. A refusal is thrown. */
+export function acceptance(answer) {
+  if (answer === undefined || answer === null) return { subprotocol: undefined, headers: [] };
+  if (answer instanceof Refusal) throw answer;
+  if (typeof answer !== "object" || Array.isArray(answer)) throw new TypeError(`connect returned ${kind(answer)}; ${ACCEPTANCE}`);
+  for (const key of Object.keys(answer)) {
+    if (key !== "subprotocol" && key !== "headers") throw new TypeError(`connect returned an object with "${key}"; ${ACCEPTANCE}`);
+  }
+  const { subprotocol } = answer;
+  if (subprotocol !== undefined && subprotocol !== null && typeof subprotocol !== "string") {
+    throw new TypeError(`connect returned a subprotocol that is ${kind(subprotocol)}; it has to be a string`);
+  }
+  return { subprotocol: subprotocol ?? undefined, headers: fields(answer.headers ?? []) };
+}
+
+function fields(headers) {
+  const pairs = typeof headers[Symbol.iterator] === "function" ? [...headers] : Object.entries(headers);
+  return pairs.map((pair) => {
+    const [name, value] = Array.isArray(pair) ? pair : [];
+    if (typeof name !== "string" || (typeof value !== "string" && typeof value !== "number")) {
+      throw new TypeError(
+        `connect returned a header ${typeof name === "string" ? `"${name}" that is ${kind(value)}` : `that is ${kind(pair)}`}; ` +
+          "headers are { name: value } or [[name, value]], of strings",
+      );
+    }
+    return [name, String(value)];
+  });
+}
+
+/** A thrown value as the contract's refusal, with the error to log if it is no decision of the handler. */
+export function refusal(thrown) {
+  if (!(thrown instanceof Refusal)) return { status: 500, message: undefined, cause: thrown };
+  const { status, text, cause } = thrown;
+  if (!Number.isInteger(status) || status < 300 || status > 599) {
+    const wrong = new TypeError(`a Refusal has the status ${typeof status === "number" ? status : kind(status)}; it has to be 300 to 599`);
+    return { status: 500, message: undefined, cause: wrong };
+  }
+  if (text !== undefined && text !== null && typeof text !== "string") {
+    return { status: 500, message: undefined, cause: new TypeError(`a Refusal has the message ${kind(text)}; it has to be a string`) };
+  }
+  return { status, message: text ?? undefined, cause };
+}
+
+/** The answer of `message` as the contract's optional message. */
+export function reply(answer) {
+  return answer === undefined || answer === null ? undefined : toContract(answer, "message: the returned value");
+}

@@ -1,0 +1,27 @@
+// The circumstances of the present invocation. Every plugin has this module.
+
+import * as contract from "#gateway/context";
+
+import { optional, text } from "./call.js";
+
+export function current() {
+  const { requestId, api, stage, requestedAt, messageId } = contract.current();
+  return { requestId, api, stage, requestedAt: Number(requestedAt), messageId: optional(messageId) };
+}
+
+export function principal() {
+  return optional(contract.principal());
+}
+
+export function authorizer() {
+  return Object.fromEntries(contract.authorizer().map(([name, value]) => [name, value.val]));
+}
+
+export function variables() {
+  return Object.fromEntries(contract.variables());
+}
+
+export function variable(name) {
+  text("context.variable", "the name", name);
+  return contract.variables().find(([key]) => key === name)?.[1];
+}

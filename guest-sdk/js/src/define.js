@@ -1,0 +1,26 @@
+const EVENTS = ["connect", "message", "disconnect"];
+
+/** The plugins that `define` has made. */
+const defined = new WeakSet();
+
+export function define(handlers) {
+  if (handlers === null || typeof handlers !== "object") {
+    throw new TypeError(`define takes an object with connect, message and disconnect, each optional, and not ${typeof handlers}`);
+  }
+  for (const [name, handler] of Object.entries(handlers)) {
+    if (!EVENTS.includes(name)) throw new TypeError(`define: there is no event "${name}"; the events are ${EVENTS.join(", ")}`);
+    if (handler !== undefined && typeof handler !== "function") throw new TypeError(`define: ${name} is ${typeof handler} and not a function`);
+  }
+  const plugin = { connect: handlers.connect, message: handlers.message, disconnect: handlers.disconnect };
+  // The handlers may use `this`, as the methods of an object do.
+  for (const event of EVENTS) plugin[event] = plugin[event]?.bind(handlers);
+  defined.add(plugin);
+  return Object.freeze(plugin);
+}
+
+/** Checks the default export of a plugin's module. */
+export function checkPlugin(plugin) {
+  if (defined.has(plugin)) return plugin;
+  const found = plugin === undefined ? "it has no default export" : `its default export is ${plugin === null ? "null" : typeof plugin}`;
+  throw new TypeError(`the plugin's module has to export default define({ connect, message, disconnect }); ${found}`);
+}

@@ -1,0 +1,6 @@
+import { ask } from "./gateway.js";
+
+export const current = ask("context", "current");
+export const principal = ask("context", "principal");
+export const authorizer = ask("context", "authorizer");
+export const variables = ask("context", "variables");
