@@ -139,7 +139,7 @@ impl Language {
                 endings: &["js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx"],
                 folders: &["", "src"],
                 manifests: &["package.json", "tsconfig.json", "jsconfig.json"],
-                outputs: &["node_modules"],
+                outputs: &["node_modules", "dist"],
             },
             Self::Go => Sources {
                 endings: &["go"],

@@ -1,5 +1,6 @@
 //! `lockgate build`: from a plugin's source folder to its component, by the tools of its language.
 
+mod javascript;
 mod language;
 mod rust;
 mod tool;
@@ -45,7 +46,8 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     tool::ensure(dir, language).await?;
     let built = match language {
         Language::Rust => rust::build(dir).await?,
-        Language::JavaScript | Language::Go => bail!(
+        Language::JavaScript => javascript::build(dir).await?,
+        Language::Go => bail!(
             "{}: this version builds no plugins in {}; build it with its own tools and name the component in a \
              configuration",
             dir.display(),
