@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod javascript;
 mod page;
 mod project;
 mod rust;
@@ -24,6 +25,10 @@ fn main() -> ExitCode {
     let cases = cases![
         rust::saved_change_of_a_new_project_is_served: ;
         rust::new_chat_serves_its_page_and_its_clients: ;
+        javascript::saved_change_of_a_new_javascript_project_is_served: Npm;
+        javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
+        javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
+        javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
         page::plugins_page_runs_as_written: ;
     ];
     run(LOCKGATE.target(), cases)

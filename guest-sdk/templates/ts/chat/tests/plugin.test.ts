@@ -1,0 +1,1 @@
+../../../../../plugins/chat-ts/tests/plugin.test.ts

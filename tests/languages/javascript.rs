@@ -1,0 +1,39 @@
+//! Projects in JavaScript and TypeScript.
+
+use crate::project::{self, Language};
+
+const ANSWER: [&str; 2] = ["return message;", "return `new ${message}`;"];
+
+const MISTAKE: [&str; 2] = ["function f( {", "[ERROR]"];
+
+const JAVASCRIPT: Language = Language {
+    name: "js",
+    source: "src/plugin.js",
+    answer: ANSWER,
+    mistake: MISTAKE,
+    checks: &[&["npm", "test"]],
+};
+
+const TYPESCRIPT: Language = Language {
+    name: "ts",
+    source: "src/plugin.ts",
+    answer: ANSWER,
+    mistake: MISTAKE,
+    checks: &[&["npm", "run", "check"], &["npm", "test"]],
+};
+
+pub(crate) async fn saved_change_of_a_new_javascript_project_is_served() {
+    project::is_built_served_and_saved(&JAVASCRIPT).await;
+}
+
+pub(crate) async fn saved_change_of_a_new_typescript_project_is_served() {
+    project::is_built_served_and_saved(&TYPESCRIPT).await;
+}
+
+pub(crate) async fn new_javascript_chat_serves_its_page_and_its_clients() {
+    project::chat_serves_its_page_and_its_clients(&JAVASCRIPT).await;
+}
+
+pub(crate) async fn new_typescript_chat_serves_its_page_and_its_clients() {
+    project::chat_serves_its_page_and_its_clients(&TYPESCRIPT).await;
+}
