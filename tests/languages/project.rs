@@ -164,14 +164,19 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     let changed = first.replacen(before, after, 1);
     project.save(language.source, &changed);
     let serving = ["serving the new build"];
-    gateway.log().line_within(LONG_PATIENCE, &serving).await;
+    let log = gateway.log();
+    client
+        .idle_until(log.line_within(LONG_PATIENCE, &serving))
+        .await;
     client.send("hello").await;
     client.expect("new hello").await;
 
     let [mistake, said] = language.mistake;
     project.save(language.source, &format!("{mistake}\n{changed}"));
     let kept = ["still serving the last good build"];
-    gateway.log().line_within(LONG_PATIENCE, &kept).await;
+    client
+        .idle_until(log.line_within(LONG_PATIENCE, &kept))
+        .await;
     let log = gateway.log().lines();
     let named = |line: &String| line.contains(language.source);
     assert!(log.iter().any(named), "the tools name the file: {log:#?}");
@@ -188,7 +193,8 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     let log = gateway.log();
     for (place, source) in [(1, &first), (2, &changed), (3, &first)] {
         project.save(language.source, source);
-        log.nth_line_within(LONG_PATIENCE, place, &serving).await;
+        let served = log.nth_line_within(LONG_PATIENCE, place, &serving);
+        client.idle_until(served).await;
     }
     client.send("hello").await;
     client.expect("hello").await;

@@ -145,6 +145,24 @@ impl Client {
         assert_eq!((given_code, given_reason.as_str()), (code, reason));
     }
 
+    /// Answers the server's pings until a future is done: a client that reads nothing is closed.
+    ///
+    /// # Panics
+    ///
+    /// When a message comes, or the connection ends.
+    pub async fn idle_until<T>(&mut self, done: impl Future<Output = T>) -> T {
+        tokio::pin!(done);
+        loop {
+            tokio::select! {
+                result = &mut done => return result,
+                came = self.socket.next() => match came {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    came => panic!("nothing was sent, and {came:?} came"),
+                },
+            }
+        }
+    }
+
     /// Drops all messages up to the server's close frame, and returns its code and reason; 1005 without a code.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
