@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
@@ -65,6 +66,10 @@ pub(crate) struct HostState {
     pub(crate) posts: u32,
     /// Messages that the current call may still send.
     pub(crate) posts_left: u32,
+    /// The longest time of a call.
+    pub(crate) deadline: Duration,
+    /// When the current call asked for the first time how long it may go on.
+    pub(crate) asked_at: Option<Instant>,
 }
 
 /// The outcome of a self-test.
@@ -196,6 +201,8 @@ impl HostState {
             invocation: None,
             posts: limits.posts,
             posts_left: 0,
+            deadline: limits.deadline,
+            asked_at: None,
         }
     }
 
@@ -203,6 +210,7 @@ impl HostState {
         self.output.begin(invocation);
         self.limiter.begin();
         self.posts_left = self.posts;
+        self.asked_at = None;
         self.invocation = Some(Arc::clone(invocation));
     }
 
