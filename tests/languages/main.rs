@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod go;
 mod javascript;
 mod page;
 mod project;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
+        go::saved_change_of_a_new_go_project_is_served: Go;
+        go::new_go_chat_serves_its_page_and_its_clients: Go;
         page::plugins_page_runs_as_written: ;
     ];
     run(LOCKGATE.target(), cases)
