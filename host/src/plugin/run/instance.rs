@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Limiter;
+use super::clocks::{GuestMonotonicClock, GuestWallClock};
 use super::engine::TABLES_PER_INSTANCE;
 use super::epoch_thread::Epochs;
 use super::exports::Export;
@@ -187,6 +188,8 @@ impl HostState {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)
+            .wall_clock(GuestWallClock)
+            .monotonic_clock(GuestMonotonicClock::start())
             .max_random_size(MAX_RANDOM_BYTES);
         for (name, value) in &maker.environment {
             wasi.env(name, value.reveal());
