@@ -211,6 +211,7 @@ fn admit(
 }
 
 /// Where an accepted client comes from.
+#[derive(Clone, Copy)]
 struct Accepted {
     address: SocketAddr,
     /// As [`Stream::has_address`].
