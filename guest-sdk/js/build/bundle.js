@@ -189,7 +189,8 @@ function finish(settings, built, author) {
 /** The name of a source in the log; null for the SDK's own. */
 function nameOf(settings, source) {
   const path = resolve(settings.project, source);
-  if (source.includes("lockgate:") || path.startsWith(join(SDK, "src")) || path.startsWith(join(SDK, "platform"))) return null;
+  const isOurs = /^(src|platform|lambda)\/(?!tests\/)/.test(relative(SDK, path));
+  if (source.includes("lockgate:") || isOurs) return null;
   const name = relative(settings.project, path);
   return name.replace(/^.*node_modules\//, "node_modules/");
 }

@@ -4,6 +4,6 @@ import { needInstance } from "../phase.js";
 
 /** The plugin's `environment` in the gateway's configuration, as pairs. */
 export function environment() {
-  needInstance("process.env");
+  needInstance("the environment");
   return getEnvironment();
 }

@@ -1,0 +1,164 @@
+// The proxy events of a WebSocket API, with the fields that captures of API Gateway show, in their order.
+
+import * as connections from "../src/connections.js";
+import * as context from "../src/context.js";
+
+import { encodeBase64 } from "./base64.js";
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** Header names that are written in another way than with a capital letter for each word. */
+const SPELLINGS = { dnt: "DNT", etag: "ETag", te: "TE" };
+
+export function connectEvent(event, handshake) {
+  return {
+    ...headersOf(handshake),
+    ...queryOf(handshake.query),
+    ...stageVariables(),
+    requestContext: requestContext(event, "CONNECT"),
+    isBase64Encoded: false,
+  };
+}
+
+export function messageEvent(event, message) {
+  const isText = typeof message === "string";
+  return {
+    ...stageVariables(),
+    requestContext: requestContext(event, "MESSAGE"),
+    body: isText ? message : encodeBase64(message),
+    isBase64Encoded: !isText,
+  };
+}
+
+export function disconnectEvent(event, closing) {
+  const circumstances = requestContext(event, "DISCONNECT", { disconnectStatusCode: closing.code, disconnectReason: closing.reason });
+  const headers = { "Host": circumstances.domainName, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": "" };
+  return {
+    headers,
+    multiValueHeaders: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value]])),
+    ...stageVariables(),
+    requestContext: circumstances,
+    isBase64Encoded: false,
+  };
+}
+
+function requestContext({ connectionId, routeKey }, eventType, closing) {
+  const { requestId, messageId, api, stage, requestedAt } = context.current();
+  // The time is final once the client is in.
+  if (eventType === "CONNECT") clients.delete(connectionId);
+  const { connectedAt, sourceIp, userAgent, domainName } = client(connectionId, eventType !== "CONNECT");
+  const authorizer = authorizerOf();
+  return {
+    routeKey,
+    ...closing,
+    ...(authorizer && { authorizer }),
+    ...(messageId !== undefined && { messageId }),
+    eventType,
+    extendedRequestId: requestId,
+    requestTime: commonLogTime(requestedAt),
+    messageDirection: "IN",
+    stage,
+    connectedAt,
+    requestTimeEpoch: requestedAt,
+    identity: userAgent === undefined ? { sourceIp } : { userAgent, sourceIp },
+    requestId,
+    domainName,
+    connectionId,
+    apiId: api,
+  };
+}
+
+/** The clients of the last connections: what an event says of a client does not change. */
+const clients = new Map();
+const CLIENTS = 256;
+
+function client(id, keeps) {
+  const known = clients.get(id);
+  if (known !== undefined) return known;
+  const info = connections.info(id);
+  if (!keeps) return info;
+  if (clients.size === CLIENTS) clients.delete(clients.keys().next().value);
+  clients.set(id, info);
+  return info;
+}
+
+function authorizerOf() {
+  const principalId = context.principal();
+  const values = context.authorizer();
+  if (principalId !== undefined) values.principalId = principalId;
+  for (const _ in values) return values;
+  return undefined;
+}
+
+/** The last time that was written: most events of a second have the same. */
+let written = { second: NaN, text: "" };
+
+/** Writes a time as the common log format does: `29/Nov/2023:08:04:03 +0000`. */
+function commonLogTime(ms) {
+  const second = Math.floor(ms / 1000);
+  if (second !== written.second) written = { second, text: commonLogSecond(ms) };
+  return written.text;
+}
+
+function commonLogSecond(ms) {
+  const time = new Date(ms);
+  const two = (number) => String(number).padStart(2, "0");
+  const day = `${two(time.getUTCDate())}/${MONTHS[time.getUTCMonth()]}/${time.getUTCFullYear()}`;
+  return `${day}:${two(time.getUTCHours())}:${two(time.getUTCMinutes())}:${two(time.getUTCSeconds())} +0000`;
+}
+
+function headersOf(handshake) {
+  const all = handshake.headers.filter(([name]) => !name.startsWith("x-forwarded-"));
+  if (handshake.subprotocols.length > 0 && !all.some(([name]) => name === "sec-websocket-protocol")) {
+    all.push(["sec-websocket-protocol", handshake.subprotocols.join(", ")]);
+  }
+  // A client can write these headers too. The gateway knows better.
+  const scheme = handshake.secure ? "https" : "http";
+  const port = /:(\d+)$/.exec(handshake.header("host") ?? "")?.[1] ?? (handshake.secure ? "443" : "80");
+  all.push(["x-forwarded-for", handshake.sourceIp], ["x-forwarded-port", port], ["x-forwarded-proto", scheme]);
+  const { last, every } = grouped(all.map(([name, value]) => [spelling(name), value]));
+  return { headers: inAnyCase(last), multiValueHeaders: inAnyCase(every) };
+}
+
+/** Both maps are absent without a query, as in captures. */
+function queryOf(query) {
+  if (query.length === 0) return undefined;
+  const { last, every } = grouped(query);
+  return { queryStringParameters: last, multiValueQueryStringParameters: every };
+}
+
+function stageVariables() {
+  const variables = context.variables();
+  for (const _ in variables) return { stageVariables: variables };
+  return undefined;
+}
+
+/** The last value of each name, and every value of each. */
+function grouped(pairs) {
+  const [last, every] = [new Map(), new Map()];
+  for (const [name, value] of pairs) {
+    last.set(name, value);
+    every.set(name, [...(every.get(name) ?? []), value]);
+  }
+  return { last: Object.fromEntries(last), every: Object.fromEntries(every) };
+}
+
+/** Writes a header's name as browsers do: the contract has it in lower case, and Lambda code reads `Authorization`. */
+function spelling(name) {
+  const words = name.split("-").map((word) => word.charAt(0).toUpperCase() + word.slice(1));
+  return SPELLINGS[name] ?? words.join("-").replace(/^Sec-Websocket-/, "Sec-WebSocket-");
+}
+
+/**
+ * Lets every spelling of a header's name find it, as the client's own spelling is not known. Keys and JSON have the
+ * usual one.
+ */
+function inAnyCase(headers) {
+  const names = new Map(Object.keys(headers).map((name) => [name.toLowerCase(), name]));
+  const find = (name) => (typeof name === "string" ? names.get(name.toLowerCase()) : undefined);
+  const fallback = new Proxy(Object.prototype, {
+    get: (target, name, receiver) => (find(name) === undefined ? Reflect.get(target, name, receiver) : headers[find(name)]),
+    has: (target, name) => find(name) !== undefined || Reflect.has(target, name),
+  });
+  return Object.setPrototypeOf(headers, fallback);
+}

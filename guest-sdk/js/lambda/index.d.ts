@@ -1,0 +1,10 @@
+import type { define } from "../index.js";
+
+/** A handler as AWS Lambda calls it: it answers by a promise, by the callback or by the context. */
+export type LambdaHandler = (event: any, context: any, callback: any) => unknown;
+
+/**
+ * Makes a plugin of Lambda handlers: of one for every route, or of one for each route key. The build does so by itself where
+ * package.json has `"lockgate": { "lambda": … }`.
+ */
+export function adapt(handlers: LambdaHandler | Record<string, LambdaHandler>): ReturnType<typeof define>;
