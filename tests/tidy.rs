@@ -24,20 +24,10 @@ use std::{
 /// Each library, with the only modules that may name it.
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
-    (
-        "tungstenite",
-        &["fuzz", "dialogue", "handshake", "transport"],
-    ),
+    ("tungstenite", &["fuzz", "handshake", "transport"]),
     (
         "hyper",
-        &[
-            "fuzz",
-            "cli",
-            "dialogue",
-            "listener",
-            "management",
-            "handshake",
-        ],
+        &["fuzz", "cli", "listener", "management", "handshake"],
     ),
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),

@@ -21,7 +21,6 @@ mod compile_cache;
 mod connect;
 mod connections;
 mod dev;
-mod dialogues;
 mod drain;
 mod drain_handshakes;
 mod endings;

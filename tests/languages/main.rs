@@ -9,8 +9,8 @@
     reason = "a test fails where it stands"
 )]
 
-mod go;
 mod javascript;
+mod lambda;
 mod page;
 mod project;
 mod rust;
@@ -30,8 +30,13 @@ fn main() -> ExitCode {
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
-        go::saved_change_of_a_new_go_project_is_served: Go;
-        go::new_go_chat_serves_its_page_and_its_clients: Go;
+        lambda::new_javascript_project_serves_a_table_of_connections: Npm;
+        lambda::new_typescript_project_serves_a_table_of_connections: Npm;
+        lambda::tutorial_for_sdk_v2_runs_as_it_is: Npm;
+        lambda::function_for_sdk_v3_runs_as_it_is: Npm;
+        lambda::callback_style_runs_as_it_is: Npm;
+        lambda::middy_with_common_packages_runs_as_it_is: Npm;
+        page::lambda_page_runs_as_written: Npm;
         page::plugins_page_runs_as_written: ;
     ];
     run(LOCKGATE.target(), cases)

@@ -20,6 +20,10 @@ use tempfile::TempDir;
 
 use crate::{LOCKGATE, project};
 
+pub(crate) async fn lambda_page_runs_as_written() {
+    runs_as_written("docs/lambda.md").await;
+}
+
 pub(crate) async fn plugins_page_runs_as_written() {
     runs_as_written("docs/plugins.md").await;
 }

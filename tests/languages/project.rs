@@ -78,16 +78,20 @@ pub(crate) struct Project {
 impl Project {
     /// Makes a project from a template. Its name is its own: projects in Rust share a target folder.
     pub(crate) async fn new(language: &str, template: &str) -> Self {
-        let name = format!("{language}-{template}");
-        let outside = outside(&name);
-        let words = ["new", &name, "--language", language, "--template", template];
+        Self::named(&format!("{language}-{template}"), language, template).await
+    }
+
+    /// As [`Self::new`], for tests that share a template.
+    pub(crate) async fn named(name: &str, language: &str, template: &str) -> Self {
+        let outside = outside(name);
+        let words = ["new", name, "--language", language, "--template", template];
         let made = LOCKGATE.run_in(&outside, &words).await;
         assert_eq!(made.code, Some(0), "{}", made.error);
         let next = format!("cd {name}");
         assert!(made.output.contains(&next), "{}", made.output);
         Self {
-            folder: outside.join(&name),
-            name,
+            folder: outside.join(name),
+            name: name.to_owned(),
             outside,
         }
     }
@@ -98,8 +102,8 @@ impl Project {
     }
 
     /// Runs the commands that check the project.
-    async fn check(&self, language: &Language) {
-        for words in language.checks {
+    pub(crate) async fn check(&self, commands: &[&[&str]]) {
+        for words in commands {
             let mut command = Command::new(words[0]);
             command.args(&words[1..]);
             let CommandResult {
@@ -211,7 +215,7 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     client.expect("again").await;
     drop(gateway);
 
-    project.check(language).await;
+    project.check(language.checks).await;
 }
 
 /// The chat of a language serves its page, and passes what one client says to the others.
@@ -239,7 +243,7 @@ pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
         (&"bob".into(), &"hi".into())
     );
     drop(gateway);
-    project.check(language).await;
+    project.check(language.checks).await;
 }
 
 /// Sends one message after the other, and awaits the answer to each. Gives their number.

@@ -1,1 +1,0 @@
-../../../../plugins/chat-go/main_test.go
