@@ -3,7 +3,6 @@
 mod apply;
 mod certificates;
 mod check;
-mod in_memory;
 mod listeners;
 mod management;
 mod reload;
@@ -93,18 +92,7 @@ impl Gateway {
         pages: Option<Pages>,
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
-        let plugins = Plugins::start(config.compile_cache.clone())?;
-        Self::start_with(plugins, config, source, pages, sockets).await
-    }
-
-    async fn start_with(
-        plugins: Plugins,
-        config: Config,
-        source: ConfigSource,
-        pages: Option<Pages>,
-        sockets: Sockets,
-    ) -> Result<Arc<Self>> {
-        let plugins = Arc::new(plugins);
+        let plugins = Arc::new(Plugins::start(config.compile_cache.clone())?);
         let handshakes = Arc::new(HandshakeContext {
             stages: ArcSwap::default(),
             deciding: TaskTracker::new(),

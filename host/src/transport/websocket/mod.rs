@@ -20,9 +20,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 
 use self::fast_path::Parsed;
 use self::flood_guard::{Flood, FloodGuard, Offence};
-use crate::clock::now_ms;
 use crate::config::StageLimits;
-use crate::connections::{Closing, Message, Outbox, Taken};
+use crate::connections::{Closing, Message, Outbox, Taken, now_ms};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.

@@ -1,3 +1,0 @@
-module github.com/lockgate/lockgate/guest-sdk/go
-
-go 1.24
