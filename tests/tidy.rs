@@ -24,10 +24,20 @@ use std::{
 /// Each library, with the only modules that may name it.
 const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
-    ("tungstenite", &["fuzz", "handshake", "transport"]),
+    (
+        "tungstenite",
+        &["fuzz", "dialogue", "handshake", "transport"],
+    ),
     (
         "hyper",
-        &["fuzz", "cli", "listener", "management", "handshake"],
+        &[
+            "fuzz",
+            "cli",
+            "dialogue",
+            "listener",
+            "management",
+            "handshake",
+        ],
     ),
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),

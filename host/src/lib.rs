@@ -12,6 +12,9 @@ pub mod fuzz;
 /// The command line: words typed → calls.
 mod cli;
 
+/// Dialogues: scripts of clients, run against a gateway in memory.
+mod dialogue;
+
 /// The composition root: start, reload, stop.
 mod gateway;
 
@@ -62,6 +65,9 @@ mod config;
 
 /// Which route a message asks for: pure.
 mod route;
+
+/// The time of day.
+mod clock;
 
 /// Sockets of either kind, and files that are read again while the gateway serves.
 mod net;

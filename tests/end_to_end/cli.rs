@@ -37,8 +37,8 @@ async fn help_lists_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));
     let commands = [
-        "new", "run", "validate", "upgrade", "health", "config", "build", "dev", "inspect", "keys",
-        "sign", "verify", "version",
+        "new", "run", "validate", "upgrade", "health", "config", "build", "test", "dev", "inspect",
+        "keys", "sign", "verify", "version",
     ];
     for command in commands {
         assert!(

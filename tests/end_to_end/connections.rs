@@ -209,6 +209,23 @@ async fn context_tells_where_and_when() {
 }
 
 #[tokio::test]
+async fn time_left_runs_from_the_deadline_of_each_event() {
+    let gateway = probe_with("", "limits = { deadline_ms = 7000 }").await;
+    let mut client = gateway.connect("/s").await;
+    let ask = json!({"do": "time left"});
+    for _ in 0..2 {
+        let steps = json!([ask, {"do": "sleep", "ms": 30}, ask]);
+        let answers = client.steps(steps).await;
+        let [first, _, later] = answers.as_slice() else {
+            panic!("three answers: {answers:?}")
+        };
+        let (first, later) = (first.as_u64().unwrap(), later.as_u64().unwrap());
+        assert!((6_990..=7_000).contains(&first), "{first}");
+        assert!(later <= first - 29, "{first} {later}");
+    }
+}
+
+#[tokio::test]
 async fn attributes_live_as_long_as_the_connection() {
     let gateway = probe_with("", "isolation = \"per-message\"").await;
     let mut one = gateway.connect("/s").await;

@@ -21,6 +21,7 @@ mod compile_cache;
 mod connect;
 mod connections;
 mod dev;
+mod dialogues;
 mod drain;
 mod drain_handshakes;
 mod endings;

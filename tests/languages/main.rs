@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod go;
 mod javascript;
 mod lambda;
 mod page;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
+        go::saved_change_of_a_new_go_project_is_served: Go;
+        go::new_go_chat_serves_its_page_and_its_clients: Go;
         lambda::new_javascript_project_serves_a_table_of_connections: Npm;
         lambda::new_typescript_project_serves_a_table_of_connections: Npm;
         lambda::tutorial_for_sdk_v2_runs_as_it_is: Npm;

@@ -1,5 +1,7 @@
 //! The circumstances of the present invocation. Every plugin has this module.
 
+use std::time::Duration;
+
 use crate::Fields;
 use crate::gateway::context as contract;
 
@@ -25,6 +27,12 @@ pub enum Value {
 /// ```
 pub fn current() -> Invocation {
     contract::current()
+}
+
+/// Returns how long the present invocation may go on, waits included: what is left of the plugin's `limits.deadline_ms`.
+/// The gateway ends an invocation that takes longer.
+pub fn time_left() -> Duration {
+    Duration::from_millis(contract::time_left().into())
 }
 
 /// Returns who the client is, as the API's authorizer says; `None` when the API has no authorizer.

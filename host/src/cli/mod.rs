@@ -11,6 +11,7 @@ mod new;
 mod run;
 mod sign;
 mod signals;
+mod test;
 mod upgrade;
 mod whom;
 
@@ -41,6 +42,7 @@ Examples:
   lockgate new hello --language ts make a plugin's project
   lockgate dev plugins/chat        build a plugin, serve it on this machine, rebuild on every save
   lockgate dev gateway.toml        do the same with the routes, limits and plugins of a configuration
+  lockgate test plugins/chat       run a plugin's dialogues: clients that connect, send and expect
   lockgate build plugins/chat      build a plugin; the last line is the component's path
   lockgate validate gateway.toml   find every mistake in a configuration
   lockgate run gateway.toml        serve it
@@ -110,6 +112,14 @@ enum Command {
         /// The plugin's folder
         dir: PathBuf,
     },
+    /// Run a plugin's dialogues: scripts of clients that connect, send and expect
+    ///
+    /// A dialogue is a text file such as tests/hello.dialogue: `a connects`, `a sends hello`, `a gets hello`. The plugin
+    /// is built, and runs in a gateway without a network, whose clock moves only when all wait. A plugin's folder is tested
+    /// with its gateway.toml; without one, and for a component, with the configuration of `lockgate dev FOLDER`.
+    ///
+    /// Exits with 1 if a dialogue fails: prints its line, what was expected, what came, and what the plugin printed.
+    Test(test::TestOptions),
     /// Build plugins, serve them on this machine, rebuild and swap on every save
     ///
     /// Given a plugin's folder, serves it at wss://localhost:8443/dev and ws://localhost:8080/dev, with all grants, and
@@ -187,6 +197,7 @@ pub fn main() -> ExitCode {
             let built = run::block_on(build::build(&dir));
             built.and_then(|built| print(&built.component.display().to_string()))
         }
+        Command::Test(options) => test::test(&options),
         Command::Dev(options) => dev::dev(&options),
         Command::Inspect(options) => inspect::inspect(&options),
         Command::Keys {

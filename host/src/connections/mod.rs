@@ -12,7 +12,7 @@ mod message;
 mod outbox;
 mod shards;
 
-pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, now_ms};
+pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
 pub(crate) use directory::{Directory, Gone, Registration, View};
 pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};

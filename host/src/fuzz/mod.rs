@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod dialogues;
 mod frames;
 mod heads;
 mod input;
@@ -33,9 +34,11 @@ use input::Choices;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("certificates", certificates::certificates),
     ("configuration", configuration),
+    ("dialogues", dialogues::dialogues),
+    ("expectations", dialogues::expectations),
     ("expressions", expressions),
     ("forwarded", heads::forwarded),
     ("frames", frames::frames),

@@ -3,6 +3,7 @@
 mod apply;
 mod certificates;
 mod check;
+mod in_memory;
 mod listeners;
 mod management;
 mod reload;
@@ -92,7 +93,18 @@ impl Gateway {
         pages: Option<Pages>,
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
-        let plugins = Arc::new(Plugins::start(config.compile_cache.clone())?);
+        let plugins = Plugins::start(config.compile_cache.clone())?;
+        Self::start_with(plugins, config, source, pages, sockets).await
+    }
+
+    async fn start_with(
+        plugins: Plugins,
+        config: Config,
+        source: ConfigSource,
+        pages: Option<Pages>,
+        sockets: Sockets,
+    ) -> Result<Arc<Self>> {
+        let plugins = Arc::new(plugins);
         let handshakes = Arc::new(HandshakeContext {
             stages: ArcSwap::default(),
             deciding: TaskTracker::new(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ pub(crate) struct Listener {
 }
 
 /// The options of a listener.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct ListenerOptions {
     tls: Option<Arc<Tls>>,
     proxies: Arc<Proxies>,
@@ -159,6 +159,28 @@ async fn accept(socket: &Acceptor, options: &ListenerOptions, context: &Listener
     }
 }
 
+/// Starts to serve a client over a stream in memory, or refuses it: as if it had come from `address`.
+pub(crate) fn serve_in_memory(
+    stream: DuplexStream,
+    address: SocketAddr,
+    context: &ListenerContext,
+) {
+    let options = ListenerOptions::default();
+    let from = Accepted {
+        address,
+        has_address: true,
+        loopback: false,
+    };
+    match admit_peer(from, &options, context) {
+        Ok(peer) => {
+            let deadline = Instant::now() + **context.handshake_timeout.load();
+            let serving = http1::serve(stream, peer, context.clone(), deadline);
+            context.tasks.spawn(serving);
+        }
+        Err(reason) => drop(context.tasks.spawn(refuse(stream, reason))),
+    }
+}
+
 /// Starts to serve an accepted client if there are permits for it, and refuses it if not.
 fn admit(
     stream: Stream,
@@ -166,17 +188,49 @@ fn admit(
     options: &ListenerOptions,
     context: &ListenerContext,
 ) {
-    let is_proxy = options.proxies.trust(address.ip());
-    if options.proxies.protocol && !is_proxy {
+    if options.proxies.protocol && !options.proxies.trust(address.ip()) {
         tracing::warn!(client = %address.ip(),
                 "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
         return;
     }
+    let from = Accepted {
+        address,
+        has_address: stream.has_address(),
+        loopback: stream.is_to_loopback(),
+    };
+    match admit_peer(from, options, context) {
+        Ok(peer) => {
+            let (tls, serving) = (options.tls.clone(), context.clone());
+            context
+                .tasks
+                .spawn(serve_stream(stream, tls, peer, serving));
+        }
+        Err(reason) if options.tls.is_none() => drop(context.tasks.spawn(refuse(stream, reason))),
+        Err(_) => {}
+    }
+}
+
+/// Where an accepted client comes from.
+#[derive(Clone, Copy)]
+struct Accepted {
+    address: SocketAddr,
+    /// As [`Stream::has_address`].
+    has_address: bool,
+    /// As [`Stream::is_to_loopback`].
+    loopback: bool,
+}
+
+/// Takes the permits of an accepted client.
+fn admit_peer(
+    from: Accepted,
+    options: &ListenerOptions,
+    context: &ListenerContext,
+) -> Result<Peer, NotAdmitted> {
+    let address = from.address;
     let admission = context.handshakes.admission.load();
-    let connection_permit = || match is_proxy {
+    // All clients of a socket in the file system have this machine's address; they are not one client.
+    let connection_permit = || match options.proxies.trust(address.ip()) || !from.has_address {
         true => admission.admit_proxy(),
-        // All clients of a socket in the file system have this machine's address; they are not one client.
-        false if !stream.has_address() => admission.admit_proxy(),
         false => admission.admit(address.ip()),
     };
     let admitted = context
@@ -185,35 +239,23 @@ fn admit(
         .take()
         .ok_or(NotAdmitted::TooManyHandshakes)
         .and_then(|permit| Ok((permit, connection_permit()?)));
-    let (handshake_permit, connection_permit) = match admitted {
-        Ok(admitted) => admitted,
-        Err(reason) => {
-            tracing::debug!(%address, "turned away: {reason}");
-            if options.tls.is_none() {
-                context.tasks.spawn(refuse(stream, reason));
-            }
-            return;
-        }
-    };
-    let peer = Peer {
+    let (handshake_permit, connection_permit) =
+        admitted.inspect_err(|reason| tracing::debug!(%address, "turned away: {reason}"))?;
+    Ok(Peer {
         address,
-        has_address: stream.has_address(),
+        has_address: from.has_address,
         proxies: Arc::clone(&options.proxies),
         connection_permit: Arc::new(connection_permit),
         handshake_permit: Some(Arc::new(handshake_permit)),
         stream: None,
         head_faults: Arc::new(HeadFaults::default()),
         secure: options.tls.is_some(),
-        loopback: stream.is_to_loopback(),
-    };
-    let (tls, serving) = (options.tls.clone(), context.clone());
-    context
-        .tasks
-        .spawn(serve_stream(stream, tls, peer, serving));
+        loopback: from.loopback,
+    })
 }
 
 /// Refuses a client for want of room: before any TLS or plugin work, and in clear text only.
-async fn refuse(mut stream: Stream, reason: NotAdmitted) {
+async fn refuse(mut stream: impl AsyncWrite + Unpin, reason: NotAdmitted) {
     let status = reason.status();
     let answer = format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"

@@ -68,22 +68,33 @@ pub(crate) type ByName = BTreeMap<String, Arc<Plugin>>;
 impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::start_with(cache::to_serve(compile_cache), Keep::Everywhere)
+        let caches = (cache::to_serve(compile_cache), Keep::Everywhere);
+        Self::start_with(caches, GuestThreads::start)
     }
 
     /// As [`Self::start`], for a command that serves nobody: it writes nothing to caches of another user, whose
     /// gateway could not write over it.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
-        Self::start_with(cache::to_try(compile_cache), Keep::InOwnFolders)
+        let caches = (cache::to_try(compile_cache), Keep::InOwnFolders);
+        Self::start_with(caches, GuestThreads::start)
     }
 
-    fn start_with(compile_cache: Option<PathBuf>, component_caches: Keep) -> Result<Self> {
+    /// As [`Self::start_to_try`], with the guests on the caller's runtime: they share its clock.
+    pub(crate) fn start_to_test(compile_cache: Option<PathBuf>) -> Result<Self> {
+        let caches = (cache::to_try(compile_cache), Keep::InOwnFolders);
+        Self::start_with(caches, |epochs| Ok(GuestThreads::shared(epochs)))
+    }
+
+    fn start_with(
+        (compile_cache, component_caches): (Option<PathBuf>, Keep),
+        guests: impl FnOnce(Arc<Epochs>) -> Result<GuestThreads>,
+    ) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
         let compiler = Compiler::start(compile_cache, stopped)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
         let epochs = Epochs::start(&engine).map_err(anyhow::Error::from)?;
         let room = Room::new(layout.instances);
-        let guests = GuestThreads::start(Arc::clone(&epochs))?;
+        let guests = guests(Arc::clone(&epochs))?;
         guests.slots().spawn(Room::run(Arc::downgrade(&room)));
         Ok(Self {
             engine,

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::deadlines::{Deadlines, Due, LAST_WRITES, going_away};
 use super::end::{End, Farewell};
+use crate::clock::now_ms;
 use crate::config::StageLimits;
-use crate::connections::{Closing, Connection, Message, Taken, now_ms, woke_others};
+use crate::connections::{Closing, Connection, Message, Taken, woke_others};
 use crate::transport::{ReadError, Received, Transport};
 
 /// The time that a client has to answer our close frame, and then to end its half of the connection.

@@ -3,6 +3,7 @@
 //!
 //! Writing never waits for the log's reader (`writer`), and no client fills the log (`limiter`).
 
+mod capture;
 mod json;
 mod limiter;
 mod metrics;
@@ -23,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{self, Fault, Faults, Log, LogFormat};
+pub(crate) use capture::{CapturedLog, capture};
 use json::Json;
 use limiter::Limiter;
 pub(crate) use metrics::{Expiry, Metrics};

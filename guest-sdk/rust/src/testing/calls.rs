@@ -126,6 +126,10 @@ pub(crate) mod context {
         ask("context::current", |gateway| gateway.invocation())
     }
 
+    pub(crate) fn time_left() -> u32 {
+        ask("context::time_left", |gateway| gateway.time_left())
+    }
+
     pub(crate) fn principal() -> Option<String> {
         ask("context::principal", |gateway| gateway.principal())
     }

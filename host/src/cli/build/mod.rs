@@ -1,5 +1,6 @@
 //! `lockgate build`: from a plugin's source folder to its component, by the tools of its language.
 
+mod go;
 mod javascript;
 mod language;
 mod rust;
@@ -47,12 +48,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     let built = match language {
         Language::Rust => rust::build(dir).await?,
         Language::JavaScript => javascript::build(dir).await?,
-        Language::Go => bail!(
-            "{}: this version builds no plugins in {}; build it with its own tools and name the component in a \
-             configuration",
-            dir.display(),
-            language.name()
-        ),
+        Language::Go => go::build(dir).await?,
     };
     check(dir, &built.component)?;
     Ok(built)

@@ -25,7 +25,7 @@ use crate::management::NoUpgrade;
 use crate::plugin::Cause;
 use crate::telemetry;
 use inputs::Inputs;
-use subject::Subject;
+pub(super) use subject::Subject;
 
 /// Quiet time before a build begins: an editor's save is several events.
 const DEBOUNCE: Duration = Duration::from_millis(150);

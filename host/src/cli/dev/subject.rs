@@ -12,9 +12,10 @@ use crate::net::watch::Stamp;
 /// The name of the generated API, stage and plugin.
 const NAME: &str = "dev";
 
-pub(super) enum Subject {
-    Folder {
-        folder: String,
+pub(in crate::cli) enum Subject {
+    /// A plugin's folder, or its component.
+    Plugin {
+        place: String,
         configuration: String,
     },
     File {
@@ -33,7 +34,7 @@ pub(super) struct StageUrl {
 }
 
 impl Subject {
-    pub(super) fn of(path: &Path, routes: &[String]) -> Result<Self> {
+    pub(in crate::cli) fn of(path: &Path, routes: &[String]) -> Result<Self> {
         if path.is_file() {
             anyhow::ensure!(
                 routes.is_empty(),
@@ -69,19 +70,32 @@ impl Subject {
         if let Some((_, key)) = routes.iter().enumerate().find(twice) {
             anyhow::bail!("--route {key} is given twice; name each key once");
         }
-        let folder = folder
+        Self::plugin("source", &folder, routes)
+    }
+
+    /// A component alone, with the configuration that its folder would have.
+    pub(in crate::cli) fn of_component(path: &Path) -> Result<Self> {
+        let path = path
+            .canonicalize()
+            .with_context(|| path.display().to_string())?;
+        Self::plugin("component", &path, &[])
+    }
+
+    /// A plugin with a generated configuration, in which `key` has its place.
+    fn plugin(key: &str, place: &Path, routes: &[String]) -> Result<Self> {
+        let place = place
             .to_str()
-            .with_context(|| format!("{}: its path is not UTF-8", folder.display()))?;
-        Ok(Self::Folder {
-            folder: folder.to_owned(),
-            configuration: configuration(folder, routes),
+            .with_context(|| format!("{}: its path is not UTF-8", place.display()))?;
+        Ok(Self::Plugin {
+            place: place.to_owned(),
+            configuration: configuration(key, place, routes),
         })
     }
 
     /// Reads the configuration; builds nothing.
-    pub(super) fn read(&mut self) -> Result<Config> {
+    pub(in crate::cli) fn read(&mut self) -> Result<Config> {
         match self {
-            Self::Folder { configuration, .. } => {
+            Self::Plugin { configuration, .. } => {
                 Ok(Config::develop_text(configuration, Path::new(NAME))?)
             }
             Self::File { path, read } => {
@@ -94,30 +108,29 @@ impl Subject {
     /// Whether the file has changed since the last read.
     pub(super) fn has_changed(&self) -> bool {
         match self {
-            Self::Folder { .. } => false,
+            Self::Plugin { .. } => false,
             Self::File { path, read } => Stamp::of(path) != *read,
         }
     }
 
     pub(super) fn file(&self) -> Option<PathBuf> {
         match self {
-            Self::Folder { .. } => None,
+            Self::Plugin { .. } => None,
             Self::File { path, .. } => Some(path.clone()),
         }
     }
 
-    /// Adds the place in the file to each fault. A folder has no file: its own name stands there.
-    pub(super) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        let folder = match self {
+    /// Adds the place in the file to each fault. A plugin alone has no file: its own name stands there.
+    pub(in crate::cli) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        let place = match self {
             Self::File { path, .. } => return config::blame(Some(path), error),
-            Self::Folder { folder, .. } => folder,
+            Self::Plugin { place, .. } => place,
         };
         match error.downcast::<Faults>() {
             Ok(faults) => {
                 let faults = faults.0.into_iter();
-                let paragraphs = faults.map(|fault| {
-                    format!("{folder}: {}\n  remedy: {}", fault.message, fault.remedy)
-                });
+                let paragraphs = faults
+                    .map(|fault| format!("{place}: {}\n  remedy: {}", fault.message, fault.remedy));
                 anyhow::Error::msg(paragraphs.collect::<Vec<_>>().join("\n"))
             }
             Err(error) => error,
@@ -155,9 +168,9 @@ pub(super) fn route_key(written: &str) -> Result<String, String> {
 
 /// Writes a configuration with safe local defaults: this host's pages only, all grants, stubs for WASI imports that no
 /// plugin gets, and an answer to every message.
-fn configuration(folder: &str, routes: &[String]) -> String {
+fn configuration(key: &str, place: &str, routes: &[String]) -> String {
     // An unescaped `${` would read an environment variable.
-    let folder = Value::from(folder.replace("${", "$${"));
+    let place = Value::from(place.replace("${", "$${"));
     let routes = routes.iter().map(|key| {
         let key = Value::from(key.as_str());
         format!("[apis.{NAME}.routes.{key}]\nintegration = \"{NAME}\"\ntwo_way = true\n")
@@ -179,7 +192,7 @@ log.level = "info,notify=error"
 
 {routes}
 [plugins.{NAME}]
-source = {folder}
+{key} = {place}
 grants = {grants}
 stub_wasi = true
 "#
@@ -195,7 +208,7 @@ mod tests {
     fn folder_and_routes_of_any_name_give_a_valid_configuration() {
         let folder = "/a folder/with \"${quotes}\"";
         let routes = ["join", "send it", "a\"b", "a.b"].map(String::from);
-        let text = configuration(folder, &routes);
+        let text = configuration("source", folder, &routes);
         let config = Config::develop_text(&text, Path::new(NAME));
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let [api] = config.apis.as_slice() else {

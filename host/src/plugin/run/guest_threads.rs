@@ -22,12 +22,17 @@ use tokio_util::sync::CancellationToken;
 use super::cpu_time::Charge;
 use super::epoch_thread::Epochs;
 
-/// Owns the guest threads; they end when it is dropped.
+/// The threads that run guests. Their own end when it is dropped.
 pub(crate) struct GuestThreads {
-    runtime: Option<Runtime>,
+    /// None where guests share the runtime of their caller.
+    own: Option<Runtime>,
+    handle: Handle,
     threads: usize,
     epochs: Arc<Epochs>,
 }
+
+/// Threads at least: one plugin never has them all.
+const MIN_THREADS: usize = 2;
 
 /// The time that a call may take. Waiting for a running slot or for a processor counts for neither limit.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +62,8 @@ pub(crate) struct Slots {
 
 impl GuestThreads {
     pub(crate) fn start(epochs: Arc<Epochs>) -> Result<Self> {
-        // At least two: one plugin never has them all.
-        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+        let threads = std::thread::available_parallelism()
+            .map_or(MIN_THREADS, |threads| threads.get().max(MIN_THREADS));
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("guest")
@@ -66,23 +71,28 @@ impl GuestThreads {
             .build()
             .context("guest threads")?;
         Ok(Self {
-            runtime: Some(runtime),
+            handle: runtime.handle().clone(),
+            own: Some(runtime),
             threads,
             epochs,
         })
     }
 
+    /// Guests run on the caller's runtime, beside its other tasks: they share its clock.
+    pub(crate) fn shared(epochs: Arc<Epochs>) -> Self {
+        Self {
+            own: None,
+            handle: Handle::current(),
+            threads: MIN_THREADS,
+            epochs,
+        }
+    }
+
     /// The share of one plugin: all threads but one.
     pub(crate) fn slots(&self) -> Slots {
-        let handle = self
-            .runtime
-            .as_ref()
-            .expect("taken only in drop")
-            .handle()
-            .clone();
         Slots {
             running: Arc::new(Semaphore::new(self.threads - 1)),
-            handle,
+            handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
         }
     }
@@ -90,7 +100,7 @@ impl GuestThreads {
 
 impl Drop for GuestThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.own.take() {
             // A running guest stops at its next tick: nobody waits for its answer.
             runtime.shutdown_background();
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
@@ -10,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Limiter;
+use super::clocks::{GuestMonotonicClock, GuestWallClock};
 use super::engine::TABLES_PER_INSTANCE;
 use super::epoch_thread::Epochs;
 use super::exports::Export;
@@ -65,6 +67,10 @@ pub(crate) struct HostState {
     pub(crate) posts: u32,
     /// Messages that the current call may still send.
     pub(crate) posts_left: u32,
+    /// The longest time of a call.
+    pub(crate) deadline: Duration,
+    /// When the current call asked for the first time how long it may go on.
+    pub(crate) asked_at: Option<Instant>,
 }
 
 /// The outcome of a self-test.
@@ -182,6 +188,8 @@ impl HostState {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr)
+            .wall_clock(GuestWallClock)
+            .monotonic_clock(GuestMonotonicClock::start())
             .max_random_size(MAX_RANDOM_BYTES);
         for (name, value) in &maker.environment {
             wasi.env(name, value.reveal());
@@ -196,6 +204,8 @@ impl HostState {
             invocation: None,
             posts: limits.posts,
             posts_left: 0,
+            deadline: limits.deadline,
+            asked_at: None,
         }
     }
 
@@ -203,6 +213,7 @@ impl HostState {
         self.output.begin(invocation);
         self.limiter.begin();
         self.posts_left = self.posts;
+        self.asked_at = None;
         self.invocation = Some(Arc::clone(invocation));
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::change::{EndReason, NoChange, VersionOrigin};
 use super::version::{Code, Counts, Version};
-use crate::connections::now_ms;
+use crate::clock::now_ms;
 use crate::plugin::load::source::Compiled;
 use crate::signature::{Digest, Signature};
 

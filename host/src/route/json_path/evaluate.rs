@@ -1,6 +1,6 @@
 //! Evaluates a JSONPath on a message.
 //!
-//! A search with `..` recurses once for each level of nesting, which the caller bounds by [`json::is_too_deep`].
+//! A search with `..` recurses once for each level of nesting, which the first reading of the message bounds.
 
 use super::{Key, Reach, Segment, Selector};
 use crate::route::json::{self, Children, NotJson};

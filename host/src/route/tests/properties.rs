@@ -1,6 +1,9 @@
 //! Properties of every expression and every message, some of them compared with a tree.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{check, parse};
@@ -59,6 +62,31 @@ proptest! {
         search(&body, &mut found);
         let found = Value::from_iter(found.into_iter().cloned());
         check("$request.body..a", &body.to_string(), &*text(&found));
+    }
+
+    #[test]
+    fn text_is_json_exactly_when_serde_json_reads_it(
+        body in value(),
+        pretty in any::<bool>(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, broken_piece()), 0..3),
+    ) {
+        let mut text = if pretty { format!("{body:#}") } else { body.to_string() };
+        for (at, cut, put) in cuts {
+            let characters: Vec<char> = text.chars().collect();
+            let at = at.index(characters.len() + 1);
+            let (before, after) = characters.split_at(at);
+            let after = after.iter().skip(cut);
+            text = before.iter().copied().chain(put.chars()).chain(after.copied()).collect();
+        }
+        let expected = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+        let selection = parse("$request.body");
+        let whole = selection.evaluate(&text);
+        prop_assert_eq!(whole.is_some(), expected, "{}", &text);
+        prop_assert_eq!(parse("key").evaluate(&text).is_some(), expected, "{}", &text);
+        prop_assert_eq!(parse("$request.body.a").evaluate(&text).is_some(), expected, "{}", &text);
+        if let Some(Cow::Borrowed(whole)) = whole && !whole.is_empty() && !text.contains('"') {
+            prop_assert_eq!(whole, text.trim_matches([' ', '\t', '\n', '\r']));
+        }
     }
 
     #[test]
@@ -129,6 +157,16 @@ fn text(value: &Value) -> String {
         }
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// What turns JSON into something that is nearly JSON, or into other JSON.
+fn broken_piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => r#"[\[\]{}:,"\\ \t]{0,2}"#,
+        2 => r#"[-+0-9.eE]{0,3}"#,
+        1 => r#"\\(u[0-9a-fA-Fg]{2,5}|["/bfnrtx])"#,
+        1 => "tru|true|false|nul|null|nan|[\u{0}-\u{20}\u{7f}]|.",
+    ]
 }
 
 /// A name that two steps or a step and a value often share.

@@ -20,8 +20,9 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 
 use self::fast_path::Parsed;
 use self::flood_guard::{Flood, FloodGuard, Offence};
+use crate::clock::now_ms;
 use crate::config::StageLimits;
-use crate::connections::{Closing, Message, Outbox, Taken, now_ms};
+use crate::connections::{Closing, Message, Outbox, Taken};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.

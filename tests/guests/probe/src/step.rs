@@ -140,6 +140,7 @@ impl Step<'_> {
                     "authorizer": context::authorizer().len(),
                 })
             }
+            "time left" => json!(context::time_left().as_millis() as u64),
             "variables" => json!(context::variables()),
             "counter" => json!(COUNTER.fetch_add(1, Ordering::Relaxed)),
             "sleep" => {

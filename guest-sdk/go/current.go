@@ -1,0 +1,50 @@
+package lockgate
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockgate/lockgate/guest-sdk/go/internal/gateway"
+)
+
+// Invocation has the place and time of an event.
+type Invocation struct {
+	// The id of this invocation in the gateway's log and in error frames.
+	RequestID string
+	// The API's name in the configuration.
+	API string
+	// The stage's name in the configuration.
+	Stage string
+	// The id of the message, for a message: another value than the request's. Empty for other events.
+	MessageID string
+	// When the event arrived.
+	RequestedAt time.Time
+}
+
+// Current returns the present invocation: its request id, API, stage and time.
+func Current(ctx context.Context) Invocation {
+	current := gateway.Current(ctx)
+	return Invocation{
+		RequestID:   current.RequestID,
+		API:         current.API,
+		Stage:       current.Stage,
+		MessageID:   current.MessageID,
+		RequestedAt: time.UnixMilli(current.RequestedAt),
+	}
+}
+
+// Principal returns who the client is, as the API's authorizer says; an empty string when the API has no authorizer.
+func Principal(ctx context.Context) string { return gateway.Principal(ctx) }
+
+// Authorizer returns what the API's authorizer says about the client beside the principal: values of the types string,
+// float64 and bool. It is the same for every event of a connection until the client renews what let it in, and empty when
+// the API has no authorizer.
+func Authorizer(ctx context.Context) map[string]any { return gateway.Authorizer(ctx) }
+
+// Variables returns the stage's variables, ordered by name.
+func Variables(ctx context.Context) Fields { return gateway.Variables(ctx) }
+
+// Variable returns the value of a variable of the stage, and whether the stage has it.
+func Variable(ctx context.Context, name string) (value string, ok bool) {
+	return Variables(ctx).Get(name)
+}

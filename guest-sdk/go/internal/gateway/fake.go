@@ -1,0 +1,34 @@
+package gateway
+
+import "context"
+
+// Fake answers the calls of a handler in a test.
+type Fake interface {
+	Send(to string, message Message) error
+	Close(id string, code uint16, reason string) error
+	InfoOf(id string) (Info, error)
+	Attribute(id, name string) (string, bool, error)
+	Attributes(id string) ([]Field, error)
+	// SetAttribute removes the attribute when there is no value.
+	SetAttribute(id, name string, value *string) error
+
+	Join(group, id string) error
+	Leave(group, id string) error
+	Publish(group string, message Message, exclude *string) (uint32, error)
+	Members(group string, after *string, limit uint32) ([]string, error)
+	Count(group string) (uint32, error)
+
+	Current() Invocation
+	// Principal returns an empty string when there is no authorizer.
+	Principal() string
+	// Authorizer returns values of the types string, float64 and bool.
+	Authorizer() map[string]any
+	Variables() []Field
+}
+
+type key struct{}
+
+// With returns a context whose calls this fake answers.
+func With(ctx context.Context, fake Fake) context.Context {
+	return context.WithValue(ctx, key{}, fake)
+}

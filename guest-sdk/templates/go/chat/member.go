@@ -1,0 +1,1 @@
+../../../../plugins/chat-go/member.go

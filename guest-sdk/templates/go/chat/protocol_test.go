@@ -1,0 +1,1 @@
+../../../../plugins/chat-go/protocol_test.go

@@ -1,0 +1,275 @@
+// Probe does what its client says, and tells what it sees: a text message is a step, {"do": "count", "group": "lobby"}, and
+// the answer is its result as JSON. A binary message comes back.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
+	"github.com/lockgate/lockgate/guest-sdk/go/connections"
+	"github.com/lockgate/lockgate/guest-sdk/go/groups"
+)
+
+func main() { lockgate.Handle(probe{}) }
+
+type probe struct{}
+
+// What the environment had before main.
+var early = os.Getenv("EARLY")
+
+type step struct {
+	Do, ID, Name, Value, Group, After, Text, Exclude string
+	Limit, Milliseconds, Count                       int
+	Code                                             uint16
+}
+
+// Connect refuses, or lets in as the query says, and sends the handshake.
+func (probe) Connect(ctx context.Context, event lockgate.Event, handshake lockgate.Handshake) (lockgate.Acceptance, error) {
+	var acceptance lockgate.Acceptance
+	if status, ok := handshake.QueryParameter("refuse"); ok {
+		message, _ := handshake.QueryParameter("message")
+		number, err := strconv.Atoi(status)
+		if err != nil {
+			return acceptance, fmt.Errorf("no status: %w", err)
+		}
+		return acceptance, lockgate.Refuse(number, message)
+	}
+	if _, ok := handshake.QueryParameter("panic"); ok {
+		panic("no connect")
+	}
+	acceptance.Subprotocol, _ = handshake.QueryParameter("subprotocol")
+	if value, ok := handshake.QueryParameter("header"); ok {
+		acceptance.Headers = lockgate.Fields{{Name: "x-probe", Value: value}, {Name: "x-probe", Value: "2"}}
+	}
+	told, err := lockgate.JSON(map[string]any{"event": event, "handshake": handshake})
+	if err != nil {
+		return acceptance, err
+	}
+	return acceptance, connections.Send(ctx, event.ConnectionID, told)
+}
+
+// Disconnect tells the group observers.
+func (probe) Disconnect(ctx context.Context, event lockgate.Event, closing lockgate.Closing) {
+	last, _, err := connections.Attribute(ctx, event.ConnectionID, "last")
+	told, _ := lockgate.JSON(map[string]any{"code": closing.Code, "reason": closing.Reason, "last": last, "error": text(err)})
+	if _, err := groups.Publish(ctx, "observers", told); err != nil {
+		slog.Error("not told", "error", err)
+	}
+}
+
+func (probe) Message(ctx context.Context, event lockgate.Event, message lockgate.Message) (*lockgate.Message, error) {
+	if message.Binary {
+		return &message, nil
+	}
+	step := step{ID: event.ConnectionID}
+	if err := json.Unmarshal(message.Data, &step); err != nil {
+		return nil, err
+	}
+	switch step.Do {
+	case "fail":
+		return nil, errors.New(step.Text)
+	case "silence":
+		return nil, nil
+	case "broken text":
+		return lockgate.Text("\xff"), nil
+	}
+	result, err := do(ctx, event, step)
+	if err != nil {
+		return lockgate.JSON(map[string]any{"error": name(err), "text": err.Error()})
+	}
+	return lockgate.JSON(result)
+}
+
+func do(ctx context.Context, event lockgate.Event, step step) (any, error) {
+	switch step.Do {
+	case "event":
+		return event, nil
+	case "context":
+		return map[string]any{
+			"current": lockgate.Current(ctx), "variables": lockgate.Variables(ctx),
+			"principal": lockgate.Principal(ctx), "authorizer": lockgate.Authorizer(ctx),
+		}, nil
+	case "environment":
+		return []string{os.Getenv("LATE"), early}, nil
+	case "info":
+		return connections.Info(ctx, step.ID)
+	case "attribute":
+		value, set, err := connections.Attribute(ctx, step.ID, step.Name)
+		return []any{value, set}, err
+	case "attributes":
+		return connections.Attributes(ctx, step.ID)
+	case "set":
+		return nil, connections.SetAttribute(ctx, step.ID, step.Name, step.Value)
+	case "remove":
+		return nil, connections.RemoveAttribute(ctx, step.ID, step.Name)
+	case "send":
+		return nil, connections.Send(ctx, step.ID, lockgate.Text(step.Text))
+	case "send broken text":
+		return nil, connections.Send(ctx, step.ID, lockgate.Text("\xff"))
+	case "send binary":
+		return nil, connections.Send(ctx, step.ID, lockgate.Binary(bytes.Repeat([]byte{0xff}, step.Count)))
+	case "close":
+		return nil, connections.Close(ctx, step.ID, step.Code, step.Text)
+	case "join":
+		return nil, groups.Join(ctx, step.Group, step.ID)
+	case "leave":
+		return nil, groups.Leave(ctx, step.Group, step.ID)
+	case "publish":
+		return groups.Publish(ctx, step.Group, lockgate.Text(step.Text))
+	case "publish except":
+		return groups.PublishExcept(ctx, step.Group, lockgate.Text(step.Text), step.Exclude)
+	case "members":
+		return groups.Members(ctx, step.Group, step.After, step.Limit)
+	case "count":
+		return groups.Count(ctx, step.Group)
+	case "print":
+		print(step.Text)
+		return nil, nil
+	default:
+		return bear(ctx, step)
+	}
+}
+
+func print(text string) {
+	fmt.Println("fmt " + text)
+	fmt.Fprint(os.Stderr, "stderr "+text+"\n")
+	log.Print("log " + text)
+	slog.Debug("debug " + text)
+	slog.Info("info "+text, "key", "a value")
+	slog.Warn("warn " + text + "\nsecond line")
+	slog.Error("error "+text, slog.Group("group", "number", 7))
+	fmt.Print("unfinished " + text)
+}
+
+// bear takes what hurts.
+func bear(ctx context.Context, step step) (any, error) {
+	switch step.Do {
+	case "panic":
+		panic("as told: " + step.Text)
+	case "nil":
+		var nothing *struct{ field int }
+		return nothing.field, nil
+	case "panic in a goroutine":
+		go panic("as told: " + step.Text)
+		time.Sleep(time.Millisecond)
+		return nil, nil
+	case "wait for ever":
+		select {}
+	case "spin":
+		for {
+		}
+	case "deadline":
+		began := time.Now()
+		deadline, ok := ctx.Deadline()
+		child, end := context.WithTimeout(ctx, time.Duration(step.Milliseconds)*time.Millisecond)
+		defer end()
+		<-child.Done()
+		return map[string]any{
+			"left": deadline.Sub(began).Milliseconds(), "ok": ok, "waited": time.Since(began).Milliseconds(),
+			"child": text(child.Err()), "own": text(ctx.Err()),
+		}, nil
+	case "leave behind":
+		// The goroutine goes on in a later event, whose context is not its own.
+		go func() {
+			<-ctx.Done()
+			slog.Info("left behind", "error", connections.Send(ctx, step.ID, lockgate.Text("too late")))
+		}()
+		return nil, nil
+	case "goroutines":
+		return goroutines(ctx, step)
+	case "garbage":
+		return garbage(step.Count), nil
+	default:
+		return nil, fmt.Errorf("no such step: %s", step.Do)
+	}
+}
+
+// goroutines calls from many goroutines at a time, which make garbage, and counts the answers that are not as they should be.
+func goroutines(ctx context.Context, step step) (any, error) {
+	var wait sync.WaitGroup
+	var lock sync.Mutex
+	wrong := 0
+	for i := range step.Count {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			name := fmt.Sprintf("name-%d", i)
+			value := string(bytes.Repeat([]byte{'a' + byte(i%26)}, 10))
+			err := connections.SetAttribute(ctx, step.ID, name, value)
+			time.Sleep(time.Duration(i%3) * time.Millisecond)
+			for range 20 {
+				got, set, gotErr := connections.Attribute(ctx, step.ID, name)
+				_ = make([]byte, 64<<10)
+				fields, fieldsErr := connections.Attributes(ctx, step.ID)
+				listed, _ := fields.Get(name)
+				if err != nil || gotErr != nil || fieldsErr != nil || !set || got != value || listed != value {
+					lock.Lock()
+					wrong++
+					lock.Unlock()
+				}
+			}
+		}()
+	}
+	wait.Wait()
+	return wrong, nil
+}
+
+// live is a large heap, in the pieces that a garbage collector has to look at.
+var live [][]*[64]byte
+
+// waste is what garbage drops: a local variable would be no garbage.
+var waste []byte
+
+// garbage makes megabytes of it beside 40 MB that stay, and returns a text that was long alive.
+func garbage(megabytes int) any {
+	if live == nil {
+		for range 40 {
+			piece := make([]*[64]byte, 1<<14)
+			for i := range piece {
+				piece[i] = &[64]byte{byte(i)}
+			}
+			live = append(live, piece)
+		}
+	}
+	for range megabytes << 4 {
+		waste = make([]byte, 64<<10)
+	}
+	for _, piece := range live {
+		for i, value := range piece {
+			if value[0] != byte(i) {
+				return "the heap is broken"
+			}
+		}
+	}
+	return "ok"
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// name finds the contract's case.
+func name(err error) string {
+	for name, is := range map[string]error{
+		"gone": lockgate.ErrGone, "busy": lockgate.ErrBusy, "too-large": lockgate.ErrTooLarge, "denied": lockgate.ErrDenied,
+		"unreachable": lockgate.ErrUnreachable, "invalid": lockgate.ErrInvalid,
+	} {
+		if errors.Is(err, is) {
+			return name
+		}
+	}
+	return "other"
+}
