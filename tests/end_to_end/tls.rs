@@ -39,6 +39,33 @@ async fn tls_1_2_and_1_3_are_spoken() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn cheap_cipher_suite_is_chosen_unless_the_client_has_no_aes() {
+    let gateway = echo().await;
+    let (tls_1_2, tls_1_3): (&[_], &[_]) = (&[&rustls::version::TLS12], &[&rustls::version::TLS13]);
+    use rustls::CipherSuite as Suite;
+    let aes = std::arch::is_x86_feature_detected!("aes");
+    let (dear, cheap) = (
+        Suite::TLS13_AES_256_GCM_SHA384,
+        Suite::TLS13_AES_128_GCM_SHA256,
+    );
+    let (dear_1_2, cheap_1_2) = (
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    );
+    let chacha20 = Suite::TLS13_CHACHA20_POLY1305_SHA256;
+    for (versions, preferred, chosen) in [
+        (tls_1_3, dear, if aes { cheap } else { dear }),
+        (tls_1_3, chacha20, chacha20),
+        (tls_1_2, dear_1_2, if aes { cheap_1_2 } else { dear_1_2 }),
+    ] {
+        let versions: &'static [_] = versions.to_vec().leak();
+        let request = gateway.wss("/s").tls_versions(versions);
+        assert_eq!(request.preferring(preferred).cipher_suite().await, chosen);
+    }
+}
+
 #[tokio::test]
 async fn self_signed_certificate_is_for_this_machine() {
     let gateway = echo().await;

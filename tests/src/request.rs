@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream, UnixStream},
 };
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::{
@@ -129,6 +130,14 @@ impl Request {
             .as_mut()
             .expect("the request goes over TLS")
             .versions = versions;
+        self
+    }
+
+    /// Has the client list a cipher suite first.
+    #[must_use]
+    pub fn preferring(mut self, suite: rustls::CipherSuite) -> Self {
+        let tls = self.tls.as_mut().expect("the request goes over TLS");
+        tls.first_suite = Some(suite);
         self
     }
 
@@ -258,6 +267,16 @@ impl Request {
         self
     }
 
+    /// The cipher suite that the server chooses.
+    ///
+    /// # Panics
+    ///
+    /// When there is no TLS handshake.
+    pub async fn cipher_suite(&self) -> rustls::CipherSuite {
+        let suite = self.handshake().await.get_ref().1.negotiated_cipher_suite();
+        suite.unwrap().suite()
+    }
+
     /// The certificate that the server shows.
     pub async fn certificate(&self) -> CertificateDer<'static> {
         self.chain().await.swap_remove(0)
@@ -269,13 +288,17 @@ impl Request {
     ///
     /// When there is no TLS handshake.
     pub async fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let stream = self.handshake().await;
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        chain.iter().map(|der| der.clone().into_owned()).collect()
+    }
+
+    async fn handshake(&self) -> TlsStream<TcpStream> {
         let tls = self.tls.as_ref().expect("the request goes over TLS");
         let socket = within("the TCP connection", TcpStream::connect(self.address))
             .await
             .unwrap();
-        let stream = within("the TLS handshake", tls.wrap(socket)).await.unwrap();
-        let chain = stream.get_ref().1.peer_certificates().unwrap();
-        chain.iter().map(|der| der.clone().into_owned()).collect()
+        within("the TLS handshake", tls.wrap(socket)).await.unwrap()
     }
 
     /// Connects, and checks that the server lets the client in.

@@ -9,8 +9,8 @@ use std::{
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
 };
@@ -121,6 +121,8 @@ pub(crate) struct Tls {
     pub(crate) trust: Trust,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
+    /// The cipher suite that the client lists first.
+    pub(crate) first_suite: Option<CipherSuite>,
     /// The host that the client names; none stands for an address, which a client does not name.
     pub(crate) name: Option<String>,
 }
@@ -131,6 +133,7 @@ impl Default for Tls {
             trust: Trust::Any,
             alpn: vec![b"http/1.1".to_vec()],
             versions: rustls::DEFAULT_VERSIONS,
+            first_suite: None,
             name: Some("localhost".to_owned()),
         }
     }
@@ -148,7 +151,10 @@ impl Tls {
     }
 
     pub(crate) async fn wrap<S: Duplex>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let mut provider = aws_lc_rs::default_provider();
+        let suites = &mut provider.cipher_suites;
+        suites.sort_by_key(|suite| Some(suite.suite()) != self.first_suite);
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(self.versions)
             .unwrap();
         let mut config = match &self.trust {

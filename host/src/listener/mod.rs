@@ -17,7 +17,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -285,8 +284,7 @@ async fn serve_stream(
     let Some(tls) = tls else {
         return http1::serve(stream, peer, context, deadline).await;
     };
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    match in_time(deadline, &context, acceptor.accept(stream)).await {
+    match in_time(deadline, &context, tls.accept(stream)).await {
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
