@@ -151,6 +151,11 @@ pub(crate) fn large() -> Vec<u8> {
 /// The probe with a custom section of `bytes` bytes, some of them unique.
 fn padded(bytes: usize) -> Vec<u8> {
     let mut component = fs::read(Guest::Probe.path()).unwrap();
+    pad(&mut component, bytes);
+    component
+}
+
+fn pad(component: &mut Vec<u8>, bytes: usize) {
     component.push(0);
     component.extend(leb128(bytes));
     // The length of the name, and the name.
@@ -159,7 +164,6 @@ fn padded(bytes: usize) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     component.extend(now.as_nanos().to_le_bytes());
     component.resize(end, 0);
-    component
 }
 
 /// The echo with an extra module: one small function that is hard to compile, since each loop passes each local on.
@@ -227,6 +231,66 @@ fn large_component_is_compiled_in_idle_time() {
         stat.expect("it runs").split(' ').nth(38) == Some(SCHED_IDLE)
     });
     loading.loaded();
+}
+
+#[tokio::test]
+async fn component_is_compiled_at_full_speed_until_the_gateway_serves() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("large.wasm");
+    fs::write(&file, large()).unwrap();
+    let text = probe_configuration("", "").replace("{probe}", file.to_str().unwrap());
+    let listener = "listeners = [{ address = \"127.0.0.1:0\", tls = \"off\" }]\n";
+    let written = write_configuration(folder.path(), &format!("{listener}{text}"));
+    let mut starting = LOCKGATE
+        .command(&["run", written.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (_, words) = child_of(starting.id(), || {
+        assert_eq!(starting.try_wait().unwrap(), None, "it ended");
+    });
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+    assert!(words.contains(" full "), "{words}");
+
+    let gateway = LOCKGATE.serve(&text).await;
+    replace(&file, &large());
+    let (_, words) = child_of(gateway.id(), || ());
+    assert!(words.contains(" idle "), "{words}");
+}
+
+/// Where the machine lets the process leave the idle time, which takes a privilege, it goes on. Else another begins.
+#[test]
+fn component_for_which_the_machine_is_never_idle_is_compiled_nonetheless() {
+    let mut component = hard(200, 2_000);
+    pad(&mut component, 600 << 10);
+    let mut loading = Loading::begin(&component);
+    let (child, _) = loading.child();
+    let is_nice = |stat: &str| {
+        let field = |at| stat.split(' ').nth(at);
+        // The niceness and the policy.
+        field(16) == Some("10") && field(38) == Some("0")
+    };
+    let kept = std::cell::Cell::new(true);
+    let idle = std::cell::Cell::new(false);
+    wait_for(child, "it stays idle", |stat| match stat {
+        Some(stat) if stat.split(' ').nth(38) == Some(SCHED_IDLE) => {
+            idle.set(true);
+            false
+        }
+        Some(stat) => idle.get() && is_nice(stat),
+        None => {
+            kept.set(false);
+            true
+        }
+    });
+    if !kept.get() {
+        let (child, words) = loading.child();
+        assert!(words.contains(" nice "), "{words}");
+        wait_for(child, "it is idle", |stat| stat.is_some_and(is_nice));
+    }
+    let said = loading.refused();
+    assert!(said.contains("compiling it takes more than 5 s"), "{said}");
 }
 
 /// The kernel kills the process with the highest score first.

@@ -157,7 +157,7 @@ impl Gateway {
             gateway.plugins.inherit(heritage);
         }
         gateway.apply(config, Cause::Start).await?;
-        gateway.plugins.forget_inherited();
+        gateway.plugins.serve();
         if let ConfigSource::File(file) = &gateway.source
             && let Err(error) = gateway.serve_note_for(file)
         {

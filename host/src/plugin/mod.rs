@@ -72,11 +72,13 @@ impl Plugins {
         Self::start_with(caches, GuestThreads::start)
     }
 
-    /// As [`Self::start`], for a command that serves nobody: it writes nothing to caches of another user, whose
-    /// gateway could not write over it.
+    /// As [`Self::start`], for a command that serves nobody, while a gateway may: it writes nothing to caches of another
+    /// user, whose gateway could not write over it.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
         let caches = (cache::to_try(compile_cache), Keep::InOwnFolders);
-        Self::start_with(caches, GuestThreads::start)
+        let plugins = Self::start_with(caches, GuestThreads::start)?;
+        plugins.compiler.serve();
+        Ok(plugins)
     }
 
     /// As [`Self::start_to_try`], with the guests on the caller's runtime: they share its clock.
@@ -111,16 +113,19 @@ impl Plugins {
         })
     }
 
-    /// Takes over the state of another process that its files do not tell. Until [`Self::forget_inherited`], a plugin
+    /// Takes over the state of another process that its files do not tell, and that serves. Until [`Self::serve`], a plugin
     /// that is loaded for the first time serves the versions of that process.
     pub(crate) fn inherit(&self, heritage: Heritage) {
+        self.compiler.serve();
         *self.signed() = heritage.floors;
         *self.inherited() = heritage.plugins;
     }
 
-    /// Forgets the inherited state, now that this process serves: a plugin that is removed and added again is new.
-    pub(crate) fn forget_inherited(&self) {
+    /// Notes that this process serves. The inherited state is forgotten: a plugin that is removed and added again is new.
+    /// Compiling takes no time from clients from now on.
+    pub(crate) fn serve(&self) {
         self.inherited().clear();
+        self.compiler.serve();
     }
 
     /// Freezes the versions while another process starts with [`Self::heritage`]: until it serves, or until

@@ -5,8 +5,11 @@ use std::io::{self, PipeReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio, exit};
-use std::thread::{available_parallelism, park_timeout};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio, exit};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, available_parallelism, park_timeout};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
 use wasmtime::Engine;
@@ -56,6 +59,9 @@ const TIDY: Duration = Duration::from_secs(5);
 /// The exit code of a child whose code the cache did not take: its output says why.
 const NOT_KEPT: i32 = 3;
 
+/// The time that a child may take to say that it hurries.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Bytes that are read of the output of a child.
 const MAX_OUTPUT: u64 = 4 << 10;
 
@@ -69,6 +75,8 @@ pub(crate) struct Compiler {
     private: Option<CacheFolder>,
     /// The other end is closed when the gateway stops: no compiled code is awaited any more.
     stopped: PipeReader,
+    /// Whether compiling could take time from clients.
+    serves: AtomicBool,
 }
 
 /// Why a component was not compiled.
@@ -108,7 +116,9 @@ fn quoted(output: &str) -> String {
 /// How a child gets its processor time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pace {
-    /// Only while the machine is idle.
+    /// As fast as it can: nothing serves yet.
+    Full,
+    /// Only while the machine is idle, for a while; then as `Nice`.
     Idle,
     /// Always, with a small share of a busy machine.
     Nice,
@@ -118,6 +128,7 @@ impl Pace {
     /// Its name on the command line of the child.
     fn word(self) -> &'static str {
         match self {
+            Self::Full => "full",
             Self::Idle => "idle",
             Self::Nice => "nice",
         }
@@ -126,18 +137,21 @@ impl Pace {
     /// Sets the priority of this thread and of those that it starts. Where the machine refuses, compiling goes on at
     /// the old one.
     fn set(self) {
-        let _ = rustix::process::setpriority_process(None, NICE);
-        if self == Self::Idle {
-            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        if self == Self::Full {
+            return;
         }
+        if self == Self::Idle {
+            let _ = set_policy(thread_native_id(), NormalThreadSchedulePolicy::Idle);
+        }
+        // After the policy, which resets it.
+        let _ = rustix::process::setpriority_process(None, NICE);
     }
 
     /// The threads to compile with. In idle time half of the cores stay free, so that a thread that wakes finds one.
     fn threads(self, cores: usize) -> usize {
         let threads = match self {
             Self::Idle => cores / 2,
-            Self::Nice => cores,
+            Self::Full | Self::Nice => cores,
         };
         threads.clamp(1, MAX_THREADS)
     }
@@ -167,7 +181,13 @@ impl Compiler {
             addressing: Addressing::Reserved,
             private,
             stopped,
+            serves: AtomicBool::new(false),
         })
+    }
+
+    /// Has what is compiled from now on leave the processor to those that serve.
+    pub(crate) fn serve(&self) {
+        self.serves.store(true, Ordering::Relaxed);
     }
 
     /// Sets how compiled code addresses its memory.
@@ -189,7 +209,9 @@ impl Compiler {
         source: &Source,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            compile_into_cache(cache, self.addressing, plugin, &source.bytes, &self.stopped)?;
+            let bytes = &source.bytes;
+            let paces = self.paces(bytes.len() as u64, plugin.limits.compile);
+            compile_into_cache(cache, self.addressing, plugin, bytes, &self.stopped, paces)?;
         }
         // Finds the code that a child has left in the cache. Where no child could run, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
@@ -202,25 +224,39 @@ impl Compiler {
             bytes: source.bytes.clone(),
         })
     }
+
+    /// The paces to compile a component at. A large one takes idle time first, if the machine has any; the child that
+    /// does so hurries in the end, and another begins again only where it may not.
+    fn paces(&self, bytes: u64, cpu: Duration) -> impl Iterator<Item = Patience> + use<> {
+        let most = cpu * PATIENCE;
+        let serves = self.serves.load(Ordering::Relaxed);
+        let idle = (serves && bytes >= LARGE).then(|| (Pace::Idle, idle_time(bytes) + GRACE));
+        let last = if serves { Pace::Nice } else { Pace::Full };
+        idle.into_iter().chain([(last, most)])
+    }
 }
 
-/// Has a child compile a component into the cache: a large one in idle time first, if the machine has any.
+/// The wait for idle time.
+fn idle_time(bytes: u64) -> Duration {
+    let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+    IDLE_PER_KIB.saturating_mul(kib)
+}
+
+/// A pace, and the time that the child may take.
+type Patience = (Pace, Duration);
+
+/// Has a child compile a component into the cache, at each of the paces until one has the time.
 fn compile_into_cache(
     cache: &Path,
     addressing: Addressing,
     plugin: &config::Plugin,
     bytes: &[u8],
     stopped: &PipeReader,
+    paces: impl IntoIterator<Item = Patience>,
 ) -> Result<(), CompileError> {
     let (name, cpu) = (&plugin.name, plugin.limits.compile);
     let began = SystemTime::now();
-    let size = bytes.len() as u64;
-    let idle = (size >= LARGE).then(|| {
-        let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX);
-        (Pace::Idle, IDLE_PER_KIB.saturating_mul(kib))
-    });
-    let nice = (Pace::Nice, cpu * PATIENCE);
-    for (pace, patience) in idle.into_iter().chain([nice]) {
+    for (pace, patience) in paces {
         match run_child(cache, addressing, bytes, cpu, pace, patience, stopped) {
             Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
                 let why = cache::why_not_kept(cache, began);
@@ -274,8 +310,8 @@ fn run_child(
         .stdout(Stdio::piped())
         .stderr(output.try_clone()?)
         .spawn()?;
-    let over = match &child.stdout {
-        Some(pipe) => wait_for_close(pipe.as_fd(), patience, stopped),
+    let over = match &mut child.stdout {
+        Some(pipe) => wait_for_child(pipe, patience, cpu * PATIENCE, stopped),
         None => Ok(true),
     };
     if !matches!(over, Ok(true)) {
@@ -291,9 +327,24 @@ fn run_child(
     Ok(Some((status, String::from_utf8_lossy(&read).into_owned())))
 }
 
-/// Waits until the other end of a pipe is closed: nothing is written to it. False if `patience` ends first, or the
-/// other end of `stopped` is closed.
-fn wait_for_close(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
+/// Waits until the child has closed its end of a pipe, and for `longer` once it says there that it hurries. False if it
+/// has not closed it by then, or if the other end of `stopped` is closed.
+fn wait_for_child(
+    pipe: &mut ChildStdout,
+    patience: Duration,
+    longer: Duration,
+    stopped: &PipeReader,
+) -> Result<bool> {
+    if !wait_for(pipe.as_fd(), patience, stopped)? {
+        return Ok(false);
+    }
+    let hurries = pipe.read(&mut [0])? > 0;
+    Ok(!hurries || wait_for(pipe.as_fd(), longer, stopped)?)
+}
+
+/// Waits until the other end of a pipe is written to or closed. False if `patience` ends first, or the other end of
+/// `stopped` is closed.
+fn wait_for(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
     let patience = Timespec::try_from(patience)?;
     let mut pipes = [
         PollFd::new(&pipe, PollFlags::IN),
@@ -351,9 +402,13 @@ pub(crate) fn compile_into(
     bound(Resource::Core, 0)?;
     // If memory runs out, the kernel kills this process and not the gateway.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
-    pace.set();
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
+    let idle = IdleThreads::default();
+    idle.add_this();
+    // Its thread is started before the pace is set, so that it runs in time.
+    let hurry = (pace == Pace::Idle).then(|| idle.hurry_after(idle_time(bytes.len() as u64)));
+    pace.set();
     // Shows the warnings of a cache that takes nothing.
     let _ = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
@@ -367,17 +422,59 @@ pub(crate) fn compile_into(
         let cores = available_parallelism().map_or(1, usize::from);
         let threads = ThreadPoolBuilder::new()
             .num_threads(pace.threads(cores))
+            .start_handler(move |_| idle.add_this())
             .build()?;
         let cache = engine::cache(cache)?;
         let engine = engine::to_compile(cache.clone(), addressing)?;
         threads.install(|| Component::new(&engine, &bytes))?;
         cache.cache_hits() + cache.cache_misses() > 0 // a miss counts once it is written
     };
+    drop(hurry);
     wait_for_the_cache();
     if !kept {
         exit(NOT_KEPT);
     }
     Ok(())
+}
+
+/// The threads that compile in idle time.
+#[derive(Clone, Default)]
+struct IdleThreads(Arc<Mutex<Vec<ThreadId>>>);
+
+impl IdleThreads {
+    fn add_this(&self) {
+        self.lock().push(thread_native_id());
+    }
+
+    /// Gives them the policy of others after this time, unless the sender is dropped before, and says so on standard
+    /// output. They keep their niceness. Where the machine does not allow it, they stay as they are: it takes a privilege,
+    /// or `RLIMIT_NICE`.
+    fn hurry_after(&self, time: Duration) -> mpsc::Sender<()> {
+        let (compiling, over) = mpsc::channel();
+        let threads = self.clone();
+        thread::spawn(move || {
+            if over.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                let hurry = |id: &ThreadId| set_policy(*id, NormalThreadSchedulePolicy::Other);
+                if threads.lock().iter().try_for_each(hurry).is_ok() {
+                    let _ = rustix::io::write(io::stdout(), b".");
+                }
+            }
+        });
+        compiling
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ThreadId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sets the policy of a thread, and the niceness of this one to the least urgent that goes with it.
+fn set_policy(
+    id: ThreadId,
+    policy: NormalThreadSchedulePolicy,
+) -> Result<(), thread_priority::Error> {
+    let policy = ThreadSchedulePolicy::Normal(policy);
+    set_thread_priority_and_policy(id, ThreadPriority::Min, policy)
 }
 
 /// Lowers a resource limit of this process, or leaves it where it is lower already.
@@ -421,5 +518,6 @@ mod tests {
         let threads = |pace: Pace| [1, 2, 5, 16, 17, 33, 64].map(|cores| pace.threads(cores));
         assert_eq!(threads(Pace::Idle), [1, 1, 2, 8, 8, 16, 16]);
         assert_eq!(threads(Pace::Nice), [1, 2, 5, 16, 16, 16, 16]);
+        assert_eq!(threads(Pace::Full), [1, 2, 5, 16, 16, 16, 16]);
     }
 }
