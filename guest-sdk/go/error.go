@@ -38,7 +38,7 @@ type Refusal struct {
 // Refuse returns the error by which [Handler]'s Connect refuses a client, with an HTTP status of 300 to 599 and a text for
 // the client in the body; an empty one sends the status's own phrase.
 //
-//	return lockgate.Acceptance{}, lockgate.Refuse(http.StatusForbidden, "members only")
+//	return lockgate.Acceptance{}, lockgate.Refuse(403, "members only")
 func Refuse(status int, message string) *Refusal {
 	return &Refusal{Status: status, Message: message}
 }
