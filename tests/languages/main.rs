@@ -10,6 +10,7 @@
 )]
 
 mod go;
+mod go_probe;
 mod javascript;
 mod lambda;
 mod page;
@@ -18,13 +19,13 @@ mod rust;
 
 use std::process::ExitCode;
 
-use lockgate_tests::{Lockgate, cases, run};
+use lockgate_tests::{Lockgate, cases, long, run};
 
 const LOCKGATE: Lockgate =
     Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
 
 fn main() -> ExitCode {
-    let cases = cases![
+    let mut cases = cases![
         rust::saved_change_of_a_new_project_is_served: ;
         rust::new_chat_serves_its_page_and_its_clients: ;
         javascript::saved_change_of_a_new_javascript_project_is_served: Npm;
@@ -40,7 +41,17 @@ fn main() -> ExitCode {
         lambda::callback_style_runs_as_it_is: Npm;
         lambda::middy_with_common_packages_runs_as_it_is: Npm;
         page::lambda_page_runs_as_written: Npm;
+        go_probe::go_handler_sees_what_the_contract_tells: Go;
+        go_probe::go_handler_refuses_and_fails_as_it_says: Go;
+        go_probe::go_log_lines_have_their_levels: Go;
+        go_probe::go_contexts_end_at_the_deadline_and_with_the_event: Go;
+        go_probe::go_routines_of_one_event_call_at_the_same_time: Go;
+        go_probe::go_plugin_bears_garbage_and_large_messages: Go;
         page::plugins_page_runs_as_written: ;
+        page::go_page_runs_as_written: Go;
     ];
+    cases.extend(long(cases![
+        go_probe::million_calls_of_one_go_instance_need_no_more_memory: Go;
+    ]));
     run(LOCKGATE.target(), cases)
 }

@@ -28,6 +28,10 @@ pub(crate) async fn plugins_page_runs_as_written() {
     runs_as_written("docs/plugins.md").await;
 }
 
+pub(crate) async fn go_page_runs_as_written() {
+    runs_as_written("docs/go.md").await;
+}
+
 /// A fenced block of a page.
 struct Block {
     /// The page and the line where it begins.

@@ -18,6 +18,8 @@ use crate::Tool;
 pub struct Case {
     pub name: &'static str,
     pub needs: &'static [Tool],
+    /// Whether it runs with `--ignored` only, since it takes minutes.
+    pub long: bool,
     pub test: fn() -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -28,9 +30,17 @@ macro_rules! cases {
         vec![$($crate::Case {
             name: stringify!($test),
             needs: &[$($crate::Tool::$tool),*],
+            long: false,
             test: || Box::pin($test()),
         }),*]
     };
+}
+
+/// Marks cases that take minutes.
+#[must_use]
+pub fn long(cases: Vec<Case>) -> Vec<Case> {
+    let cases = cases.into_iter();
+    cases.map(|case| Case { long: true, ..case }).collect()
 }
 
 /// The `main` of a test target: runs the cases that the command line selects. Under `CI=true` a missing tool fails its
@@ -56,9 +66,10 @@ pub fn run(target: &Path, cases: Vec<Case>) -> ExitCode {
             Some(lacks) if everything => Err(Failed::from(lacks)),
             Some(lacks) => Ok(Completion::ignored_with(lacks)),
         })
+        .with_ignored_flag(case.long)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if conclusion.num_ignored > 0 && !arguments.list {
+    if !missing.is_empty() && conclusion.num_ignored > 0 && !arguments.list {
         let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
         let _ = writeln!(
             io::stdout(),

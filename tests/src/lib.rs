@@ -35,7 +35,7 @@ mod tools;
 mod versions;
 
 pub use cable::Cable;
-pub use cases::{Case, run};
+pub use cases::{Case, long, run};
 pub use client::Client;
 pub use configurations::{echo_configuration, probe_configuration};
 pub use gateway::{CommandResult, Gateway, Lockgate, request_at, write_configuration};

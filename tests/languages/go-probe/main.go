@@ -11,6 +11,7 @@ import (
 	"log"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -20,7 +21,10 @@ import (
 	"github.com/lockgate/lockgate/guest-sdk/go/groups"
 )
 
-func main() { lockgate.Handle(probe{}) }
+func main() {
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	lockgate.Handle(probe{})
+}
 
 type probe struct{}
 
@@ -187,6 +191,11 @@ func bear(ctx context.Context, step step) (any, error) {
 		return nil, nil
 	case "goroutines":
 		return goroutines(ctx, step)
+	case "memory":
+		calls++
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return map[string]any{"calls": calls, "bytes": stats.Sys}, nil
 	case "garbage":
 		return garbage(step.Count), nil
 	default:
@@ -223,6 +232,9 @@ func goroutines(ctx context.Context, step step) (any, error) {
 	wait.Wait()
 	return wrong, nil
 }
+
+// calls counts those of this instance.
+var calls int
 
 // live is a large heap, in the pieces that a garbage collector has to look at.
 var live [][]*[64]byte
