@@ -17,8 +17,13 @@ struct Case {
     connections: usize,
     window: u64,
     bytes: usize,
+    /// Route keys beside `$default`: with some, each message is searched for its key.
+    routes: &'static [&'static str],
     target: Option<Target>,
 }
+
+/// The routes of a chat, that of the messages among them.
+const FIVE: &[&str] = &["join", "leave", "publish", "echo", "who"];
 
 /// The usual case, from which the others differ.
 const USUAL: Case = Case {
@@ -26,6 +31,7 @@ const USUAL: Case = Case {
     connections: 64,
     window: 1,
     bytes: MIN_BYTES,
+    routes: &[],
     target: None,
 };
 
@@ -53,7 +59,12 @@ pub(crate) async fn echo(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
+    let with_routes = |window| Case {
+        window,
+        routes: FIVE,
+        ..USUAL
+    };
+    let mut cases = vec![with_routes(1), with_routes(16)];
     for (connections, window, bytes, most) in [
         (64, 1, MIN_BYTES, 1.25),
         (64, 16, MIN_BYTES, 2.5),
@@ -66,6 +77,7 @@ fn cases() -> Vec<Case> {
                 connections,
                 window,
                 bytes,
+                routes: &[],
                 target: Some(Target::Ratio(most)),
             });
         }
@@ -93,8 +105,12 @@ async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> 
         connections: bench.clients(case.connections, 8),
         ..case
     };
+    let routes = match case.routes.len() {
+        0 => String::new(),
+        count => format!(" by one of {count} routes"),
+    };
     let what = format!(
-        "{name}, {}, {} connections, window {}, {}",
+        "{name}{routes}, {}, {} connections, window {}, {}",
         format!("{:?}", case.scheme).to_lowercase(),
         case.connections,
         case.window,
@@ -125,7 +141,7 @@ async fn rounds(
     let setup = Setup {
         component: &bench.echo,
         isolation,
-        routes: &[],
+        routes: case.routes,
     };
     let gateway = bench.lockgate.serve(&setup).await?;
     let mut ours = connect(&gateway).await?;
@@ -165,21 +181,22 @@ pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
     }
     let bare = Server::bare().await?;
     let mut theirs = alone(client::connect(&bare, Scheme::Ws, count, &echo).await?);
-    let mut row = Row::new(
-        format!(
-            "post to another connection, ws, {count} pairs, window 1, {}",
+    let mut rows = Vec::new();
+    for window in [1, 8] {
+        let what = format!(
+            "post to another connection, ws, {count} pairs, window {window}, {}",
             size(MIN_BYTES)
-        ),
-        US,
-        "bare echo",
-    );
-    for _ in 0..bench.rounds {
-        row.lockgate
-            .push(measure::exchange(&gateway, &mut ours, 1, bench.pace).await?);
-        row.reference
-            .push(measure::exchange(&bare, &mut theirs, 1, bench.pace).await?);
+        );
+        let mut row = Row::new(what, US, "bare echo");
+        for _ in 0..bench.rounds {
+            let posted = measure::exchange(&gateway, &mut ours, window, bench.pace).await?;
+            let echoed = measure::exchange(&bare, &mut theirs, window, bench.pace).await?;
+            row.lockgate.push(posted);
+            row.reference.push(echoed);
+        }
+        rows.push(row);
     }
-    Ok(vec![row])
+    Ok(rows)
 }
 
 /// Groups of one client each.

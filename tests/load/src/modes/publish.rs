@@ -32,19 +32,24 @@ pub(crate) async fn publish(bench: &Bench) -> Result<Vec<Row>> {
     let bare = Server::bare().await?;
     let mut ours = room(&gateway, count).await?;
     let mut theirs = room(&bare, count).await?;
-    let mut row = Row {
-        target: Some(Target::Ratio(1.3)),
-        ..Row::new(
-            format!("publish to a group of {count}, ws, {MIN_BYTES} B, each delivery"),
-            US,
-            "bare",
-        )
-    };
-    for _ in 0..bench.rounds {
-        row.lockgate.push(round(bench, &gateway, &mut ours).await?);
-        row.reference.push(round(bench, &bare, &mut theirs).await?);
+    let mut rows = Vec::new();
+    for (window, target) in [(1, Some(Target::Ratio(1.3))), (8, None)] {
+        let what = format!(
+            "publish to a group of {count}, ws, window {window}, {MIN_BYTES} B, each delivery"
+        );
+        let mut row = Row {
+            target,
+            ..Row::new(what, US, "bare")
+        };
+        for _ in 0..bench.rounds {
+            row.lockgate
+                .push(round(bench, &gateway, &mut ours, window).await?);
+            row.reference
+                .push(round(bench, &bare, &mut theirs, window).await?);
+        }
+        rows.push(row);
     }
-    Ok(vec![row])
+    Ok(rows)
 }
 
 async fn room(server: &Server, count: usize) -> Result<Room> {
@@ -63,11 +68,11 @@ async fn room(server: &Server, count: usize) -> Result<Room> {
     Ok(Room { members, publisher })
 }
 
-/// Publishes messages, each once every member has the one before.
-async fn round(bench: &Bench, server: &Server, room: &mut Room) -> Result<Round> {
+/// Publishes `window` messages at a time, each time once every member has those before.
+async fn round(bench: &Bench, server: &Server, room: &mut Room, window: u64) -> Result<Round> {
     let load = Arc::new(Load::new(1));
     let (delivered, over) = (Arc::new(Notify::new()), CancellationToken::new());
-    let count = room.members.len() as u64;
+    let count = room.members.len() as u64 * window;
     let mut tasks = JoinSet::new();
     for mut member in room.members.drain(..) {
         let (load, delivered, over) = (Arc::clone(&load), Arc::clone(&delivered), over.clone());
@@ -87,7 +92,7 @@ async fn round(bench: &Bench, server: &Server, room: &mut Room) -> Result<Round>
         took.clear();
         while took.is_empty() || started.elapsed() < length {
             let sent = Instant::now();
-            room.publisher.send(1).await?;
+            room.publisher.send(window).await?;
             timeout(DELIVERY, delivered.notified())
                 .await
                 .context("a member missed a message")?;
