@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         rust::new_chat_serves_its_page_and_its_clients: ;
         javascript::saved_change_of_a_new_javascript_project_is_served: Npm;
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
+        javascript::behaviour::handler_has_the_platform_and_its_errors_name_the_author_s_lines: Npm;
+        javascript::behaviour::value_made_when_a_module_is_loaded_differs_in_each_instance: Npm;
+        javascript::behaviour::module_that_a_plugin_cannot_have_is_named_with_its_import: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
         go::saved_change_of_a_new_go_project_is_served: Go;

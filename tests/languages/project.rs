@@ -129,11 +129,11 @@ impl Project {
         Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE).await
     }
 
-    fn save(&self, file: &str, text: &str) {
+    pub(crate) fn save(&self, file: &str, text: &str) {
         fs::write(self.folder.join(file), text).unwrap();
     }
 
-    fn read(&self, file: &str) -> String {
+    pub(crate) fn read(&self, file: &str) -> String {
         fs::read_to_string(self.folder.join(file)).unwrap()
     }
 }

@@ -37,9 +37,12 @@ export async function bundle(settings, { lazy }) {
     legalComments: "none",
     keepNames: false,
     logLevel: "silent",
+    // A module without a default export: the component says so when it is loaded.
+    logOverride: { "import-is-undefined": "silent" },
     define: {
       "process.env.NODE_ENV": '"production"',
       "process.env.NODE_DEBUG": "undefined",
+      "process.env.READABLE_STREAM": "undefined",
       "LOCKGATE_BIGINT": String(settings.engine === "starlingmonkey"),
       "LOCKGATE_LINES": JSON.stringify(LINES),
     },
@@ -55,29 +58,31 @@ export async function bundle(settings, { lazy }) {
   }
 }
 
+/** The interfaces of the gateway: the contract and WASI. */
+const GATEWAY = /^(lockgate:plugin\/|wasi:)/;
+
 /** A text that stands for the table of lines until the bundle is there. */
 const LINES = "lockgate:lines";
 
 function entry(lazy) {
-  const handler = JSON.stringify(join(SDK, "src/component/handler.js"));
   const start = `
     import ${JSON.stringify(join(SDK, "platform/start.js"))};
     import "lockgate:globals";
     import ${JSON.stringify(join(SDK, "platform/random.js"))};
-    import { exported, loaded } from ${handler};
+    import { exported, loaded } from ${JSON.stringify(join(SDK, "src/component/handler.js"))};
   `;
   if (lazy) {
     return `${start}
       export const handler = exported(() => {
         const author = require("lockgate:author");
-        return author.default ?? author;
+        return "default" in author ? author.default : author;
       });
     `;
   }
   return `${start}
-    import plugin from "lockgate:author";
-    export const handler = exported(() => plugin);
-    loaded();
+    import * as author from "lockgate:author";
+    export const handler = exported(() => author.default);
+    loaded(author.default);
   `;
 }
 
@@ -107,8 +112,7 @@ function plugin(settings, author, globals) {
       }));
       build.onResolve({ filter: /^lockgate:globals$/ }, () => ({ path: "globals", namespace: "lockgate" }));
       build.onLoad({ filter: /^globals$/, namespace: "lockgate" }, () => ({ contents: installGlobals(globals), resolveDir: SDK, loader: "js" }));
-      // The contract and WASI are the gateway's.
-      build.onResolve({ filter: /^(lockgate:plugin|wasi:)/ }, ({ path }) => ({ path, external: true, sideEffects: false }));
+      build.onResolve({ filter: GATEWAY }, ({ path }) => ({ path, external: true, sideEffects: false }));
       build.onResolve({ filter: /^(node:|[a-z_]+(\/[a-z]+)?\/?$)/ }, ({ path }) => {
         const file = MODULES[nodeModule(path)];
         return file === undefined ? undefined : { path: file };
@@ -124,8 +128,11 @@ function installGlobals(globals) {
     return `import { ${names} } from ${JSON.stringify(join(SDK, `platform/globals/${name}.js`))};`;
   });
   const all = modules.flatMap((name) => GLOBALS[name]);
-  // In the order of the list: a library may use one global when it is loaded.
-  return `${lines.join("\n")}\nObject.assign(globalThis, { ${all.join(", ")} });`;
+  return `${lines.join("\n")}
+    for (const [name, value] of Object.entries({ ${all.join(", ")} })) {
+      Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
+    }
+  `;
 }
 
 /** Adds the globals that the bundle names. Returns whether there are new ones. */
@@ -181,7 +188,7 @@ function finish(settings, built, author) {
   return {
     code,
     table,
-    imports: output.imports.filter(({ external }) => external).map(({ path }) => path),
+    imports: output.imports.map(({ path }) => path).filter((path) => GATEWAY.test(path)),
     files: files(settings, inputs),
   };
 }

@@ -28,12 +28,16 @@ const SORT_INSTANCE = 5;
 const EMPTY_INSTANCE = [INSTANCE, 3, 1, 1, 0];
 const RESOURCE_TYPE = [TYPE, 4, 1, 0x3f, 0x7f, 0];
 
-/** Makes the plugin's component the whole, without the imports that it does not need. */
-export function simplify(bytes) {
+/** Takes the plugin's component out of the one around it. */
+export function unwrap(bytes) {
   const inner = sections(bytes).find(({ id }) => id === COMPONENT);
   if (inner === undefined) throw new Error("componentize-qjs made a component of another shape than this SDK knows");
-  const component = bytes.subarray(inner.start, inner.end);
-  return edit(component, survey(component));
+  return bytes.subarray(inner.start, inner.end);
+}
+
+/** Makes traps of the imports that no plugin needs. */
+export function simplify(bytes) {
+  return edit(bytes, survey(bytes));
 }
 
 class Reader {

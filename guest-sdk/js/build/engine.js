@@ -1,8 +1,15 @@
 // A component of a bundle and a JavaScript engine, whose memory is kept as it is once the bundle is loaded.
 
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+
 import { frames, located } from "../platform/lines.js";
 import { NEEDS_INSTANCE } from "../platform/phase.js";
-import { simplify } from "./component.js";
+import { simplify, unwrap } from "./component.js";
 import { Mistake } from "./settings.js";
 import { WORLD, withWorld } from "./world.js";
 
@@ -26,10 +33,45 @@ const ENGINES = {
   async quickjs({ code, imports }) {
     const { componentize } = await import("componentize-qjs");
     const made = await withWorld(imports, (witPath) => componentize({ witPath, world: WORLD, jsSource: code, sync: true }));
-    return simplify(made.component);
+    return simplify(unwrap(made.component));
   },
 
   async starlingmonkey({ code, imports, project }) {
-    throw new Mistake("not yet");
+    const { componentize } = await starlingmonkey(project);
+    const folder = await mkdtemp(join(tmpdir(), "lockgate-js-"));
+    try {
+      const sourcePath = join(folder, "lockgate-plugin.js");
+      await writeFile(sourcePath, code);
+      const made = await withWorld(imports, (witPath) => componentize({ sourcePath, witPath, worldName: WORLD, disableFeatures: ["http", "fetch-event"] }));
+      return simplify(Buffer.from(made.component));
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   },
 };
+
+const STARLINGMONKEY = "@bytecodealliance/componentize-js";
+const STARLINGMONKEY_VERSION = "0.23.0";
+
+/** The package of the engine, which is large: npm installs it once a project asks for it. */
+async function starlingmonkey(project) {
+  let folder = installed(project);
+  if (folder === undefined) {
+    process.stderr.write(`installing ${STARLINGMONKEY}, the engine that package.json asks for\n`);
+    const words = ["install", "--save-dev", "--save-exact", "--no-audit", "--no-fund", "--loglevel=error", `${STARLINGMONKEY}@${STARLINGMONKEY_VERSION}`];
+    const { status } = spawnSync("npm", words, { cwd: project, stdio: ["ignore", 2, 2] });
+    folder = installed(project);
+    if (status !== 0 || folder === undefined) throw new Mistake(`${project}: npm could not install ${STARLINGMONKEY}; correct what npm says above`);
+  }
+  const manifest = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
+  return import(pathToFileURL(join(folder, manifest.exports.import)));
+}
+
+/** The folder of the package. It has no file that `require` resolves. */
+function installed(project) {
+  for (let folder = project; ; folder = dirname(folder)) {
+    const found = join(folder, "node_modules", STARLINGMONKEY);
+    if (existsSync(found)) return found;
+    if (folder === dirname(folder)) return undefined;
+  }
+}

@@ -7,6 +7,7 @@ export const SDK = fileURLToPath(new URL("..", import.meta.url));
 
 const require = createRequire(import.meta.url);
 const platform = (file) => fileURLToPath(new URL(`../platform/${file}`, import.meta.url));
+/** A library that has the name of a module of Node: the slash leads to the library. */
 const library = (name) => require.resolve(`${name}/`);
 
 /** The globals, by the module of `platform/globals` that has them; in the order in which they are loaded. */
@@ -33,6 +34,7 @@ export const MODULES = {
   "process": platform("node/process.js"),
   "stream": library("readable-stream"),
   "stream/promises": platform("node/stream_promises.js"),
+  "stream/web": require.resolve("web-streams-polyfill"),
   "string_decoder": library("string_decoder"),
   "timers": platform("node/timers.js"),
   "timers/promises": platform("node/timers_promises.js"),

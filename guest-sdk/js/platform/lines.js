@@ -4,17 +4,24 @@
 /** The table of this bundle. Where Node runs the platform's tests, and in the build, there is none. */
 const OWN = typeof LOCKGATE_LINES === "undefined" ? { sources: [], piece: 1, pieces: [] } : LOCKGATE_LINES;
 
-/** A place in the bundle, as the engines write it. */
-const PLACE = /\(?(?:componentize-qjs:user\.js|lockgate-plugin\.js):(\d+):\d+\)?/g;
+/** A place in the bundle: in QuickJS the file has the first name, in StarlingMonkey the other. */
+const PLACE = /\(?(?:componentize-qjs:user\.js|[^\s(@]*lockgate-plugin\.js):(\d+):\d+\)?/g;
+
+/** A frame as StarlingMonkey writes it: `function@file:line:column`. */
+const MONKEY = /^([^\n@]*)@(\S*lockgate-plugin\.js:\d+:\d+)$/gm;
 
 /** A frame of the SDK, the bundler or the engine. */
 const OTHERS = /\n *at [^\n]*\((lockgate|native)\)(?=\n|$)/g;
 
+/** The name of a function that is a module's path: the bundler makes one of a CommonJS module. */
+const MODULE = /(\n *at )\S*\/\S* (?=\()/g;
+
 /** Replaces the places of the bundle in a text, such as an error's stack. Frames that are not the author's are left out. */
 export function located(text, table = OWN) {
   if (table.pieces.length === 0 || !text.includes(".js:")) return text;
-  const places = text.replace(PLACE, (_, line) => `(${origin(Number(line), table) ?? "lockgate"})`);
-  return places.replace(OTHERS, "");
+  const framed = text.replace(MONKEY, (_, name, place) => `    at ${name || "<anonymous>"} (${place})`);
+  const places = framed.replace(PLACE, (_, line) => `(${origin(Number(line), table) ?? "lockgate"})`);
+  return places.replace(OTHERS, "").replace(MODULE, "$1");
 }
 
 /** The author's frames of a stack, as `at function (file:line)`. */

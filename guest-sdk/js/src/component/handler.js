@@ -1,7 +1,7 @@
 // The exports of a component: each runs the author's handler to its end, and turns whatever it throws into the
 // contract's own answer, since an error that the engine sees ends the instance.
 
-import { phase } from "../../platform/phase.js";
+import { endLoading, phase } from "../../platform/phase.js";
 import { writeEarly } from "#host/output";
 import { describe, ERROR, log, WARNING } from "../../platform/log.js";
 import { runToEnd } from "../../platform/loop.js";
@@ -53,7 +53,11 @@ export function exported(load) {
   };
 }
 
-export { loaded } from "../../platform/phase.js";
+/** Ends the loading at build time, and refuses what is no plugin. */
+export function loaded(plugin) {
+  endLoading();
+  checkPlugin(plugin);
+}
 
 /** None of an option, as the engine writes it. */
 const NONE = LOCKGATE_BIGINT ? undefined : null;

@@ -1,5 +1,7 @@
 //! Projects in JavaScript and TypeScript.
 
+pub(crate) mod behaviour;
+
 use crate::project::{self, Language};
 
 const ANSWER: [&str; 2] = ["return message;", "return `new ${message}`;"];

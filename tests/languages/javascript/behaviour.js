@@ -1,0 +1,113 @@
+// A plugin that does what a test asks for: the message names a function of `behaviour`.
+
+import { connections, define, Refusal } from "@lockgate/sdk";
+
+import { EventEmitter } from "node:events";
+import { createHash } from "node:crypto";
+import { format } from "node:util";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { setTimeout as delay } from "node:timers/promises";
+
+import { fail } from "./fail.js";
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const storage = new AsyncLocalStorage();
+
+const behaviour = {
+  random: () => [Math.random(), crypto.randomUUID(), crypto.getRandomValues(new Uint8Array(8)).join("-")].join(" "),
+
+  time: () => String(Date.now() - new Date().getTime() < 1000 && performance.timeOrigin > Date.now() - 60_000 ? Date.now() : "wrong"),
+
+  async wait() {
+    const before = Date.now();
+    await wait(60);
+    return String(Date.now() - before);
+  },
+
+  async together() {
+    const before = performance.now();
+    const numbers = await Promise.all([1, 2, 3].map(async (number) => (await wait(40), number * 2)));
+    return `${numbers} ${performance.now() - before < 110}`;
+  },
+
+  async throws() {
+    await wait(1);
+    fail("no such room");
+  },
+
+  throwsText() {
+    throw "a text";
+  },
+
+  throwsObject() {
+    throw { code: 7 };
+  },
+
+  wrong: () => ({ an: "object" }),
+
+  never: () => new Promise(() => {}),
+
+  forgotten() {
+    Promise.reject(new Error("nobody handles it"));
+    return "answered";
+  },
+
+  log() {
+    console.log("a line of %s", "text", { rooms: ["lobby"] });
+    console.warn("careful");
+    console.error(new Error("shown"));
+    return "logged";
+  },
+
+  gone() {
+    try {
+      connections.send("nobody", "hello");
+    } catch (error) {
+      return `${error.name} ${error.code} ${error.message}`;
+    }
+    return "sent";
+  },
+
+  binary: () => new Uint8Array([1, 2, 3]),
+
+  async platform() {
+    const emitter = new EventEmitter();
+    const heard = [];
+    emitter.on("event", (value) => heard.push(value));
+    emitter.emit("event", 1);
+    const decoded = new TextDecoder().decode(new TextEncoder().encode("grüße 🎉"));
+    const copy = structuredClone({ at: new Date(0), in: new Map([["a", new Set([1])]]) });
+    const { signal } = new AbortController();
+    const aborted = await new Promise((resolve) => AbortSignal.timeout(5).addEventListener("abort", ({ type }) => resolve(type)));
+    return JSON.stringify([
+      heard,
+      decoded,
+      copy.at.getTime() + copy.in.get("a").size,
+      new URL("../b?c=1#d", "https://user@example.com:8443/a/x").href,
+      [...new URLSearchParams("a=1&b=%C3%BC&a=2")].join(";"),
+      atob(btoa("hi")),
+      Buffer.from("hi").toString("hex"),
+      createHash("sha256").update("hi").digest("hex").slice(0, 8),
+      format("%s-%d", "a", 1),
+      signal.aborted,
+      aborted,
+      await delay(2, "delayed"),
+      await storage.run("store", async () => (await wait(1), storage.getStore())),
+      await Array.fromAsync([Promise.resolve(1), 2]),
+      typeof fetch,
+    ]);
+  },
+};
+
+export default define({
+  connect(event, handshake) {
+    if (handshake.queryParameter("refuse")) throw new Refusal(403, "members only", { cause: new Error("no ticket") });
+    if (handshake.queryParameter("fail")) fail("no database");
+    return { headers: { "x-version": handshake.httpVersion, "x-path": handshake.path } };
+  },
+  message: (event, message) => behaviour[message](),
+  disconnect(event, closing) {
+    fail(`at the end, with ${closing.code}`);
+  },
+});

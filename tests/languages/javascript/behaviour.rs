@@ -1,0 +1,208 @@
+//! What a plugin in JavaScript can rely on, asked of one that runs.
+
+use lockgate_tests::{Client, Gateway};
+
+use crate::project::Project;
+
+/// Each message is handled by a fresh instance: what the build has frozen would be the same in all of them.
+const FRESH: &str = "isolation = \"per-message\"\n";
+
+const PLUGIN: [(&str, &str); 2] = [
+    ("src/plugin.js", include_str!("behaviour.js")),
+    ("src/fail.js", include_str!("fail.js")),
+];
+
+async fn project(name: &str) -> Project {
+    let project = Project::named(name, "js", "echo").await;
+    for (file, text) in PLUGIN {
+        project.save(file, text);
+    }
+    let configuration = project.read("gateway.toml");
+    let configuration = configuration.replace("grants = []", "grants = [\"connections\"]");
+    project.save("gateway.toml", &format!("{configuration}{FRESH}"));
+    project
+}
+
+pub(crate) async fn handler_has_the_platform_and_its_errors_name_the_author_s_lines() {
+    let project = project("js-behaviour").await;
+    let gateway = project.dev("gateway.toml").await;
+    let mut client = gateway.connect("/dev?name=ada").await;
+    let header = |name| client.answer().header(name).map(str::to_owned);
+    assert_eq!(header("x-version").as_deref(), Some("1.1"));
+    assert_eq!(header("x-path").as_deref(), Some("/dev"));
+
+    fresh_values(&mut client).await;
+    waits(&mut client).await;
+    let expected = r#"[[1],"grüße 🎉",1,"https://user@example.com:8443/b?c=1#d","a,1;b,ü;a,2","hi","6869","8f434346","a-1",false,"abort","delayed","store",[1,2],"undefined"]"#;
+    assert_eq!(asked(&mut client, "platform").await, expected);
+    let gone = asked(&mut client, "gone").await;
+    assert_eq!(gone, "GatewayError gone the connection is gone");
+    client.send("binary").await;
+    assert_eq!(&*client.binary().await, [1, 2, 3]);
+    failures(&gateway, &mut client).await;
+    refusals(&gateway).await;
+
+    client.close(1000, "").await;
+    let at_the_end = [
+        "ERROR",
+        "disconnect: Error: at the end, with 1000 at fail (src/fail.js:3) at disconnect (src/plugin.js:",
+    ];
+    gateway.log().line(&at_the_end).await;
+}
+
+/// Random numbers and the time are the instance's own.
+async fn fresh_values(client: &mut Client) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let values = asked(client, "random").await;
+        seen.extend(values.split(' ').map(str::to_owned));
+    }
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 9, "{seen:?}");
+
+    let time: u64 = asked(client, "time").await.parse().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    assert!(
+        now.abs_diff(time.into()) < 20_000,
+        "{time}, and it is {now}"
+    );
+}
+
+async fn waits(client: &mut Client) {
+    let waited: u64 = asked(client, "wait").await.parse().unwrap();
+    assert!(waited >= 60, "{waited}");
+    let together = asked(client, "together").await;
+    assert!(together.starts_with("2,4,6 "), "{together}");
+}
+
+async fn failures(gateway: &Gateway, client: &mut Client) {
+    let log = gateway.log();
+    for (what, logged) in [
+        (
+            "throws",
+            "Error: no such room at fail (src/fail.js:3) at <anonymous> (src/plugin.js:",
+        ),
+        ("throwsText", "the handler failed: a text"),
+        ("throwsObject", "thrown: { code: 7 }"),
+        (
+            "wrong",
+            "message: the returned value is an object; a message is a string or a Uint8Array; send an object as json(value)",
+        ),
+        ("never", "the handler's promise is never settled"),
+    ] {
+        client.send(what).await;
+        client.expect_error("Internal server error").await;
+        log.line(&["WARN", logged]).await;
+    }
+    assert_eq!(asked(client, "forgotten").await, "answered");
+    let unhandled = "unhandled: Error: nobody handles it at forgotten (src/plugin.js:";
+    log.line(&["WARN", unhandled]).await;
+
+    assert_eq!(asked(client, "log").await, "logged");
+    for line in [
+        ["INFO", "a line of text { rooms: [ 'lobby' ] }"],
+        ["WARN", "careful"],
+        ["ERROR", "Error: shown"],
+        ["ERROR", "at log (src/plugin.js:"],
+    ] {
+        log.line(&line).await;
+    }
+}
+
+async fn refusals(gateway: &Gateway) {
+    let log = gateway.log();
+    for (query, status, body, logged) in [
+        (
+            "refuse=1",
+            403,
+            "members only",
+            "refused with 403: Error: no ticket at connect (src/plugin.js:",
+        ),
+        (
+            "fail=1",
+            500,
+            "Internal Server Error",
+            "refused with 500: Error: no database at fail (src/fail.js:3) at connect (src/plugin.js:",
+        ),
+    ] {
+        let refused = gateway.ws(&format!("/dev?{query}")).refused().await;
+        assert_eq!(refused.status, status, "{}", refused.text());
+        assert!(refused.text().contains(body), "{}", refused.text());
+        log.line(&["ERROR", logged]).await;
+    }
+}
+
+/// Modules that ask for a random number when they are loaded get each instance's own.
+pub(crate) async fn value_made_when_a_module_is_loaded_differs_in_each_instance() {
+    let project = Project::named("js-loaded", "js", "echo").await;
+    let configuration = project.read("gateway.toml");
+    project.save("gateway.toml", &format!("{configuration}{FRESH}"));
+    let plugin = r#"
+import { define } from "@lockgate/sdk";
+
+const id = crypto.randomUUID();
+const began = Date.now();
+
+export default define({ message: () => `${id} ${began}` });
+"#;
+    project.save("src/plugin.js", plugin);
+    let built = project.lockgate(&["build", "."]).await;
+    assert_eq!(built.code, Some(0), "{}", built.error);
+    let note = "note: random numbers at <anonymous> (src/plugin.js:4): a module asks for it when it is loaded";
+    assert!(built.error.contains(note), "{}", built.error);
+
+    let gateway = project.dev("gateway.toml").await;
+    let mut client = gateway.connect("/dev").await;
+    let (first, second) = (asked(&mut client, "a").await, asked(&mut client, "b").await);
+    let id = |text: &str| text.split(' ').next().unwrap().to_owned();
+    assert_ne!(id(&first), id(&second));
+}
+
+pub(crate) async fn module_that_a_plugin_cannot_have_is_named_with_its_import() {
+    let project = Project::named("js-modules", "js", "echo").await;
+    for (text, told) in [
+        (
+            "import { readFile } from \"node:fs/promises\";\nreadFile;\n",
+            [
+                "\"node:fs/promises\" is not there in a plugin",
+                "src/plugin.js:1:25",
+            ],
+        ),
+        (
+            "import nothing from \"left-pad\";\nnothing;\n",
+            ["Could not resolve \"left-pad\"", "src/plugin.js:1:20"],
+        ),
+        (
+            "await Promise.resolve();\n",
+            ["a plugin has no top-level await", "src/plugin.js:1:0"],
+        ),
+        (
+            "export default { message() {} };\n",
+            [
+                "the plugin's module has to export default define({ connect, message, disconnect })",
+                "its default export is object",
+            ],
+        ),
+        (
+            "null.x;\n",
+            [
+                "the plugin fails when its modules are loaded",
+                "(src/plugin.js:1)",
+            ],
+        ),
+    ] {
+        project.save("src/plugin.js", text);
+        let built = project.lockgate(&["build", "."]).await;
+        assert_eq!(built.code, Some(1), "{text}");
+        for part in told {
+            assert!(built.error.contains(part), "{part}: {}", built.error);
+        }
+    }
+}
+
+async fn asked(client: &mut Client, what: &str) -> String {
+    client.send(what).await;
+    client.text().await
+}

@@ -1,0 +1,4 @@
+// The place of an error, for the log.
+export function fail(why) {
+  throw new Error(why);
+}
