@@ -242,6 +242,8 @@ export interface Invocation {
 export namespace context {
   /** The present invocation. */
   function current(): Invocation;
+  /** How long the present invocation may go on, waits included, in milliseconds; the gateway ends one that takes longer. */
+  function timeLeft(): number;
   /** Who the client is, as the API's authorizer says; undefined when the API has no authorizer. */
   function principal(): string | undefined;
   /** What the API's authorizer says about the client beside that. */

@@ -9,6 +9,10 @@ export function current() {
   return { requestId, api, stage, requestedAt: Number(requestedAt), messageId: optional(messageId) };
 }
 
+export function timeLeft() {
+  return contract.timeLeft();
+}
+
 export function principal() {
   return optional(contract.principal());
 }

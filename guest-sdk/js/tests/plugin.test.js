@@ -107,6 +107,7 @@ test("the gateway for tests answers as the real one under its defaults", async (
   assert.equal(await call(gateway, ada, "principal"), undefined);
   assert.deepEqual(await call(gateway, ada, "variables"), { colour: "red" });
   assert.match((await call(gateway, ada, "current")).messageId, /^message-/);
+  assert.equal(await call(gateway, ada, "timeLeft"), 3000);
   await gateway.disconnect(ada);
   assert.deepEqual(gateway.received(bob), [`${ada} left as ada`]);
   await assert.rejects(gateway.message(ada, "[]"), /has ended/);

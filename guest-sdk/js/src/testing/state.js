@@ -10,6 +10,7 @@ const ATTRIBUTES = 4 << 10;
 const GROUPS = 64;
 export const MESSAGE = 128 << 10;
 const POSTS = 256;
+const DEADLINE = 3_000;
 
 // Limits that no configuration changes.
 const GROUP_NAME = 128;
@@ -211,6 +212,11 @@ export class State {
   current() {
     const { events, messageId } = this;
     return { requestId: numbered("request", events), api: "api", stage: "stage", requestedAt: FIRST + events, messageId };
+  }
+
+  /** The default limit: the clock of a test stands still during an event. */
+  timeLeft() {
+    return DEADLINE;
   }
 
   principal() {

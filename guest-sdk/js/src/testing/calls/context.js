@@ -3,4 +3,5 @@ import { ask } from "./gateway.js";
 export const current = ask("context", "current");
 export const principal = ask("context", "principal");
 export const authorizer = ask("context", "authorizer");
+export const timeLeft = ask("context", "timeLeft");
 export const variables = ask("context", "variables");
