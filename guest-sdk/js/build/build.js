@@ -7,7 +7,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
-import { bundle } from "./bundle.js";
+import { bundle, LOADS } from "./bundle.js";
 import { componentize } from "./engine.js";
 import { Mistake, read } from "./settings.js";
 
@@ -16,18 +16,26 @@ async function main() {
   const project = resolve(positionals[0] ?? ".");
   const settings = await read(project);
   const out = resolve(values.out ?? join(project, "dist", "plugin.wasm"));
-  let built = await bundle(settings, { lazy: false });
-  let component = await componentize(settings, built);
-  if (component.needs !== undefined) {
-    process.stderr.write(`note: ${component.needs}: a module asks for it when it is loaded, so each instance loads the modules at its first event\n`);
-    built = await bundle(settings, { lazy: true });
-    component = await componentize(settings, built);
-  }
+  const { bytes, files } = await build(settings);
   await mkdir(dirname(out), { recursive: true });
   // The gateway may be reading the old one.
-  await writeFile(`${out}.new`, component.bytes);
+  await writeFile(`${out}.new`, bytes);
   await rename(`${out}.new`, out);
-  process.stdout.write(`${JSON.stringify({ component: out, files: built.files })}\n`);
+  process.stdout.write(`${JSON.stringify({ component: out, files })}\n`);
+}
+
+/** Builds with the modules loaded as early as they can be. */
+async function build(settings) {
+  let packages;
+  for (const load of LOADS) {
+    const built = await bundle(settings, { load, packages });
+    const { bytes, needs } = await componentize(settings, built);
+    if (bytes !== undefined) return { bytes, files: built.files };
+    packages = built.packages;
+    const waits = load === LOADS[0] ? "the project's own modules" : "all modules";
+    process.stderr.write(`note: ${needs}: a module asks for it when it is loaded; so each instance loads ${waits} at its first event\n`);
+  }
+  throw new Mistake(`${settings.project}: no instance could load its modules`);
 }
 
 main().catch((error) => {

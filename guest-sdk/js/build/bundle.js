@@ -12,15 +12,21 @@ import { Mistake } from "./settings.js";
 const LOWERED = { "async-await": false, "async-generator": false, "for-await": false, "using": false };
 
 /**
- * Bundles a project. With `lazy` the author's modules are loaded at an instance's first event, else with the bundle.
- *
- * Returns the code, the interfaces that it imports, and the files that were read.
+ * When modules are loaded, the best first: all when the plugin is built; the author's at an instance's first event, and
+ * the packages that they import when it is built; all at the first event.
  */
-export async function bundle(settings, { lazy }) {
+export const LOADS = ["build", "packages", "event"];
+
+/**
+ * Bundles a project. `packages` are the files of packages that a bundle before has found.
+ *
+ * Returns the code, the interfaces that it imports, the files that were read, and the packages.
+ */
+export async function bundle(settings, { load = LOADS[0], packages = [] } = {}) {
   const author = await authorModule(settings);
   const globals = new Set();
   const context = await esbuild.context({
-    stdin: { contents: entry(lazy), resolveDir: settings.project, sourcefile: "lockgate:entry" },
+    stdin: { contents: entry(load, packages), resolveDir: settings.project, sourcefile: "lockgate:entry" },
     absWorkingDir: settings.project,
     bundle: true,
     write: false,
@@ -64,27 +70,34 @@ const GATEWAY = /^(lockgate:plugin\/|wasi:)/;
 /** A text that stands for the table of lines until the bundle is there. */
 const LINES = "lockgate:lines";
 
-function entry(lazy) {
+function entry(load, packages) {
   const start = `
     import ${JSON.stringify(join(SDK, "platform/start.js"))};
     import "lockgate:globals";
     import ${JSON.stringify(join(SDK, "platform/random.js"))};
     import { exported, loaded } from ${JSON.stringify(join(SDK, "src/component/handler.js"))};
   `;
-  if (lazy) {
+  if (load === LOADS[0]) {
     return `${start}
-      export const handler = exported(() => {
-        const author = require("lockgate:author");
-        return "default" in author ? author.default : author;
-      });
+      import * as author from "lockgate:author";
+      export const handler = exported(() => author.default);
+      loaded(author.default);
     `;
   }
+  const early = load === LOADS[1] ? packages : [];
   return `${start}
-    import * as author from "lockgate:author";
-    export const handler = exported(() => author.default);
-    loaded(author.default);
+    ${early.map((file) => `import ${JSON.stringify(PACKAGE + file)};`).join("\n")}
+    import { endLoading } from ${JSON.stringify(join(SDK, "platform/phase.js"))};
+    export const handler = exported(() => {
+      const author = require("lockgate:author");
+      return "default" in author ? author.default : author;
+    });
+    endLoading();
   `;
 }
+
+/** The prefix of a package's file that the entry loads. */
+const PACKAGE = "lockgate:package:";
 
 /** The module whose default export is the plugin: the author's own, or the adapter's for a Lambda handler. */
 async function authorModule(settings) {
@@ -110,6 +123,7 @@ function plugin(settings, author, globals) {
         resolveDir: author.resolveDir ?? settings.project,
         loader: "ts",
       }));
+      build.onResolve({ filter: /^lockgate:package:/ }, ({ path }) => ({ path: path.slice(PACKAGE.length), sideEffects: true }));
       build.onResolve({ filter: /^lockgate:globals$/ }, () => ({ path: "globals", namespace: "lockgate" }));
       build.onLoad({ filter: /^globals$/, namespace: "lockgate" }, () => ({ contents: installGlobals(globals), resolveDir: SDK, loader: "js" }));
       build.onResolve({ filter: GATEWAY }, ({ path }) => ({ path, external: true, sideEffects: false }));
@@ -190,6 +204,7 @@ function finish(settings, built, author) {
     table,
     imports: output.imports.map(({ path }) => path).filter((path) => GATEWAY.test(path)),
     files: files(settings, inputs),
+    packages: packages(settings, inputs),
   };
 }
 
@@ -208,4 +223,12 @@ function files(settings, inputs) {
     .filter((input) => !/^(<|[a-z-]+:)/.test(input))
     .map((input) => (isAbsolute(input) ? input : resolve(settings.project, input)))
     .filter((input) => !input.includes("/node_modules/"));
+}
+
+/** The files of packages that the author's own files import. */
+function packages(settings, inputs) {
+  const isAuthors = (input) => !input.includes("node_modules/") && !input.startsWith("lockgate:") && !resolve(settings.project, input).startsWith(SDK);
+  const imported = Object.entries(inputs).flatMap(([input, { imports }]) => (isAuthors(input) ? imports : []));
+  const found = imported.filter(({ path, external }) => !external && path.includes("node_modules/"));
+  return [...new Set(found.map(({ path }) => resolve(settings.project, path)))];
 }
