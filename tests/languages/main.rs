@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         go_probe::go_contexts_end_at_the_deadline_and_with_the_event: Go;
         go_probe::go_routines_of_one_event_call_at_the_same_time: Go;
         go_probe::go_plugin_bears_garbage_and_large_messages: Go;
+        page::javascript_page_runs_as_written: Npm;
         page::plugins_page_runs_as_written: ;
         page::go_page_runs_as_written: Go;
     ];

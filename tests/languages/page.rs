@@ -32,6 +32,10 @@ pub(crate) async fn go_page_runs_as_written() {
     runs_as_written("docs/go.md").await;
 }
 
+pub(crate) async fn javascript_page_runs_as_written() {
+    runs_as_written("docs/javascript.md").await;
+}
+
 /// A fenced block of a page.
 struct Block {
     /// The page and the line where it begins.
