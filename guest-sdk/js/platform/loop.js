@@ -2,7 +2,7 @@
 
 import { sleep, steadyTime } from "#host/clock";
 
-import { asyncContext, dropJobs, outcome, PlatformPromise, runJobs, takeUnhandled } from "./promise.js";
+import { activity, asyncContext, dropJobs, outcome, PlatformPromise, runJobs, takeUnhandled } from "./promise.js";
 import { phase } from "./phase.js";
 
 /** Timers by id. */
@@ -38,6 +38,7 @@ class Timeout {
     if (phase.loading) return this;
     this.at = steadyTime() + this.delay;
     timers.set(this.id, this);
+    activity.any = true;
     return this;
   }
 
@@ -73,6 +74,7 @@ let idlers = [];
 
 /** Resolves when no job is left and no timer. */
 export function idle() {
+  activity.any = true;
   return new PlatformPromise((resolve) => idlers.push(resolve));
 }
 
@@ -84,26 +86,27 @@ function nextTimer() {
 }
 
 /**
- * Runs a handler to its end, and returns its result or throws its error. `report` gets the errors that no code has
- * handled.
+ * Runs what a handler has begun to its end: returns the value of its result, or throws the reason. `report` gets the errors
+ * that no code has handled.
  */
-export function runToEnd(handle, report) {
-  let result;
+export function toEnd(result, report) {
   try {
-    result = handle();
-    if (isThenable(result)) {
-      const promise = PlatformPromise.resolve(result);
-      result = settled(promise, report);
-    }
+    const value = isThenable(result) ? settled(PlatformPromise.resolve(result), report) : result;
     runJobs();
-    return result;
+    return value;
   } finally {
-    // The instance's next event may be another client's: nothing of this one runs in it.
-    for (const reason of takeUnhandled()) report(reason);
-    timers.clear();
-    idlers = [];
-    dropJobs();
+    forget(report);
   }
+}
+
+/** Forgets what is left of an event: the instance's next one may be another client's, and nothing of this one runs in it. */
+export function forget(report) {
+  if (!activity.any) return;
+  for (const reason of takeUnhandled()) report(reason);
+  timers.clear();
+  idlers = [];
+  dropJobs();
+  activity.any = false;
 }
 
 function settled(promise, report) {

@@ -16,7 +16,11 @@ const unhandled = new Set();
 /** The value that `node:async_hooks` carries along; undefined without it. */
 export const asyncContext = { current: undefined };
 
+/** Whether the present event has left anything to run, to report or to forget: most leave nothing. */
+export const activity = { any: false };
+
 function queue(job, argument) {
+  activity.any = true;
   jobs.push(job, argument, asyncContext.current);
 }
 
@@ -259,7 +263,10 @@ function settle(promise, state, value) {
   promise.__value = value;
   promise.__reactions = undefined;
   if (reactions !== undefined) for (const reaction of reactions) react(promise, reaction);
-  else if (state === REJECTED) unhandled.add(promise);
+  else if (state === REJECTED) {
+    unhandled.add(promise);
+    activity.any = true;
+  }
 }
 
 function react(promise, reaction) {

@@ -12,8 +12,6 @@ export function define(handlers) {
     if (handler !== undefined && typeof handler !== "function") throw new TypeError(`define: ${name} is ${typeof handler} and not a function`);
   }
   const plugin = { connect: handlers.connect, message: handlers.message, disconnect: handlers.disconnect };
-  // The handlers may use `this`, as the methods of an object do.
-  for (const event of EVENTS) plugin[event] = plugin[event]?.bind(handlers);
   defined.add(plugin);
   return Object.freeze(plugin);
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { transformSync } from "esbuild";
 
-import { idle, runToEnd, setInterval, setTimeout, clearTimeout } from "../platform/loop.js";
+import { forget, idle, setInterval, toEnd, setTimeout, clearTimeout } from "../platform/loop.js";
 import { phase } from "../platform/phase.js";
 import { asyncContext, PlatformPromise } from "../platform/promise.js";
 
@@ -118,6 +118,15 @@ const PROGRAMS = {
 };
 
 phase.loading = false;
+
+/** Runs a handler as a component does. */
+function runToEnd(handle, report) {
+  try {
+    return toEnd(handle(), report);
+  } finally {
+    forget(report);
+  }
+}
 
 for (const [name, run] of Object.entries(PROGRAMS)) {
   test(`${name}, as in Node`, () => {

@@ -1,4 +1,4 @@
-import { asyncContext } from "../promise.js";
+import { activity, asyncContext } from "../promise.js";
 
 /** The stores of a context: a map that is never changed, only replaced. */
 const stores = () => asyncContext.current ?? new Map();
@@ -25,6 +25,7 @@ export class AsyncLocalStorage {
   }
 
   enterWith(store) {
+    activity.any = true;
     asyncContext.current = new Map(stores()).set(this, store);
   }
 

@@ -4,31 +4,35 @@
 import { endLoading, phase } from "../../platform/phase.js";
 import { writeEarly } from "#host/output";
 import { describe, ERROR, log, WARNING } from "../../platform/log.js";
-import { runToEnd } from "../../platform/loop.js";
+import { forget, toEnd } from "../../platform/loop.js";
+import { activity } from "../../platform/promise.js";
 import { acceptance, Handshake, refusal, reply } from "../answers.js";
 import { checkPlugin } from "../define.js";
 import { fromContract } from "../message.js";
 
+const report = (error) => log(WARNING, `unhandled: ${describe(error)}`);
+
 /** The handler of a component. `load` gives the author's plugin; it is called once. */
 export function exported(load) {
   let plugin;
-  // At build time the modules are loaded with the snapshot; a plugin that needs an instance for it waits for its first
-  // event.
-  const handlers = () => (plugin ??= checkPlugin(load()));
 
-  const run = (handle) => {
+  const begin = () => {
     if (phase.loading) {
       phase.loading = false;
       writeEarly();
     }
-    return runToEnd(() => handle(handlers()), (error) => log(WARNING, `unhandled: ${describe(error)}`));
+    // At build time the modules are loaded with the snapshot; a plugin that needs an instance for it waits until now.
+    plugin = checkPlugin(load());
+    return plugin;
   };
 
   return {
     onConnect(event, request) {
       try {
-        return acceptance(run((plugin) => plugin.connect?.(event, new Handshake(request))));
+        const answer = (plugin ?? begin()).connect?.(event, new Handshake(request));
+        return acceptance(toEnd(answer, report));
       } catch (thrown) {
+        forget(report);
         const { status, message, cause } = refusal(thrown);
         if (cause !== undefined) log(ERROR, `refused with ${status}: ${describe(cause)}`);
         throw { status, message: message ?? NONE };
@@ -37,16 +41,21 @@ export function exported(load) {
 
     onMessage(event, message) {
       try {
-        return reply(run((plugin) => plugin.message?.(event, fromContract(message)))) ?? NONE;
+        const answer = (plugin ?? begin()).message?.(event, fromContract(message));
+        // The usual answer of a handler that queues nothing needs no more.
+        if (typeof answer === "string" && !activity.any) return { tag: "text", val: answer };
+        return reply(toEnd(answer, report)) ?? NONE;
       } catch (thrown) {
+        forget(report);
         throw describe(thrown);
       }
     },
 
     onDisconnect(event, closing) {
       try {
-        run((plugin) => plugin.disconnect?.(event, closing));
+        toEnd((plugin ?? begin()).disconnect?.(event, closing), report);
       } catch (thrown) {
+        forget(report);
         log(ERROR, `disconnect: ${describe(thrown)}`);
       }
     },
