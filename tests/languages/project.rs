@@ -115,6 +115,17 @@ impl Project {
         }
     }
 
+    /// Runs the project's dialogue.
+    async fn talk(&self) {
+        let CommandResult {
+            code,
+            output,
+            error,
+        } = self.lockgate(&["test", "."]).await;
+        assert_eq!(code, Some(0), "{output}{error}");
+        assert!(output.contains("1 dialogue passed"), "{output}{error}");
+    }
+
     async fn end(&self, mut command: Command) -> CommandResult {
         command.current_dir(&self.folder);
         as_user(&mut command, &self.outside);
@@ -215,6 +226,7 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     client.expect("again").await;
     drop(gateway);
 
+    project.talk().await;
     project.check(language.checks).await;
 }
 
@@ -243,6 +255,7 @@ pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
         (&"bob".into(), &"hi".into())
     );
     drop(gateway);
+    project.talk().await;
     project.check(language.checks).await;
 }
 
