@@ -4,6 +4,7 @@ import { isAbsolute, join, relative, resolve } from "node:path";
 
 import * as esbuild from "esbuild";
 
+import { withAsyncHelper } from "./async.js";
 import { encode } from "./lines.js";
 import { GLOBALS, MODULES, nodeModule, SDK } from "./platform.js";
 import { Mistake } from "./settings.js";
@@ -198,7 +199,7 @@ function finish(settings, built, author) {
   const { outputs, inputs } = built.metafile;
   const [output] = Object.values(outputs).filter(({ entryPoint }) => entryPoint !== undefined);
   const table = encode(JSON.parse(file(".js.map").text), (source) => nameOf(settings, source));
-  const code = file(".js").text.replaceAll(JSON.stringify(LINES), () => JSON.stringify(table));
+  const code = withAsyncHelper(file(".js").text).replaceAll(JSON.stringify(LINES), () => JSON.stringify(table));
   return {
     code,
     table,
