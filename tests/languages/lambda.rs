@@ -24,6 +24,8 @@ pub(crate) async fn new_typescript_project_serves_a_table_of_connections() {
 
 async fn new_project_serves_a_table_of_connections(language: &str) -> Project {
     let project = Project::new(language, "lambda").await;
+    let tested = project.lockgate(&["test", "."]).await;
+    assert_eq!(tested.code, Some(0), "{}{}", tested.output, tested.error);
     let gateway = project.dev("gateway.toml").await;
     let mut ann = gateway.connect("/dev?name=ann").await;
     let mut bob = gateway.connect("/dev?name=bob").await;

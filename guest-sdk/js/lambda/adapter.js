@@ -14,7 +14,7 @@ const OPTIONAL = ["$connect", "$disconnect"];
 /** Makes a plugin of one handler for every route, or of a handler for each. */
 export function adapt(handlers) {
   const handlerOf = (route) => {
-    const handler = typeof handlers === "function" ? handlers : handlers[route];
+    const handler = typeof handlers === "function" ? handlers : Object.hasOwn(handlers, route) ? handlers[route] : undefined;
     if (handler || OPTIONAL.includes(route)) return handler;
     throw new Error(`no handler for the route "${route}": package.json names those of ${Object.keys(handlers).join(", ")} in lockgate.lambda`);
   };
@@ -22,18 +22,18 @@ export function adapt(handlers) {
     async connect(event, handshake) {
       try {
         const handler = handlerOf(event.routeKey);
-        return handler && acceptance(await invoke(handler, connectEvent(event, handshake)));
+        return handler && (await invoke(handler, connectEvent(event, handshake), acceptance));
       } catch (error) {
         if (error instanceof Refusal) throw error;
         throw new Refusal(502, "Internal server error", { cause: error });
       }
     },
     message(event, message) {
-      return invoke(handlerOf(event.routeKey), messageEvent(event, message)).then(reply);
+      return invoke(handlerOf(event.routeKey), messageEvent(event, message), reply);
     },
     async disconnect(event, closing) {
       const handler = handlerOf(event.routeKey);
-      if (handler) checkResponse(await invoke(handler, disconnectEvent(event, closing)));
+      if (handler) await invoke(handler, disconnectEvent(event, closing), checkResponse);
     },
   });
 }

@@ -44,9 +44,7 @@ export function disconnectEvent(event, closing) {
 
 function requestContext({ connectionId, routeKey }, eventType, closing) {
   const { requestId, messageId, api, stage, requestedAt } = context.current();
-  // The time is final once the client is in.
-  if (eventType === "CONNECT") clients.delete(connectionId);
-  const { connectedAt, sourceIp, userAgent, domainName } = client(connectionId, eventType !== "CONNECT");
+  const { connectedAt, sourceIp, userAgent, domainName } = client(connectionId, eventType);
   const authorizer = authorizerOf();
   return {
     routeKey,
@@ -72,11 +70,13 @@ function requestContext({ connectionId, routeKey }, eventType, closing) {
 const clients = new Map();
 const CLIENTS = 256;
 
-function client(id, keeps) {
+function client(id, eventType) {
+  // The time of the connect is final once the client is in.
+  if (eventType === "CONNECT") clients.delete(id);
   const known = clients.get(id);
   if (known !== undefined) return known;
   const info = connections.info(id);
-  if (!keeps) return info;
+  if (eventType === "CONNECT") return info;
   if (clients.size === CLIENTS) clients.delete(clients.keys().next().value);
   clients.set(id, info);
   return info;

@@ -6,37 +6,64 @@ import { environment } from "#host/environment";
 /** Milliseconds of `limits.deadline_ms` unless configured. */
 const DEADLINE = 3_000;
 
-/** Gives the handler's answer; null when it has nothing left to do and gave none. */
-export function invoke(handler, event) {
-  return new Promise((resolve, reject) => {
-    let waits = true;
-    let answer = null;
-    const end = (error, result) => (error === undefined || error === null ? resolve(result) : reject(asError(error)));
-    const callback = (error, result) => {
-      if (!waits || (error !== undefined && error !== null)) return end(error, result);
-      answer = result;
-      return void idle().then(() => resolve(answer));
-    };
-    const fail = (error) => reject(asError(error ?? "handled"));
-    const { requestId, requestTimeEpoch, apiId } = event.requestContext;
-    const context = {
-      ...functionFacts(apiId),
-      awsRequestId: requestId,
-      getRemainingTimeInMillis: () => Math.max(0, requestTimeEpoch + deadline - Date.now()),
-      get callbackWaitsForEmptyEventLoop() {
-        return waits;
-      },
-      set callbackWaitsForEmptyEventLoop(value) {
-        waits = Boolean(value);
-      },
-      done: end,
-      succeed: resolve,
-      fail,
-    };
-    const returned = handler(event, context, callback);
-    if (typeof returned?.then === "function") returned.then(resolve, fail);
-    else void idle().then(() => resolve(answer ?? plainObject(returned)));
-  });
+/** Calls a handler, and gives what `finish` makes of its answer: null when it has nothing left to do and gave none. */
+export function invoke(handler, event, finish) {
+  const call = new Call();
+  const context = contextOf(event.requestContext, call);
+  const returned = handler(event, context, (error, result) => call.back(error, result, context.callbackWaitsForEmptyEventLoop));
+  const isPromise = typeof returned?.then === "function";
+  // Without a callback only the promise can be the end, and a second one would cost time.
+  if (isPromise && handler.length < 3) return returned.then((result) => finish(call.answer(result)));
+  if (isPromise) returned.then((result) => call.end(null, result), (error) => call.end(error ?? "handled"));
+  else void idle().then(() => call.end(null, call.last ?? plainObject(returned)));
+  return call.ended().then(() => finish(call.answer()));
+}
+
+/** Lambda's context. The call does not refer to it: circles wait for the engine's collector, which stops everything. */
+function contextOf({ requestId, requestTimeEpoch, apiId }, call) {
+  return {
+    ...functionFacts(apiId),
+    awsRequestId: requestId,
+    callbackWaitsForEmptyEventLoop: true,
+    getRemainingTimeInMillis: () => Math.max(0, requestTimeEpoch + deadline - Date.now()),
+    done: (error, result) => call.end(error, result),
+    succeed: (result) => call.end(null, result),
+    fail: (error) => call.end(error ?? "handled"),
+  };
+}
+
+/** A call of a handler. Its first end counts. */
+class Call {
+  /** What the last callback gave, which counts when nothing is left to do. */
+  last = null;
+  #end;
+  #whenEnded;
+
+  end(error, result) {
+    this.#end ??= { error, result };
+    this.#whenEnded?.();
+  }
+
+  back(error, result, waits) {
+    if (!waits || (error !== undefined && error !== null)) return this.end(error, result);
+    this.last = result;
+    return void idle().then(() => this.end(null, this.last));
+  }
+
+  ended() {
+    return new Promise((resolve) => {
+      if (this.#end) return resolve();
+      this.#whenEnded = resolve;
+    });
+  }
+
+  /** The answer, or `result` if the handler has not ended in another way. */
+  answer(result) {
+    if (this.#end === undefined) return result;
+    const { error } = this.#end;
+    if (error !== undefined && error !== null) throw asError(error);
+    return this.#end.result;
+  }
 }
 
 /** The facts about the function of an API, once an instance has made them; and its deadline. */

@@ -121,8 +121,14 @@ pub(super) fn new(options: &NewOptions) -> Result<()> {
     } else {
         format!("  cd {}\n", dir.display())
     };
+    // Lambda handlers need their routes and their environment, which the configuration has.
+    let what = if options.template == "lambda" {
+        "gateway.toml"
+    } else {
+        "."
+    };
     super::print(&format!(
-        "{name} is a plugin in {language}: the template {template}. Go on with:\n\n{enter}  lockgate dev .\n\n\
+        "{name} is a plugin in {language}: the template {template}. Go on with:\n\n{enter}  lockgate dev {what}\n\n\
          README.md says what is there.",
         language = language.name(),
         template = options.template,
