@@ -1,10 +1,9 @@
 // Calls a handler as Lambda's Node.js runtime does: it answers by a promise, by the callback or by the context.
 
+import { timeLeft } from "../src/context.js";
+
 import { idle } from "#gateway/idle";
 import { environment } from "#host/environment";
-
-/** Milliseconds of `limits.deadline_ms` unless configured. */
-const DEADLINE = 3_000;
 
 /** Calls a handler, and gives what `finish` makes of its answer: null when it has nothing left to do and gave none. */
 export function invoke(handler, event, finish) {
@@ -20,12 +19,12 @@ export function invoke(handler, event, finish) {
 }
 
 /** Lambda's context. The call does not refer to it: circles wait for the engine's collector, which stops everything. */
-function contextOf({ requestId, requestTimeEpoch, apiId }, call) {
+function contextOf({ requestId, apiId }, call) {
   return {
     ...functionFacts(apiId),
     awsRequestId: requestId,
     callbackWaitsForEmptyEventLoop: true,
-    getRemainingTimeInMillis: () => Math.max(0, requestTimeEpoch + deadline - Date.now()),
+    getRemainingTimeInMillis: timeLeft,
     done: (error, result) => call.end(error, result),
     succeed: (result) => call.end(null, result),
     fail: (error) => call.end(error ?? "handled"),
@@ -66,9 +65,8 @@ class Call {
   }
 }
 
-/** The facts about the function of an API, once an instance has made them; and its deadline. */
+/** The facts about the function of an API, once an instance has made them. */
 let facts;
-let deadline;
 
 /** What Lambda's context says of the function, from the gateway and from the variables that Lambda sets. */
 function functionFacts(api) {
@@ -76,7 +74,6 @@ function functionFacts(api) {
   const env = Object.fromEntries(environment());
   const functionName = env.AWS_LAMBDA_FUNCTION_NAME ?? api;
   const functionVersion = env.AWS_LAMBDA_FUNCTION_VERSION ?? "$LATEST";
-  deadline = Number(env.LOCKGATE_DEADLINE_MS) || DEADLINE;
   const context = {
     functionName,
     functionVersion,
