@@ -11,7 +11,7 @@ use super::count_of;
 use super::dev::Subject;
 use super::run::block_on;
 use crate::config::{Component, Config, Problem, Problems};
-use crate::dialogue::{self, Mistake, Script};
+use crate::dialogue::{self, Log, Mistake, Script};
 
 /// The ending of a dialogue's file.
 const ENDING: &str = "dialogue";
@@ -40,12 +40,20 @@ pub(super) fn test(options: &TestOptions) -> Result<()> {
     let mut failed = 0;
     for (file, script) in &scripts {
         let place = file.display();
-        match dialogue::run(script, &config).map_err(|error| subject.blame(error))? {
-            Ok(()) => super::print(&format!("ok      {place}"))?,
-            Err(failure) => {
+        let ran = dialogue::run(script, &config)?;
+        let log = Log(&ran.log);
+        match ran.outcome {
+            Ok(Ok(())) => super::print(&format!("ok      {place}"))?,
+            Ok(Err(failure)) => {
                 failed += 1;
                 let (line, written) = (failure.line, &failure.written);
-                super::print(&format!("FAILED  {place}:{line}: {written}\n{failure}"))?;
+                super::print(&format!(
+                    "FAILED  {place}:{line}: {written}\n{failure}{log}"
+                ))?;
+            }
+            Err(error) => {
+                super::print(&format!("FAILED  {place}: nothing is served\n{log}"))?;
+                return Err(subject.blame(error));
             }
         }
     }

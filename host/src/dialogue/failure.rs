@@ -12,31 +12,36 @@ pub(crate) struct Failure {
     pub(crate) written: String,
     /// What was expected, what came, how they differ: each with its lines.
     pub(crate) details: Vec<(&'static str, Vec<String>)>,
-    /// What the plugin and the gateway have logged, from the start of the dialogue.
-    pub(crate) log: Vec<String>,
 }
 
-/// The details alone, each on its lines, indented.
+/// The details, each on its lines, indented.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (label, lines) in &self.details {
-            for (index, line) in lines.iter().enumerate() {
-                let label = if index == 0 { label } else { "" };
-                writeln!(f, "  {label:<9} {line}")?;
-            }
-        }
-        let left_out = self.log.len().saturating_sub(SHOWN_LINES);
-        if left_out > 0 {
-            writeln!(f, "  {:<9} … {left_out} lines before these", "log")?;
-        }
-        for (index, line) in self.log.iter().skip(left_out).enumerate() {
-            let label = if index == 0 && left_out == 0 {
-                "log"
-            } else {
-                ""
-            };
-            writeln!(f, "  {label:<9} {line}")?;
+            write_lines(f, label, lines)?;
         }
         Ok(())
     }
+}
+
+/// The end of a log, indented as the details of a failure are.
+pub(crate) struct Log<'a>(pub(crate) &'a [String]);
+
+impl fmt::Display for Log<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = self.0.len().saturating_sub(SHOWN_LINES);
+        let mut lines = self.0.get(before..).unwrap_or_default().to_vec();
+        if before > 0 {
+            lines.insert(0, format!("… {before} lines before these"));
+        }
+        write_lines(f, "log", &lines)
+    }
+}
+
+fn write_lines(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::Result {
+    for (index, line) in lines.iter().enumerate() {
+        let label = if index == 0 { label } else { "" };
+        writeln!(f, "  {label:<9} {line}")?;
+    }
+    Ok(())
 }

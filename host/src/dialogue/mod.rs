@@ -13,7 +13,7 @@ mod run;
 mod script;
 mod world;
 
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, Log};
 pub(crate) use holes::Captures;
 pub(crate) use parse::{Mistake, parse};
 pub(crate) use run::run;

@@ -36,8 +36,16 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Why a step failed: what was expected, what came, how they differ.
 struct Details(Vec<(&'static str, Vec<String>)>);
 
-/// Runs a dialogue against the gateway of a configuration. The outer error is that of a gateway that does not start.
-pub(crate) fn run(script: &Script, config: &Config) -> Result<Result<(), Failure>> {
+/// The outcome of a dialogue.
+pub(crate) struct Ran {
+    /// The outer error is that of a gateway that does not start.
+    pub(crate) outcome: Result<Result<(), Failure>>,
+    /// What the plugin and the gateway have logged.
+    pub(crate) log: Vec<String>,
+}
+
+/// Runs a dialogue against the gateway of a configuration.
+pub(crate) fn run(script: &Script, config: &Config) -> Result<Ran> {
     capture(|log| {
         let ran = World::run(script.start, async |world| {
             let gateway = Gateway::start_in_memory(config.clone()).await?;
@@ -58,11 +66,11 @@ pub(crate) fn run(script: &Script, config: &Config) -> Result<Result<(), Failure
             };
             Ok::<_, anyhow::Error>(running.run(script).await)
         });
-        Ok(ran??.map_err(|failure| Failure {
+        Ran {
+            outcome: ran.and_then(|ran| ran),
             log: log.since(0).0,
-            ..failure
-        }))
-    })?
+        }
+    })
 }
 
 /// The host and path of a stage.
@@ -437,7 +445,6 @@ fn failure(line: usize, written: String, Details(details): Details) -> Failure {
         line,
         written,
         details,
-        log: Vec::new(),
     }
 }
 

@@ -94,12 +94,13 @@ impl World {
 fn watch(overdue: Arc<Notify>) -> Result<Sender<()>> {
     let (steps, next) = channel();
     let watching = move || {
-        loop {
-            match next.recv_timeout(REAL_TIME) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Timeout) => overdue.notify_one(),
-                Err(RecvTimeoutError::Disconnected) => return,
+        // Until the first step the gateway starts, however long that takes.
+        let mut began = next.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        while began != Err(RecvTimeoutError::Disconnected) {
+            if began.is_err() {
+                overdue.notify_one();
             }
+            began = next.recv_timeout(REAL_TIME);
         }
     };
     thread::Builder::new()

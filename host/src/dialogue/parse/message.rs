@@ -8,8 +8,8 @@ use crate::dialogue::json::{self, Json};
 /// Bytes of the longest message that a dialogue makes by its size.
 const MAX_SIZE: usize = 16 << 20;
 
-/// The longest time that passes at once: ten years.
-const MAX_TIME: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// The longest time that passes at once: all timers of a month go off in a moment, those of years in minutes.
+const MAX_TIME: Duration = Duration::from_secs(31 * 86_400);
 
 /// A message as it is written.
 pub(super) enum Written {
@@ -154,8 +154,8 @@ pub(super) fn time(text: &str) -> Result<Duration, Wrong> {
     let time = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
     if time > MAX_TIME {
         return Err((
-            format!("{text} is longer than a dialogue lasts"),
-            "write ten years or less".into(),
+            format!("{text} is longer than a step lasts"),
+            "write 31 days or less".into(),
         ));
     }
     Ok(time)

@@ -185,7 +185,7 @@ fn mistake_names_its_line_and_its_remedy() {
             "2026",
         ),
         ("a connects\n99 years pass", 2, "is no time", "seconds"),
-        ("a connects\n9999 days pass", 2, "longer", "ten years"),
+        ("a connects\n32 days pass", 2, "longer", "31 days"),
         ("a and a connect", 1, "named twice", "once"),
         (" a connects", 1, "indented", "start of its line"),
         (

@@ -39,6 +39,7 @@ impl HostMonotonicClock for GuestMonotonicClock {
 
     fn now(&self) -> u64 {
         let elapsed = self.started.elapsed().as_nanos();
-        u64::try_from(elapsed).unwrap_or(u64::MAX)
+        // Not 0, which Go takes for a broken clock: a paused clock may not have moved since the start.
+        u64::try_from(elapsed).map_or(u64::MAX, |elapsed| elapsed.saturating_add(1))
     }
 }
