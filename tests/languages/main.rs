@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod conformance;
 mod go;
 mod go_probe;
 mod javascript;
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
         go_probe::go_routines_of_one_event_call_at_the_same_time: Go;
         go_probe::go_plugin_bears_garbage_and_large_messages: Go;
         page::javascript_page_runs_as_written: Npm;
+        conformance::rust_sdk_passes_every_dialogue: ;
+        conformance::typescript_sdk_passes_every_dialogue: Npm;
+        conformance::go_sdk_passes_every_dialogue: Go;
+        conformance::echo_in_python_passes_every_dialogue: OtherLanguages;
         page::plugins_page_runs_as_written: ;
         page::go_page_runs_as_written: Go;
     ];

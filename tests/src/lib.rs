@@ -50,7 +50,9 @@ pub use relay::Relay;
 pub use request::{Answer, Request};
 pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
-pub use tools::{Chromium, Node, OpenSsl, Python, Tool, without_proc, without_watches};
+pub use tools::{
+    Chromium, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
+};
 pub use versions::{replace, version};
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! | tool | its place | the variable for another place |
 //! | --- | --- | --- |
 //! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
+//! | `componentize-py` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
 //! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
@@ -25,6 +26,8 @@ pub enum Tool {
     Npm,
     Go,
     Python,
+    /// The tools for plugins in languages without an SDK.
+    OtherLanguages,
     Chromium,
     OpenSsl,
     /// Two hosts and a cable between them.
@@ -44,6 +47,7 @@ impl Tool {
             Self::Npm => "Node 20 or newer with npm",
             Self::Go => "Go 1.24 or newer",
             Self::Python => "Python with the packages of tests/foreign/python",
+            Self::OtherLanguages => "the Python packages of tests/languages/requirements.txt",
             Self::Chromium => "Chromium",
             Self::OpenSsl => "openssl",
             Self::Cable => "`ip` of iproute2 with the rights of root",
@@ -60,6 +64,7 @@ impl Tool {
             Self::Npm => prints("node", "--version") && prints("npm", "--version"),
             Self::Go => prints("go", "version"),
             Self::Python => Python::find(target).is_some(),
+            Self::OtherLanguages => OtherLanguages::find(target).is_some(),
             Self::Chromium => Chromium::find().is_some(),
             Self::OpenSsl => OpenSsl::find().is_some(),
             Self::Cable => Cable::lay().is_some(),
@@ -116,6 +121,11 @@ pub struct Python {
     bin: PathBuf,
 }
 
+/// The commands of a Python environment with `tests/languages/requirements.txt`.
+pub struct OtherLanguages {
+    pub bin: PathBuf,
+}
+
 pub struct Chromium {
     pub path: PathBuf,
 }
@@ -160,6 +170,16 @@ impl Python {
         let mut command = Command::new(self.bin.join(name));
         command.args(words);
         output(command).await
+    }
+}
+
+impl OtherLanguages {
+    #[must_use]
+    pub fn find(target: &Path) -> Option<Self> {
+        let bin = path_or("LOCKGATE_LANGUAGES_BIN", || {
+            target.join("foreign/languages/bin")
+        });
+        bin.join("componentize-py").exists().then_some(Self { bin })
     }
 }
 
