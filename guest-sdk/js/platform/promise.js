@@ -52,29 +52,39 @@ export function dropJobs() {
 /** Takes the reasons of the rejections that no code has handled. */
 export function takeUnhandled() {
   if (unhandled.size === 0) return [];
-  const reasons = [...unhandled].map((promise) => promise.__value);
+  const reasons = [...unhandled].map((promise) => promise[VALUE]);
   unhandled.clear();
   return reasons;
 }
 
 /** The state of a promise: undefined while it is pending. */
 export function outcome(promise) {
-  switch (promise.__state) {
+  switch (promise[STATE]) {
     case FULFILLED:
-      return { value: promise.__value };
+      return { value: promise[VALUE] };
     case REJECTED:
       unhandled.delete(promise);
-      return { reason: promise.__value };
+      return { reason: promise[VALUE] };
     default:
       return undefined;
   }
 }
 
-// Plain properties rather than private ones: QuickJS reads them faster. They are not enumerable.
+// Plain properties by symbols: QuickJS makes them faster than private ones, and than ones that are not enumerable.
+const STATE = Symbol("state");
+const VALUE = Symbol("value");
+const REACTIONS = Symbol("reactions");
+
+/** In place of an executor: the promise of a reaction, which settles it. */
+const DERIVED = Symbol("derived");
+
 class PlatformPromise {
   constructor(executor) {
+    this[STATE] = PENDING;
+    this[VALUE] = undefined;
+    this[REACTIONS] = undefined;
+    if (executor === DERIVED) return;
     if (typeof executor !== "function") throw new TypeError("Promise resolver is not a function");
-    hide(this);
     const { resolve, reject } = resolvers(this);
     try {
       executor(resolve, reject);
@@ -85,7 +95,7 @@ class PlatformPromise {
 
   then(onFulfilled, onRejected) {
     const Species = this.constructor?.[Symbol.species] ?? PlatformPromise;
-    const reaction = { onFulfilled, onRejected, resolve: undefined, reject: undefined, context: asyncContext.current };
+    const reaction = { onFulfilled, onRejected, resolve: undefined, reject: undefined, derived: undefined, context: asyncContext.current };
     const derived =
       Species === PlatformPromise
         ? pending(reaction)
@@ -93,11 +103,11 @@ class PlatformPromise {
             reaction.resolve = resolve;
             reaction.reject = reject;
           });
-    if (this.__state === PENDING) {
-      if (this.__reactions === undefined) this.__reactions = [reaction];
-      else this.__reactions.push(reaction);
+    if (this[STATE] === PENDING) {
+      if (this[REACTIONS] === undefined) this[REACTIONS] = [reaction];
+      else this[REACTIONS].push(reaction);
     } else {
-      if (this.__state === REJECTED) unhandled.delete(this);
+      if (this[STATE] === REJECTED) unhandled.delete(this);
       react(this, reaction);
     }
     return derived;
@@ -129,7 +139,10 @@ class PlatformPromise {
 
   static resolve(value) {
     if (value instanceof PlatformPromise && value.constructor === this) return value;
-    return new this((resolve) => resolve(value));
+    if (this !== PlatformPromise) return new this((resolve) => resolve(value));
+    const promise = new PlatformPromise(DERIVED);
+    resolve(promise, value);
+    return promise;
   }
 
   static reject(reason) {
@@ -193,20 +206,9 @@ class PlatformPromise {
   }
 }
 
-function hide(promise) {
-  Object.defineProperties(promise, HIDDEN);
-}
-
-const HIDDEN = {
-  __state: { value: PENDING, writable: true },
-  __value: { value: undefined, writable: true },
-  __reactions: { value: undefined, writable: true },
-};
-
 /** A promise that a reaction settles. */
 function pending(reaction) {
-  const promise = Object.create(PlatformPromise.prototype);
-  hide(promise);
+  const promise = new PlatformPromise(DERIVED);
   reaction.derived = promise;
   return promise;
 }
@@ -258,10 +260,10 @@ function resolve(promise, value) {
 }
 
 function settle(promise, state, value) {
-  const reactions = promise.__reactions;
-  promise.__state = state;
-  promise.__value = value;
-  promise.__reactions = undefined;
+  const reactions = promise[REACTIONS];
+  promise[STATE] = state;
+  promise[VALUE] = value;
+  promise[REACTIONS] = undefined;
   if (reactions !== undefined) for (const reaction of reactions) react(promise, reaction);
   else if (state === REJECTED) {
     unhandled.add(promise);
@@ -277,9 +279,9 @@ function react(promise, reaction) {
 }
 
 function run({ promise, reaction }) {
-  const fulfilled = promise.__state === FULFILLED;
+  const fulfilled = promise[STATE] === FULFILLED;
   const handler = fulfilled ? reaction.onFulfilled : reaction.onRejected;
-  let value = promise.__value;
+  let value = promise[VALUE];
   let ok = fulfilled;
   if (typeof handler === "function") {
     try {

@@ -8,6 +8,7 @@ import { format as nodeFormat, inspect as nodeInspect } from "node:util";
 import { crypto } from "../platform/crypto.js";
 import * as events from "../platform/events.js";
 import { format, inspect } from "../platform/inspect.js";
+import { isTooDeep } from "../platform/json.js";
 import { frames, located } from "../platform/lines.js";
 import { phase } from "../platform/phase.js";
 import { utf8 } from "../platform/utf8.js";
@@ -33,6 +34,21 @@ test("values are shown as Node shows them", () => {
 test("console's formats are Node's", () => {
   for (const words of [["%s is %d years and %i days, %j", "ada", 36, 3.7, { a: 1 }], ["100%", 1], ["%%s", 1], ["a", { b: 1 }, "c"], ["%o"], ["%c css", "x"], [1, "a"]]) {
     assert.equal(format(...words), nodeFormat(...words));
+  }
+});
+
+test("only JSON that is nested deep is too deep", () => {
+  const open = (count) => "[".repeat(count);
+  for (const [text, tooDeep] of [
+    ["", false],
+    [open(1000) + "]".repeat(1000), false],
+    [open(1001), true],
+    ['{"a":'.repeat(600) + open(600), true],
+    [`["${open(5000)}"]`, false],
+    [`["\\"${open(5000)}"]`, false],
+    [`[${"[],".repeat(5000)}[]]`, false],
+  ]) {
+    assert.equal(isTooDeep(text), tooDeep, text.slice(0, 20));
   }
 });
 
