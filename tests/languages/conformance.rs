@@ -49,6 +49,10 @@ pub(crate) async fn echo_in_python_passes_every_dialogue() {
     follows_its_page("echo-python").await;
 }
 
+pub(crate) async fn echo_in_c_passes_every_dialogue() {
+    follows_its_page("echo-c").await;
+}
+
 /// Runs the commands of a plugin's page, but for the first, which installs its tools, and the dialogues of an echo.
 async fn follows_its_page(plugin: &str) {
     let tools = OtherLanguages::find(LOCKGATE.target()).unwrap();

