@@ -1,7 +1,7 @@
 #include "textflag.h"
 
 // func collecting() bool
-// The runtime's flag has been the first field of writeBarrier since Go 1.7; Go code of another package cannot read it.
+// The flag is the first field of the runtime's writeBarrier, which Go code of another package cannot read.
 TEXT ·collecting(SB), NOSPLIT, $0-1
 	MOVD $runtime·writeBarrier(SB), R0
 	Get SP

@@ -115,10 +115,11 @@ const maxCalls = 16
 var callsSinceYield int
 
 // Yield lets the runtime's own goroutines run at the end of an export. Nothing else yields here, and a collection of a
-// large heap would never end. It takes half the time of a short call, and so is left out of most while nothing is collected.
+// large heap would never end. It takes half the time of a short call, and so is left out of most while nothing is collected
+// and the handler has left no goroutine behind.
 func Yield() {
 	callsSinceYield++
-	if callsSinceYield < maxCalls && !collecting() {
+	if callsSinceYield < maxCalls && !collecting() && runtime.NumGoroutine() == 1 {
 		return
 	}
 	callsSinceYield = 0
