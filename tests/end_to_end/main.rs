@@ -28,6 +28,7 @@ mod endings;
 mod environment;
 mod files;
 mod floods;
+mod given_up;
 mod goodbyes;
 mod groups;
 mod handshake;

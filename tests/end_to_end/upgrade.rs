@@ -305,14 +305,15 @@ pub(crate) async fn begin_endless_upgrade(gateway: &Gateway) -> Orphan {
     );
     replace_program(gateway.folder(), &write);
     gateway.upgrade();
-    within("the new process to start", async {
-        while !id.exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    within("the new process to start", until(|| id.exists())).await;
     let id = fs::read_to_string(id).unwrap();
     Orphan::new(id.trim_end().parse().unwrap())
+}
+
+pub(crate) async fn until(is_true: impl Fn() -> bool) {
+    while !is_true() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -340,9 +341,10 @@ async fn new_process_that_does_not_serve_changes_nothing() {
         "not ready within 1 s, which is limits.upgrade_s",
     )
     .await;
-    // The new process has ended, and is no zombie.
+    // The new process ends, and is no zombie.
     let id = fs::read_to_string(id).unwrap();
-    assert!(!Path::new("/proc").join(id.trim_end()).exists());
+    let process = Path::new("/proc").join(id.trim_end());
+    within("the end of the new process", until(|| !process.exists())).await;
     replace_program(&folder, "exec 0<&- ; exec sleep 600");
     goes_on(&mut gateway, "closed its standard input").await;
     fs::remove_file(folder.join("lockgate")).unwrap();

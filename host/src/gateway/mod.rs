@@ -56,6 +56,8 @@ pub(crate) struct Gateway {
     upgrade_requests: tokio::sync::Mutex<mpsc::Receiver<Upgrade>>,
     /// The sockets that a successor would take over.
     sockets: Sockets,
+    /// A task for each new process of an upgrade that was given up, until that process has ended.
+    ending_successors: TaskTracker,
     stop_management: CancellationToken,
 }
 
@@ -125,6 +127,8 @@ impl Gateway {
         };
         let metrics = Arc::new(Metrics::new(Arc::clone(&plugins), Arc::clone(&handshakes)));
         let (control, requests) = Control::new(source.file(), Arc::clone(&metrics));
+        let ending_successors = TaskTracker::new();
+        ending_successors.close();
         let gateway = Arc::new(Self {
             metrics,
             source,
@@ -149,6 +153,7 @@ impl Gateway {
             control,
             upgrade_requests: tokio::sync::Mutex::new(requests.upgrades),
             sockets,
+            ending_successors,
             stop_management: CancellationToken::new(),
         });
         if let Some(heritage) = gateway.sockets.take_file(HERITAGE)? {

@@ -48,8 +48,8 @@ impl Gateway {
     /// that has the time. A handshake under way is admitted and closed like the others, or refused when the window is
     /// over.
     ///
-    /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`]. The window ends early when
-    /// `hurry` is ready.
+    /// Takes at most the window, [`LAST_ANSWERS`], `limits.disconnects_s` and [`LAST_TASKS`], or until the process of an
+    /// upgrade that was given up has ended. The window ends early when `hurry` is ready.
     pub(crate) async fn stop(&self, reason: StopReason, hurry: impl Future<Output = ()>) {
         let (window, disconnects, closing) = {
             let limits = &self.lock().config.limits;
@@ -151,6 +151,8 @@ impl Gateway {
         self.listeners.tasks.close();
         // Only idle HTTP/2 connections, the last answers and management requests are left.
         let _ = timeout(LAST_TASKS, self.listeners.tasks.wait()).await;
+        // A successor that was given up while it began to serve has a drain of its own.
+        self.ending_successors.wait().await;
         tracing::info!("stopped");
     }
 

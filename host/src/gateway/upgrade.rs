@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Gateway, HERITAGE};
-use crate::handover::{self, NotServing};
+use crate::handover::{self, CLEAN_UP, NotServing};
 use crate::management::{NoUpgrade, Upgrade};
 
 impl Gateway {
@@ -36,6 +36,11 @@ impl Gateway {
             NoUpgrade::AskedToStop
         };
         let mut stopped = pin!(stopped);
+        // The process of an upgrade that was given up may still hold an address.
+        tokio::select! {
+            _ = timeout(CLEAN_UP, self.ending_successors.wait()) => {}
+            why = &mut stopped => return Err(why),
+        }
         let unchanged = async {
             idle.await;
             let reloading = self.reloading.lock().await;
@@ -68,7 +73,13 @@ impl Gateway {
         let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
         let heritage_file = (HERITAGE, &*heritage);
         let given_up = async { anyhow::Error::from(given_up.await) };
-        let successor = handover::hand_over(&self.sockets, heritage_file, given_up).await?;
+        let successor = handover::hand_over(
+            &self.sockets,
+            heritage_file,
+            given_up,
+            &self.ending_successors,
+        )
+        .await?;
         self.sockets.set_handed_over();
         Ok(successor)
     }

@@ -15,7 +15,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::channel::{ReceivedMessage, receive, send};
 use super::{END, FAILED, READY, Sockets, VARIABLE};
@@ -24,7 +25,10 @@ use super::{END, FAILED, READY, Sockets, VARIABLE};
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 /// Time limit for a process to clean up if it is asked to end before it serves.
-const CLEAN_UP: Duration = Duration::from_secs(2);
+pub(crate) const CLEAN_UP: Duration = Duration::from_secs(2);
+
+/// Interval of looking for the end of a process, or for its word.
+const POLL: Duration = Duration::from_millis(10);
 
 /// The error of a new process that does not serve, by no fault of this one.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +38,13 @@ pub(crate) struct NotServing(String);
 /// Starts this program again with the same arguments, and gives the id of the new process once that serves.
 ///
 /// The program is looked up again, since an upgrade puts another file in its place. On an error, or when `given_up`
-/// gives one first, the new process is ended and nothing has changed for this one.
+/// gives one first, nothing has changed for this process, and a task of `endings` ends the new one: the caller may have
+/// to stop at once.
 pub(crate) async fn hand_over(
     sockets: &Sockets,
     (file, content): (&str, &[u8]),
     given_up: impl Future<Output = anyhow::Error>,
+    endings: &TaskTracker,
 ) -> Result<u32> {
     let mut arguments = env::args_os();
     let program = arguments
@@ -71,11 +77,15 @@ pub(crate) async fn hand_over(
     };
     let served = tokio::select! {
         biased;
-        why = given_up => Err(why),
         served = serves(&mut successor, &channel, sockets, (file, handed_file.as_fd())) => served,
+        // This process may have been paused: it looks once more.
+        why = given_up => match says_ready(&channel) {
+            true => Ok(()),
+            false => Err(why),
+        },
     };
     if let Err(error) = served {
-        successor.end().await;
+        endings.spawn(successor.end(channel));
         return Err(error);
     }
     successor.serves = true;
@@ -136,6 +146,11 @@ async fn serves(
     Err(NotServing(why).into())
 }
 
+/// Whether the new process has said that it serves.
+fn says_ready(channel: &UnixDatagram) -> bool {
+    receive(channel.as_fd()).is_ok_and(|message| message.text == READY)
+}
+
 async fn send_all(
     channel: &UnixDatagram,
     sockets: &Sockets,
@@ -167,16 +182,30 @@ struct Successor {
 }
 
 impl Successor {
-    /// Asks the process to end, so that it cleans up, and kills it if it does not end in time.
-    async fn end(&mut self) {
+    /// Asks the process to end, so that it cleans up, and kills it if it does not end in time. One that has begun to
+    /// serve meanwhile says so, and has its whole drain. While `channel` is open, it leaves the files of sockets alone.
+    async fn end(mut self, channel: UnixDatagram) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(id) = id
-            && self.child.try_wait().is_ok_and(|status| status.is_none())
+            && self.runs()
         {
             // An error means that it has ended.
             let _ = kill_process(id, Signal::TERM);
-            let _ = timeout(CLEAN_UP, self.ended()).await;
         }
+        let asked = Instant::now();
+        while self.runs() && !self.serves && asked.elapsed() < CLEAN_UP {
+            sleep(POLL).await;
+            self.serves = says_ready(&channel);
+        }
+        if self.serves {
+            tracing::info!("the process that was given up has begun to serve: it drains, and ends");
+            // An error means that it has ended.
+            let _ = self.ended().await;
+        }
+    }
+
+    fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits until the process has ended.
@@ -185,7 +214,7 @@ impl Successor {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            sleep(Duration::from_millis(10)).await;
+            sleep(POLL).await;
         }
     }
 }
