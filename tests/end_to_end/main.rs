@@ -42,6 +42,7 @@ mod isolation;
 mod limits;
 mod logs;
 mod new;
+mod notify;
 mod oci;
 mod origins;
 mod plugin;

@@ -3,10 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::{
-        fs::{PermissionsExt as _, symlink},
-        net::UnixDatagram,
-    },
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -373,52 +370,6 @@ async fn process_started_without_its_predecessor_fails_with_the_reason() {
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("LOCKGATE_HANDOVER is set"), "{error}");
-}
-
-#[tokio::test]
-async fn systemd_is_notified_of_start_reload_upgrade_and_stop() {
-    let folder = TempDir::new().unwrap();
-    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    let told = || {
-        let mut bytes = [0; 256];
-        let length = socket.recv(&mut bytes).unwrap();
-        String::from_utf8(bytes[..length].to_vec()).unwrap()
-    };
-    let before = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
-                  [management]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";
-    let text = format!("{before}{}", configuration("drain_s = 0"));
-    let file = write_configuration(folder.path(), &text);
-    let good = fs::read_to_string(&file).unwrap();
-    let mut command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
-    command.env("NOTIFY_SOCKET", folder.path().join("notify"));
-    let mut gateway = Gateway::start(command, folder, PATIENCE).await;
-    assert_eq!(told().trim_end(), "READY=1");
-    // Type=notify-reload: one message with the monotonic time at the start, and one at the end, whatever the result.
-    let mut before = 0;
-    for text in ["levle = 1\n", ""] {
-        fs::write(&file, format!("{text}{good}")).unwrap();
-        gateway.hang_up();
-        let reloading = told();
-        let (what, when) = reloading.trim_end().split_once('\n').unwrap();
-        assert_eq!(what, "RELOADING=1");
-        let now: u64 = when
-            .strip_prefix("MONOTONIC_USEC=")
-            .unwrap()
-            .parse()
-            .unwrap();
-        assert!(now > before, "{now} after {before}");
-        before = now;
-        assert_eq!(told().trim_end(), "READY=1");
-    }
-    let serving = upgrade(&gateway).await;
-    assert_eq!(told().trim_end(), format!("MAINPID={}", serving.id()));
-    assert_eq!(gateway.ended().await, Some(0));
-    serving.terminate();
-    assert_eq!(told().trim_end(), "STOPPING=1");
-    serving.ended().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `lockgate run`: serves until a signal stops it, or another process takes over.
 
+use std::env;
+use std::io;
 use std::path::Path;
 use std::process::id;
 use std::sync::Arc;
@@ -7,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
+use tokio::net::UnixDatagram;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 use super::signals::{SignalRequest, Signals};
 use crate::config::{self, Config};
@@ -46,7 +50,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
         };
         let mut taking_over = JoinSet::new();
         match predecessor {
-            None => notify(&[NotifyState::Ready]),
+            None => notify(&[NotifyState::Ready]).await,
             Some(predecessor) => {
                 if let Err(error) = predecessor.report_success() {
                     tracing::warn!("the process that started this one is gone already: {error}");
@@ -60,10 +64,12 @@ pub(super) fn run(file: &Path) -> Result<()> {
             }
         }
         let reason = until_stop(&gateway, &signals).await;
-        if reason == StopReason::Requested {
-            notify(&[NotifyState::Stopping]);
-        }
-        stop(&gateway, &signals, reason).await;
+        let told = async {
+            if reason == StopReason::Requested {
+                notify(&[NotifyState::Stopping]).await;
+            }
+        };
+        tokio::join!(told, stop(&gateway, &signals, reason));
         Ok(())
     })
 }
@@ -97,17 +103,17 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
     loop {
         let idle = reloads.is_empty();
         let asked: Option<Upgrade> = tokio::select! {
-            Some(_) = reloads.join_next() => {
-                notify(&[NotifyState::Ready]);
-                continue;
-            }
+            Some(_) = reloads.join_next() => continue,
             asked = signals.next(idle) => match asked {
                 None => return StopReason::Requested,
                 Some(SignalRequest::Reload) => {
-                    notify_reloading();
                     let gateway = Arc::clone(gateway);
-                    // The log has the outcome.
-                    reloads.spawn(async move { gateway.reload(ReloadScope::Everything, Cause::Signal).await.is_ok() });
+                    reloads.spawn(async move {
+                        notify_reloading().await;
+                        // The log has the outcome.
+                        let _ = gateway.reload(ReloadScope::Everything, Cause::Signal).await;
+                        notify(&[NotifyState::Ready]).await;
+                    });
                     continue;
                 }
                 Some(SignalRequest::Upgrade) => None,
@@ -117,9 +123,7 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
         // A reload under way ends first: the new process would read the same files, but systemd waits for this
         // process's word.
         let idle = async {
-            if reloads.join_next().await.is_some() {
-                notify(&[NotifyState::Ready]);
-            }
+            let _ = reloads.join_next().await;
         };
         let handing_over = gateway.hand_over(idle, signals.stop());
         let under_way = NoUpgrade::UnderWay;
@@ -128,7 +132,7 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
         match handed_over {
             Ok(successor) => {
                 tracing::info!(successor, "process {} hands over", id());
-                notify(&[NotifyState::MainPid(successor)]);
+                notify(&[NotifyState::MainPid(successor)]).await;
                 // The successor may have read its files before the signal: it reloads, and tells systemd when.
                 if signals.take_reload().await
                     && let Err(error) = handover::ask_to_reload(successor)
@@ -154,18 +158,33 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
     }
 }
 
+/// Time limit for systemd to take a message. Its queue may be full.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Tells systemd the state. Does nothing unless systemd started this process.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("systemd could not be told: {error}");
+async fn notify(state: &[NotifyState<'_>]) {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let text: String = state.iter().map(|state| format!("{state}\n")).collect();
+    let told = async {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(path)?;
+        socket.send(text.as_bytes()).await
+    };
+    let told = timeout(NOTIFY_TIMEOUT, told).await;
+    let told =
+        told.unwrap_or_else(|_| Err(io::Error::other("NOTIFY_SOCKET is full, and not read")));
+    if let Err(error) = told {
+        tracing::warn!("systemd could not be told {:?}: {error}", text.trim_end());
     }
 }
 
 /// Tells systemd that a reload begins. `Type=notify-reload` waits for this after the signal, with the time of the
 /// monotonic clock.
-fn notify_reloading() {
+async fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]).await,
         Err(error) => tracing::warn!("systemd could not be told of a reload: {error}"),
     }
 }
