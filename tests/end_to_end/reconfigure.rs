@@ -1,12 +1,13 @@
 //! Settings that change under open connections, and changes that are refused.
 
 use std::{
+    cell::Cell,
     fs,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use lockgate_tests::{Client, Request, within};
+use lockgate_tests::{Client, Request, version, within};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -306,6 +307,40 @@ async fn all_addresses_of_both_families_are_two_listeners() {
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
     let said = format!("for IPv4 add a listener on 0.0.0.0:{port}");
     gateway.log().line(&[&said]).await;
+}
+
+/// Share changes come so fast that each attempt to prepare the reload would be overtaken.
+#[tokio::test]
+async fn reload_amid_share_changes_ends_and_its_listener_serves_at_once() {
+    let served = Served::new().await;
+    let component = served.component.with_file_name("2.wasm");
+    fs::write(&component, version(2, '-')).unwrap();
+    let before = served.component.to_str().unwrap();
+    served.edit(before, component.to_str().unwrap());
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    served.edit("127.0.0.1:0", &address.to_string());
+    let over = Cell::new(false);
+    let changes = async {
+        for share in (1..=100).cycle().take_while(|_| !over.get()) {
+            let body = format!("{{\"share\": {share}}}");
+            let (status, said) = served.gateway.post("/plugins/v/rollout", &body).await;
+            assert_eq!(status, 200, "{said}");
+        }
+    };
+    let reload = async {
+        served.reload().await;
+        over.set(true);
+    };
+    let client = async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let mut client = Request::new(address, "/s").open().await;
+        client.send("x").await;
+        client.text().await
+    };
+    let all = async { tokio::join!(changes, reload, client) };
+    within("a reload amid share changes", all).await;
 }
 
 /// Waits until nothing listens there.

@@ -30,20 +30,18 @@ impl Gateway {
         self.check_addresses(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         config.warn();
-        let mut ready = self.prepare_all(&config, cause).await?;
+        let (ready, faults) = prepare(&self.plugins, &config, cause).await;
+        if !faults.is_empty() {
+            return Err(Faults(faults).into());
+        }
+        let held = self.plugins.hold(ready).await;
+        let held = held.map_err(|fault| Faults(vec![fault]))?;
         // Sockets listen last of all that can fail: clients who connect to them are served at once.
         let planned = self.plan(&config, certificates)?;
         let management = self.plan_management(&config)?;
-        let (committed, gone) = loop {
-            let mut gone = Vec::new();
-            let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
-            let install = |plugins: &_| gone = self.install(&config.apis, plugins);
-            match self.plugins.commit(ready, keep, install).await {
-                Ok(committed) => break (committed, gone),
-                // A rollback came in between: the prepared versions are stale.
-                Err(_) => ready = self.prepare_all(&config, cause).await?,
-            }
-        };
+        let mut gone = Vec::new();
+        let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
+        let committed = held.commit(keep, |plugins| gone = self.install(&config.apis, plugins));
         let mut changes = committed.changes.into_iter().map(Change::from).collect();
         stages::changes(&self.lock().config.apis, &config.apis, &mut changes);
         self.set_limits(&config, &mut changes);
@@ -70,15 +68,6 @@ impl Gateway {
         let (stages, gone) = stages::install(apis, plugins, &mut state.stages);
         self.handshakes.stages.store(Arc::new(stages));
         gone
-    }
-
-    async fn prepare_all(&self, config: &Config, cause: Cause) -> Result<Vec<Ready>> {
-        let (ready, faults) = prepare(&self.plugins, config, cause).await;
-        if faults.is_empty() {
-            Ok(ready)
-        } else {
-            Err(Faults(faults).into())
-        }
     }
 
     fn set_limits(&self, config: &Config, changes: &mut Vec<Change>) {

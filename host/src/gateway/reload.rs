@@ -147,18 +147,19 @@ impl Gateway {
             // The configuration dropped the plugin after its file changed.
             return Ok(Vec::new());
         };
-        loop {
-            let ready = self.plugins.prepare(plugin, cause).await;
-            let ready = ready
-                .map_err(|fault| config::blame(self.source.file(), Faults(vec![fault]).into()))?;
-            let install = |plugins: &_| drop(self.install(&config.apis, plugins));
-            if let Ok(committed) = self.plugins.commit(vec![ready], |_| true, install).await {
-                for retired in committed.retired {
-                    retired.end().await;
-                }
-                return Ok(committed.changes.into_iter().map(Change::from).collect());
-            }
+        let held = async {
+            let ready = self.plugins.prepare(plugin, cause).await?;
+            self.plugins.hold(vec![ready]).await
+        };
+        let held = held
+            .await
+            .map_err(|fault| config::blame(self.source.file(), Faults(vec![fault]).into()))?;
+        let install = |plugins: &_| drop(self.install(&config.apis, plugins));
+        let committed = held.commit(|_| true, install);
+        for retired in committed.retired {
+            retired.end().await;
         }
+        Ok(committed.changes.into_iter().map(Change::from).collect())
     }
 }
 

@@ -2,32 +2,62 @@
 
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use super::prepare::Ready;
 use super::versions::change::PluginChange;
+use super::versions::change_lock::HandOver;
 use super::versions::plugin::Plugin;
 use super::versions::prepared::Retired;
 use super::{ByName, Plugins};
+use crate::config::Fault;
 
 impl Plugins {
-    /// Makes all prepared versions serve. Fails as [`Stale`] when a plugin was changed otherwise in between.
+    /// Keeps other changes waiting until the reload is committed or dropped. A plugin that one has changed since it was
+    /// prepared is prepared again, from the code that is compiled: no file is read for that.
+    pub(crate) async fn hold(&self, ready: Vec<Ready>) -> Result<Held<'_>, Fault> {
+        let changing = self.changing.lock().await;
+        let mut current = Vec::new();
+        for ready in ready {
+            current.push(ready.renew().await?);
+        }
+        Ok(Held {
+            plugins: self,
+            _changing: changing,
+            ready: current,
+        })
+    }
+
+    /// Raises the floor of a plugin to the signed version that serves now: no lower one is loaded any more.
+    fn raise_floor(&self, ready: &Ready) {
+        let (Some(name), Some(signature)) = (ready.name(), ready.signature()) else {
+            return;
+        };
+        let mut signed = self.signed();
+        let newest = signed.entry(name.to_owned()).or_default();
+        *newest = signature.version.max(*newest);
+    }
+}
+
+/// A reload that nothing can overtake any more.
+pub(crate) struct Held<'plugins> {
+    plugins: &'plugins Plugins,
+    _changing: MutexGuard<'plugins, HandOver>,
+    ready: Vec<Ready>,
+}
+
+impl Held<'_> {
+    /// Makes all prepared versions serve.
     ///
     /// `install` gets the plugins as they then are, and puts a new snapshot into every stage. Afterwards the caller
     /// ends the retired versions and the removed plugins.
-    pub(crate) async fn commit(
-        &self,
-        ready: Vec<Ready>,
+    pub(crate) fn commit(
+        self,
         keep: impl Fn(&str) -> bool,
         install: impl FnOnce(&ByName),
-    ) -> Result<Committed, Stale> {
-        let _changing = self.changing.lock().await;
-        let current = |ready: &Ready| match ready {
-            Ready::Changed(prepared) => prepared.is_current(),
-            Ready::New(_) | Ready::Read(_) | Ready::Same => true,
-        };
-        if !ready.iter().all(current) {
-            return Err(Stale);
-        }
-        let mut plugins = ByName::clone(&self.loaded.load());
+    ) -> Committed {
+        let loaded = &self.plugins.loaded;
+        let mut plugins = ByName::clone(&loaded.load());
         let mut committed = Committed::default();
         plugins.retain(|name, plugin| {
             let kept = keep(name);
@@ -38,8 +68,8 @@ impl Plugins {
             }
             kept
         });
-        for ready in ready {
-            self.raise_floor(&ready);
+        for ready in self.ready {
+            self.plugins.raise_floor(&ready);
             match ready {
                 Ready::New(plugin) => {
                     let name = Arc::clone(&plugin.name);
@@ -57,25 +87,11 @@ impl Plugins {
                 Ready::Same => {}
             }
         }
-        self.loaded.store(Arc::new(plugins));
-        install(&self.loaded.load());
-        Ok(committed)
-    }
-
-    /// Raises the floor of a plugin to the signed version that serves now: no lower one is loaded any more.
-    fn raise_floor(&self, ready: &Ready) {
-        let (Some(name), Some(signature)) = (ready.name(), ready.signature()) else {
-            return;
-        };
-        let mut signed = self.signed();
-        let newest = signed.entry(name.to_owned()).or_default();
-        *newest = signature.version.max(*newest);
+        loaded.store(Arc::new(plugins));
+        install(&loaded.load());
+        committed
     }
 }
-
-/// A plugin was changed after this reload was prepared.
-#[derive(Debug)]
-pub(crate) struct Stale;
 
 /// The changes of a commit, to log, and the versions and plugins to end.
 #[derive(Default)]

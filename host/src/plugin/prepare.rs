@@ -31,6 +31,17 @@ pub(crate) enum Ready {
 }
 
 impl Ready {
+    /// Prepares a plugin again if another change has overtaken the first time.
+    pub(super) async fn renew(self) -> Result<Self, Fault> {
+        match self {
+            Self::Changed(prepared) if !prepared.is_current() => {
+                let renewed = prepared.again().await?;
+                Ok(renewed.map_or(Self::Same, |renewed| Self::Changed(Box::new(renewed))))
+            }
+            Self::New(_) | Self::Changed(_) | Self::Read(_) | Self::Same => Ok(self),
+        }
+    }
+
     /// The signature of the file that was read.
     pub(super) fn signature(&self) -> Option<Arc<Signature>> {
         match self {
@@ -95,14 +106,7 @@ impl Plugins {
         match prepared.await {
             Ok(ready) => Ok(ready),
             Err(fault) => {
-                plugin.count_refusal();
-                let digest = read.map(tracing::field::display);
-                tracing::warn!(
-                    plugin = config.name,
-                    digest,
-                    reason = fault.message,
-                    "the new version is not served, the one before continues"
-                );
+                plugin.refuse(read, &fault);
                 Err(fault)
             }
         }

@@ -9,7 +9,7 @@ use super::change::Withdrawn;
 #[error("an upgrade is under way: ask again once it is over")]
 pub(crate) struct Upgrading;
 
-/// Held while versions change, at most for as long as an instance takes to be made.
+/// Held while versions change, at most for as long as their instances take to be made.
 #[derive(Default)]
 pub(crate) struct ChangeLock(Mutex<HandOver>);
 

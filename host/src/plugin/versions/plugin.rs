@@ -12,7 +12,7 @@ use super::history::{History, VersionInfo};
 use super::prepared::retire;
 use super::rollout_share::Versions;
 use super::version::Version;
-use crate::config;
+use crate::config::{self, Fault};
 use crate::net::watch::Stamp;
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::epoch_thread::Epochs;
@@ -161,9 +161,15 @@ impl Plugin {
             && record.stamp == Stamp::of(path)
     }
 
-    /// Counts a file that was refused.
-    pub(crate) fn count_refusal(&self) {
+    /// Counts and logs a file that was refused; `digest` is none if it was not read.
+    pub(crate) fn refuse(&self, digest: Option<Digest>, fault: &Fault) {
         self.lock().tallies.refused += 1;
+        tracing::warn!(
+            plugin = &*self.name,
+            digest = digest.map(tracing::field::display),
+            reason = fault.message,
+            "the new version is not served, the one before continues"
+        );
     }
 
     /// Changes the versions that serve under the present configuration: the handle in the stages stays. Gives the

@@ -69,11 +69,11 @@ impl Plugin {
             rebuilt(serving.map(|serving| &serving.stable)),
             rebuilt(serving.and_then(|serving| serving.candidate.as_ref())),
         );
-        let compiled = compiled.map(|compiled| Code {
+        let offers = compiled.clone().map(|compiled| Code {
             compiled,
             signature: signature.clone(),
         });
-        match compiled {
+        match offers {
             Some(code) if rollout => candidate = Some(code),
             Some(code) => stable = Some(code),
             None => {}
@@ -94,6 +94,7 @@ impl Plugin {
             config: config.clone(),
             signature: signature.clone(),
             offered,
+            compiled,
             stable: match stable {
                 Some(code) => Some(build(code).await?),
                 None => None,
@@ -127,6 +128,8 @@ pub(crate) struct Prepared {
     pub(crate) signature: Option<Arc<Signature>>,
     /// The digest of the file, and its size and times.
     offered: (Digest, Option<Stamp>),
+    /// The file's code, if it is new.
+    compiled: Option<Arc<Compiled>>,
     /// The file's code, or the code that serves, under new limits and grants.
     stable: Option<Version>,
     candidate: Option<Version>,
@@ -138,6 +141,18 @@ impl Prepared {
     /// Whether the plugin is still as it was when this was prepared.
     pub(crate) fn is_current(&self) -> bool {
         self.plugin.lock().changes == self.changes
+    }
+
+    /// Prepares the same file and configuration for the plugin as it is now.
+    pub(crate) async fn again(self) -> Result<Option<Self>, Fault> {
+        // Their instances make room.
+        drop((self.stable, self.candidate));
+        let (plugin, offered) = (self.plugin, self.offered);
+        let signature = &self.signature;
+        let again = plugin.prepare(&self.config, offered, self.compiled, signature, self.cause);
+        again
+            .await
+            .inspect_err(|fault| plugin.refuse(Some(offered.0), fault))
     }
 
     /// Makes the prepared versions serve, in the snapshots that stages get from now on. Gives the change, and the
