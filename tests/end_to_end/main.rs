@@ -44,6 +44,7 @@ mod logs;
 mod new;
 mod notify;
 mod oci;
+mod open_files;
 mod origins;
 mod plugin;
 mod proxies;

@@ -28,7 +28,6 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -135,30 +134,26 @@ fn address_of(
 /// they are.
 pub(crate) fn blame(path: Option<&Path>, error: anyhow::Error) -> anyhow::Error {
     match (error.downcast::<Faults>(), path) {
-        (Ok(faults), Some(path)) => locate(path, faults).into(),
+        (Ok(faults), Some(path)) => match locate(path, &faults) {
+            Ok(problems) => problems.into(),
+            // That the file cannot be read now would hide what was found.
+            Err(_) => faults.into(),
+        },
         (Ok(faults), None) => faults.into(),
         (Err(error), _) => error,
     }
 }
 
-fn locate(path: &Path, faults: Faults) -> Problems {
-    let text = match read(path) {
-        Ok(text) => text,
-        Err(problems) => return problems,
-    };
+fn locate(path: &Path, faults: &Faults) -> Result<Problems, Problems> {
+    let text = read(path)?;
     let mut report = Report::new(path, &text);
     interpret(&text, LoadMode::Serve, &mut report);
     // Only the places count here: the next reading reports other mistakes.
     report.forget_problems();
-    for Fault {
-        key,
-        message,
-        remedy,
-    } in faults.0
-    {
-        report.problem(&key, message, remedy);
+    for fault in &faults.0 {
+        report.problem(&fault.key, &*fault.message, &*fault.remedy);
     }
-    report.into_problems()
+    Ok(report.into_problems())
 }
 
 /// The JSON Schema of a configuration file, for editors and for reference.
@@ -190,11 +185,8 @@ fn read(path: &Path) -> Result<String, Problems> {
         }])
     };
     let (bytes, _) = watch::read(path, MAX_FILE_MIB << 20).map_err(|error| {
-        let remedy = if error.kind() == ErrorKind::PermissionDenied {
-            watch::LET_READ
-        } else {
-            "name the configuration file, as in lockgate run gateway.toml"
-        };
+        let otherwise = "name the configuration file, as in lockgate run gateway.toml";
+        let remedy = watch::remedy(&error, otherwise);
         unreadable(format!("cannot be read: {error}"), remedy)
     })?;
     if bytes.starts_with(b"\0asm") {

@@ -35,6 +35,8 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     /// The text that corrects it.
     pub(crate) remedy: String,
+    /// Nobody has judged the value: the gateway lacked files, time or room for that, and may have them later.
+    pub(crate) is_passing: bool,
 }
 
 /// All faults that were found; never empty. [`super::blame`] adds their places in the file.
@@ -51,6 +53,7 @@ impl fmt::Display for Faults {
                 key,
                 message,
                 remedy,
+                is_passing: _,
             },
         ) in self.0.iter().enumerate()
         {

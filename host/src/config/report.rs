@@ -184,9 +184,7 @@ impl<'a> Report<'a> {
                     format!("there is no file {path:?}")
                 }
                 Err(error) => {
-                    if error.kind() == ErrorKind::PermissionDenied {
-                        remedy = watch::LET_READ;
-                    }
+                    remedy = watch::remedy(&error, remedy);
                     format!("{path:?} cannot be read: {error}")
                 }
             };

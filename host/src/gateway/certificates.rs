@@ -40,6 +40,7 @@ pub(super) async fn read(
             key: "listeners".into(),
             message: format!("the gateway failed to read certificates: {error}"),
             remedy: "tell the authors of Lockgate, with what the log says".into(),
+            is_passing: false,
         }])
     })
 }

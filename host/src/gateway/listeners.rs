@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, OpenManagement};
 use crate::config::{self, Address, Config, Fault, Faults};
-use crate::handover::{HeldBySystemd, HeldByUs, out_of_files};
+use crate::handover::{HeldBySystemd, HeldByUs};
 use crate::listener::{Certificates, Listener, Socket, Tls};
 use crate::management::Change;
+use crate::net::watch;
 
 /// A listener that accepts.
 #[derive(Clone)]
@@ -195,9 +196,8 @@ fn listener_fault(index: usize, address: &Address, error: &io::Error) -> Faults 
 /// Makes the fault of an address that cannot be bound, with the remedy.
 pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> Faults {
     let is = |kind| error.kind() == kind;
-    let remedy = if out_of_files(error) {
-        "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd"
-            .into()
+    let remedy = if watch::out_of_files(error) {
+        watch::RAISE_FILES.into()
     } else if let Address::Unix { path, .. } = address {
         if held_by::<HeldByUs>(error).is_some() {
             "remove that listener with one reload and add this one with the next, or write another path".into()
@@ -231,6 +231,7 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
         key,
         message: format!("cannot listen on {address}: {error}"),
         remedy,
+        is_passing: false,
     }])
 }
 

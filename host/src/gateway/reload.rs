@@ -82,6 +82,9 @@ impl Gateway {
                     tracing::info!(came, "reloaded: {change}");
                 }
             }
+            Err(NoReload::Unjudged(error)) if cause == Cause::ChangedFileAgain => {
+                tracing::debug!(came, "still not reloaded: {error:#}");
+            }
             Err(error) => {
                 reloads.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
@@ -129,15 +132,29 @@ impl Gateway {
             }
             (ReloadScope::Configuration(config), _) => *config,
             (ReloadScope::Component(name), _) => {
-                return Ok(self.reload_component(&name, cause).await?);
+                let reloaded = self.reload_component(&name, cause).await;
+                return reloaded.map_err(|error| self.refusal(error));
             }
             (ReloadScope::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
-                return Ok(reloaded.map_err(|error| config::blame(self.source.file(), error))?);
+                return reloaded.map_err(|error| self.refusal(error));
             }
         };
         let applied = self.apply(config, cause).await;
-        Ok(applied.map_err(|error| config::blame(self.source.file(), error))?)
+        applied.map_err(|error| self.refusal(error))
+    }
+
+    /// Adds the places in the configuration to an error.
+    fn refusal(&self, error: anyhow::Error) -> NoReload {
+        let faults = error.downcast_ref::<Faults>();
+        let is_unjudged =
+            faults.is_some_and(|Faults(all)| all.iter().all(|fault| fault.is_passing));
+        let error = config::blame(self.source.file(), error);
+        if is_unjudged {
+            NoReload::Unjudged(error)
+        } else {
+            NoReload::Refused(error)
+        }
     }
 
     async fn reload_component(&self, name: &str, cause: Cause) -> Result<Vec<Change>> {
@@ -151,9 +168,7 @@ impl Gateway {
             let ready = self.plugins.prepare(plugin, cause).await?;
             self.plugins.hold(vec![ready]).await
         };
-        let held = held
-            .await
-            .map_err(|fault| config::blame(self.source.file(), Faults(vec![fault]).into()))?;
+        let held = held.await.map_err(|fault| Faults(vec![fault]))?;
         let install = |plugins: &_| drop(self.install(&config.apis, plugins));
         let committed = held.commit(|_| true, install);
         for retired in committed.retired {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Gateway, ReloadScope, certificates};
 use crate::config::{self, Component, Config};
+use crate::management::NoReload;
 use crate::net::watch::{PAIR, Stamp};
 use crate::plugin::{self, Cause};
 
@@ -21,6 +22,10 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// Time between two equal stamps after which a file counts as whole.
 const SETTLE: Duration = Duration::from_millis(75);
+
+/// Longest pause before files that could not be judged are tried again. The first is [`POLL`], and each is twice the
+/// one before.
+const LONGEST_PAUSE: Duration = Duration::from_secs(256);
 
 /// Files that are loaded together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +63,8 @@ struct WatchState {
     handled: Stamps,
     /// The stamps of files that do not fit each other, and the time until which the other file of the pair may come.
     waiting: Option<(Stamps, Instant)>,
+    /// For files that could not be judged, the time to try again, and the pause that ends then.
+    retry: Option<(Instant, Duration)>,
 }
 
 type Stamps = Vec<Option<Stamp>>;
@@ -137,9 +144,11 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             let now = watched.stamps().await;
             let state = states.entry(watched.clone()).or_default();
             let before = std::mem::replace(&mut state.last, now.clone());
-            if now == state.handled {
-                continue;
-            }
+            let cause = match state.retry {
+                _ if now != state.handled => Cause::ChangedFile,
+                Some((at, _)) if at <= Instant::now() => Cause::ChangedFileAgain,
+                Some(_) | None => continue,
+            };
             if now != before {
                 settling = true;
                 continue;
@@ -151,7 +160,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             if let Some((_, gone)) = gone {
                 tracing::warn!(file = %gone.display(),
                     "{}: the file is gone; its loaded content stays in use", watched.owner);
-                state.handled = now;
+                (state.handled, state.retry) = (now, None);
                 continue;
             }
             match &state.waiting {
@@ -172,14 +181,29 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             }
             state.waiting = None;
             state.handled = now;
-            // The log has the error. The next attempt comes when the file changes.
-            let scope = match watched.owner {
+            let scope = match watched.owner.clone() {
                 Owner::Plugin(name) => ReloadScope::Component(name),
                 Owner::Certificate { listener, index } => {
                     ReloadScope::Certificate { listener, index }
                 }
             };
-            let _ = gateway.reload(scope, Cause::ChangedFile).await;
+            // The log has the error. Files that were judged are tried again when they change.
+            let unjudged = matches!(
+                gateway.reload(scope, cause).await,
+                Err(NoReload::Unjudged(_))
+            );
+            let pause = match state.retry.take() {
+                Some((_, pause)) if cause == Cause::ChangedFileAgain => pause * 2,
+                Some(_) | None => POLL,
+            };
+            if unjudged {
+                let pause = pause.min(LONGEST_PAUSE);
+                state.retry = Some((Instant::now() + pause, pause));
+                if cause == Cause::ChangedFile {
+                    let owner = &watched.owner;
+                    tracing::info!("{owner}: trying again later, as long as its files stay");
+                }
+            }
         }
         if settling {
             sleep(SETTLE).await;

@@ -33,7 +33,6 @@ pub(crate) use acceptor::Acceptor;
 use activation::Activated;
 pub(crate) use activation::HeldBySystemd;
 pub(crate) use hand_over::{CLEAN_UP, NotServing, ask_to_reload, hand_over};
-pub(crate) use socket::out_of_files;
 pub(crate) use take_over::Predecessor;
 pub(crate) use unix::find as find_socket;
 use unix::{Owner, SocketFile, SocketInode};

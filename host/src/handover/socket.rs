@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, ipproto, socket_with};
 
@@ -72,13 +71,6 @@ fn try_bind(
     rustix::net::bind(&socket, &address)?;
     then(&socket)?;
     Ok(socket)
-}
-
-/// Whether the error means that too many files are open.
-pub(crate) fn out_of_files(error: &io::Error) -> bool {
-    [Errno::MFILE, Errno::NFILE]
-        .map(|errno| Some(errno.raw_os_error()))
-        .contains(&error.raw_os_error())
 }
 
 fn port(socket: impl AsFd) -> Option<u16> {

@@ -65,6 +65,7 @@ impl Certificate {
                 key: format!("{key}.{part}"),
                 message: flaw.message,
                 remedy: flaw.remedy,
+                is_passing: flaw.is_passing,
             },
             unfit: false,
         };
@@ -106,6 +107,7 @@ impl Certificate {
                         files.key.display()
                     ),
                     remedy,
+                    is_passing: false,
                 },
                 unfit: true,
             });

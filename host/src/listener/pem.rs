@@ -28,6 +28,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(crate) struct Flaw {
     pub(super) message: String,
     pub(super) remedy: String,
+    /// The file could not be read, and says nothing of its content.
+    pub(super) is_passing: bool,
 }
 
 impl Flaw {
@@ -35,6 +37,7 @@ impl Flaw {
         Self {
             message: message.into(),
             remedy: remedy.into(),
+            is_passing: false,
         }
     }
 }
@@ -59,15 +62,15 @@ impl fmt::Display for Section {
 
 /// Reads all sections of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
-    let (bytes, _) = watch::read(path, MAX_FILE_BYTES).map_err(|error| {
-        Flaw::new(
-            format!("{} cannot be read: {error}", path.display()),
-            "name a PEM file that the gateway's user may read",
-        )
+    let (bytes, _) = watch::read(path, MAX_FILE_BYTES).map_err(|error| Flaw {
+        message: format!("{} cannot be read: {error}", path.display()),
+        remedy: watch::remedy(&error, "name a PEM file").into(),
+        is_passing: watch::is_passing(&error),
     })?;
     parse(&bytes).map_err(|flaw| Flaw {
         message: format!("{}: {}", path.display(), flaw.message),
         remedy: flaw.remedy.replace("FILE", &path.display().to_string()),
+        is_passing: false,
     })
 }
 

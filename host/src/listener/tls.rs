@@ -176,6 +176,7 @@ impl Certificates {
                         message: format!("{error:#}"),
                         remedy: "name files instead: tls = { certificate = \"…\", key = \"…\" }"
                             .into(),
+                        is_passing: false,
                     }]
                 })?;
                 return Self::new(vec![Arc::new(made)], key).map(Some);
@@ -223,6 +224,7 @@ impl Certificates {
                 key: format!("{}.certificate", pair_key(key, index, all.len())),
                 message,
                 remedy: remedy.to_owned(),
+                is_passing: false,
             };
             if index > 0 && certificate.names.is_empty() {
                 faults.push(fault(

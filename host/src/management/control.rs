@@ -44,6 +44,9 @@ pub(crate) enum NoReload {
     /// The files cannot be served.
     #[error(transparent)]
     Refused(#[from] anyhow::Error),
+    /// The files could not be judged, and may be later.
+    #[error(transparent)]
+    Unjudged(anyhow::Error),
 }
 
 /// The reason why a plugin is not shown or not changed.

@@ -38,7 +38,7 @@ pub(super) async fn reload(State(control): State<Control>) -> Response {
             let status = match why {
                 NoReload::Upgrading(_) => StatusCode::CONFLICT,
                 NoReload::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-                NoReload::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                NoReload::Refused(_) | NoReload::Unjudged(_) => StatusCode::UNPROCESSABLE_ENTITY,
             };
             refused(status, &format!("{why:#}"))
         }

@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Largest file in bytes whose content is part of its stamp. Certificates, keys and signatures are smaller; reading a
 /// component at every poll would cost too much.
 const MAX_STAMPED_BYTES: u64 = 64 << 10;
 
-/// The remedy for a file that may not be read.
-pub(crate) const LET_READ: &str =
-    "let the gateway's user read it and enter each folder of its path: `namei -l` shows who may";
+/// The remedy for a process that may open no more files.
+pub(crate) const RAISE_FILES: &str =
+    "raise the number of files that the process may open: `ulimit -n`, or LimitNOFILE= of systemd";
 
 /// Time for the second file of a pair to follow the first: a component after its signature, a key after its
 /// certificate.
@@ -88,6 +89,29 @@ pub(crate) fn read(path: &Path, longest: u64) -> io::Result<(Vec<u8>, Stamp)> {
     }
     let stamp = Stamp::new(&metadata, (size <= MAX_STAMPED_BYTES).then_some(&bytes));
     Ok((bytes, stamp))
+}
+
+/// The remedy for a file that cannot be read, where the system's error tells it; if not, the other.
+pub(crate) fn remedy<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {
+    if out_of_files(error) {
+        RAISE_FILES
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "let the gateway's user read it and enter each folder of its path: `namei -l` shows who may"
+    } else {
+        otherwise
+    }
+}
+
+/// Whether the error means that too many files are open.
+pub(crate) fn out_of_files(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE]
+        .map(|errno| Some(errno.raw_os_error()))
+        .contains(&error.raw_os_error())
+}
+
+/// Whether the system failed, and may not the next time: nothing is wrong with the file.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
 }
 
 /// Opens without waiting, and checks again: a FIFO may have replaced the file after the first check.

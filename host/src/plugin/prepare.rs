@@ -106,7 +106,10 @@ impl Plugins {
         match prepared.await {
             Ok(ready) => Ok(ready),
             Err(fault) => {
-                plugin.refuse(read, &fault);
+                // It was said and counted the first time.
+                if !(fault.is_passing && cause == Cause::ChangedFileAgain) {
+                    plugin.refuse(read, &fault);
+                }
                 Err(fault)
             }
         }

@@ -68,7 +68,8 @@ pub(crate) enum Untrusted {
     #[error("it was loaded when no signature was asked for")]
     Unjudged,
     #[error("its signature {} cannot be read: {}", .0.display(), .1)]
-    Unreadable(PathBuf, String),
+    /// With the reason and the remedy.
+    Unreadable(PathBuf, String, &'static str),
     #[error("its signature file is not as `lockgate sign` wrote it: {0}")]
     Malformed(String),
     #[error("it was signed with the key {0}, which is none of those that count")]
@@ -123,7 +124,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Untrusted> {
     match watch::read(&path, MAX_FILE) {
         Ok((bytes, _)) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Untrusted::Unsigned(path)),
-        Err(error) => Err(Untrusted::Unreadable(path, error.to_string())),
+        Err(error) => {
+            let remedy = watch::remedy(&error, "copy the signature file there unchanged");
+            Err(Untrusted::Unreadable(path, error.to_string(), remedy))
+        }
     }
 }
 

@@ -192,6 +192,7 @@ fn filter(log: &Log) -> Result<EnvFilter> {
             key: LEVEL_VARIABLE.into(),
             message,
             remedy,
+            is_passing: false,
         }])
     };
     let chosen = match std::env::var(LEVEL_VARIABLE) {

@@ -272,6 +272,7 @@ impl<'a> DevServer<'a> {
                     key: format!("plugins.{}.source", plugin.name),
                     message: message.clone(),
                     remedy: "correct the source, or the path, which is relative to the folder of this file".into(),
+                    is_passing: false,
                 });
             }
         }

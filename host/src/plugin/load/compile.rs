@@ -29,6 +29,7 @@ use super::cache;
 use super::source::{Compiled, Source};
 use super::temporary_folder::CacheFolder;
 use crate::config;
+use crate::net::watch::out_of_files;
 use crate::plugin::run::address_space::Addressing;
 use crate::plugin::run::engine;
 
@@ -88,6 +89,9 @@ pub(crate) enum CompileError {
     TooLong(u64),
     #[error("compiling it takes more than {} MiB of memory", MAX_MEMORY >> 20)]
     TooMuch,
+    /// The gateway does not compile it itself, without bounds: there may be files left the next time.
+    #[error("no process can compile it: {0}")]
+    NoFiles(io::Error),
     #[error("there was no processor time to compile it")]
     NoTime,
     #[error("the gateway stopped meanwhile")]
@@ -100,6 +104,16 @@ pub(crate) enum CompileError {
         quoted(output)
     )]
     Ended { status: ExitStatus, output: String },
+}
+
+impl CompileError {
+    /// Whether the same component may be compiled later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::NoComponent(_) | Self::TooLong(_) | Self::TooMuch | Self::Stopped => false,
+            Self::NoFiles(_) | Self::NoTime | Self::NotKept { .. } | Self::Ended { .. } => true,
+        }
+    }
 }
 
 /// Quotes the output of a child behind its exit status. The first line of a panic tells the place, the second the
@@ -268,11 +282,12 @@ fn compile_into_cache(
             Ok(Some((status, output))) => return judge(status, &output, cpu),
             Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
             Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
+            Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
             Err(error) => {
                 tracing::warn!(
                     plugin = name,
                     "a component is compiled by the gateway itself, without bounds: \
-                     no process can do it: {error:#}"
+                     no process can do it: {error}"
                 );
                 return Ok(());
             }
@@ -291,7 +306,7 @@ fn run_child(
     pace: Pace,
     patience: Duration,
     stopped: &PipeReader,
-) -> Result<Option<(ExitStatus, String)>> {
+) -> io::Result<Option<(ExitStatus, String)>> {
     let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
     let (mut input, mut output) = (file("component")?, file("output")?);
     input.write_all(bytes)?;
@@ -334,7 +349,7 @@ fn wait_for_child(
     patience: Duration,
     longer: Duration,
     stopped: &PipeReader,
-) -> Result<bool> {
+) -> io::Result<bool> {
     if !wait_for(pipe.as_fd(), patience, stopped)? {
         return Ok(false);
     }
@@ -344,8 +359,8 @@ fn wait_for_child(
 
 /// Waits until the other end of a pipe is written to or closed. False if `patience` ends first, or the other end of
 /// `stopped` is closed.
-fn wait_for(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> Result<bool> {
-    let patience = Timespec::try_from(patience)?;
+fn wait_for(pipe: BorrowedFd<'_>, patience: Duration, stopped: &PipeReader) -> io::Result<bool> {
+    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
     let mut pipes = [
         PollFd::new(&pipe, PollFlags::IN),
         PollFd::new(stopped, PollFlags::IN),

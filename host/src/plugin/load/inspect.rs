@@ -12,7 +12,7 @@ use wasmparser::{
 
 use super::source::MAX_COMPONENT;
 use super::world::{self, WORLD};
-use super::{CORE_MODULE, MAGIC};
+use super::{CORE_MODULE, MAGIC, NAME_COMPONENT};
 use crate::config::Grants;
 use crate::net::watch;
 use crate::plugin::capability::{Need, need};
@@ -71,9 +71,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     match watch::read(path, MAX_COMPONENT) {
         Ok((bytes, _)) => Ok(bytes),
         Err(error) => bail!(
-            "{} cannot be read: {error}; name a component file of at most {} MiB",
+            "{} cannot be read: {error}; {}",
             path.display(),
-            MAX_COMPONENT >> 20
+            watch::remedy(&error, NAME_COMPONENT)
         ),
     }
 }

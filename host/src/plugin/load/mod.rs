@@ -8,8 +8,6 @@ pub(crate) mod source;
 pub(crate) mod temporary_folder;
 mod world;
 
-use std::io;
-
 use wasmtime::Engine;
 use wasmtime::component::{self, Linker};
 
@@ -33,6 +31,9 @@ pub(crate) const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// The remedy for a component whose world the gateway cannot call.
 pub(crate) const NO_HANDLER: &str = "export the handler of this version's contract, lockgate:plugin@0.1.0: wit/README.md tells how, plugins/echo is one";
 
+/// The remedy for a component that is none, or none that can be taken.
+const NAME_COMPONENT: &str = "name a component file of at most 64 MiB";
+
 /// A fault of a plugin's component, at the key that names it.
 fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
     let key = match plugin.component {
@@ -43,6 +44,7 @@ fn fault(plugin: &config::Plugin, message: String, remedy: &str) -> Fault {
         key: format!("plugins.{}.{key}", plugin.name),
         message,
         remedy: remedy.to_owned(),
+        is_passing: false,
     }
 }
 
@@ -78,8 +80,10 @@ pub(crate) async fn read(
                 registry::pull(&image_, MAX_COMPONENT, kept).map(Source::from)
             };
             let pulled = tokio::task::spawn_blocking(pull).await.map_err(broken)?;
-            return pulled
-                .map_err(|error| fault(plugin, format!("{image}: {error}"), pull_remedy(&error)));
+            return pulled.map_err(|error| Fault {
+                is_passing: is_passing_pull(&error),
+                ..fault(plugin, format!("{image}: {error}"), pull_remedy(&error))
+            });
         }
     };
     let source = match mode {
@@ -91,13 +95,12 @@ pub(crate) async fn read(
         }
     };
     source.map_err(|error| {
-        let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
-            watch::LET_READ
-        } else {
-            "name a component file of at most 64 MiB"
-        };
         let message = format!("{} cannot be read: {error}", plugin.component);
-        fault(plugin, message, remedy)
+        let remedy = watch::remedy(&error, NAME_COMPONENT);
+        Fault {
+            is_passing: watch::is_passing(&error),
+            ..fault(plugin, message, remedy)
+        }
     })
 }
 
@@ -131,7 +134,10 @@ pub(crate) fn compile(
     }
     judge(plugin, &source.bytes)?;
     let compiled = compiler.compile(engine, plugin, source);
-    compiled.map_err(|error| fault(plugin, error.to_string(), compile_remedy(&error)))
+    compiled.map_err(|error| Fault {
+        is_passing: error.is_passing(),
+        ..fault(plugin, error.to_string(), compile_remedy(&error))
+    })
 }
 
 /// Checks the imports of a component against the grants, and links it to these alone.
@@ -177,6 +183,7 @@ fn compile_remedy(error: &CompileError) -> &'static str {
         CompileError::TooMuch => "build a smaller component, of smaller functions",
         CompileError::Stopped => "start it again",
         CompileError::NotKept { .. } => cache::REMEDY,
+        CompileError::NoFiles(_) => watch::RAISE_FILES,
         CompileError::NoTime => "look what the machine is busy with, and try again",
         CompileError::Ended { .. } => {
             "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"
@@ -217,6 +224,24 @@ fn pull_remedy(error: &PullError) -> &'static str {
     }
 }
 
+/// Whether the same component may be pulled later.
+fn is_passing_pull(error: &PullError) -> bool {
+    match error {
+        PullError::Unreachable(..)
+        | PullError::Failed(..)
+        | PullError::Busy(..)
+        | PullError::TooSlow(_)
+        | PullError::Cache(..) => true,
+        PullError::ForbiddenTarget(..)
+        | PullError::Unknown(..)
+        | PullError::Unauthorized(..)
+        | PullError::OtherContent(_)
+        | PullError::NoComponent(_)
+        | PullError::OtherDigest(_)
+        | PullError::TooLarge(..) => false,
+    }
+}
+
 /// A fault of a component that loads and fails its test.
 pub(crate) fn failed_test(plugin: &config::Plugin, message: String) -> Fault {
     let remedy = "see what it does there; its output is in the log";
@@ -225,13 +250,14 @@ pub(crate) fn failed_test(plugin: &config::Plugin, message: String) -> Fault {
 
 /// A fault of a component that finds no room for its first instance.
 pub(crate) fn no_room(plugin: &config::Plugin, total: u32) -> Fault {
-    fault(
-        plugin,
-        format!(
-            "there is no room for an instance of it: calls and plugins use all {total} that the gateway has room for"
-        ),
-        "try again when fewer calls are under way; or have fewer plugins, or give the process more address space",
-    )
+    let message = format!(
+        "there is no room for an instance of it: calls and plugins use all {total} that the gateway has room for"
+    );
+    let remedy = "try again when fewer calls are under way; or have fewer plugins, or give the process more address space";
+    Fault {
+        is_passing: true,
+        ..fault(plugin, message, remedy)
+    }
 }
 
 /// A fault of the gateway: a step of loading panicked, or never ran.

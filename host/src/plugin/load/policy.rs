@@ -1,5 +1,6 @@
 //! The signature policy of a plugin: whether its component is signed as the configuration requires.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -84,12 +85,16 @@ fn trust(plugin: &config::Plugin, wanted: &config::Signature, loaded: u32) -> Re
     let mut keys = Vec::new();
     for (index, path) in wanted.keys.iter().enumerate() {
         keys.push(PublicKey::read(path).map_err(|error| {
+            let unread = error.downcast_ref::<io::Error>();
+            let otherwise =
+                "name the PEM file of an ed25519 public key; `lockgate keys new FILE` makes one";
             Fault {
                 key: format!("plugins.{}.signature.keys[{index}]", plugin.name),
                 message: format!("{error:#}"),
-                remedy:
-                    "name the PEM file of an ed25519 public key; `lockgate keys new FILE` makes one"
-                        .into(),
+                remedy: unread
+                    .map_or(otherwise, |unread| watch::remedy(unread, otherwise))
+                    .into(),
+                is_passing: unread.is_some_and(watch::is_passing),
             }
         })?);
     }
@@ -105,7 +110,8 @@ fn fault(plugin: &config::Plugin, untrusted: &Untrusted) -> Fault {
     let (part, remedy) = match untrusted {
         Untrusted::Unsigned(_) => ("", format!("sign it: `lockgate sign {component} --key KEY.pem`")),
         Untrusted::Unjudged => ("", "load it anew, signed".into()),
-        Untrusted::Unreadable(..) | Untrusted::Malformed(_) => (
+        Untrusted::Unreadable(_, _, remedy) => ("", (*remedy).into()),
+        Untrusted::Malformed(_) => (
             "",
             format!("copy the signature file unchanged, or sign again: `lockgate sign {component} --key KEY.pem`"),
         ),
@@ -132,6 +138,7 @@ fn fault(plugin: &config::Plugin, untrusted: &Untrusted) -> Fault {
         key: format!("plugins.{}.signature{part}", plugin.name),
         message: untrusted.to_string(),
         remedy,
+        is_passing: matches!(untrusted, Untrusted::Unreadable(..)),
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Cause {
     /// SIGHUP.
     Signal,
     ChangedFile,
+    /// The same change, which could not be judged before.
+    ChangedFileAgain,
     /// The configuration of `lockgate dev` has changed.
     ChangedConfiguration,
     /// `lockgate dev` has built it.
@@ -36,7 +38,7 @@ impl Cause {
             Self::Check => "check",
             Self::Command => "command",
             Self::Signal => "SIGHUP",
-            Self::ChangedFile => "changed file",
+            Self::ChangedFile | Self::ChangedFileAgain => "changed file",
             Self::ChangedConfiguration => "changed configuration",
             Self::Build => "build",
         }

@@ -77,6 +77,7 @@ impl InheritedCode {
             key: format!("plugins.{}.component", plugin.name),
             message: format!("the state of the process before this one cannot be read: {message}"),
             remedy: "stop that process, and start this one without it".into(),
+            is_passing: false,
         };
         let bytes = STANDARD
             .decode(&self.component)
