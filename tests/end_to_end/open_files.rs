@@ -2,8 +2,9 @@
 
 use std::{collections::HashSet, fs};
 
-use lockgate_tests::{Gateway, replace, version};
+use lockgate_tests::{Gateway, replace, version, within};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tokio::net::TcpStream;
 
 use crate::reload::{Served, expect};
 
@@ -44,4 +45,41 @@ async fn component_that_found_no_files_left_is_served_once_there_are_some() {
         expect(&mut client, number).await;
     }
     assert!(!log.contains(&["without bounds"]));
+}
+
+/// Everyone who can reach the health listener can hold all of its connections.
+#[tokio::test]
+async fn full_gateway_reloads_while_all_its_connections_are_held() {
+    const FILES: u64 = 520;
+    // 128 for itself, 64 for management, 256 for health.
+    const CLIENTS: u64 = FILES - 128 - 64 - 256;
+    let served = Served::with("[health]\naddress = \"127.0.0.1:0\"").await;
+    bound(&served.gateway, Some(FILES), Some(FILES));
+    served.reload().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(served.connect().await);
+    }
+    assert_eq!(served.gateway.ws("/s").refused().await.status, 503);
+    let before = open_files(&served.gateway).len();
+    let mut silent = Vec::new();
+    for (address, count) in [
+        (served.gateway.management(), 60),
+        (served.gateway.health(), 300),
+    ] {
+        for _ in 0..count {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+    }
+    let taken = async {
+        while open_files(&served.gateway).len() < before + 60 + 256 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the connections of strangers", taken).await;
+    replace(&served.component, &version(2, '-'));
+    served.reload().await;
+    for client in &mut clients {
+        expect(client, 2).await;
+    }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{Gateway, certificates, stages};
+use super::{Gateway, certificates, management, stages};
 use crate::config::{self, Config, Fault, Faults};
 use crate::management::Change;
 use crate::plugin::{ByName, Cause, Plugins, Ready};
 use crate::stage::CurrentStage;
 use crate::telemetry;
 
-/// File descriptors kept back from clients: for listeners, logs and the engine.
+/// File descriptors kept back from clients: for listeners, logs, the engine, a reload and the process that compiles.
+/// Management and health have theirs beside.
 const RESERVED_FILES: u64 = 128;
 
 impl Gateway {
@@ -51,7 +52,7 @@ impl Gateway {
         self.sockets.warn_of_idle(self.open_addresses());
         self.note_certificates();
         if cause == Cause::Start {
-            let max_connections = connection_limit(&config.limits);
+            let max_connections = connection_limit(&config);
             tracing::info!(max_connections, "ready");
         }
         self.lock().config = config;
@@ -75,7 +76,7 @@ impl Gateway {
         let admission = &self.handshakes.admission;
         let changed = admission
             .load()
-            .changed(connection_limit(&config.limits), &config.limits);
+            .changed(connection_limit(config), &config.limits);
         admission.store(Arc::new(changed));
         self.handshakes
             .permits
@@ -118,10 +119,19 @@ pub(super) async fn prepare(
 }
 
 /// Gives the limit of connections: the configured one, capped by the files that the process may open.
-fn connection_limit(limits: &config::GatewayLimits) -> usize {
+fn connection_limit(config: &Config) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let possible = files.saturating_sub(RESERVED_FILES).max(1);
-    let wanted = limits.connections.map_or(possible, u64::from);
+    let others = management::specs(config).map(|spec| spec.max_connections() as u64);
+    let reserved = RESERVED_FILES + others.sum::<u64>();
+    let possible = files.saturating_sub(reserved).max(1);
+    if files < 2 * reserved {
+        tracing::warn!(
+            files,
+            reserved,
+            "the process may open few files, of which clients get {possible}; raise `ulimit -n`"
+        );
+    }
+    let wanted = config.limits.connections.map_or(possible, u64::from);
     if wanted > possible {
         tracing::warn!(
             wanted,

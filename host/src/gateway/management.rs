@@ -138,7 +138,7 @@ impl Gateway {
 }
 
 /// Lists the listeners that a configuration names.
-fn specs(config: &Config) -> impl Iterator<Item = ManagementSpec> {
+pub(super) fn specs(config: &Config) -> impl Iterator<Item = ManagementSpec> {
     let management = config.management.clone().map(ManagementSpec::management);
     let health = config.health.clone().map(ManagementSpec::health);
     management.into_iter().chain(health)

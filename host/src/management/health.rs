@@ -24,7 +24,7 @@ use crate::handover::{Acceptor, Listening};
 use crate::net::Stream;
 
 /// Limit of connections at once: more than probes and scrapers need, few enough to cost nothing. Others wait.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// Time limit from accept to the last byte of the answer. Each connection has one request.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -36,6 +36,9 @@ pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
 /// The content type of the metrics page.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Connections to the management listener at once: operators and their tools have fewer.
+const MAX_CONNECTIONS: usize = 64;
+
 /// A listener as configured: its address and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ManagementSpec {
@@ -88,6 +91,14 @@ impl ManagementSpec {
         match self.pages {
             PageSet::All => Purpose::Management,
             PageSet::Health { .. } => Purpose::Health,
+        }
+    }
+
+    /// Connections at once, for which the gateway keeps files back.
+    pub(crate) fn max_connections(&self) -> usize {
+        match self.pages {
+            PageSet::All => MAX_CONNECTIONS,
+            PageSet::Health { .. } => health::MAX_CONNECTIONS,
         }
     }
 

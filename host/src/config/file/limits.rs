@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct GatewayLimits {
     /// Connections open at once. Further ones are refused. The default is the process's limit of open
-    /// files, less a reserve of 128: beyond that, accepting fails anyway.
+    /// files, less a reserve: 128, and with `[management]` 64 and with `[health]` 256 for their connections.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) connections: Option<u32>,
     /// New connections a second, from all clients together. As many may come at once after a quiet second;
