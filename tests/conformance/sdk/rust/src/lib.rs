@@ -1,5 +1,10 @@
 //! Does what its client says: the plugin that README.md specifies, beside this folder.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a plugin has one thread, and to hold it is what its client asks for"
+)]
+
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::hash::BuildHasher as _;
@@ -109,7 +114,11 @@ fn act(event: &Event, step: &Value) -> Result<Value, Error> {
                 .take_while(|number| connections::send(id, number.to_string()).is_ok());
             Ok(sent.count().into())
         }
-        "close" => done(connections::close(id, number("code") as u16, text("reason"))),
+        "close" => done(connections::close(
+            id,
+            number("code") as u16,
+            text("reason"),
+        )),
         "info" => {
             let info = connections::info(id)?;
             Ok(json!({
