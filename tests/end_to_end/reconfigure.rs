@@ -317,6 +317,9 @@ async fn reload_amid_share_changes_ends_and_its_listener_serves_at_once() {
     fs::write(&component, version(2, '-')).unwrap();
     let before = served.component.to_str().unwrap();
     served.edit(before, component.to_str().unwrap());
+    // It is prepared after the other, in a process of its own: there is always time for a share in between.
+    let last = format!("[plugins.w]\ncomponent = {component:?}\n[log]");
+    served.edit("[log]", &last);
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     served.edit("127.0.0.1:0", &address.to_string());
     let over = Cell::new(false);
