@@ -1,12 +1,11 @@
 //! `lockgate:plugin/context`: the current call and its stage. Every plugin has it.
 
-use std::time::Instant;
-
 use wasmtime::component::HasSelf;
 
 use super::{Capability, Interface};
 use crate::plugin::run::bindings::lockgate::plugin::types::FieldsResult as Fields;
 use crate::plugin::run::bindings::lockgate::plugin::{context, types};
+use crate::plugin::run::cpu_time;
 use crate::plugin::run::instance::HostState;
 
 pub(super) const CAPABILITY: Capability = Capability {
@@ -43,11 +42,8 @@ impl context::Host for HostState {
         )
     }
 
-    /// Counted from the first question: to read a clock at the start of every call would cost short ones a third of their
-    /// time.
     fn time_left(&mut self) -> u32 {
-        let since = self.asked_at.get_or_insert_with(Instant::now);
-        let left = self.deadline.saturating_sub(since.elapsed());
+        let left = cpu_time::time_left().unwrap_or(self.deadline);
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 

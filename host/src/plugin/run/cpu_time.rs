@@ -11,6 +11,8 @@ thread_local! {
     static BUDGET_END: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Whether that call yielded at a tick, instead of waiting for something.
     static YIELDED: Cell<bool> = const { Cell::new(false) };
+    /// The thread time at which the deadline of that call would pass if it went on without a wait.
+    static DEADLINE: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// One poll of a call, and the start of its charge.
@@ -26,10 +28,12 @@ pub(crate) struct Charged {
 }
 
 impl Charge {
-    /// Begins the charge of a poll on this thread. The guest is interrupted once it has used `left`.
-    pub(crate) fn begin(left: Duration) -> Self {
+    /// Begins the charge of a poll on this thread. The guest is interrupted once it has used `cpu`; `deadline` is what
+    /// is left of its time, waits included.
+    pub(crate) fn begin(cpu: Duration, deadline: Duration) -> Self {
         let started = thread_time();
-        BUDGET_END.set(Some(started + left));
+        BUDGET_END.set(Some(started + cpu));
+        DEADLINE.set(Some(started + deadline));
         YIELDED.set(false);
         Self { started }
     }
@@ -37,11 +41,18 @@ impl Charge {
     /// Ends the charge of the poll.
     pub(crate) fn end(self) -> Charged {
         BUDGET_END.set(None);
+        DEADLINE.set(None);
         Charged {
             time: thread_time().saturating_sub(self.started),
             yielded: YIELDED.get(),
         }
     }
+}
+
+/// What is left of the time of the call that is polled, waits included; none within its first poll, which is not measured.
+pub(crate) fn time_left() -> Option<Duration> {
+    let deadline = DEADLINE.get()?;
+    Some(deadline.saturating_sub(thread_time()))
 }
 
 /// The processor time of this thread. It leaves out the time that other threads had the processor, so that a busy

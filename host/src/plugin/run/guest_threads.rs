@@ -167,7 +167,8 @@ async fn run_to_end<T>(
     let mut waited = Duration::ZERO;
     loop {
         let slot = running.acquire().await.expect("never closed");
-        let charge = Charge::begin(budget.cpu.saturating_sub(ran));
+        let left = budget.deadline.saturating_sub(ran + waited);
+        let charge = Charge::begin(budget.cpu.saturating_sub(ran), left);
         let polled = poll_fn(|context| {
             let _kept = epochs.keep();
             Poll::Ready(call.as_mut().poll(context))

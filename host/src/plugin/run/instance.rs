@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
@@ -69,8 +69,6 @@ pub(crate) struct HostState {
     pub(crate) posts_left: u32,
     /// The longest time of a call.
     pub(crate) deadline: Duration,
-    /// When the current call asked for the first time how long it may go on.
-    pub(crate) asked_at: Option<Instant>,
 }
 
 /// The outcome of a self-test.
@@ -205,7 +203,6 @@ impl HostState {
             posts: limits.posts,
             posts_left: 0,
             deadline: limits.deadline,
-            asked_at: None,
         }
     }
 
@@ -213,7 +210,6 @@ impl HostState {
         self.output.begin(invocation);
         self.limiter.begin();
         self.posts_left = self.posts;
-        self.asked_at = None;
         self.invocation = Some(Arc::clone(invocation));
     }
 

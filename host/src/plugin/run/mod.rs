@@ -5,7 +5,7 @@ pub(crate) mod barrier;
 pub(crate) mod bindings;
 pub(crate) mod bounds;
 mod clocks;
-mod cpu_time;
+pub(super) mod cpu_time;
 pub(crate) mod engine;
 pub(crate) mod epoch_thread;
 mod epochs;
