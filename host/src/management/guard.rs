@@ -2,13 +2,16 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{Control, plugins};
 use crate::config::is_loopback_authority;
@@ -29,6 +32,25 @@ pub(super) async fn json_only(request: Request, next: Next) -> Response {
     }
     let why = "send content-type: application/json";
     plugins::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+}
+
+/// Limit of a request's body in bytes. The longest has a few words.
+const MAX_BODY: usize = 64 << 10;
+
+/// Time limit for a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the whole body before the request is handled, so that a client that stops in the middle holds nothing for long.
+pub(super) async fn whole_body(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(Err(_)) => {
+            let why = format!("the body is cut short, or has more than {MAX_BODY} bytes");
+            plugins::refused(StatusCode::BAD_REQUEST, &why)
+        }
+        Err(_) => plugins::refused(StatusCode::REQUEST_TIMEOUT, "the body did not come"),
+    }
 }
 
 /// The header in which a command names the configuration that it means, form-encoded.

@@ -1,6 +1,7 @@
 //! The health listener: liveness, readiness, and metrics if configured. Everyone who can connect may ask, so it does
 //! little and is bounded.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +14,28 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Control, METRICS_TYPE};
+use super::{Control, METRICS_TYPE, Purpose, accept};
 use crate::handover::{Acceptor, Listening};
 use crate::net::Stream;
 
-/// Limit of connections at once: more than probes and scrapers need, few enough to cost nothing. Others wait.
+/// Limit of connections at once: more than probes and scrapers need, few enough to cost nothing. One more ends the
+/// oldest: a probe is answered as soon as it has asked, so those that stay are silent.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// Time limit from accept to the last byte of the answer. Each connection has one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time limit for the head of the request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Longest head in bytes: the least that hyper takes.
 const MAX_HEAD_BYTES: usize = 8 << 10;
-
-/// Pause after a failed accept, as when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub(super) struct HealthServer {
@@ -69,25 +71,18 @@ impl HealthServer {
     }
 
     async fn accept(self, socket: &Acceptor, tasks: TaskTracker) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return; // It is never closed.
-            };
-            match socket.accept().await {
-                Ok((stream, _)) => {
-                    let answered = self.clone().answer(stream);
-                    tasks.spawn(async move {
-                        // A client that is too slow, or sends no HTTP, gets no answer.
-                        let _ = timeout(TIMEOUT, answered).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!("health: cannot accept: {error}");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+            let stream = accept(socket, Purpose::Health).await;
+            open.retain(|answering| !answering.is_finished());
+            if open.len() == MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
             }
+            // A client that is too slow, or sends no HTTP, gets no answer.
+            let answering = timeout(TIMEOUT, self.clone().answer(stream));
+            open.push_back(tasks.spawn(answering).abort_handle());
         }
     }
 
@@ -98,6 +93,8 @@ impl HealthServer {
         };
         let served = http1::Builder::new()
             .keep_alive(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
         let _ = served.await;

@@ -1,6 +1,7 @@
 //! The management listener: liveness, readiness, metrics and the admin API. The health listener: the first two, for
 //! other machines too.
 
+mod admin;
 mod change;
 mod control;
 mod guard;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Address, Health};
-use crate::handover::{Listening, Sockets};
+use crate::handover::{Acceptor, Listening, Sockets};
 use crate::net::Stream;
 
 pub(crate) use change::Change;
@@ -35,9 +36,6 @@ pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
 
 /// The content type of the metrics page.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Connections to the management listener at once: operators and their tools have fewer.
-const MAX_CONNECTIONS: usize = 64;
 
 /// A listener as configured: its address and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +95,7 @@ impl ManagementSpec {
     /// Connections at once, for which the gateway keeps files back.
     pub(crate) fn max_connections(&self) -> usize {
         match self.pages {
-            PageSet::All => MAX_CONNECTIONS,
+            PageSet::All => admin::MAX_CONNECTIONS,
             PageSet::Health { .. } => health::MAX_CONNECTIONS,
         }
     }
@@ -151,6 +149,7 @@ impl Management {
             .route("/plugins/{name}/promote", post(plugins::promote))
             .route("/plugins/{name}/abort", post(plugins::abort))
             .route("/upgrade", post(upgrade))
+            .route_layer(from_fn(guard::whole_body))
             .route_layer(from_fn(guard::json_only))
             .route("/metrics", get(metrics_page))
             .route("/plugins", get(plugins::list))
@@ -163,39 +162,24 @@ impl Management {
             .merge(admin)
             .with_state(control);
         // The socket closes once nothing accepts, even while requests are still answered.
-        let socket = Accepting(self.listening, self.address);
-        tasks.spawn(async move {
-            let served = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = served.await {
-                tracing::error!("management: {error}");
-            }
-        });
+        let answering = tasks.clone();
+        tasks.spawn(admin::serve(self.listening, router, stop, answering));
     }
 }
 
 /// Pause after a failed accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-struct Accepting(Arc<Listening>, Address);
-
-impl axum::serve::Listener for Accepting {
-    type Io = Stream;
-    type Addr = Address;
-
-    async fn accept(&mut self) -> (Stream, Address) {
-        loop {
-            match self.0.socket.accept().await {
-                Ok((stream, peer)) => return (stream, peer.into()),
-                Err(error) => {
-                    tracing::warn!("management: cannot accept: {error}");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+/// Accepts the next connection, however long that takes.
+async fn accept(socket: &Acceptor, purpose: Purpose) -> Stream {
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!("{purpose}: cannot accept: {error}");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(self.1.clone())
     }
 }
 
