@@ -87,6 +87,23 @@ async fn client_that_answers_pings_stays() {
     id(&mut client).await;
 }
 
+/// It cannot answer a ping in the middle of a frame (RFC 6455 §5.4).
+#[tokio::test]
+async fn client_that_sends_a_large_message_slowly_is_alive() {
+    let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.open_raw().await;
+        let message = Frame::text(r#"[{"do": "event"}]"#).bytes();
+        let (beginning, rest) = message.split_at(message.len() - 3);
+        client.send_bytes(beginning).await;
+        for byte in rest {
+            assert_eq!(client.frame().await.unwrap().opcode, Opcode::PING);
+            client.send_bytes(&[*byte]).await;
+        }
+        assert!(client.data().await.is_some(), "its message is answered");
+    }
+}
+
 /// Enough to fill the buffers of two kernels and the gateway's.
 const FLOOD: &str = r#"{"do": "burst", "times": 200, "letters": 65536}"#;
 

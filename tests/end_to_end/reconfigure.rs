@@ -235,6 +235,24 @@ async fn silent_connection_takes_the_limits_of_a_reload() {
     assert!(began.elapsed() >= Duration::from_secs(2));
 }
 
+#[tokio::test]
+async fn talking_connection_takes_the_limits_of_a_reload_without_pings() {
+    let served = Served::new().await;
+    let stage = "[apis.a.stages.s]";
+    let with = |limits: &str| format!("{stage}\nlimits = {{ ping_interval_s = 0{limits} }}");
+    served.edit(stage, &with(", idle_timeout_s = 600"));
+    served.reload().await;
+    let mut client = served.gateway.connect("/s").await;
+    expect(&mut client, 1).await;
+    served.edit(
+        &with(", idle_timeout_s = 600"),
+        &with(", idle_timeout_s = 1"),
+    );
+    served.reload().await;
+    expect(&mut client, 1).await;
+    client.expect_close(1001, "Going away").await;
+}
+
 /// A port on which nothing listens now, at any address.
 fn free_port() -> u16 {
     let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();

@@ -13,7 +13,7 @@ use super::end::End;
 use crate::config::StageLimits;
 use crate::connections::Closing;
 
-/// A timer without deadlines goes off after this time, in case the limits have changed.
+/// The timer goes off after this time, however far the nearest deadline is: the limits may have changed.
 const RECHECK_AFTER: Duration = Duration::from_secs(600);
 
 /// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
@@ -81,10 +81,18 @@ impl Deadlines {
         deadlines
     }
 
-    /// Takes the limits of a new snapshot. An idle timeout that was off begins now: no message was noted for it.
-    pub(super) fn take_limits(&mut self, before: &StageLimits) {
+    /// Takes the limits of a new snapshot. An idle timeout or pings that were off begin now.
+    pub(super) fn take_limits(&mut self, before: &StageLimits, limits: &StageLimits) {
+        let now = Instant::now();
         if before.idle_timeout.is_none() {
-            self.last_message = Instant::now();
+            self.last_message = now;
+        }
+        if before.ping_interval != limits.ping_interval {
+            self.next_ping = ping_after(now, self.jitter, limits);
+        }
+        // A deadline that has passed is judged first.
+        if !self.asked {
+            self.reset_timer(limits);
         }
     }
 
@@ -218,8 +226,9 @@ impl Deadlines {
             self.leaving,
             self.next_ping,
         ];
+        let recheck = Instant::now() + RECHECK_AFTER;
         let nearest = nearest.into_iter().flatten().min();
-        self.due = nearest.unwrap_or_else(|| Instant::now() + RECHECK_AFTER);
+        self.due = nearest.map_or(recheck, |due| due.min(recheck));
         self.armed = false;
         self.timer.as_mut().reset(self.due);
     }

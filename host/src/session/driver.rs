@@ -71,7 +71,7 @@ impl<T: Transport> Driver<T> {
     /// Takes the limits of a new snapshot.
     pub(super) fn set_limits(&mut self, before: &StageLimits, limits: &StageLimits) {
         self.transport.set_limits(limits);
-        self.deadlines.take_limits(before);
+        self.deadlines.take_limits(before, limits);
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
@@ -221,10 +221,16 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        let read = self.poll_frame(context);
+        // Part of a message is a sign of life too: a client cannot answer a ping in the middle of a frame.
+        if self.transport.heard() {
+            self.deadlines.note_heard();
+        }
+        read
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         while let Poll::Ready(read) = self.transport.poll_read(context) {
-            if self.transport.heard() {
-                self.deadlines.note_heard();
-            }
             match read {
                 Ok(Received::Message(message)) => {
                     self.taking = false;

@@ -43,10 +43,12 @@ pub(crate) struct FloodGuard {
     payload_left: u64,
     /// Whether fragments of a message have come, and not the last.
     fragmented: bool,
-    /// The start of the unfinished message, and the value of `messages` at that time.
+    /// The start of the unfinished message, and the number of messages before it.
     message_since: Option<(Instant, u64)>,
-    /// Messages whose last frame has begun.
+    /// Messages that have ended.
     messages: u64,
+    /// Whether the current frame is the last of a message.
+    last: bool,
     fragments: u64,
     message_bytes: u64,
     whole: u64,
@@ -67,6 +69,7 @@ impl FloodGuard {
             fragmented: false,
             message_since: None,
             messages: 0,
+            last: false,
             fragments: 0,
             message_bytes: 0,
             whole: 0,
@@ -123,6 +126,7 @@ impl FloodGuard {
                 let passing = bytes.len().min(left);
                 self.payload_left -= passing as u64;
                 bytes = bytes.split_at(passing).1;
+                self.end_frame();
             } else if let Some((byte, rest)) = bytes.split_first() {
                 bytes = rest;
                 self.header_byte(*byte)
@@ -163,7 +167,16 @@ impl FloodGuard {
             return Err(Flood::LongLength);
         }
         self.payload_left = length;
-        self.frame(first, length)
+        self.frame(first, length)?;
+        self.end_frame();
+        Ok(())
+    }
+
+    /// Notes the end of a message, once all of its last frame has come.
+    fn end_frame(&mut self) {
+        if self.payload_left == 0 && std::mem::take(&mut self.last) {
+            self.messages += 1;
+        }
     }
 
     fn frame(&mut self, first: u8, length: u64) -> Result<(), Flood> {
@@ -180,8 +193,8 @@ impl FloodGuard {
             return Err(Flood::Fragments);
         }
         self.fragmented = !last;
+        self.last = last;
         if last {
-            self.messages += 1;
             self.fragments = 0;
             self.message_bytes = 0;
         }
@@ -204,6 +217,10 @@ impl FloodGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
     use super::*;
 
     fn guard() -> FloodGuard {
@@ -245,6 +262,24 @@ mod tests {
             assert_eq!(guard.pass(&[0x81]), Ok(()));
             assert!(!guard.between_messages());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unfinished_message_is_timed_from_its_first_byte() {
+        let mut guard = guard();
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(guard.pass(&frame(0x01, 9)), Ok(()));
+        advance(second).await;
+        // A ping between fragments, and the last frame, are no new message.
+        assert_eq!(guard.pass(&frame(0x89, 0)), Ok(()));
+        let last = frame(0x80, 9);
+        let (head, rest) = last.split_at(7);
+        assert_eq!(guard.pass(head), Ok(()));
+        assert_eq!(guard.message_since(), Some(begun));
+        advance(second).await;
+        // What comes with its end is another.
+        assert_eq!(guard.pass(&[rest, &[0x81]].concat()), Ok(()));
+        assert_eq!(guard.message_since(), Some(begun + 2 * second));
     }
 
     #[test]
