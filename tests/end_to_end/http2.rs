@@ -69,7 +69,10 @@ async fn http_2_connection_without_a_websocket_ends_and_with_a_quiet_one_stays()
     let mut client = quiet.open("/s").await;
     let mut http2 = gateway.http2().await;
     http2.open("/s").await.close(1000, "").await;
+    // The time of a handshake counts from the end of the last WebSocket.
+    let closed = Instant::now();
     http2.ended().await;
+    assert!(closed.elapsed() >= Duration::from_secs(1));
     // A connection without any request.
     gateway.http2().await.ended().await;
     client.id().await;

@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use super::head_watch::HeadWatch;
 use super::{ConnectionGuards, Permit};
 use crate::connections::{Connection, Registration};
-use crate::net::Stream;
+use crate::net::{Stream, Turns};
 use crate::session;
 use crate::stage::CurrentStage;
 use crate::transport::websocket::WebSocket;
@@ -53,7 +53,7 @@ fn session(
     match unwrap::<Stream>(upgraded) {
         Ok((socket, early)) => serve(current, registration, socket, &early),
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
-            Ok((socket, early)) => serve(current, registration, socket, &early),
+            Ok((socket, early)) => serve(current, registration, Turns::new(socket), &early),
             Err(upgraded) => {
                 let stream = TokioIo::new(upgraded); // an HTTP/2 stream
                 serve(current, registration, stream, &[])

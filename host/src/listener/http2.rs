@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::{self, Duration};
@@ -9,7 +10,7 @@ use std::time::{self, Duration};
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::Authority;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::handshake::{self, NotAdmitted, Peer};
+use crate::net::Turns;
 
 /// Limit of WebSockets on one connection; closed ones whose handlers are at work count.
 const MAX_STREAMS: u32 = 256;
@@ -68,6 +70,9 @@ pub(super) async fn serve<S>(
     let streams = TaskTracker::new();
     streams.close();
     let stream_tokens = streams.clone();
+    // WebSockets so far, those that have ended too.
+    let websockets = Arc::new(AtomicU64::new(0));
+    let opened = Arc::clone(&websockets);
     let service = service_fn(move |request| {
         first_seen.cancel();
         // The permit is handed on without being returned: a stop that finds no permit out admits nobody any more.
@@ -80,11 +85,16 @@ pub(super) async fn serve<S>(
         let misdirected = host(&request).is_some_and(|host| !allows(host));
         let misdirected = misdirected.then(|| handshake::misdirected(&request));
         let answer = answer(request, peer, context.clone(), stream_tokens.len());
+        let opened = Arc::clone(&opened);
         async move {
-            match misdirected {
-                Some(misdirected) => Ok(misdirected),
-                None => answer.await,
+            if let Some(misdirected) = misdirected {
+                return Ok(misdirected);
             }
+            let answer = answer.await?;
+            if answer.status() == StatusCode::OK {
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -97,11 +107,17 @@ pub(super) async fn serve<S>(
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Turns::new(stream)), service);
     let mut connection = pin!(connection);
     let idle = async {
         sleep_until(deadline).await;
-        while !streams.is_empty() {
+        let mut before = 0;
+        loop {
+            let opened = websockets.load(Ordering::Relaxed);
+            if streams.is_empty() && opened == before {
+                return;
+            }
+            before = opened;
             streams.wait().await;
             sleep(**handshake_timeout.load()).await;
         }

@@ -2,7 +2,9 @@
 
 mod file;
 mod stream;
+mod turns;
 pub(crate) mod watch;
 
 pub(crate) use file::write_whole;
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
+pub(crate) use turns::Turns;
