@@ -22,7 +22,9 @@ pub(crate) struct Admission {
     permits: Arc<Permits>,
     rate: Option<Rate<TotalLimiter>>,
     rate_per_ip: Option<Rate<AddressLimiter>>,
-    per_ip: Option<(u32, Arc<OpenCounts>)>,
+    per_ip: Option<NonZeroU32>,
+    /// Counted without a limit too: a reload may set one.
+    open: Arc<OpenCounts>,
 }
 
 type TotalLimiter = governor::DefaultDirectRateLimiter;
@@ -112,9 +114,8 @@ impl Admission {
                 limiter: RateLimiter::hashmap(quota),
                 checks: AtomicU32::new(0),
             }),
-            per_ip: limits
-                .connections_per_ip
-                .map(|limit| (limit.get(), Arc::default())),
+            per_ip: limits.connections_per_ip,
+            open: Arc::default(),
         }
     }
 
@@ -125,9 +126,7 @@ impl Admission {
         changed.permits = Arc::clone(&self.permits);
         Rate::keep_limiter(&mut changed.rate, self.rate.as_ref());
         Rate::keep_limiter(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
-        if let (Some((_, open)), Some((_, before))) = (&mut changed.per_ip, &self.per_ip) {
-            *open = Arc::clone(before);
-        }
+        changed.open = Arc::clone(&self.open);
         changed
     }
 
@@ -137,7 +136,7 @@ impl Admission {
         let permit = self.permits.take().ok_or(NotAdmitted::Full)?;
         Ok(ConnectionPermit {
             _total: TotalPermit::Own { _permit: permit },
-            _address: address_permit,
+            _address: Some(address_permit),
         })
     }
 
@@ -159,12 +158,12 @@ impl Admission {
         let address_permit = self.judge(address)?;
         Ok(ConnectionPermit {
             _total: TotalPermit::OfSocket { _permit: socket },
-            _address: address_permit,
+            _address: Some(address_permit),
         })
     }
 
     /// The address is judged first: its vain attempts cost the others nothing.
-    fn judge(&self, address: IpAddr) -> Result<Option<AddressPermit>, NotAdmitted> {
+    fn judge(&self, address: IpAddr) -> Result<AddressPermit, NotAdmitted> {
         let block = AddressBlock::of(address);
         let address_permit = self.take_for_address(block)?;
         if let Some(rate) = &self.rate_per_ip {
@@ -176,18 +175,15 @@ impl Admission {
         Ok(address_permit)
     }
 
-    fn take_for_address(&self, block: AddressBlock) -> Result<Option<AddressPermit>, NotAdmitted> {
-        let Some((limit, open)) = &self.per_ip else {
-            return Ok(None);
-        };
-        let mut counts = lock(open);
+    fn take_for_address(&self, block: AddressBlock) -> Result<AddressPermit, NotAdmitted> {
+        let mut counts = lock(&self.open);
         let count = counts.entry(block).or_default();
-        if *count >= *limit {
+        if self.per_ip.is_some_and(|limit| *count >= limit.get()) {
             return Err(NotAdmitted::TooManyOfOne);
         }
         *count += 1;
-        let open = Arc::clone(open);
-        Ok(Some(AddressPermit { block, open }))
+        let open = Arc::clone(&self.open);
+        Ok(AddressPermit { block, open })
     }
 }
 
@@ -303,7 +299,20 @@ mod tests {
         check(&admission, "127.0.0.2", Ok(()));
         drop(held);
         check(&admission, "127.0.0.1", Ok(()));
-        assert!(lock(&admission.per_ip.unwrap().1).is_empty());
+        assert!(lock(&admission.open).is_empty());
+    }
+
+    #[test]
+    fn limit_of_an_address_counts_those_that_came_before_it() {
+        let without = admission(9, [0, 0, 0]);
+        let _held = check(&without, "127.0.0.1", Ok(()));
+        let limited = without.changed(9, &limits([0, 0, 1]));
+        check(&limited, "127.0.0.1", Err(NotAdmitted::TooManyOfOne));
+        let off_and_on = limited
+            .changed(9, &limits([0, 0, 0]))
+            .changed(9, &limits([0, 0, 2]));
+        let _second = check(&off_and_on, "127.0.0.1", Ok(()));
+        check(&off_and_on, "127.0.0.1", Err(NotAdmitted::TooManyOfOne));
     }
 
     #[test]
@@ -366,7 +375,7 @@ mod tests {
             check(&admission, "127.0.0.1", Err(NotAdmitted::Full));
         }
         drop(held);
-        assert!(lock(&admission.per_ip.unwrap().1).is_empty());
+        assert!(lock(&admission.open).is_empty());
     }
 
     #[test]
