@@ -99,4 +99,5 @@ const (
 	OnConnectResultPayload       = 4
 	OnMessageResultSize          = 20
 	OnMessageResultPayload       = 4
+	GetEnvironmentResultSize     = 8
 )
