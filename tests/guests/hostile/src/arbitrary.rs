@@ -83,7 +83,7 @@ fn call(which: u8, own: &str, input: &mut Input<'_>) {
             &input.word(own),
         )),
         14 => {
-            groups::count(&word);
+            let _ = groups::count(&word);
             drop(groups::members(
                 &word,
                 Some(&input.word(own)),
