@@ -48,6 +48,7 @@ async fn upgrade_that_is_given_up_after_the_new_process_served_succeeds() {
         if by_signal {
             gateway.terminate();
         } else {
+            // The limit passes while the process is stopped: nothing shows it from outside.
             tokio::time::sleep(Duration::from_millis(1_200)).await;
         }
         gateway.resume();
