@@ -196,7 +196,7 @@ export namespace connections {
   function attribute(id: ConnectionId, name: string): string | undefined;
   /** All attributes of a connection. Throws `gone`. */
   function attributes(id: ConnectionId): Record<string, string>;
-  /** Sets an attribute of a connection. Throws `gone`, `invalid` (the name is empty) or `too-large` (4 KiB in all unless configured). */
+  /** Sets an attribute of a connection. Throws `gone`, `invalid` (the name is empty) or `too-large` (4 KiB in all unless configured; each counts 8 bytes beside its texts). */
   function setAttribute(id: ConnectionId, name: string, value: string): void;
   /** Removes an attribute of a connection, if it is set. Throws `gone`. */
   function removeAttribute(id: ConnectionId, name: string): void;

@@ -271,7 +271,7 @@ async fn attributes_live_as_long_as_the_connection() {
 async fn attributes_beyond_their_bound_are_refused() {
     let gateway = probe_with("limits = { attributes_kib = 1 }", "").await;
     let mut client = gateway.connect("/s").await;
-    let (fits, over) = ("x".repeat(1_024 - 4), "x".repeat(1_024 - 3));
+    let (fits, over) = ("x".repeat(1_024 - 12), "x".repeat(1_024 - 11));
     let steps = json!([
         {"do": "set", "name": "name", "value": over}, {"do": "set", "name": "name", "value": fits},
         {"do": "set", "name": "n", "value": ""}, {"do": "set", "name": "name", "value": over},
@@ -286,6 +286,23 @@ async fn attributes_beyond_their_bound_are_refused() {
         client.step(json!({"do": "attributes"})).await,
         json!([["n", ""], ["name", "x"]])
     );
+}
+
+/// Each attribute counts 8 bytes beside its texts, so that a connection holds no more memory than its bound.
+#[tokio::test]
+async fn empty_attributes_count_too() {
+    let gateway = probe_with("limits = { attributes_kib = 1 }", "").await;
+    let mut client = gateway.connect("/s").await;
+    // 10 bytes each: 102 fit.
+    let names = (0..103).map(|number| format!("{}{}", letter(number / 26), letter(number % 26)));
+    let steps = names.map(|name| json!({"do": "set", "name": name, "value": ""}));
+    let answers = client.steps(Value::Array(steps.collect())).await;
+    let refused = answers.iter().position(|answer| answer == "too-large");
+    assert_eq!(refused, Some(102), "{answers:?}");
+}
+
+fn letter(number: u8) -> char {
+    char::from(b'a' + number)
 }
 
 #[tokio::test]

@@ -171,9 +171,9 @@ async fn oversized_arguments_of_a_handler_are_refused() {
         ("join 129", "invalid"),
         ("join 100000", "invalid"),
         ("reason 124", "invalid"),
-        ("attribute 4096", "too-large"),
+        ("attribute 4088", "too-large"),
         ("attribute 100000", "too-large"),
-        ("attribute 4095", "ok"),
+        ("attribute 4087", "ok"),
         ("random 65536", "65536"),
     ] {
         scene.answers(what, answer).await;
@@ -203,9 +203,9 @@ async fn host_calls_beyond_their_bound_are_refused() {
         ("joins 64", "64 ok"),
         ("joins 65", "64 busy"),
         ("joins 100000", "64 busy"),
-        ("attributes 32", "32 ok"),
-        ("attributes 33", "32 too-large"),
-        ("attributes 10000", "32 too-large"),
+        ("attributes 30", "30 ok"),
+        ("attributes 31", "30 too-large"),
+        ("attributes 10000", "30 too-large"),
         ("handles 450", "450"),
     ] {
         scene.answers(what, answer).await;

@@ -95,7 +95,7 @@ func Attributes(ctx context.Context, id lockgate.ConnectionID) (lockgate.Fields,
 // SetAttribute sets an attribute of a connection.
 //
 // Fails with [lockgate.ErrGone]; with [lockgate.ErrInvalid], when the name is empty; and with [lockgate.ErrTooLarge], when
-// the connection's attributes, names and values together, are over the stage's limit (4 KiB unless configured).
+// the connection's attributes, names and values together and 8 bytes for each, are over the stage's limit (4 KiB unless configured).
 func SetAttribute(ctx context.Context, id lockgate.ConnectionID, name, value string) error {
 	if err := ctx.Err(); err != nil {
 		return err

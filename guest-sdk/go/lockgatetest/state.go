@@ -280,10 +280,11 @@ func (s *state) SetAttribute(id, name string, value *string) error {
 	if !utf8.ValidString(name) || !utf8.ValidString(*value) {
 		return gateway.Invalid("a text is not UTF-8")
 	}
-	held := len(name) + len(*value)
+	const each = 8
+	held := each + len(name) + len(*value)
 	for other, value := range connection.attributes {
 		if other != name {
-			held += len(other) + len(value)
+			held += each + len(other) + len(value)
 		}
 	}
 	if held > maxAttributes {

@@ -76,7 +76,7 @@ pub fn attributes(id: &str) -> Result<Fields, Error> {
 /// Sets an attribute of a connection.
 ///
 /// Fails with [`Gone`](Error::Gone); with [`Invalid`](Error::Invalid), when the name is empty; and with
-/// [`TooLarge`](Error::TooLarge), when the connection's attributes, names and values together, are over the
+/// [`TooLarge`](Error::TooLarge), when the connection's attributes, names and values together and 8 bytes for each, are over the
 /// stage's limit (4 KiB unless configured).
 pub fn set_attribute(id: &str, name: &str, value: &str) -> Result<(), Error> {
     contract::set_attribute(id, name, Some(value))

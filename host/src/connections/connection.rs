@@ -1,10 +1,10 @@
 //! One open connection, as all but its own session see it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::attributes::Attributes;
 use super::groups::Membership;
 use super::id::ConnectionId;
 use super::message::Message;
@@ -26,7 +26,7 @@ pub(crate) struct ConnectionLimits {
     pub(crate) outbox: OutboxLimits,
     /// Bytes of one message, either way.
     pub(crate) message_bytes: usize,
-    /// Bytes of all attributes together, names and values.
+    /// Bytes of all attributes together: names and values, with 8 for each attribute.
     pub(crate) attributes_bytes: usize,
     /// Groups a connection may be in.
     pub(crate) groups: usize,
@@ -49,7 +49,7 @@ pub(crate) struct Connection {
 #[derive(Debug, Default)]
 struct Details {
     subprotocol: Option<Box<str>>,
-    attributes: BTreeMap<Box<str>, Box<str>>,
+    attributes: Attributes,
 }
 
 /// Why an attribute was not set.
@@ -113,19 +113,15 @@ impl Connection {
     }
 
     pub(super) fn attribute(&self, name: &str) -> Option<String> {
-        self.lock()
-            .attributes
-            .get(name)
-            .map(|value| String::from(&**value))
+        self.lock().attributes.get(name).map(str::to_owned)
     }
 
     /// All attributes, ordered by name.
     pub(super) fn attributes(&self) -> Vec<(String, String)> {
         let details = self.lock();
-        details
-            .attributes
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
+        let attributes = details.attributes.iter();
+        attributes
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
     }
 
@@ -139,21 +135,11 @@ impl Connection {
         if name.is_empty() {
             return Err(AttributeError::EmptyName);
         }
-        let mut details = self.lock();
-        let Some(value) = value else {
-            details.attributes.remove(name);
-            return Ok(());
-        };
-        let others = details
-            .attributes
-            .iter()
-            .filter(|(other, _)| &***other != name);
-        let held: usize = others.map(|(name, value)| name.len() + value.len()).sum();
-        if held + name.len() + value.len() > limits.attributes_bytes {
-            return Err(AttributeError::TooLarge);
+        let attributes = &mut self.lock().attributes;
+        match attributes.set(name, value, limits.attributes_bytes) {
+            true => Ok(()),
+            false => Err(AttributeError::TooLarge),
         }
-        details.attributes.insert(name.into(), value.into());
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Details> {

@@ -3,6 +3,7 @@
 //! Knows neither the WebSocket protocol nor WebAssembly: a session empties an outbox; a plugin's imports and the
 //! management API fill it. Every request about a connection or a group goes to the [`Directory`].
 
+mod attributes;
 mod connection;
 mod directory;
 mod groups;

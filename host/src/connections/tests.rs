@@ -13,7 +13,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
         messages: 2,
     },
     message_bytes: 10,
-    attributes_bytes: 10,
+    attributes_bytes: 27,
     groups: 2,
 };
 
@@ -263,7 +263,13 @@ fn attributes_are_bounded_together() {
     let set = |name, value| view.set_attribute(id, name, value);
     assert_eq!(set("", Some("x")), Err(AttributeError::EmptyName));
     assert_eq!(set("name", Some("123456")), Ok(()));
-    assert_eq!(set("n", Some("")), Err(AttributeError::TooLarge));
+    assert_eq!(
+        set("n", Some("")),
+        Ok(()),
+        "each counts 8 bytes beside its texts"
+    );
+    assert_eq!(set("n", Some("1")), Err(AttributeError::TooLarge));
+    assert_eq!(set("", None), Err(AttributeError::EmptyName));
     assert_eq!(set("name", Some("1234")), Ok(()));
     assert_eq!(set("n", Some("1")), Ok(()));
     assert_eq!(view.attribute(id, "name"), Ok(Some("1234".to_owned())));

@@ -160,8 +160,8 @@ export class State {
       attributes.delete(name);
       return;
     }
-    let held = size(name) + size(value);
-    for (const [other, text] of attributes) if (other !== name) held += size(other) + size(text);
+    let held = 8 + size(name) + size(value);
+    for (const [other, text] of attributes) if (other !== name) held += 8 + size(other) + size(text);
     if (held > ATTRIBUTES) throw new GatewayError("too-large");
     attributes.set(name, value);
   }

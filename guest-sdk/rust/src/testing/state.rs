@@ -293,8 +293,9 @@ impl GatewayState {
             return Ok(());
         };
         let others = attributes.iter().filter(|(other, _)| *other != name);
-        let held: usize = others.map(|(name, value)| name.len() + value.len()).sum();
-        if held + name.len() + value.len() > ATTRIBUTES {
+        let size = |name: &str, value: &str| 8 + name.len() + value.len();
+        let held: usize = others.map(|(name, value)| size(name, value)).sum();
+        if held + size(name, value) > ATTRIBUTES {
             return Err(Error::TooLarge);
         }
         attributes.insert(name.to_owned(), value.to_owned());

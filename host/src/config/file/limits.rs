@@ -131,8 +131,8 @@ pub(in crate::config) struct StageLimits {
     /// costs an answer.
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) control_frames_per_s: u32,
-    /// KiB of attributes that plugins may keep with a connection. Every connection may cost that memory. 0
-    /// allows none.
+    /// KiB of attributes that plugins may keep with a connection: names and values, and 8 bytes for each.
+    /// Every connection may cost that memory. 0 allows none.
     #[schemars(range(min = 0, max = 64))]
     pub(in crate::config) attributes_kib: u32,
     /// Groups that a connection may be in at once. When it ends, it leaves each of them. 0 allows none.
