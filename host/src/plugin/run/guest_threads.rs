@@ -1,26 +1,28 @@
 //! The guest threads run the calls that outlive their first tick, so that no guest holds a thread that serves
 //! sockets.
 //!
-//! A call is a boxed future. It begins in its session's task and continues here. Each poll lasts one tick at most,
-//! then the guest yields. A plugin has fewer running slots than there are threads, so that the call of another plugin
-//! always finds a thread.
+//! A call is a boxed future. It begins in its session's task and continues here; it begins here if costly calls have had
+//! their share of the session's thread. Each poll lasts one tick at most, then the guest yields. A plugin has fewer
+//! running slots than there are threads, so that the call of another plugin always finds a thread.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cpu_time::Charge;
 use super::epoch_thread::Epochs;
+use super::first_ticks::FirstTicks;
 
 /// The threads that run guests. Their own end when it is dropped.
 pub(crate) struct GuestThreads {
@@ -56,9 +58,16 @@ pub(crate) enum Overdue {
 #[derive(Clone)]
 pub(crate) struct Slots {
     running: Arc<Semaphore>,
+    /// None where guests share the runtime of their caller: no thread would be spared.
+    first_ticks: Option<Arc<FirstTicks>>,
+    /// Calls that wait for a slot to begin.
+    waiting: Arc<AtomicU32>,
     handle: Handle,
     epochs: Arc<Epochs>,
 }
+
+/// A running slot of a plugin: one of its calls may be polled on the guest threads.
+pub(crate) type Slot = OwnedSemaphorePermit;
 
 impl GuestThreads {
     pub(crate) fn start(epochs: Arc<Epochs>) -> Result<Self> {
@@ -92,6 +101,8 @@ impl GuestThreads {
     pub(crate) fn slots(&self) -> Slots {
         Slots {
             running: Arc::new(Semaphore::new(self.threads - 1)),
+            first_ticks: self.own.as_ref().map(|_| Arc::default()),
+            waiting: Arc::default(),
             handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
         }
@@ -108,34 +119,60 @@ impl Drop for GuestThreads {
 }
 
 impl Slots {
-    /// Polls a call once in the task of the caller; a call that is not over continues on the guest threads.
+    /// Whether the next call is to begin on the guest threads, with a [`Self::slot`].
+    pub(crate) fn begins_elsewhere(&self) -> bool {
+        let first_ticks = self.first_ticks.as_deref();
+        first_ticks.is_some_and(|first_ticks| !first_ticks.may_begin_here())
+    }
+
+    /// Waits for a running slot before a call has an instance, so that calls which wait hold none. With a `max`, the call
+    /// counts, and gets none when as many wait already.
+    pub(crate) async fn slot(&self, max: Option<u32>) -> Option<Slot> {
+        let _waiting = match max {
+            Some(max) => Some(Counted::below(max, &self.waiting)?),
+            None => None,
+        };
+        Some(take(&self.running).await)
+    }
+
+    /// Runs a call on the guest threads if it has a slot. Otherwise polls it once in the task of the caller; a call that
+    /// is not over continues on the guest threads.
     ///
     /// The call ends at the latest when the token that `cut` holds now is cancelled, wherever it waits. The outer
     /// error is that of a call that panicked.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,
+        slot: Option<Slot>,
         budget: Budget,
         cut: &ArcSwap<CancellationToken>,
     ) -> Result<Result<T, Overdue>, JoinError> {
-        let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-        if let Poll::Ready(answer) = first {
-            return Ok(Ok(answer));
+        if slot.is_none() {
+            let began = self.first_ticks.as_ref().and_then(|ticks| ticks.begin());
+            let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+            if let Some(first_ticks) = &self.first_ticks {
+                first_ticks.end(began);
+            }
+            if let Poll::Ready(answer) = first {
+                return Ok(Ok(answer));
+            }
         }
         // Boxed, so that a call that is over at once reserves no space for this future.
-        Box::pin(self.run_elsewhere(call, budget, cut)).await
+        Box::pin(self.run_elsewhere(call, slot, budget, cut)).await
     }
 
     async fn run_elsewhere<T: Send + 'static>(
         &self,
         call: Pin<Box<dyn Future<Output = T> + Send>>,
+        slot: Option<Slot>,
         budget: Budget,
         cut: &ArcSwap<CancellationToken>,
     ) -> Result<Result<T, Overdue>, JoinError> {
         // The clone counts as a call under way: a token that nobody else holds ends no call.
         let cut = cut.load_full();
         let (running, epochs) = (Arc::clone(&self.running), Arc::clone(&self.epochs));
-        let mut task = self.handle.spawn(run_to_end(call, budget, running, epochs));
+        let call = run_to_end(call, slot, budget, running, epochs);
+        let mut task = self.handle.spawn(call);
         tokio::select! {
             done = &mut task => done,
             () = cut.cancelled() => {
@@ -157,16 +194,20 @@ impl Slots {
 
 async fn run_to_end<T>(
     mut call: Pin<Box<dyn Future<Output = T> + Send>>,
+    mut slot: Option<Slot>,
     budget: Budget,
     running: Arc<Semaphore>,
     epochs: Arc<Epochs>,
 ) -> Result<T, Overdue> {
-    // The first poll lasts a tick at most and is not measured: reading a clock at the start of every call would cost
-    // short calls a third of their time.
+    // A first poll in the caller's task lasts a tick at most and is not charged: reading the thread's clock at the start
+    // of every call would cost short calls a third of their time.
     let mut ran = Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
-        let slot = running.acquire().await.expect("never closed");
+        let held = match slot.take() {
+            Some(slot) => slot,
+            None => take(&running).await,
+        };
         let left = budget.deadline.saturating_sub(ran + waited);
         let charge = Charge::begin(budget.cpu.saturating_sub(ran), left);
         let polled = poll_fn(|context| {
@@ -176,7 +217,7 @@ async fn run_to_end<T>(
         .await;
         let charged = charge.end();
         ran += charged.time;
-        drop(slot);
+        drop(held);
         match polled {
             Poll::Ready(answer) => return Ok(answer),
             Poll::Pending if charged.yielded => tokio::task::yield_now().await,
@@ -194,6 +235,28 @@ async fn run_to_end<T>(
     }
 }
 
+/// One of a bounded number, until it is dropped.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn below(max: u32, count: &'a AtomicU32) -> Option<Self> {
+        let counted = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(counted)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for a running slot.
+async fn take(running: &Arc<Semaphore>) -> Slot {
+    let slot = Arc::clone(running).acquire_owned();
+    slot.await.expect("never closed")
+}
+
 /// Ready when the task is woken: the last poll of the call has arranged that.
 async fn woken() {
     let mut first = true;
@@ -205,4 +268,56 @@ async fn woken() {
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::plugin::run::engine;
+
+    /// The threads that first polled calls of this duration, one after the other.
+    async fn beginnings(calls: usize, each: Duration) -> Vec<bool> {
+        let epochs = Epochs::start(&engine::start(None).unwrap().0).unwrap();
+        let threads = GuestThreads::start(epochs).unwrap();
+        let (slots, cut) = (threads.slots(), ArcSwap::default());
+        let budget = Budget {
+            cpu: Duration::from_secs(9),
+            deadline: Duration::from_secs(9),
+        };
+        let mut on_guest_threads = Vec::new();
+        for _ in 0..calls {
+            let call = Box::pin(async move {
+                let began = std::time::Instant::now();
+                while began.elapsed() < each {}
+                thread::current().name() == Some("guest")
+            });
+            let slot = match slots.begins_elsewhere() {
+                true => slots.slot(None).await,
+                false => None,
+            };
+            let ran = slots.run(call, slot, budget, &cut).await;
+            on_guest_threads.push(ran.unwrap().unwrap());
+        }
+        tokio::task::spawn_blocking(|| drop(threads)).await.unwrap();
+        on_guest_threads
+    }
+
+    #[tokio::test]
+    async fn costly_calls_take_part_of_the_callers_thread_and_begin_elsewhere_beyond_it() {
+        let elsewhere = beginnings(200, Duration::from_micros(200)).await;
+        let count = elsewhere.iter().filter(|there| **there).count();
+        assert!(count > 10, "{count} of 200");
+        let here = elsewhere.iter().skip(100).filter(|there| !**there).count();
+        assert!(here > 0, "the thread's share is not used");
+    }
+
+    #[tokio::test]
+    async fn short_calls_begin_and_end_in_the_callers_task() {
+        let elsewhere = beginnings(5_000, Duration::ZERO).await;
+        // A thread that loses the processor for a while makes a few of them look costly.
+        let count = elsewhere.iter().filter(|there| **there).count();
+        assert!(count < 500, "{count} of 5,000");
+    }
 }

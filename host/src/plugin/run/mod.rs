@@ -11,6 +11,7 @@ pub(crate) mod epoch_thread;
 mod epochs;
 pub(crate) mod exports;
 pub(crate) mod fault;
+mod first_ticks;
 pub(crate) mod guest_output;
 pub(crate) mod guest_threads;
 pub(crate) mod instance;

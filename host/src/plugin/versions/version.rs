@@ -1,5 +1,7 @@
 //! One version of a plugin: code, limits, instances, and the calls that run on it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plugin::Placement;
 use crate::config;
-use crate::invocation::{Called, Cut, Invocation, InvokeError};
+use crate::invocation::{Busy, Called, Cut, Invocation, InvokeError};
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
@@ -130,12 +132,12 @@ impl Version {
         };
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.maker().self_test().await });
-        let tested = self.outcome(self.slots.run(test, self.budget, &self.cut).await);
+        let tested = self.outcome(self.slots.run(test, None, self.budget, &self.cut).await);
         let (fault, error) = match tested.unwrap_or_else(Tested::Failed) {
             Tested::Passed => {
                 let warm = Box::pin(permit.warm());
                 match self
-                    .outcome(self.slots.run(warm, self.budget, &self.cut).await)
+                    .outcome(self.slots.run(warm, None, self.budget, &self.cut).await)
                     .flatten()
                 {
                     Ok(()) => return Ok(()),
@@ -163,25 +165,54 @@ impl Version {
     }
 
     /// Calls the handler for an event. The call begins in the caller's task, and continues on the guest threads if it
-    /// takes long. The caller holds the version meanwhile: a version ends with its last holder.
+    /// takes long; it begins there if costly calls have had their share of the caller's thread. The caller holds the version meanwhile: a version ends with its last holder.
     pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
         event: E,
     ) -> Called<E> {
-        let permit = match self.pool.permit(E::LINE).await {
+        let mut slot = None;
+        if self.slots.begins_elsewhere() {
+            // Boxed, so that a call that begins here reserves no space for it.
+            slot = Box::pin(self.slots.slot(self.max_calls(E::LINE))).await;
+            if slot.is_none() {
+                let config::PluginLimits {
+                    instances, waiting, ..
+                } = self.limits;
+                let busy = Busy::Instances(instances, waiting);
+                return Called::Ended(Err(InvokeError::Busy(busy)));
+            }
+        }
+        let mut permit = pin!(self.pool.permit(E::LINE));
+        let permit = poll_fn(|context| {
+            let permit = permit.as_mut().poll(context);
+            if permit.is_pending() {
+                // Calls that hold an instance may need the slot to end.
+                slot = None;
+            }
+            permit
+        });
+        let permit = match permit.await {
             Ok(Some(permit)) => permit,
             Ok(None) => return Called::Retired(event),
             Err(error) => return Called::Ended(Err(error)),
         };
         let call = Box::pin(permit.call(Arc::clone(invocation), event));
         let called = self
-            .outcome(self.slots.run(call, self.budget, &self.cut).await)
+            .outcome(self.slots.run(call, slot, self.budget, &self.cut).await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));
         if let Called::Ended(answer) = &called {
             self.counts.add(answer);
         }
         called
+    }
+
+    /// The number of calls that may be under way or wait in a line, if it is bounded.
+    fn max_calls(&self, line: Line) -> Option<u32> {
+        match line {
+            Line::Bounded => Some(self.limits.instances + self.limits.waiting),
+            Line::Unbounded => None,
+        }
     }
 
     /// Whether the version traps so often, so soon, that it should not serve. True once at most.

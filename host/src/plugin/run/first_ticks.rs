@@ -1,0 +1,93 @@
+//! First ticks: the time that guests take of the threads which serve sockets.
+//!
+//! A call begins in its session's task, and most are over there after a microsecond. Calls that each take a good part of
+//! their first tick are another matter: a hundred sessions that begin one after the other keep a thread from all other
+//! clients for as long as they all take. So the calls of a costly plugin are timed, and together they get half of a
+//! thread's time. Beyond that they begin on the guest threads, where their plugin has its share.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A first poll that takes as long makes its plugin costly. A session handles 32 messages in a turn: cheaper calls make
+/// the turns of a hundred sessions no longer than the 20 ms that a neighbour may wait.
+const COSTLY: Duration = Duration::from_micros(10);
+
+/// Calls that are timed after a costly one, however cheap they are.
+const TIMED_CALLS: u32 = 64;
+
+/// A call of any plugin is timed once in so many of its thread: a clock that is read at each call would cost a short one
+/// a twentieth. A prime number, so that plugins which take turns are all met.
+const SAMPLE_EVERY: u32 = 17;
+
+/// Costly calls get this part of a thread's time.
+const SHARE: f64 = 0.5;
+
+/// The time that costly calls may take at once, after a pause: a tick, which a single call may last.
+const BURST: Duration = Duration::from_millis(2);
+
+thread_local! {
+    /// Calls of this thread until one is timed.
+    static UNTIMED: Cell<u32> = const { Cell::new(SAMPLE_EVERY) };
+    static CREDIT: Cell<Option<Credit>> = const { Cell::new(None) };
+}
+
+/// What is left of a thread's time for costly calls.
+#[derive(Clone, Copy)]
+struct Credit {
+    /// Seconds; below zero when the last call took more than was left.
+    left_s: f64,
+    at: Instant,
+}
+
+impl Credit {
+    fn now() -> Self {
+        let at = Instant::now();
+        let earned_s = CREDIT.get().map_or(f64::INFINITY, |before| {
+            before.left_s + (at - before.at).as_secs_f64() * SHARE
+        });
+        Self {
+            left_s: earned_s.min(BURST.as_secs_f64()),
+            at,
+        }
+    }
+}
+
+/// Whether the calls of one plugin are costly. Shared by all threads, and written only while they are.
+#[derive(Debug, Default)]
+pub(crate) struct FirstTicks {
+    /// Calls that are still timed, whatever they take; none while the plugin is cheap.
+    timed: AtomicU32,
+}
+
+impl FirstTicks {
+    /// Whether the plugin's next call may begin on this thread.
+    pub(crate) fn may_begin_here(&self) -> bool {
+        self.timed.load(Ordering::Relaxed) == 0 || Credit::now().left_s > 0.0
+    }
+
+    /// Begins the first poll of a call on this thread: the time, if it is to be taken.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        let untimed = UNTIMED.get() - 1;
+        let sampled = untimed == 0;
+        UNTIMED.set(if sampled { SAMPLE_EVERY } else { untimed });
+        (sampled || self.timed.load(Ordering::Relaxed) > 0).then(Instant::now)
+    }
+
+    /// Ends that poll.
+    pub(crate) fn end(&self, began: Option<Instant>) {
+        let Some(began) = began else { return };
+        let mut credit = Credit::now();
+        let took = credit.at - began;
+        credit.left_s -= took.as_secs_f64();
+        CREDIT.set(Some(credit));
+        let timed = self.timed.load(Ordering::Relaxed);
+        let next = match took >= COSTLY {
+            true => TIMED_CALLS,
+            false => timed.saturating_sub(1),
+        };
+        if next != timed {
+            self.timed.store(next, Ordering::Relaxed);
+        }
+    }
+}
