@@ -222,6 +222,23 @@ fn component_is_compiled_once_in_a_process_of_its_own() {
     }
 }
 
+/// Two gateways share a cache, and load the same component.
+#[test]
+fn component_that_another_process_stores_at_the_same_moment_is_loaded() {
+    let component = new();
+    let folder = Loading::begin(&component).loaded();
+    let stored = compiled(&folder).pop().expect("it is stored");
+    let unfinished = stored.with_extension("wip-atomic-write-mod");
+    fs::rename(&stored, &unfinished).unwrap();
+    let mut loading = Loading::begin_in(HandoverFolder::Cache(folder), &component);
+    let (child, _) = loading.child();
+    wait_for(child, "it stores nothing, and goes on", |stat| {
+        stat.is_none()
+    });
+    fs::rename(&unfinished, &stored).unwrap();
+    loading.loaded();
+}
+
 #[test]
 fn large_component_is_compiled_in_idle_time() {
     let mut loading = Loading::begin(&large());

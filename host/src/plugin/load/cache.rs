@@ -1,10 +1,11 @@
 //! The configured folder for compiled code: whether this process may keep code there.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, accessat};
 use rustix::io::Errno;
@@ -20,6 +21,9 @@ const UNFINISHED: &str = ".wip-";
 
 /// The time that another process may take to write a file: an older one was left behind.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The time to wait for another process that writes to the cache, which takes milliseconds.
+const WRITERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Free bytes that the folder must have: most components compile to less.
 const ROOM: u64 = 32 << 20;
@@ -99,19 +103,31 @@ pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<String> {
     why.map(|(file, error)| format!("{} cannot be written: {error}", file.display()))
 }
 
+/// Waits for the processes that write to the folder: two cannot write the same file at once. False where it cannot be
+/// written at all.
+pub(super) fn may_take_it_now(folder: &Path) -> bool {
+    let give_up = Instant::now() + WRITERS_TIMEOUT;
+    while unfinished_files(folder).next().is_some() && Instant::now() < give_up {
+        park_timeout(Duration::from_millis(10));
+    }
+    check_writable(folder).is_ok()
+}
+
 /// Removes files that a process began to write and never finished, because the disk was full or it was killed.
 /// `is_left` judges a file by its last write.
 fn remove_unfinished(folder: &Path, is_left: impl Fn(SystemTime) -> bool) {
-    for inside in cache_folders(folder) {
-        let files = fs::read_dir(inside).into_iter().flatten().flatten();
-        for file in files {
-            let unfinished = file.file_name().to_string_lossy().contains(UNFINISHED);
-            let written = file.metadata().and_then(|it| it.modified());
-            if unfinished && written.is_ok_and(&is_left) {
-                let _ = fs::remove_file(file.path());
-            }
+    for file in unfinished_files(folder) {
+        let written = file.metadata().and_then(|it| it.modified());
+        if written.is_ok_and(&is_left) {
+            let _ = fs::remove_file(file.path());
         }
     }
+}
+
+fn unfinished_files(folder: &Path) -> impl Iterator<Item = DirEntry> {
+    let folders = cache_folders(folder).into_iter();
+    let files = folders.flat_map(|inside| fs::read_dir(inside).into_iter().flatten().flatten());
+    files.filter(|file| file.file_name().to_string_lossy().contains(UNFINISHED))
 }
 
 /// Fails where the disk has no room for compiled code. A file system that cannot tell is taken to have some.

@@ -271,7 +271,15 @@ fn compile_into_cache(
     let (name, cpu) = (&plugin.name, plugin.limits.compile);
     let began = SystemTime::now();
     for (pace, patience) in paces {
-        match run_child(cache, addressing, bytes, cpu, pace, patience, stopped) {
+        let run = || run_child(cache, addressing, bytes, cpu, pace, patience, stopped);
+        let mut ran = run();
+        if matches!(&ran, Ok(Some((status, _))) if status.code() == Some(NOT_KEPT))
+            && cache::may_take_it_now(cache)
+        {
+            // Another gateway may have stored the same code at that moment.
+            ran = run();
+        }
+        match ran {
             Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
                 let why = cache::why_not_kept(cache, began);
                 return Err(CompileError::NotKept {
