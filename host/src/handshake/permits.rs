@@ -28,9 +28,12 @@ impl Permits {
 
     /// Takes a permit; none if all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
-        let permit = Permit(Arc::clone(self));
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        (before < self.limit.load(Ordering::Relaxed)).then_some(permit)
+        let limit = self.limit.load(Ordering::Relaxed);
+        let counted = |taken| (taken < limit).then_some(taken + 1);
+        // Counted only if there is one: the tries of a crowd that is refused keep nobody out.
+        let taken = &self.taken;
+        let counted = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+        counted.ok().map(|_| Permit(Arc::clone(self)))
     }
 
     /// Waits until no permit is out. Only one task may wait.

@@ -13,8 +13,9 @@ use super::end::End;
 use crate::config::StageLimits;
 use crate::connections::Closing;
 
-/// The timer goes off after this time, however far the nearest deadline is: the limits may have changed.
-const RECHECK_AFTER: Duration = Duration::from_secs(600);
+/// The timer goes off after this time, however far the nearest deadline is: a reload may have changed the limits, and a
+/// silent connection finds out in no other way.
+const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
 /// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);

@@ -336,3 +336,20 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
     let ((), read) = tokio::join!(closing, reading);
     assert_eq!(read, 1 << 20);
 }
+
+/// A client that says nothing, in a stage without pings: a reload may have set an idle timeout.
+#[tokio::test(start_paused = true)]
+async fn silent_connection_asks_for_the_newest_limits_each_minute() {
+    let limits = StageLimits {
+        ping_interval: None,
+        ..StageLimits::default()
+    };
+    let (near, _far) = duplex(1 << 10);
+    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    for _ in 0..3 {
+        let began = tokio::time::Instant::now();
+        let event = poll_fn(|context| driver.poll_event(context, &limits, true)).await;
+        assert!(matches!(event, Input::Due));
+        assert!(began.elapsed() <= Duration::from_secs(61));
+    }
+}

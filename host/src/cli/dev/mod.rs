@@ -326,10 +326,18 @@ impl<'a> DevServer<'a> {
         }
     }
 
-    /// Gives the first folder `web` among the plugins' folders.
+    /// Gives the first folder `web` among the plugins' folders, and names the others.
     fn pages(&self) -> Option<Pages> {
-        let mut folders = self.sources.keys().map(|folder| folder.join("web"));
-        let folder = folders.find(|folder| folder.is_dir())?;
+        let folders = self.sources.keys().map(|folder| folder.join("web"));
+        let mut folders = folders.filter(|folder| folder.is_dir());
+        let folder = folders.next()?;
+        for other in folders {
+            tracing::warn!(
+                "{} is not served: {} is, and there is one page; keep one of them",
+                other.display(),
+                folder.display()
+            );
+        }
         Some(Pages { folder })
     }
 }

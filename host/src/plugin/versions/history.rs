@@ -118,7 +118,9 @@ impl History {
             if entry.ended.is_none() {
                 continue;
             }
-            if kept.contains(&entry.digest) || kept.len() >= MAX_COMPILED {
+            // A candidate that was given up takes no version's place: no rollback goes to it by itself.
+            let given_up = !entry.served_all;
+            if given_up || kept.contains(&entry.digest) || kept.len() >= MAX_COMPILED {
                 entry.compiled = None;
             } else if entry.compiled.is_some() {
                 kept.push(entry.digest);
