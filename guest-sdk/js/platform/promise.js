@@ -19,9 +19,9 @@ export const asyncContext = { current: undefined };
 /** Whether the present event has left anything to run, to report or to forget: most leave nothing. */
 export const activity = { any: false };
 
-function queue(job, argument) {
+function queue(job, argument, context = asyncContext.current) {
   activity.any = true;
-  jobs.push(job, argument, asyncContext.current);
+  jobs.push(job, argument, context);
 }
 
 /** Runs all jobs, and those that they queue. */
@@ -70,6 +70,11 @@ export function outcome(promise) {
   }
 }
 
+/** The value of a promise that is fulfilled already; any other value as it is. */
+export function fulfilledValue(value) {
+  return value instanceof PlatformPromise && value[STATE] === FULFILLED ? value[VALUE] : value;
+}
+
 // Plain properties by symbols: QuickJS makes them faster than private ones, and than ones that are not enumerable.
 const STATE = Symbol("state");
 const VALUE = Symbol("value");
@@ -80,9 +85,6 @@ const DERIVED = Symbol("derived");
 
 class PlatformPromise {
   constructor(executor) {
-    this[STATE] = PENDING;
-    this[VALUE] = undefined;
-    this[REACTIONS] = undefined;
     if (executor === DERIVED) return;
     if (typeof executor !== "function") throw new TypeError("Promise resolver is not a function");
     const { resolve, reject } = resolvers(this);
@@ -95,21 +97,15 @@ class PlatformPromise {
 
   then(onFulfilled, onRejected) {
     const Species = this.constructor?.[Symbol.species] ?? PlatformPromise;
-    const reaction = { onFulfilled, onRejected, resolve: undefined, reject: undefined, derived: undefined, context: asyncContext.current };
+    const reaction = { run, promise: this, onFulfilled, onRejected, resolve: undefined, reject: undefined, derived: undefined, context: asyncContext.current };
     const derived =
       Species === PlatformPromise
-        ? pending(reaction)
+        ? (reaction.derived = new PlatformPromise(DERIVED))
         : new Species((resolve, reject) => {
             reaction.resolve = resolve;
             reaction.reject = reject;
           });
-    if (this[STATE] === PENDING) {
-      if (this[REACTIONS] === undefined) this[REACTIONS] = [reaction];
-      else this[REACTIONS].push(reaction);
-    } else {
-      if (this[STATE] === REJECTED) unhandled.delete(this);
-      react(this, reaction);
-    }
+    observe(this, reaction);
     return derived;
   }
 
@@ -206,13 +202,6 @@ class PlatformPromise {
   }
 }
 
-/** A promise that a reaction settles. */
-function pending(reaction) {
-  const promise = new PlatformPromise(DERIVED);
-  reaction.derived = promise;
-  return promise;
-}
-
 function resolvers(promise) {
   let done = false;
   return {
@@ -230,7 +219,7 @@ function resolvers(promise) {
 }
 
 function resolve(promise, value) {
-  if (value === null || (typeof value !== "object" && typeof value !== "function")) {
+  if (isPlain(value)) {
     settle(promise, FULFILLED, value);
     return;
   }
@@ -259,26 +248,38 @@ function resolve(promise, value) {
   });
 }
 
+/** Whether a value can have no `then`. */
+function isPlain(value) {
+  return value === null || (typeof value !== "object" && typeof value !== "function");
+}
+
 function settle(promise, state, value) {
   const reactions = promise[REACTIONS];
   promise[STATE] = state;
   promise[VALUE] = value;
-  promise[REACTIONS] = undefined;
-  if (reactions !== undefined) for (const reaction of reactions) react(promise, reaction);
-  else if (state === REJECTED) {
+  if (reactions !== undefined) {
+    promise[REACTIONS] = undefined;
+    for (const reaction of reactions) queue(reaction.run, reaction, reaction.context);
+  } else if (state === REJECTED) {
     unhandled.add(promise);
     activity.any = true;
   }
 }
 
-function react(promise, reaction) {
-  const before = asyncContext.current;
-  asyncContext.current = reaction.context;
-  queue(run, { promise, reaction });
-  asyncContext.current = before;
+/** Has a reaction follow a promise, once it is settled. */
+function observe(promise, reaction) {
+  if (promise[STATE] === PENDING) {
+    if (promise[REACTIONS] === undefined) promise[REACTIONS] = [reaction];
+    else promise[REACTIONS].push(reaction);
+    return;
+  }
+  if (promise[STATE] === REJECTED) unhandled.delete(promise);
+  queue(reaction.run, reaction, reaction.context);
 }
 
-function run({ promise, reaction }) {
+/** The reaction of `then`. */
+function run(reaction) {
+  const { promise } = reaction;
   const fulfilled = promise[STATE] === FULFILLED;
   const handler = fulfilled ? reaction.onFulfilled : reaction.onRejected;
   let value = promise[VALUE];
@@ -295,6 +296,52 @@ function run({ promise, reaction }) {
   if (reaction.derived === undefined) (ok ? reaction.resolve : reaction.reject)(value);
   else if (ok) resolve(reaction.derived, value);
   else settle(reaction.derived, REJECTED, value);
+}
+
+/**
+ * Calls an async function, which the build has lowered to a generator: each `yield` is an `await`. It makes no closures, and
+ * no promise but its own.
+ */
+export function runAsync(self, words, generator) {
+  const promise = new PlatformPromise(DERIVED);
+  try {
+    const running = generator.apply(self, words);
+    advance(promise, running, running.next());
+  } catch (error) {
+    settle(promise, REJECTED, error);
+  }
+  return promise;
+}
+
+/** Goes on with such a function where it awaits a value that is none to wait for. */
+function proceed({ derived, running, value }) {
+  try {
+    advance(derived, running, running.next(value));
+  } catch (error) {
+    settle(derived, REJECTED, error);
+  }
+}
+
+/** The reaction of `await`. */
+function resume({ promise, running, derived }) {
+  try {
+    const value = promise[VALUE];
+    advance(derived, running, promise[STATE] === REJECTED ? running.throw(value) : running.next(value));
+  } catch (error) {
+    settle(derived, REJECTED, error);
+  }
+}
+
+/** Has such a function wait, or end. */
+function advance(derived, running, { done, value }) {
+  if (done) {
+    resolve(derived, value);
+  } else if (isPlain(value)) {
+    queue(proceed, { derived, running, value });
+  } else {
+    const promise = PlatformPromise.resolve(value);
+    observe(promise, { run: resume, promise, running, derived, context: asyncContext.current });
+  }
 }
 
 /** The common part of `all`, `allSettled` and `any`: a place for each promise, and the end once all are filled. */
@@ -316,6 +363,8 @@ function gather(Class, promises, reactions) {
   });
 }
 
+// A promise has these by itself once they differ.
+Object.assign(PlatformPromise.prototype, { [STATE]: PENDING, [VALUE]: undefined, [REACTIONS]: undefined });
 Object.defineProperty(PlatformPromise, "name", { value: "Promise" });
 
 /** Array.fromAsync with the platform's promises: an engine's own would use the engine's. */
@@ -335,6 +384,8 @@ async function fromAsync(items, map, self) {
 /** Puts the class into the place of the engine's. */
 export function install() {
   globalThis.Promise = PlatformPromise;
+  // For the build's helper (build/async.js).
+  Object.defineProperty(globalThis, "lockgateAsync", { value: runAsync });
   globalThis.queueMicrotask = (job) => {
     if (typeof job !== "function") throw new TypeError("queueMicrotask takes a function");
     // A rejection nobody handles reports what it throws.

@@ -6,9 +6,10 @@ import { test } from "node:test";
 
 import { transformSync } from "esbuild";
 
+import { withAsyncHelper } from "../build/async.js";
 import { forget, idle, setInterval, toEnd, setTimeout, clearTimeout } from "../platform/loop.js";
 import { phase } from "../platform/phase.js";
-import { asyncContext, PlatformPromise } from "../platform/promise.js";
+import { asyncContext, PlatformPromise, runAsync } from "../platform/promise.js";
 
 /** The source of a function with its `async` and `await` lowered, as the build does it. */
 function lowered(run) {
@@ -16,16 +17,16 @@ function lowered(run) {
     supported: { "async-await": false, "async-generator": false, "for-await": false },
     target: "esnext",
   });
-  return code;
+  return withAsyncHelper(code);
 }
 
 /** What a program prints with the platform's promises. */
 function withPlatform(run) {
   const printed = [];
-  const names = ["Promise", "setTimeout", "setInterval", "clearTimeout", "queueMicrotask", "print"];
+  const names = ["Promise", "setTimeout", "setInterval", "clearTimeout", "queueMicrotask", "print", "lockgateAsync"];
   const micro = (job) => void new PlatformPromise((resolve) => resolve()).then(() => job());
   const program = new Function(...names, `${lowered(run)}; return result;`);
-  const values = [PlatformPromise, setTimeout, setInterval, clearTimeout, micro, (text) => printed.push(String(text))];
+  const values = [PlatformPromise, setTimeout, setInterval, clearTimeout, micro, (text) => printed.push(String(text)), runAsync];
   runToEnd(() => program(...values), (error) => printed.push(`unhandled ${error.message}`));
   return printed;
 }
@@ -181,8 +182,8 @@ test("idle waits for the timers, and then goes on", () => {
 });
 
 test("20,000 awaits in a row take no stack", () => {
-  const program = new Function("Promise", `${lowered("async () => { let sum = 0; for (let at = 0; at < 20000; at += 1) sum += await at; return sum; }")}; return result;`);
-  assert.equal(runToEnd(() => program(PlatformPromise), () => {}), 199_990_000);
+  const program = new Function("lockgateAsync", `${lowered("async () => { let sum = 0; for (let at = 0; at < 20000; at += 1) sum += await at; return sum; }")}; return result;`);
+  assert.equal(runToEnd(() => program(runAsync), () => {}), 199_990_000);
 });
 
 test("an async context follows jobs and timers", () => {

@@ -5,7 +5,7 @@ import { endLoading, phase } from "../../platform/phase.js";
 import { writeEarly } from "#host/output";
 import { describe, ERROR, log, WARNING } from "../../platform/log.js";
 import { forget, toEnd } from "../../platform/loop.js";
-import { activity } from "../../platform/promise.js";
+import { activity, fulfilledValue } from "../../platform/promise.js";
 import { acceptance, Handshake, refusal, reply } from "../answers.js";
 import { checkPlugin } from "../define.js";
 import { fromContract } from "../message.js";
@@ -42,8 +42,11 @@ export function exported(load) {
     onMessage(event, message) {
       try {
         const answer = (plugin ?? begin()).message?.(event, fromContract(message));
-        // The usual answer of a handler that queues nothing needs no more.
-        if (typeof answer === "string" && !activity.any) return { tag: "text", val: answer };
+        if (!activity.any) {
+          // The usual answer of a handler that leaves nothing to do needs no more.
+          const text = fulfilledValue(answer);
+          if (typeof text === "string") return { tag: "text", val: text.toWellFormed() };
+        }
         return reply(toEnd(answer, report)) ?? NONE;
       } catch (thrown) {
         forget(report);
