@@ -57,8 +57,10 @@ export async function bundle(settings, { load = LOADS[0], packages = [] } = {}) 
   });
   try {
     for (;;) {
-      const built = await rebuild(context, settings);
-      if (!addGlobals(globals, built.outputFiles)) return finish(settings, built, author);
+      const built = await rebuild(context);
+      if (addGlobals(globals, built.outputFiles)) continue;
+      if (built.warnings.length > 0 && load === LOADS[0]) process.stderr.write(await shown(built.warnings, "warning"));
+      return finish(settings, built, author);
     }
   } finally {
     await context.dispose();
@@ -161,11 +163,9 @@ function addGlobals(globals, outputs) {
   return globals.size > before;
 }
 
-async function rebuild(context, settings) {
+async function rebuild(context) {
   try {
-    const built = await context.rebuild();
-    if (built.warnings.length > 0) process.stderr.write(await shown(built.warnings, "warning"));
-    return built;
+    return await context.rebuild();
   } catch (error) {
     if (error.errors === undefined) throw error;
     throw new Mistake((await shown(error.errors.map(explained), "error")).trimEnd());
