@@ -1,0 +1,1 @@
+export const utf8 = (text) => new TextEncoder().encode(text);
