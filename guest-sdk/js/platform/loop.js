@@ -5,6 +5,9 @@ import { sleep, steadyTime } from "#host/clock";
 import { activity, asyncContext, dropJobs, outcome, PlatformPromise, runJobs, takeUnhandled } from "./promise.js";
 import { phase } from "./phase.js";
 
+/** Rejections of one event that are reported each by itself. */
+const MAX_REPORTS = 16;
+
 /** Timers by id. */
 const timers = new Map();
 let lastId = 0;
@@ -102,7 +105,9 @@ export function toEnd(result, report) {
 /** Forgets what is left of an event: the instance's next one may be another client's, and nothing of this one runs in it. */
 export function forget(report) {
   if (!activity.any) return;
-  for (const reason of takeUnhandled()) report(reason);
+  const reasons = takeUnhandled();
+  for (const reason of reasons.slice(0, MAX_REPORTS)) report(reason);
+  if (reasons.length > MAX_REPORTS) report(`${reasons.length - MAX_REPORTS} more rejections that no code handles`);
   timers.clear();
   idlers = [];
   dropJobs();

@@ -34,7 +34,7 @@ export function acceptance(answer) {
   if (subprotocol !== undefined && subprotocol !== null && typeof subprotocol !== "string") {
     throw new TypeError(`connect returned a subprotocol that is ${kind(subprotocol)}; it has to be a string`);
   }
-  return { subprotocol: subprotocol ?? undefined, headers: fields(answer.headers ?? []) };
+  return { subprotocol: subprotocol?.toWellFormed(), headers: fields(answer.headers ?? []) };
 }
 
 function fields(headers) {
@@ -47,7 +47,7 @@ function fields(headers) {
           "headers are { name: value } or [[name, value]], of strings",
       );
     }
-    return [name, String(value)];
+    return [name.toWellFormed(), String(value).toWellFormed()];
   });
 }
 
@@ -62,7 +62,7 @@ export function refusal(thrown) {
   if (text !== undefined && text !== null && typeof text !== "string") {
     return { status: 500, message: undefined, cause: new TypeError(`a Refusal has the message ${kind(text)}; it has to be a string`) };
   }
-  return { status, message: text ?? undefined, cause };
+  return { status, message: text?.toWellFormed(), cause };
 }
 
 /** The answer of `message` as the contract's optional message. */

@@ -13,8 +13,10 @@ export function call(contract) {
   }
 }
 
+/** A string as the contract takes it: half a surrogate pair becomes U+FFFD. */
 export function text(where, what, value) {
   if (typeof value !== "string") throw new TypeError(`${where}: ${what} is ${kind(value)}; it has to be a string`);
+  return value.toWellFormed();
 }
 
 export function number(where, what, value, max) {

@@ -6,21 +6,21 @@ import { call, number, optional, text } from "./call.js";
 import { toContract } from "./message.js";
 
 export function send(id, message) {
-  text("connections.send", "the connection id", id);
+  const to = text("connections.send", "the connection id", id);
   const packed = toContract(message, "connections.send: the message");
-  return call(() => contract.send(id, packed));
+  return call(() => contract.send(to, packed));
 }
 
 export function close(id, code = 1000, reason = "") {
-  text("connections.close", "the connection id", id);
+  const whose = text("connections.close", "the connection id", id);
   number("connections.close", "the code", code, 65_535);
-  text("connections.close", "the reason", reason);
-  return call(() => contract.close(id, code, reason));
+  const why = text("connections.close", "the reason", reason);
+  return call(() => contract.close(whose, code, why));
 }
 
 export function info(id) {
-  text("connections.info", "the connection id", id);
-  const found = call(() => contract.info(id));
+  const whose = text("connections.info", "the connection id", id);
+  const found = call(() => contract.info(whose));
   return {
     connectedAt: Number(found.connectedAt),
     lastActiveAt: Number(found.lastActiveAt),
@@ -32,25 +32,25 @@ export function info(id) {
 }
 
 export function attribute(id, name) {
-  text("connections.attribute", "the connection id", id);
-  text("connections.attribute", "the name", name);
-  return optional(call(() => contract.attribute(id, name)));
+  const whose = text("connections.attribute", "the connection id", id);
+  const called = text("connections.attribute", "the name", name);
+  return optional(call(() => contract.attribute(whose, called)));
 }
 
 export function attributes(id) {
-  text("connections.attributes", "the connection id", id);
-  return Object.fromEntries(call(() => contract.attributes(id)));
+  const whose = text("connections.attributes", "the connection id", id);
+  return Object.fromEntries(call(() => contract.attributes(whose)));
 }
 
 export function setAttribute(id, name, value) {
-  text("connections.setAttribute", "the connection id", id);
-  text("connections.setAttribute", "the name", name);
-  text("connections.setAttribute", "the value", value);
-  return call(() => contract.setAttribute(id, name, value));
+  const whose = text("connections.setAttribute", "the connection id", id);
+  const called = text("connections.setAttribute", "the name", name);
+  const to = text("connections.setAttribute", "the value", value);
+  return call(() => contract.setAttribute(whose, called, to));
 }
 
 export function removeAttribute(id, name) {
-  text("connections.removeAttribute", "the connection id", id);
-  text("connections.removeAttribute", "the name", name);
-  return call(() => contract.setAttribute(id, name, undefined));
+  const whose = text("connections.removeAttribute", "the connection id", id);
+  const called = text("connections.removeAttribute", "the name", name);
+  return call(() => contract.setAttribute(whose, called, undefined));
 }

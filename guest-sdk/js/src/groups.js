@@ -9,32 +9,32 @@ import { toContract } from "./message.js";
 const PAGE = 1000;
 
 export function join(group, id) {
-  text("groups.join", "the group", group);
-  text("groups.join", "the connection id", id);
-  return call(() => contract.join(group, id));
+  const name = text("groups.join", "the group", group);
+  const whose = text("groups.join", "the connection id", id);
+  return call(() => contract.join(name, whose));
 }
 
 export function leave(group, id) {
-  text("groups.leave", "the group", group);
-  text("groups.leave", "the connection id", id);
-  return call(() => contract.leave(group, id));
+  const name = text("groups.leave", "the group", group);
+  const whose = text("groups.leave", "the connection id", id);
+  return call(() => contract.leave(name, whose));
 }
 
 export function publish(group, message, { exclude } = {}) {
-  text("groups.publish", "the group", group);
-  if (exclude !== undefined) text("groups.publish", "exclude", exclude);
+  const name = text("groups.publish", "the group", group);
+  const except = exclude === undefined ? undefined : text("groups.publish", "exclude", exclude);
   const packed = toContract(message, "groups.publish: the message");
-  return call(() => contract.publish(group, packed, exclude));
+  return call(() => contract.publish(name, packed, except));
 }
 
 export function members(group, { after, limit = PAGE } = {}) {
-  text("groups.members", "the group", group);
-  if (after !== undefined) text("groups.members", "after", after);
+  const name = text("groups.members", "the group", group);
+  const from = after === undefined ? undefined : text("groups.members", "after", after);
   number("groups.members", "limit", limit, 2 ** 32 - 1);
-  return call(() => contract.members(group, after, limit));
+  return call(() => contract.members(name, from, limit));
 }
 
 export function count(group) {
-  text("groups.count", "the group", group);
-  return call(() => contract.count(group));
+  const name = text("groups.count", "the group", group);
+  return call(() => contract.count(name));
 }

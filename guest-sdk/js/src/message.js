@@ -1,8 +1,9 @@
-// Messages: a text is a string, a binary message is a Uint8Array.
+// Messages: a text is a string, a binary message is a Uint8Array. Half a surrogate pair, which no UTF-8 can have and which
+// would end the instance, becomes U+FFFD, as where a browser sends.
 
 /** A message of the contract. */
 export function toContract(message, what) {
-  if (typeof message === "string") return { tag: "text", val: message };
+  if (typeof message === "string") return { tag: "text", val: message.toWellFormed() };
   if (message instanceof Uint8Array) return { tag: "binary", val: message };
   if (message instanceof ArrayBuffer) return { tag: "binary", val: new Uint8Array(message) };
   if (ArrayBuffer.isView(message)) return { tag: "binary", val: new Uint8Array(message.buffer, message.byteOffset, message.byteLength) };

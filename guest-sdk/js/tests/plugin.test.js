@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connections, context, define, GatewayError, groups, json, parseJson, Refusal } from "../src/index.js";
+import { describe } from "../platform/log.js";
 import { acceptance, refusal, reply } from "../src/answers.js";
 import { Gateway } from "../src/testing/index.js";
 
@@ -87,6 +88,30 @@ const call = async (gateway, id, ...words) => {
   const answer = await gateway.message(id, JSON.stringify(words));
   return answer === undefined ? undefined : JSON.parse(answer);
 };
+
+test("half a surrogate pair is replaced wherever a text goes to the gateway", async () => {
+  const gateway = new Gateway(commands);
+  const ada = await gateway.connect();
+  gateway.received(ada);
+  await call(gateway, ada, "setAttribute", "me", "n\ud800", "v\udc00");
+  assert.deepEqual(gateway.attributes(ada), { "n\ufffd": "v\ufffd" });
+  await call(gateway, ada, "join", "g\ud800", "me");
+  assert.equal(await call(gateway, ada, "count", "g\ufffd"), 1);
+  await call(gateway, ada, "publish", "all", "t\ud800");
+  assert.deepEqual(gateway.received(ada), ["t\ufffd"]);
+});
+
+test("an error is described in a few lines, whatever it is", () => {
+  const round = new Error("round");
+  round.cause = round;
+  assert.equal(describe(round).split("the cause").length, 8 + 1);
+  const wide = new AggregateError(Array(1000).fill(new AggregateError(Array(1000).fill("x"), "in")), "out");
+  assert.ok(describe(wide).length < 8192);
+  const long = describe(new Error(`${"x".repeat(8191 - "Error: ".length)}🎉`));
+  assert.ok(long.isWellFormed?.() ?? true);
+  assert.equal(long.length, 8193);
+  assert.equal(describe(Object.defineProperty(new Error("x"), "stack", { get() { throw 3; } })), "an error that cannot be shown");
+});
 
 test("the gateway for tests answers as the real one under its defaults", async () => {
   const gateway = new Gateway(commands).variable("colour", "red");

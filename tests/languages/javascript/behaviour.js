@@ -44,6 +44,32 @@ const behaviour = {
     throw { code: 7 };
   },
 
+  throwsNull() {
+    throw null;
+  },
+
+  throwsHalf() {
+    throw new Error("half \ud83c of a pair");
+  },
+
+  throwsInACircle() {
+    const error = new Error("round");
+    error.cause = error;
+    throw error;
+  },
+
+  throwsSeveral: () => Promise.any([Promise.reject(new Error("first")), Promise.reject("second")]),
+
+  throwsTheUnreadable() {
+    const error = new Error();
+    Object.defineProperty(error, "stack", { get: () => fail("no stack") });
+    throw error;
+  },
+
+  throwsMuch() {
+    throw new Error("ü".repeat(1_000_000));
+  },
+
   wrong: () => ({ an: "object" }),
 
   never: () => new Promise(() => {}),
@@ -55,6 +81,7 @@ const behaviour = {
 
   log() {
     console.log("a line of %s", "text", { rooms: ["lobby"] });
+    console.info("grüße 🎉, half \udc00 of a pair");
     console.warn("careful");
     console.error(new Error("shown"));
     return "logged";
@@ -67,6 +94,12 @@ const behaviour = {
       return `${error.name} ${error.code} ${error.message}`;
     }
     return "sent";
+  },
+
+  half(connectionId) {
+    connections.setAttribute(connectionId, "half \ud800", "\udfff");
+    connections.send(connectionId, JSON.stringify(connections.attributes(connectionId)));
+    return "half \ud83c";
   },
 
   binary: () => new Uint8Array([1, 2, 3]),
@@ -106,7 +139,7 @@ export default define({
     if (handshake.queryParameter("fail")) fail("no database");
     return { headers: { "x-version": handshake.httpVersion, "x-path": handshake.path } };
   },
-  message: (event, message) => behaviour[message](),
+  message: (event, message) => behaviour[message](event.connectionId),
   disconnect(event, closing) {
     fail(`at the end, with ${closing.code}`);
   },

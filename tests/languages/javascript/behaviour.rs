@@ -37,6 +37,9 @@ pub(crate) async fn handler_has_the_platform_and_its_errors_name_the_author_s_li
     assert_eq!(asked(&mut client, "platform").await, expected);
     let gone = asked(&mut client, "gone").await;
     assert_eq!(gone, "GatewayError gone the connection is gone");
+    client.send("half").await;
+    client.expect("{\"half \u{fffd}\":\"\u{fffd}\"}").await;
+    client.expect("half \u{fffd}").await;
     client.send("binary").await;
     assert_eq!(&*client.binary().await, [1, 2, 3]);
     failures(&gateway, &mut client).await;
@@ -86,6 +89,15 @@ async fn failures(gateway: &Gateway, client: &mut Client) {
         ),
         ("throwsText", "the handler failed: a text"),
         ("throwsObject", "thrown: { code: 7 }"),
+        ("throwsNull", "thrown: null"),
+        ("throwsHalf", "Error: half \u{fffd} of a pair at"),
+        ("throwsInACircle", "; the cause: Error: round at"),
+        (
+            "throwsSeveral",
+            "AggregateError: All promises were rejected; one of its errors: Error: first at throwsSeveral (src/plugin.js:",
+        ),
+        ("throwsTheUnreadable", "an error that cannot be shown"),
+        ("throwsMuch", "Error: \u{fc}\u{fc}\u{fc}"),
         (
             "wrong",
             "message: the returned value is an object; a message is a string or a Uint8Array; send an object as json(value)",
@@ -103,6 +115,7 @@ async fn failures(gateway: &Gateway, client: &mut Client) {
     assert_eq!(asked(client, "log").await, "logged");
     for line in [
         ["INFO", "a line of text { rooms: [ 'lobby' ] }"],
+        ["INFO", "gr\u{fc}\u{df}e \u{1f389}, half \u{fffd} of a pair"],
         ["WARN", "careful"],
         ["ERROR", "Error: shown"],
         ["ERROR", "at log (src/plugin.js:"],
