@@ -188,10 +188,17 @@ function explained(message) {
       notes: [{ text: `A plugin has no files, no network and no processes. Of Node's modules it has ${Object.keys(MODULES).join(", ")}.` }],
     };
   }
+  // esbuild's own note advises to leave it out of the bundle, which no plugin can.
+  if (missing !== undefined && !/^[./]/.test(missing)) return { ...message, notes: [{ text: `Is its package installed? npm install ${packageOf(missing)}` }] };
   if (message.text.startsWith("Top-level await")) {
     return { ...message, text: "a plugin has no top-level await", notes: [{ text: "Await inside a handler: a plugin's modules are loaded when it is built." }] };
   }
   return message;
+}
+
+/** The package of an import: `@scope/name/file` is in `@scope/name`. */
+function packageOf(path) {
+  return path.split("/").slice(0, path.startsWith("@") ? 2 : 1).join("/");
 }
 
 function finish(settings, built, author) {
