@@ -171,6 +171,19 @@ async fn mistake_in_a_dialogue_names_line_and_remedy() {
 }
 
 #[tokio::test]
+async fn dialogue_that_is_not_utf_8_names_the_line() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("case.dialogue");
+    fs::write(&file, b"a connects\na sends caf\xe9\n").unwrap();
+    let component = Guest::Echo.path().to_str().unwrap();
+    let file = file.to_str().unwrap();
+    let ended = LOCKGATE.run(&["test", component, file]).await;
+    assert_eq!(ended.code, Some(1));
+    let said = format!("{file}:2: the line is not UTF-8; save the file as UTF-8");
+    assert!(ended.error.contains(&said), "{}", ended.error);
+}
+
+#[tokio::test]
 async fn plugin_without_dialogues_is_told_how_to_write_one() {
     let folder = TempDir::new().unwrap();
     let words = ["test", folder.path().to_str().unwrap()];

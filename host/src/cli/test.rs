@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::build::build;
 use super::count_of;
@@ -170,7 +170,15 @@ fn read(file: &Path) -> Result<String> {
         MAX_BYTES >> 10
     );
     let bytes = fs::read(file).with_context(shown)?;
-    String::from_utf8(bytes).with_context(|| format!("{}: save it as UTF-8", file.display()))
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to());
+        let lines = valid.unwrap_or_default().split(|byte| *byte == b'\n');
+        anyhow!(
+            "{}:{}: the line is not UTF-8; save the file as UTF-8",
+            file.display(),
+            lines.count()
+        )
+    })
 }
 
 /// Builds the plugins that have a source.
