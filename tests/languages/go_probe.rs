@@ -1,14 +1,14 @@
 //! The SDK for Go against the gateway: what a handler sees, what its mistakes do, and what it bears. The plugin is
 //! `go-probe`, which does what its client says.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use lockgate_tests::{Client, Gateway, LONG_PATIENCE, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::LOCKGATE;
+use crate::{LOCKGATE, project::resident};
 
 /// Builds the probe, once in a run.
 async fn component() -> &'static PathBuf {
@@ -409,15 +409,4 @@ async fn calls(client: &mut Client, count: usize) -> Value {
         memory = client.json().await;
     }
     memory
-}
-
-/// The memory of the gateway's process, in KiB.
-fn resident(gateway: &Gateway) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
 }

@@ -22,6 +22,13 @@ pub(crate) async fn new_typescript_project_serves_a_table_of_connections() {
     project.check(&[&["npm", "run", "check"]]).await;
 }
 
+pub(crate) async fn new_go_project_tells_everyone() {
+    let project = Project::new("go", "lambda").await;
+    project.talk().await;
+    let checks: [&[&str]; 2] = [&["go", "vet", "./..."], &["go", "test", "./..."]];
+    project.check(&checks).await;
+}
+
 async fn new_project_serves_a_table_of_connections(language: &str) -> Project {
     let project = Project::new(language, "lambda").await;
     let tested = project.lockgate(&["test", "."]).await;

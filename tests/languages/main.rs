@@ -34,12 +34,14 @@ fn main() -> ExitCode {
         javascript::behaviour::handler_has_the_platform_and_its_errors_name_the_author_s_lines: Npm;
         javascript::behaviour::value_made_when_a_module_is_loaded_differs_in_each_instance: Npm;
         javascript::behaviour::module_that_a_plugin_cannot_have_is_named_with_its_import: Npm;
+        javascript::behaviour::mistake_in_types_is_said_and_the_plugin_is_built: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
         go::saved_change_of_a_new_go_project_is_served: Go;
         go::new_go_chat_serves_its_page_and_its_clients: Go;
         lambda::new_javascript_project_serves_a_table_of_connections: Npm;
         lambda::new_typescript_project_serves_a_table_of_connections: Npm;
+        lambda::new_go_project_tells_everyone: Go;
         lambda::tutorial_for_sdk_v2_runs_as_it_is: Npm;
         lambda::function_for_sdk_v3_runs_as_it_is: Npm;
         lambda::callback_style_runs_as_it_is: Npm;
@@ -58,10 +60,12 @@ fn main() -> ExitCode {
         conformance::echo_in_python_passes_every_dialogue: OtherLanguages;
         conformance::echo_in_c_passes_every_dialogue: OtherLanguages;
         page::plugins_page_runs_as_written: ;
+        page::testing_page_runs_as_written: ;
         page::go_page_runs_as_written: Go;
     ];
     cases.extend(long(cases![
         go_probe::million_calls_of_one_go_instance_need_no_more_memory: Go;
+        javascript::million::million_calls_of_one_javascript_instance_need_no_more_memory: Npm;
     ]));
     run(LOCKGATE.target(), cases)
 }

@@ -5,6 +5,7 @@
 //! | block | the test |
 //! | --- | --- |
 //! | `console run` | runs the lines after `$`, in the folder where the last block ended; the other lines are output, `…` stands for any |
+//! | `console fails` | the same, and the last of them fails |
 //! | `LANGUAGE file=PATH` | writes the file; while `dev` runs, waits until the new build serves; a configuration (`.toml`) is only written |
 //! | `console dev` | starts the `lockgate dev` of the line after `$`, on free ports, until the page's end or the next one |
 //! | `console talk` | connects to the path of the URL, sends the lines after `>`, and expects those after `<` |
@@ -30,6 +31,10 @@ pub(crate) async fn plugins_page_runs_as_written() {
 
 pub(crate) async fn go_page_runs_as_written() {
     runs_as_written("docs/go.md").await;
+}
+
+pub(crate) async fn testing_page_runs_as_written() {
+    runs_as_written("docs/testing.md").await;
 }
 
 pub(crate) async fn javascript_page_runs_as_written() {
@@ -60,12 +65,16 @@ pub(crate) async fn runs_as_written(page: &str) {
     for block in blocks(page, &text) {
         let words: Vec<_> = block.info.split_whitespace().collect();
         match words.as_slice() {
-            [_, "run"] => reader.run(&block).await,
+            [_, "run"] => reader.run(&block, false).await,
+            [_, "fails"] => reader.run(&block, true).await,
             [_, "dev"] => reader.dev(&block).await,
             [_, "talk"] => reader.talk(&block).await,
             [_, file] if file.starts_with("file=") => reader.save(&file[5..], &block).await,
             [] | [_] => continue,
-            _ => panic!("{}: a block is run, dev, talk or file=PATH", block.place),
+            _ => panic!(
+                "{}: a block is run, fails, dev, talk or file=PATH",
+                block.place
+            ),
         }
         done += 1;
     }
@@ -111,16 +120,17 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&mut self, block: &Block) {
+    async fn run(&mut self, block: &Block, fails: bool) {
         let at = self.outside.join("at");
         let commands = block.commands().join("\n");
-        let script = format!("set -e\n{commands}\npwd > {}", at.display());
+        let script = format!("set -e\ntrap 'pwd > {}' EXIT\n{commands}", at.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]).current_dir(&self.here);
         project::as_user(&mut command, &self.outside);
         let ended = LOCKGATE.end_within(LONG_PATIENCE, command).await;
         let said = format!("{}{}", ended.output, ended.error);
-        assert_eq!(ended.code, Some(0), "{}: {said}", block.place);
+        let expected = i32::from(fails);
+        assert_eq!(ended.code, Some(expected), "{}: {said}", block.place);
         for line in block.lines.iter().filter(|line| !line.starts_with("$ ")) {
             let parts: Vec<_> = line.trim().split('…').collect();
             let told = said.lines().any(|said| has_in_order(said, &parts));

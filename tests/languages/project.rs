@@ -116,7 +116,7 @@ impl Project {
     }
 
     /// Runs the project's dialogue.
-    async fn talk(&self) {
+    pub(crate) async fn talk(&self) {
         let CommandResult {
             code,
             output,
@@ -257,6 +257,17 @@ pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
     drop(gateway);
     project.talk().await;
     project.check(language.checks).await;
+}
+
+/// The resident memory of the gateway's process, in KiB.
+pub(crate) fn resident(gateway: &Gateway) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
 }
 
 /// Sends one message after the other, and awaits the answer to each. Gives their number.

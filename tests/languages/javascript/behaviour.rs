@@ -184,8 +184,8 @@ pub(crate) async fn module_that_a_plugin_cannot_have_is_named_with_its_import() 
             ],
         ),
         (
-            "import nothing from \"left-pad\";\nnothing;\n",
-            ["Could not resolve \"left-pad\"", "src/plugin.js:1:20"],
+            "import nothing from \"left-pad/lib\";\nnothing;\n",
+            ["src/plugin.js:1:20", "npm install left-pad\n"],
         ),
         (
             "await Promise.resolve();\n",
@@ -212,6 +212,25 @@ pub(crate) async fn module_that_a_plugin_cannot_have_is_named_with_its_import() 
         for part in told {
             assert!(built.error.contains(part), "{part}: {}", built.error);
         }
+    }
+}
+
+/// A bundler only drops types: the project's compiler looks at them beside it.
+pub(crate) async fn mistake_in_types_is_said_and_the_plugin_is_built() {
+    let project = Project::named("ts-types", "ts", "echo").await;
+    let plugin = r#"
+import { define } from "@lockgate/sdk";
+
+export default define({ message: (event, message) => message.size });
+"#;
+    project.save("src/plugin.ts", plugin);
+    let built = project.lockgate(&["build", "."]).await;
+    assert_eq!(built.code, Some(0), "{}", built.error);
+    for said in [
+        "src/plugin.ts(4,62): error TS2339: Property 'size' does not exist",
+        "note: types do not agree; the plugin is built all the same",
+    ] {
+        assert!(built.error.contains(said), "{said}: {}", built.error);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Projects in JavaScript and TypeScript.
 
 pub(crate) mod behaviour;
+pub(crate) mod million;
 
 use crate::project::{self, Language};
 
@@ -8,12 +9,20 @@ const ANSWER: [&str; 2] = ["return message;", "return `new ${message}`;"];
 
 const MISTAKE: [&str; 2] = ["function f( {", "[ERROR]"];
 
+/// The compiler, which a project in JavaScript does not have.
+const COMPILER: &str = "--package=typescript@7.0.2";
+
 const JAVASCRIPT: Language = Language {
     name: "js",
     source: "src/plugin.js",
     answer: ANSWER,
     mistake: MISTAKE,
-    checks: &[&["npm", "test"]],
+    checks: &[
+        &["npm", "test"],
+        // What an editor checks.
+        &["npx", "--yes", COMPILER, "tsc", "-p", "jsconfig.json"],
+        &["npx", "--yes", COMPILER, "tsc", "-p", "tests/jsconfig.json"],
+    ],
 };
 
 const TYPESCRIPT: Language = Language {
