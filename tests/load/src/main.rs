@@ -83,6 +83,8 @@ enum Mode {
     Echo,
     /// Echo with a fresh instance for each message
     PerMessage,
+    /// The languages of plugins beside each other
+    Languages,
     /// A handler that posts to another connection
     Post,
     /// A message for every member of a group
@@ -172,6 +174,12 @@ async fn measure(flags: &Flags) -> Result<()> {
         let measured = match mode {
             Mode::Echo => modes::echo::echo(&bench).await,
             Mode::PerMessage => modes::echo::per_message(&bench).await,
+            Mode::Languages => modes::languages::languages(&bench)
+                .await
+                .map(|(rows, table)| {
+                    tables.push(table);
+                    rows
+                }),
             Mode::Post => modes::echo::post(&bench).await,
             Mode::Publish => modes::publish::publish(&bench).await,
             Mode::Handshakes => modes::handshakes::handshakes(&bench).await,

@@ -1,5 +1,6 @@
 //! Echoes: to the client itself, or by a post to another connection.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -12,21 +13,21 @@ use crate::report::{Row, Target};
 use crate::server::{Server, Setup};
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
-    scheme: Scheme,
-    connections: usize,
-    window: u64,
-    bytes: usize,
+pub(super) struct Case {
+    pub(super) scheme: Scheme,
+    pub(super) connections: usize,
+    pub(super) window: u64,
+    pub(super) bytes: usize,
     /// Route keys beside `$default`: with some, each message is searched for its key.
-    routes: &'static [&'static str],
-    target: Option<Target>,
+    pub(super) routes: &'static [&'static str],
+    pub(super) target: Option<Target>,
 }
 
 /// The routes of a chat, that of the messages among them.
 const FIVE: &[&str] = &["join", "leave", "publish", "echo", "who"];
 
 /// The usual case, from which the others differ.
-const USUAL: Case = Case {
+pub(super) const USUAL: Case = Case {
     scheme: Scheme::Ws,
     connections: 64,
     window: 1,
@@ -53,7 +54,7 @@ pub(crate) async fn echo(bench: &Bench) -> Result<Vec<Row>> {
     };
     let mut rows = Vec::new();
     for case in cases {
-        rows.push(row(bench, "echo", case, "reused").await);
+        rows.push(echo_by(bench, &bench.echo, "echo", case, "reused").await);
     }
     Ok(rows)
 }
@@ -94,13 +95,20 @@ pub(crate) async fn per_message(bench: &Bench) -> Result<Vec<Row>> {
         target: Some(Target::Ratio(5.0)),
         ..USUAL
     };
+    let name = "per-message isolation";
     Ok(vec![
-        row(bench, "per-message isolation", case, "per-message").await,
+        echo_by(bench, &bench.echo, name, case, "per-message").await,
     ])
 }
 
-/// The row of one case; if it fails, the others are still measured.
-async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> Row {
+/// The row of a component that echoes, in one case; if it fails, the others are still measured.
+pub(super) async fn echo_by(
+    bench: &Bench,
+    component: &Path,
+    name: &str,
+    case: Case,
+    isolation: &'static str,
+) -> Row {
     let case = Case {
         connections: bench.clients(case.connections, 8),
         ..case
@@ -116,7 +124,7 @@ async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> 
         case.window,
         size(case.bytes)
     );
-    match rounds(bench, case, isolation).await {
+    match rounds(bench, component, case, isolation).await {
         Ok((lockgate, reference)) => Row {
             lockgate,
             reference,
@@ -130,6 +138,7 @@ async fn row(bench: &Bench, name: &str, case: Case, isolation: &'static str) -> 
 /// The rounds of the gateway and of the bare server.
 async fn rounds(
     bench: &Bench,
+    component: &Path,
     case: Case,
     isolation: &'static str,
 ) -> Result<(Vec<Round>, Vec<Round>)> {
@@ -139,7 +148,7 @@ async fn rounds(
         anyhow::Ok(alone(clients))
     };
     let setup = Setup {
-        component: &bench.echo,
+        component,
         isolation,
         routes: case.routes,
     };

@@ -9,6 +9,7 @@ pub(crate) mod groups;
 pub(crate) mod handshakes;
 pub(crate) mod hostile;
 pub(crate) mod idle;
+pub(crate) mod languages;
 pub(crate) mod publish;
 pub(crate) mod scale;
 pub(crate) mod start;
