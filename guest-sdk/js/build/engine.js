@@ -51,14 +51,16 @@ const ENGINES = {
 };
 
 const STARLINGMONKEY = "@bytecodealliance/componentize-js";
-const STARLINGMONKEY_VERSION = "0.23.0";
+
+/** The package, and one that it imports and does not ask for. */
+const STARLINGMONKEY_PACKAGES = [`${STARLINGMONKEY}@0.23.0`, "@bytecodealliance/preview2-shim@0.17.4"];
 
 /** The package of the engine, which is large: npm installs it once a project asks for it. */
 async function starlingmonkey(project) {
   let folder = installed(project);
   if (folder === undefined) {
     process.stderr.write(`installing ${STARLINGMONKEY}, the engine that package.json asks for\n`);
-    const words = ["install", "--save-dev", "--save-exact", "--no-audit", "--no-fund", "--loglevel=error", `${STARLINGMONKEY}@${STARLINGMONKEY_VERSION}`];
+    const words = ["install", "--save-dev", "--save-exact", "--no-audit", "--no-fund", "--loglevel=error", ...STARLINGMONKEY_PACKAGES];
     const { status } = spawnSync("npm", words, { cwd: project, stdio: ["ignore", 2, 2] });
     folder = installed(project);
     if (status !== 0 || folder === undefined) throw new Mistake(`${project}: npm could not install ${STARLINGMONKEY}; correct what npm says above`);
