@@ -83,6 +83,7 @@ const behaviour = {
     console.log("a line of %s", "text", { rooms: ["lobby"] });
     console.info("grüße 🎉, half \udc00 of a pair");
     console.warn("careful");
+    console.info(`${"long ".repeat(2000)}end`);
     console.error(new Error("shown"));
     return "logged";
   },

@@ -128,8 +128,15 @@ impl GuestOutput {
             for piece in part.chunks(MAX_LINE) {
                 let line = lines.line(self.stream);
                 line.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || line.len() >= MAX_LINE {
-                    lines.flush(self.stream);
+                let ends = piece.ends_with(b"\n");
+                if !ends && line.len() < MAX_LINE {
+                    continue;
+                }
+                let level = Level::prefix(line).to_owned();
+                lines.flush(self.stream);
+                if !ends {
+                    // The rest of a broken line has the level of its beginning.
+                    lines.line(self.stream).extend(level);
                 }
             }
         }
@@ -231,6 +238,15 @@ impl GuestLines {
 }
 
 impl Level {
+    /// The level that a line begins with, as it is written.
+    fn prefix(line: &[u8]) -> &[u8] {
+        let (level, content) = Self::split(line);
+        match level {
+            Some(_) => line.strip_suffix(content).unwrap_or_default(),
+            None => &[],
+        }
+    }
+
     /// Splits a line that begins with a level, `<0>` to `<7>`, from it.
     fn split(line: &[u8]) -> (Option<Self>, &[u8]) {
         let level = match line {
