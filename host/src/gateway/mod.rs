@@ -162,7 +162,10 @@ impl Gateway {
             gateway.plugins.inherit(heritage);
         }
         gateway.apply(config, Cause::Start).await?;
-        gateway.plugins.serve();
+        // In development nothing is spared for clients: their author waits for the build.
+        if matches!(gateway.source, ConfigSource::File(_)) {
+            gateway.plugins.serve();
+        }
         if let ConfigSource::File(file) = &gateway.source
             && let Err(error) = gateway.serve_note_for(file)
         {
