@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod bindings;
 mod conformance;
 mod go;
 mod go_probe;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
         go::saved_change_of_a_new_go_project_is_served: Go;
+        go::new_go_projects_are_as_their_language_server_wants_them: Gopls;
         go::new_go_chat_serves_its_page_and_its_clients: Go;
         lambda::new_javascript_project_serves_a_table_of_connections: Npm;
         lambda::new_typescript_project_serves_a_table_of_connections: Npm;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         go_probe::go_routines_of_one_event_call_at_the_same_time: Go;
         go_probe::go_plugin_bears_garbage_and_large_messages: Go;
         page::javascript_page_runs_as_written: Npm;
+        bindings::generated_bindings_are_those_of_echo_in_c_and_parse_in_go: Go;
         conformance::rust_sdk_passes_every_dialogue: ;
         conformance::typescript_sdk_passes_every_dialogue: Npm;
         conformance::go_sdk_passes_every_dialogue: Go;
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
     ];
     cases.extend(long(cases![
         go_probe::million_calls_of_one_go_instance_need_no_more_memory: Go;
+        javascript::behaviour::plugin_of_starlingmonkey_has_its_web_apis: Npm;
         javascript::million::million_calls_of_one_javascript_instance_need_no_more_memory: Npm;
     ]));
     run(LOCKGATE.target(), cases)

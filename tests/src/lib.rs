@@ -51,7 +51,7 @@ pub use request::{Answer, Request};
 pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
 pub use tools::{
-    Chromium, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
+    Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
 };
 pub use versions::{replace, version};
 

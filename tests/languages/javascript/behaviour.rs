@@ -117,6 +117,7 @@ async fn failures(gateway: &Gateway, client: &mut Client) {
         ["INFO", "a line of text { rooms: [ 'lobby' ] }"],
         ["INFO", "gr\u{fc}\u{df}e \u{1f389}, half \u{fffd} of a pair"],
         ["WARN", "careful"],
+        ["INFO", "long end"],
         ["ERROR", "Error: shown"],
         ["ERROR", "at log (src/plugin.js:"],
     ] {
@@ -232,6 +233,42 @@ export default define({ message: (event, message) => message.size });
     ] {
         assert!(built.error.contains(said), "{said}: {}", built.error);
     }
+}
+
+/// The other engine, by a word in package.json. npm installs it, and its component has 13 MB: it takes minutes.
+pub(crate) async fn plugin_of_starlingmonkey_has_its_web_apis() {
+    let project = Project::named("js-monkey", "js", "echo").await;
+    let manifest = project.read("package.json").replacen(
+        "\"type\": \"module\"",
+        "\"type\": \"module\",\n  \"lockgate\": { \"engine\": \"starlingmonkey\" }",
+        1,
+    );
+    project.save("package.json", &manifest);
+    let plugin = r#"
+import { connections, define } from "@lockgate/sdk";
+
+export default define({
+  async message({ connectionId }, message) {
+    if (message === "throw") throw new Error("on purpose");
+    console.warn("gr\u00fc\u00dfe, half \ud800 of a pair");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    connections.setAttribute(connectionId, "kind", typeof Headers);
+    const text = new TextDecoder("utf-16le").decode(new Uint8Array([104, 0]));
+    return `${text} ${new Blob(["abc"]).size} ${connections.attribute(connectionId, "kind")} \udc00`;
+  },
+});
+"#;
+    project.save("src/plugin.js", plugin);
+    let gateway = project.dev(".").await;
+    let mut client = gateway.connect("/dev").await;
+    client.send("hi").await;
+    client.expect("h 3 function \u{fffd}").await;
+    let log = gateway.log();
+    log.line(&["WARN", "gr\u{fc}\u{df}e, half \u{fffd} of a pair"])
+        .await;
+    client.send("throw").await;
+    client.expect_error("Internal server error").await;
+    log.line(&["Error: on purpose at (src/plugin.js:6)"]).await;
 }
 
 async fn asked(client: &mut Client, what: &str) -> String {
