@@ -1,5 +1,6 @@
 // Calls a handler as Lambda's Node.js runtime does: it answers by a promise, by the callback or by the context.
 
+import { fulfilledValue } from "../platform/promise.js";
 import { timeLeft } from "../src/context.js";
 
 import { idle } from "#gateway/idle";
@@ -12,7 +13,11 @@ export function invoke(handler, event, finish) {
   const returned = handler(event, context, (error, result) => call.back(error, result, context.callbackWaitsForEmptyEventLoop));
   const isPromise = typeof returned?.then === "function";
   // Without a callback only the promise can be the end, and a second one would cost time.
-  if (isPromise && handler.length < 3) return returned.then((result) => finish(call.answer(result)));
+  if (isPromise && handler.length < 3) {
+    const result = fulfilledValue(returned);
+    // Most handlers that await nothing have their answer already.
+    return result === returned ? returned.then((result) => finish(call.answer(result))) : finish(call.answer(result));
+  }
   if (isPromise) returned.then((result) => call.end(null, result), (error) => call.end(error ?? "handled"));
   else void idle().then(() => call.end(null, call.last ?? plainObject(returned)));
   return call.ended().then(() => finish(call.answer()));
