@@ -24,7 +24,9 @@ pub(crate) async fn new_typescript_project_serves_a_table_of_connections() {
 
 pub(crate) async fn new_go_project_tells_everyone() {
     let project = Project::new("go", "lambda").await;
-    project.talk().await;
+    // The folder is that of the command.
+    let tested = project.lockgate(&["test"]).await;
+    assert_eq!(tested.code, Some(0), "{}{}", tested.output, tested.error);
     let checks: [&[&str]; 2] = [&["go", "vet", "./..."], &["go", "test", "./..."]];
     project.check(&checks).await;
 }

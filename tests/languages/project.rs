@@ -116,7 +116,7 @@ impl Project {
     }
 
     /// Runs the project's dialogue.
-    pub(crate) async fn talk(&self) {
+    async fn talk(&self) {
         let CommandResult {
             code,
             output,

@@ -110,6 +110,7 @@ enum Command {
     /// output is the path of the component.
     Build {
         /// The plugin's folder
+        #[arg(default_value = ".")]
         dir: PathBuf,
     },
     /// Run a plugin's dialogues: scripts of clients that connect, send and expect

@@ -22,6 +22,7 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct TestOptions {
     /// A plugin's folder, a configuration file, or a component
+    #[arg(default_value = ".")]
     path: PathBuf,
     /// Dialogues, or folders of them [default: tests/*.dialogue, beside the plugin or the configuration]
     files: Vec<PathBuf>,

@@ -43,6 +43,7 @@ const WS_PORT: u16 = 8080;
 #[derive(Debug, clap::Args)]
 pub(super) struct DevOptions {
     /// A plugin's folder, or a configuration file whose plugins have a `source`
+    #[arg(default_value = ".")]
     path: PathBuf,
     /// The port for wss; 0 takes any free one [default: 8443, or the listeners of the file]
     #[arg(long)]
