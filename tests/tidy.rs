@@ -42,7 +42,7 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("rustls", &["listener", "handshake", "signature"]),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
-    ("rustix", &["handover", "plugin", "net", "telemetry"]),
+    ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
     ("reqwest", &["registry"]),
     ("aws_lc_rs", &["listener", "signature", "net"]),

@@ -57,6 +57,12 @@ mod signature;
 /// The vocabulary of an invocation: event, scope, answer, error.
 mod invocation;
 
+/// The access log: a line for each handshake, each end, and messages.
+mod access_log;
+
+/// Lines for a reader that nobody waits for.
+mod output;
+
 /// The directory of open connections: outboxes, groups, attributes.
 mod connections;
 

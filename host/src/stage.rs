@@ -19,6 +19,8 @@ pub(crate) struct Stage {
     pub(crate) scope: Arc<Scope>,
     pub(crate) origins: Origins,
     pub(crate) limits: StageLimits,
+    /// One message without a route in so many has a line in the access log; 0 is none.
+    pub(crate) logged_one_in: u32,
     pub(crate) routes: Routes,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) integration: Integration,
     /// Whether the answer is sent to the client.
     pub(crate) two_way: bool,
+    /// One message in so many has a line in the access log; 0 is none.
+    pub(crate) logged_one_in: u32,
     /// Whether the log has the warning that this one-way route drops an answer.
     pub(crate) drop_logged: Arc<AtomicBool>,
 }

@@ -9,6 +9,7 @@
 )]
 
 mod abandoned;
+mod access_log;
 mod activation;
 mod admission;
 mod arbitrary;

@@ -161,10 +161,10 @@ async fn refused_origin_is_logged_with_client_request_and_remedy() {
     check(&gateway.ws("/s"), "https://other.example", false).await;
     let line = gateway
         .log()
-        .line(&["a page of another origin is refused"])
+        .line(&["refused: the page's origin is not allowed"])
         .await;
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(line["level"], "WARN", "{line}");
+    assert_eq!(line["level"], "INFO", "{line}");
     assert_eq!(line["client"], "127.0.0.1", "{line}");
     assert!(line["stage"].as_str().unwrap().ends_with("/s"), "{line}");
     assert!(line["host"].is_string(), "{line}");
@@ -173,7 +173,7 @@ async fn refused_origin_is_logged_with_client_request_and_remedy() {
     assert!(origin.contains("https://other.example"), "{line}");
     let message = line["message"].as_str().unwrap();
     assert!(
-        message.contains("remedy: ") && message.contains(".stages.s.origins"),
+        message.contains("add it to") && message.contains(".stages.s.origins"),
         "{line}"
     );
 }

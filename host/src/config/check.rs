@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::LoadMode;
+use super::access_log;
 use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
 use super::api;
 use super::doubt;
@@ -44,6 +45,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     doubt::unused(&apis, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
     doubt::selection(&apis, report);
+    let access_log = access_log::access_log(file.access_log, &apis, report);
     Config {
         listeners,
         management,
@@ -55,6 +57,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
             .compile_cache
             .map(|folder| report.path("compile_cache", &folder)),
         log: logging(file.log, report),
+        access_log,
         doubts: report.take_doubts(),
     }
 }

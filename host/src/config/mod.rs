@@ -6,6 +6,7 @@
 //!
 //! This module knows no socket, task or component: a start finds whether an address can be bound or a component loads.
 
+mod access_log;
 mod address;
 mod api;
 mod check;
@@ -32,6 +33,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub(crate) use access_log::{
+    AccessLog, AccessLogFormat, AccessLogTarget, LogFile, LoggedMessages, TemplatePart, Variable,
+};
 pub(crate) use address::{Address, Mode};
 pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::access_log::AccessLog;
 use super::grant::Grants;
 use super::{Address, OriginPattern, Problem};
 use crate::route;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) compile_cache: Option<PathBuf>,
     /// The log: its filter and its format.
     pub(crate) log: Log,
+    /// The access log.
+    pub(crate) access_log: AccessLog,
     /// Values that are valid and probably not intended.
     pub(crate) doubts: Vec<Problem>,
 }

@@ -71,6 +71,11 @@ thread_local! {
 }
 
 impl RequestId {
+    /// Whether it is chosen, as one id in `count` is; none for 0.
+    pub(crate) fn is_one_in(self, count: u32) -> bool {
+        count > 0 && self.0.is_multiple_of(count.into())
+    }
+
     pub(crate) fn next() -> Self {
         let mut number = NUMBER.get();
         if number.is_multiple_of(NUMBERS) {

@@ -18,7 +18,7 @@ pub(crate) use directory::{Directory, Gone, Registration, View};
 pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
-pub(crate) use outbox::{Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
+pub(crate) use outbox::{Closer, Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::message::Payload;
@@ -31,14 +32,44 @@ const KEPT_MESSAGES: usize = 16;
 pub(crate) struct Closing {
     pub(crate) code: u16,
     pub(crate) reason: String,
+    pub(crate) by: Closer,
+}
+
+/// Who has closed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Closer {
+    /// The client: it closed, or is gone.
+    Client,
+    /// The handler of a plugin.
+    Handler,
+    /// The gateway: a limit, a fault of the client's, a stop.
+    Gateway,
+}
+
+impl Closer {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Handler => "handler",
+            Self::Gateway => "gateway",
+        }
+    }
 }
 
 impl Closing {
+    /// A close by the gateway.
     pub(crate) fn new(code: u16, reason: impl Into<String>) -> Self {
         Self {
             code,
             reason: reason.into(),
+            by: Closer::Gateway,
         }
+    }
+
+    /// The same close by another.
+    pub(crate) fn by(self, by: Closer) -> Self {
+        Self { by, ..self }
     }
 }
 
@@ -65,8 +96,8 @@ const SLOW_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Nothing,
-    /// Messages were given to the session; there may be more.
-    Messages,
+    /// So many messages were given to the session, with so many bytes; there may be more.
+    Messages(u64, u64),
     /// The connection is to be closed, and all earlier messages have been taken.
     Close(Closing),
     /// The connection is to end now, written or not.
@@ -88,6 +119,8 @@ struct Contents {
     queued: usize,
     /// Bytes that the session had taken and not written at its last look.
     unwritten: usize,
+    /// The most bytes that waited at once.
+    peak: usize,
     /// The close that was asked for: nothing is queued once it is set.
     closing: Option<Closing>,
     /// Whether the connection ends now: the queue and the close are not written any more.
@@ -242,6 +275,11 @@ impl Outbox {
         self.lock().queued + unwritten
     }
 
+    /// The most bytes that have waited for the client at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.lock().peak
+    }
+
     /// Whether the session has taken all that was queued.
     pub(crate) fn is_empty(&self) -> bool {
         !self.pending.load(Ordering::Acquire) || self.lock().queue.is_empty()
@@ -273,17 +311,20 @@ impl Outbox {
             };
             return closing.map_or(Taken::Nothing, taken);
         }
+        let (mut messages, mut bytes) = (0, 0);
         while unwritten < enough
             && let Some(payload) = contents.queue.pop_front()
         {
             contents.queued -= counted_bytes(&payload);
+            messages += 1;
+            bytes += payload.bytes.len() as u64;
             unwritten += write(&payload);
         }
         contents.unwritten = unwritten;
         if contents.queue.is_empty() && contents.queue.capacity() > KEPT_MESSAGES {
             contents.queue = VecDeque::new();
         }
-        Taken::Messages
+        Taken::Messages(messages, bytes)
     }
 
     /// Ready when there is something to take. `unwritten` bytes of earlier messages wait to be written.
@@ -327,6 +368,7 @@ impl Outbox {
 impl Contents {
     fn enqueue(&mut self, payload: Payload) {
         self.queued += counted_bytes(&payload);
+        self.peak = self.peak.max(self.queued + self.unwritten);
         self.queue.push_back(payload);
     }
 }
@@ -364,7 +406,7 @@ mod tests {
         assert_eq!(outbox.push(exact, LIMITS), Ok(()));
         assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
         let mut out = Vec::new();
-        assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Messages);
+        assert!(matches!(take(&outbox, &mut out, 0, 1), Taken::Messages(..)));
         // Messages that were taken count until they are written.
         assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
         assert_eq!(take(&outbox, &mut out, 0, 1), Taken::Nothing);
@@ -386,13 +428,19 @@ mod tests {
             assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
         assert_eq!(outbox.push(text(""), limits), Err(PostError::Busy));
-        assert_eq!(take(&outbox, &mut out, 0, 1_000), Taken::Messages);
+        assert!(matches!(
+            take(&outbox, &mut out, 0, 1_000),
+            Taken::Messages(..)
+        ));
         let (now, written) = (Instant::now(), 0);
         assert!(outbox.poll_cut(&context, written, now).is_pending());
         for _ in 0..FAST_FACTOR * limits.messages {
             assert_eq!(outbox.push(text(""), limits), Ok(()));
         }
-        assert_eq!(take(&outbox, &mut out, written, 1_000), Taken::Messages);
+        assert!(matches!(
+            take(&outbox, &mut out, written, 1_000),
+            Taken::Messages(..)
+        ));
         assert!(
             outbox
                 .poll_cut(&context, written, now - SLOW_AFTER)
@@ -412,7 +460,10 @@ mod tests {
         assert!(!outbox.close(Closing::new(1001, "again")));
         assert_eq!(outbox.push(text("b"), LIMITS), Err(PostError::Gone));
         let mut out = Vec::new();
-        assert_eq!(take(&outbox, &mut out, 0, 100), Taken::Messages);
+        assert!(matches!(
+            take(&outbox, &mut out, 0, 100),
+            Taken::Messages(..)
+        ));
         assert_eq!(&out[..], b"a");
         assert_eq!(
             take(&outbox, &mut out, 0, 100),

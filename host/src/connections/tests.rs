@@ -170,7 +170,7 @@ fn publish_reaches_all_but_one_and_closes_members_without_room() {
             .outbox
             .take(0, 100, |payload| payload.bytes.len())
     };
-    assert_eq!(take(), Taken::Messages);
+    assert_eq!(take(), Taken::Messages(2, 8));
     let closing = Closing::new(1013, "slow consumer");
     assert_eq!(take(), Taken::Close(closing));
     assert_eq!(view.publish("nobody", text("hi"), None), Ok(0));
@@ -250,7 +250,8 @@ fn members_that_stay_get_every_publish_in_order_while_others_come_and_go() {
                 next[sender] += 1;
                 0
             });
-        assert_eq!((taken, next), (Taken::Messages, [PUBLISHES; SENDERS]));
+        assert!(matches!(taken, Taken::Messages(..)));
+        assert_eq!(next, [PUBLISHES; SENDERS]);
     }
 }
 

@@ -99,7 +99,7 @@ fn answer(
                 &destination(&head.authority),
             )
         {
-            return Err(Refusal::ForeignOrigin);
+            return Err(Refusal::ForeignOrigin(String::new()));
         }
         Ok(head.opening)
     };

@@ -184,7 +184,7 @@ fn groups(input: &[u8]) {
                     out += payload.bytes.len();
                     payload.bytes.len()
                 };
-                while let Taken::Messages = connection.outbox.take(0, 16, &mut write) {}
+                while let Taken::Messages(..) = connection.outbox.take(0, 16, &mut write) {}
                 assert!(out <= limits.outbox.bytes + limits.message_bytes + 16);
             }
             _ => {

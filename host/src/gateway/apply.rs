@@ -6,7 +6,8 @@ use anyhow::Result;
 use tokio::time::Instant;
 
 use super::{Gateway, certificates, management, stages};
-use crate::config::{self, Config, Fault, Faults};
+use crate::access_log;
+use crate::config::{Config, Fault, Faults};
 use crate::management::Change;
 use crate::plugin::{ByName, Cause, Plugins, Ready};
 use crate::stage::CurrentStage;
@@ -40,12 +41,15 @@ impl Gateway {
         // Sockets listen last of all that can fail: clients who connect to them are served at once.
         let planned = self.plan(&config, certificates)?;
         let management = self.plan_management(&config)?;
+        let access_log = access_log::open(&config.access_log);
+        let access_log = access_log.map_err(|fault| Faults(vec![fault]))?;
         let mut gone = Vec::new();
         let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
-        let committed = held.commit(keep, |plugins| gone = self.install(&config.apis, plugins));
+        let committed = held.commit(keep, |plugins| gone = self.install(&config, plugins));
         let mut changes = committed.changes.into_iter().map(Change::from).collect();
         stages::changes(&self.lock().config.apis, &config.apis, &mut changes);
         self.set_limits(&config, &mut changes);
+        access_log.serve();
         self.serve_management(management, &config, &mut changes);
         self.serve_listeners(planned, &config.listeners, &mut changes);
         self.sockets.mark_serving();
@@ -64,9 +68,9 @@ impl Gateway {
     }
 
     /// Puts a new snapshot into every stage. Gives the removed stages.
-    pub(super) fn install(&self, apis: &[config::Api], plugins: &ByName) -> Vec<Arc<CurrentStage>> {
+    pub(super) fn install(&self, config: &Config, plugins: &ByName) -> Vec<Arc<CurrentStage>> {
         let mut state = self.lock();
-        let (stages, gone) = stages::install(apis, plugins, &mut state.stages);
+        let (stages, gone) = stages::install(config, plugins, &mut state.stages);
         self.handshakes.stages.store(Arc::new(stages));
         gone
     }
@@ -89,6 +93,9 @@ impl Gateway {
         if before.log != config.log {
             telemetry::change(&config.log);
             changes.push(Change::Log);
+        }
+        if before.access_log != config.access_log {
+            changes.push(Change::AccessLog);
         }
         if before.compile_cache != config.compile_cache {
             changes.push(Change::CompileCache);

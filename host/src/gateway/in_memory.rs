@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::io::{DuplexStream, duplex};
 
 use super::{ConfigSource, Gateway};
-use crate::config::Config;
+use crate::config::{AccessLog, AccessLogTarget, Config};
 use crate::handover::Sockets;
 use crate::listener;
 use crate::plugin::Plugins;
@@ -19,7 +19,12 @@ impl Gateway {
     /// Starts without listeners, wholly on the caller's runtime: its guests run there too, and all share its clock.
     pub(crate) async fn start_in_memory(config: Config) -> Result<Arc<Self>> {
         let plugins = Plugins::start_to_test(config.compile_cache.clone())?;
+        let access_log = AccessLog {
+            to: AccessLogTarget::Log,
+            ..config.access_log
+        };
         let config = Config {
+            access_log,
             listeners: Vec::new(),
             management: None,
             health: None,

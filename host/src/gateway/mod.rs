@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::handover::Sockets;
-use crate::handshake::{Admission, HandshakeContext, Permits};
+use crate::handshake::{Admission, EarlyLines, HandshakeContext, Permits};
 use crate::listener::{ListenerContext, Pages};
 use crate::management::{Control, Upgrade, note_socket_name, serve_note};
 use crate::plugin::{Cause, Plugins};
@@ -113,6 +113,7 @@ impl Gateway {
             permits: Permits::new(0),
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
+            early_lines: EarlyLines::default(),
             stopping: CancellationToken::new(),
             overdue: CancellationToken::new(),
         });

@@ -169,7 +169,7 @@ impl Gateway {
             self.plugins.hold(vec![ready]).await
         };
         let held = held.await.map_err(|fault| Faults(vec![fault]))?;
-        let install = |plugins: &_| drop(self.install(&config.apis, plugins));
+        let install = |plugins: &_| drop(self.install(&config, plugins));
         let committed = held.commit(|_| true, install);
         for retired in committed.retired {
             retired.end().await;

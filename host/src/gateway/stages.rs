@@ -8,7 +8,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use crate::config;
+use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
 use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
@@ -38,13 +38,14 @@ impl StageTable {
 
 /// Puts a new snapshot into every stage and adds new stages. Gives the removed ones.
 pub(super) fn install(
-    apis: &[config::Api],
+    config: &Config,
     plugins: &ByName,
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages::default();
     let mut before = std::mem::take(&mut table.served);
-    for api in apis {
+    let logged = &config.access_log.messages;
+    for api in &config.apis {
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
             let existing = before.remove(&key);
@@ -61,7 +62,8 @@ pub(super) fn install(
                 }),
                 origins: stage.origins.clone(),
                 limits: stage.limits.clone(),
-                routes: routes(api, plugins),
+                logged_one_in: logged.one_in,
+                routes: routes(api, plugins, logged),
             });
             let current = match existing {
                 Some(existing) => {
@@ -101,7 +103,7 @@ fn use_newest_plugins(stage: &CurrentStage) {
     stage.store(Arc::new(last));
 }
 
-fn routes(api: &config::Api, plugins: &ByName) -> Routes {
+fn routes(api: &config::Api, plugins: &ByName, logged: &LoggedMessages) -> Routes {
     let mut routes = Routes {
         selection: api.selection.clone(),
         connect: None,
@@ -121,6 +123,7 @@ fn routes(api: &config::Api, plugins: &ByName) -> Routes {
             key: route.key.as_str().into(),
             integration,
             two_way: route.two_way,
+            logged_one_in: logged.one_in(&route.key),
             drop_logged: Arc::default(),
         };
         match route.key.as_str() {

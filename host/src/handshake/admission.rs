@@ -29,7 +29,8 @@ pub(crate) struct Admission {
 
 type TotalLimiter = governor::DefaultDirectRateLimiter;
 
-struct AddressLimiter {
+/// A rate for each address.
+pub(super) struct AddressLimiter {
     limiter: RateLimiter<
         AddressBlock,
         governor::state::keyed::HashMapStateStore<AddressBlock>,
@@ -110,10 +111,7 @@ impl Admission {
         Self {
             permits: Permits::new(connections),
             rate: Rate::new(limits.connections_per_s, RateLimiter::direct),
-            rate_per_ip: Rate::new(limits.connections_per_s_per_ip, |quota| AddressLimiter {
-                limiter: RateLimiter::hashmap(quota),
-                checks: AtomicU32::new(0),
-            }),
+            rate_per_ip: Rate::new(limits.connections_per_s_per_ip, AddressLimiter::new),
             per_ip: limits.connections_per_ip,
             open: Arc::default(),
         }
@@ -166,8 +164,10 @@ impl Admission {
     fn judge(&self, address: IpAddr) -> Result<AddressPermit, NotAdmitted> {
         let block = AddressBlock::of(address);
         let address_permit = self.take_for_address(block)?;
-        if let Some(rate) = &self.rate_per_ip {
-            rate.limiter.check(block)?;
+        if let Some(rate) = &self.rate_per_ip
+            && !rate.limiter.allows(address)
+        {
+            return Err(NotAdmitted::TooFastFromOne);
         }
         if let Some(rate) = &self.rate {
             rate.limiter.check().map_err(|_| NotAdmitted::TooFast)?;
@@ -205,13 +205,20 @@ impl<L> Rate<L> {
 }
 
 impl AddressLimiter {
-    fn check(&self, block: AddressBlock) -> Result<(), NotAdmitted> {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self {
+            limiter: RateLimiter::hashmap(quota),
+            checks: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes one of the address's share. False when there is none left.
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
         if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
-        let checked = self.limiter.check_key(&block);
-        checked.map_err(|_| NotAdmitted::TooFastFromOne)
+        self.limiter.check_key(&AddressBlock::of(address)).is_ok()
     }
 }
 

@@ -34,12 +34,9 @@ pub(super) async fn admit(
         if let Some(origin) = &head.origin
             && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
         {
-            // Logged, since the browser shows its page nothing of this.
-            tracing::warn!(client = %connection.client.source_ip, stage = %stage.scope, %request_id, origin = ?origin,
-                host = %destination.authority.host,
-                "a page of another origin is refused\n  remedy: if it may connect, add its origin to apis.{}.stages.{}.origins",
-                stage.scope.api, stage.scope.stage);
-            return Err(Refusal::ForeignOrigin);
+            let (api, stage) = (&stage.scope.api, &stage.scope.stage);
+            let key = format!("apis.{api}.stages.{stage}.origins");
+            return Err(Refusal::ForeignOrigin(key));
         }
         if let Some(acceptance) = connect(&stage, connection, head, destination, request_id).await?
         {

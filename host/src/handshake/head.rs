@@ -107,7 +107,7 @@ impl Head {
 }
 
 /// The number of a version of HTTP. hyper knows no others than these.
-fn version(version: Version) -> &'static str {
+pub(super) fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_3 => "3",
         Version::HTTP_2 => "2",

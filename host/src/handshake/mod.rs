@@ -10,6 +10,7 @@ pub(crate) mod head_watch;
 mod header_case;
 pub(crate) mod origin;
 mod permits;
+mod record;
 pub(crate) mod refusal;
 
 use std::net::SocketAddr;
@@ -17,10 +18,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, ORIGIN};
 use http::request::Parts;
-use http::uri::Authority;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -35,9 +34,11 @@ pub(crate) use self::head::MAX_HEADERS;
 pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
 use self::origin::Destination;
 pub(crate) use self::permits::{Permit, Permits};
+use self::record::Arrival;
+pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
 use crate::config::Proxies;
-use crate::connections::{Client, Connection, RequestId};
+use crate::connections::{Client, Connection};
 use crate::invocation::InvokeError;
 use crate::stage::{CurrentStage, Stages};
 
@@ -56,6 +57,8 @@ pub(crate) struct HandshakeContext {
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its permit.
     pub(crate) admission: ArcSwap<Admission>,
+    /// Writes the lines of clients whose request was not read.
+    pub(crate) early_lines: EarlyLines,
     /// Cancelled when the gateway stops: no client is admitted any more.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when the stop's time is over: handshakes being decided are refused, whatever the handler says later.
@@ -81,6 +84,8 @@ pub(crate) struct Peer {
     pub(crate) head_faults: Arc<HeadFaults>,
     /// The peer speaks TLS.
     pub(crate) secure: bool,
+    /// The version of TLS that it speaks with this gateway.
+    pub(crate) tls: Option<&'static str>,
     /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
     pub(crate) loopback: bool,
 }
@@ -91,8 +96,28 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
 }
 
 /// Makes the refusal for want of room.
-pub(crate) fn refuse(reason: NotAdmitted, version: Version) -> Response<Full<Bytes>> {
-    Refusal::NotAdmitted(reason).response(version, RequestId::next())
+pub(crate) fn refuse<B>(
+    peer: &Peer,
+    request: &Request<B>,
+    reason: NotAdmitted,
+) -> Response<Full<Bytes>> {
+    refuse_unjudged(peer, request, &Refusal::NotAdmitted(reason))
+}
+
+/// Makes the answer to a request for a host that the connection's certificate does not cover (RFC 9110 §15.5.20).
+pub(crate) fn misdirected<B>(peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
+    refuse_unjudged(peer, request, &Refusal::Misdirected)
+}
+
+fn refuse_unjudged<B>(
+    peer: &Peer,
+    request: &Request<B>,
+    refusal: &Refusal,
+) -> Response<Full<Bytes>> {
+    let sender = forwarded::sender(&peer.proxies, peer.address.ip(), request.headers());
+    let arrival = Arrival::new(peer, &sender);
+    arrival.refused(request, refusal);
+    refusal.response(request.version(), arrival.request_id)
 }
 
 /// Answers a request. If it admits the client, a session begins once the answer is written.
@@ -103,45 +128,19 @@ pub(crate) async fn answer<B>(
 ) -> Response<Full<Bytes>> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
-    let request_id = RequestId::next();
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
-    let mut current_stage = None;
-    let answer = match judge(context, peer, sender, &parts, request_id) {
-        Ok(pending) => {
-            current_stage = Some(Arc::clone(&pending.current));
-            decide_in_task(context, pending, upgrade).await
+    let arrival = Arrival::new(&peer, &sender);
+    let answer = match judge(context, peer, sender, &parts, arrival) {
+        Ok(pending) => decide_in_task(context, pending, upgrade).await,
+        Err(refusal) => {
+            arrival.refused(&Request::from_parts(parts.clone(), ()), &refusal);
+            Err(refusal)
         }
-        Err(refusal) => Err(refusal),
     };
-    let mut response = answer.unwrap_or_else(|refusal| {
-        let (status, path) = (refusal.status().as_u16(), parts.uri.path());
-        let stage = current_stage.map(|stage| tracing::field::display(Arc::clone(&stage.load().scope)));
-        let (host, origin) = (host(&parts), header_text(&parts, &ORIGIN));
-        tracing::debug!(client = %sender.address, stage, %request_id, status, host, path, origin, "refused: {refusal}");
-        refusal.response(parts.version, request_id)
-    });
+    let mut response =
+        answer.unwrap_or_else(|refusal| refusal.response(parts.version, arrival.request_id));
     header_case::set(&mut response);
     response
-}
-
-/// Makes the answer to a request for a host that the connection's certificate does not cover (RFC 9110 §15.5.20).
-pub(crate) fn misdirected<B>(request: &Request<B>) -> Response<Full<Bytes>> {
-    let request_id = RequestId::next();
-    let refusal = Refusal::Misdirected;
-    let (status, path) = (refusal.status().as_u16(), request.uri().path());
-    let host = request.uri().authority().map(Authority::as_str);
-    tracing::debug!(%request_id, status, host, path, "refused: {refusal}");
-    refusal.response(request.version(), request_id)
-}
-
-/// The host that a request names.
-fn host(parts: &Parts) -> Option<&str> {
-    let authority = parts.uri.authority().map(Authority::as_str);
-    authority.or_else(|| header_text(parts, &HOST))
-}
-
-fn header_text<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
-    parts.headers.get(name)?.to_str().ok()
 }
 
 /// Decides on a client in a task of its own: hyper drops the request of a client that is gone.
@@ -176,7 +175,7 @@ struct PendingHandshake {
     head: Head,
     destination: Destination,
     head_faults: Arc<HeadFaults>,
-    request_id: RequestId,
+    arrival: Arrival,
     guards: ConnectionGuards,
     /// Held until the client has its answer, or is gone and its call has ended: clients that come and go get no more
     /// calls under way than those that wait.
@@ -195,7 +194,7 @@ fn judge(
     peer: Peer,
     sender: RequestSender,
     parts: &Parts,
-    request_id: RequestId,
+    arrival: Arrival,
 ) -> Result<PendingHandshake, Refusal> {
     let head = Head::read(parts)?;
     if peer.head_faults.lone_line_feed() {
@@ -257,7 +256,7 @@ fn judge(
         head,
         destination,
         head_faults: peer.head_faults,
-        request_id,
+        arrival,
         guards: ConnectionGuards {
             _permit: connection_permit,
             _stream: peer.stream,
@@ -279,12 +278,13 @@ impl PendingHandshake {
             &self.connection,
             &self.head,
             &self.destination,
-            self.request_id,
+            self.arrival.request_id,
         )
         .await
         {
             Ok(acceptance) => acceptance,
             Err(refusal) => {
+                self.record(&context, Err(&refusal));
                 // A client that is gone needs no refusal.
                 let _ = reply.send(Err(refusal));
                 return;
@@ -299,6 +299,8 @@ impl PendingHandshake {
             let directory = &self.current.load().scope.directory;
             directory.register(Arc::clone(&self.connection))
         });
+        let outcome = answer.as_ref();
+        self.record(&context, outcome.map(|response| response.status().as_u16()));
         let _ = reply.send(answer);
         context.sessions.spawn(begin::begin(
             self.current,
@@ -308,6 +310,17 @@ impl PendingHandshake {
             self.permit,
             self.guards,
         ));
+    }
+
+    /// Writes the line of the decision, which the client gets unless the gateway's time was over first.
+    fn record(&self, context: &HandshakeContext, outcome: Result<u16, &Refusal>) {
+        let outcome = match context.overdue.is_cancelled() {
+            true => Err(&Refusal::Stopping),
+            false => outcome,
+        };
+        let scope = &self.current.load().scope;
+        self.arrival
+            .decided(&self.head, scope, &self.connection, outcome);
     }
 }
 

@@ -26,8 +26,9 @@ pub(crate) enum Refusal {
     Misdirected,
     #[error("no stage is served there")]
     UnknownStage,
-    #[error("the page's origin is not allowed")]
-    ForeignOrigin,
+    /// A page of another site. The log has the key by which it may connect.
+    #[error("the page's origin is not allowed; if it may connect, add it to {0}")]
+    ForeignOrigin(String),
     /// The `$connect` handler turned the client away.
     #[error("turned away by the $connect handler with {status}")]
     Denied {
@@ -51,16 +52,12 @@ impl Refusal {
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::UnknownStage | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
             Self::Denied { status, .. } => *status,
             Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
-            Self::Failed(error) => match error {
-                InvokeError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-                InvokeError::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
-                InvokeError::Failed(_) | InvokeError::Trapped(_) => StatusCode::BAD_GATEWAY,
-                InvokeError::Removed | InvokeError::GivenUp => StatusCode::SERVICE_UNAVAILABLE,
-                InvokeError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Self::Failed(error) => {
+                StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::NotAdmitted(reason) => reason.status(),
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -78,7 +75,7 @@ impl Refusal {
             | Self::UpgradeRequired
             | Self::Misdirected
             | Self::UnknownStage
-            | Self::ForeignOrigin
+            | Self::ForeignOrigin(_)
             | Self::Denied { message: None, .. }
             | Self::BadAnswer(_)
             | Self::Failed(_)

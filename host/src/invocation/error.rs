@@ -32,6 +32,17 @@ pub(crate) enum InvokeError {
 }
 
 impl InvokeError {
+    /// The HTTP status of a handshake without an answer. The access log has it for a message too.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Busy(_) => 429,
+            Self::Deadline(_) => 504,
+            Self::Failed(_) | Self::Trapped(_) => 502,
+            Self::Removed | Self::GivenUp => 503,
+            Self::Host(_) => 500,
+        }
+    }
+
     /// Whether the code is to blame: it trapped, or computed for too long. Timeouts do not count: a client could
     /// force a rollback by making a handler wait.
     pub(crate) fn blames_the_code(&self) -> bool {

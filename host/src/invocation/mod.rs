@@ -12,6 +12,7 @@ pub(crate) use answer::{Acceptance, Called, Denial};
 pub(crate) use error::{Busy, Cut, InvokeError};
 pub(crate) use event::{Event, Handshake};
 
+use crate::access_log::StageName;
 use crate::connections::{Connection, ConnectionLimits, Directory, MessageId, RequestId, View};
 use crate::route;
 
@@ -25,10 +26,19 @@ pub(crate) struct Scope {
     pub(crate) directory: Arc<Directory>,
 }
 
+impl Scope {
+    pub(crate) fn name(&self) -> StageName<'_> {
+        StageName {
+            api: &self.api,
+            stage: &self.stage,
+        }
+    }
+}
+
 /// The API's name and the stage's, as logs show them.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.api, self.stage)
+        self.name().fmt(f)
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn serve<S>(stream: S, peer: Peer, context: ListenerContext, de
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let address = peer.address;
+    let client = peer.address.ip();
     let handshakes = Arc::clone(&context.handshakes);
     let time_limit = **context.handshake_timeout.load();
     let stream = HeadWatch::new(stream);
@@ -76,17 +76,29 @@ where
     let mut unread = pin!(unread);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = unread.as_mut() => return tracing::debug!(%address, "the answer is not read"),
+        () = unread.as_mut() => return tracing::debug!(%client, "the answer is not read"),
         () = stopped => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = connection => served,
-                () = unread => return tracing::debug!(%address, "the answer is not read"),
+                () = unread => return tracing::debug!(%client, "the answer is not read"),
             }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%address, "HTTP/1.1 connection failed: {error}");
+    match served {
+        Ok(()) => {}
+        Err(error) if progress.asked.load(Ordering::Relaxed) => {
+            tracing::debug!(%client, "HTTP/1.1 connection failed: {error}");
+        }
+        Err(error) => {
+            let status = match () {
+                () if error.is_parse_too_large() => Some(431),
+                () if error.is_parse() => Some(400),
+                () => None,
+            };
+            let why = format!("the request was not read: {error}");
+            handshakes.early_lines.refused(client, status, &why);
+        }
     }
 }
 

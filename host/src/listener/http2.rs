@@ -66,6 +66,7 @@ pub(super) async fn serve<S>(
     let first_seen = first.clone();
     let permit = Mutex::new(peer.handshake_permit.take());
     let handshake_timeout = Arc::clone(&context.handshake_timeout);
+    let handshakes = Arc::clone(&context.handshakes);
     // Holds a token for each request while it is answered, then for its WebSocket.
     let streams = TaskTracker::new();
     streams.close();
@@ -83,7 +84,7 @@ pub(super) async fn serve<S>(
         };
         let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
         let misdirected = host(&request).is_some_and(|host| !allows(host));
-        let misdirected = misdirected.then(|| handshake::misdirected(&request));
+        let misdirected = misdirected.then(|| handshake::misdirected(&peer, &request));
         let answer = answer(request, peer, context.clone(), stream_tokens.len());
         let opened = Arc::clone(&opened);
         async move {
@@ -133,7 +134,10 @@ pub(super) async fn serve<S>(
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = idle => {
-            tracing::debug!(%address, "HTTP/2 connection without a WebSocket");
+            if !first.is_cancelled() {
+                let lines = &handshakes.early_lines;
+                lines.refused(address.ip(), None, "no request came on the HTTP/2 connection");
+            }
             None
         }
         () = leaving => None,
@@ -178,13 +182,11 @@ async fn answer(
     context: ListenerContext,
     streams: usize,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (parts, body) = request.into_parts();
     if streams > MAX_STREAMS as usize {
-        return Ok(handshake::refuse(
-            NotAdmitted::TooManyStreams,
-            parts.version,
-        ));
+        let reason = NotAdmitted::TooManyStreams;
+        return Ok(handshake::refuse(&peer, &request, reason));
     }
+    let (parts, body) = request.into_parts();
     if let Some(pages) = &context.pages
         && !handshake::wants_websocket(&parts)
     {

@@ -188,8 +188,11 @@ fn admit(
     context: &ListenerContext,
 ) {
     if options.proxies.protocol && !options.proxies.trust(address.ip()) {
-        tracing::warn!(client = %address.ip(),
-                "a connection is closed: the listener has proxy_protocol, and its trusted_proxies lack this address");
+        let why = "the listener has proxy_protocol, and its trusted_proxies lack this address";
+        context
+            .handshakes
+            .early_lines
+            .refused(address.ip(), None, why);
         return;
     }
     let from = Accepted {
@@ -238,8 +241,9 @@ fn admit_peer(
         .take()
         .ok_or(NotAdmitted::TooManyHandshakes)
         .and_then(|permit| Ok((permit, connection_permit()?)));
+    let has_answer = options.tls.is_none();
     let (handshake_permit, connection_permit) =
-        admitted.inspect_err(|reason| tracing::debug!(%address, "turned away: {reason}"))?;
+        admitted.inspect_err(|reason| turned_away(*reason, address, has_answer, context))?;
     Ok(Peer {
         address,
         has_address: from.has_address,
@@ -249,8 +253,21 @@ fn admit_peer(
         stream: None,
         head_faults: Arc::new(HeadFaults::default()),
         secure: options.tls.is_some(),
+        tls: None,
         loopback: from.loopback,
     })
+}
+
+/// Writes the line of a client for which there is no room. It has an answer in clear text only.
+fn turned_away(
+    reason: NotAdmitted,
+    address: SocketAddr,
+    has_answer: bool,
+    context: &ListenerContext,
+) {
+    let status = has_answer.then(|| reason.status().as_u16());
+    let lines = &context.handshakes.early_lines;
+    lines.refused(address.ip(), status, &format!("turned away: {reason}"));
 }
 
 /// Refuses a client for want of room: before any TLS or plugin work, and in clear text only.
@@ -270,21 +287,28 @@ async fn serve_stream(
     context: ListenerContext,
 ) {
     let deadline = Instant::now() + **context.handshake_timeout.load();
+    let lines = Arc::clone(&context.handshakes);
+    let lines = &lines.early_lines;
     if peer.proxies.protocol {
-        let proxy = peer.address;
-        let peer_read = read_proxy_header(&mut stream, peer, &context);
+        let proxy = peer.address.ip();
+        let peer_read = read_proxy_header(&mut stream, peer, tls.is_none(), &context);
         peer = match in_time(deadline, &context, peer_read).await {
             Some(Ok(peer)) => peer,
             Some(Err(Some(reason))) if tls.is_none() => return refuse(stream, reason).await,
             Some(Err(_)) => return,
-            None => return tracing::debug!(%proxy, "the PROXY header took too long"),
+            None => return lines.refused(proxy, None, "the PROXY header took too long"),
         };
     }
     stream.set_nodelay();
     let Some(tls) = tls else {
         return http1::serve(stream, peer, context, deadline).await;
     };
-    match in_time(deadline, &context, tls.accept(stream)).await {
+    let client = peer.address.ip();
+    let accepted = in_time(deadline, &context, tls.accept(stream)).await;
+    if let Some(Ok(stream)) = &accepted {
+        peer.tls = tls::version(stream.get_ref().1);
+    }
+    match accepted {
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
@@ -292,10 +316,14 @@ async fn serve_stream(
             http2::serve(stream, shown, peer, context, deadline).await;
         }
         Some(Ok(stream)) => http1::serve(stream, peer, context, deadline).await,
-        Some(Err(error)) => {
-            tracing::debug!(address = %peer.address, "TLS handshake failed: {error}")
+        // No line: load balancers probe the port and send nothing.
+        Some(Err(error)) if tls::is_probe(&error) => {
+            tracing::debug!(%client, "TLS handshake failed: {error}");
         }
-        None => tracing::debug!(address = %peer.address, "TLS handshake took too long"),
+        Some(Err(error)) => {
+            lines.refused(client, None, &format!("TLS handshake failed: {error}"));
+        }
+        None => lines.refused(client, None, "TLS handshake took too long"),
     }
 }
 
@@ -324,19 +352,20 @@ async fn stopped(handshakes: &HandshakeContext) {
 async fn read_proxy_header(
     stream: &mut Stream,
     mut peer: Peer,
+    has_answer: bool,
     context: &ListenerContext,
 ) -> Result<Peer, Option<NotAdmitted>> {
     let proxy = peer.address.ip();
     let header = match proxy::read(stream).await {
         Ok(header) => header,
-        // No warning: load balancers probe the port and send nothing.
+        // No line: load balancers probe the port and send nothing.
         Err(NoHeader::Ended(error)) => {
             tracing::debug!(%proxy, "ended within the PROXY header: {error}");
             return Err(None);
         }
         Err(error @ (NoHeader::Absent | NoHeader::Malformed(_))) => {
-            tracing::warn!(client = %proxy,
-                "a connection is closed: the listener has proxy_protocol, and {error}");
+            let why = format!("the listener has proxy_protocol, and {error}");
+            context.handshakes.early_lines.refused(proxy, None, &why);
             return Err(None);
         }
     };
@@ -351,7 +380,7 @@ async fn read_proxy_header(
         let admission = context.handshakes.admission.load();
         let permit = admission.admit_named(peer.connection_permit, client.ip());
         peer.connection_permit = Arc::new(permit.map_err(|reason| {
-            tracing::debug!(%client, "turned away: {reason}");
+            turned_away(reason, peer.address, has_answer, context);
             Some(reason)
         })?);
     }
@@ -365,7 +394,7 @@ mod tests {
 
     use super::*;
     use crate::config::GatewayLimits;
-    use crate::handshake::{Admission, Permits};
+    use crate::handshake::{Admission, EarlyLines, Permits};
 
     /// A context without room: every accepted client is told so.
     fn context() -> ListenerContext {
@@ -377,6 +406,7 @@ mod tests {
                 permits: Permits::new(0),
                 sessions: TaskTracker::new(),
                 admission: ArcSwap::from_pointee(Admission::new(0, &limits)),
+                early_lines: EarlyLines::default(),
                 stopping: CancellationToken::new(),
                 overdue: CancellationToken::new(),
             }),

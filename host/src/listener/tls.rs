@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig, ServerConnection};
+use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -32,6 +32,23 @@ const CHACHA20: [CipherSuite; 3] = [
     CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
     CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
+
+/// The error of a client that ended before its ClientHello.
+const PROBE: io::ErrorKind = io::ErrorKind::NotConnected;
+
+/// Whether a client has ended before its ClientHello, as probes of a port do.
+pub(super) fn is_probe(error: &io::Error) -> bool {
+    error.kind() == PROBE
+}
+
+/// The version that a connection speaks. The configuration offers no others.
+pub(super) fn version(connection: &ServerConnection) -> Option<&'static str> {
+    let version = connection.protocol_version()?;
+    Some(match version == ProtocolVersion::TLSv1_3 {
+        true => "1.3",
+        false => "1.2",
+    })
+}
 
 /// Whether this machine has instructions for AES.
 fn has_aes() -> bool {
@@ -102,7 +119,11 @@ impl Tls {
 
     /// Does the handshake.
     pub(super) async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+        let start = start.map_err(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
+            true => io::Error::new(PROBE, "it ended before its first word"),
+            false => error,
+        })?;
         let config = self.config_for(&start.client_hello());
         start.into_stream(config).await
     }

@@ -30,6 +30,7 @@ pub(crate) enum Change {
     Limits,
     Log,
     /// The file has another value, which takes effect at the next start.
+    AccessLog,
     CompileCache,
 }
 
@@ -59,6 +60,7 @@ impl fmt::Display for Change {
             Self::ManagementClosed(purpose, address) => write!(f, "{purpose} {address}: closed"),
             Self::Limits => f.write_str("limits: changed"),
             Self::Log => f.write_str("log: changed"),
+            Self::AccessLog => f.write_str("access log: changed"),
             Self::CompileCache => {
                 f.write_str("compile_cache: the change takes effect at the next start")
             }

@@ -52,7 +52,7 @@ pub(super) enum Due {
     /// The timer went off. The session looks for newer limits first: a silent one has not seen a reload.
     Judgement,
     Ping,
-    /// The connection is to end in good order, with its whole queue written. The reason, for the log.
+    /// The connection is to end in good order, with its whole queue written. The limit, for the log.
     Leave(&'static str),
     /// The time to end in good order is over.
     Left,
@@ -174,9 +174,9 @@ impl Deadlines {
                 return Poll::Ready(Due::Left);
             }
             let leaves = if past(self.idle_deadline(limits)) {
-                Some("no message went either way for limits.idle_timeout_s")
+                Some("limits.idle_timeout_s")
             } else if past(self.age_deadline(limits)) {
-                Some("it is as old as limits.max_age_s")
+                Some("limits.max_age_s")
             } else {
                 None
             };

@@ -36,6 +36,18 @@ pub(super) struct Driver<T> {
     /// Whether the client has taken something since its last message was read.
     taking: bool,
     turn: Turn,
+    pub(super) traffic: Traffic,
+    /// The limit by which the connection was told to end, in good order.
+    pub(super) leaves_by: Option<&'static str>,
+}
+
+/// The messages of a connection so far, and the bytes of their payloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) messages_in: u64,
+    pub(super) messages_out: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 /// The work of a session since it last let others run.
@@ -65,6 +77,8 @@ impl<T: Transport> Driver<T> {
             closing: None,
             taking: false,
             turn: Turn::default(),
+            traffic: Traffic::default(),
+            leaves_by: None,
         }
     }
 
@@ -108,8 +122,10 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// Notes messages that go out.
-    fn note_sent(&mut self, limits: &StageLimits) {
+    /// Notes messages that go out, with the bytes of their payloads.
+    fn note_sent(&mut self, messages: u64, bytes: u64, limits: &StageLimits) {
+        self.traffic.messages_out += messages;
+        self.traffic.bytes_out += bytes;
         self.deadlines.note_message(limits);
         self.connection.set_last_active(now_ms());
     }
@@ -117,8 +133,13 @@ impl<T: Transport> Driver<T> {
     /// Queues a message behind the posts that the handler made to this connection before it answered.
     pub(super) fn send(&mut self, message: Message) {
         let outbox = &self.connection.outbox;
-        self.transport.take(outbox);
+        if let Taken::Messages(messages, bytes) = self.transport.take(outbox) {
+            self.traffic.messages_out += messages;
+            self.traffic.bytes_out += bytes;
+        }
         if outbox.is_empty() {
+            self.traffic.messages_out += 1;
+            self.traffic.bytes_out += message.len() as u64;
             self.transport.send(&message);
         } else {
             outbox.push_own(message.into());
@@ -136,7 +157,7 @@ impl<T: Transport> Driver<T> {
     ) -> Poll<Input> {
         loop {
             match self.transport.take(&self.connection.outbox) {
-                Taken::Messages => self.note_sent(limits),
+                Taken::Messages(messages, bytes) => self.note_sent(messages, bytes, limits),
                 Taken::Close(closing) => self.closing = Some(closing),
                 Taken::Cut(why) => return Poll::Ready(Input::End(End::Cut(why))),
                 Taken::Nothing => {}
@@ -172,7 +193,7 @@ impl<T: Transport> Driver<T> {
                     continue;
                 }
                 Poll::Ready(Due::Leave(why)) => {
-                    tracing::debug!(connection = %self.connection.id, "closing: {why}");
+                    self.leaves_by = Some(why);
                     self.connection.close(going_away());
                     continue;
                 }
@@ -233,6 +254,8 @@ impl<T: Transport> Driver<T> {
         while let Poll::Ready(read) = self.transport.poll_read(context) {
             match read {
                 Ok(Received::Message(message)) => {
+                    self.traffic.messages_in += 1;
+                    self.traffic.bytes_in += message.len() as u64;
                     self.taking = false;
                     return Poll::Ready(Input::Message(message));
                 }

@@ -1,6 +1,6 @@
 //! The ends of a session, with the close for the client and the close for `$disconnect`: one table.
 
-use crate::connections::Closing;
+use crate::connections::{Closer, Closing};
 use crate::transport::ReadError;
 use crate::transport::websocket::flood_guard::Flood;
 
@@ -61,7 +61,7 @@ impl End {
 
     /// The close for the `$disconnect` handler, as by API Gateway where that is known (docs/api-gateway.md).
     pub(super) fn closing(&self) -> Closing {
-        match self {
+        let closing = match self {
             Self::Client(ReadError::Closed(None)) => {
                 Closing::new(1005, "Client-side close frame status not set")
             }
@@ -75,7 +75,45 @@ impl End {
                 Farewell::Frame(closing) => closing,
                 Farewell::Nothing | Farewell::Bare => Closing::new(1006, ""),
             },
+        };
+        closing.by(self.closer())
+    }
+
+    fn closer(&self) -> Closer {
+        match self {
+            Self::Client(ReadError::Closed(_) | ReadError::Gone) => Closer::Client,
+            Self::Closed(closing) | Self::Cut(closing) => closing.by,
+            Self::Client(
+                ReadError::Protocol(_)
+                | ReadError::Utf8
+                | ReadError::TooLarge
+                | ReadError::Flood(_),
+            )
+            | Self::Stalled
+            | Self::Unfinished
+            | Self::Panicked
+            | Self::Unanswered => Closer::Gateway,
         }
+    }
+
+    /// The cause, for the access log: what the code alone does not tell. None of a close that somebody asked for.
+    pub(super) fn cause(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Closed(_) | Self::Client(ReadError::Closed(_)) => return None,
+            Self::Client(ReadError::Gone) => "the connection was lost",
+            Self::Client(ReadError::Protocol(_) | ReadError::Flood(Flood::LongLength)) => {
+                "the client broke the protocol"
+            }
+            Self::Client(ReadError::Utf8) => "a text was not UTF-8",
+            Self::Client(ReadError::TooLarge) => "limits.message_kib or limits.frame_kib",
+            Self::Client(ReadError::Flood(Flood::Fragments)) => "limits.fragments",
+            Self::Client(ReadError::Flood(Flood::ControlFrames)) => "limits.control_frames_per_s",
+            Self::Stalled => "limits.stall_timeout_s",
+            Self::Unfinished => "limits.message_timeout_s",
+            Self::Unanswered => "limits.pong_timeout_s",
+            Self::Panicked => "a bug of the gateway",
+            Self::Cut(_) => "the time of a stop was over",
+        })
     }
 
     /// Whether to wait for the client's close frame: not when its frames can no longer be read.

@@ -7,6 +7,7 @@ mod deadlines;
 mod driver;
 mod end;
 mod error_frame;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +17,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use self::driver::{Driver, Input};
+use self::driver::{Driver, Input, Traffic};
 use self::end::End;
 use self::error_frame::{client_text, error_frame};
+use self::record::Handled;
 use crate::clock::now_ms;
 use crate::connections::{Connection, Message, Registration, RequestId};
 use crate::invocation::{Called, Invocation, InvokeError};
@@ -48,14 +51,21 @@ pub(crate) fn serve<T: Transport>(
         let end = session.run().await;
         let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
+        let (driver, request_id) = (&session.driver, RequestId::next());
+        let (leaves_by, traffic, scope) = (driver.leaves_by, driver.traffic, &session.stage.scope);
+        record::end(&end, leaves_by, scope, &connection, traffic, request_id);
         drop(session);
-        disconnect(&current, connection, &end).await;
+        disconnect(&current, connection, &end, request_id).await;
     }
 }
 
 /// Runs `$disconnect` for a client that its `$connect` handler let in, and that went before its 101.
 pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connection>) {
-    disconnect(current, connection, &End::Client(ReadError::Gone)).await;
+    let (end, request_id) = (End::Client(ReadError::Gone), RequestId::next());
+    let scope = Arc::clone(&current.load().scope);
+    let traffic = Traffic::default();
+    record::end(&end, None, &scope, &connection, traffic, request_id);
+    disconnect(current, connection, &end, request_id).await;
 }
 
 /// Runs a future; none if it panics. The log has the message of the panic by then.
@@ -84,8 +94,6 @@ struct Session<T> {
 impl<T: Transport> Session<T> {
     /// Runs the session from its first message to its close frame.
     async fn run(&mut self) -> End {
-        let connection = &self.driver.connection;
-        tracing::debug!(connection = %connection.id, stage = %self.stage.scope, "connected");
         let end = catch_panic(pin!(self.handle_messages()))
             .await
             .unwrap_or(End::Panicked);
@@ -124,7 +132,8 @@ impl<T: Transport> Session<T> {
     /// Calls the route's handler and answers the client. An end that comes meanwhile takes effect afterwards.
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         let mut end = None;
-        let (driver, route, invocation, answer) = loop {
+        let bytes = message.len();
+        let (driver, route, invocation, since, answer) = loop {
             let requested_at = self.begin_message();
             let request_id = RequestId::next();
             let Self {
@@ -135,11 +144,23 @@ impl<T: Transport> Session<T> {
                 ..
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
+                if request_id.is_one_in(stage.logged_one_in) {
+                    let handled = Handled {
+                        request_id,
+                        route: None,
+                        since: None,
+                        bytes,
+                        outcome: Err(None),
+                    };
+                    record::message(&handled, &stage.scope, &driver.connection);
+                }
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
             let invocation =
                 next_invocation(invocation, driver, stage, route, request_id, requested_at);
+            let is_logged = request_id.is_one_in(route.logged_one_in);
+            let since = is_logged.then(Instant::now);
             let called = {
                 let mut call = pin!(route.integration.invoke(&invocation, message));
                 poll_fn(|context| {
@@ -162,14 +183,28 @@ impl<T: Transport> Session<T> {
                 .await
             };
             match called {
-                Called::Ended(answer) => break (driver, route, invocation, answer),
+                Called::Ended(answer) => break (driver, route, invocation, since, answer),
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
-                    break (driver, route, invocation, Err(InvokeError::Removed));
+                    break (driver, route, invocation, since, Err(InvokeError::Removed));
                 }
                 // A reload came before the call began: the newest snapshot has the versions that serve.
                 Called::Retired(again) => message = again,
             }
         };
+        if since.is_some() {
+            let is_sent = |_: &&Message| route.two_way;
+            let handled = Handled {
+                request_id: invocation.request_id,
+                route: Some(&route.key),
+                since,
+                bytes,
+                outcome: match &answer {
+                    Ok(reply) => Ok(reply.as_ref().filter(is_sent).map(Message::len)),
+                    Err(error) => Err(Some(error)),
+                },
+            };
+            record::message(&handled, &invocation.scope, &driver.connection);
+        }
         match answer {
             Ok(Some(reply)) if route.two_way => self.reply(reply, &invocation),
             Ok(Some(_)) => log_dropped(&invocation, route),
@@ -246,17 +281,20 @@ fn next_invocation<T>(
 }
 
 /// Runs the `$disconnect` handler. Its result is ignored.
-async fn disconnect(current: &CurrentStage, connection: Arc<Connection>, end: &End) {
+async fn disconnect(
+    current: &CurrentStage,
+    connection: Arc<Connection>,
+    end: &End,
+    request_id: RequestId,
+) {
     let mut stage = current.load_full();
     let mut closing = end.closing();
-    tracing::debug!(connection = %connection.id, stage = %stage.scope, code = closing.code,
-        reason = closing.reason, "disconnected");
     loop {
         let Some(route) = &stage.routes.disconnect else {
             return;
         };
         let invocation = Arc::new(Invocation {
-            request_id: RequestId::next(),
+            request_id,
             scope: Arc::clone(&stage.scope),
             connection: Arc::clone(&connection),
             route_key: route::DISCONNECT.into(),

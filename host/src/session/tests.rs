@@ -83,6 +83,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             key: key.into(),
             integration: Integration::Plugin(plugin.handle()),
             two_way: true,
+            logged_one_in: 0,
             drop_logged: Arc::default(),
         })
     };
@@ -104,6 +105,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
         }),
         origins: Origins::default(),
         limits,
+        logged_one_in: 0,
         routes: Routes {
             selection: Selection::parse("$request.body.action").unwrap(),
             connect: None,

@@ -19,6 +19,9 @@ use tracing_subscriber::layer::Context;
 /// The target of plugins' output.
 pub(super) const GUEST: &str = "guest";
 
+/// The target of the access log's lines. They are limited as warnings are.
+const ACCESS: &str = "access";
+
 /// The target of lines about the log itself; they are few and not limited.
 pub(super) const SELF: &str = "lockgate::log";
 
@@ -190,7 +193,8 @@ impl<S: Subscriber> Layer<S> for &'static Limiter {
         let metadata = event.metadata();
         let target = metadata.target();
         let is_output = target == GUEST;
-        if target == SELF || !is_output && *metadata.level() > Level::WARN {
+        let is_limited = is_output || target == ACCESS || *metadata.level() <= Level::WARN;
+        if target == SELF || !is_limited {
             return true;
         }
         let mut fields = EventFields::default();

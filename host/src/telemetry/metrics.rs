@@ -13,6 +13,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric as _};
 use prometheus_client::registry::Registry;
 use time::OffsetDateTime;
 
+use crate::access_log;
 use crate::handshake::HandshakeContext;
 use crate::plugin::{Plugins, Tallies};
 
@@ -146,12 +147,17 @@ impl Collector for MetricsPage {
             (
                 "log_dropped",
                 "Lines of the log that were dropped: standard error took them too slowly, or not at all",
-                super::WRITER.dropped(),
+                super::DROPPED.load(Ordering::Relaxed),
             ),
             (
                 "log_suppressed",
                 "Lines of the log that were left out, since there were many of one kind",
                 super::LIMITER.suppressed(),
+            ),
+            (
+                "access_log_dropped",
+                "Lines of the access log that were dropped: their reader took them too slowly, or the disk was full",
+                access_log::dropped(),
             ),
         ];
         for (name, help, count) in counts {

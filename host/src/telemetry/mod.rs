@@ -1,13 +1,12 @@
 //! Logs and metrics. The log writes one line an event to standard error, for a person or for a machine; the metrics are
 //! one page.
 //!
-//! Writing never waits for the log's reader (`writer`), and no client fills the log (`limiter`).
+//! Writing never waits for the log's reader (`output/writer`), and no client fills the log (`limiter`).
 
 mod capture;
 mod json;
 mod limiter;
 mod metrics;
-mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env::VarError;
@@ -23,12 +22,13 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::access_log;
 use crate::config::{self, Fault, Faults, Log, LogFormat};
+use crate::output::{Standard, Writer};
 pub(crate) use capture::{CapturedLog, capture};
 use json::Json;
 use limiter::Limiter;
 pub(crate) use metrics::{Expiry, Metrics};
-use writer::{Stderr, Writer};
 
 /// The environment variable that replaces the level of the configuration.
 const LEVEL_VARIABLE: &str = "LOCKGATE_LOG";
@@ -53,7 +53,8 @@ static LOGS: OnceLock<(
     reload::Handle<Lines, Limited>,
 )> = OnceLock::new();
 
-static WRITER: Writer = Writer::new();
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static WRITER: Writer = Writer::new(&DROPPED);
 static LIMITER: Limiter = Limiter::new();
 
 /// True if the log is JSON: nothing else may stand between its lines.
@@ -75,7 +76,7 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .with(lines)
         .try_init();
     if started.is_ok() {
-        let out = Stderr::new().context("cannot write to standard error")?;
+        let out = Standard::error().context("cannot write to standard error")?;
         let write = || {
             WRITER.run(out, REPORT_INTERVAL, report_dropped, || {
                 LIMITER.report(false)
@@ -92,6 +93,7 @@ pub(crate) fn start(log: &Log) -> Result<()> {
 pub(crate) fn finish(served: bool) {
     if LOGS.get().is_some() {
         LIMITER.report(true);
+        access_log::flush(FLUSH_TIMEOUT);
         WRITER.flush(served.then_some(FLUSH_TIMEOUT));
     }
 }

@@ -3,6 +3,7 @@
 //! The JSON Schema made from these types is what `lockgate config schema` prints and what
 //! `key_check` reads a file against, so a default or a bound stands here and nowhere else.
 
+mod access_log;
 mod api;
 mod limits;
 mod plugin;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{ForwardedHeader, LogFormat};
+pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
 pub(in crate::config) use limits::{
     CPU_MS, GatewayLimits, OUTBOX_KIB, PluginLimits, Rollback, StageLimits,
@@ -61,6 +63,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) registries: BTreeMap<String, Registry>,
     /// The log: its level and its format.
     pub(in crate::config) log: Log,
+    /// The access log: a line for each handshake and for each end of a connection.
+    pub(in crate::config) access_log: AccessLog,
 }
 
 /// Access to one registry.

@@ -5,7 +5,7 @@ use wasmtime::component::HasSelf;
 use super::call;
 use super::{Capability, Interface};
 use crate::config::Grant;
-use crate::connections::{AttributeError, Closing, Message, PostError};
+use crate::connections::{AttributeError, Closer, Closing, Message, PostError};
 use crate::plugin::run::bindings::lockgate::plugin::connections;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     Error, FieldsResult as Fields, MessageResult as WitMessage,
@@ -52,9 +52,10 @@ impl connections::Host for HostState {
                 "a reason has at most {MAX_REASON} bytes"
             )));
         }
-        Ok(self
-            .directory()?
-            .close(call::parse_id(&id)?, Closing { code, reason })?)
+        Ok(self.directory()?.close(
+            call::parse_id(&id)?,
+            Closing::new(code, reason).by(Closer::Handler),
+        )?)
     }
 
     fn info(&mut self, id: String) -> Result<connections::ConnectionInfo, Error> {

@@ -22,7 +22,7 @@ use self::fast_path::Parsed;
 use self::flood_guard::{Flood, FloodGuard, Offence};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
-use crate::connections::{Closing, Message, Outbox, Taken};
+use crate::connections::{Closer, Closing, Message, Outbox, Taken};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.
@@ -428,7 +428,7 @@ fn close_error(frame: &CloseFrame) -> ReadError {
     if (code, reason) == (1002, "Protocol violation") {
         return ReadError::Protocol("the close code is not allowed".into());
     }
-    ReadError::Closed(Some(Closing::new(code, reason)))
+    ReadError::Closed(Some(Closing::new(code, reason).by(Closer::Client)))
 }
 
 /// Turns an error of tungstenite into a [`ReadError`]; none when there is nothing to read now.

@@ -1,15 +1,13 @@
-//! The writer of the log: a task that logs adds a line to a bounded buffer and continues; a thread of its own writes. A
-//! stalled reader or a full disk costs lines, which are counted and reported, and nobody's time.
+//! The writer of lines: a task adds a line to a bounded buffer and continues; a thread of its own writes. A stalled
+//! reader or a full disk costs lines, which are counted and reported, and nobody's time.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd as _;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use super::write_all;
 
 /// Size of the buffer in bytes; as many again may be in writing. That is seconds of a busy log, and no more memory than
 /// a few clients have.
@@ -24,17 +22,20 @@ thread_local! {
 }
 
 /// The buffer of lines, with the count of dropped ones.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     buffer: Mutex<Buffer>,
     /// Notified when there are lines to write.
     filled: Condvar,
     /// Notified when every line is written.
     idle: Condvar,
-    dropped: AtomicU64,
+    /// The lines dropped so far. It outlives the writer.
+    dropped: &'static AtomicU64,
 }
 
 struct Buffer {
     waiting: Vec<u8>,
+    /// No line comes any more: the writing thread ends after those that wait.
+    closed: bool,
     /// The writing thread waits for lines.
     idle: bool,
     /// Dropped lines that are not reported yet.
@@ -42,23 +43,26 @@ struct Buffer {
 }
 
 impl Writer {
-    pub(super) const fn new() -> Self {
+    /// A writer without its thread, which is to call [`Self::run`]. It counts dropped lines in `dropped`.
+    pub(crate) const fn new(dropped: &'static AtomicU64) -> Self {
         Self {
             buffer: Mutex::new(Buffer {
                 waiting: Vec::new(),
+                closed: false,
                 idle: false,
                 unreported: 0,
             }),
             filled: Condvar::new(),
             idle: Condvar::new(),
-            dropped: AtomicU64::new(0),
+            dropped,
         }
     }
 
-    /// Adds a line with its end. Never waits: without room it drops the line.
-    pub(super) fn add(&self, line: &[u8]) {
+    /// Adds a line with its end. Never waits: without room, or once the writer is closed, it drops the line.
+    pub(crate) fn add(&self, line: &[u8]) {
         let mut buffer = self.lock();
-        if buffer.waiting.len() + line.len() > BUFFER_BYTES && !IS_WRITER_THREAD.get() {
+        let is_full = buffer.waiting.len() + line.len() > BUFFER_BYTES;
+        if buffer.closed || is_full && !IS_WRITER_THREAD.get() {
             buffer.unreported += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -68,13 +72,8 @@ impl Writer {
         self.filled.notify_one();
     }
 
-    /// Count of lines dropped so far.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Writes until the process ends. `report` logs a count of dropped lines; `tick` runs about once in `every`.
-    pub(super) fn run(&self, out: impl Write, every: Duration, report: fn(u64), tick: fn()) {
+    /// Writes until the writer is closed. `report` logs a count of dropped lines; `tick` runs about once in `every`.
+    pub(crate) fn run(&self, out: impl Write, every: Duration, report: fn(u64), tick: fn()) {
         IS_WRITER_THREAD.set(true);
         let mut sink = Sink::new(out);
         loop {
@@ -83,7 +82,19 @@ impl Writer {
                 report(dropped);
             }
             tick();
+            let mut buffer = self.lock();
+            if buffer.closed && buffer.waiting.is_empty() {
+                buffer.idle = true;
+                self.idle.notify_all();
+                return;
+            }
         }
+    }
+
+    /// Lets the thread end once it has written the lines that wait.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
     }
 
     /// Waits for lines and writes them. Gives how many dropped lines are unreported; zero while writing fails.
@@ -92,7 +103,7 @@ impl Writer {
         if buffer.waiting.is_empty() {
             buffer.idle = true;
             self.idle.notify_all();
-            let empty = |buffer: &mut Buffer| buffer.waiting.is_empty();
+            let empty = |buffer: &mut Buffer| buffer.waiting.is_empty() && !buffer.closed;
             let waited = self.filled.wait_timeout_while(buffer, timeout, empty);
             buffer = waited.unwrap_or_else(PoisonError::into_inner).0;
             buffer.idle = false;
@@ -114,7 +125,7 @@ impl Writer {
     }
 
     /// Waits until every line is written, or the time is over.
-    pub(super) fn flush(&self, timeout: Option<Duration>) {
+    pub(crate) fn flush(&self, timeout: Option<Duration>) {
         if IS_WRITER_THREAD.get() {
             return;
         }
@@ -169,50 +180,9 @@ impl<W: Write> Sink<W> {
     }
 }
 
-/// Writes bytes. Gives how many could not be written.
-fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> usize {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => break,
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    bytes.len()
-}
-
-/// Standard error, without the lock that other writers take.
-pub(super) struct Stderr(File);
-
-impl Stderr {
-    pub(super) fn new() -> io::Result<Self> {
-        let copy = io::stderr().as_fd().try_clone_to_owned()?;
-        Ok(Self(File::from(copy)))
-    }
-}
-
-impl Write for Stderr {
-    /// Waits if the file is non-blocking, which another process that shares it may set.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let mut room = [PollFd::new(&self.0, PollFlags::OUT)];
-                    rustix::io::retry_on_intr(|| poll(&mut room, None))?;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{self, ErrorKind};
     use std::sync::atomic::AtomicBool;
 
     use super::*;
@@ -241,6 +211,14 @@ mod tests {
         }
     }
 
+    fn writer() -> Writer {
+        Writer::new(Box::leak(Box::default()))
+    }
+
+    fn dropped(writer: &Writer) -> u64 {
+        writer.dropped.load(Ordering::Relaxed)
+    }
+
     fn disk(room: usize) -> Sink<Disk> {
         let written = Vec::new();
         Sink::new(Disk { written, room })
@@ -248,12 +226,12 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_buffer_are_dropped_and_counted_and_the_others_keep_their_order() {
-        let (writer, mut sink) = (Writer::new(), disk(usize::MAX));
+        let (writer, mut sink) = (writer(), disk(usize::MAX));
         let line = |number: u32| format!("{number:1023}\n");
         for number in 0..1_030 {
             writer.add(line(number).as_bytes());
         }
-        assert_eq!(writer.dropped(), 6);
+        assert_eq!(dropped(&writer), 6);
         assert_eq!(writer.write_next(&mut sink, NO_TIME), 6);
         writer.add(b"later\n");
         assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
@@ -263,12 +241,12 @@ mod tests {
 
     #[test]
     fn lines_lost_to_a_full_disk_are_counted_and_reported_once_there_is_room() {
-        let (writer, mut sink) = (Writer::new(), disk(10));
+        let (writer, mut sink) = (writer(), disk(10));
         writer.add(b"one\ntwo\nthree\nfour\n");
         assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
         writer.add(b"five\n");
         assert_eq!(writer.write_next(&mut sink, NO_TIME), 0);
-        assert_eq!(writer.dropped(), 3);
+        assert_eq!(dropped(&writer), 3);
         sink.out.room = 100;
         writer.add(b"six\n");
         assert_eq!(writer.write_next(&mut sink, NO_TIME), 3);
@@ -277,7 +255,7 @@ mod tests {
 
     #[test]
     fn flush_ends_at_its_time_limit() {
-        let writer = Writer::new();
+        let writer = writer();
         writer.add(b"nobody writes it\n");
         writer.flush(Some(Duration::from_millis(1)));
         let (mut sink, over) = (disk(usize::MAX), AtomicBool::new(false));
@@ -291,5 +269,16 @@ mod tests {
             over.store(true, Ordering::Relaxed);
         });
         assert_eq!(sink.out.written, b"nobody writes it\n");
+    }
+
+    #[test]
+    fn closed_writer_writes_what_waits_and_ends() {
+        let (writer, mut written) = (writer(), Vec::new());
+        writer.add(b"last\n");
+        writer.close();
+        writer.run(&mut written, Duration::from_secs(60), |_| {}, || {});
+        writer.add(b"too late\n");
+        writer.flush(None);
+        assert_eq!((&*written, dropped(&writer)), (&b"last\n"[..], 1));
     }
 }

@@ -1,0 +1,130 @@
+//! The handshake's lines in the access log: one for each, whichever way it ends.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::Quota;
+use http::Request;
+use http::header::{HOST, HeaderName, ORIGIN, USER_AGENT};
+use http::uri::Authority;
+use tokio::time::Instant;
+
+use super::Peer;
+use super::admission::AddressLimiter;
+use super::forwarded::RequestSender;
+use super::head::{self, Head};
+use super::refusal::Refusal;
+use crate::access_log::{self, Entry, milliseconds};
+use crate::connections::{Connection, RequestId};
+use crate::invocation::Scope;
+
+/// Lines about clients that were turned away before their request was read, for one address: as many at once, and one
+/// a second. Nothing bounds such clients but their number.
+const EARLY_LINES: NonZeroU32 = NonZeroU32::new(50).expect("it is not 0");
+
+/// The bound of lines about clients that were turned away before their request was read.
+pub(crate) struct EarlyLines(AddressLimiter);
+
+impl Default for EarlyLines {
+    fn default() -> Self {
+        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(EARLY_LINES);
+        Self(AddressLimiter::new(quota))
+    }
+}
+
+impl EarlyLines {
+    /// Writes the line of a client whose request was not read. `status` is that of the answer, if it gets one.
+    pub(crate) fn refused(&self, client: IpAddr, status: Option<u16>, why: &str) {
+        if !self.0.allows(client) {
+            return;
+        }
+        access_log::write(&Entry {
+            client: Some(client.to_canonical()),
+            refused: Some(why.into()),
+            status,
+            ..Entry::default()
+        });
+    }
+}
+
+/// What is known of a request before it is judged.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) request_id: RequestId,
+    client: IpAddr,
+    tls: Option<&'static str>,
+    since: Instant,
+}
+
+impl Arrival {
+    pub(super) fn new(peer: &Peer, sender: &RequestSender) -> Self {
+        Self {
+            request_id: RequestId::next(),
+            client: sender.address,
+            tls: peer.tls,
+            since: Instant::now(),
+        }
+    }
+
+    /// Writes the line of a request that was refused as soon as its head was read.
+    pub(super) fn refused<B>(&self, request: &Request<B>, refusal: &Refusal) {
+        let why = refusal.to_string();
+        access_log::write(&Entry {
+            host: host(request).map(Into::into),
+            path: Some(request.uri().path().into()),
+            origin: text(request, &ORIGIN).map(Into::into),
+            user_agent: text(request, &USER_AGENT).map(Into::into),
+            http: Some(head::version(request.version())),
+            status: Some(refusal.status().as_u16()),
+            refused: Some(why.as_str().into()),
+            ..self.entry()
+        });
+    }
+
+    /// Writes the line of a request that was decided: refused, or admitted with this status.
+    pub(super) fn decided(
+        &self,
+        head: &Head,
+        scope: &Scope,
+        connection: &Connection,
+        outcome: Result<u16, &Refusal>,
+    ) {
+        let why = outcome.err().map(ToString::to_string);
+        access_log::write(&Entry {
+            connection: Some(connection.id),
+            connected_at: Some(connection.connected_at),
+            stage: Some(scope.name()),
+            host: Some((&*connection.client.domain_name).into()),
+            path: Some(head.path.as_str().into()),
+            origin: head
+                .origin
+                .as_ref()
+                .and_then(|it| Some(it.to_str().ok()?.into())),
+            user_agent: head.user_agent.as_deref().map(Into::into),
+            http: Some(head.http_version),
+            status: Some(outcome.unwrap_or_else(|refusal| refusal.status().as_u16())),
+            refused: why.as_deref().map(Into::into),
+            ..self.entry()
+        });
+    }
+
+    fn entry(&self) -> Entry<'static> {
+        Entry {
+            request_id: Some(self.request_id),
+            client: Some(self.client),
+            tls: self.tls,
+            took_ms: Some(milliseconds(self.since.elapsed())),
+            ..Entry::default()
+        }
+    }
+}
+
+/// The host that a request names.
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let authority = request.uri().authority().map(Authority::as_str);
+    authority.or_else(|| text(request, &HOST))
+}
+
+fn text<'a, B>(request: &'a Request<B>, name: &HeaderName) -> Option<&'a str> {
+    request.headers().get(name)?.to_str().ok()
+}

@@ -1,0 +1,334 @@
+//! The access log: each handshake and each end of a connection has a line, wherever the lines go, and nobody waits for
+//! their reader.
+
+use std::{fs, os::unix::net::UnixDatagram, path::Path};
+
+use lockgate_tests::{Client, Gateway, Log, PATIENCE, echo_configuration, within};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::{LOCKGATE, echo, echo_with, probe};
+
+/// A text that no line may have.
+const CANARY: &str = "canary-5f1c0a9e";
+
+/// An echoing gateway with this table, and its lines.
+async fn with(access_log: &str) -> Gateway {
+    let stage = echo_configuration("");
+    LOCKGATE
+        .serve(&format!("[access_log]\n{access_log}\n{stage}"))
+        .await
+}
+
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+}
+
+/// The line of a log's event that contains `part`.
+async fn logged(log: &Log, message: &str, part: &str) -> Value {
+    let message = format!("\"message\":\"{message}");
+    parsed(&log.line(&[&message, part]).await)
+}
+
+/// Waits for the lines of a file, and gives them.
+async fn lines(file: &Path, count: usize) -> Vec<String> {
+    within("the lines of the access log", async {
+        loop {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            if text.lines().count() >= count && text.ends_with('\n') {
+                return text.lines().map(str::to_owned).collect();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+async fn echoed(client: &mut Client, text: &str) {
+    client.send(text).await;
+    assert_eq!(client.text().await, text);
+}
+
+#[tokio::test]
+async fn connection_has_a_line_for_its_handshake_and_one_for_its_end() {
+    let gateway = echo().await;
+    let target = format!("/s?token={CANARY}");
+    let mut client = gateway
+        .wss(&target)
+        .header("User-Agent", "agent/1")
+        .header("Cookie", &format!("session={CANARY}"))
+        .open()
+        .await;
+    echoed(&mut client, &format!("hello {CANARY}")).await;
+    client.close(4321, "enough").await;
+    let connected = logged(gateway.log(), "connected", "agent/1").await;
+    for (field, value) in [
+        ("level", json!("INFO")),
+        ("status", json!(101)),
+        ("client", json!("127.0.0.1")),
+        ("host", json!("localhost")),
+        ("path", json!("/s")),
+        ("stage", json!("a/s")),
+        ("user_agent", json!("agent/1")),
+        ("tls", json!("1.3")),
+        ("http", json!("1.1")),
+    ] {
+        assert_eq!(connected[field], value, "{field}: {connected}");
+    }
+    assert!(connected["took_ms"].is_number(), "{connected}");
+    assert!(connected["request_id"].is_string(), "{connected}");
+    let id = connected["connection"].as_str().unwrap();
+    let ended = logged(gateway.log(), "disconnected", id).await;
+    let bytes = "hello ".len() + CANARY.len();
+    for (field, value) in [
+        ("level", json!("INFO")),
+        ("client", json!("127.0.0.1")),
+        ("stage", json!("a/s")),
+        ("code", json!(4321)),
+        ("reason", json!("enough")),
+        ("closed_by", json!("client")),
+        ("messages_in", json!(1)),
+        ("messages_out", json!(1)),
+        ("bytes_in", json!(bytes)),
+        ("bytes_out", json!(bytes)),
+    ] {
+        assert_eq!(ended[field], value, "{field}: {ended}");
+    }
+    assert!(ended["open_s"].is_number(), "{ended}");
+    assert!(!gateway.log().contains(&[CANARY]));
+}
+
+#[tokio::test]
+async fn refusal_and_cut_by_a_limit_have_their_cause() {
+    let gateway = echo_with("limits = { message_kib = 1 }").await;
+    let log = gateway.log();
+    gateway.ws("/nowhere").refused().await;
+    let refused = logged(log, "refused: no stage", "/nowhere").await;
+    assert_eq!(
+        (&refused["status"], &refused["http"]),
+        (&json!(403), &json!("1.1"))
+    );
+    let mut client = gateway.connect("/s").await;
+    client.send("x".repeat(2_000)).await;
+    assert_eq!(client.closed().await.0, 1009);
+    let cut = logged(log, "disconnected", "1009").await;
+    assert_eq!(cut["closed_by"], "gateway");
+    assert!(
+        cut["cause"]
+            .as_str()
+            .unwrap()
+            .contains("limits.message_kib"),
+        "{cut}"
+    );
+    drop(gateway.connect("/s").await);
+    let lost = logged(log, "disconnected", "1006").await;
+    assert_eq!(
+        (&lost["closed_by"], &lost["cause"]),
+        (&json!("client"), &json!("the connection was lost"))
+    );
+    // No TLS, and no request.
+    let plain = gateway.ws("/s").bytes();
+    let mut stream = TcpStream::connect(gateway.secure()).await.unwrap();
+    stream.write_all(&plain).await.unwrap();
+    let failed = logged(log, "refused: TLS handshake failed", "127.0.0.1").await;
+    assert_eq!(failed["level"], "INFO");
+}
+
+#[tokio::test]
+async fn close_by_a_handler_says_so() {
+    let gateway = probe().await;
+    let mut client = gateway.connect("/s").await;
+    let id = client.id().await;
+    client
+        .send(json!([{"do": "close", "code": 4001, "reason": "bye", "to": id}]).to_string())
+        .await;
+    assert_eq!(client.closed().await.0, 4001);
+    let ended = logged(gateway.log(), "disconnected", &id).await;
+    assert_eq!(
+        (&ended["closed_by"], &ended["reason"]),
+        (&json!("handler"), &json!("bye"))
+    );
+}
+
+#[tokio::test]
+async fn refusals_of_one_client_do_not_fill_the_log_and_a_file_has_them_all() {
+    const REFUSED: usize = 200;
+    let gateway = echo().await;
+    for _ in 0..REFUSED {
+        gateway.ws("/nowhere").refused().await;
+    }
+    gateway
+        .ws("/elsewhere")
+        .from_address("127.0.0.2")
+        .refused()
+        .await;
+    gateway
+        .log()
+        .line(&["refused: no stage", "/elsewhere"])
+        .await;
+    let log = gateway.log().lines();
+    let logged = log.iter().filter(|line| line.contains("/nowhere")).count();
+    assert!((50..REFUSED).contains(&logged), "{logged}");
+
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let gateway = with(&format!("to = \"file:{}\"", file.display())).await;
+    for _ in 0..REFUSED {
+        gateway.ws("/nowhere").refused().await;
+    }
+    let written = lines(&file, REFUSED).await;
+    assert!(
+        written
+            .iter()
+            .all(|line| parsed(line)["refused"] == "no stage is served there")
+    );
+    assert!(
+        !gateway.log().contains(&["refused: "]),
+        "a line is written once"
+    );
+}
+
+#[tokio::test]
+async fn file_has_lines_by_a_format_and_a_moved_file_is_made_anew() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let gateway = with(&format!(
+        "to = \"file:{}\"\nformat = '$context.identity.sourceIp \"$context.eventType $context.routeKey\" $context.status $context.apiId/$context.stage $context.closed_by'",
+        file.display()
+    ))
+    .await;
+    let client = gateway.connect("/s").await;
+    client.close(1000, "").await;
+    let connected = "127.0.0.1 \"CONNECT $connect\" 101 a/s -";
+    assert_eq!(
+        lines(&file, 2).await,
+        [
+            connected,
+            "127.0.0.1 \"DISCONNECT $disconnect\" - a/s client"
+        ]
+    );
+    fs::rename(&file, folder.path().join("access.log.old")).unwrap();
+    gateway.hang_up();
+    gateway.log().line(&["reloaded"]).await;
+    let client = gateway.connect("/s").await;
+    assert_eq!(lines(&file, 1).await, [connected]);
+    drop(client);
+}
+
+#[tokio::test]
+async fn lines_go_to_another_place_after_a_reload_and_none_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let to = format!("to = \"file:{}\"", file.display());
+    let gateway = with(&to).await;
+    let mut client = gateway.connect("/s").await;
+    echoed(&mut client, "one").await;
+    let configuration = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace(&to, "to = \"stdout\"")).unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{said}");
+    assert!(said.contains("access log: changed"), "{said}");
+    client.close(1000, "").await;
+    let ended = parsed(&gateway.output().line(&["disconnect"]).await);
+    assert_eq!(
+        (&ended["event"], &ended["messages_in"]),
+        (&json!("disconnect"), &json!(1))
+    );
+    let lines = lines(&file, 1).await;
+    assert_eq!(lines.len(), 1);
+    assert_eq!(parsed(&lines[0])["event"], "connect");
+    // What cannot be opened is refused, and all continues.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let wrong = text.replace("to = \"stdout\"", "to = \"file:/nowhere/access.log\"");
+    fs::write(&configuration, wrong).unwrap();
+    let (status, said) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 422, "{said}");
+    assert!(
+        said.contains("access_log.to") && said.contains("/nowhere/access.log"),
+        "{said}"
+    );
+    drop(gateway.connect("/s").await);
+    gateway.output().nth_line(1, &["disconnect"]).await;
+}
+
+#[tokio::test]
+async fn syslog_gets_a_datagram_for_each_line() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    let syslog = UnixDatagram::bind(&path).unwrap();
+    syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+    let gateway = with(&format!("to = \"syslog:{}\"", path.display())).await;
+    gateway.connect("/s").await.close(1000, "").await;
+    let mut buffer = [0; 2_000];
+    for event in ["connect", "disconnect"] {
+        let length = syslog.recv(&mut buffer).unwrap();
+        let line = String::from_utf8_lossy(&buffer[..length]);
+        let (head, line) = line.split_once("]: ").unwrap();
+        assert!(
+            head.starts_with("<30>") && head.contains(" lockgate["),
+            "{head}"
+        );
+        assert_eq!(parsed(line)["event"], event);
+    }
+}
+
+#[tokio::test]
+async fn messages_have_lines_where_that_is_switched_on() {
+    let gateway = with("to = \"stdout\"\nmessages = { routes = [\"$default\"] }").await;
+    let mut client = gateway.connect("/s").await;
+    echoed(&mut client, CANARY).await;
+    let line = gateway.output().line(&["\"message\""]).await;
+    assert!(!line.contains(CANARY), "{line}");
+    let line = parsed(&line);
+    for (field, value) in [
+        ("route", json!("$default")),
+        ("status", json!(200)),
+        ("bytes_in", json!(CANARY.len())),
+        ("bytes_out", json!(CANARY.len())),
+    ] {
+        assert_eq!(line[field], value, "{field}: {line}");
+    }
+    // One in ten: of 200 consecutive messages about 20.
+    let gateway = with("to = \"stdout\"\nmessages = { one_in = 10 }").await;
+    let mut client = gateway.connect("/s").await;
+    for _ in 0..200 {
+        echoed(&mut client, "x").await;
+    }
+    client.close(1000, "").await;
+    gateway.output().line(&["disconnect"]).await;
+    let lines = gateway.output().lines();
+    let messages = lines.iter().filter(|line| line.contains("\"message\""));
+    let messages = messages.count();
+    assert!((10..=30).contains(&messages), "{messages}");
+}
+
+#[tokio::test]
+async fn unread_output_stops_nothing_and_its_dropped_lines_are_counted() {
+    let gateway = with("to = \"stdout\"").await;
+    let mut bystander = gateway.connect("/s").await;
+    gateway.output().line(&["connect"]).await;
+    {
+        let _held = gateway.output().hold();
+        let long = "x".repeat(2_000);
+        let mut requests = 0;
+        loop {
+            let (_, page) = gateway.page("/metrics").await;
+            if !page.contains("\nlockgate_access_log_dropped_total 0\n") {
+                break;
+            }
+            for _ in 0..100 {
+                let request = gateway.ws(&format!("/{long}")).header("User-Agent", &long);
+                request.refused().await;
+                requests += 1;
+            }
+            assert!(requests < 5_000, "nothing was dropped");
+        }
+        echoed(&mut bystander, "still here").await;
+    }
+    gateway
+        .log()
+        .line(&["lines of the access log were dropped"])
+        .await;
+}
