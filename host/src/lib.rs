@@ -42,6 +42,9 @@ mod transport;
 /// A stage as an immutable snapshot: routes, origins, limits, variables.
 mod stage;
 
+/// Who may connect: the kinds of authorizer, which may wait.
+mod authorizer;
+
 /// The integration of a route: a plugin or a mock.
 mod integration;
 
@@ -65,6 +68,9 @@ mod output;
 
 /// The directory of open connections: outboxes, groups, attributes.
 mod connections;
+
+/// Who a client is: pure, given a clock.
+mod auth;
 
 /// The configuration: the file → the model.
 mod config;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
+use crate::authorizer::Authorizer;
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
 use crate::integration::Integration;
@@ -18,6 +19,8 @@ use crate::route::Selection;
 pub(crate) struct Stage {
     pub(crate) scope: Arc<Scope>,
     pub(crate) origins: Origins,
+    /// Who may connect; none lets everyone on to `$connect`.
+    pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) limits: StageLimits,
     /// One message without a route in so many has a line in the access log; 0 is none.
     pub(crate) logged_one_in: u32,

@@ -268,7 +268,7 @@ async fn folder_without_a_plugin_is_refused_with_reason_and_remedy() {
                 ("src/lib.rs", lib.to_owned()),
                 ("src/main.rs", main.to_owned()),
             ],
-            "what it builds is no plugin: it does not export lockgate:plugin/handler@0.1.0; ",
+            "what it builds is no plugin: it exports neither lockgate:plugin/handler@0.1.0 nor lockgate:plugin/authorizer@0.1.0; ",
             "export the handler",
         ),
     ] {

@@ -455,7 +455,7 @@ fn component_with_refused_imports_world_or_size_is_not_compiled() {
         ),
         (
             &command,
-            &["it does not export lockgate:plugin/handler@0.1.0"],
+            &["it exports neither lockgate:plugin/handler@0.1.0"],
         ),
         (&network, &["it imports wasi:", "which no plugin is given"]),
     ] {

@@ -25,6 +25,7 @@ fn table_of_limits_agrees_with_the_schema() {
         let scope = match keys.split(' ').next() {
             Some("stage") => STAGE,
             Some("plugin") => PLUGIN,
+            Some("authorizer") => AUTHORIZER,
             _ => GATEWAY,
         };
         for (place, key) in paths(scope, keys).into_iter().enumerate() {
@@ -70,6 +71,9 @@ fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
 const GATEWAY: &str = "";
 const STAGE: &str = "apis.*.stages.*.";
 const PLUGIN: &str = "plugins.*.";
+
+/// The path of an authorizer, whose limits have no table of their own.
+const AUTHORIZER: &str = "authorizers.*.";
 
 /// The rows of the first table below the heading "Limits" of a page, as cells; its heading has no keys.
 fn table(page: &str) -> Vec<Vec<String>> {
@@ -183,15 +187,21 @@ fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Numbe
 }
 
 /// The keys that a cell names in backquotes, such as `limits.drain_s`, `groups`, or `rollback.calls`. One without a
-/// table is in that of the key before it, or else in `limits`. Text after a colon explains.
+/// table is in that of the key before it, or else in `limits`, or in the authorizer itself. Text after a colon explains.
 fn paths(scope: &str, cell: &str) -> Vec<String> {
     let (cell, _) = cell.split_once(':').unwrap_or((cell, ""));
-    let mut table = "limits";
+    let mut table = match scope {
+        AUTHORIZER => "",
+        _ => "limits",
+    };
     let names = cell.split('`').skip(1).step_by(2);
     let paths = names.map(|name| {
         let (of, name) = name.rsplit_once('.').unwrap_or((table, name));
         table = of;
-        format!("{scope}{table}.{name}")
+        match table {
+            "" => format!("{scope}{name}"),
+            _ => format!("{scope}{table}.{name}"),
+        }
     });
     paths.collect()
 }

@@ -26,3 +26,18 @@ wit_bindgen::generate!({
     additional_derives: [PartialEq, Eq],
     pub_export_macro: true,
 });
+
+/// The bindings of a plugin that decides who may connect; it shares the types of the others.
+pub mod authorizer {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "authorizer-plugin",
+        with: {
+            "lockgate:plugin/types@0.1.0": crate::bindings::lockgate::plugin::types,
+            "lockgate:plugin/context@0.1.0/value": crate::context::Value,
+        },
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_authorizer",
+    });
+}

@@ -131,6 +131,14 @@ impl Refusal {
         self.cause = Some(cause.to_string());
         self
     }
+
+    /// The part that the client gets. The rest goes to the log.
+    pub(crate) fn told(self) -> (u16, Option<String>) {
+        if let Some(cause) = self.cause {
+            eprintln!("refused with {}: {cause}", self.status);
+        }
+        (self.status, self.message)
+    }
 }
 
 impl<E: std::error::Error> From<E> for Refusal {

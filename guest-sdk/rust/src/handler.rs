@@ -156,13 +156,8 @@ impl<H: Handler> contract::Guest for Exported<H> {
     fn on_connect(event: Event, request: Handshake) -> Result<Acceptance, contract::Refusal> {
         let _flush = OutputFlush::at_end();
         H::connect(event, request).map_err(|refusal| {
-            if let Some(cause) = refusal.cause {
-                eprintln!("refused with {}: {cause}", refusal.status);
-            }
-            contract::Refusal {
-                status: refusal.status,
-                message: refusal.message,
-            }
+            let (status, message) = refusal.told();
+            contract::Refusal { status, message }
         })
     }
 
@@ -179,10 +174,10 @@ impl<H: Handler> contract::Guest for Exported<H> {
 
 /// Flushes standard output when the event ends: text without a newline would be logged with another client's event, or
 /// never.
-struct OutputFlush;
+pub(crate) struct OutputFlush;
 
 impl OutputFlush {
-    fn at_end() -> Self {
+    pub(crate) fn at_end() -> Self {
         // A panic in a component runs no drop, since it ends the instance at once.
         #[cfg(target_family = "wasm")]
         {

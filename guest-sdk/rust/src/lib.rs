@@ -34,6 +34,11 @@
 //! sends to many at once. [`context`] has the place and time of an event. A plugin that calls a function
 //! of `connections` or of `groups` needs the operator's grant for it.
 //!
+//! # Deciding who may connect
+//!
+//! A plugin that implements [`Authorizer`] and names itself to [`export_authorizer!`] decides who may connect to the APIs
+//! whose configuration names it. A plugin may be a [`Handler`] too.
+//!
 //! # Logs
 //!
 //! The gateway's log has the lines that a plugin writes with `println!` and `eprintln!`, with the plugin, the
@@ -47,6 +52,7 @@
 //! gateway those functions panic, and name themselves.
 #![warn(missing_docs)]
 
+mod authorizer;
 #[doc(hidden)]
 pub mod bindings;
 pub mod connections;
@@ -66,8 +72,12 @@ use bindings::lockgate::plugin as gateway;
 use testing::calls as gateway;
 
 #[doc(hidden)]
+pub use authorizer::ExportedAuthorizer;
+#[doc(hidden)]
 pub use handler::Exported;
 
+pub use authorizer::Authorizer;
+pub use bindings::authorizer::exports::lockgate::plugin::authorizer::Identity;
 pub use bindings::exports::lockgate::plugin::handler::{Acceptance, Closing, Event, Handshake};
 pub use bindings::lockgate::plugin::types::Message;
 pub use error::{Error, Failure, Refusal, Result};

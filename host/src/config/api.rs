@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::authorizer;
 use super::file;
 use super::model::{Api, Domain, Integration, Mock, Origins, Route, Stage};
 use super::names::{self, nearest};
@@ -97,10 +98,14 @@ fn api(
             format!("add [{key}.stages.prod], which is served at /prod"),
         );
     }
+    let authorizer_key = join(&key, "authorizer");
+    let authorizer = written.authorizer.as_deref();
+    let authorizer = authorizer::named(&authorizer_key, authorizer, None, report);
+    let authorizer = authorizer.as_deref();
     let stages = written
         .stages
         .into_iter()
-        .map(|(name, written)| stage(&stages_key, name, written, addresses, report))
+        .map(|(name, written)| stage(&stages_key, name, written, authorizer, addresses, report))
         .collect();
     let routes = written
         .routes
@@ -195,6 +200,7 @@ fn stage(
     stages_key: &str,
     name: String,
     written: file::Stage,
+    authorizer: Option<&str>,
     addresses: &mut StageAddresses,
     report: &mut Report<'_>,
 ) -> Stage {
@@ -235,9 +241,12 @@ fn stage(
             Some(domain)
         })
         .collect();
+    let authorizer_key = join(&key, "authorizer");
+    let own = written.authorizer.as_deref();
     Stage {
         domains,
         origins: origins(&key, &written, report),
+        authorizer: authorizer::named(&authorizer_key, own, authorizer, report),
         limits: units::stage(&join(&key, "limits"), written.limits, report),
         variables: written.variables,
         name,

@@ -11,6 +11,7 @@ use super::LoadMode;
 use super::access_log;
 use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
 use super::api;
+use super::authorizer;
 use super::doubt;
 use super::file;
 use super::log;
@@ -32,6 +33,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
         .filter(|health| load_mode == LoadMode::Serve || health.address.is_local());
     let integrations = api::integrations(file.integrations, report);
     let apis = api::apis(file.apis, &integrations, report);
+    let authorizers = authorizer::authorizers(file.authorizers, report);
     let limits = GatewayLimits::from(file.limits);
     let sources = plugin::ComponentSources {
         registries: plugin::registries(file.registries, report),
@@ -41,8 +43,9 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
         patience: limits.pull,
         mode: load_mode,
     };
-    let plugins = plugin::plugins(file.plugins, &sources, file.require_signatures, report);
-    doubt::unused(&apis, &plugins, integrations.values(), report);
+    let mut plugins = plugin::plugins(file.plugins, &sources, file.require_signatures, report);
+    plugin::assign_roles(&mut plugins, &apis, &authorizers);
+    doubt::unused(&apis, &authorizers, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);
@@ -51,6 +54,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
         management,
         health,
         apis,
+        authorizers,
         plugins,
         limits,
         compile_cache: file

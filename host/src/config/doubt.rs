@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::Authorizer;
 use super::model::{Api, Integration, Mock, Plugin, Route};
 use super::report::{Report, join};
 use crate::route;
 
-/// Doubts plugins and mocks that no route points to.
+/// Doubts plugins and mocks that no route points to, and authorizers that no stage has.
 pub(super) fn unused<'a>(
     apis: &[Api],
+    authorizers: &[Authorizer],
     plugins: &[Plugin],
     mocks: impl Iterator<Item = &'a Mock>,
     report: &mut Report<'_>,
@@ -19,7 +21,25 @@ pub(super) fn unused<'a>(
             Integration::Mock(mock) => &mock.name,
         })
         .collect();
-    let plugins = plugins.iter().map(|plugin| ("plugins", &plugin.name));
+    let stages = apis.iter().flat_map(|api| &api.stages);
+    let needed: BTreeSet<_> = stages
+        .filter_map(|stage| stage.authorizer.as_ref())
+        .collect();
+    for authorizer in authorizers {
+        if !needed.contains(&authorizer.name) {
+            report.doubt(
+                &join("authorizers", &authorizer.name),
+                "no API or stage names it, so that it decides nothing",
+                format!(
+                    "write authorizer = {:?} into an API, or remove it",
+                    authorizer.name
+                ),
+            );
+        }
+    }
+    // An unused authorizer is doubted itself.
+    let plugins = plugins.iter().filter(|plugin| !plugin.roles.authorizer);
+    let plugins = plugins.map(|plugin| ("plugins", &plugin.name));
     let mocks = mocks.map(|mock| ("integrations", &mock.name));
     for (table, name) in plugins.chain(mocks) {
         if !used.contains(name) {

@@ -9,6 +9,7 @@
 mod access_log;
 mod address;
 mod api;
+mod authorizer;
 mod check;
 mod doubt;
 mod expand;
@@ -37,6 +38,7 @@ pub(crate) use access_log::{
     AccessLog, AccessLogFormat, AccessLogTarget, LogFile, LoggedMessages, TemplatePart, Variable,
 };
 pub(crate) use address::{Address, Mode};
+pub(crate) use authorizer::{Authorizer, AuthorizerKind, ContextVariable, IdentitySource};
 pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};
 pub(crate) use log::filter as log_filter;

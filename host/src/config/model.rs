@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
 use super::grant::Grants;
-use super::{Address, OriginPattern, Problem};
+use super::{Address, Authorizer, OriginPattern, Problem};
 use crate::route;
 
 /// The configuration of one gateway.
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) health: Option<Health>,
     /// The APIs, by name; at least one.
     pub(crate) apis: Vec<Api>,
+    /// The authorizers, by name. Every stage's authorizer is one of them.
+    pub(crate) authorizers: Vec<Authorizer>,
     /// The plugins, by name. Every route's integration is one of them, or a mock.
     pub(crate) plugins: Vec<Plugin>,
     /// Bounds of the gateway as a whole.
@@ -204,6 +206,8 @@ pub(crate) struct Stage {
     pub(crate) variables: BTreeMap<String, String>,
     /// The web pages that may connect.
     pub(crate) origins: Origins,
+    /// The name of the authorizer that decides who may connect; `None` lets everyone on to `$connect`.
+    pub(crate) authorizer: Option<String>,
     /// Bounds of each connection.
     pub(crate) limits: StageLimits,
 }
@@ -268,6 +272,8 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     /// The place of its component.
     pub(crate) component: Component,
+    /// What the configuration calls in it.
+    pub(crate) roles: Roles,
     /// The interfaces that it may import.
     pub(crate) grants: Grants,
     /// Whether the WASI interfaces that no plugin gets are stubs that refuse every call.
@@ -282,6 +288,15 @@ pub(crate) struct Plugin {
     pub(crate) limits: PluginLimits,
     /// The rule for automatic rollbacks; `None` is never.
     pub(crate) rollback: Option<Rollback>,
+}
+
+/// What a plugin is called for: its component must export each of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Roles {
+    /// A route points to it, or nothing calls it.
+    pub(crate) handler: bool,
+    /// An authorizer names it.
+    pub(crate) authorizer: bool,
 }
 
 /// The rule by which a new version of a plugin is rolled back automatically.

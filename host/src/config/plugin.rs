@@ -10,9 +10,12 @@ use super::expand;
 use super::file;
 use super::grant::{Grant, Grants};
 use super::is_loopback_authority;
-use super::model::{Component, Credentials, Image, Plugin, Rollback, Secret, Signature};
+use super::model::{
+    Api, Component, Credentials, Image, Integration, Plugin, Roles, Rollback, Secret, Signature,
+};
 use super::report::{Report, join};
 use super::units;
+use super::{Authorizer, AuthorizerKind};
 
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
@@ -50,6 +53,23 @@ pub(super) fn plugins(
         }
     }
     plugins
+}
+
+/// Notes what each plugin is called for. One that nothing calls may be a handler to come.
+pub(super) fn assign_roles(plugins: &mut [Plugin], apis: &[Api], authorizers: &[Authorizer]) {
+    for plugin in plugins {
+        let mut routes = apis.iter().flat_map(|api| &api.routes);
+        let is_target = routes.any(
+            |route| matches!(&route.integration, Integration::Plugin(name) if *name == plugin.name),
+        );
+        let is_authorizer = authorizers.iter().any(
+            |authorizer| matches!(&authorizer.kind, AuthorizerKind::Plugin(name) if *name == plugin.name),
+        );
+        plugin.roles = Roles {
+            handler: is_target || !is_authorizer,
+            authorizer: is_authorizer,
+        };
+    }
 }
 
 pub(super) fn registries(
@@ -116,6 +136,7 @@ fn plugin(
         .signature
         .filter(|_| !matches!(component, Component::Source { .. }));
     Plugin {
+        roles: Roles::default(),
         grants: grants(&join(&key, "grants"), &written.grants, report),
         stub_wasi: written.stub_wasi,
         environment: environment(&join(&key, "environment"), written.environment, report),

@@ -166,11 +166,11 @@ fn kib(kib: u32) -> usize {
     kib as usize * 1024
 }
 
-fn seconds(seconds: u32) -> Duration {
+pub(super) fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-fn seconds_unless_0(seconds: u32) -> Option<Duration> {
+pub(super) fn seconds_unless_0(seconds: u32) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
 
 use super::attributes::Attributes;
 use super::groups::Membership;
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
+use crate::auth::Identity;
 use crate::clock::now_ms;
 
 /// The client, as its handshake shows it.
@@ -43,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     pub(super) membership: Mutex<Membership>,
     details: Mutex<Details>,
+    /// None without an authorizer.
+    identity: ArcSwapOption<Identity>,
 }
 
 /// The subprotocol and the attributes, which may change while the connection is open.
@@ -74,7 +79,25 @@ impl Connection {
             outbox: Outbox::new(),
             membership: Mutex::default(),
             details: Mutex::default(),
+            identity: ArcSwapOption::empty(),
         }
+    }
+
+    /// Who the client is, as its authorizer says; none without an authorizer.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
+    }
+
+    /// The client's name, for the log.
+    pub(crate) fn principal(&self) -> Option<String> {
+        let identity = self.identity.load();
+        let principal = identity.as_ref()?.principal.as_deref();
+        principal.map(str::to_owned)
+    }
+
+    /// Notes who the client is: before its `$connect`, and when what lets it in is renewed.
+    pub(crate) fn set_identity(&self, identity: Option<Arc<Identity>>) {
+        self.identity.store(identity);
     }
 
     /// Queues a message for the client.

@@ -47,7 +47,7 @@ impl Gateway {
         let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
         let committed = held.commit(keep, |plugins| gone = self.install(&config, plugins));
         let mut changes = committed.changes.into_iter().map(Change::from).collect();
-        stages::changes(&self.lock().config.apis, &config.apis, &mut changes);
+        stages::changes(&self.lock().config, &config, &mut changes);
         self.set_limits(&config, &mut changes);
         access_log.serve();
         self.serve_management(management, &config, &mut changes);

@@ -8,6 +8,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use crate::authorizer::Authorizer;
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
 use crate::integration::{Integration, Mock};
@@ -25,6 +26,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub(super) struct StageTable {
     /// The served stages, by API and stage.
     served: HashMap<(String, String), Arc<CurrentStage>>,
+    /// The authorizers of the configuration, by name.
+    authorizers: BTreeMap<String, Arc<Authorizer>>,
     /// Removed stages that still have connections.
     leaving: Vec<Weak<CurrentStage>>,
 }
@@ -43,6 +46,7 @@ pub(super) fn install(
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages::default();
+    table.authorizers = authorizers(&config.authorizers, plugins, &table.authorizers);
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
     for api in &config.apis {
@@ -61,6 +65,10 @@ pub(super) fn install(
                     directory: directory.unwrap_or_default(),
                 }),
                 origins: stage.origins.clone(),
+                authorizer: stage.authorizer.as_ref().map(|name| {
+                    let authorizer = table.authorizers.get(name);
+                    Arc::clone(authorizer.expect("checked with the configuration"))
+                }),
                 limits: stage.limits.clone(),
                 logged_one_in: logged.one_in,
                 routes: routes(api, plugins, logged),
@@ -85,6 +93,22 @@ pub(super) fn install(
     (stages, gone)
 }
 
+/// The authorizers of a configuration. One that would be as before is the one before: it keeps what it remembers.
+fn authorizers(
+    config: &[config::Authorizer],
+    plugins: &ByName,
+    before: &BTreeMap<String, Arc<Authorizer>>,
+) -> BTreeMap<String, Arc<Authorizer>> {
+    let each = config.iter().map(|config| {
+        let same = before.get(&config.name);
+        let same = same.filter(|before| before.is_current(config, plugins));
+        let authorizer =
+            same.map_or_else(|| Arc::new(Authorizer::new(config, plugins)), Arc::clone);
+        (config.name.clone(), authorizer)
+    });
+    each.collect()
+}
+
 /// Gives a removed stage the newest plugins: it keeps its routes until its last messages and the `$disconnect` of its
 /// connections are done.
 fn use_newest_plugins(stage: &CurrentStage) {
@@ -100,6 +124,9 @@ fn use_newest_plugins(stage: &CurrentStage) {
         .flatten()
         .chain(routes.custom.values_mut());
     all.for_each(|route| route.integration = route.integration.newest());
+    if let Some(authorizer) = &mut last.authorizer {
+        *authorizer = Arc::new(authorizer.newest());
+    }
     stage.store(Arc::new(last));
 }
 
@@ -198,20 +225,28 @@ impl Gateway {
 }
 
 /// A stage with everything that decides on its messages.
-type StageConfig<'a> = (&'a config::Stage, &'a Selection, &'a [config::Route]);
+type StageConfig<'a> = (
+    &'a config::Stage,
+    &'a Selection,
+    &'a [config::Route],
+    Option<&'a config::Authorizer>,
+);
 
-fn by_name(apis: &[config::Api]) -> BTreeMap<String, StageConfig<'_>> {
+fn by_name(config: &Config) -> BTreeMap<String, StageConfig<'_>> {
     let mut stages = BTreeMap::new();
-    for api in apis {
+    for api in &config.apis {
         for stage in &api.stages {
-            let config = (stage, &api.selection, &*api.routes);
+            let mut authorizers = config.authorizers.iter();
+            let authorizer = stage.authorizer.as_ref();
+            let authorizer = authorizer.and_then(|name| authorizers.find(|one| one.name == *name));
+            let config = (stage, &api.selection, &*api.routes, authorizer);
             stages.insert(format!("{}/{}", api.name, stage.name), config);
         }
     }
     stages
 }
 
-pub(super) fn changes(before: &[config::Api], now: &[config::Api], changes: &mut Vec<Change>) {
+pub(super) fn changes(before: &Config, now: &Config, changes: &mut Vec<Change>) {
     let (before, now) = (by_name(before), by_name(now));
     for (name, stage) in &now {
         match before.get(name) {

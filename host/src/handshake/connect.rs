@@ -1,4 +1,4 @@
-//! The decision on a client: its origin, the `$connect` handler, and the answer that admits it.
+//! The decision on a client: its origin, its authorizer, the `$connect` handler, and the answer that admits it.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
+use crate::authorizer::{Authorizer, Denial, Request};
 use crate::clock::now_ms;
 use crate::connections::{Connection, RequestId};
 use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
@@ -21,24 +22,29 @@ use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage};
 
+/// A client's request with everything that its decision takes.
+pub(super) struct Candidate<'a> {
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) head: &'a Head,
+    pub(super) destination: &'a Destination,
+    pub(super) request_id: RequestId,
+}
+
 /// Judges a client by one snapshot of its stage: the newest. If a reload empties it meanwhile, loads the newest again.
 pub(super) async fn admit(
     current: &CurrentStage,
-    connection: &Arc<Connection>,
-    head: &Head,
-    destination: &Destination,
-    request_id: RequestId,
+    candidate: &Candidate<'_>,
 ) -> Result<Acceptance, Refusal> {
+    let handshake = candidate.handshake();
     let mut stage = current.load_full();
+    // Who has let the client on: a newer snapshot with the same authorizer need not ask it again.
+    let mut authorized_by = None;
     loop {
-        if let Some(origin) = &head.origin
-            && !origin::allowed(&stage.origins, origin.as_bytes(), destination)
-        {
-            let (api, stage) = (&stage.scope.api, &stage.scope.stage);
-            let key = format!("apis.{api}.stages.{stage}.origins");
-            return Err(Refusal::ForeignOrigin(key));
-        }
-        if let Some(acceptance) = connect(&stage, connection, head, destination, request_id).await?
+        candidate.check_origin(&stage)?;
+        let invocation = candidate.invocation(&stage);
+        if let Some(acceptance) = candidate
+            .decide(&stage, &invocation, &handshake, &mut authorized_by)
+            .await?
         {
             return Ok(acceptance);
         }
@@ -50,49 +56,121 @@ pub(super) async fn admit(
     }
 }
 
+impl Candidate<'_> {
+    fn handshake(&self) -> Handshake {
+        let (head, client) = (self.head, &self.connection.client);
+        Handshake {
+            query: form_urlencoded::parse(head.query.as_bytes())
+                .into_owned()
+                .collect(),
+            headers: head.headers.clone(),
+            subprotocols: head.subprotocols.clone(),
+            source_ip: client.source_ip.to_string(),
+            domain_name: client.domain_name.clone().into(),
+            path: head.path.clone(),
+            http_version: head.http_version,
+            secure: self.destination.secure,
+            // No listener asks clients for certificates.
+            certificate_subject: None,
+        }
+    }
+
+    fn invocation(&self, stage: &Stage) -> Arc<Invocation> {
+        Arc::new(Invocation {
+            request_id: self.request_id,
+            scope: Arc::clone(&stage.scope),
+            connection: Arc::clone(self.connection),
+            route_key: route::CONNECT.into(),
+            requested_at: now_ms(),
+        })
+    }
+
+    fn check_origin(&self, stage: &Stage) -> Result<(), Refusal> {
+        if let Some(origin) = &self.head.origin
+            && !origin::allowed(&stage.origins, origin.as_bytes(), self.destination)
+        {
+            let (api, stage) = (&stage.scope.api, &stage.scope.stage);
+            let key = format!("apis.{api}.stages.{stage}.origins");
+            return Err(Refusal::ForeignOrigin(key));
+        }
+        Ok(())
+    }
+
+    /// Asks the authorizer, then the `$connect` handler. None if a reload has emptied what the snapshot has in their place.
+    async fn decide(
+        &self,
+        stage: &Stage,
+        invocation: &Arc<Invocation>,
+        handshake: &Handshake,
+        authorized_by: &mut Option<Arc<Authorizer>>,
+    ) -> Result<Option<Acceptance>, Refusal> {
+        match self
+            .authorize(stage, invocation, handshake, authorized_by)
+            .await
+        {
+            Ok(()) => connect(stage, invocation, handshake).await,
+            Err(Denial::Replaced) => Ok(None),
+            Err(denial) => Err(Refusal::Unauthorized(denial)),
+        }
+    }
+
+    /// Asks the stage's authorizer, unless it has been asked, and notes who the client is.
+    async fn authorize(
+        &self,
+        stage: &Stage,
+        invocation: &Arc<Invocation>,
+        handshake: &Handshake,
+        authorized_by: &mut Option<Arc<Authorizer>>,
+    ) -> Result<(), Denial> {
+        let Some(authorizer) = &stage.authorizer else {
+            self.connection.set_identity(None);
+            return Ok(());
+        };
+        if authorized_by
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(before, authorizer))
+        {
+            return Ok(());
+        }
+        let request = Request {
+            invocation,
+            handshake,
+        };
+        let identity = authorizer
+            .authorize(&request)
+            .await
+            .inspect_err(|denial| {
+                if denial.is_fault() {
+                    tracing::warn!(client = %self.connection.client.source_ip, connection = %self.connection.id, stage = %stage.scope,
+                        route = route::CONNECT, request_id = %self.request_id, authorizer = authorizer.name(), "{denial}");
+                }
+            })?;
+        self.connection.set_identity(Some(identity));
+        *authorized_by = Some(Arc::clone(authorizer));
+        Ok(())
+    }
+}
+
 /// Calls the `$connect` handler; without one every client is admitted. None if a reload has emptied the snapshot's
 /// integration.
 async fn connect(
-    stage: &Arc<Stage>,
-    connection: &Arc<Connection>,
-    head: &Head,
-    destination: &Destination,
-    request_id: RequestId,
+    stage: &Stage,
+    invocation: &Arc<Invocation>,
+    handshake: &Handshake,
 ) -> Result<Option<Acceptance>, Refusal> {
     let Some(route) = &stage.routes.connect else {
         return Ok(Some(Acceptance::default()));
     };
-    let handshake = Handshake {
-        query: form_urlencoded::parse(head.query.as_bytes())
-            .into_owned()
-            .collect(),
-        headers: head.headers.clone(),
-        subprotocols: head.subprotocols.clone(),
-        source_ip: connection.client.source_ip.to_string(),
-        domain_name: connection.client.domain_name.clone().into(),
-        path: head.path.clone(),
-        http_version: head.http_version,
-        secure: destination.secure,
-        // No listener asks clients for certificates.
-        certificate_subject: None,
-    };
-    let invocation = Arc::new(Invocation {
-        request_id,
-        scope: Arc::clone(&stage.scope),
-        connection: Arc::clone(connection),
-        route_key: route::CONNECT.into(),
-        requested_at: now_ms(),
-    });
-    let called = route.integration.invoke(&invocation, handshake);
+    let called = route.integration.invoke(invocation, handshake.clone());
     let Called::Ended(answer) = called.await else {
         return Ok(None);
     };
     let answer = answer.map_err(|error| {
-        session::log_failure(&invocation, route, &error);
+        session::log_failure(invocation, route, &error);
         Refusal::Failed(error)
     })?;
     let checked = match answer {
-        Ok(acceptance) => check_acceptance(acceptance, &head.subprotocols),
+        Ok(acceptance) => check_acceptance(acceptance, &handshake.subprotocols),
         Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
             Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
                 status,
@@ -106,8 +184,10 @@ async fn connect(
     };
     checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {
-            tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope, route = route::CONNECT,
-                %request_id, plugin = route.integration.name(), "{refusal}");
+            let connection = &invocation.connection;
+            tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
+                stage = %stage.scope, route = route::CONNECT, request_id = %invocation.request_id,
+                plugin = route.integration.name(), "{refusal}");
         }
     })
 }

@@ -1,5 +1,5 @@
 //! The handshake, from a request's head to a session or a refusal: the form of the request, the stage, the origin, the
-//! `$connect` handler, and only then the 101.
+//! authorizer, the `$connect` handler, and only then the 101.
 
 mod admission;
 mod begin;
@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
+use self::connect::Candidate;
 use self::forwarded::RequestSender;
 use self::head::Head;
 pub(crate) use self::head::MAX_HEADERS;
@@ -266,22 +267,20 @@ fn judge(
 }
 
 impl PendingHandshake {
-    /// Calls the `$connect` handler, answers, and starts the session of an admitted client.
+    /// Asks the authorizer and the `$connect` handler, answers, and starts the session of an admitted client.
     async fn decide(
         self,
         context: Arc<HandshakeContext>,
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
         admitted: oneshot::Receiver<OnUpgrade>,
     ) {
-        let acceptance = match connect::admit(
-            &self.current,
-            &self.connection,
-            &self.head,
-            &self.destination,
-            self.arrival.request_id,
-        )
-        .await
-        {
+        let candidate = Candidate {
+            connection: &self.connection,
+            head: &self.head,
+            destination: &self.destination,
+            request_id: self.arrival.request_id,
+        };
+        let acceptance = match connect::admit(&self.current, &candidate).await {
             Ok(acceptance) => acceptance,
             Err(refusal) => {
                 self.record(&context, Err(&refusal));

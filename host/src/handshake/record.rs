@@ -90,6 +90,7 @@ impl Arrival {
         outcome: Result<u16, &Refusal>,
     ) {
         let why = outcome.err().map(ToString::to_string);
+        let principal = connection.principal();
         access_log::write(&Entry {
             connection: Some(connection.id),
             connected_at: Some(connection.connected_at),
@@ -101,6 +102,7 @@ impl Arrival {
                 .as_ref()
                 .and_then(|it| Some(it.to_str().ok()?.into())),
             user_agent: head.user_agent.as_deref().map(Into::into),
+            principal: principal.as_deref().map(Into::into),
             http: Some(head.http_version),
             status: Some(outcome.unwrap_or_else(|refusal| refusal.status().as_u16())),
             refused: why.as_deref().map(Into::into),

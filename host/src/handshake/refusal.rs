@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 
 use super::admission::NotAdmitted;
+use crate::authorizer::Denial;
 use crate::connections::RequestId;
 use crate::invocation::InvokeError;
 
@@ -29,6 +31,9 @@ pub(crate) enum Refusal {
     /// A page of another site. The log has the key by which it may connect.
     #[error("the page's origin is not allowed; if it may connect, add it to {0}")]
     ForeignOrigin(String),
+    /// The authorizer did not let the client on.
+    #[error("not authorized: {0}")]
+    Unauthorized(Denial),
     /// The `$connect` handler turned the client away.
     #[error("turned away by the $connect handler with {status}")]
     Denied {
@@ -53,6 +58,7 @@ impl Refusal {
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            Self::Unauthorized(denial) => denial.status(),
             Self::Denied { status, .. } => *status,
             Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Self::Failed(error) => {
@@ -65,27 +71,22 @@ impl Refusal {
 
     /// The text for the client: the gateway's own words only where they are about its request.
     fn message(&self) -> String {
-        match self {
-            Self::Malformed(what) => format!("Bad request: {what}"),
-            Self::Denied {
-                message: Some(message),
-                ..
-            } => message.clone(),
+        let own = match self {
+            Self::Malformed(what) => return format!("Bad request: {what}"),
+            Self::Denied { message, .. } => message.as_deref(),
+            Self::Unauthorized(denial) => denial.message(),
             Self::TooManyHeaders
             | Self::UpgradeRequired
             | Self::Misdirected
             | Self::UnknownStage
             | Self::ForeignOrigin(_)
-            | Self::Denied { message: None, .. }
             | Self::BadAnswer(_)
             | Self::Failed(_)
             | Self::NotAdmitted(_)
-            | Self::Stopping => self
-                .status()
-                .canonical_reason()
-                .unwrap_or("Refused")
-                .to_owned(),
-        }
+            | Self::Stopping => None,
+        };
+        let phrase = || self.status().canonical_reason().unwrap_or("Refused");
+        own.unwrap_or_else(phrase).to_owned()
     }
 
     /// Makes the response. On HTTP/1.1 it is the last one on its connection: no byte behind the request is read as
@@ -109,6 +110,12 @@ impl Refusal {
         // The same as for a client that is refused before its request is read.
         if matches!(self, Self::NotAdmitted(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // A 401 has a challenge (RFC 9110 §15.5.2).
+        if let Self::Unauthorized(denial) = self
+            && let Some(challenge) = denial.challenge()
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if matches!(self, Self::UpgradeRequired) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

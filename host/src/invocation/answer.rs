@@ -17,7 +17,7 @@ pub(crate) struct Acceptance {
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// `$connect` turns the client away. The status is not checked yet.
+/// `$connect`, or an authorizer, turns the client away. The status is not checked yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Denial {
     pub(crate) status: u16,

@@ -1,6 +1,7 @@
-//! The three kinds of event, each with the type of its answer.
+//! The kinds of event, each with the type of its answer.
 
 use super::answer::{Acceptance, Denial};
+use crate::auth::Identity;
 use crate::connections::{Closing, Message};
 
 /// An event that an integration can be called for.
@@ -30,6 +31,14 @@ pub(crate) struct Handshake {
 
 impl Event for Handshake {
     type Answer = Result<Acceptance, Denial>;
+}
+
+/// The client's request, for the plugin that authorizes it before `$connect`.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorize(pub(crate) Handshake);
+
+impl Event for Authorize {
+    type Answer = Result<Identity, Denial>;
 }
 
 /// A message. Its answer is sent to the client if the route is two-way.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub(crate) use answer::{Acceptance, Called, Denial};
 pub(crate) use error::{Busy, Cut, InvokeError};
-pub(crate) use event::{Event, Handshake};
+pub(crate) use event::{Authorize, Event, Handshake};
 
 use crate::access_log::StageName;
 use crate::connections::{Connection, ConnectionLimits, Directory, MessageId, RequestId, View};

@@ -102,8 +102,8 @@ impl<T: Transport> Session<T> {
             .unwrap_or(End::Panicked);
         if end == End::Panicked {
             let connection = &self.driver.connection;
-            tracing::error!(client = %connection.client.source_ip, connection = %connection.id, stage = %self.stage.scope,
-                "a bug of the gateway has ended this connection and no other");
+            tracing::error!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
+                stage = %self.stage.scope, "a bug of the gateway has ended this connection and no other");
         }
         // Gone from the directory before the client or its `$disconnect` handler is told.
         drop(self.registration.take());
@@ -237,8 +237,8 @@ impl<T: Transport> Session<T> {
             return driver.send(reply);
         }
         let connection = &driver.connection;
-        tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, stage = %stage.scope,
-            route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
+        tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
+            stage = %stage.scope, route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib of the stage and was not sent; answer with less, or raise it");
         driver.send(error_frame(
             "Internal server error",
@@ -333,11 +333,12 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
 pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
     let plugin = route.integration.name();
     let client = invocation.connection.client.source_ip;
+    let principal = invocation.connection.principal();
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
     let (route, request_id) = (&*invocation.route_key, invocation.request_id);
     match error {
         InvokeError::Host(_) => {
-            tracing::error!(%client, %connection, %stage, route, %request_id, plugin, "{error}")
+            tracing::error!(%client, %connection, principal, %stage, route, %request_id, plugin, "{error}")
         }
         InvokeError::Busy(_)
         | InvokeError::Deadline(_)
@@ -345,7 +346,7 @@ pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &Invoke
         | InvokeError::Removed
         | InvokeError::GivenUp
         | InvokeError::Trapped(_) => {
-            tracing::warn!(%client, %connection, %stage, route, %request_id, plugin, "{error}");
+            tracing::warn!(%client, %connection, principal, %stage, route, %request_id, plugin, "{error}");
         }
     }
 }

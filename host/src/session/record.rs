@@ -19,9 +19,11 @@ pub(super) fn end(
     request_id: RequestId,
 ) {
     let closing = end.closing();
+    let principal = connection.principal();
     let open = Duration::from_millis(now_ms().saturating_sub(connection.connected_at));
     access_log::write(&Entry {
         event: Event::Disconnect,
+        principal: principal.as_deref().map(Into::into),
         request_id: Some(request_id),
         code: Some(closing.code),
         reason: (!closing.reason.is_empty()).then(|| closing.reason.as_str().into()),
@@ -58,8 +60,10 @@ pub(super) fn message(message: &Handled<'_>, scope: &Scope, connection: &Connect
         Err(Some(error)) => (error.status(), Some(error.to_string())),
     };
     let bytes_out = message.outcome.ok().flatten();
+    let principal = connection.principal();
     access_log::write(&Entry {
         event: Event::Message,
+        principal: principal.as_deref().map(Into::into),
         request_id: Some(message.request_id),
         route: message.route.map(Into::into),
         status: Some(status),

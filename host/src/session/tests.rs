@@ -104,6 +104,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             directory: Arc::default(),
         }),
         origins: Origins::default(),
+        authorizer: None,
         limits,
         logged_one_in: 0,
         routes: Routes {

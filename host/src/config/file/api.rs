@@ -15,6 +15,9 @@ pub(in crate::config) struct Api {
     /// not expand here: `${request.body.action}` is the expression's own syntax.
     #[schemars(extend("x-verbatim" = true))]
     pub(in crate::config) route_selection_expression: String,
+    /// The name of the authorizer that decides who may connect. Without it, everyone comes to `$connect`.
+    #[schemars(extend("x-example" = "authorizer = \"NAME\", where there is an [authorizers.NAME]"))]
+    pub(in crate::config) authorizer: Option<String>,
     /// The stages at which the API is served, by name (`A-Z a-z 0-9 _ -`, at most 128 characters). At least
     /// one.
     pub(in crate::config) stages: BTreeMap<String, Stage>,
@@ -27,6 +30,7 @@ impl Default for Api {
     fn default() -> Self {
         Self {
             route_selection_expression: "$request.body.action".to_owned(),
+            authorizer: None,
             stages: BTreeMap::new(),
             routes: BTreeMap::new(),
         }
@@ -96,6 +100,10 @@ pub(in crate::config) struct Stage {
     /// loopback address. Requests without an `Origin` header pass: no browser sends them.
     #[schemars(extend("default" = ["self"]))]
     pub(in crate::config) origins: Option<Vec<String>>,
+    /// The name of the stage's own authorizer, in place of the API's. `"none"` has everyone come to
+    /// `$connect`.
+    #[schemars(extend("x-example" = "authorizer = \"NAME\", where there is an [authorizers.NAME]"))]
+    pub(in crate::config) authorizer: Option<String>,
     /// Lets the pages of every site connect. Written in place of `origins`.
     pub(in crate::config) allow_any_origin: bool,
     /// The limits of each connection.

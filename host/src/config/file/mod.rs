@@ -5,6 +5,7 @@
 
 mod access_log;
 mod api;
+mod authorizer;
 mod limits;
 mod plugin;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::model::{ForwardedHeader, LogFormat};
 pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
+pub(in crate::config) use authorizer::Authorizer;
 pub(in crate::config) use limits::{
     CPU_MS, GatewayLimits, OUTBOX_KIB, PluginLimits, Rollback, StageLimits,
 };
@@ -45,6 +47,10 @@ pub(in crate::config) struct File {
     /// characters). No plugin may have the same name.
     #[schemars(extend("x-example" = "[integrations.NAME] with mock = { reply = \"…\" } below it"))]
     pub(in crate::config) integrations: BTreeMap<String, Integration>,
+    /// The authorizers that APIs and stages may name, by name (`A-Z a-z 0-9 _ -`, at most 128 characters).
+    /// Each decides who may connect, before `$connect`.
+    #[schemars(extend("x-example" = "[authorizers.NAME] with plugin = \"…\" below it"))]
+    pub(in crate::config) authorizers: BTreeMap<String, Authorizer>,
     /// Requires a `signature` table of every plugin, so that nothing unsigned runs here.
     pub(in crate::config) require_signatures: bool,
     /// The limits of the gateway as a whole.

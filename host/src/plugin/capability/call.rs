@@ -42,7 +42,8 @@ impl HostState {
             let plugin = self.output.plugin();
             let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
             let (request_id, client) = (call.request_id, call.connection.client.source_ip);
-            tracing::warn!(plugin = &*plugin, %client, %connection, %stage, route, %request_id, "refused to the handler: {limit}");
+            let principal = call.connection.principal();
+            tracing::warn!(plugin = &*plugin, %client, %connection, principal, %stage, route, %request_id, "refused to the handler: {limit}");
         }
     }
 

@@ -3,6 +3,7 @@
 use wasmtime::component::HasSelf;
 
 use super::{Capability, Interface};
+use crate::auth::Value;
 use crate::plugin::run::bindings::lockgate::plugin::types::FieldsResult as Fields;
 use crate::plugin::run::bindings::lockgate::plugin::{context, types};
 use crate::plugin::run::cpu_time;
@@ -47,13 +48,26 @@ impl context::Host for HostState {
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 
-    // No API has an authorizer.
     fn principal(&mut self) -> Option<String> {
-        None
+        self.invocation.as_ref()?.connection.principal()
     }
 
     fn authorizer(&mut self) -> Vec<(String, context::Value)> {
-        Vec::new()
+        let identity = self
+            .invocation
+            .as_ref()
+            .and_then(|call| call.connection.identity());
+        let values = identity.iter().flat_map(|identity| &identity.values);
+        values
+            .map(|(name, value)| {
+                let value = match value {
+                    Value::Text(text) => context::Value::Text(text.to_string()),
+                    Value::Number(number) => context::Value::Number(*number),
+                    Value::Flag(flag) => context::Value::Flag(*flag),
+                };
+                (name.to_string(), value)
+            })
+            .collect()
     }
 
     fn variables(&mut self) -> Fields {

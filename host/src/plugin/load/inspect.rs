@@ -11,7 +11,7 @@ use wasmparser::{
 };
 
 use super::source::MAX_COMPONENT;
-use super::world::{self, WORLD};
+use super::world;
 use super::{CORE_MODULE, MAGIC, NAME_COMPONENT};
 use crate::config::Grants;
 use crate::net::watch;
@@ -159,9 +159,10 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
     // The outermost component ends last.
     if let Some(types) = types {
         let exports: Vec<_> = found.exports.iter().map(InterfaceName::to_string).collect();
-        found.misfits = world::misfits(&types, exports.iter().map(String::as_str));
+        let exports: Vec<_> = exports.iter().map(String::as_str).collect();
+        found.misfits = world::misfits(&types, &exports);
+        found.world = world::world(&exports).filter(|_| found.misfits.is_empty());
     }
-    found.world = found.misfits.is_empty().then_some(WORLD);
     Ok(found)
 }
 

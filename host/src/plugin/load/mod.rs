@@ -9,7 +9,7 @@ pub(crate) mod temporary_folder;
 mod world;
 
 use wasmtime::Engine;
-use wasmtime::component::{self, Linker};
+use wasmtime::component::{self, InstancePre, Linker};
 
 use self::cache::Keep;
 use self::compile::{CompileError, Compiler};
@@ -18,7 +18,6 @@ use crate::config::{self, Component, Fault};
 use crate::net::watch;
 use crate::plugin::capability::stubs;
 use crate::plugin::capability::{self, Need, is_given, need};
-use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::instance::HostState;
 use crate::registry::{self, PullError};
 
@@ -145,13 +144,18 @@ pub(crate) fn link(
     engine: &Engine,
     plugin: &config::Plugin,
     compiled: &Compiled,
-) -> Result<HandlerPluginPre<HostState>, Fault> {
+) -> Result<InstancePre<HostState>, Fault> {
     let component = &compiled.component;
-    // Checked once more: code that was compiled before may be linked under other grants.
+    // Checked once more: code that was compiled before may be linked under other grants, or called for something else.
     let mut findings = Findings::default();
-    let imports = component.component_type();
-    let imports = imports.imports(engine).map(|(name, _)| name.to_owned());
+    let types = component.component_type();
+    let imports = types.imports(engine).map(|(name, _)| name.to_owned());
     findings.imports(plugin, imports.collect());
+    let exports: Vec<_> = types
+        .exports(engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    findings.exports(plugin, exports.iter().map(String::as_str));
     findings.into_result(plugin)?;
     linker(engine, component, plugin)
         .and_then(|linker| linker.instantiate_pre(component))
@@ -161,15 +165,6 @@ pub(crate) fn link(
                 format!("its imports are not what this gateway offers: {error:#}"),
                 "build it against the contract of this version, lockgate:plugin@0.1.0",
             )
-        })
-        .and_then(|pre| {
-            HandlerPluginPre::new(pre).map_err(|error| {
-                fault(
-                    plugin,
-                    format!("it does not export lockgate:plugin/handler@0.1.0: {error:#}"),
-                    "export a handler: wit/README.md tells how, plugins/echo is one",
-                )
-            })
         })
 }
 
@@ -278,6 +273,9 @@ fn judge(plugin: &config::Plugin, bytes: &[u8]) -> Result<(), Fault> {
     let mut findings = Findings::default();
     if !found.misfits.is_empty() {
         findings.add(found.misfits.join("; "), NO_HANDLER.into());
+    } else {
+        let exports: Vec<_> = found.exports.iter().map(ToString::to_string).collect();
+        findings.exports(plugin, exports.iter().map(String::as_str));
     }
     let imports = found
         .imports
@@ -321,6 +319,27 @@ impl Findings {
     fn add(&mut self, fault: String, remedy: String) {
         self.faults.push(fault);
         self.remedies.push(remedy);
+    }
+
+    /// Adds the interfaces that a component does not export though its plugin is called for them.
+    fn exports<'a>(&mut self, plugin: &config::Plugin, exports: impl Iterator<Item = &'a str>) {
+        let exports: Vec<_> = exports.filter_map(capability::on_track).collect();
+        let lacks = |interface: &str| !exports.contains(&interface);
+        if plugin.roles.handler && lacks(world::HANDLER) {
+            self.add(
+                format!(
+                    "it does not export {}@0.1.0, and a route points to it",
+                    world::HANDLER
+                ),
+                NO_HANDLER.into(),
+            );
+        }
+        if plugin.roles.authorizer && lacks(world::AUTHORIZER) {
+            self.add(
+                format!("it does not export {}@0.1.0, and an authorizer names it", world::AUTHORIZER),
+                "export an authorizer: docs/authorizers.md tells how; or name another plugin in [authorizers]".into(),
+            );
+        }
     }
 
     /// Adds the interfaces that a component imports and its plugin is not given.

@@ -170,6 +170,7 @@ mod tests {
             fs::write(config::signature_beside(&component), signature.to_text())
                 .expect("the folder can be written");
             let plugin = config::Plugin {
+                roles: config::Roles::default(),
                 name: "echo".into(),
                 component: config::Component::File(component.clone()),
                 grants: config::Grants::default(),

@@ -1,4 +1,4 @@
-//! The world of `wit/`, spelt as types: a component is compared with it without being compiled, as wasmtime would
+//! The worlds of `wit/`, spelt as types: a component is compared with it without being compiled, as wasmtime would
 //! compare it when it calls.
 
 use std::fmt::Write as _;
@@ -10,25 +10,31 @@ use wasmparser::types::{Types, TypesRef};
 
 use crate::plugin::capability::on_track;
 
-/// The name of the world, for a component that fits it.
-pub(super) const WORLD: &str = "lockgate:plugin/handler-plugin@0.1.0";
+/// The interface of a plugin that handles routes.
+pub(super) const HANDLER: &str = "lockgate:plugin/handler";
+
+/// The interface of a plugin that decides who may connect.
+pub(super) const AUTHORIZER: &str = "lockgate:plugin/authorizer";
+
+/// The worlds, each by the interface that makes a component one of it. The first that fits names a component.
+const WORLDS: [(&str, &str); 2] = [
+    (HANDLER, "lockgate:plugin/handler-plugin@0.1.0"),
+    (AUTHORIZER, "lockgate:plugin/authorizer-plugin@0.1.0"),
+];
 
 /// Bytes of a type that are shown: a type may be as long as a component, or contain itself many times over.
 const MAX_TYPE: usize = 1 << 10;
 
-/// An interface that the world expects of a component.
+/// An interface that the gateway calls, if a component exports it.
 struct ExpectedInterface {
     name: &'static str,
-    /// The misfit of a component that lacks it; none if it is optional.
-    if_missing: Option<&'static str>,
     /// The name and the type of each function, as [`function_text`] writes types.
     functions: &'static [(&'static str, &'static str)],
 }
 
-const INTERFACES: [ExpectedInterface; 2] = [
+const INTERFACES: [ExpectedInterface; 3] = [
     ExpectedInterface {
-        name: "lockgate:plugin/handler",
-        if_missing: Some("it does not export lockgate:plugin/handler@0.1.0"),
+        name: HANDLER,
         functions: &[
             (
                 "on-connect",
@@ -50,25 +56,45 @@ const INTERFACES: [ExpectedInterface; 2] = [
         ],
     },
     ExpectedInterface {
+        name: AUTHORIZER,
+        functions: &[(
+            "authorize",
+            "func(string, record { query: list<tuple<string, string>>, headers: list<tuple<string, string>>, subprotocols: \
+             list<string>, source-ip: string, domain-name: string, path: string, http-version: string, secure: bool, \
+             certificate-subject: option<string> }) -> result<record { principal: option<string>, values: \
+             list<tuple<string, variant { text(string), number(f64), flag(bool) }>>, scopes: list<string>, expires-at: \
+             option<u64> }, record { status: u16, message: option<string> }>",
+        )],
+    },
+    ExpectedInterface {
         name: "lockgate:plugin/self-test",
-        if_missing: None,
         functions: &[("run", "func() -> result<_, string>")],
     },
 ];
 
-/// Where a component with these exports differs from the world.
-pub(super) fn misfits<'a>(types: &Types, exports: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// The world of a component with these exports.
+pub(super) fn world(exports: &[&str]) -> Option<&'static str> {
+    let fits = |interface: &str| {
+        let mut exports = exports.iter();
+        exports.any(|export| on_track(export) == Some(interface))
+    };
+    let fit = WORLDS.iter().find(|(interface, _)| fits(interface));
+    fit.map(|(_, world)| *world)
+}
+
+/// Where a component with these exports differs from the worlds.
+pub(super) fn misfits(types: &Types, exports: &[&str]) -> Vec<String> {
     let types = types.as_ref();
-    let exports: Vec<_> = exports.collect();
     let mut misfits = Vec::new();
+    if world(exports).is_none() {
+        misfits.push(format!(
+            "it exports neither {HANDLER}@0.1.0 nor {AUTHORIZER}@0.1.0"
+        ));
+    }
     for interface in INTERFACES {
-        let mut named = exports
+        let named = exports
             .iter()
-            .filter(|export| on_track(export) == Some(interface.name))
-            .peekable();
-        if named.peek().is_none() {
-            misfits.extend(interface.if_missing.map(str::to_owned));
-        }
+            .filter(|export| on_track(export) == Some(interface.name));
         for export in named {
             for (function, expected) in interface.functions {
                 match function_type(types, export, function) {

@@ -2,7 +2,13 @@
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "handler-plugin",
+    // All that the gateway can call, each optional: a component exports what its plugin is called for.
+    inline: "package lockgate:host;
+        world host {
+            include lockgate:plugin/handler-plugin@0.1.0;
+            include lockgate:plugin/authorizer-plugin@0.1.0;
+        }",
+    world: "lockgate:host/host",
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

@@ -1,14 +1,30 @@
-//! The exports of a handler, one for each kind of event.
+//! The exports of a plugin, one for each kind of event.
 
 use std::future::Future;
 
 use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
 
-use super::bindings::exports::lockgate::plugin::handler as wit;
+use super::bindings::exports::lockgate::plugin::{authorizer, handler as wit};
+use super::bindings::lockgate::plugin::context;
 use super::instance::HostState;
 use super::pool::Line;
+use crate::auth::{Identity, Value};
 use crate::connections::{Closing, Message};
-use crate::invocation::{Acceptance, Denial, Event, Handshake, Invocation};
+use crate::invocation::{Acceptance, Authorize, Denial, Event, Handshake, Invocation};
+
+/// Where a component has its exports.
+#[derive(Clone)]
+pub(crate) struct ExportIndices {
+    handler: Option<wit::GuestIndices>,
+    authorizer: Option<authorizer::GuestIndices>,
+}
+
+/// The exports of one instance.
+pub(crate) struct Exports {
+    handler: Option<wit::Guest>,
+    authorizer: Option<authorizer::Guest>,
+}
 
 /// An event whose handler is an export.
 pub(crate) trait Export: Event {
@@ -18,10 +34,49 @@ pub(crate) trait Export: Event {
     /// Calls the export. The outer error is a trap, the inner one the handler's own failure.
     fn call(
         self,
-        handler: &wit::Guest,
+        exports: &Exports,
         store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> impl Future<Output = wasmtime::Result<Result<Self::Answer, String>>> + Send;
+}
+
+impl ExportIndices {
+    pub(crate) fn of<T>(component: &InstancePre<T>) -> Self {
+        Self {
+            handler: wit::GuestIndices::new(component).ok(),
+            authorizer: authorizer::GuestIndices::new(component).ok(),
+        }
+    }
+
+    /// The exports of an instance. Fails when the type of one is not the contract's.
+    pub(crate) fn load(
+        &self,
+        store: &mut Store<HostState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Exports> {
+        let (handler, authorizer) = (self.handler.as_ref(), self.authorizer.as_ref());
+        Ok(Exports {
+            handler: handler
+                .map(|handler| handler.load(&mut *store, instance))
+                .transpose()?,
+            authorizer: authorizer
+                .map(|authorizer| authorizer.load(&mut *store, instance))
+                .transpose()?,
+        })
+    }
+}
+
+impl Exports {
+    fn handler(&self) -> wasmtime::Result<&wit::Guest> {
+        // A load checks that a component exports what its plugin is called for.
+        let handler = self.handler.as_ref();
+        handler.ok_or_else(|| wasmtime::format_err!("the component exports no handler"))
+    }
+
+    fn authorizer(&self) -> wasmtime::Result<&authorizer::Guest> {
+        let authorizer = self.authorizer.as_ref();
+        authorizer.ok_or_else(|| wasmtime::format_err!("the component exports no authorizer"))
+    }
 }
 
 fn event(invocation: &Invocation) -> wit::Event<'_> {
@@ -34,7 +89,7 @@ fn event(invocation: &Invocation) -> wit::Event<'_> {
 impl Export for Handshake {
     async fn call(
         self,
-        handler: &wit::Guest,
+        exports: &Exports,
         store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
@@ -52,7 +107,8 @@ impl Export for Handshake {
             secure: self.secure,
             certificate_subject: self.certificate_subject.as_deref(),
         };
-        let answer = handler
+        let answer = exports
+            .handler()?
             .call_on_connect(store, event(invocation), request)
             .await?;
         Ok(Ok(match answer {
@@ -71,7 +127,7 @@ impl Export for Handshake {
 impl Export for Message {
     async fn call(
         self,
-        handler: &wit::Guest,
+        exports: &Exports,
         store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
@@ -79,7 +135,8 @@ impl Export for Message {
             Self::Text(text) => wit::MessageParam::Text(text),
             Self::Binary(bytes) => wit::MessageParam::Binary(bytes),
         };
-        let answer = handler
+        let answer = exports
+            .handler()?
             .call_on_message(store, event(invocation), message)
             .await?;
         Ok(answer.map(|reply| {
@@ -97,7 +154,7 @@ impl Export for Closing {
 
     async fn call(
         self,
-        handler: &wit::Guest,
+        exports: &Exports,
         store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> wasmtime::Result<Result<Self::Answer, String>> {
@@ -105,11 +162,58 @@ impl Export for Closing {
             code: self.code,
             reason: &self.reason,
         };
-        handler
+        exports
+            .handler()?
             .call_on_disconnect(store, event(invocation), closing)
             .await?;
         Ok(Ok(()))
     }
+}
+
+impl Export for Authorize {
+    async fn call(
+        self,
+        exports: &Exports,
+        store: &mut Store<HostState>,
+        invocation: &Invocation,
+    ) -> wasmtime::Result<Result<Self::Answer, String>> {
+        let Self(handshake) = self;
+        let query = borrow(&handshake.query);
+        let headers = borrow(&handshake.headers);
+        let subprotocols: Vec<_> = handshake.subprotocols.iter().map(String::as_str).collect();
+        let request = authorizer::Handshake {
+            query: &query,
+            headers: &headers,
+            subprotocols: &subprotocols,
+            source_ip: &handshake.source_ip,
+            domain_name: &handshake.domain_name,
+            path: &handshake.path,
+            http_version: handshake.http_version,
+            secure: handshake.secure,
+            certificate_subject: handshake.certificate_subject.as_deref(),
+        };
+        let id = invocation.connection.id.as_str();
+        let answer = exports.authorizer()?.call_authorize(store, id, request);
+        Ok(match answer.await? {
+            Ok(said) => identity(said).map(Ok),
+            Err(authorizer::Refusal { status, message }) => Ok(Err(Denial { status, message })),
+        })
+    }
+}
+
+fn identity(said: authorizer::Identity) -> Result<Identity, String> {
+    let values = said.values.into_iter().map(|(name, value)| {
+        let value = match value {
+            context::Value::Text(text) => Value::Text(text.into()),
+            context::Value::Number(number) => Value::Number(number),
+            context::Value::Flag(flag) => Value::Flag(flag),
+        };
+        (name.into(), value)
+    });
+    let scopes = said.scopes.into_iter().map(Into::into).collect();
+    let principal = said.principal.map(Into::into);
+    let identity = Identity::new(principal, values.collect(), scopes, said.expires_at);
+    identity.map_err(|error| error.to_string())
 }
 
 fn borrow(fields: &[(String, String)]) -> Vec<(&str, &str)> {

@@ -221,11 +221,12 @@ impl GuestLines {
             return tracing::warn!(target: "guest", plugin, "{line}");
         };
         let client = call.connection.client.source_ip;
+        let principal = call.connection.principal();
         let (connection, stage) = (call.connection.id, &call.scope);
         let (route, request_id) = (&*call.route_key, call.request_id);
         macro_rules! log {
             ($level:ident) => {
-                tracing::$level!(target: "guest", plugin, %client, %connection, %stage, route, %request_id, "{line}")
+                tracing::$level!(target: "guest", plugin, %client, %connection, principal, %stage, route, %request_id, "{line}")
             };
         }
         match level {

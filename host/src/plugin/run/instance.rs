@@ -5,16 +5,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::bindings::{HandlerPlugin, HandlerPluginPre};
 use super::bounds::Limiter;
 use super::clocks::{GuestMonotonicClock, GuestWallClock};
 use super::engine::TABLES_PER_INSTANCE;
 use super::epoch_thread::Epochs;
-use super::exports::Export;
+use super::exports::{Export, ExportIndices, Exports};
 use super::guest_output::{GuestOutput, printable};
 use super::{cpu_time, fault};
 use crate::config::{self, Isolation};
@@ -40,7 +39,8 @@ const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
 pub(crate) struct Maker {
     pub(crate) engine: Engine,
     pub(crate) epochs: Arc<Epochs>,
-    pub(crate) pre: HandlerPluginPre<HostState>,
+    pub(crate) pre: InstancePre<HostState>,
+    pub(crate) exports: ExportIndices,
     pub(crate) plugin: Arc<str>,
     pub(crate) isolation: Isolation,
     pub(crate) environment: BTreeMap<String, config::Secret>,
@@ -51,7 +51,7 @@ pub(crate) struct Maker {
 
 pub(crate) struct Instance {
     store: Store<HostState>,
-    exports: HandlerPlugin,
+    exports: Exports,
     pub(crate) uses: u32,
 }
 
@@ -83,7 +83,7 @@ impl Maker {
     /// Runs the self-test of a component that has one, in an instance that is used for nothing else.
     pub(crate) async fn self_test(&self) -> Tested {
         let mut store = self.store();
-        let made = self.pre.instance_pre().instantiate_async(&mut store).await;
+        let made = self.pre.instantiate_async(&mut store).await;
         let instance = match made {
             Ok(instance) => instance,
             Err(error) => return Tested::NotMade(self.failure(&error, store.data())),
@@ -109,7 +109,9 @@ impl Maker {
 
     pub(crate) async fn instance(&self) -> Result<Box<Instance>, InvokeError> {
         let mut store = self.store();
-        match self.pre.instantiate_async(&mut store).await {
+        let made = self.pre.instantiate_async(&mut store).await;
+        let exports = made.and_then(|instance| self.exports.load(&mut store, &instance));
+        match exports {
             Ok(exports) => Ok(Box::new(Instance {
                 store,
                 exports,
@@ -157,8 +159,7 @@ impl Instance {
         event: E,
         invocation: &Invocation,
     ) -> impl Future<Output = wasmtime::Result<Result<E::Answer, String>>> + Send {
-        let handler = self.exports.lockgate_plugin_handler();
-        event.call(handler, &mut self.store, invocation)
+        event.call(&self.exports, &mut self.store, invocation)
     }
 
     pub(crate) fn state(&self) -> &HostState {

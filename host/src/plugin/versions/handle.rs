@@ -68,6 +68,17 @@ impl PluginHandle {
         self.versions.load()
     }
 
+    /// The numbers of the versions that serve, 0 in place of none: other numbers are other code.
+    pub(crate) fn generation(&self) -> (u64, u64) {
+        let versions = self.versions.load();
+        let Some(versions) = versions.as_ref() else {
+            return (0, 0);
+        };
+        let candidate = versions.candidate.as_ref();
+        let candidate = candidate.map_or(0, |candidate| candidate.number);
+        (versions.stable.number, candidate)
+    }
+
     /// Replaces the versions that serve, and gives the old ones.
     pub(crate) fn swap(&self, versions: Option<Arc<Versions>>) -> Option<Arc<Versions>> {
         self.versions.swap(versions)

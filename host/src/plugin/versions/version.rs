@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wasmtime::component::InstancePre;
 
 use super::plugin::Placement;
 use crate::config;
 use crate::invocation::{Busy, Called, Cut, Invocation, InvokeError};
 use crate::plugin::load::source::Compiled;
-use crate::plugin::run::bindings::HandlerPluginPre;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
-use crate::plugin::run::exports::Export;
+use crate::plugin::run::exports::{Export, ExportIndices};
 use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
 use crate::plugin::run::instance::{HostState, Maker, Tested};
 use crate::plugin::run::pool::{Line, Pool};
@@ -86,7 +86,7 @@ impl Version {
     /// when there is no room for its first instance.
     pub(crate) fn new(
         place: &Placement,
-        pre: HandlerPluginPre<HostState>,
+        pre: InstancePre<HostState>,
         code: Code,
         name: &Arc<str>,
         config: &config::Plugin,
@@ -97,6 +97,7 @@ impl Version {
         let maker = Maker {
             engine: place.engine.clone(),
             epochs: Arc::clone(&place.epochs),
+            exports: ExportIndices::of(&pre),
             pre,
             plugin: Arc::clone(name),
             isolation: config.isolation,

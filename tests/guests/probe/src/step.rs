@@ -140,6 +140,18 @@ impl Step<'_> {
                     "authorizer": context::authorizer().len(),
                 })
             }
+            "who" => {
+                let values = context::authorizer().into_iter().map(|(name, value)| {
+                    let value = match value {
+                        context::Value::Text(text) => json!(text),
+                        context::Value::Number(number) => json!(number),
+                        context::Value::Flag(flag) => json!(flag),
+                    };
+                    (name, value)
+                });
+                let values: Map<_, _> = values.collect();
+                json!({"principal": context::principal(), "values": values})
+            }
             "time left" => json!(context::time_left().as_millis() as u64),
             "variables" => json!(context::variables()),
             "counter" => json!(COUNTER.fetch_add(1, Ordering::Relaxed)),

@@ -16,6 +16,7 @@ use crate::plugin::load;
 use crate::plugin::load::source::{Compiled, Source};
 use crate::plugin::run::engine;
 use crate::plugin::run::epoch_thread::Epochs;
+use crate::plugin::run::exports::ExportIndices;
 
 const INSTANCES: usize = 2;
 
@@ -58,8 +59,10 @@ fn pool_with(engine: &Engine, room: &Arc<Room>, instances: usize, tables: u32) -
         digest: source.digest,
         bytes: source.bytes,
     };
+    let pre = load::link(engine, plugin, &compiled).unwrap();
     let maker = Maker {
-        pre: load::link(engine, plugin, &compiled).unwrap(),
+        exports: ExportIndices::of(&pre),
+        pre,
         engine: engine.clone(),
         epochs: Epochs::start(engine).unwrap(),
         plugin: "probe".into(),

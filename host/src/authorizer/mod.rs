@@ -1,0 +1,91 @@
+//! Authorizers: they decide who may connect, before `$connect`, and may wait for that. A client that one lets in has an
+//! [`Identity`], which every later event of its connection sees.
+
+mod cache;
+mod denial;
+mod plugin;
+mod source;
+
+use std::sync::Arc;
+
+pub(crate) use self::denial::Denial;
+use self::plugin::PluginAuthorizer;
+use crate::auth::Identity;
+use crate::clock::now_ms;
+use crate::config::{self, AuthorizerKind};
+use crate::invocation::{Handshake, Invocation};
+use crate::plugin::ByName;
+
+/// An authorizer of the configuration. The stages that name it share it, and reloads keep it as long as nothing that it
+/// depends on changes.
+pub(crate) struct Authorizer {
+    config: config::Authorizer,
+    kind: Kind,
+}
+
+/// What decides.
+enum Kind {
+    Plugin(PluginAuthorizer),
+}
+
+/// A client's request, as an authorizer sees it.
+pub(crate) struct Request<'a> {
+    /// The invocation of `$connect`: the connection to be, the stage, the request id, the time.
+    pub(crate) invocation: &'a Arc<Invocation>,
+    pub(crate) handshake: &'a Handshake,
+}
+
+impl Authorizer {
+    /// Makes the authorizer of a configuration.
+    pub(crate) fn new(config: &config::Authorizer, plugins: &ByName) -> Self {
+        let kind = match &config.kind {
+            AuthorizerKind::Plugin(name) => {
+                let plugin = plugins.get(name).expect("checked with the configuration");
+                Kind::Plugin(PluginAuthorizer::new(plugin.handle(), config.cache))
+            }
+        };
+        Self {
+            config: config.clone(),
+            kind,
+        }
+    }
+
+    /// Whether it is what a configuration and these plugins would make: then it is kept, with what it remembers.
+    pub(crate) fn is_current(&self, config: &config::Authorizer, plugins: &ByName) -> bool {
+        self.config == *config
+            && match &self.kind {
+                Kind::Plugin(plugin) => plugin.is_current(plugins),
+            }
+    }
+
+    /// The same authorizer with the newest versions of its plugin: for a stage that has left the configuration.
+    pub(crate) fn newest(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            kind: match &self.kind {
+                Kind::Plugin(plugin) => Kind::Plugin(plugin.newest()),
+            },
+        }
+    }
+
+    /// Its name in the configuration.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Decides on a client. [`Denial::Replaced`] asks for the authorizer of the newest snapshot of the stage.
+    pub(crate) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
+        let identity = match &self.kind {
+            Kind::Plugin(plugin) => {
+                let presented = source::all(&self.config.identity_source, request).ok_or(
+                    Denial::Unauthorized("an identity source is missing or empty"),
+                )?;
+                plugin.authorize(request, &presented).await?
+            }
+        };
+        if identity.has_expired(now_ms()) {
+            return Err(Denial::Unauthorized("what lets the client in has expired"));
+        }
+        Ok(identity)
+    }
+}

@@ -1,0 +1,218 @@
+//! The check of authorizers, and of the keys that name them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::file;
+use super::names::{self, nearest};
+use super::report::{Report, join};
+use super::units::seconds_unless_0;
+
+/// The word that takes the API's authorizer from a stage. No authorizer has this name.
+const NONE: &str = "none";
+
+/// The names after `context.`, as API Gateway has them.
+const CONTEXT: [(&str, ContextVariable); 6] = [
+    ("apiId", ContextVariable::ApiId),
+    ("stage", ContextVariable::Stage),
+    ("domainName", ContextVariable::DomainName),
+    ("routeKey", ContextVariable::RouteKey),
+    ("identity.sourceIp", ContextVariable::SourceIp),
+    ("identity.userAgent", ContextVariable::UserAgent),
+];
+
+/// An authorizer: it decides who may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Authorizer {
+    /// Its name, of `A-Z a-z 0-9 _ -`.
+    pub(crate) name: String,
+    pub(crate) kind: AuthorizerKind,
+    /// Where a request says who the client is.
+    pub(crate) identity_source: Vec<IdentitySource>,
+    /// The time for which an answer is kept; `None` keeps none.
+    pub(crate) cache: Option<Duration>,
+}
+
+/// How an authorizer decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AuthorizerKind {
+    /// The plugin of this name decides.
+    Plugin(String),
+}
+
+/// A place in a request, or beside it, that says who the client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IdentitySource {
+    /// A header, by its name in lower case.
+    Header(String),
+    /// A parameter of the query.
+    Query(String),
+    Cookie(String),
+    StageVariable(String),
+    Context(ContextVariable),
+}
+
+/// A fact about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ContextVariable {
+    ApiId,
+    Stage,
+    DomainName,
+    RouteKey,
+    SourceIp,
+    UserAgent,
+}
+
+/// Checks the authorizers of the file. One without a valid kind is left out.
+pub(super) fn authorizers(
+    written: BTreeMap<String, file::Authorizer>,
+    report: &mut Report<'_>,
+) -> Vec<Authorizer> {
+    let written = written.into_iter();
+    written
+        .filter_map(|(name, written)| authorizer(name, written, report))
+        .collect()
+}
+
+fn authorizer(
+    name: String,
+    written: file::Authorizer,
+    report: &mut Report<'_>,
+) -> Option<Authorizer> {
+    let key = join("authorizers", &name);
+    report.check_name(&key, &name);
+    if name == NONE {
+        report.problem(
+            &key,
+            format!("{NONE:?} is the word for no authorizer"),
+            "give it another name",
+        );
+    }
+    let sources_key = join(&key, "identity_source");
+    let sources = written.identity_source.iter().enumerate();
+    let identity_source: Vec<_> = sources
+        .filter_map(|(index, text)| source(&format!("{sources_key}[{index}]"), text, report))
+        .collect();
+    let cache = seconds_unless_0(written.cache_s);
+    if cache.is_some() && written.identity_source.is_empty() && report.is_clean(&sources_key) {
+        report.problem(
+            &join(&key, "cache_s"),
+            "answers are kept by identity source, and there is none",
+            "add identity_source = [\"route.request.header.Authorization\"], or where clients say who they are",
+        );
+    }
+    Some(Authorizer {
+        kind: kind(&key, written, report)?,
+        identity_source,
+        cache,
+        name,
+    })
+}
+
+/// The one kind that is written.
+fn kind(key: &str, written: file::Authorizer, report: &mut Report<'_>) -> Option<AuthorizerKind> {
+    let kinds = [written.plugin.map(|name| plugin(key, name, report))];
+    let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
+    if kinds.len() != 1 && report.is_clean(key) {
+        report.problem(
+            key,
+            match kinds.len() {
+                0 => "nothing says how it decides",
+                _ => "it decides in more than one way",
+            },
+            "write exactly one of plugin",
+        );
+    }
+    kinds.pop()
+}
+
+fn plugin(key: &str, name: String, report: &mut Report<'_>) -> AuthorizerKind {
+    if !report.is_written(&join("plugins", &name)) {
+        let known = report.names_in("plugins");
+        let header = join("plugins", &name);
+        let remedy = match known.as_slice() {
+            [] => format!("add [{header}] with its component"),
+            known => format!(
+                "name one of this file: {}; or add [{header}]",
+                names::list(known)
+            ),
+        };
+        report.problem(
+            &join(key, "plugin"),
+            format!("no plugin is called {name:?}"),
+            remedy,
+        );
+    }
+    AuthorizerKind::Plugin(name)
+}
+
+fn source(key: &str, text: &str, report: &mut Report<'_>) -> Option<IdentitySource> {
+    let source = parse_source(text);
+    if source.is_none() {
+        let remedy = match text.strip_prefix("context.") {
+            Some(name) => {
+                let known = CONTEXT.map(|(known, _)| known);
+                match nearest(name, &known) {
+                    Some(near) => format!("did you mean \"context.{near}\"?"),
+                    None => format!("after \"context.\", write {}", names::list(&known)),
+                }
+            }
+            None => "write it as in \"route.request.header.Authorization\", \"route.request.querystring.token\", \
+                     \"route.request.cookie.session\", \"stageVariables.NAME\" or \"context.identity.sourceIp\""
+                .to_owned(),
+        };
+        report.problem(key, format!("{text:?} is no identity source"), remedy);
+    }
+    source
+}
+
+fn parse_source(text: &str) -> Option<IdentitySource> {
+    let named = |prefix: &str| text.strip_prefix(prefix).filter(|name| !name.is_empty());
+    if let Some(name) = named("route.request.header.") {
+        let name: http::HeaderName = name.parse().ok()?;
+        return Some(IdentitySource::Header(name.as_str().to_owned()));
+    }
+    if let Some(name) = named("route.request.querystring.") {
+        return Some(IdentitySource::Query(name.to_owned()));
+    }
+    if let Some(name) = named("route.request.cookie.") {
+        return Some(IdentitySource::Cookie(name.to_owned()));
+    }
+    if let Some(name) = named("stageVariables.") {
+        return Some(IdentitySource::StageVariable(name.to_owned()));
+    }
+    let name = named("context.")?;
+    let (_, variable) = CONTEXT.iter().find(|(known, _)| *known == name)?;
+    Some(IdentitySource::Context(*variable))
+}
+
+/// The authorizer that the key of an API or a stage names: none where it says so. `inherited` is that of the API.
+pub(super) fn named(
+    key: &str,
+    written: Option<&str>,
+    inherited: Option<&str>,
+    report: &mut Report<'_>,
+) -> Option<String> {
+    let Some(name) = written else {
+        return inherited.map(str::to_owned);
+    };
+    if name == NONE {
+        return None;
+    }
+    if !report.is_written(&join("authorizers", name)) {
+        let known = report.names_in("authorizers");
+        let header = join("authorizers", name);
+        let remedy = match known.as_slice() {
+            [] => format!("add [{header}]"),
+            known => match nearest(name, known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!(
+                    "name one of this file: {}; or add [{header}]",
+                    names::list(known)
+                ),
+            },
+        };
+        report.problem(key, format!("no authorizer is called {name:?}"), remedy);
+    }
+    Some(name.to_owned())
+}

@@ -1,0 +1,23 @@
+//! An authorizer in the file.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Decides who may connect to the APIs and stages that name it. It has exactly one of the keys that say how:
+/// `plugin`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Authorizer {
+    /// The name of the plugin that decides, which exports `authorizer`.
+    #[schemars(extend("x-example" = "plugin = \"NAME\", where there is a [plugins.NAME]"))]
+    pub(in crate::config) plugin: Option<String>,
+    /// Where a request says who the client is: `route.request.header.NAME`,
+    /// `route.request.querystring.NAME`, `route.request.cookie.NAME`, `stageVariables.NAME`, or
+    /// `context.NAME` with `apiId`, `stage`, `domainName`, `routeKey`, `identity.sourceIp` or
+    /// `identity.userAgent`. If one is missing or empty, the client gets 401, and nobody is asked.
+    pub(in crate::config) identity_source: Vec<String>,
+    /// Seconds for which a client that was let in is let in again without asking, if all identity sources
+    /// have the same values. A reload of the plugin ends them all. 0 asks each time.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub(in crate::config) cache_s: u32,
+}
