@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         lambda::callback_style_runs_as_it_is: Npm;
         lambda::middy_with_common_packages_runs_as_it_is: Npm;
         page::lambda_page_runs_as_written: Npm;
-        go_probe::go_handler_sees_what_the_contract_tells: Go;
+        go_probe::go_handler_has_its_environment_and_sends_no_broken_text: Go;
         go_probe::go_handler_refuses_and_fails_as_it_says: Go;
         go_probe::go_log_lines_have_their_levels: Go;
         go_probe::go_contexts_end_at_the_deadline_and_with_the_event: Go;

@@ -26,18 +26,17 @@ func main() {
 	lockgate.Handle(probe{})
 }
 
-type probe struct{}
+type probe struct{ lockgate.Defaults }
 
 // What the environment had before main.
 var early = os.Getenv("EARLY")
 
 type step struct {
-	Do, ID, Name, Value, Group, After, Text, Exclude string
-	Limit, Milliseconds, Count                       int
-	Code                                             uint16
+	Do, ID, Group, Text string
+	Milliseconds, Count int
 }
 
-// Connect refuses, or lets in as the query says, and sends the handshake.
+// Connect refuses, panics, or sends the event.
 func (probe) Connect(ctx context.Context, event lockgate.Event, handshake lockgate.Handshake) (lockgate.Acceptance, error) {
 	var acceptance lockgate.Acceptance
 	if status, ok := handshake.QueryParameter("refuse"); ok {
@@ -51,24 +50,11 @@ func (probe) Connect(ctx context.Context, event lockgate.Event, handshake lockga
 	if _, ok := handshake.QueryParameter("panic"); ok {
 		panic("no connect")
 	}
-	acceptance.Subprotocol, _ = handshake.QueryParameter("subprotocol")
-	if value, ok := handshake.QueryParameter("header"); ok {
-		acceptance.Headers = lockgate.Fields{{Name: "x-probe", Value: value}, {Name: "x-probe", Value: "2"}}
-	}
-	told, err := lockgate.JSON(map[string]any{"event": event, "handshake": handshake})
+	told, err := lockgate.JSON(map[string]any{"event": event})
 	if err != nil {
 		return acceptance, err
 	}
 	return acceptance, connections.Send(ctx, event.ConnectionID, told)
-}
-
-// Disconnect tells the group observers.
-func (probe) Disconnect(ctx context.Context, event lockgate.Event, closing lockgate.Closing) {
-	last, _, err := connections.Attribute(ctx, event.ConnectionID, "last")
-	told, _ := lockgate.JSON(map[string]any{"code": closing.Code, "reason": closing.Reason, "last": last, "error": text(err)})
-	if _, err := groups.Publish(ctx, "observers", told); err != nil {
-		slog.Error("not told", "error", err)
-	}
 }
 
 func (probe) Message(ctx context.Context, event lockgate.Event, message lockgate.Message) (*lockgate.Message, error) {
@@ -82,58 +68,24 @@ func (probe) Message(ctx context.Context, event lockgate.Event, message lockgate
 	switch step.Do {
 	case "fail":
 		return nil, errors.New(step.Text)
-	case "silence":
-		return nil, nil
 	case "broken text":
 		return lockgate.Text("\xff"), nil
 	}
-	result, err := do(ctx, event, step)
+	result, err := do(ctx, step)
 	if err != nil {
-		return lockgate.JSON(map[string]any{"error": name(err), "text": err.Error()})
+		return lockgate.JSON(map[string]any{"error": err.Error(), "invalid": errors.Is(err, lockgate.ErrInvalid)})
 	}
 	return lockgate.JSON(result)
 }
 
-func do(ctx context.Context, event lockgate.Event, step step) (any, error) {
+func do(ctx context.Context, step step) (any, error) {
 	switch step.Do {
-	case "event":
-		return event, nil
-	case "context":
-		return map[string]any{
-			"current": lockgate.Current(ctx), "variables": lockgate.Variables(ctx),
-			"principal": lockgate.Principal(ctx), "authorizer": lockgate.Authorizer(ctx),
-		}, nil
 	case "environment":
 		return []string{os.Getenv("LATE"), early}, nil
-	case "info":
-		return connections.Info(ctx, step.ID)
-	case "attribute":
-		value, set, err := connections.Attribute(ctx, step.ID, step.Name)
-		return []any{value, set}, err
-	case "attributes":
-		return connections.Attributes(ctx, step.ID)
-	case "set":
-		return nil, connections.SetAttribute(ctx, step.ID, step.Name, step.Value)
-	case "remove":
-		return nil, connections.RemoveAttribute(ctx, step.ID, step.Name)
-	case "send":
-		return nil, connections.Send(ctx, step.ID, lockgate.Text(step.Text))
 	case "send broken text":
 		return nil, connections.Send(ctx, step.ID, lockgate.Text("\xff"))
 	case "send binary":
 		return nil, connections.Send(ctx, step.ID, lockgate.Binary(bytes.Repeat([]byte{0xff}, step.Count)))
-	case "close":
-		return nil, connections.Close(ctx, step.ID, step.Code, step.Text)
-	case "join":
-		return nil, groups.Join(ctx, step.Group, step.ID)
-	case "leave":
-		return nil, groups.Leave(ctx, step.Group, step.ID)
-	case "publish":
-		return groups.Publish(ctx, step.Group, lockgate.Text(step.Text))
-	case "publish except":
-		return groups.PublishExcept(ctx, step.Group, lockgate.Text(step.Text), step.Exclude)
-	case "members":
-		return groups.Members(ctx, step.Group, step.After, step.Limit)
 	case "count":
 		return groups.Count(ctx, step.Group)
 	case "print":
@@ -271,17 +223,4 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// name finds the contract's case.
-func name(err error) string {
-	for name, is := range map[string]error{
-		"gone": lockgate.ErrGone, "busy": lockgate.ErrBusy, "too-large": lockgate.ErrTooLarge, "denied": lockgate.ErrDenied,
-		"unreachable": lockgate.ErrUnreachable, "invalid": lockgate.ErrInvalid,
-	} {
-		if errors.Is(err, is) {
-			return name
-		}
-	}
-	return "other"
 }
