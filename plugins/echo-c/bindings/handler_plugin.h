@@ -356,7 +356,7 @@ extern bool lockgate_plugin_connections_attributes(lockgate_plugin_connections_c
 // set is no error.
 // 
 // Fails with `gone`; with `invalid`, when the name is empty; and with `too-large`, when the connection's
-// attributes, names and values together, are over the stage's limit (4 KiB unless configured).
+// attributes, names and values together and 8 bytes for each, are over the stage's limit (4 KiB unless configured).
 extern bool lockgate_plugin_connections_set_attribute(lockgate_plugin_connections_connection_id_t *id, handler_plugin_string_t *name, handler_plugin_string_t *maybe_value, lockgate_plugin_connections_error_t *err);
 
 // Imported Functions from `lockgate:plugin/groups@0.1.0`
