@@ -45,7 +45,7 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
     ("reqwest", &["registry"]),
-    ("aws_lc_rs", &["listener", "signature", "net"]),
+    ("aws_lc_rs", &["auth", "listener", "signature", "net"]),
 ];
 
 /// Each module, with the paths that it must not name: `route` is pure, and `connections` has neither socket nor

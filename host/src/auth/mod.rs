@@ -1,5 +1,8 @@
-//! Who a client is: pure, given a clock. No socket, no task.
+//! Who a client or a caller is: identities, signatures, keys. Pure, given a clock: no socket, no task.
 
+mod access_keys;
 mod identity;
+pub(crate) mod sigv4;
 
+pub(crate) use access_keys::{AccessKey, AccessKeys};
 pub(crate) use identity::{Identity, Value};

@@ -14,6 +14,7 @@ mod frames;
 mod heads;
 mod input;
 mod proxy_headers;
+mod signed_requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +35,7 @@ use input::Choices;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("certificates", certificates::certificates),
     ("configuration", configuration),
     ("dialogues", dialogues::dialogues),
@@ -47,6 +48,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("messages", messages),
     ("origins", heads::origins),
     ("proxy-headers", proxy_headers::proxy_headers),
+    ("signed-requests", signed_requests::signed_requests),
     ("words", words),
 ];
 
