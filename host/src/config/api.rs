@@ -247,6 +247,7 @@ fn stage(
         domains,
         origins: origins(&key, &written, report),
         authorizer: authorizer::named(&authorizer_key, own, authorizer, report),
+        connections_api: written.connections_api,
         limits: units::stage(&join(&key, "limits"), written.limits, report),
         variables: written.variables,
         name,

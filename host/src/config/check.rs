@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::LoadMode;
+use super::access_key;
 use super::access_log;
 use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
 use super::api;
@@ -34,6 +35,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     let integrations = api::integrations(file.integrations, report);
     let apis = api::apis(file.apis, &integrations, report);
     let authorizers = authorizer::authorizers(file.authorizers, report);
+    let access_keys = access_key::access_keys(file.access_keys, report);
     let limits = GatewayLimits::from(file.limits);
     let sources = plugin::ComponentSources {
         registries: plugin::registries(file.registries, report),
@@ -49,6 +51,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     doubt::mocks(&apis, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);
+    access_key::doubt_unused(&apis, &access_keys, report);
     Config {
         listeners,
         management,
@@ -56,6 +59,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
         apis,
         authorizers,
         plugins,
+        access_keys,
         limits,
         compile_cache: file
             .compile_cache

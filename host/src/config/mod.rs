@@ -6,6 +6,7 @@
 //!
 //! This module knows no socket, task or component: a start finds whether an address can be bound or a component loads.
 
+mod access_key;
 mod access_log;
 mod address;
 mod api;
@@ -34,6 +35,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub(crate) use access_key::{AccessKey, KeyMethods, Permission};
 pub(crate) use access_log::{
     AccessLog, AccessLogFormat, AccessLogTarget, LogFile, LoggedMessages, TemplatePart, Variable,
 };

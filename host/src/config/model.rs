@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
 use super::grant::Grants;
-use super::{Address, Authorizer, OriginPattern, Problem};
+use super::{AccessKey, Address, Authorizer, OriginPattern, Problem};
 use crate::route;
 
 /// The configuration of one gateway.
@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) authorizers: Vec<Authorizer>,
     /// The plugins, by name. Every route's integration is one of them, or a mock.
     pub(crate) plugins: Vec<Plugin>,
+    /// The keys of programs that use the connections API, by name.
+    pub(crate) access_keys: Vec<AccessKey>,
     /// Bounds of the gateway as a whole.
     pub(crate) limits: GatewayLimits,
     /// The folder that keeps compiled components between starts; `None` compiles at every start.
@@ -208,6 +210,8 @@ pub(crate) struct Stage {
     pub(crate) origins: Origins,
     /// The name of the authorizer that decides who may connect; `None` lets everyone on to `$connect`.
     pub(crate) authorizer: Option<String>,
+    /// Whether the listeners serve its connections API.
+    pub(crate) connections_api: bool,
     /// Bounds of each connection.
     pub(crate) limits: StageLimits,
 }

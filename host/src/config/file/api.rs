@@ -106,6 +106,9 @@ pub(in crate::config) struct Stage {
     pub(in crate::config) authorizer: Option<String>,
     /// Lets the pages of every site connect. Written in place of `origins`.
     pub(in crate::config) allow_any_origin: bool,
+    /// Serves the connections API on the listeners, at `/@connections/ID` below the stage's address:
+    /// programs with an access key post to connections, describe and close them. The default is false.
+    pub(in crate::config) connections_api: bool,
     /// The limits of each connection.
     pub(in crate::config) limits: StageLimits,
 }

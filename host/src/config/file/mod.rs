@@ -3,6 +3,7 @@
 //! The JSON Schema made from these types is what `lockgate config schema` prints and what
 //! `key_check` reads a file against, so a default or a bound stands here and nowhere else.
 
+mod access_key;
 mod access_log;
 mod api;
 mod authorizer;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{ForwardedHeader, LogFormat};
+pub(in crate::config) use access_key::AccessKey;
 pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
 pub(in crate::config) use authorizer::Authorizer;
@@ -51,6 +53,9 @@ pub(in crate::config) struct File {
     /// Each decides who may connect, before `$connect`.
     #[schemars(extend("x-example" = "[authorizers.NAME] with plugin = \"…\" below it"))]
     pub(in crate::config) authorizers: BTreeMap<String, Authorizer>,
+    /// The keys of programs that post to connections, describe or close them, by name
+    /// (`A-Z a-z 0-9 _ -`, at most 128 characters).
+    pub(in crate::config) access_keys: BTreeMap<String, AccessKey>,
     /// Requires a `signature` table of every plugin, so that nothing unsigned runs here.
     pub(in crate::config) require_signatures: bool,
     /// The limits of the gateway as a whole.
