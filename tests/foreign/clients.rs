@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::LOCKGATE;
 
 /// A file of `tests/foreign`.
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/foreign")).join(name)
 }
 
@@ -19,7 +19,7 @@ async fn echo() -> Gateway {
 }
 
 #[track_caller]
-fn check(output: &Output) -> String {
+pub(crate) fn check(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(

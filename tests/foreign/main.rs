@@ -9,6 +9,7 @@
     reason = "a test fails where it stands"
 )]
 
+mod aws;
 mod clients;
 mod machine;
 mod silence;
@@ -22,6 +23,8 @@ const LOCKGATE: Lockgate =
 
 fn main() -> ExitCode {
     let cases = cases![
+        aws::boto3_and_the_aws_cli_use_the_connections_api: Python;
+        aws::sdk_for_javascript_uses_the_connections_api: Node;
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;
         clients::sslyze_finds_safe_tls_alone: Python;

