@@ -7,7 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::{CipherSuite, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
@@ -42,6 +49,8 @@ async fn serve() -> Result<()> {
     let tls = TlsAcceptor::from(Arc::new(tls()?));
     let plain = TcpListener::bind("127.0.0.1:0").await?;
     let secure = TcpListener::bind("127.0.0.1:0").await?;
+    let http = TcpListener::bind("127.0.0.1:0").await?;
+    eprintln!("bare: listening on http://{}", http.local_addr()?);
     eprintln!("bare: listening on ws://{}", plain.local_addr()?);
     eprintln!("bare: listening on wss://{}", secure.local_addr()?);
     let (tasks, group) = (TaskTracker::new(), Group::default());
@@ -50,6 +59,14 @@ async fn serve() -> Result<()> {
         async move {
             while let Ok((socket, _)) = plain.accept().await {
                 tasks.spawn(greet_plain(socket, Arc::clone(&group), tasks.clone()));
+            }
+        }
+    });
+    tasks.spawn({
+        let tasks = tasks.clone();
+        async move {
+            while let Ok((socket, _)) = http.accept().await {
+                tasks.spawn(answer(socket));
             }
         }
     });
@@ -99,6 +116,17 @@ async fn greet_secure(socket: TcpStream, tls: TlsAcceptor, tasks: TaskTracker) {
 /// A second handle of a socket, to write to it outside its task.
 fn twin(socket: &TcpStream) -> Option<std::net::TcpStream> {
     Some(socket.as_fd().try_clone_to_owned().ok()?.into())
+}
+
+/// Reads the body of each request, and answers with nothing in it.
+async fn answer(socket: TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let service = service_fn(|request: Request<Incoming>| async {
+        request.into_body().collect().await?;
+        Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    let _ = connection.await;
 }
 
 fn config() -> WebSocketConfig {

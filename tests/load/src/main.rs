@@ -12,6 +12,14 @@ mod modes;
 mod raw;
 mod report;
 mod server;
+/// The signer of the tests.
+#[allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "it is public in the harness of the tests, and fails there"
+)]
+#[path = "../../src/sigv4.rs"]
+mod sigv4;
 mod tls;
 mod versions;
 
@@ -89,6 +97,8 @@ enum Mode {
     Post,
     /// A message for every member of a group
     Publish,
+    /// Posts by the connections API
+    Calls,
     /// TLS, upgrade and the $connect handler
     Handshakes,
     /// Memory of a connection that waits
@@ -182,6 +192,7 @@ async fn measure(flags: &Flags) -> Result<()> {
                 }),
             Mode::Post => modes::echo::post(&bench).await,
             Mode::Publish => modes::publish::publish(&bench).await,
+            Mode::Calls => modes::calls::calls(&bench).await,
             Mode::Handshakes => modes::handshakes::handshakes(&bench).await,
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,

@@ -80,6 +80,15 @@ impl Raw {
         self.socket
             .write_all(&frame(FIN | TEXT, text.as_bytes()))
             .await?;
+        self.answer(text).await
+    }
+
+    /// The next text message.
+    pub(crate) async fn text(&mut self) -> Result<String> {
+        self.answer("a post").await
+    }
+
+    async fn answer(&mut self, text: &str) -> Result<String> {
         loop {
             let (opcode, payload) = self.frame().await?;
             // A flooding guest posts an "x" at a time.

@@ -43,6 +43,8 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) plain: SocketAddr,
     pub(crate) secure: SocketAddr,
+    /// The address for HTTP, which only the bare server has.
+    pub(crate) http: Option<SocketAddr>,
     /// The time from the start of the process until it listens.
     pub(crate) took: Duration,
     log: Log,
@@ -212,6 +214,7 @@ impl Server {
             process,
             plain: unset,
             secure: unset,
+            http: None,
             took: Duration::ZERO,
             log: Log::default(),
         };
@@ -219,10 +222,11 @@ impl Server {
         let log = Arc::clone(&server.log);
         std::thread::spawn(move || read_log(stderr, &log, listening));
         match tokio::time::timeout(START, heard).await {
-            Ok(Ok((plain, secure, at))) => {
-                server.plain = plain;
-                server.secure = secure;
-                server.took = at - started;
+            Ok(Ok(listening)) => {
+                server.plain = listening.plain;
+                server.secure = listening.secure;
+                server.http = listening.http;
+                server.took = listening.at - started;
                 Ok(server)
             }
             Ok(Err(_)) => bail!("{name} ended before it listened\n{}", server.log()),
@@ -239,15 +243,19 @@ impl Drop for Server {
     }
 }
 
+/// The addresses that a server's log names, and when it did.
+struct Listening {
+    plain: SocketAddr,
+    secure: SocketAddr,
+    http: Option<SocketAddr>,
+    at: Instant,
+}
+
 /// Reads a server's log to its end, so that the server never blocks on it, and signals once it listens on both
 /// addresses.
-fn read_log(
-    stderr: ChildStderr,
-    log: &Log,
-    listening: oneshot::Sender<(SocketAddr, SocketAddr, Instant)>,
-) {
+fn read_log(stderr: ChildStderr, log: &Log, listening: oneshot::Sender<Listening>) {
     let mut listening = Some(listening);
-    let (mut plain, mut secure) = (None, None);
+    let (mut plain, mut secure, mut http) = (None, None, None);
     for line in BufReader::new(stderr).lines() {
         let Ok(line) = line else { return };
         let address = |scheme: &str| {
@@ -256,10 +264,16 @@ fn read_log(
         };
         plain = plain.or_else(|| address("ws"));
         secure = secure.or_else(|| address("wss"));
+        http = http.or_else(|| address("http"));
         if let (Some(plain), Some(secure)) = (plain, secure)
             && let Some(listening) = listening.take()
         {
-            let _ = listening.send((plain, secure, Instant::now()));
+            let _ = listening.send(Listening {
+                plain,
+                secure,
+                http,
+                at: Instant::now(),
+            });
         }
         let mut lines = log.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == KEPT_LINES {

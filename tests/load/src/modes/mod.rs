@@ -1,6 +1,7 @@
 //! The modes of the bench, one file a topic.
 
 mod beside;
+pub(crate) mod calls;
 pub(crate) mod compile;
 pub(crate) mod directory;
 pub(crate) mod echo;
