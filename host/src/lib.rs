@@ -69,7 +69,7 @@ mod output;
 /// The directory of open connections: outboxes, groups, attributes.
 mod connections;
 
-/// Who a client is: pure, given a clock.
+/// Who a client or a caller is: pure, given a clock.
 mod auth;
 
 /// The configuration: the file → the model.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
+use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
@@ -21,6 +22,8 @@ pub(crate) struct Stage {
     pub(crate) origins: Origins,
     /// Who may connect; none lets everyone on to `$connect`.
     pub(crate) authorizer: Option<Arc<Authorizer>>,
+    /// Whether the client listeners serve its connections API.
+    pub(crate) connections_api: bool,
     pub(crate) limits: StageLimits,
     /// One message without a route in so many has a line in the access log; 0 is none.
     pub(crate) logged_one_in: u32,
@@ -79,6 +82,10 @@ pub(crate) struct Stages {
     pub(crate) by_domain: HashMap<Box<str>, Arc<CurrentStage>>,
     /// Stages by name, on every host that is no configured domain.
     pub(crate) by_name: HashMap<Box<str>, Arc<CurrentStage>>,
+    /// Every stage by `API/STAGE`, as operators name it.
+    pub(crate) by_api: HashMap<Box<str>, Arc<CurrentStage>>,
+    /// The keys for the connections APIs of all stages.
+    pub(crate) access_keys: AccessKeys,
 }
 
 impl Stages {

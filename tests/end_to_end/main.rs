@@ -22,6 +22,7 @@ mod compile;
 mod compile_cache;
 mod connect;
 mod connections;
+mod connections_api;
 mod dev;
 mod dialogues;
 mod drain;

@@ -110,6 +110,35 @@ impl Http2 {
         within("the end of the connection", ended).await.unwrap();
     }
 
+    /// Sends a request that opens no WebSocket, and waits for the answer.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}:{}{path}", self.host, self.port));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let requests = within("room for a stream", self.requests.clone().ready()).await;
+        let request = request.body(()).unwrap();
+        let (response, mut stream) = requests.unwrap().send_request(request, false).unwrap();
+        stream
+            .send_data(Bytes::copy_from_slice(body), true)
+            .unwrap();
+        let response = within("the answer", response).await.unwrap();
+        let (parts, mut received) = response.into_parts();
+        let mut whole = Vec::new();
+        while let Some(data) = within("the body", received.data()).await {
+            whole.extend_from_slice(&data.unwrap());
+        }
+        answer(&Response::from_parts(parts, ()), whole)
+    }
+
     /// Requests a WebSocket, and does not wait for the answer.
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> PendingRequest {
         let asked = self.try_ask(path, headers).await;

@@ -360,7 +360,7 @@ impl Request {
 }
 
 /// Reads the head of an answer, and its body unless it is a 101. Returns the bytes after it, too.
-async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
+pub(crate) async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -401,7 +401,8 @@ async fn read_answer(stream: &mut Box<dyn Duplex>) -> (Answer, Vec<u8>) {
     // body longer than its Content-Length, or as a missed deadline.
     let length: Option<usize> = answer
         .header("content-length")
-        .map(|length| length.parse().unwrap());
+        .map(|length| length.parse().unwrap())
+        .or_else(|| (status == 204).then_some(0));
     while length.is_none_or(|length| body.len() < length) && fill(stream, &mut body).await {}
     if answer
         .header("connection")

@@ -14,7 +14,7 @@ mod outbox;
 mod shards;
 
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
-pub(crate) use directory::{Directory, Gone, Registration, View};
+pub(crate) use directory::{Directory, Gone, Info, Registration, View};
 pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};

@@ -90,6 +90,9 @@ impl Gateway {
         if before.limits != config.limits {
             changes.push(Change::Limits);
         }
+        if before.access_keys != config.access_keys {
+            changes.push(Change::AccessKeys);
+        }
         if before.log != config.log {
             telemetry::change(&config.log);
             changes.push(Change::Log);

@@ -8,6 +8,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
@@ -45,7 +46,10 @@ pub(super) fn install(
     plugins: &ByName,
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
-    let mut stages = Stages::default();
+    let mut stages = Stages {
+        access_keys: AccessKeys::new(&config.access_keys),
+        ..Stages::default()
+    };
     table.authorizers = authorizers(&config.authorizers, plugins, &table.authorizers);
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
@@ -69,6 +73,7 @@ pub(super) fn install(
                     let authorizer = table.authorizers.get(name);
                     Arc::clone(authorizer.expect("checked with the configuration"))
                 }),
+                connections_api: stage.connections_api,
                 limits: stage.limits.clone(),
                 logged_one_in: logged.one_in,
                 routes: routes(api, plugins, logged),
@@ -81,6 +86,8 @@ pub(super) fn install(
                 None => Arc::new(CurrentStage::from(snapshot)),
             };
             add_addresses(&mut stages, stage, &current);
+            let name = format!("{}/{}", api.name, stage.name);
+            stages.by_api.insert(name.into(), Arc::clone(&current));
             table.served.insert(key, current);
         }
     }

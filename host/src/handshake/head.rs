@@ -74,6 +74,12 @@ pub(crate) struct Authority {
     text: String,
 }
 
+/// The authority that a request is for; none if it names none, or two.
+pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
+    let is_one = parts.headers.get_all(HOST).iter().nth(1).is_none();
+    Authority::of(parts).ok().filter(|_| is_one)
+}
+
 /// Whether a request asks for a WebSocket at all, well-formed or not.
 pub(crate) fn wants_websocket(parts: &Parts) -> bool {
     parts.extensions.get::<Protocol>().is_some() || parts.headers.contains_key(UPGRADE)
@@ -242,6 +248,11 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Authority {
+    /// The client's spelling.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Takes the target's host if there is one (RFC 9112 §3.2.2), else that of `Host`, which must be valid either way.
     fn of(parts: &Parts) -> Result<Self, Refusal> {
         let host = match parts.headers.get(HOST) {

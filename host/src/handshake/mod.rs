@@ -13,13 +13,13 @@ mod permits;
 mod record;
 pub(crate) mod refusal;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
 use self::connect::Candidate;
 use self::forwarded::RequestSender;
 use self::head::Head;
-pub(crate) use self::head::MAX_HEADERS;
+pub(crate) use self::head::{MAX_HEADERS, authority};
 pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
 use self::origin::Destination;
 pub(crate) use self::permits::{Permit, Permits};
@@ -89,6 +89,13 @@ pub(crate) struct Peer {
     pub(crate) tls: Option<&'static str>,
     /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
     pub(crate) loopback: bool,
+}
+
+impl Peer {
+    /// The address of the client that has sent a request, which may be another than the peer.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        forwarded::sender(&self.proxies, self.address.ip(), headers).address
+    }
 }
 
 /// Whether a request asks for a WebSocket at all, well-formed or not.

@@ -1,9 +1,9 @@
-//! HTTP/1.1: one request to open a WebSocket on each connection, beside pages.
+//! HTTP/1.1: one request to open a WebSocket on each connection, or requests of the connections API, beside pages.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,24 +12,31 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::{ListenerContext, MAX_HEAD, stopped};
-use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
+use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer, Permit};
+use crate::management::connections;
 
-/// The progress of a connection's request.
-#[derive(Default)]
-struct RequestProgress {
-    /// The client has asked to open a WebSocket.
-    asked: AtomicBool,
-    /// The answer is ready; the client may not have read it.
-    answered: CancellationToken,
+/// The progress of a connection's newest request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// None has come yet.
+    Waiting,
+    /// A request to open a WebSocket is being answered. Its answer is the connection's last one.
+    Handshake,
+    /// That answer is ready; the client may not have read it.
+    LastAnswer,
+    /// A request of the connections API is being answered.
+    Call,
+    /// Its answer is ready; the client may not have read it, and may ask again.
+    Answer,
 }
 
-/// Serves one request to open a WebSocket. A refusal is the last answer on its connection, whatever was sent with the
-/// request. (Pages keep the connection, as browsers like it.)
-pub(super) async fn serve<S>(stream: S, peer: Peer, context: ListenerContext, deadline: Instant)
+/// Serves one request to open a WebSocket, or any number of the connections API. A refusal of either is the last answer
+/// on its connection, whatever was sent with the request. (Pages keep the connection, as browsers like it.)
+pub(super) async fn serve<S>(stream: S, mut peer: Peer, context: ListenerContext, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -37,12 +44,13 @@ where
     let handshakes = Arc::clone(&context.handshakes);
     let time_limit = **context.handshake_timeout.load();
     let stream = HeadWatch::new(stream);
-    let peer = Peer {
-        head_faults: stream.faults(),
-        ..peer
-    };
-    let progress = Arc::new(RequestProgress::default());
-    let answering = Arc::clone(&progress);
+    peer.head_faults = stream.faults();
+    let connection_state = Arc::new(ConnectionState {
+        handshake_permit: Mutex::new(peer.handshake_permit.take()),
+        progress: watch::Sender::new(Progress::Waiting),
+    });
+    let mut progress = connection_state.progress.subscribe();
+    let now = progress.clone();
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
@@ -56,21 +64,29 @@ where
                     request,
                     peer.clone(),
                     context.clone(),
-                    Arc::clone(&answering),
+                    Arc::clone(&connection_state),
                 )
             }),
         )
         .with_upgrades();
     let mut connection = pin!(connection);
+    // The client has neither read the answer nor asked again.
     let unread = async {
-        progress.answered.cancelled().await;
-        sleep(time_limit).await;
+        let is_answered = |now: &Progress| matches!(now, Progress::LastAnswer | Progress::Answer);
+        while progress.wait_for(is_answered).await.is_ok() {
+            let next = progress.wait_for(|now| !is_answered(now));
+            if timeout(time_limit, next).await.is_err() {
+                return;
+            }
+        }
+        pending::<()>().await;
     };
     let stopped = async {
         stopped(&handshakes).await;
-        // A client that has asked gets its answer, which is its last; one that has not is closed.
-        if progress.asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+        // A client that has asked for a WebSocket gets its answer, which is its last. So does a call under way; other
+        // clients are closed.
+        if matches!(*now.borrow(), Progress::Handshake | Progress::LastAnswer) {
+            pending::<()>().await;
         }
     };
     let mut unread = pin!(unread);
@@ -87,7 +103,7 @@ where
     };
     match served {
         Ok(()) => {}
-        Err(error) if progress.asked.load(Ordering::Relaxed) => {
+        Err(error) if *now.borrow() != Progress::Waiting => {
             tracing::debug!(%client, "HTTP/1.1 connection failed: {error}");
         }
         Err(error) => {
@@ -102,21 +118,48 @@ where
     }
 }
 
+/// The state that the requests of one connection share.
+struct ConnectionState {
+    /// The socket's permit for a handshake. A call of the connections API takes it and gives it back; the next call
+    /// takes one of its own.
+    handshake_permit: Mutex<Option<Arc<Permit>>>,
+    progress: watch::Sender<Progress>,
+}
+
+impl ConnectionState {
+    fn permit(&self) -> MutexGuard<'_, Option<Arc<Permit>>> {
+        self.handshake_permit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
-    peer: Peer,
+    mut peer: Peer,
     context: ListenerContext,
-    progress: Arc<RequestProgress>,
+    state: Arc<ConnectionState>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
+    let wants_websocket = handshake::wants_websocket(&parts);
+    if !wants_websocket && connections::is_target(parts.uri.path()) {
+        peer.handshake_permit = state.permit().take();
+        state.progress.send_replace(Progress::Call);
+        let request = Request::from_parts(parts, body);
+        let time_limit = **context.handshake_timeout.load();
+        let answer = connections::answer(&context.handshakes, peer, time_limit, request).await;
+        state.progress.send_replace(Progress::Answer);
+        return Ok(answer.response);
+    }
     if let Some(pages) = &context.pages
-        && !handshake::wants_websocket(&parts)
+        && !wants_websocket
     {
         return Ok(pages.answer(&parts).await);
     }
-    progress.asked.store(true, Ordering::Relaxed);
+    peer.handshake_permit = state.permit().clone();
+    state.progress.send_replace(Progress::Handshake);
     let request = Request::from_parts(parts, body);
     let response = handshake::answer(&context.handshakes, peer, request).await;
-    progress.answered.cancel();
+    state.progress.send_replace(Progress::LastAnswer);
     Ok(response)
 }

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::handshake::{self, NotAdmitted, Peer};
+use crate::management::connections;
 use crate::net::Turns;
 
 /// Limit of WebSockets on one connection; closed ones whose handlers are at work count.
@@ -71,7 +72,7 @@ pub(super) async fn serve<S>(
     let streams = TaskTracker::new();
     streams.close();
     let stream_tokens = streams.clone();
-    // WebSockets so far, those that have ended too.
+    // WebSockets so far, those that have ended too, and calls of the connections API.
     let websockets = Arc::new(AtomicU64::new(0));
     let opened = Arc::clone(&websockets);
     let service = service_fn(move |request| {
@@ -91,8 +92,8 @@ pub(super) async fn serve<S>(
             if let Some(misdirected) = misdirected {
                 return Ok(misdirected);
             }
-            let answer = answer.await?;
-            if answer.status() == StatusCode::OK {
+            let (answer, keeps) = answer.await;
+            if keeps {
                 opened.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<_, Infallible>(answer)
@@ -175,25 +176,37 @@ fn host<B>(request: &Request<B>) -> Option<Authority> {
     named.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
 }
 
-/// Answers a request; `streams` counts those open, this one included.
+/// Answers a request; `streams` counts those open, this one included. Gives whether the request keeps the connection
+/// open: one that opens a WebSocket, or one of the connections API with a valid key.
 async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     context: ListenerContext,
     streams: usize,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> (Response<Full<Bytes>>, bool) {
     if streams > MAX_STREAMS as usize {
         let reason = NotAdmitted::TooManyStreams;
-        return Ok(handshake::refuse(&peer, &request, reason));
+        return (handshake::refuse(&peer, &request, reason), false);
     }
     let (parts, body) = request.into_parts();
+    let wants_websocket = handshake::wants_websocket(&parts);
+    if !wants_websocket && connections::is_target(parts.uri.path()) {
+        let request = Request::from_parts(parts, body);
+        let time_limit = **context.handshake_timeout.load();
+        let answer = connections::answer(&context.handshakes, peer, time_limit, request).await;
+        return (answer.response, answer.has_key);
+    }
     if let Some(pages) = &context.pages
-        && !handshake::wants_websocket(&parts)
+        && !wants_websocket
     {
-        return Ok(pages.answer(&parts).await);
+        let page = pages.answer(&parts).await;
+        let is_found = page.status() == StatusCode::OK;
+        return (page, is_found);
     }
     let request = Request::from_parts(parts, body);
-    Ok(handshake::answer(&context.handshakes, peer, request).await)
+    let answer = handshake::answer(&context.handshakes, peer, request).await;
+    let opens = answer.status() == StatusCode::OK;
+    (answer, opens)
 }
 
 /// hyper's timer for pings. hyper judges it before it reads: after a pause of the process (a snapshot of the machine, a

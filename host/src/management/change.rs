@@ -28,6 +28,8 @@ pub(crate) enum Change {
     ManagementOpened(Purpose, Address),
     ManagementClosed(Purpose, Address),
     Limits,
+    /// Keys of the connections API were added, changed or removed.
+    AccessKeys,
     Log,
     /// The file has another value, which takes effect at the next start.
     AccessLog,
@@ -59,6 +61,7 @@ impl fmt::Display for Change {
             Self::ManagementOpened(purpose, address) => write!(f, "{purpose} {address}: opened"),
             Self::ManagementClosed(purpose, address) => write!(f, "{purpose} {address}: closed"),
             Self::Limits => f.write_str("limits: changed"),
+            Self::AccessKeys => f.write_str("access_keys: changed"),
             Self::Log => f.write_str("log: changed"),
             Self::AccessLog => f.write_str("access log: changed"),
             Self::CompileCache => {

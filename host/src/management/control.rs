@@ -9,6 +9,7 @@ use super::change::Change;
 use crate::plugin::{
     NoChange, Plugin, PluginChange, PluginInfo, Upgrading, VersionInfo, Withdrawn,
 };
+use crate::stage::Stages;
 use crate::telemetry::Metrics;
 
 /// The handle for every action. A request continues if its asker is gone.
@@ -116,6 +117,11 @@ impl Control {
     /// Whether new clients should be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         !self.metrics.handshakes.stopping.is_cancelled()
+    }
+
+    /// The stages that are served.
+    pub(super) fn stages(&self) -> Arc<Stages> {
+        self.metrics.handshakes.stages.load_full()
     }
 
     /// The metrics page.

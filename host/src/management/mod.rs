@@ -3,6 +3,7 @@
 
 mod admin;
 mod change;
+pub(crate) mod connections;
 mod control;
 mod guard;
 mod health;
@@ -156,10 +157,15 @@ impl Management {
             .route("/plugins/{name}/history", get(plugins::history))
             .route_layer(from_fn_with_state(control.clone(), guard::same_file))
             .route_layer(from_fn(guard::no_web_page));
+        let connections = Router::new()
+            .fallback(connections::answer_operator)
+            .layer(from_fn_with_state(control.clone(), guard::same_file))
+            .layer(from_fn(guard::no_web_page));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .merge(admin)
+            .merge(connections)
             .with_state(control);
         // The socket closes once nothing accepts, even while requests are still answered.
         let answering = tasks.clone();

@@ -105,6 +105,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
         }),
         origins: Origins::default(),
         authorizer: None,
+        connections_api: false,
         limits,
         logged_one_in: 0,
         routes: Routes {
