@@ -39,7 +39,7 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
             "handshake",
         ],
     ),
-    ("rustls", &["listener", "handshake", "signature"]),
+    ("rustls", &["listener", "handshake", "signature", "auth"]),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin", "net", "output"]),

@@ -65,6 +65,7 @@ mod starved;
 mod stubs;
 mod swaps;
 mod tls;
+mod tokens;
 mod told;
 mod toolchains;
 mod unix;

@@ -22,6 +22,7 @@ mod gateway;
 mod guests;
 mod http;
 mod http2;
+mod issuer;
 mod log;
 mod orphan;
 mod probe;
@@ -44,6 +45,7 @@ pub use gateway::{CommandResult, Gateway, Lockgate, request_at, write_configurat
 pub use guests::Guest;
 pub use http::Http;
 pub use http2::{Http2, PendingRequest};
+pub use issuer::Issuer;
 pub use log::Log;
 pub use orphan::Orphan;
 pub use probe::DisconnectReport;

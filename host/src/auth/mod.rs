@@ -2,7 +2,8 @@
 
 mod access_keys;
 mod identity;
+pub(crate) mod jwt;
 pub(crate) mod sigv4;
 
 pub(crate) use access_keys::{AccessKey, AccessKeys};
-pub(crate) use identity::{Identity, Value};
+pub(crate) use identity::{Identity, IdentityError, Value};

@@ -2,6 +2,8 @@
 
 use http::{HeaderValue, StatusCode};
 
+use crate::auth::jwt::Invalid;
+
 /// An authorizer does not let a client in. Texts are for the log, without what the client has presented; the client gets
 /// the status alone, except where an authorizer speaks to it.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +11,12 @@ pub(crate) enum Denial {
     /// The client has not said who it is, or nothing that counts: 401, with a challenge (RFC 9110 §15.5.2).
     #[error("{0}")]
     Unauthorized(&'static str),
+    /// The token lets nobody in: 401, with a challenge that says so (RFC 6750 §3.1).
+    #[error("{0}")]
+    InvalidToken(Invalid),
+    /// The token has not all of these scopes: 403, with a challenge that names them (RFC 6750 §3.1).
+    #[error("the token has not all of the scopes {0:?}")]
+    MissingScopes(Box<str>),
     /// The authorizer's own answer.
     #[error("the authorizer turned it away with {status}")]
     Refused {
@@ -30,7 +38,8 @@ impl Denial {
     /// The status of the client's answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::MissingScopes(_) => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -42,21 +51,45 @@ impl Denial {
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
             Self::Refused { message, .. } => message.as_deref(),
-            Self::Unauthorized(_) | Self::Busy(_) | Self::Failed(_) | Self::Replaced => None,
+            Self::Unauthorized(_)
+            | Self::InvalidToken(_)
+            | Self::MissingScopes(_)
+            | Self::Busy(_)
+            | Self::Failed(_)
+            | Self::Replaced => None,
         }
     }
 
-    /// The challenge of a 401: what an authorizer's clients present is, in one way or another, a token that they bear.
+    /// The challenge of a 401, and of a token without a scope: what an authorizer's clients present is, in one way or another, a token that they bear.
     pub(crate) fn challenge(&self) -> Option<HeaderValue> {
-        let is_challenged = self.status() == StatusCode::UNAUTHORIZED;
-        is_challenged.then(|| HeaderValue::from_static("Bearer"))
+        match self {
+            Self::InvalidToken(_) => {
+                Some(HeaderValue::from_static("Bearer error=\"invalid_token\""))
+            }
+            Self::MissingScopes(scopes) => {
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"");
+                HeaderValue::try_from(challenge).ok()
+            }
+            Self::Unauthorized(_)
+            | Self::Refused { .. }
+            | Self::Busy(_)
+            | Self::Failed(_)
+            | Self::Replaced => {
+                let is_challenged = self.status() == StatusCode::UNAUTHORIZED;
+                is_challenged.then(|| HeaderValue::from_static("Bearer"))
+            }
+        }
     }
 
     /// Whether the authorizer is to blame, and not the client.
     pub(crate) fn is_fault(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Failed(_) => true,
-            Self::Unauthorized(_) | Self::Refused { .. } | Self::Replaced => false,
+            Self::Unauthorized(_)
+            | Self::InvalidToken(_)
+            | Self::MissingScopes(_)
+            | Self::Refused { .. }
+            | Self::Replaced => false,
         }
     }
 }

@@ -3,16 +3,20 @@
 
 mod cache;
 mod denial;
+mod jwt;
+#[cfg(test)]
+mod pages;
 mod plugin;
 mod source;
 
 use std::sync::Arc;
 
 pub(crate) use self::denial::Denial;
+use self::jwt::JwtAuthorizer;
 use self::plugin::PluginAuthorizer;
 use crate::auth::Identity;
 use crate::clock::now_ms;
-use crate::config::{self, AuthorizerKind};
+use crate::config::{self, AuthorizerKind, Fault, IdentitySource};
 use crate::invocation::{Handshake, Invocation};
 use crate::plugin::ByName;
 
@@ -26,6 +30,7 @@ pub(crate) struct Authorizer {
 /// What decides.
 enum Kind {
     Plugin(PluginAuthorizer),
+    Jwt(Arc<JwtAuthorizer>),
 }
 
 /// A client's request, as an authorizer sees it.
@@ -33,16 +38,19 @@ pub(crate) struct Request<'a> {
     /// The invocation of `$connect`: the connection to be, the stage, the request id, the time.
     pub(crate) invocation: &'a Arc<Invocation>,
     pub(crate) handshake: &'a Handshake,
+    /// The token that the client offers as a subprotocol, if the authorizer takes one there.
+    pub(crate) offered_token: Option<&'a str>,
 }
 
 impl Authorizer {
-    /// Makes the authorizer of a configuration.
+    /// Makes the authorizer of a configuration. Needs a runtime, in which it gets what it needs.
     pub(crate) fn new(config: &config::Authorizer, plugins: &ByName) -> Self {
         let kind = match &config.kind {
             AuthorizerKind::Plugin(name) => {
                 let plugin = plugins.get(name).expect("checked with the configuration");
                 Kind::Plugin(PluginAuthorizer::new(plugin.handle(), config.cache))
             }
+            AuthorizerKind::Jwt(issuers) => Kind::Jwt(Arc::new(JwtAuthorizer::new(issuers))),
         };
         Self {
             config: config.clone(),
@@ -55,6 +63,7 @@ impl Authorizer {
         self.config == *config
             && match &self.kind {
                 Kind::Plugin(plugin) => plugin.is_current(plugins),
+                Kind::Jwt(_) => true,
             }
     }
 
@@ -64,6 +73,7 @@ impl Authorizer {
             config: self.config.clone(),
             kind: match &self.kind {
                 Kind::Plugin(plugin) => Kind::Plugin(plugin.newest()),
+                Kind::Jwt(jwt) => Kind::Jwt(Arc::clone(jwt)),
             },
         }
     }
@@ -71,6 +81,12 @@ impl Authorizer {
     /// Its name in the configuration.
     pub(crate) fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// Whether it takes a token that a client offers as a subprotocol, and that nobody else is to see.
+    pub(crate) fn takes_offered_token(&self) -> bool {
+        let sources = &self.config.identity_source;
+        matches!(self.kind, Kind::Jwt(_)) && sources.iter().any(IdentitySource::is_subprotocol)
     }
 
     /// Decides on a client. [`Denial::Replaced`] asks for the authorizer of the newest snapshot of the stage.
@@ -82,10 +98,26 @@ impl Authorizer {
                 )?;
                 plugin.authorize(request, &presented).await?
             }
+            Kind::Jwt(jwt) => {
+                let presented = source::first(&self.config.identity_source, request);
+                jwt.authorize(presented).await?
+            }
         };
         if identity.has_expired(now_ms()) {
             return Err(Denial::Unauthorized("what lets the client in has expired"));
         }
         Ok(identity)
     }
+}
+
+/// Finds what a start with these authorizers would fail on, or serve wrongly: keys that cannot be used.
+pub(crate) fn check(authorizers: &[config::Authorizer]) -> Vec<Fault> {
+    let faults = authorizers.iter().flat_map(|authorizer| {
+        let key = format!("authorizers.{}", authorizer.name);
+        match &authorizer.kind {
+            AuthorizerKind::Plugin(_) => Vec::new(),
+            AuthorizerKind::Jwt(issuers) => jwt::check(&format!("{key}.jwt"), issuers),
+        }
+    });
+    faults.collect()
 }

@@ -13,6 +13,16 @@ pub(super) fn all<'a>(
     values.collect()
 }
 
+/// The value at the first source that has one.
+pub(super) fn first<'a>(sources: &[IdentitySource], request: &'a Request<'_>) -> Option<&'a str> {
+    sources
+        .iter()
+        .find_map(|source| match source.is_subprotocol() {
+            true => request.offered_token,
+            false => read(source, request),
+        })
+}
+
 /// The value at a source: the first one that is not empty.
 pub(super) fn read<'a>(source: &IdentitySource, request: &'a Request<'_>) -> Option<&'a str> {
     let (handshake, invocation) = (request.handshake, request.invocation);

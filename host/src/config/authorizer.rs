@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+
 use super::file;
+use super::jwt::{self, JwtIssuer};
 use super::names::{self, nearest};
 use super::report::{Report, join};
 use super::units::seconds_unless_0;
@@ -38,6 +41,8 @@ pub(crate) struct Authorizer {
 pub(crate) enum AuthorizerKind {
     /// The plugin of this name decides.
     Plugin(String),
+    /// A token of one of these issuers decides; there is at least one.
+    Jwt(Vec<JwtIssuer>),
 }
 
 /// A place in a request, or beside it, that says who the client is.
@@ -50,6 +55,21 @@ pub(crate) enum IdentitySource {
     Cookie(String),
     StageVariable(String),
     Context(ContextVariable),
+}
+
+impl IdentitySource {
+    /// The places of a token, unless the configuration names others: the header that programs set, and the one that
+    /// browsers can.
+    fn of_tokens() -> Vec<Self> {
+        [AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL]
+            .map(|name| Self::Header(name.as_str().to_owned()))
+            .to_vec()
+    }
+
+    /// Whether it is the list of subprotocols.
+    pub(crate) fn is_subprotocol(&self) -> bool {
+        matches!(self, Self::Header(name) if name == SEC_WEBSOCKET_PROTOCOL.as_str())
+    }
 }
 
 /// A fact about a request.
@@ -90,11 +110,17 @@ fn authorizer(
     }
     let sources_key = join(&key, "identity_source");
     let sources = written.identity_source.iter().enumerate();
-    let identity_source: Vec<_> = sources
+    let mut identity_source: Vec<_> = sources
         .filter_map(|(index, text)| source(&format!("{sources_key}[{index}]"), text, report))
         .collect();
     let cache = seconds_unless_0(written.cache_s);
-    if cache.is_some() && written.identity_source.is_empty() && report.is_clean(&sources_key) {
+    if written.jwt.is_some() {
+        check_token_sources(&key, &identity_source, cache.is_some(), report);
+        if identity_source.is_empty() {
+            identity_source = IdentitySource::of_tokens();
+        }
+    } else if cache.is_some() && written.identity_source.is_empty() && report.is_clean(&sources_key)
+    {
         report.problem(
             &join(&key, "cache_s"),
             "answers are kept by identity source, and there is none",
@@ -109,9 +135,41 @@ fn authorizer(
     })
 }
 
+/// Checks the places that may have a token, and that no answer is to be kept: a token is judged each time.
+fn check_token_sources(
+    key: &str,
+    sources: &[IdentitySource],
+    has_cache: bool,
+    report: &mut Report<'_>,
+) {
+    let in_request = |source: &IdentitySource| match source {
+        IdentitySource::Header(_) | IdentitySource::Query(_) | IdentitySource::Cookie(_) => true,
+        IdentitySource::StageVariable(_) | IdentitySource::Context(_) => false,
+    };
+    if !sources.iter().all(in_request) {
+        report.problem(
+            &join(key, "identity_source"),
+            "a client presents its token in a header, in the query or in a cookie",
+            "write \"route.request.header.Authorization\", \"route.request.querystring.NAME\" or \"route.request.cookie.NAME\"",
+        );
+    }
+    if has_cache {
+        report.problem(
+            &join(key, "cache_s"),
+            "each token is judged anew, which takes less than a millisecond",
+            "remove cache_s",
+        );
+    }
+}
+
 /// The one kind that is written.
 fn kind(key: &str, written: file::Authorizer, report: &mut Report<'_>) -> Option<AuthorizerKind> {
-    let kinds = [written.plugin.map(|name| plugin(key, name, report))];
+    let kinds = [
+        written.plugin.map(|name| plugin(key, name, report)),
+        written
+            .jwt
+            .map(|written| AuthorizerKind::Jwt(jwt::issuers(&join(key, "jwt"), written, report))),
+    ];
     let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
     if kinds.len() != 1 && report.is_clean(key) {
         report.problem(
@@ -120,7 +178,7 @@ fn kind(key: &str, written: file::Authorizer, report: &mut Report<'_>) -> Option
                 0 => "nothing says how it decides",
                 _ => "it decides in more than one way",
             },
-            "write exactly one of plugin",
+            "write exactly one of plugin and jwt",
         );
     }
     kinds.pop()

@@ -16,6 +16,7 @@ mod doubt;
 mod expand;
 mod file;
 mod grant;
+mod jwt;
 mod key_check;
 mod log;
 mod model;
@@ -43,6 +44,7 @@ pub(crate) use address::{Address, Mode};
 pub(crate) use authorizer::{Authorizer, AuthorizerKind, ContextVariable, IdentitySource};
 pub(crate) use check::overlap;
 pub(crate) use grant::{Grant, Grants};
+pub(crate) use jwt::{JwtAlgorithm, JwtIssuer, JwtKeys, may_have_keys};
 pub(crate) use log::filter as log_filter;
 pub(crate) use model::*;
 pub(crate) use origin::{

@@ -15,6 +15,7 @@ mod heads;
 mod input;
 mod proxy_headers;
 mod signed_requests;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +36,7 @@ use input::Choices;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("certificates", certificates::certificates),
     ("configuration", configuration),
     ("dialogues", dialogues::dialogues),
@@ -49,6 +50,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("origins", heads::origins),
     ("proxy-headers", proxy_headers::proxy_headers),
     ("signed-requests", signed_requests::signed_requests),
+    ("tokens", tokens::tokens),
     ("words", words),
 ];
 

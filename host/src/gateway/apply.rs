@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::{Gateway, certificates, management, stages};
 use crate::access_log;
+use crate::authorizer;
 use crate::config::{Config, Fault, Faults};
 use crate::management::Change;
 use crate::plugin::{ByName, Cause, Plugins, Ready};
@@ -125,6 +127,9 @@ pub(super) async fn prepare(
             Err(fault) => faults.push(fault),
         }
     }
+    let authorizers = config.authorizers.clone();
+    let checked = spawn_blocking(move || authorizer::check(&authorizers)).await;
+    faults.extend(checked.unwrap_or_default());
     (ready, faults)
 }
 

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
+use super::token_offer::TokenOffer;
 use crate::authorizer::{Authorizer, Denial, Request};
 use crate::clock::now_ms;
 use crate::connections::{Connection, RequestId};
@@ -35,17 +36,28 @@ pub(super) async fn admit(
     current: &CurrentStage,
     candidate: &Candidate<'_>,
 ) -> Result<Acceptance, Refusal> {
-    let handshake = candidate.handshake();
     let mut stage = current.load_full();
     // Who has let the client on: a newer snapshot with the same authorizer need not ask it again.
     let mut authorized_by = None;
     loop {
         candidate.check_origin(&stage)?;
         let invocation = candidate.invocation(&stage);
-        if let Some(acceptance) = candidate
-            .decide(&stage, &invocation, &handshake, &mut authorized_by)
-            .await?
-        {
+        let mut handshake = candidate.handshake();
+        let takes_token = stage.authorizer.as_ref();
+        let takes_token = takes_token.is_some_and(|authorizer| authorizer.takes_offered_token());
+        let offer = match takes_token {
+            true => TokenOffer::take(&mut handshake),
+            false => None,
+        };
+        let asked = Asked {
+            invocation: &invocation,
+            handshake: &handshake,
+            offer: offer.as_ref(),
+        };
+        if let Some(mut acceptance) = candidate.decide(&stage, &asked, &mut authorized_by).await? {
+            if let Some(offer) = offer {
+                acceptance.subprotocol.get_or_insert(offer.subprotocol);
+            }
             return Ok(acceptance);
         }
         let newest = current.load_full();
@@ -54,6 +66,14 @@ pub(super) async fn admit(
         }
         stage = newest;
     }
+}
+
+/// What authorizer and handler are asked about.
+struct Asked<'a> {
+    invocation: &'a Arc<Invocation>,
+    /// Without the token that the client offers as a subprotocol.
+    handshake: &'a Handshake,
+    offer: Option<&'a TokenOffer>,
 }
 
 impl Candidate<'_> {
@@ -100,15 +120,11 @@ impl Candidate<'_> {
     async fn decide(
         &self,
         stage: &Stage,
-        invocation: &Arc<Invocation>,
-        handshake: &Handshake,
+        asked: &Asked<'_>,
         authorized_by: &mut Option<Arc<Authorizer>>,
     ) -> Result<Option<Acceptance>, Refusal> {
-        match self
-            .authorize(stage, invocation, handshake, authorized_by)
-            .await
-        {
-            Ok(()) => connect(stage, invocation, handshake).await,
+        match self.authorize(stage, asked, authorized_by).await {
+            Ok(()) => connect(stage, asked.invocation, asked.handshake).await,
             Err(Denial::Replaced) => Ok(None),
             Err(denial) => Err(Refusal::Unauthorized(denial)),
         }
@@ -118,8 +134,7 @@ impl Candidate<'_> {
     async fn authorize(
         &self,
         stage: &Stage,
-        invocation: &Arc<Invocation>,
-        handshake: &Handshake,
+        asked: &Asked<'_>,
         authorized_by: &mut Option<Arc<Authorizer>>,
     ) -> Result<(), Denial> {
         let Some(authorizer) = &stage.authorizer else {
@@ -133,8 +148,9 @@ impl Candidate<'_> {
             return Ok(());
         }
         let request = Request {
-            invocation,
-            handshake,
+            invocation: asked.invocation,
+            handshake: asked.handshake,
+            offered_token: asked.offer.map(|offer| &*offer.token),
         };
         let identity = authorizer
             .authorize(&request)

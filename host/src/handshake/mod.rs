@@ -12,6 +12,7 @@ pub(crate) mod origin;
 mod permits;
 mod record;
 pub(crate) mod refusal;
+mod token_offer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

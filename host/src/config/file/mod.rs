@@ -7,6 +7,7 @@ mod access_key;
 mod access_log;
 mod api;
 mod authorizer;
+mod jwt;
 mod limits;
 mod plugin;
 
@@ -20,6 +21,7 @@ pub(in crate::config) use access_key::AccessKey;
 pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
 pub(in crate::config) use authorizer::Authorizer;
+pub(in crate::config) use jwt::{Jwt, JwtIssuer, Required};
 pub(in crate::config) use limits::{
     CPU_MS, GatewayLimits, OUTBOX_KIB, PluginLimits, Rollback, StageLimits,
 };

@@ -1,0 +1,29 @@
+//! The configurations in pages are valid.
+
+use std::path::Path;
+
+use super::check;
+use crate::config::Config;
+
+const AUTHORIZERS: &str = include_str!("../../../docs/authorizers.md");
+
+/// Each block of the page that has authorizers and nothing else, in a file that uses the first of them.
+#[test]
+fn authorizers_of_the_page_are_valid() {
+    let mut tried = 0;
+    for block in AUTHORIZERS.split("```toml\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        let Some(rest) = block.strip_prefix("[authorizers.") else {
+            continue;
+        };
+        let name = rest.split(']').next().unwrap_or_default();
+        let text = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:8443\"\n[apis.a]\nauthorizer = \"{name}\"\n[apis.a.stages.s]\n{block}"
+        );
+        let config = Config::parse(&text, Path::new("gateway.toml"));
+        let config = config.unwrap_or_else(|problems| panic!("{block}{problems}"));
+        assert_eq!(check(&config.authorizers), [], "{block}");
+        tried += 1;
+    }
+    assert!(tried >= 7, "{tried}");
+}
