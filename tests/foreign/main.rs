@@ -13,6 +13,7 @@ mod aws;
 mod clients;
 mod machine;
 mod silence;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         clients::openssl_client_gets_safe_tls_alone: OpenSsl;
         machine::component_loads_without_proc: Mounts;
         machine::dev_polls_folders_that_cannot_be_watched: UserNamespaces;
+        tokens::openid_provider_rotates_its_keys: Node;
         silence::client_whose_cable_is_pulled_is_found_by_pings: Cable;
     ];
     run(LOCKGATE.target(), cases)

