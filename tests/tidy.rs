@@ -44,8 +44,8 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
-    ("reqwest", &["registry"]),
-    ("aws_lc_rs", &["auth", "listener", "signature", "net"]),
+    ("reqwest", &["authorizer", "registry"]),
+    ("aws_lc_rs", &["listener", "signature", "auth", "net"]),
 ];
 
 /// Each module, with the paths that it must not name: `route` is pure, and `connections` has neither socket nor

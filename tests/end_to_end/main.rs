@@ -12,6 +12,7 @@ mod abandoned;
 mod access_log;
 mod activation;
 mod admission;
+mod api_keys;
 mod arbitrary;
 mod asking;
 mod authorizers;

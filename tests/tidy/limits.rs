@@ -26,6 +26,7 @@ fn table_of_limits_agrees_with_the_schema() {
             Some("stage") => STAGE,
             Some("plugin") => PLUGIN,
             Some("authorizer") => AUTHORIZER,
+            Some("plan") => PLAN,
             _ => GATEWAY,
         };
         for (place, key) in paths(scope, keys).into_iter().enumerate() {
@@ -74,6 +75,9 @@ const PLUGIN: &str = "plugins.*.";
 
 /// The path of an authorizer, whose limits have no table of their own.
 const AUTHORIZER: &str = "authorizers.*.";
+
+/// The path of a usage plan.
+const PLAN: &str = "usage_plans.*.";
 
 /// The rows of the first table below the heading "Limits" of a page, as cells; its heading has no keys.
 fn table(page: &str) -> Vec<Vec<String>> {
@@ -191,7 +195,7 @@ fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Numbe
 fn paths(scope: &str, cell: &str) -> Vec<String> {
     let (cell, _) = cell.split_once(':').unwrap_or((cell, ""));
     let mut table = match scope {
-        AUTHORIZER => "",
+        AUTHORIZER | PLAN => "",
         _ => "limits",
     };
     let names = cell.split('`').skip(1).step_by(2);

@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
+use crate::auth::Exceeded;
 use crate::auth::jwt::Invalid;
 
 /// An authorizer does not let a client in. Texts are for the log, without what the client has presented; the client gets
@@ -23,6 +24,9 @@ pub(crate) enum Denial {
         status: StatusCode,
         message: Option<String>,
     },
+    /// The client has used up what it may use: 429, with the time after which it may come again.
+    #[error("{0}")]
+    Exceeded(Exceeded),
     /// The authorizer has no room for another client now: 429.
     #[error("the authorizer is busy: {0}")]
     Busy(String),
@@ -41,7 +45,7 @@ impl Denial {
             Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::MissingScopes(_) => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
-            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy(_) | Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Replaced => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -54,6 +58,7 @@ impl Denial {
             Self::Unauthorized(_)
             | Self::InvalidToken(_)
             | Self::MissingScopes(_)
+            | Self::Exceeded(_)
             | Self::Busy(_)
             | Self::Failed(_)
             | Self::Replaced => None,
@@ -72,12 +77,27 @@ impl Denial {
             }
             Self::Unauthorized(_)
             | Self::Refused { .. }
+            | Self::Exceeded(_)
             | Self::Busy(_)
             | Self::Failed(_)
             | Self::Replaced => {
                 let is_challenged = self.status() == StatusCode::UNAUTHORIZED;
                 is_challenged.then(|| HeaderValue::from_static("Bearer"))
             }
+        }
+    }
+
+    /// The seconds after which the client may come again, if that is known.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Exceeded(exceeded) => Some(exceeded.retry_after_s()),
+            Self::Unauthorized(_)
+            | Self::InvalidToken(_)
+            | Self::MissingScopes(_)
+            | Self::Refused { .. }
+            | Self::Busy(_)
+            | Self::Failed(_)
+            | Self::Replaced => None,
         }
     }
 
@@ -89,6 +109,7 @@ impl Denial {
             | Self::InvalidToken(_)
             | Self::MissingScopes(_)
             | Self::Refused { .. }
+            | Self::Exceeded(_)
             | Self::Replaced => false,
         }
     }

@@ -1,6 +1,7 @@
 //! Authorizers: they decide who may connect, before `$connect`, and may wait for that. A client that one lets in has an
 //! [`Identity`], which every later event of its connection sees.
 
+mod api_keys;
 mod cache;
 mod denial;
 mod jwt;
@@ -11,6 +12,8 @@ mod source;
 
 use std::sync::Arc;
 
+use self::api_keys::ApiKeysAuthorizer;
+pub(crate) use self::api_keys::{read_api_keys, write_api_keys};
 pub(crate) use self::denial::Denial;
 use self::jwt::JwtAuthorizer;
 use self::plugin::PluginAuthorizer;
@@ -31,6 +34,7 @@ pub(crate) struct Authorizer {
 enum Kind {
     Plugin(PluginAuthorizer),
     Jwt(Arc<JwtAuthorizer>),
+    ApiKeys(Arc<ApiKeysAuthorizer>),
 }
 
 /// A client's request, as an authorizer sees it.
@@ -44,13 +48,25 @@ pub(crate) struct Request<'a> {
 
 impl Authorizer {
     /// Makes the authorizer of a configuration. Needs a runtime, in which it gets what it needs.
-    pub(crate) fn new(config: &config::Authorizer, plugins: &ByName) -> Self {
+    /// `before` is the one of this name that it replaces.
+    pub(crate) fn new(
+        config: &config::Authorizer,
+        plugins: &ByName,
+        before: Option<&Self>,
+    ) -> Self {
         let kind = match &config.kind {
             AuthorizerKind::Plugin(name) => {
                 let plugin = plugins.get(name).expect("checked with the configuration");
                 Kind::Plugin(PluginAuthorizer::new(plugin.handle(), config.cache))
             }
             AuthorizerKind::Jwt(issuers) => Kind::Jwt(Arc::new(JwtAuthorizer::new(issuers))),
+            AuthorizerKind::ApiKeys(keys) => {
+                let before = before.and_then(|before| match &before.kind {
+                    Kind::ApiKeys(keys) => Some(&**keys),
+                    Kind::Plugin(_) | Kind::Jwt(_) => None,
+                });
+                Kind::ApiKeys(Arc::new(ApiKeysAuthorizer::new(keys, before)))
+            }
         };
         Self {
             config: config.clone(),
@@ -63,7 +79,7 @@ impl Authorizer {
         self.config == *config
             && match &self.kind {
                 Kind::Plugin(plugin) => plugin.is_current(plugins),
-                Kind::Jwt(_) => true,
+                Kind::Jwt(_) | Kind::ApiKeys(_) => true,
             }
     }
 
@@ -74,7 +90,16 @@ impl Authorizer {
             kind: match &self.kind {
                 Kind::Plugin(plugin) => Kind::Plugin(plugin.newest()),
                 Kind::Jwt(jwt) => Kind::Jwt(Arc::clone(jwt)),
+                Kind::ApiKeys(keys) => Kind::ApiKeys(Arc::clone(keys)),
             },
+        }
+    }
+
+    /// Saves what has been used of quotas.
+    pub(crate) fn save(&self) {
+        match &self.kind {
+            Kind::ApiKeys(keys) => keys.save(),
+            Kind::Plugin(_) | Kind::Jwt(_) => {}
         }
     }
 
@@ -102,6 +127,10 @@ impl Authorizer {
                 let presented = source::first(&self.config.identity_source, request);
                 jwt.authorize(presented).await?
             }
+            Kind::ApiKeys(keys) => {
+                let presented = source::first(&self.config.identity_source, request);
+                keys.authorize(presented, &request.invocation.connection)?
+            }
         };
         if identity.has_expired(now_ms()) {
             return Err(Denial::Unauthorized("what lets the client in has expired"));
@@ -117,6 +146,10 @@ pub(crate) fn check(authorizers: &[config::Authorizer]) -> Vec<Fault> {
         match &authorizer.kind {
             AuthorizerKind::Plugin(_) => Vec::new(),
             AuthorizerKind::Jwt(issuers) => jwt::check(&format!("{key}.jwt"), issuers),
+            AuthorizerKind::ApiKeys(keys) => {
+                let fault = api_keys::check(&format!("{key}.api_keys"), keys);
+                fault.into_iter().collect()
+            }
         }
     });
     faults.collect()

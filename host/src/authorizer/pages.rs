@@ -22,8 +22,11 @@ fn authorizers_of_the_page_are_valid() {
         );
         let config = Config::parse(&text, Path::new("gateway.toml"));
         let config = config.unwrap_or_else(|problems| panic!("{block}{problems}"));
-        assert_eq!(check(&config.authorizers), [], "{block}");
+        let mut faults = check(&config.authorizers);
+        // A file of API keys is the reader's own.
+        faults.retain(|fault| !fault.key.ends_with(".api_keys.file"));
+        assert_eq!(faults, [], "{block}");
         tried += 1;
     }
-    assert!(tried >= 7, "{tried}");
+    assert!(tried >= 8, "{tried}");
 }

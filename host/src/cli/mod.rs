@@ -1,6 +1,7 @@
 //! The command line: parses arguments and calls the command.
 
 mod admin;
+mod api_keys;
 mod build;
 mod client;
 mod dev;
@@ -137,7 +138,7 @@ enum Command {
     /// Says of each import that every plugin has it, that it needs a grant, or that it is refused. Lists the grants
     /// that the component needs. Compiles nothing.
     Inspect(inspect::InspectOptions),
-    /// Make keys that sign components
+    /// Make keys: those that sign components, and API keys of clients
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -175,6 +176,11 @@ enum KeysCommand {
         /// The file of the private key, such as release.pem; in a folder, its name is lockgate.pem
         file: PathBuf,
     },
+    /// Make, list and revoke the API keys of clients, in the file that authorizers.NAME.api_keys names
+    Api {
+        #[command(subcommand)]
+        command: api_keys::ApiKeysCommand,
+    },
 }
 
 pub fn main() -> ExitCode {
@@ -204,6 +210,9 @@ pub fn main() -> ExitCode {
         Command::Keys {
             command: KeysCommand::New { file },
         } => sign::new_key(&file),
+        Command::Keys {
+            command: KeysCommand::Api { command },
+        } => api_keys::api_keys(&command),
         Command::Sign(options) => sign::sign(&options),
         Command::Verify(options) => sign::verify(&options),
         Command::CompileInto {

@@ -10,9 +10,13 @@ use super::jwt::{self, JwtIssuer};
 use super::names::{self, nearest};
 use super::report::{Report, join};
 use super::units::seconds_unless_0;
+use super::usage_plan::{self, ApiKeys, UsagePlan};
 
 /// The word that takes the API's authorizer from a stage. No authorizer has this name.
 const NONE: &str = "none";
+
+/// The header of API keys, in lower case, as API Gateway has it.
+const API_KEY: &str = "x-api-key";
 
 /// The names after `context.`, as API Gateway has them.
 const CONTEXT: [(&str, ContextVariable); 6] = [
@@ -43,6 +47,8 @@ pub(crate) enum AuthorizerKind {
     Plugin(String),
     /// A token of one of these issuers decides; there is at least one.
     Jwt(Vec<JwtIssuer>),
+    /// A key of a file decides.
+    ApiKeys(ApiKeys),
 }
 
 /// A place in a request, or beside it, that says who the client is.
@@ -86,17 +92,19 @@ pub(crate) enum ContextVariable {
 /// Checks the authorizers of the file. One without a valid kind is left out.
 pub(super) fn authorizers(
     written: BTreeMap<String, file::Authorizer>,
+    plans: &[UsagePlan],
     report: &mut Report<'_>,
 ) -> Vec<Authorizer> {
     let written = written.into_iter();
     written
-        .filter_map(|(name, written)| authorizer(name, written, report))
+        .filter_map(|(name, written)| authorizer(name, written, plans, report))
         .collect()
 }
 
 fn authorizer(
     name: String,
     written: file::Authorizer,
+    plans: &[UsagePlan],
     report: &mut Report<'_>,
 ) -> Option<Authorizer> {
     let key = join("authorizers", &name);
@@ -114,10 +122,13 @@ fn authorizer(
         .filter_map(|(index, text)| source(&format!("{sources_key}[{index}]"), text, report))
         .collect();
     let cache = seconds_unless_0(written.cache_s);
-    if written.jwt.is_some() {
-        check_token_sources(&key, &identity_source, cache.is_some(), report);
+    if written.jwt.is_some() || written.api_keys.is_some() {
+        check_credential_sources(&key, &identity_source, cache.is_some(), report);
         if identity_source.is_empty() {
-            identity_source = IdentitySource::of_tokens();
+            identity_source = match written.jwt {
+                Some(_) => IdentitySource::of_tokens(),
+                None => vec![IdentitySource::Header(API_KEY.to_owned())],
+            };
         }
     } else if cache.is_some() && written.identity_source.is_empty() && report.is_clean(&sources_key)
     {
@@ -128,15 +139,15 @@ fn authorizer(
         );
     }
     Some(Authorizer {
-        kind: kind(&key, written, report)?,
+        kind: kind(&key, written, plans, report)?,
         identity_source,
         cache,
         name,
     })
 }
 
-/// Checks the places that may have a token, and that no answer is to be kept: a token is judged each time.
-fn check_token_sources(
+/// Checks the places that may have a token or a key, and that no answer is to be kept: each is judged each time.
+fn check_credential_sources(
     key: &str,
     sources: &[IdentitySource],
     has_cache: bool,
@@ -149,26 +160,35 @@ fn check_token_sources(
     if !sources.iter().all(in_request) {
         report.problem(
             &join(key, "identity_source"),
-            "a client presents its token in a header, in the query or in a cookie",
+            "a client presents its token or key in a header, in the query or in a cookie",
             "write \"route.request.header.Authorization\", \"route.request.querystring.NAME\" or \"route.request.cookie.NAME\"",
         );
     }
     if has_cache {
         report.problem(
             &join(key, "cache_s"),
-            "each token is judged anew, which takes less than a millisecond",
+            "each token and key is judged anew, which takes less than a millisecond",
             "remove cache_s",
         );
     }
 }
 
 /// The one kind that is written.
-fn kind(key: &str, written: file::Authorizer, report: &mut Report<'_>) -> Option<AuthorizerKind> {
+fn kind(
+    key: &str,
+    written: file::Authorizer,
+    plans: &[UsagePlan],
+    report: &mut Report<'_>,
+) -> Option<AuthorizerKind> {
     let kinds = [
         written.plugin.map(|name| plugin(key, name, report)),
         written
             .jwt
             .map(|written| AuthorizerKind::Jwt(jwt::issuers(&join(key, "jwt"), written, report))),
+        written.api_keys.map(|written| {
+            let key = join(key, "api_keys");
+            AuthorizerKind::ApiKeys(usage_plan::api_keys(&key, &written, plans, report))
+        }),
     ];
     let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
     if kinds.len() != 1 && report.is_clean(key) {
@@ -178,7 +198,7 @@ fn kind(key: &str, written: file::Authorizer, report: &mut Report<'_>) -> Option
                 0 => "nothing says how it decides",
                 _ => "it decides in more than one way",
             },
-            "write exactly one of plugin and jwt",
+            "write exactly one of plugin, jwt and api_keys",
         );
     }
     kinds.pop()

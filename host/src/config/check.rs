@@ -20,6 +20,7 @@ use super::model::{CertificateFiles, Config, GatewayLimits, Health, Listener, Lo
 use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
+use super::usage_plan;
 
 /// Makes the configuration of `file`.
 pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<'_>) -> Config {
@@ -34,7 +35,8 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
         .filter(|health| load_mode == LoadMode::Serve || health.address.is_local());
     let integrations = api::integrations(file.integrations, report);
     let apis = api::apis(file.apis, &integrations, report);
-    let authorizers = authorizer::authorizers(file.authorizers, report);
+    let plans = usage_plan::usage_plans(file.usage_plans, report);
+    let authorizers = authorizer::authorizers(file.authorizers, &plans, report);
     let access_keys = access_key::access_keys(file.access_keys, report);
     let limits = GatewayLimits::from(file.limits);
     let sources = plugin::ComponentSources {

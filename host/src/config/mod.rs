@@ -28,6 +28,7 @@ mod proxies;
 mod report;
 mod schema;
 mod units;
+mod usage_plan;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,9 @@ pub(crate) use origin::{
 pub(crate) use plugin::{is_digest, signature_beside};
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;
+pub(crate) use usage_plan::{ApiKeys, Period, UsagePlan};
+#[cfg(test)]
+pub(crate) use usage_plan::{PlanQuota, PlanRate};
 
 use crate::net::watch;
 

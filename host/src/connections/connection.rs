@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -11,7 +11,7 @@ use super::groups::Membership;
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
-use crate::auth::Identity;
+use crate::auth::{Allowance, Identity};
 use crate::clock::now_ms;
 
 /// The client, as its handshake shows it.
@@ -48,6 +48,8 @@ pub(crate) struct Connection {
     details: Mutex<Details>,
     /// None without an authorizer.
     identity: ArcSwapOption<Identity>,
+    /// None without a usage plan.
+    allowance: OnceLock<Allowance>,
 }
 
 /// The subprotocol and the attributes, which may change while the connection is open.
@@ -80,6 +82,7 @@ impl Connection {
             membership: Mutex::default(),
             details: Mutex::default(),
             identity: ArcSwapOption::empty(),
+            allowance: OnceLock::new(),
         }
     }
 
@@ -98,6 +101,16 @@ impl Connection {
     /// Notes who the client is: before its `$connect`, and when what lets it in is renewed.
     pub(crate) fn set_identity(&self, identity: Option<Arc<Identity>>) {
         self.identity.store(identity);
+    }
+
+    /// What the client's usage plan allows; none without a plan.
+    pub(crate) fn allowance(&self) -> Option<&Allowance> {
+        self.allowance.get()
+    }
+
+    /// Gives the client its allowance, once: the first plan that let it in counts.
+    pub(crate) fn set_allowance(&self, allowance: Allowance) {
+        let _ = self.allowance.set(allowance);
     }
 
     /// Queues a message for the client.

@@ -34,6 +34,13 @@ pub(super) struct StageTable {
 }
 
 impl StageTable {
+    /// Saves what has been used of quotas.
+    pub(super) fn save_usage(&self) {
+        self.authorizers
+            .values()
+            .for_each(|authorizer| authorizer.save());
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<CurrentStage>> {
         let leaving = self.leaving.iter().filter_map(Weak::upgrade);
         self.served.values().cloned().chain(leaving)
@@ -107,10 +114,18 @@ fn authorizers(
     before: &BTreeMap<String, Arc<Authorizer>>,
 ) -> BTreeMap<String, Arc<Authorizer>> {
     let each = config.iter().map(|config| {
-        let same = before.get(&config.name);
-        let same = same.filter(|before| before.is_current(config, plugins));
-        let authorizer =
-            same.map_or_else(|| Arc::new(Authorizer::new(config, plugins)), Arc::clone);
+        let before = before.get(&config.name);
+        let same = before.filter(|before| before.is_current(config, plugins));
+        let authorizer = same.map_or_else(
+            || {
+                Arc::new(Authorizer::new(
+                    config,
+                    plugins,
+                    before.map(|before| &**before),
+                ))
+            },
+            Arc::clone,
+        );
         (config.name.clone(), authorizer)
     });
     each.collect()

@@ -147,6 +147,7 @@ impl Gateway {
                 never = cuts => match never {},
             }
         }
+        self.lock().stages.save_usage();
         self.stop_management.cancel();
         self.listeners.tasks.close();
         // Only idle HTTP/2 connections, the last answers and management requests are left.

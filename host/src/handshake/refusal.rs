@@ -111,6 +111,11 @@ impl Refusal {
         if matches!(self, Self::NotAdmitted(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Self::Unauthorized(denial) = self
+            && let Some(seconds) = denial.retry_after_s()
+        {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         // A 401 has a challenge (RFC 9110 §15.5.2).
         if let Self::Unauthorized(denial) = self
             && let Some(challenge) = denial.challenge()

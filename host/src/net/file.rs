@@ -1,28 +1,66 @@
 //! Files that are read by others while they are replaced.
 
-use std::fs::Permissions;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The permissions of a file that others may read, as far as the umask lets them.
+const PUBLIC: u32 = 0o666;
+
+/// The permissions of a file with secrets.
+const PRIVATE: u32 = 0o600;
 
 /// Writes a file whole or not at all: a temporary file beside it takes its place. The umask decides who may read it.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, content, PUBLIC)
+}
+
+/// As [`write_whole`], for a file that nobody but its owner may read. The owner stays: root may change the gateway's
+/// files, and the gateway reads them.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, content, PRIVATE)
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
     let mut unfinished = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)?;
     unfinished.write_all(content)?;
+    if mode == PRIVATE
+        && let Ok(before) = fs::metadata(path)
+    {
+        // Only root may give a file away. Another user who writes here becomes its owner.
+        let _ = fchown(unfinished.as_file(), Some(before.uid()), Some(before.gid()));
+    }
     unfinished.persist(path)?;
     Ok(())
 }
 
+/// Keeps other processes from changing a file that several read, change and write back. Waits for the one that does. The
+/// lock is a file of its own beside it, since the file itself is replaced.
+pub(crate) fn lock_beside(path: &Path) -> io::Result<File> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE);
+    let file = options.open(PathBuf::from(lock))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -39,5 +77,33 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 2);
         let nowhere = folder.path().join("none").join("a");
         assert!(write_whole(&nowhere, b"").is_err());
+    }
+
+    #[test]
+    fn private_file_is_its_owners_alone_and_stays_so() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("keys");
+        for content in ["first", "second"] {
+            write_private(&path, content.as_bytes()).expect("it can be written");
+            let metadata = fs::metadata(&path).expect("it is there");
+            assert_eq!(metadata.permissions().mode() & 0o7777, PRIVATE);
+            // Root gives it to somebody else, who still has it after the next change.
+            if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+                write_private(&path, b"third").expect("it can be written");
+                assert_eq!(fs::metadata(&path).expect("it is there").uid(), 12_345);
+            }
+        }
+    }
+
+    #[test]
+    fn lock_beside_a_file_is_held_by_one() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("keys");
+        let lock = lock_beside(&path).expect("nobody has it");
+        let other = File::open(folder.path().join("keys.lock")).expect("it is there");
+        let attempt = || flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert!(attempt().is_err());
+        drop(lock);
+        assert!(attempt().is_ok());
     }
 }

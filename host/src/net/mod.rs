@@ -5,6 +5,6 @@ mod stream;
 mod turns;
 pub(crate) mod watch;
 
-pub(crate) use file::write_whole;
+pub(crate) use file::{lock_beside, write_private, write_whole};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use turns::Turns;

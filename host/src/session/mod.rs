@@ -131,6 +131,13 @@ impl<T: Transport> Session<T> {
 
     /// Calls the route's handler and answers the client. An end that comes meanwhile takes effect afterwards.
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
+        if self.is_over_plan() {
+            self.begin_message();
+            let driver = &mut self.driver;
+            let frame = error_frame("Too Many Requests", &driver.connection, RequestId::next());
+            driver.send(frame);
+            return Ok(());
+        }
         let mut end = None;
         let bytes = message.len();
         let (driver, route, invocation, since, answer) = loop {
@@ -216,6 +223,12 @@ impl<T: Transport> Session<T> {
             }
         }
         end.map_or(Ok(()), Err)
+    }
+
+    /// Counts the message; true if the client's usage plan has no room for it.
+    fn is_over_plan(&self) -> bool {
+        let allowance = self.driver.connection.allowance();
+        allowance.is_some_and(|allowance| allowance.take_message(now_ms()).is_err())
     }
 
     /// Takes the newest snapshot of the stage for a message that has come. Gives the time of its last byte.

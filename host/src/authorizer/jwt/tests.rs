@@ -3,13 +3,12 @@
 use std::slice;
 use std::time::Duration;
 
-use aws_lc_rs::signature::EcdsaKeyPair;
 use lockgate_tests::{After, PATIENCE, Registry};
 use serde_json::json;
 use tokio::time;
 
 use super::*;
-use crate::auth::jwt::tests::{ec_jwk, ec_key, es256_text, issuer};
+use crate::auth::jwt::tests::{EcdsaKeyPair, ec_jwk, ec_key, es256_text, issuer};
 use crate::clock::now_ms;
 
 const KEYS: &str = "/keys";

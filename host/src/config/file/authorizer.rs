@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::jwt::Jwt;
+use super::usage_plan::ApiKeys;
 
 /// Decides who may connect to the APIs and stages that name it. It has exactly one of the keys that say how:
 /// `plugin` or `jwt`.
@@ -17,6 +18,10 @@ pub(in crate::config) struct Authorizer {
     /// who the client is.
     #[schemars(extend("x-example" = "jwt = { issuer = \"…\", audience = [\"…\"] }"))]
     pub(in crate::config) jwt: Option<Jwt>,
+    /// The API keys that decide. A client presents its key in the header `X-Api-Key`, and gets 403 without a right
+    /// one. The name of the key is the principal.
+    #[schemars(extend("x-example" = "api_keys = { file = \"api-keys.toml\" }"))]
+    pub(in crate::config) api_keys: Option<ApiKeys>,
     /// Where a request says who the client is: `route.request.header.NAME`,
     /// `route.request.querystring.NAME`, `route.request.cookie.NAME`, `stageVariables.NAME`, or
     /// `context.NAME` with `apiId`, `stage`, `domainName`, `routeKey`, `identity.sourceIp` or

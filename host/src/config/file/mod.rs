@@ -10,6 +10,7 @@ mod authorizer;
 mod jwt;
 mod limits;
 mod plugin;
+mod usage_plan;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub(in crate::config) use limits::{
     CPU_MS, GatewayLimits, OUTBOX_KIB, PluginLimits, Rollback, StageLimits,
 };
 pub(in crate::config) use plugin::{Plugin, Signature};
+pub(in crate::config) use usage_plan::{ApiKeys, UsagePlan};
 
 /// The configuration of one Lockgate gateway. Relative paths start at the folder of the file. In string
 /// values, `${VAR}` and `${VAR:-default}` expand to environment variables, and `$${` is a literal `${`.
@@ -58,6 +60,8 @@ pub(in crate::config) struct File {
     /// The keys of programs that post to connections, describe or close them, by name
     /// (`A-Z a-z 0-9 _ -`, at most 128 characters).
     pub(in crate::config) access_keys: BTreeMap<String, AccessKey>,
+    /// The usage plans of API keys, by name (`A-Z a-z 0-9 _ -`, at most 128 characters).
+    pub(in crate::config) usage_plans: BTreeMap<String, UsagePlan>,
     /// Requires a `signature` table of every plugin, so that nothing unsigned runs here.
     pub(in crate::config) require_signatures: bool,
     /// The limits of the gateway as a whole.

@@ -1,0 +1,65 @@
+//! The file of API keys. Only its owner may read it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::auth::api_keys::{BadTable, Table};
+use crate::net::{watch, write_private};
+
+/// Longest file in bytes: the most keys, with long names.
+const LONGEST: u64 = 8 << 20;
+
+/// The reason why a file of API keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadFile {
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("others may read or write it (mode {0:04o})")]
+    Open(u32),
+    #[error("it is not text")]
+    NoText,
+    #[error("{0}")]
+    Bad(BadTable),
+}
+
+impl BadFile {
+    pub(crate) fn remedy(&self, file: &Path) -> String {
+        match self {
+            Self::Unreadable(error) => watch::remedy(
+                error,
+                "make it with `lockgate keys api new NAME --file FILE`, or correct the path",
+            )
+            .to_owned(),
+            Self::Open(_) => format!(
+                "chmod 600 {}; if others have read it, make new keys",
+                file.display()
+            ),
+            Self::NoText | Self::Bad(_) => {
+                "name a file that `lockgate keys api new` made, or restore it".to_owned()
+            }
+        }
+    }
+
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreadable(error) if watch::is_passing(error))
+    }
+}
+
+/// Reads the keys of a file.
+pub(crate) fn read_api_keys(file: &Path) -> Result<Table, BadFile> {
+    let mode = fs::metadata(file).map_err(BadFile::Unreadable)?;
+    let mode = mode.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(BadFile::Open(mode));
+    }
+    let (bytes, _) = watch::read(file, LONGEST).map_err(BadFile::Unreadable)?;
+    let text = str::from_utf8(&bytes).map_err(|_| BadFile::NoText)?;
+    Table::parse(text).map_err(BadFile::Bad)
+}
+
+/// Writes the keys, whole or not at all.
+pub(crate) fn write_api_keys(file: &Path, table: &Table) -> io::Result<()> {
+    write_private(file, table.to_text().as_bytes())
+}

@@ -1,0 +1,197 @@
+//! The authorizer for API keys, with the usage plan of each.
+
+mod file;
+mod usage_store;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+pub(crate) use self::file::{BadFile, read_api_keys, write_api_keys};
+use self::usage_store::UsageStore;
+use super::Denial;
+use crate::auth::api_keys::{Record, Table};
+use crate::auth::{Allowance, Identity, Usage, Value};
+use crate::clock::now_ms;
+use crate::config::{self, Fault, UsagePlan};
+use crate::connections::Connection;
+use crate::net::watch::Stamp;
+
+/// Time from one look at the file to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) struct ApiKeysAuthorizer {
+    shared: Arc<Shared>,
+    _looking: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    config: config::ApiKeys,
+    store: Arc<UsageStore>,
+    keys: ArcSwap<Keys>,
+}
+
+/// The keys of the file, each with its usage if it has a plan.
+struct Keys {
+    table: Table,
+    usages: HashMap<String, Arc<Usage>>,
+}
+
+impl ApiKeysAuthorizer {
+    /// Reads the keys, and looks for changes of the file. `before` is the authorizer whose place this one takes: the use
+    /// that it has counted goes on. Needs a runtime.
+    pub(super) fn new(config: &config::ApiKeys, before: Option<&Self>) -> Self {
+        let store = before.map(|before| Arc::clone(&before.shared.store));
+        let store = store.filter(|store| store.is_of(&config.usage_file));
+        let store = store.unwrap_or_else(|| Arc::new(UsageStore::open(&config.usage_file)));
+        let stamp = Stamp::of(&config.file);
+        let keys = Keys::read(config, &store).unwrap_or_else(|error| {
+            // The file was judged before, and has changed since.
+            warn(config, &error);
+            Keys::none()
+        });
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            store,
+            keys: ArcSwap::from_pointee(keys),
+        });
+        let looking = Arc::clone(&shared).look_for_changes(stamp);
+        Self {
+            shared,
+            _looking: AbortOnDropHandle::new(TaskTracker::new().spawn(looking)),
+        }
+    }
+
+    /// Decides on a client that presents this text as its key, counts its handshake, and gives the connection its
+    /// allowance.
+    pub(super) fn authorize(
+        &self,
+        presented: Option<&str>,
+        connection: &Connection,
+    ) -> Result<Arc<Identity>, Denial> {
+        let keys = self.shared.keys.load();
+        let record = presented.and_then(|key| keys.table.find(key));
+        let Some(record) = record else {
+            // As API Gateway answers to a missing key and to a wrong one.
+            return Err(Denial::Refused {
+                status: StatusCode::FORBIDDEN,
+                message: None,
+            });
+        };
+        let usage = keys.usages.get(&record.prefix);
+        if usage.is_none() && self.shared.config.plan_of(record.plan.as_deref()).is_err() {
+            return Err(Denial::Failed(format!(
+                "the usage plan of the API key {} is not in the configuration",
+                record.prefix
+            )));
+        }
+        if let Some(usage) = usage {
+            usage.take_handshake(now_ms()).map_err(Denial::Exceeded)?;
+            let store = Arc::clone(&self.shared.store);
+            connection.set_allowance(Allowance::new(Arc::clone(usage), store));
+        }
+        identity(record).map(Arc::new)
+    }
+
+    /// Saves what has been used so far.
+    pub(super) fn save(&self) {
+        self.shared.store.save();
+    }
+}
+
+fn identity(record: &Record) -> Result<Identity, Denial> {
+    let mut values = vec![("key".into(), Value::Text(record.prefix.as_str().into()))];
+    if let Some(plan) = &record.plan {
+        values.push(("plan".into(), Value::Text(plan.as_str().into())));
+    }
+    let identity = Identity::new(Some(record.name.as_str().into()), values, Vec::new(), None);
+    identity.map_err(|error| Denial::Failed(error.to_string()))
+}
+
+impl Keys {
+    fn none() -> Self {
+        Self {
+            table: Table::empty(),
+            usages: HashMap::new(),
+        }
+    }
+
+    fn read(config: &config::ApiKeys, store: &UsageStore) -> Result<Self, BadFile> {
+        let table = read_api_keys(&config.file)?;
+        let plans = table.records().filter_map(|record| {
+            let plan = config.plan_of(record.plan.as_deref()).ok()??;
+            Some((record.prefix.clone(), UsagePlan::clone(plan)))
+        });
+        let usages = store.usages(plans.collect());
+        Ok(Self { table, usages })
+    }
+}
+
+impl Shared {
+    async fn look_for_changes(self: Arc<Self>, mut stamp: Option<Stamp>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let shared = Arc::clone(&self);
+            let look = spawn_blocking(move || {
+                let now = Stamp::of(&shared.config.file);
+                if now != stamp {
+                    shared.read_again();
+                }
+                now
+            });
+            let Ok(now) = look.await else { return };
+            stamp = now;
+        }
+    }
+
+    /// Reads the file again. Keys stay as they are if it cannot be used.
+    fn read_again(&self) {
+        match Keys::read(&self.config, &self.store) {
+            Ok(keys) => {
+                let count = keys.table.records().count();
+                self.keys.store(Arc::new(keys));
+                let file = self.config.file.display();
+                tracing::info!(%file, keys = count, "the API keys have changed");
+            }
+            Err(error) => warn(&self.config, &error),
+        }
+    }
+}
+
+fn warn(config: &config::ApiKeys, error: &BadFile) {
+    let (file, remedy) = (config.file.display(), error.remedy(&config.file));
+    tracing::warn!(%file, "the API keys stay as they were: {error}\n  remedy: {remedy}");
+}
+
+/// Finds out whether a file of keys can be used; `key` is that of the authorizer's `api_keys`.
+pub(super) fn check(key: &str, config: &config::ApiKeys) -> Option<Fault> {
+    let table = match read_api_keys(&config.file) {
+        Ok(table) => table,
+        Err(error) => {
+            return Some(Fault {
+                key: format!("{key}.file"),
+                message: format!("{}: {error}", config.file.display()),
+                remedy: error.remedy(&config.file),
+                is_passing: error.is_passing(),
+            });
+        }
+    };
+    let mut records = table.records();
+    let stray = records.find(|record| config.plan_of(record.plan.as_deref()).is_err())?;
+    let plan = stray.plan.as_deref().unwrap_or_default();
+    Some(Fault {
+        key: format!("{key}.file"),
+        message: format!(
+            "the key {} has the usage plan {plan:?}, which is not in the configuration",
+            stray.prefix
+        ),
+        remedy: format!("add [usage_plans.{plan}], or revoke the key and make another"),
+        is_passing: false,
+    })
+}

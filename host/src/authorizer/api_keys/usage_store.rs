@@ -1,0 +1,201 @@
+//! The use of the keys of one file: counted in memory, saved in the background.
+//!
+//! A handshake or a message only counts. Every second a task adds what has come to the file, under a lock: the processes
+//! of an upgrade write the same one. A kill loses the use of a second at most.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::auth::{Unsaved, Usage};
+use crate::clock::now_ms;
+use crate::config::UsagePlan;
+use crate::net::{lock_beside, watch, write_private};
+
+/// Time from one saving to the next: the use of that time is lost if the process is killed.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest file in bytes; an entry has some 60.
+const LONGEST: u64 = 8 << 20;
+
+/// The use of all keys of one file.
+pub(super) struct UsageStore {
+    counts: Arc<Counts>,
+    _saving: AbortOnDropHandle<()>,
+}
+
+struct Counts {
+    file: PathBuf,
+    /// By the prefix of the key.
+    usages: Mutex<HashMap<String, Arc<Usage>>>,
+}
+
+/// The use of a period, in the file.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Saved {
+    /// The first day of the period, counted from 1970-01-01.
+    begins: i64,
+    used: u64,
+}
+
+type SavedByPrefix = HashMap<String, Saved>;
+
+impl UsageStore {
+    /// Counts the use that `file` is to keep. Needs a runtime.
+    pub(super) fn open(file: &Path) -> Self {
+        let counts = Arc::new(Counts {
+            file: file.to_owned(),
+            usages: Mutex::default(),
+        });
+        let saving = Arc::clone(&counts).save_again_and_again();
+        Self {
+            counts,
+            _saving: AbortOnDropHandle::new(TaskTracker::new().spawn(saving)),
+        }
+    }
+
+    pub(super) fn is_of(&self, file: &Path) -> bool {
+        self.counts.file == file
+    }
+
+    /// Gives the usage of each key, by its prefix, with its plan. Keys that are not among them are forgotten.
+    pub(super) fn usages(&self, plans: HashMap<String, UsagePlan>) -> HashMap<String, Arc<Usage>> {
+        let saved = read(&self.counts.file).unwrap_or_default();
+        let now = now_ms();
+        let mut usages = self.counts.lock();
+        let plans = plans.into_iter().map(|(prefix, plan)| {
+            let usage = match usages.remove(&prefix) {
+                Some(usage) => {
+                    usage.set_plan(&plan);
+                    usage
+                }
+                None => Arc::new(Usage::new(&plan)),
+            };
+            if let Some(saved) = saved.get(&prefix) {
+                usage.set_saved(saved.into(), now);
+            }
+            (prefix, usage)
+        });
+        let now_used: HashMap<_, _> = plans.collect();
+        usages.clone_from(&now_used);
+        now_used
+    }
+
+    /// Saves the use so far.
+    pub(super) fn save(&self) {
+        self.counts.save_or_warn(&mut false);
+    }
+}
+
+/// Saves what has been used since the last saving.
+impl Drop for UsageStore {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+impl Counts {
+    async fn save_again_and_again(self: Arc<Self>) {
+        let mut warned = false;
+        loop {
+            sleep(SAVE_EVERY).await;
+            let counts = Arc::clone(&self);
+            let saving = spawn_blocking(move || {
+                counts.save_or_warn(&mut warned);
+                warned
+            });
+            // A runtime that ends takes no more work: the last saving is the stop's.
+            let Ok(again) = saving.await else { return };
+            warned = again;
+        }
+    }
+
+    /// Saves, and warns of the first failure in a row.
+    fn save_or_warn(&self, warned: &mut bool) {
+        match self.save() {
+            Ok(()) => *warned = false,
+            Err(error) => {
+                if !*warned {
+                    let file = self.file.display();
+                    tracing::warn!(%file, "the use of API keys is not saved: {error}\n  remedy: let the gateway's user write in that folder");
+                }
+                *warned = true;
+            }
+        }
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let usages = self.lock().clone();
+        let unsaved: Vec<_> = usages
+            .iter()
+            .filter_map(|(prefix, usage)| Some((prefix, usage, usage.take_unsaved()?)))
+            .collect();
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let give_back = || {
+            for (_, usage, unsaved) in &unsaved {
+                usage.give_back(*unsaved);
+            }
+        };
+        let added = self.add(&unsaved).inspect_err(|_| give_back())?;
+        let now = now_ms();
+        for (prefix, usage, _) in &unsaved {
+            if let Some(saved) = added.get(*prefix) {
+                usage.set_saved(saved.into(), now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to the use in the file, and gives what is in it then.
+    fn add(&self, unsaved: &[(&String, &Arc<Usage>, Unsaved)]) -> io::Result<SavedByPrefix> {
+        let _lock = lock_beside(&self.file)?;
+        let mut saved = read(&self.file)?;
+        for (prefix, _, unsaved) in unsaved {
+            let entry = saved.entry((*prefix).clone()).or_insert(Saved {
+                begins: unsaved.begins,
+                used: 0,
+            });
+            if entry.begins == unsaved.begins {
+                entry.used = entry.used.saturating_add(unsaved.used);
+            } else if entry.begins < unsaved.begins {
+                *entry = Saved {
+                    begins: unsaved.begins,
+                    used: unsaved.used,
+                };
+            }
+        }
+        write_private(&self.file, serde_json::to_string(&saved)?.as_bytes())?;
+        Ok(saved)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Usage>>> {
+        self.usages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<&Saved> for Unsaved {
+    fn from(saved: &Saved) -> Self {
+        Self {
+            begins: saved.begins,
+            used: saved.used,
+        }
+    }
+}
+
+/// Reads the use in a file; nothing is used if there is none.
+fn read(file: &Path) -> io::Result<SavedByPrefix> {
+    match watch::read(file, LONGEST) {
+        Ok((bytes, _)) => Ok(serde_json::from_slice(&bytes)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashMap::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,304 @@
+//! API keys: made by a command, stored as hashes, limited by usage plans.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use lockgate_tests::{CommandResult, Gateway, Request, within, write_configuration};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::connect::check_refusal;
+use crate::upgrade::upgrade;
+use crate::{LOCKGATE, probe_configuration};
+
+/// A folder with a file of API keys, and a gateway that runs beside it.
+struct Keys {
+    folder: TempDir,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self {
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn command(&self, words: &[&str]) -> CommandResult {
+        let words = [&["keys", "api"], words].concat();
+        LOCKGATE.run_in(self.path(), &words).await
+    }
+
+    /// Makes a key.
+    async fn make(&self, name: &str, more: &[&str]) -> String {
+        let made = self.command(&[&["new", name], more].concat()).await;
+        assert_eq!(made.code, Some(0), "{}", made.error);
+        made.output.trim().to_owned()
+    }
+
+    /// The probe at `/s` behind the keys, with these settings of `api_keys` and these plans.
+    fn configuration(&self, more: &str, plans: &str) -> String {
+        let probe = probe_configuration("authorizer = \"keys\"", "");
+        let file = self.path().join("api-keys.toml");
+        format!("{probe}\n[authorizers.keys]\napi_keys = {{ file = {file:?}{more} }}\n{plans}",)
+    }
+
+    /// The file of a configuration with these keys and nothing that takes time to judge.
+    fn file_to_validate(&self) -> PathBuf {
+        let file = self.path().join("api-keys.toml");
+        let configuration = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\n[apis.a]\nauthorizer = \"keys\"\n[apis.a.stages.s]\n\
+             [authorizers.keys]\napi_keys = {{ file = {file:?} }}\n"
+        );
+        write_configuration(self.path(), &configuration)
+    }
+
+    async fn serve(&self, more: &str, plans: &str) -> Gateway {
+        LOCKGATE.serve(&self.configuration(more, plans)).await
+    }
+}
+
+fn with_key(gateway: &Gateway, key: &str) -> Request {
+    gateway.ws("/s").header("X-Api-Key", key)
+}
+
+#[tokio::test]
+async fn key_says_who_the_client_is_and_others_are_forbidden() {
+    let keys = Keys::new();
+    let (mobile, web) = (keys.make("mobile", &[]).await, keys.make("web", &[]).await);
+    let gateway = keys.serve("", "").await;
+    let mut client = with_key(&gateway, &mobile).open().await;
+    let who = client.step(json!({"do": "who"})).await;
+    let prefix = mobile.split_once('.').unwrap().0;
+    assert_eq!(
+        who,
+        json!({"principal": "mobile", "values": {"key": prefix}})
+    );
+    with_key(&gateway, &web).open().await;
+    let stranger = format!("{prefix}.{}", web.split_once('.').unwrap().1);
+    for key in ["x", prefix, &stranger, &(mobile.clone() + "A")] {
+        check_refusal(&with_key(&gateway, key).refused().await, 403, "Forbidden");
+    }
+    check_refusal(&gateway.ws("/s").refused().await, 403, "Forbidden");
+}
+
+#[tokio::test]
+async fn new_and_revoked_keys_count_within_seconds() {
+    let keys = Keys::new();
+    let first = keys.make("first", &[]).await;
+    let gateway = keys.serve("", "").await;
+    let mut open = with_key(&gateway, &first).open().await;
+    let second = keys.make("second", &[]).await;
+    gateway.log().line(&["API keys have changed", "2"]).await;
+    with_key(&gateway, &second).open().await;
+    let listed = keys.command(&["list"]).await.output;
+    assert!(
+        listed.contains("first") && listed.contains("second"),
+        "{listed}"
+    );
+    assert_eq!(keys.command(&["revoke", "first"]).await.code, Some(0));
+    gateway.log().nth_line(1, &["API keys have changed"]).await;
+    check_refusal(
+        &with_key(&gateway, &first).refused().await,
+        403,
+        "Forbidden",
+    );
+    // What it has opened stays open.
+    open.step(json!({"do": "who"})).await;
+    assert_eq!(keys.command(&["revoke", "first"]).await.code, Some(1));
+    let again = keys.command(&["new", "second"]).await;
+    assert!(
+        again.code == Some(1) && again.error.contains("already"),
+        "{}",
+        again.error
+    );
+}
+
+#[tokio::test]
+async fn file_that_others_can_read_is_refused_with_the_remedy() {
+    let keys = Keys::new();
+    keys.make("mobile", &[]).await;
+    let file = keys.path().join("api-keys.toml");
+    let mode = |mode| fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let gateway = keys.file_to_validate();
+    let validate = async || LOCKGATE.run(&["validate", gateway.to_str().unwrap()]).await;
+    for open in [0o640, 0o604, 0o620, 0o644] {
+        mode(open);
+        for result in [validate().await, keys.command(&["list"]).await] {
+            assert_eq!(result.code, Some(1));
+            assert!(
+                result.error.contains(&format!("mode {open:04o}")),
+                "{}",
+                result.error
+            );
+        }
+        assert!(validate().await.error.contains("chmod 600"));
+    }
+    mode(0o600);
+    assert_eq!(validate().await.code, Some(0));
+    fs::write(&file, "secret = 1").unwrap();
+    let damaged = validate().await.error;
+    assert!(damaged.contains("no file of API keys"), "{damaged}");
+}
+
+const FREE: &str = "[usage_plans.free]\nquota = { limit = 2, per = \"month\" }\n";
+
+#[tokio::test]
+async fn quota_survives_a_restart_and_a_kill() {
+    let keys = Keys::new();
+    let (key, other) = (keys.make("mobile", &[]).await, keys.make("web", &[]).await);
+    let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    with_key(&gateway, &key).open().await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    with_key(&gateway, &key).open().await;
+    let refused = with_key(&gateway, &key).refused().await;
+    check_refusal(&refused, 429, "Too Many Requests");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=31 * 86_400).contains(&wait), "{wait}");
+    // Another key has a quota of its own.
+    with_key(&gateway, &other).open().await;
+    let saved = keys.path().join("api-keys.toml.usage");
+    let used = || {
+        fs::read_to_string(&saved)
+            .unwrap_or_default()
+            .matches("\"used\":")
+            .count()
+    };
+    within_patience(|| used() == 2).await;
+    drop(gateway);
+    let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    check_refusal(
+        &with_key(&gateway, &key).refused().await,
+        429,
+        "Too Many Requests",
+    );
+}
+
+#[tokio::test]
+async fn quota_survives_an_upgrade() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    let request = with_key(&gateway, &key);
+    request.open().await.vanish();
+    let saved = keys.path().join("api-keys.toml.usage");
+    within_patience(|| fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"used\":1")))
+        .await;
+    let successor = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    request.open().await.vanish();
+    check_refusal(&request.refused().await, 429, "Too Many Requests");
+    successor.terminate();
+    successor.ended().await;
+}
+
+#[tokio::test]
+async fn commands_at_once_lose_no_key() {
+    let keys = Keys::new();
+    let names = ["a", "b", "c", "d"];
+    let [one, two, three, four] = names.map(|name| keys.make(name, &[]));
+    tokio::join!(one, two, three, four);
+    let listed = keys.command(&["list"]).await.output;
+    assert_eq!(listed.lines().count(), names.len(), "{listed}");
+}
+
+/// Waits until a condition of the file system holds.
+async fn within_patience(mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("a file has what is expected", waiting).await;
+}
+
+#[tokio::test]
+async fn plan_of_the_key_limits_its_messages() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &["--plan", "chatty"]).await;
+    let plan = "[usage_plans.chatty]\nquota = { limit = 3, per = \"day\" }\nmessages = true\n";
+    let gateway = keys.serve("", plan).await;
+    let mut client = with_key(&gateway, &key).open().await;
+    client.step(json!({"do": "who"})).await;
+    client.step(json!({"do": "who"})).await;
+    client.send(json!([{"do": "who"}]).to_string()).await;
+    let frame = client.json().await;
+    assert_eq!(frame["message"], "Too Many Requests", "{frame}");
+    check_refusal(
+        &with_key(&gateway, &key).refused().await,
+        429,
+        "Too Many Requests",
+    );
+}
+
+#[tokio::test]
+async fn burst_of_handshakes_is_throttled() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let plan = "[usage_plans.slow]\nrate_per_s = 1\nburst = 2\n";
+    let gateway = keys.serve(", usage_plan = \"slow\"", plan).await;
+    let mut refused = 0;
+    for _ in 0..6 {
+        match with_key(&gateway, &key).attempt().await {
+            Ok(_) => {}
+            Err(answer) => {
+                check_refusal(&answer, 429, "Too Many Requests");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 1, "six handshakes in less than four seconds");
+}
+
+#[tokio::test]
+async fn key_with_an_unknown_plan_is_found_before_a_start() {
+    let keys = Keys::new();
+    keys.make("mobile", &["--plan", "gold"]).await;
+    let file = keys.file_to_validate();
+    let result = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
+    assert_eq!(result.code, Some(1));
+    assert!(
+        result.error.contains("usage plan \"gold\""),
+        "{}",
+        result.error
+    );
+}
+
+/// The secret is on the standard output of the command that makes it, and nowhere else.
+#[tokio::test]
+async fn secret_of_a_key_is_shown_once() {
+    let keys = Keys::new();
+    let made = keys.command(&["new", "canary"]).await;
+    let key = made.output.trim().to_owned();
+    let secret = key.split_once('.').unwrap().1.to_owned();
+    assert!(secret.len() >= 43 && !made.error.contains(&secret));
+    let gateway = keys.serve("", "").await;
+    with_key(&gateway, &key).open().await;
+    with_key(&gateway, &(key.clone() + "A")).refused().await;
+    gateway.log().line(&["refused"]).await;
+    let (_, metrics) = gateway.page("/metrics").await;
+    let listed = keys.command(&["list"]).await;
+    let mut written = vec![
+        metrics,
+        listed.output,
+        listed.error,
+        gateway.log().lines().join("\n"),
+    ];
+    for entry in fs::read_dir(keys.path()).unwrap() {
+        written.push(fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
+    for text in written {
+        assert!(!text.contains(&secret), "{text}");
+    }
+}
