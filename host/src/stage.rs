@@ -1,7 +1,7 @@
 //! A stage of an API as an immutable snapshot: its routes, origins, limits. A reload replaces the snapshot, and the
 //! next message of every connection uses the new one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -57,6 +57,16 @@ pub(crate) struct Route {
 }
 
 impl Routes {
+    /// The plugins that handle the events of a connection, each with the number of the version that serves it.
+    pub(crate) fn versions_for(&self, id: crate::connections::ConnectionId) -> BTreeMap<&str, u64> {
+        let reserved = [&self.connect, &self.disconnect, &self.default];
+        let all = reserved.into_iter().flatten().chain(self.custom.values());
+        let integrations = all.map(|route| &route.integration);
+        integrations
+            .filter_map(|integration| Some((integration.name(), integration.version_for(id)?)))
+            .collect()
+    }
+
     /// The route for a message; none if nothing matches and there is no `$default`.
     pub(crate) fn select(&self, message: &Message) -> Option<&Route> {
         // No key can match: the expression need not be evaluated.
@@ -89,6 +99,13 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
+    /// All stages, by `API/STAGE`.
+    pub(crate) fn all(&self) -> BTreeMap<String, Arc<CurrentStage>> {
+        let all = self.by_name.values().chain(self.by_domain.values());
+        all.map(|stage| (stage.load().scope.to_string(), Arc::clone(stage)))
+            .collect()
+    }
+
     /// The stage at a host (as [`crate::config::Host`] writes it, without port) and a path. A trailing slash is
     /// accepted, further segments are not.
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<CurrentStage>> {

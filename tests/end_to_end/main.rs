@@ -49,6 +49,7 @@ mod new;
 mod notify;
 mod oci;
 mod open_files;
+mod operators;
 mod origins;
 mod plugin;
 mod proxies;

@@ -1,6 +1,5 @@
 //! `lockgate reload` and `lockgate plugins`: asks a running gateway through its management listener.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,23 +7,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{self, ManagementRequest, encoded};
-use super::whom;
-use crate::config::Address;
+use super::table::{list, table, text};
+use super::whom::{self, GatewayOption};
 
 /// Time limit of an answer: a reload compiles.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// The gateway that is asked, as options only: the first argument names a plugin.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-pub(super) struct GatewayOption {
-    /// The gateway's configuration file, which has the address of its management listener
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The address of the gateway's management listener
-    #[arg(long, value_name = "ADDR", value_parser = whom::address)]
-    management: Option<Address>,
-}
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum PluginsCommand {
@@ -116,13 +103,12 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
     print_changes(&ask(&gateway.target()?, Method::POST, &path, body)?)
 }
 
-impl GatewayOption {
-    fn target(&self) -> Result<whom::GatewayTarget> {
-        whom::GatewayTarget::of(self.config.as_ref(), self.management.as_ref())
-    }
-}
-
-fn ask(target: &whom::GatewayTarget, method: Method, path: &str, body: Value) -> Result<Value> {
+pub(super) fn ask(
+    target: &whom::GatewayTarget,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> Result<Value> {
     let request = ManagementRequest {
         method,
         path,
@@ -141,10 +127,6 @@ fn print_changes(answer: &Value) -> Result<()> {
         return super::print("nothing has changed");
     }
     super::print(&changes.join("\n"))
-}
-
-fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
-    value.and_then(Value::as_array).into_iter().flatten()
 }
 
 fn plugin_table(answer: &Value) -> String {
@@ -218,31 +200,4 @@ fn history_table(answer: &Value) -> String {
         ]);
     }
     table(&rows)
-}
-
-fn text(value: &Value, key: &str) -> String {
-    match value.get(key) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
-}
-
-/// Aligns columns to their widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

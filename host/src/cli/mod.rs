@@ -4,6 +4,7 @@ mod admin;
 mod api_keys;
 mod build;
 mod client;
+mod connections;
 mod dev;
 mod embedded;
 mod health;
@@ -12,6 +13,7 @@ mod new;
 mod run;
 mod sign;
 mod signals;
+mod table;
 mod test;
 mod upgrade;
 mod whom;
@@ -94,6 +96,16 @@ enum Command {
     Plugins {
         #[command(subcommand)]
         command: admin::PluginsCommand,
+    },
+    /// Show the open connections of a running gateway, send to them, close them
+    Connections {
+        #[command(subcommand)]
+        command: connections::ConnectionsCommand,
+    },
+    /// Show the groups of a running gateway, and send to their members
+    Groups {
+        #[command(subcommand)]
+        command: connections::GroupsCommand,
     },
     /// Show the keys of the configuration file
     Config {
@@ -193,6 +205,8 @@ pub fn main() -> ExitCode {
         Command::Upgrade(gateway) => upgrade::upgrade(&gateway),
         Command::Reload(gateway) => admin::reload(&gateway),
         Command::Plugins { command } => admin::plugins(&command),
+        Command::Connections { command } => connections::connections(&command),
+        Command::Groups { command } => connections::groups(&command),
         Command::Config {
             command: ConfigCommand::Schema,
         } => print(&config::schema()),

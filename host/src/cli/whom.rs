@@ -30,6 +30,24 @@ impl GatewayArgument {
     }
 }
 
+/// The gateway that is asked, as options only: the first argument names a plugin.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct GatewayOption {
+    /// The gateway's configuration file, which has the address of its management listener
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address of the gateway's management listener
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    management: Option<Address>,
+}
+
+impl GatewayOption {
+    pub(super) fn target(&self) -> Result<GatewayTarget> {
+        GatewayTarget::of(self.config.as_ref(), self.management.as_ref())
+    }
+}
+
 /// The gateway that a command addresses.
 #[derive(Clone, Debug)]
 pub(super) enum GatewayTarget {

@@ -140,6 +140,15 @@ impl Connection {
         self.last_active_at.load(Ordering::Relaxed)
     }
 
+    /// The names of its groups, in order.
+    pub(super) fn groups(&self) -> Vec<String> {
+        let membership = self.membership.lock();
+        let membership = membership.unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = membership.names().map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn subprotocol(&self) -> Option<String> {
         self.lock().subprotocol.as_deref().map(str::to_owned)
     }

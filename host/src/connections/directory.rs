@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{AttributeError, Client, Connection, ConnectionLimits};
-use super::groups::{Groups, JoinError};
+use super::groups::{GroupInfo, Groups, JoinError};
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, PostError};
 use super::shards::ShardedMap;
+use super::walk::{Description, Filter, Walk};
 
 /// The connections of one stage. Each is found here from just before its 101 is written until its session has ended.
 #[derive(Debug)]
@@ -84,6 +85,21 @@ impl Directory {
         self.open.keys()
     }
 
+    /// Walks over the connections that meet the conditions, from the first or from the one after an id.
+    pub(crate) fn walk(self: &Arc<Self>, filter: Filter, after: Option<ConnectionId>) -> Walk {
+        Walk::new(Arc::clone(self), filter, after)
+    }
+
+    /// All that is known of a connection.
+    pub(crate) fn describe(&self, id: ConnectionId) -> Result<Description, Gone> {
+        Ok(Description::of(&*self.find(id)?))
+    }
+
+    /// At most `limit` groups after the one with the name `after`, in an order of the directory's own.
+    pub(crate) fn list_groups(&self, after: Option<&str>, limit: usize) -> Vec<GroupInfo> {
+        self.groups.list(after, limit)
+    }
+
     /// Closes a connection once its queue is written.
     pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
         close(&*self.find(id)?, closing)
@@ -95,8 +111,30 @@ impl Directory {
         Ok(())
     }
 
-    fn find(&self, id: ConnectionId) -> Result<Arc<Connection>, Gone> {
+    pub(super) fn find(&self, id: ConnectionId) -> Result<Arc<Connection>, Gone> {
         self.open.get(&id).ok_or(Gone)
+    }
+
+    pub(super) fn shard_count(&self) -> usize {
+        self.open.count()
+    }
+
+    pub(super) fn shard_of(&self, id: ConnectionId) -> usize {
+        self.open.place(&id)
+    }
+
+    /// The ids in one shard, in no order.
+    pub(super) fn ids_of(&self, shard: usize) -> Vec<ConnectionId> {
+        self.open.keys_of(shard)
+    }
+
+    /// Some members of a group after an id, ordered by id. None when there are no more.
+    pub(super) fn members_after(
+        &self,
+        group: &str,
+        after: Option<ConnectionId>,
+    ) -> Option<Vec<Arc<Connection>>> {
+        self.groups.members_after(group, after)
     }
 }
 

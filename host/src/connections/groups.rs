@@ -1,5 +1,6 @@
 //! Named sets of connections of one stage.
 
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Connection, ConnectionLimits};
@@ -27,6 +28,29 @@ pub(crate) enum JoinError {
 #[derive(Debug)]
 pub(super) struct Groups {
     named: ShardedMap<Box<str>, Arc<Group>>,
+}
+
+/// A group, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupInfo {
+    pub(crate) name: Box<str>,
+    pub(crate) members: usize,
+}
+
+/// The result of a message to many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Connections that it was queued for.
+    pub(crate) queued: usize,
+    /// Connections without room, which are closed with 1013.
+    pub(crate) closed: usize,
+}
+
+impl AddAssign for Published {
+    fn add_assign(&mut self, other: Self) {
+        self.queued += other.queued;
+        self.closed += other.closed;
+    }
 }
 
 /// The number of shards for the names, which grow more slowly than the connections.
@@ -147,21 +171,13 @@ impl Groups {
         let payload = Payload::from(message);
         let (mut reached, mut after) = (0, None);
         while let Some(rest) = group.after(after) {
-            for (id, member) in rest.entries() {
-                after = Some(*id);
-                if after == except {
-                    continue;
-                }
-                match member.outbox.push(payload.clone(), limits.outbox) {
-                    Ok(()) => reached += 1,
-                    Err(PostError::Gone | PostError::TooLarge) => {}
-                    Err(PostError::Busy) => {
-                        member.close(Closing::new(1013, "slow consumer"));
-                    }
-                }
-            }
+            let entries = rest.entries();
+            after = entries.last().map(|(id, _)| *id);
+            let others = entries.iter().filter(|(id, _)| Some(*id) != except);
+            let members = others.map(|(_, member)| member);
+            reached += publish_to(members, &payload, limits).queued;
         }
-        Ok(reached)
+        Ok(u32::try_from(reached).unwrap_or(u32::MAX))
     }
 
     pub(super) fn members(
@@ -182,6 +198,37 @@ impl Groups {
             after = ids.last().copied();
         }
         ids
+    }
+
+    /// Some members after an id, ordered by id. None when there are no more.
+    pub(super) fn members_after(
+        &self,
+        name: &str,
+        after: Option<ConnectionId>,
+    ) -> Option<Vec<Arc<Connection>>> {
+        let rest = self.named.get(name)?.after(after)?;
+        let members = rest.entries().iter().map(|(_, member)| member);
+        Some(members.cloned().collect())
+    }
+
+    /// The groups of the shard of `after` that come behind it, then those of the next shards: by name within each.
+    pub(super) fn list(&self, after: Option<&str>, limit: usize) -> Vec<GroupInfo> {
+        let first = after.map_or(0, |after| self.named.place(after));
+        let mut groups = Vec::new();
+        for shard in first..self.named.count() {
+            let mut names = self.named.keys_of(shard);
+            names.retain(|name| shard > first || after.is_none_or(|after| **name > *after));
+            names.sort_unstable();
+            groups.extend(names.into_iter().map(|name| GroupInfo {
+                members: self.count(&name),
+                name,
+            }));
+            if groups.len() >= limit {
+                groups.truncate(limit);
+                break;
+            }
+        }
+        groups
     }
 
     pub(super) fn count(&self, name: &str) -> usize {
@@ -210,6 +257,39 @@ impl Groups {
                 *slot = None;
             }
         });
+    }
+}
+
+/// Queues a message for each. One without room is closed, so that no one misses a message unnoticed.
+pub(super) fn publish_to<'a>(
+    connections: impl Iterator<Item = &'a Arc<Connection>>,
+    payload: &Payload,
+    limits: &ConnectionLimits,
+) -> Published {
+    let mut published = Published::default();
+    for connection in connections {
+        match connection.outbox.push(payload.clone(), limits.outbox) {
+            Ok(()) => published.queued += 1,
+            Err(PostError::Gone | PostError::TooLarge) => {}
+            Err(PostError::Busy) => {
+                connection.close(Closing::new(1013, "slow consumer"));
+                published.closed += 1;
+            }
+        }
+    }
+    published
+}
+
+impl Membership {
+    /// The names of the groups, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let (wanted, joined): (&[Box<str>], &[Arc<Group>]) = match self {
+            Self::Opening(wanted) => (wanted, &[]),
+            Self::Open(joined) => (&[], joined),
+            Self::Ended => (&[], &[]),
+        };
+        let wanted = wanted.iter().map(|name| &**name);
+        wanted.chain(joined.iter().map(|group| &*group.name))
     }
 }
 

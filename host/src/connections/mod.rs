@@ -12,13 +12,15 @@ mod members;
 mod message;
 mod outbox;
 mod shards;
+mod walk;
 
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
 pub(crate) use directory::{Directory, Gone, Info, Registration, View};
-pub(crate) use groups::{JoinError, MAX_NAME, MAX_PAGE};
+pub(crate) use groups::{GroupInfo, JoinError, MAX_NAME, MAX_PAGE, Published};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
 pub(crate) use outbox::{Closer, Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
+pub(crate) use walk::{Description, Filter, Walk};
 
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,8 @@ pub(crate) enum Closer {
     Client,
     /// The handler of a plugin.
     Handler,
+    /// An operator, through the management API.
+    Operator,
     /// The gateway: a limit, a fault of the client's, a stop.
     Gateway,
 }
@@ -52,12 +54,37 @@ impl Closer {
         match self {
             Self::Client => "client",
             Self::Handler => "handler",
+            Self::Operator => "operator",
             Self::Gateway => "gateway",
         }
     }
 }
 
+/// Bytes of the longest reason of a close frame.
+const MAX_REASON: usize = 123;
+
+/// Why no close frame may have a code or a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CloseError {
+    #[error("no endpoint may send the close code {0}")]
+    Code(u16),
+    #[error("a reason has at most {MAX_REASON} bytes")]
+    Reason,
+}
+
 impl Closing {
+    /// A close by an operator or a handler, with a code that an endpoint may send (RFC 6455 §7.4, and the codes
+    /// registered with IANA since), and a reason that fits into a frame.
+    pub(crate) fn checked(code: u16, reason: String, by: Closer) -> Result<Self, CloseError> {
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Err(CloseError::Code(code));
+        }
+        if reason.len() > MAX_REASON {
+            return Err(CloseError::Reason);
+        }
+        Ok(Self { code, reason, by })
+    }
+
     /// A close by the gateway.
     pub(crate) fn new(code: u16, reason: impl Into<String>) -> Self {
         Self {
@@ -91,6 +118,15 @@ const FAST_FACTOR: usize = 4;
 
 /// The time after which a client that takes nothing of its backlog is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// The length of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueLength {
+    /// Messages that the session has not taken yet.
+    pub(crate) messages: usize,
+    /// Bytes of these, and of those that it has taken and not written, with the overhead of each.
+    pub(crate) bytes: usize,
+}
 
 /// The result of a session's look into the outbox.
 #[derive(Debug, PartialEq, Eq)]
@@ -278,6 +314,15 @@ impl Outbox {
     /// The most bytes that have waited for the client at once.
     pub(crate) fn peak(&self) -> usize {
         self.lock().peak
+    }
+
+    /// The messages that wait for the client.
+    pub(super) fn queue(&self) -> QueueLength {
+        let contents = self.lock();
+        QueueLength {
+            messages: contents.queue.len(),
+            bytes: contents.queued + contents.unwritten,
+        }
     }
 
     /// Whether the session has taken all that was queued.

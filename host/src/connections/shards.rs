@@ -56,20 +56,42 @@ impl<K: Hash + Eq, V> ShardedMap<K, V> {
     where
         K: Clone,
     {
-        let mut keys = Vec::new();
-        for shard in &self.shards {
-            let entries = shard.read().unwrap_or_else(PoisonError::into_inner);
-            keys.extend(entries.iter().map(|(key, _)| key.clone()));
-        }
-        keys
+        (0..self.count())
+            .flat_map(|place| self.keys_of(place))
+            .collect()
     }
 
-    /// The hash of a key, and its shard. A table places entries by the lowest bits of a hash and compares the highest
-    /// seven: the shard is chosen by other bits.
+    /// The number of shards.
+    pub(super) fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The keys of the shard at a place, in no order.
+    pub(super) fn keys_of(&self, place: usize) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.shards.get(place).map_or_else(Vec::new, |shard| {
+            let entries = shard.read().unwrap_or_else(PoisonError::into_inner);
+            entries.iter().map(|(key, _)| key.clone()).collect()
+        })
+    }
+
+    /// The place of the shard that has a key, or would have it.
+    pub(super) fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        self.place_of(self.hasher.hash_one(key))
+    }
+
+    /// A table places entries by the lowest bits of a hash and compares the highest seven: the shard is chosen by other
+    /// bits.
+    fn place_of(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    /// The hash of a key, and its shard.
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &MapShard<K, V>) {
         let hash = self.hasher.hash_one(key);
-        let at = (hash >> 32) as usize & (self.shards.len() - 1);
-        let shard = self.shards.get(at);
+        let shard = self.shards.get(self.place_of(hash));
         (hash, shard.expect("there are as many as a power of two"))
     }
 }

@@ -302,3 +302,84 @@ fn open_connection_is_listed_and_found_while_others_come_and_go() {
     });
     assert_eq!(directory.list().len(), staying.len());
 }
+
+#[test]
+fn walk_finds_each_connection_once_and_continues_after_one_that_has_gone() {
+    let directory = Arc::new(Directory::default());
+    let mut open: Vec<_> = (0..2_000)
+        .map(|_| directory.register(connection()))
+        .collect();
+    let mut ids: HashSet<_> = directory.list().into_iter().collect();
+    let mut walk = directory.walk(Filter::default(), None);
+    let mut chunks = 0;
+    while let Some(chunk) = walk.next_chunk() {
+        let last = chunk.describe().last().expect("no chunk is empty");
+        for description in chunk.describe() {
+            assert!(ids.remove(&description.id), "found twice");
+        }
+        chunks += 1;
+        if chunks % 10 == 0 {
+            open.retain(|registration| registration.connection.id != last.id);
+            walk = directory.walk(Filter::default(), walk.after());
+        }
+    }
+    assert_eq!(ids, HashSet::new());
+}
+
+#[test]
+fn walk_with_conditions_finds_those_that_meet_them_all() {
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
+    let open: Vec<_> = (0..300).map(|_| directory.register(connection())).collect();
+    let mut expected = HashSet::new();
+    for (place, registration) in open.iter().enumerate() {
+        let id = registration.connection.id;
+        if place % 2 == 0 {
+            view.join("even", id).unwrap();
+        }
+        if place % 3 == 0 {
+            view.set_attribute(id, "third", Some("yes")).unwrap();
+        }
+        if place % 6 == 0 {
+            expected.insert(id);
+        }
+    }
+    let filter = Filter {
+        group: Some("even".into()),
+        attribute: Some(("third".into(), "yes".into())),
+    };
+    let mut walk = directory.walk(filter, None);
+    let mut found = HashSet::new();
+    while let Some(chunk) = walk.next_chunk() {
+        found.extend(chunk.describe().map(|description| description.id));
+    }
+    assert_eq!(found, expected);
+    let nobody = Filter {
+        group: Some("nobody".into()),
+        attribute: None,
+    };
+    assert!(directory.walk(nobody, None).next_chunk().is_none());
+}
+
+#[test]
+fn groups_are_listed_once_in_pages() {
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&LIMITS, None);
+    let open: Vec<_> = (0..200).map(|_| directory.register(connection())).collect();
+    for (place, registration) in open.iter().enumerate() {
+        let id = registration.connection.id;
+        view.join(&format!("g{}", place / 2), id).unwrap();
+    }
+    let mut found = HashSet::new();
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let page = directory.list_groups(after.as_deref(), 7);
+        assert!(page.iter().all(|group| group.members == 2));
+        after = page.last().map(|group| group.name.clone());
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page.into_iter().map(|group| group.name));
+    }
+    assert_eq!(found.len(), 100);
+}

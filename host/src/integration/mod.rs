@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub(crate) use mock::Mock;
 
+use crate::connections::ConnectionId;
 use crate::invocation::{self, Called, Invocation};
 use crate::plugin::{Export, PluginHandle};
 
@@ -49,6 +50,14 @@ impl Integration {
         match self {
             Self::Plugin(plugin) => Self::Plugin(plugin.newest()),
             Self::Mock(mock) => Self::Mock(Arc::clone(mock)),
+        }
+    }
+
+    /// The number of the plugin's version that serves a connection. None for a mock.
+    pub(crate) fn version_for(&self, id: ConnectionId) -> Option<u64> {
+        match self {
+            Self::Plugin(plugin) => plugin.version_for(id),
+            Self::Mock(_) => None,
         }
     }
 }

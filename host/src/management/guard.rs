@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -35,18 +35,31 @@ pub(super) async fn json_only(request: Request, next: Next) -> Response {
 }
 
 /// Limit of a request's body in bytes. The longest has a few words.
-const MAX_BODY: usize = 64 << 10;
+pub(super) const MAX_BODY: usize = 64 << 10;
+
+/// Limit of the body of a request that carries a message for clients, in bytes.
+pub(super) const MAX_MESSAGE_BODY: usize = 2 << 20;
 
 /// Time limit for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the whole body before the request is handled, so that a client that stops in the middle holds nothing for long.
-pub(super) async fn whole_body(request: Request, next: Next) -> Response {
+/// Reads the whole body, of `limit` bytes at most, before the request is handled, so that a client that stops in the
+/// middle holds nothing for long.
+pub(super) async fn whole_body(
+    State(limit): State<usize>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (head, body) = request.into_parts();
-    match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+    let told = body.size_hint().lower();
+    if told > limit as u64 {
+        let why = format!("the body has {told} bytes, and this request takes {limit}: send less");
+        return plugins::refused(StatusCode::PAYLOAD_TOO_LARGE, &why);
+    }
+    match timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
         Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
         Ok(Err(_)) => {
-            let why = format!("the body is cut short, or has more than {MAX_BODY} bytes");
+            let why = format!("the body is cut short, or has more than {limit} bytes");
             plugins::refused(StatusCode::BAD_REQUEST, &why)
         }
         Err(_) => plugins::refused(StatusCode::REQUEST_TIMEOUT, "the body did not come"),

@@ -3,12 +3,15 @@
 
 mod admin;
 mod change;
+mod clients;
 pub(crate) mod connections;
 mod control;
 mod guard;
 mod health;
 mod note;
 mod plugins;
+mod selection;
+mod shown;
 
 use std::fmt;
 use std::io;
@@ -143,6 +146,12 @@ impl Management {
             let health = health::HealthServer::new(control, metrics);
             return health.serve(self.listening, stop, tasks);
         }
+        let messages = Router::new()
+            .route("/connections/send", post(clients::send))
+            .route_layer(from_fn_with_state(
+                guard::MAX_MESSAGE_BODY,
+                guard::whole_body,
+            ));
         let admin = Router::new()
             .route("/reload", post(plugins::reload))
             .route("/plugins/{name}/rollback", post(plugins::roll_back))
@@ -150,8 +159,13 @@ impl Management {
             .route("/plugins/{name}/promote", post(plugins::promote))
             .route("/plugins/{name}/abort", post(plugins::abort))
             .route("/upgrade", post(upgrade))
-            .route_layer(from_fn(guard::whole_body))
+            .route("/connections/close", post(clients::close))
+            .route_layer(from_fn_with_state(guard::MAX_BODY, guard::whole_body))
+            .merge(messages)
             .route_layer(from_fn(guard::json_only))
+            .route("/connections", get(clients::list))
+            .route("/connections/{id}", get(clients::show))
+            .route("/groups", get(clients::groups))
             .route("/metrics", get(metrics_page))
             .route("/plugins", get(plugins::list))
             .route("/plugins/{name}/history", get(plugins::history))

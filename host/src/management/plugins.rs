@@ -87,7 +87,7 @@ pub(super) async fn abort(State(control): State<Control>, Path(name): Path<Strin
 }
 
 /// Reads what is asked; nothing is as good as nothing in braces.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
         .map_err(|error| format!("the body is not what is asked for: {error}"))

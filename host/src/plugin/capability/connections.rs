@@ -21,9 +21,6 @@ pub(super) const CAPABILITY: Capability = Capability {
     }],
 };
 
-/// Bytes of the longest reason of a close frame (RFC 6455 §5.5).
-const MAX_REASON: usize = 123;
-
 impl connections::Host for HostState {
     fn send(&mut self, to: String, message: WitMessage) -> Result<(), Error> {
         let to = call::parse_id(&to)?;
@@ -42,20 +39,9 @@ impl connections::Host for HostState {
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {
-        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-            return Err(Error::Invalid(format!(
-                "no endpoint may send the close code {code}"
-            )));
-        }
-        if reason.len() > MAX_REASON {
-            return Err(Error::Invalid(format!(
-                "a reason has at most {MAX_REASON} bytes"
-            )));
-        }
-        Ok(self.directory()?.close(
-            call::parse_id(&id)?,
-            Closing::new(code, reason).by(Closer::Handler),
-        )?)
+        let closing = Closing::checked(code, reason, Closer::Handler);
+        let closing = closing.map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(self.directory()?.close(call::parse_id(&id)?, closing)?)
     }
 
     fn info(&mut self, id: String) -> Result<connections::ConnectionInfo, Error> {

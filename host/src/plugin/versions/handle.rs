@@ -6,6 +6,7 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::plugin::Plugin;
 use super::rollout_share::Versions;
+use crate::connections::ConnectionId;
 use crate::invocation::{Called, Invocation};
 use crate::plugin::run::exports::Export;
 
@@ -54,6 +55,12 @@ impl PluginHandle {
                 Called::Retired(again) => event = again,
             }
         }
+    }
+
+    /// The number of the version that serves a connection. None once this handle is emptied.
+    pub(crate) fn version_for(&self, id: ConnectionId) -> Option<u64> {
+        let versions = self.versions.load();
+        Some(versions.as_ref()?.of(id).number)
     }
 
     fn withdraw(&self, number: u64) {
