@@ -39,13 +39,19 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
             "handshake",
         ],
     ),
-    ("rustls", &["listener", "handshake", "signature", "auth"]),
+    (
+        "rustls",
+        &["listener", "handshake", "signature", "auth", "net"],
+    ),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
     ("reqwest", &["authorizer", "registry"]),
-    ("aws_lc_rs", &["listener", "signature", "auth", "net"]),
+    (
+        "aws_lc_rs",
+        &["auth", "listener", "management", "signature", "net"],
+    ),
 ];
 
 /// Each module, with the paths that it must not name: `route` is pure, and `connections` has neither socket nor

@@ -56,6 +56,7 @@ mod proxies;
 mod reconfigure;
 mod registries;
 mod reload;
+mod remote;
 mod rollout;
 mod room;
 mod route;

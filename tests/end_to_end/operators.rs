@@ -145,7 +145,7 @@ async fn connection_is_shown_with_everything_that_is_known() {
         ("id", json!(id)),
         ("stage", json!("a/s")),
         ("source_ip", json!("127.0.0.1")),
-        ("domain_name", json!("127.0.0.1")),
+        ("domain_name", json!("localhost")),
         ("subprotocol", Value::Null),
         ("groups", json!(["attic", "lobby"])),
         ("attributes", json!({"room": "blue\u{7}"})),
@@ -476,4 +476,32 @@ async fn groups_are_listed_with_their_members() {
         vec!["of/ada", "a/s", "1"],
     ];
     assert_eq!(words, expected.into_iter().collect());
+}
+
+#[tokio::test]
+async fn each_described_request_is_answered_with_a_described_status() {
+    let gateway = serve().await;
+    let document = get(&gateway, "/openapi.json").await;
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 15, "{}", paths.len());
+    for (path, methods) in paths {
+        let target = path
+            .replace("{id}", "unknown-unknown-")
+            .replace("{name}", "probe");
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            // A `POST` without the content type of JSON changes nothing.
+            let (status, body) = gateway.ask(&method, &target, "Host: localhost\r\n").await;
+            if method == "POST" {
+                assert_eq!(status, 415, "{method} {path}: {body}");
+            }
+            let described = &operation["responses"][status.to_string()];
+            assert!(described.is_object(), "{method} {path}: {status} {body}");
+            let other = if method == "POST" { "GET" } else { "DELETE" };
+            let (status, _) = gateway.ask(other, &target, "Host: localhost\r\n").await;
+            // A path of one connection is another request's.
+            assert!(matches!(status, 400 | 405), "{other} {path}: {status}");
+        }
+    }
+    assert_eq!(gateway.page("/unknown").await.0, 404);
 }

@@ -239,6 +239,10 @@ impl Gateway {
             .line_within(patience, &["ready", "connections"])
             .await;
         for line in gateway.log.lines() {
+            let line = line.replace(
+                "management listening on https://",
+                "management listening on http://",
+            );
             for (place, words) in [
                 (&mut gateway.plain, "listening on ws://"),
                 (&mut gateway.secure, "listening on wss://"),

@@ -104,7 +104,7 @@ pub(super) fn plugins(command: &PluginsCommand) -> Result<()> {
 }
 
 pub(super) fn ask(
-    target: &whom::GatewayTarget,
+    target: &whom::AskedGateway,
     method: Method,
     path: &str,
     body: Value,

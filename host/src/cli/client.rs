@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::whom::{GatewayTarget, connect, connect_hint, host};
-use crate::config::{self, Address};
+use super::access::{AccessOptions, expected_certificate, secure};
+use super::whom::{
+    AskedGateway, GatewayTarget, connect, connect_hint, host, loopback_if_unspecified,
+};
+use crate::config::{self, Address, Secret};
 use crate::management::{CONFIGURATION, FoundNote, Note, find_note};
-use crate::net::Stream;
+use crate::net::{BoxedStream, ExpectedCertificate};
 
 /// Longest answer in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -36,10 +39,14 @@ pub(super) struct ManagementRequest<'a> {
 /// Sends a request and gives the text of the answer. A refusal is an error, and so is a gateway that runs another file:
 /// it does nothing.
 #[tokio::main(flavor = "current_thread")]
-pub(super) async fn ask(target: &GatewayTarget, request: &ManagementRequest<'_>) -> Result<String> {
-    let (gateway, expected_file) = match target {
+pub(super) async fn ask(asked: &AskedGateway, request: &ManagementRequest<'_>) -> Result<String> {
+    let access = &asked.access;
+    let (gateway, expected_file) = match &asked.target {
         GatewayTarget::Management(address) => {
-            (ManagementClient::at(address.clone(), None).await?, None)
+            let address = loopback_if_unspecified(address.clone());
+            let tls = access.certificate(&host_name(&address))?;
+            let token = access.token(None)?;
+            (ManagementClient::at(address, tls, token, None).await?, None)
         }
         GatewayTarget::File(file) => {
             let expected_file = file.canonicalize();
@@ -49,7 +56,8 @@ pub(super) async fn ask(target: &GatewayTarget, request: &ManagementRequest<'_>)
                     file.display()
                 )
             })?;
-            (gateway_of(file, &expected_file).await?, Some(expected_file))
+            let gateway = gateway_of(file, &expected_file, access).await?;
+            (gateway, Some(expected_file))
         }
     };
     let (status, text) = gateway.ask(request, expected_file.as_deref()).await?;
@@ -57,24 +65,38 @@ pub(super) async fn ask(target: &GatewayTarget, request: &ManagementRequest<'_>)
         return Ok(text);
     }
     match refusal_reason(&text) {
-        why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.0),
+        why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.address),
         why => bail!(why),
     }
 }
 
 /// Finds the gateway that runs a file. The gateway's own note comes first: the file may be broken, or have another
 /// address by now. Without a note, the address in the file is tried.
-async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClient> {
+async fn gateway_of(
+    file: &Path,
+    expected_file: &Path,
+    access: &AccessOptions,
+) -> Result<ManagementClient> {
+    let client_at = async |address: Address, has_tls: bool| {
+        let address = loopback_if_unspecified(address);
+        let tls = match access.certificate(&host_name(&address))? {
+            None if has_tls => Some(expected_certificate(file)?),
+            expected => expected,
+        };
+        let token = access.token(Some(file))?;
+        ManagementClient::at(address, tls, token, Some(expected_file)).await
+    };
     let found = find_note(file).await;
     match &found {
         Some(FoundNote::Trusted(Note {
             management: Some(address),
+            has_tls,
             ..
         })) => {
             let address = Address::of_listener(address);
             let address =
                 address.context("the management address that the gateway tells is no address")?;
-            return ManagementClient::at(address, Some(expected_file)).await;
+            return client_at(address, *has_tls).await;
         }
         Some(FoundNote::Trusted(Note { process, .. })) => bail!(
             "process {process} runs {}, and has no management listener: add [management] with address = \"127.0.0.1:9090\" to the file, and send the \
@@ -83,7 +105,11 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClien
         ),
         Some(FoundNote::Untrusted { .. }) | None => {}
     }
-    let why_not = match config::management_address(file)? {
+    let management = config::management(file)?;
+    let has_tls = management
+        .as_ref()
+        .is_some_and(|management| management.tls.is_some());
+    let why_not = match management.map(|management| management.address) {
         None => anyhow!(
             "{}: there is no [management] listener to ask; add one with address = \"127.0.0.1:9090\", or send the \
              process SIGHUP to reload, SIGUSR2 to upgrade",
@@ -93,7 +119,7 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClien
             "{}: management.address has port 0; name the address that the gateway has logged",
             file.display()
         ),
-        Some(address) => match ManagementClient::at(address, Some(expected_file)).await {
+        Some(address) => match client_at(address, has_tls).await {
             Ok(gateway) => return Ok(gateway),
             Err(why_not) => why_not,
         },
@@ -109,24 +135,44 @@ async fn gateway_of(file: &Path, expected_file: &Path) -> Result<ManagementClien
     )))
 }
 
-/// The address of a management listener that has answered as one.
-struct ManagementClient(Address);
+/// A management listener that has answered as one.
+struct ManagementClient {
+    address: Address,
+    tls: Option<ExpectedCertificate>,
+    token: Option<Secret>,
+}
 
 impl ManagementClient {
     /// Checks that a gateway answers at an address, and runs the expected file.
-    async fn at(address: Address, expected_file: Option<&Path>) -> Result<Self> {
+    async fn at(
+        address: Address,
+        tls: Option<ExpectedCertificate>,
+        token: Option<Secret>,
+        expected_file: Option<&Path>,
+    ) -> Result<Self> {
         let greeting = ManagementRequest {
             method: Method::GET,
             path: "/plugins",
             body: Value::Null,
             time_limit: GREETING_TIMEOUT,
         };
-        let gateway = Self(address);
+        let gateway = Self {
+            address,
+            tls,
+            token,
+        };
         let (status, text) = gateway.ask(&greeting, expected_file).await?;
-        let address = &gateway.0;
+        let address = &gateway.address;
         match serde_json::from_str(&text) {
-            Ok(Value::Array(_)) if status == StatusCode::OK => Ok(Self(address.clone())),
-            Ok(Value::Object(_)) if status == StatusCode::MISDIRECTED_REQUEST => {
+            Ok(Value::Array(_)) if status == StatusCode::OK => Ok(gateway),
+            Ok(Value::Object(_))
+                if [
+                    StatusCode::MISDIRECTED_REQUEST,
+                    StatusCode::UNAUTHORIZED,
+                    StatusCode::TOO_MANY_REQUESTS,
+                ]
+                .contains(&status) =>
+            {
                 bail!("{address}: {}", refusal_reason(&text))
             }
             _ => bail!(
@@ -141,17 +187,28 @@ impl ManagementClient {
         request: &ManagementRequest<'_>,
         expected_file: Option<&Path>,
     ) -> Result<(StatusCode, String)> {
-        let Self(address) = self;
+        let address = &self.address;
         let asked = async {
             let stream = connect(address).await.map_err(|error| {
                 let hint = connect_hint(address, &error);
                 anyhow!("no gateway answers at {address}; {hint} ({error})")
             })?;
-            let answered = request.send(stream, address, expected_file).await;
+            let stream = secure(stream, self.tls.as_ref()).await;
+            let stream = stream.with_context(|| {
+                format!(
+                    "{address} does not show the certificate that is expected; write --ca FILE, and --server-name HOST if the certificate is for a name"
+                )
+            })?;
+            let token = self.token.as_ref();
+            let answered = request.send(stream, address, expected_file, token).await;
+            let tls = match self.tls {
+                Some(_) => "",
+                None => "; if it has TLS, write --ca FILE",
+            };
             answered.map_err(|error| {
                 anyhow!(
                     "the connection to {address} closed before an answer came, as when a gateway ends or its start \
-                     fails; its log says why ({error:#})"
+                     fails; its log says why{tls} ({error:#})"
                 )
             })
         };
@@ -165,12 +222,21 @@ impl ManagementClient {
     }
 }
 
+/// The host of an address, as a certificate names it.
+fn host_name(address: &Address) -> String {
+    address.ip().map_or_else(
+        || "localhost".to_owned(),
+        |address| address.ip().to_string(),
+    )
+}
+
 impl ManagementRequest<'_> {
     pub(super) async fn send(
         &self,
-        stream: Stream,
+        stream: BoxedStream,
         address: &Address,
         expected_file: Option<&Path>,
+        token: Option<&Secret>,
     ) -> Result<(StatusCode, String)> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -181,6 +247,9 @@ impl ManagementRequest<'_> {
             .header(CONTENT_TYPE, "application/json");
         if let Some(file) = expected_file {
             request = request.header(CONFIGURATION, encoded(file.as_os_str().as_encoded_bytes()));
+        }
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
         let body = match self.body.is_null() {
             true => Bytes::new(),

@@ -16,7 +16,7 @@ use super::admin::ask;
 use super::client::encoded;
 use super::count_of;
 use super::table::{list, printable, table, text};
-use super::whom::{GatewayOption, GatewayTarget};
+use super::whom::{AskedGateway, GatewayOption};
 
 /// Entries that a command asks for at a time: the largest page.
 const PAGE: usize = 1_000;
@@ -290,7 +290,7 @@ fn read(file: &PathBuf) -> Result<Vec<u8>> {
 
 impl Page {
     /// Asks for pages until there are as many entries as are wanted.
-    fn load(&self, what: &str, conditions: &Conditions, target: &GatewayTarget) -> Result<Value> {
+    fn load(&self, what: &str, conditions: &Conditions, target: &AskedGateway) -> Result<Value> {
         let mut entries = Vec::new();
         let mut after = self.after.clone();
         let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);

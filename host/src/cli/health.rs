@@ -1,6 +1,5 @@
 //! `lockgate health`: asks a running gateway whether it wants clients, as a container's health check does.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,12 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::{timeout, timeout_at};
 
+use super::access::{self, secure};
 use super::client::ManagementRequest;
-use super::whom::{GatewayTarget, connect, connect_hint};
+use super::whom::{GatewayTarget, connect, connect_hint, loopback_if_unspecified};
 use crate::config::{self, Address};
 use crate::management::{FoundNote, find_note};
+use crate::net::ExpectedCertificate;
 
 /// Time limit of the whole command: shorter than any orchestrator's.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,12 +21,13 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
     let deadline = Instant::now() + TIMEOUT;
-    let address = match GatewayTarget::named(gateway)? {
-        GatewayTarget::Management(address) => address,
+    let (address, tls) = match GatewayTarget::named(gateway)? {
+        GatewayTarget::Management(address) => (address, None),
         GatewayTarget::File(file) => address_for(&file)?,
     };
     let address = loopback_if_unspecified(address);
-    let answer = ask(&address, deadline).with_context(|| format!("no health from {address}"))?;
+    let answer = ask(&address, tls.as_ref(), deadline)
+        .with_context(|| format!("no health from {address}"))?;
     match answer.as_ref().map(|(status, said)| (*status, said.trim())) {
         Some((StatusCode::OK, "ready")) => super::print("ready"),
         Some((StatusCode::SERVICE_UNAVAILABLE, "stopping")) => {
@@ -37,15 +39,28 @@ pub(super) fn health(gateway: &str) -> Result<()> {
     }
 }
 
-/// Gives the health address of the gateway that runs this file: from the gateway's note, or else from the file.
-fn address_for(file: &Path) -> Result<Address> {
-    let address = match find_within_timeout(file) {
+/// Gives the health address of the gateway that runs this file, from the gateway's note, or else from the file; and the
+/// certificate to expect there, if that listener has TLS.
+fn address_for(file: &Path) -> Result<(Address, Option<ExpectedCertificate>)> {
+    let (address, has_tls) = match find_within_timeout(file) {
         Some(FoundNote::Trusted(note)) => {
+            let has_tls = note.health.is_none() && note.has_tls;
             let text = note.health.or(note.management);
-            text.and_then(|text| Address::of_listener(&text))
+            (text.and_then(|text| Address::of_listener(&text)), has_tls)
         }
         // A note of another user may lie.
-        Some(FoundNote::Untrusted { .. }) | None => config::health_address(file)?,
+        Some(FoundNote::Untrusted { .. }) | None => {
+            let address = config::health_address(file)?;
+            let management = config::management(file).ok().flatten();
+            let has_tls = management.is_some_and(|management| {
+                management.tls.is_some() && Some(&management.address) == address.as_ref()
+            });
+            (address, has_tls)
+        }
+    };
+    let tls = match has_tls {
+        true => Some(access::expected_certificate(file)?),
+        false => None,
     };
     let address = address.with_context(|| {
         format!(
@@ -59,7 +74,7 @@ fn address_for(file: &Path) -> Result<Address> {
             file.display()
         );
     }
-    Ok(address)
+    Ok((address, tls))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -67,22 +82,13 @@ async fn find_within_timeout(file: &Path) -> Option<FoundNote> {
     timeout(TIMEOUT / 3, find_note(file)).await.ok()?
 }
 
-/// Replaces an unspecified address by loopback.
-fn loopback_if_unspecified(address: Address) -> Address {
-    let Address::Ip(address) = address else {
-        return address;
-    };
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port()).into()
-}
-
 /// Asks for readiness. Gives none if the answer is not HTTP.
 #[tokio::main(flavor = "current_thread")]
-async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode, String)>> {
+async fn ask(
+    address: &Address,
+    tls: Option<&ExpectedCertificate>,
+    deadline: Instant,
+) -> Result<Option<(StatusCode, String)>> {
     let request = ManagementRequest {
         method: Method::GET,
         path: "/readyz",
@@ -93,7 +99,8 @@ async fn ask(address: &Address, deadline: Instant) -> Result<Option<(StatusCode,
         let stream = connect(address).await;
         let stream =
             stream.map_err(|error| anyhow!("{error}; {}", connect_hint(address, &error)))?;
-        match request.send(stream, address, None).await {
+        let stream = secure(stream, tls).await?;
+        match request.send(stream, address, None, None).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if is_not_http(&error) => Ok(None),
             Err(error) => Err(error),

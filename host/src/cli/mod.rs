@@ -1,5 +1,6 @@
 //! The command line: parses arguments and calls the command.
 
+mod access;
 mod admin;
 mod api_keys;
 mod build;

@@ -1,19 +1,29 @@
 //! The gateway that a command addresses: by the configuration that it runs, or by the address of a listener.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::access::AccessOptions;
 use crate::config::Address;
 use crate::net::Stream;
 
-/// The argument of a command that addresses a gateway.
+/// The argument of a command that addresses a gateway, and the credentials for it.
+#[derive(Debug, clap::Args)]
+pub(super) struct GatewayArgument {
+    #[command(flatten)]
+    named: NamedGateway,
+    #[command(flatten)]
+    access: AccessOptions,
+}
+
+/// The gateway, by the first argument or by an option.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct GatewayArgument {
+struct NamedGateway {
     /// The gateway's configuration file, or the address of its management listener: IP:PORT or unix:PATH
     gateway: Option<String>,
     /// The address of the gateway's management listener
@@ -22,18 +32,31 @@ pub(super) struct GatewayArgument {
 }
 
 impl GatewayArgument {
-    pub(super) fn target(&self) -> Result<GatewayTarget> {
-        match &self.gateway {
-            Some(gateway) => GatewayTarget::named(gateway),
-            None => GatewayTarget::of(None, self.management.as_ref()),
-        }
+    pub(super) fn target(&self) -> Result<AskedGateway> {
+        let target = match &self.named.gateway {
+            Some(gateway) => GatewayTarget::named(gateway)?,
+            None => GatewayTarget::of(None, self.named.management.as_ref())?,
+        };
+        Ok(AskedGateway {
+            target,
+            access: self.access.clone(),
+        })
     }
 }
 
-/// The gateway that is asked, as options only: the first argument names a plugin.
+/// The gateway that is asked, as options only: the first argument names something else.
+#[derive(Debug, clap::Args)]
+pub(super) struct GatewayOption {
+    #[command(flatten)]
+    chosen: ChosenGateway,
+    #[command(flatten)]
+    access: AccessOptions,
+}
+
+/// The gateway, by one of two options.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct GatewayOption {
+struct ChosenGateway {
     /// The gateway's configuration file, which has the address of its management listener
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,9 +66,20 @@ pub(super) struct GatewayOption {
 }
 
 impl GatewayOption {
-    pub(super) fn target(&self) -> Result<GatewayTarget> {
-        GatewayTarget::of(self.config.as_ref(), self.management.as_ref())
+    pub(super) fn target(&self) -> Result<AskedGateway> {
+        let ChosenGateway { config, management } = &self.chosen;
+        Ok(AskedGateway {
+            target: GatewayTarget::of(config.as_ref(), management.as_ref())?,
+            access: self.access.clone(),
+        })
     }
+}
+
+/// A gateway, with the credentials for its management listener.
+#[derive(Clone, Debug)]
+pub(super) struct AskedGateway {
+    pub(super) target: GatewayTarget,
+    pub(super) access: AccessOptions,
 }
 
 /// The gateway that a command addresses.
@@ -98,6 +132,19 @@ pub(super) async fn connect(address: &Address) -> io::Result<Stream> {
         Address::Ip(address) => Stream::Ip(TcpStream::connect(address).await?),
         Address::Unix { path, .. } => Stream::Unix(UnixStream::connect(path).await?),
     })
+}
+
+/// Replaces an unspecified address by loopback.
+pub(super) fn loopback_if_unspecified(address: Address) -> Address {
+    let Address::Ip(address) = address else {
+        return address;
+    };
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port()).into()
 }
 
 /// Gives the `Host` header for a listener.

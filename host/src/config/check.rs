@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use super::LoadMode;
 use super::access_key;
 use super::access_log;
-use super::address::{ADMIN_MODE, Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
+use super::address::{Address, MAX_PATH_BYTES, MODE, Mode, UNIX};
 use super::api;
 use super::authorizer;
 use super::doubt;
 use super::file;
 use super::log;
+use super::management;
 use super::model::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
 use super::plugin;
 use super::proxies;
@@ -28,7 +29,8 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     let listeners = listeners(file.listeners, load_mode, &mut bound, report);
     let management = file
         .management
-        .and_then(|written| management_address(&written, &mut bound, report));
+        .and_then(|written| management::management(written, &mut bound, report))
+        .filter(|management| load_mode == LoadMode::Serve || management.address.is_local());
     let health = file
         .health
         .and_then(|written| health(written, &mut bound, report))
@@ -74,7 +76,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
 
 /// The addresses bound so far, each with its key.
 #[derive(Default)]
-struct BoundAddresses {
+pub(super) struct BoundAddresses {
     addresses: BTreeMap<SocketAddr, String>,
     paths: BTreeMap<PathBuf, String>,
 }
@@ -165,7 +167,7 @@ fn listener(
 }
 
 /// Reads a listener's address and permissions, which stand at these keys; the permissions have a default.
-fn listener_address(
+pub(super) fn listener_address(
     (address_key, mode_key): &(String, String),
     written: &str,
     (mode, default_mode): (Option<&str>, Mode),
@@ -241,7 +243,7 @@ fn resolve_folder(path: &Path) -> PathBuf {
     }
 }
 
-fn certificate_files(
+pub(super) fn certificate_files(
     key: &str,
     written: &file::TlsFiles,
     report: &mut Report<'_>,
@@ -250,27 +252,6 @@ fn certificate_files(
         certificate: report.existing_file(&join(key, "certificate"), &written.certificate),
         key: report.existing_file(&join(key, "key"), &written.key),
     }
-}
-
-fn management_address(
-    written: &file::Management,
-    bound: &mut BoundAddresses,
-    report: &mut Report<'_>,
-) -> Option<Address> {
-    let keys = ("management.address".into(), "management.mode".into());
-    let mode = (written.mode.as_deref(), ADMIN_MODE);
-    let address = listener_address(&keys, &written.address, mode, bound, report)?;
-    if !address.is_local() {
-        report.problem(
-            &keys.0,
-            format!("{address} is not a loopback address, and the management API asks for no credentials"),
-            format!(
-                "write \"127.0.0.1:{}\", and put a proxy that authenticates before it",
-                address.ip().map_or(9_090, |address| address.port())
-            ),
-        );
-    }
-    Some(address)
 }
 
 fn health(

@@ -19,6 +19,7 @@ mod grant;
 mod jwt;
 mod key_check;
 mod log;
+mod management;
 mod model;
 mod names;
 mod origin;
@@ -119,27 +120,27 @@ impl Config {
 ///
 /// Mistakes elsewhere in the file do not matter: it may have been edited since the gateway read it.
 pub(crate) fn health_address(path: &Path) -> Result<Option<Address>, Problems> {
-    address_of(path, &["health", "management"], |config| {
+    part_of(path, &["health", "management"], |config| {
         let health = config.health.map(|health| health.address);
-        health.or(config.management)
+        health.or_else(|| Some(config.management?.address))
     })
 }
 
-/// The address of the management listener of a gateway that runs this file; mistakes elsewhere do not matter either.
-pub(crate) fn management_address(path: &Path) -> Result<Option<Address>, Problems> {
-    address_of(path, &["management"], |config| config.management)
+/// The management listener of a gateway that runs this file; mistakes elsewhere do not matter either.
+pub(crate) fn management(path: &Path) -> Result<Option<Management>, Problems> {
+    part_of(path, &["management"], |config| config.management)
 }
 
-/// Reads an address of the file, if these keys have no mistake.
-fn address_of(
+/// Reads a part of the file, if these keys have no mistake.
+fn part_of<T>(
     path: &Path,
     keys: &[&str],
-    address: impl FnOnce(Config) -> Option<Address>,
-) -> Result<Option<Address>, Problems> {
+    part: impl FnOnce(Config) -> Option<T>,
+) -> Result<Option<T>, Problems> {
     let text = read(path)?;
     let mut report = Report::new(path, &text);
     match interpret(&text, LoadMode::Serve, &mut report) {
-        Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(address(config)),
+        Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(part(config)),
         Some(_) | None => Err(report.into_problems()),
     }
 }

@@ -22,8 +22,8 @@ use crate::route;
 pub(crate) struct Config {
     /// The client listeners; at least one.
     pub(crate) listeners: Vec<Listener>,
-    /// The address of the management API, which only this machine reaches; `None` if there is none.
-    pub(crate) management: Option<Address>,
+    /// The management listener, if there is one.
+    pub(crate) management: Option<Management>,
     /// The health listener, if there is one.
     pub(crate) health: Option<Health>,
     /// The APIs, by name; at least one.
@@ -101,6 +101,15 @@ pub(crate) struct CertificateFiles {
     pub(crate) certificate: PathBuf,
     /// Its private key, PEM.
     pub(crate) key: PathBuf,
+}
+
+/// The management listener. Beyond this machine it has TLS and tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Management {
+    pub(crate) address: Address,
+    pub(crate) tls: Option<CertificateFiles>,
+    /// The tokens of which each request needs one; without any, everyone who can connect may ask.
+    pub(crate) tokens: Vec<Secret>,
 }
 
 /// The health listener, open to everyone who can connect.
@@ -377,6 +386,12 @@ pub(crate) struct Credentials {
 /// A text that no log or error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(super) String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl Secret {
     pub(crate) fn reveal(&self) -> &str {

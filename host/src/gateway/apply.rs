@@ -28,9 +28,8 @@ impl Gateway {
         config: Config,
         cause: Cause,
     ) -> Result<Vec<Change>> {
-        let certificates = certificates::read(&config.listeners)
-            .await
-            .map_err(Faults)?;
+        let read = certificates::read(&config).await.map_err(Faults)?;
+        let (certificates, own) = (read.listeners, read.management);
         self.check_addresses(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         config.warn();
@@ -42,7 +41,7 @@ impl Gateway {
         let held = held.map_err(|fault| Faults(vec![fault]))?;
         // Sockets listen last of all that can fail: clients who connect to them are served at once.
         let planned = self.plan(&config, certificates)?;
-        let management = self.plan_management(&config)?;
+        let management = self.plan_management(&config, own.as_ref())?;
         let access_log = access_log::open(&config.access_log);
         let access_log = access_log.map_err(|fault| Faults(vec![fault]))?;
         let mut gone = Vec::new();
@@ -52,7 +51,7 @@ impl Gateway {
         stages::changes(&self.lock().config, &config, &mut changes);
         self.set_limits(&config, &mut changes);
         access_log.serve();
-        self.serve_management(management, &config, &mut changes);
+        self.serve_management((management, own), &config, &mut changes);
         self.serve_listeners(planned, &config.listeners, &mut changes);
         self.sockets.mark_serving();
         self.sockets.warn_of_idle(self.open_addresses());
@@ -60,6 +59,11 @@ impl Gateway {
         if cause == Cause::Start {
             let max_connections = connection_limit(&config);
             tracing::info!(max_connections, "ready");
+        }
+        // The hashes of the tokens are with the listener; nothing else needs them.
+        let mut config = config;
+        if let Some(management) = &mut config.management {
+            management.tokens.clear();
         }
         self.lock().config = config;
         for retired in committed.retired {

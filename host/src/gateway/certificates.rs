@@ -16,11 +16,22 @@ use crate::telemetry::Expiry;
 /// Interval of warnings about certificates that expire soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Reads the certificates of all listeners, in order; none for a listener without TLS.
-pub(super) async fn read(
-    listeners: &[config::Listener],
-) -> Result<Vec<Option<Certificates>>, Vec<Fault>> {
-    let listeners = listeners.to_vec();
+/// The certificates of a configuration.
+pub(super) struct ReadCertificates {
+    /// Those of the listeners, in order; none for a listener without TLS.
+    pub(super) listeners: Vec<Option<Certificates>>,
+    /// Those of the management listener, if it has TLS.
+    pub(super) management: Option<Certificates>,
+}
+
+/// The key of the management listener's TLS.
+pub(super) const MANAGEMENT_TLS: &str = "management.tls";
+
+/// Reads all certificates.
+pub(super) async fn read(config: &config::Config) -> Result<ReadCertificates, Vec<Fault>> {
+    let listeners = config.listeners.clone();
+    let management = config.management.as_ref();
+    let management = management.and_then(|management| management.tls.clone());
     let read = tokio::task::spawn_blocking(move || {
         let (mut certificates, mut faults) = (Vec::new(), Vec::new());
         for (index, listener) in listeners.iter().enumerate() {
@@ -29,8 +40,18 @@ pub(super) async fn read(
                 Err(found) => faults.extend(found),
             }
         }
+        let mut own = None;
+        if let Some(files) = management {
+            match Certificates::read(&config::Tls::Files(vec![files]), MANAGEMENT_TLS) {
+                Ok(read) => own = read,
+                Err(found) => faults.extend(found),
+            }
+        }
         if faults.is_empty() {
-            Ok(certificates)
+            Ok(ReadCertificates {
+                listeners: certificates,
+                management: own,
+            })
         } else {
             Err(faults)
         }
@@ -85,13 +106,42 @@ impl Gateway {
         Ok(changes)
     }
 
+    /// Reads the certificate of the management listener again, as [`Self::reload_certificate`] does.
+    pub(super) async fn reload_management_certificate(&self) -> Result<Vec<Change>> {
+        let management = self.lock().config.management.clone();
+        let Some(files) = management.and_then(|management| management.tls) else {
+            return Ok(Vec::new());
+        };
+        let read = move || Certificates::read(&config::Tls::Files(vec![files]), MANAGEMENT_TLS);
+        let read = tokio::task::spawn_blocking(read).await?.map_err(Faults)?;
+        let changes = match read {
+            Some(certificates) => {
+                let state = self.lock();
+                let mut open = state.management.iter();
+                let opened = open.find(|opened| opened.tls.is_some());
+                opened.map_or_else(Vec::new, |opened| opened.show(certificates))
+            }
+            None => Vec::new(),
+        };
+        if !changes.is_empty() {
+            self.note_certificates();
+        }
+        Ok(changes)
+    }
+
     /// Updates the metrics with the served certificates, and warns of those that expire soon.
     pub(super) fn note_certificates(&self) {
-        let open = self.lock().open.clone();
-        let served: Vec<_> = open
-            .iter()
-            .filter_map(|opened| Some((&opened.address, opened.tls.as_ref()?.certificates())))
-            .collect();
+        let served: Vec<_> = {
+            let state = self.lock();
+            let clients = state.open.iter();
+            let clients = clients.map(|opened| (opened.address.clone(), &opened.tls));
+            let management = state.management.iter();
+            let management = management.map(|opened| (opened.address(), &opened.tls));
+            clients
+                .chain(management)
+                .filter_map(|(address, tls)| Some((address, tls.as_ref()?.certificates())))
+                .collect()
+        };
         let certificates = served.iter().flat_map(|(address, certificates)| {
             let all = certificates.all().iter();
             all.filter(|certificate| certificate.files.is_some())

@@ -18,9 +18,11 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
     plugins.warn_of_instances(&config.plugins);
     config.warn();
     let (_, mut faults) = prepare(&plugins, config, Cause::Check).await;
-    match certificates::read(&config.listeners).await {
+    match certificates::read(config).await {
         Ok(read) => read
+            .listeners
             .iter()
+            .chain([&read.management])
             .flatten()
             .flat_map(Certificates::all)
             .for_each(|certificate| certificate.warn()),
@@ -42,7 +44,8 @@ fn blocked_paths(config: &Config) -> Vec<Fault> {
     let listeners = listeners
         .map(|(index, listener)| (format!("listeners[{index}].address"), &listener.address));
     let management = config.management.as_ref();
-    let management = management.map(|address| ("management.address".to_owned(), address));
+    let management =
+        management.map(|management| ("management.address".to_owned(), &management.address));
     let health = config.health.as_ref();
     let health = health.map(|health| ("health.address".to_owned(), &health.address));
     for (key, address) in listeners.chain(management).chain(health) {

@@ -1,5 +1,6 @@
 //! The management and health listeners. A reload opens, closes and changes them.
 
+use std::io;
 use std::sync::{Arc, Weak};
 
 use anyhow::Result;
@@ -9,7 +10,9 @@ use super::Gateway;
 use super::listeners::bind_fault;
 use crate::config::{Address, Config};
 use crate::handover::Listening;
-use crate::management::{Change, Management, ManagementSpec, Note, Purpose};
+use crate::listener::{Certificates, Tls};
+use crate::management::{Change, Management, ManagementSpec, Note, Purpose, TlsHandshake};
+use crate::net::{BoxedStream, Stream};
 
 /// An open listener.
 pub(super) struct OpenManagement {
@@ -17,12 +20,31 @@ pub(super) struct OpenManagement {
     /// The bound address: `spec` may have port 0.
     address: Address,
     socket: Weak<Listening>,
+    pub(super) tls: Option<Arc<Tls>>,
     stop: CancellationToken,
+}
+
+/// A listener to open, with its TLS.
+pub(super) struct PlannedManagement {
+    bound: Management,
+    tls: Option<Arc<Tls>>,
 }
 
 impl OpenManagement {
     pub(super) fn address(&self) -> Address {
         self.address.clone()
+    }
+
+    /// Shows this certificate to new connections. Gives a change if it is another.
+    pub(super) fn show(&self, certificates: Certificates) -> Vec<Change> {
+        let changed = self.tls.as_ref().map(|tls| tls.replace(certificates));
+        let changed = changed.into_iter().flatten();
+        changed
+            .map(|certificate| Change::Certificate {
+                listener: format!("{} {}", self.spec.purpose(), self.address),
+                certificate: certificate.to_string(),
+            })
+            .collect()
     }
 
     /// Whether the socket is closed, or its file gone, so that nobody can connect.
@@ -44,15 +66,27 @@ impl Gateway {
         Ok(())
     }
 
-    /// Binds new listeners. A listener with other pages keeps its socket.
-    pub(super) fn plan_management(&self, config: &Config) -> Result<Vec<Management>> {
+    /// Binds new listeners. A listener with other pages, tokens or TLS keeps its socket. `certificates` are those of the
+    /// management listener.
+    pub(super) fn plan_management(
+        &self,
+        config: &Config,
+        certificates: Option<&Certificates>,
+    ) -> Result<Vec<PlannedManagement>> {
         let mut planned = Vec::new();
         for (spec, socket) in self.not_open(config) {
-            planned.push(match socket {
+            let tls = match certificates {
+                Some(certificates) if spec.tls.is_some() => {
+                    Some(Arc::new(Tls::new(certificates.clone(), false)?))
+                }
+                Some(_) | None => None,
+            };
+            let bound = match socket {
                 Some(socket) => Management::on(socket, spec)?,
                 None => Management::bind(spec.clone(), &self.sockets)
                     .map_err(|error| bind_fault(spec.key().into(), &spec.address, &error))?,
-            });
+            };
+            planned.push(PlannedManagement { bound, tls });
         }
         Ok(planned)
     }
@@ -89,6 +123,7 @@ impl Gateway {
         };
         Note {
             process: std::process::id(),
+            has_tls: state.management.iter().any(|opened| opened.tls.is_some()),
             management: bound(Purpose::Management),
             health: bound(Purpose::Health),
         }
@@ -97,7 +132,7 @@ impl Gateway {
     /// Opens, keeps and closes listeners as planned.
     pub(super) fn serve_management(
         &self,
-        planned: Vec<Management>,
+        (planned, certificates): (Vec<PlannedManagement>, Option<Certificates>),
         config: &Config,
         changes: &mut Vec<Change>,
     ) {
@@ -112,10 +147,18 @@ impl Gateway {
             }
             keep
         });
-        for bound in planned {
+        if let Some(certificates) = certificates
+            && let Some(kept) = state.management.iter().find(|opened| opened.tls.is_some())
+        {
+            changes.extend(kept.show(certificates));
+        }
+        for PlannedManagement { bound, tls } in planned {
             let (spec, address) = (bound.spec.clone(), bound.address.clone());
             let purpose = spec.purpose();
             match address {
+                Address::Ip(_) if tls.is_some() => {
+                    tracing::info!("{purpose} listening on https://{address}");
+                }
                 Address::Ip(_) => tracing::info!("{purpose} listening on http://{address}"),
                 Address::Unix { .. } => tracing::info!("{purpose} listening on http+{address}"),
             }
@@ -130,11 +173,24 @@ impl Gateway {
                 spec,
                 address,
                 socket: bound.socket(),
+                tls: tls.clone(),
                 stop: stop.clone(),
             });
-            bound.serve(self.control.clone(), stop, &self.listeners.tasks);
+            let tls = tls.map(handshake);
+            bound.serve(self.control.clone(), tls, stop, &self.listeners.tasks);
         }
     }
+}
+
+/// The handshake of a listener's TLS, for the module below that accepts.
+fn handshake(tls: Arc<Tls>) -> TlsHandshake {
+    Arc::new(move |stream: Stream| {
+        let tls = Arc::clone(&tls);
+        Box::pin(async move {
+            let stream = tls.accept(stream).await?;
+            io::Result::Ok(Box::new(stream) as BoxedStream)
+        })
+    })
 }
 
 /// Lists the listeners that a configuration names.

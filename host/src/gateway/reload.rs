@@ -27,6 +27,8 @@ pub(crate) enum ReloadScope {
     Component(String),
     /// One certificate of a listener, each by its index in the configuration.
     Certificate { listener: usize, index: usize },
+    /// The certificate of the management listener.
+    ManagementCertificate,
 }
 
 impl Gateway {
@@ -137,6 +139,10 @@ impl Gateway {
             }
             (ReloadScope::Certificate { listener, index }, _) => {
                 let reloaded = self.reload_certificate(listener, index).await;
+                return reloaded.map_err(|error| self.refusal(error));
+            }
+            (ReloadScope::ManagementCertificate, _) => {
+                let reloaded = self.reload_management_certificate().await;
                 return reloaded.map_err(|error| self.refusal(error));
             }
         };

@@ -43,6 +43,8 @@ enum Owner {
         listener: usize,
         index: usize,
     },
+    /// The certificate of the management listener.
+    ManagementCertificate,
 }
 
 impl fmt::Display for Owner {
@@ -50,6 +52,7 @@ impl fmt::Display for Owner {
         match self {
             Self::Plugin(name) => write!(f, "plugin {name}"),
             Self::Certificate { listener, .. } => write!(f, "listeners[{listener}].tls"),
+            Self::ManagementCertificate => f.write_str(certificates::MANAGEMENT_TLS),
         }
     }
 }
@@ -92,6 +95,13 @@ impl WatchedFiles {
                 files: vec![pair.certificate.clone(), pair.key.clone()],
             }));
         }
+        let management = config.management.as_ref();
+        if let Some(pair) = management.and_then(|management| management.tls.as_ref()) {
+            all.insert(Self {
+                owner: Owner::ManagementCertificate,
+                files: vec![pair.certificate.clone(), pair.key.clone()],
+            });
+        }
         all
     }
 
@@ -120,6 +130,10 @@ impl WatchedFiles {
                     }
                     Some(config::Tls::Off | config::Tls::SelfSigned) | None => false,
                 }
+            }
+            Owner::ManagementCertificate => {
+                let tls = config.management.and_then(|management| management.tls);
+                tls.is_some_and(|pair| certificates::is_unfit(&pair))
             }
         };
         tokio::task::spawn_blocking(unfit).await.unwrap_or_default()
@@ -186,6 +200,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 Owner::Certificate { listener, index } => {
                     ReloadScope::Certificate { listener, index }
                 }
+                Owner::ManagementCertificate => ReloadScope::ManagementCertificate,
             };
             // The log has the error. Files that were judged are tried again when they change.
             let unjudged = matches!(

@@ -70,7 +70,7 @@ pub(crate) struct Tls {
 }
 
 /// The certificates of a listener. The name that a client asks for (SNI) chooses one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Certificates {
     /// In the configuration's order, never empty. The first is for clients that name no host, or an unknown one.
     all: Vec<Arc<Certificate>>,
@@ -118,7 +118,7 @@ impl Tls {
     }
 
     /// Does the handshake.
-    pub(super) async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
+    pub(crate) async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
         let start = start.map_err(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
             true => io::Error::new(PROBE, "it ended before its first word"),

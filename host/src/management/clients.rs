@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::yield_now;
 
+use super::audit::Done;
 use super::control::Control;
 use super::plugins::{read, refused};
 use super::selection::{Selected, Selection, SelectionError, parse_id};
 use super::shown::{ConnectionPage, GroupPage, ListedConnection, ListedGroup, ShownConnection};
 use crate::connections::{
-    Closer, Closing, ConnectionId, Description, Gone, GroupInfo, MAX_PAGE, Message, Payload, PostError,
-    Published, Walk,
+    Closer, Closing, ConnectionId, Description, Gone, GroupInfo, MAX_PAGE, Message, Payload,
+    PostError, Published, Walk,
 };
 use crate::stage::Stage;
 
@@ -136,16 +137,17 @@ fn shown(control: &Control, id: &str) -> Result<ShownConnection, Refused> {
 
 pub(super) async fn send(State(control): State<Control>, body: Bytes) -> Response {
     match sent(&control, &body).await {
-        Ok(published) => Json(json!({
-            "queued": published.queued,
-            "closed": published.closed,
-        }))
-        .into_response(),
+        Ok((receivers, Published { queued, closed })) => {
+            let done =
+                format!("sent to {receivers}: {queued} connections, {closed} closed without room");
+            let answer = json!({ "queued": queued, "closed": closed });
+            (Extension(Done(done)), Json(answer)).into_response()
+        }
         Err(why) => why.into_response(),
     }
 }
 
-async fn sent(control: &Control, body: &[u8]) -> Result<Published, Refused> {
+async fn sent(control: &Control, body: &[u8]) -> Result<(String, Published), Refused> {
     let asked: Send = read(body).map_err(Refused::bad)?;
     let message = match (asked.text, asked.binary) {
         (Some(text), None) => Message::Text(text),
@@ -159,17 +161,19 @@ async fn sent(control: &Control, body: &[u8]) -> Result<Published, Refused> {
             ));
         }
     };
-    match asked.connections.select(&control.stages())? {
+    let selected = asked.connections.select(&control.stages())?;
+    let receivers = asked.connections.to_string();
+    let published = match selected {
         Selected::One(id) => {
             let (stage, _) = find(control, id)?;
             let view = stage.scope.directory.view(&stage.scope.limits, None);
             let bytes = message.len();
             let queued = view.send(id, message);
             queued.map_err(|error| Refused::post(error, id, bytes, &stage))?;
-            Ok(Published {
+            Published {
                 queued: 1,
                 closed: 0,
-            })
+            }
         }
         Selected::Many(stage, filter) => {
             let stage = stage.load_full();
@@ -184,28 +188,34 @@ async fn sent(control: &Control, body: &[u8]) -> Result<Published, Refused> {
                 published += chunk.send(&payload, limits);
                 yield_now().await;
             }
-            Ok(published)
+            published
         }
-    }
+    };
+    Ok((receivers, published))
 }
 
 pub(super) async fn close(State(control): State<Control>, body: Bytes) -> Response {
     match closed(&control, &body).await {
-        Ok(closed) => Json(json!({ "closed": closed })).into_response(),
+        Ok((connections, closed)) => {
+            let done = Done(format!("closed {connections}: {closed} connections"));
+            (Extension(done), Json(json!({ "closed": closed }))).into_response()
+        }
         Err(why) => why.into_response(),
     }
 }
 
-async fn closed(control: &Control, body: &[u8]) -> Result<usize, Refused> {
+async fn closed(control: &Control, body: &[u8]) -> Result<(String, usize), Refused> {
     let asked: Close = read(body).map_err(Refused::bad)?;
     let closing = Closing::checked(asked.code, asked.reason, Closer::Operator)
         .map_err(|error| Refused::bad(error.to_string()))?;
-    match asked.connections.select(&control.stages())? {
+    let selected = asked.connections.select(&control.stages())?;
+    let connections = asked.connections.to_string();
+    let closed = match selected {
         Selected::One(id) => {
             let (stage, _) = find(control, id)?;
             let closed = stage.scope.directory.close(id, closing);
             closed.map_err(|Gone| Refused::gone(id))?;
-            Ok(1)
+            1
         }
         Selected::Many(stage, filter) => {
             let mut walk = stage.load().scope.directory.walk(filter, None);
@@ -214,9 +224,10 @@ async fn closed(control: &Control, body: &[u8]) -> Result<usize, Refused> {
                 closed += chunk.close(&closing);
                 yield_now().await;
             }
-            Ok(closed)
+            closed
         }
-    }
+    };
+    Ok((connections, closed))
 }
 
 pub(super) async fn groups(State(control): State<Control>, RawQuery(query): RawQuery) -> Response {

@@ -13,13 +13,16 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::access::Caller;
 use super::{Control, plugins};
 use crate::config::is_loopback_authority;
 
-/// Passes only requests that no web page can send: a browser adds the page's `Origin`, and its `Host` is the name that
-/// was made to resolve to this machine.
+/// Passes only requests that no web page can send: a browser adds the page's `Origin`, its `Host` is the name that was made
+/// to resolve to this machine, and it knows no token.
 pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
-    match refusal(request.headers()) {
+    let caller = request.extensions().get::<Caller>();
+    let has_token = caller.is_some_and(|caller| caller.has_token());
+    match refusal(request.headers(), has_token) {
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
         None => next.run(request).await,
     }
@@ -130,9 +133,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn refusal(headers: &HeaderMap) -> Option<&'static str> {
+fn refusal(headers: &HeaderMap, has_token: bool) -> Option<&'static str> {
     if headers.contains_key(ORIGIN) {
         return Some("a request with an Origin comes from a web page, and is refused\n");
+    }
+    if has_token {
+        return None;
     }
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
@@ -159,7 +165,10 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(refusal(&headers).is_none(), passes, "{headers:?}");
+        assert_eq!(refusal(&headers, false).is_none(), passes, "{headers:?}");
+        // A token makes any host right, and no page.
+        let is_page = headers.contains_key(ORIGIN);
+        assert_eq!(refusal(&headers, true).is_none(), !is_page, "{headers:?}");
     }
 
     #[test]

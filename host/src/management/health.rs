@@ -73,7 +73,7 @@ impl HealthServer {
     async fn accept(self, socket: &Acceptor, tasks: TaskTracker) {
         let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let stream = accept(socket, Purpose::Health).await;
+            let (stream, _) = accept(socket, Purpose::Health).await;
             open.retain(|answering| !answering.is_finished());
             if open.len() == MAX_CONNECTIONS
                 && let Some(oldest) = open.pop_front()

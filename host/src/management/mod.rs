@@ -1,7 +1,9 @@
 //! The management listener: liveness, readiness, metrics and the admin API. The health listener: the first two, for
 //! other machines too.
 
+mod access;
 mod admin;
+mod audit;
 mod change;
 mod clients;
 pub(crate) mod connections;
@@ -9,12 +11,14 @@ mod control;
 mod guard;
 mod health;
 mod note;
+mod openapi;
 mod plugins;
 mod selection;
 mod shown;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,10 +33,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Address, Health};
+use crate::config::{self, Address, Health};
 use crate::handover::{Acceptor, Listening, Sockets};
 use crate::net::Stream;
 
+use access::{Access, Tokens};
+pub(crate) use admin::TlsHandshake;
 pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
@@ -41,16 +47,17 @@ pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
 /// The content type of the metrics page.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A listener as configured: its address and its pages.
+/// A listener as configured: its address, its TLS and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ManagementSpec {
     pub(crate) address: Address,
+    pub(crate) tls: Option<config::CertificateFiles>,
     pages: PageSet,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum PageSet {
-    All,
+    All { tokens: Tokens },
     Health { metrics: bool },
 }
 
@@ -78,20 +85,28 @@ pub(crate) struct Management {
 }
 
 impl ManagementSpec {
-    pub(crate) fn management(address: Address) -> Self {
-        let pages = PageSet::All;
-        Self { address, pages }
+    pub(crate) fn management(management: config::Management) -> Self {
+        Self {
+            address: management.address,
+            tls: management.tls,
+            pages: PageSet::All {
+                tokens: Tokens::new(&management.tokens),
+            },
+        }
     }
 
     pub(crate) fn health(health: Health) -> Self {
         let (address, metrics) = (health.address, health.metrics);
-        let pages = PageSet::Health { metrics };
-        Self { address, pages }
+        Self {
+            address,
+            tls: None,
+            pages: PageSet::Health { metrics },
+        }
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
         match self.pages {
-            PageSet::All => Purpose::Management,
+            PageSet::All { .. } => Purpose::Management,
             PageSet::Health { .. } => Purpose::Health,
         }
     }
@@ -99,7 +114,7 @@ impl ManagementSpec {
     /// Connections at once, for which the gateway keeps files back.
     pub(crate) fn max_connections(&self) -> usize {
         match self.pages {
-            PageSet::All => admin::MAX_CONNECTIONS,
+            PageSet::All { .. } => admin::MAX_CONNECTIONS,
             PageSet::Health { .. } => health::MAX_CONNECTIONS,
         }
     }
@@ -107,7 +122,7 @@ impl ManagementSpec {
     /// The key of its address in the configuration.
     pub(crate) fn key(&self) -> &'static str {
         match self.pages {
-            PageSet::All => "management.address",
+            PageSet::All { .. } => "management.address",
             PageSet::Health { .. } => "health.address",
         }
     }
@@ -140,12 +155,23 @@ impl Management {
         Arc::downgrade(&self.listening)
     }
 
-    /// Serves until `stop`: longer than the client listeners, so that `/readyz` can say no meanwhile.
-    pub(crate) fn serve(self, control: Control, stop: CancellationToken, tasks: &TaskTracker) {
-        if let PageSet::Health { metrics } = self.spec.pages {
-            let health = health::HealthServer::new(control, metrics);
-            return health.serve(self.listening, stop, tasks);
-        }
+    /// Serves until `stop`: longer than the client listeners, so that `/readyz` can say no meanwhile. The management
+    /// listener has TLS if `tls` is given.
+    pub(crate) fn serve(
+        self,
+        control: Control,
+        tls: Option<TlsHandshake>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        let tokens = match self.spec.pages {
+            PageSet::Health { metrics } => {
+                let health = health::HealthServer::new(control, metrics);
+                return health.serve(self.listening, stop, tasks);
+            }
+            PageSet::All { tokens } => tokens,
+        };
+        let access = Arc::new(Access::new(tokens));
         let messages = Router::new()
             .route("/connections/send", post(clients::send))
             .route_layer(from_fn_with_state(
@@ -162,19 +188,23 @@ impl Management {
             .route("/connections/close", post(clients::close))
             .route_layer(from_fn_with_state(guard::MAX_BODY, guard::whole_body))
             .merge(messages)
+            .route_layer(from_fn_with_state(tasks.clone(), audit::audit))
             .route_layer(from_fn(guard::json_only))
             .route("/connections", get(clients::list))
             .route("/connections/{id}", get(clients::show))
             .route("/groups", get(clients::groups))
             .route("/metrics", get(metrics_page))
+            .route("/openapi.json", get(openapi::document))
             .route("/plugins", get(plugins::list))
             .route("/plugins/{name}/history", get(plugins::history))
             .route_layer(from_fn_with_state(control.clone(), guard::same_file))
-            .route_layer(from_fn(guard::no_web_page));
+            .route_layer(from_fn(guard::no_web_page))
+            .route_layer(from_fn_with_state(Arc::clone(&access), access::identify));
         let connections = Router::new()
             .fallback(connections::answer_operator)
             .layer(from_fn_with_state(control.clone(), guard::same_file))
-            .layer(from_fn(guard::no_web_page));
+            .layer(from_fn(guard::no_web_page))
+            .layer(from_fn_with_state(access, access::identify));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
@@ -183,7 +213,7 @@ impl Management {
             .with_state(control);
         // The socket closes once nothing accepts, even while requests are still answered.
         let answering = tasks.clone();
-        tasks.spawn(admin::serve(self.listening, router, stop, answering));
+        tasks.spawn(admin::serve(self.listening, tls, router, stop, answering));
     }
 }
 
@@ -191,10 +221,10 @@ impl Management {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts the next connection, however long that takes.
-async fn accept(socket: &Acceptor, purpose: Purpose) -> Stream {
+async fn accept(socket: &Acceptor, purpose: Purpose) -> (Stream, SocketAddr) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!("{purpose}: cannot accept: {error}");
                 sleep(ACCEPT_PAUSE).await;

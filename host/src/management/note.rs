@@ -29,6 +29,9 @@ pub(crate) struct Note {
     pub(crate) process: u32,
     /// The address of its management listener, if it has one.
     pub(crate) management: Option<String>,
+    /// Whether that listener has TLS.
+    #[serde(default)]
+    pub(crate) has_tls: bool,
     /// The address of its health listener, if it has one.
     #[serde(default)]
     pub(crate) health: Option<String>,

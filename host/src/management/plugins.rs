@@ -1,14 +1,15 @@
 //! The admin API's handlers for plugins and reloads.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::audit::Done;
 use super::change::Change;
 use super::control::{Control, NoReload, PluginError};
 use crate::plugin::{NoChange, PluginInfo};
@@ -32,7 +33,8 @@ pub(super) struct Rollout {
 pub(super) async fn reload(State(control): State<Control>) -> Response {
     match control.reload().await {
         Ok(changes) => {
-            Json(json!({ "changed": changes, "notes": control.notes() })).into_response()
+            let answer = json!({ "changed": changes, "notes": control.notes() });
+            (Extension(done(&changes)), Json(answer)).into_response()
         }
         Err(why) => {
             let status = match why {
@@ -101,7 +103,19 @@ fn answer(done: Result<Change, PluginError>) -> Response {
 }
 
 fn changed(changes: &[Change]) -> Response {
-    Json(json!({ "changed": changes })).into_response()
+    (
+        Extension(done(changes)),
+        Json(json!({ "changed": changes })),
+    )
+        .into_response()
+}
+
+fn done(changes: &[Change]) -> Done {
+    let changes: Vec<_> = changes.iter().map(Change::to_string).collect();
+    Done(match changes.is_empty() {
+        true => "nothing has changed".to_owned(),
+        false => changes.join("; "),
+    })
 }
 
 fn unchanged(why: &PluginError) -> Response {

@@ -1,6 +1,7 @@
 //! The connections that an operator means: one by its id, or those of a stage that meet conditions.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -51,6 +52,23 @@ pub(super) enum SelectionError {
     WhichStage(Vec<String>),
     #[error("no stage is called {name:?}; there are: {}", .known.join(", "))]
     UnknownStage { name: String, known: Vec<String> },
+}
+
+/// Names what is selected, for the log.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let conditions = [
+            ("id", &self.id),
+            ("stage", &self.stage),
+            ("group", &self.group),
+            ("attribute", &self.attribute),
+        ];
+        let written = conditions
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} {:?}", value.as_ref()?)));
+        let all = self.all.then(|| "all".to_owned());
+        f.write_str(&written.chain(all).collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Selection {

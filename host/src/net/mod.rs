@@ -2,9 +2,11 @@
 
 mod file;
 mod stream;
+mod tls;
 mod turns;
 pub(crate) mod watch;
 
 pub(crate) use file::{lock_beside, write_private, write_whole};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
+pub(crate) use tls::{BoxedStream, ExpectedCertificate};
 pub(crate) use turns::Turns;

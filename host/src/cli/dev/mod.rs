@@ -345,14 +345,13 @@ impl<'a> DevServer<'a> {
 
 /// Checks ports given by options: the file was judged with its own listeners.
 fn check_addresses(config: &Config) -> Result<()> {
+    let management = config.management.as_ref();
+    let management = management.map(|management| &management.address);
     let health = config.health.as_ref().map(|health| &health.address);
-    let mut taken: Vec<_> = [
-        (config.management.as_ref(), "management"),
-        (health, "health"),
-    ]
-    .into_iter()
-    .filter_map(|(address, what)| Some((address?.ip()?, what)))
-    .collect();
+    let mut taken: Vec<_> = [(management, "management"), (health, "health")]
+        .into_iter()
+        .filter_map(|(address, what)| Some((address?.ip()?, what)))
+        .collect();
     for listener in &config.listeners {
         let Some(address) = listener.address.ip() else {
             continue;

@@ -170,13 +170,20 @@ pub(in crate::config) struct TlsFiles {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Management {
-    /// The IP address and port. The address must be a loopback one, since the management API asks for no
-    /// credentials yet. Or a socket in the file system, as in `"unix:/run/lockgate/management.sock"`, whose
-    /// permissions say who may use it.
+    /// The IP address and port. Beyond loopback addresses it needs `tls` and `tokens`. Or a socket in the
+    /// file system, as in `"unix:/run/lockgate/management.sock"`, whose permissions say who may use it.
     pub(in crate::config) address: String,
     /// The permissions of the file of a `unix:` address, in octal: they say who may connect. The default is
     /// `"0600"`, the gateway's user alone, since the group may be a proxy's.
     pub(in crate::config) mode: Option<String>,
+    /// The certificate and its key. Without it the listener speaks HTTP in the clear. The gateway reads both
+    /// files again when they change.
+    pub(in crate::config) tls: Option<TlsFiles>,
+    /// The tokens of operators and programs: each request needs one, as `Authorization: Bearer TOKEN`. At
+    /// least 32 characters each, best taken from the environment, as in `["${ADMIN_TOKEN}"]`. Without any,
+    /// everyone who can connect may use the management API.
+    #[serde(default)]
+    pub(in crate::config) tokens: Vec<String>,
 }
 
 /// The health listener.

@@ -1,0 +1,84 @@
+//! The credentials of commands that ask a gateway: the token that they send, and the certificate that they expect.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::config::{self, Secret};
+use crate::net::{BoxedStream, ExpectedCertificate, Stream};
+
+/// The environment variable with a token.
+const TOKEN_VARIABLE: &str = "LOCKGATE_MANAGEMENT_TOKEN";
+
+/// The options for a management listener with tokens or TLS. Beside a configuration file they are seldom needed: it has
+/// the token and the certificate.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct AccessOptions {
+    /// A file with a token of management.tokens; LOCKGATE_MANAGEMENT_TOKEN has the token itself
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The management listener has TLS, and its certificate is by an authority in this PEM file
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The name in that certificate [default: the address]
+    #[arg(long, value_name = "HOST", requires = "ca")]
+    server_name: Option<String>,
+}
+
+impl AccessOptions {
+    /// The token to send: that of the options or of the environment, or else the first one of the configuration file.
+    pub(super) fn token(&self, file: Option<&Path>) -> Result<Option<Secret>> {
+        if let Some(path) = &self.token_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.with_context(|| format!("{}: cannot be read", path.display()))?;
+            return Ok(Some(Secret::from(text.trim().to_owned())));
+        }
+        match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) if !token.is_empty() => return Ok(Some(Secret::from(token))),
+            Ok(_) | Err(std::env::VarError::NotPresent) => {}
+            Err(error @ std::env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE}: {error}"),
+        }
+        // A file that is broken by now may have a token all the same; without one the gateway says what is missing.
+        let management = file.and_then(|file| config::management(file).ok()?);
+        Ok(management.and_then(|management| management.tokens.into_iter().next()))
+    }
+
+    /// The certificate to expect, if the options say that there is one.
+    pub(super) fn certificate(&self, host: &str) -> Result<Option<ExpectedCertificate>> {
+        let Some(authorities) = &self.ca else {
+            return Ok(None);
+        };
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let expected = ExpectedCertificate::by_authority(authorities, name);
+        expected
+            .map(Some)
+            .with_context(|| format!("{}: cannot be used", authorities.display()))
+    }
+}
+
+/// The certificate that a gateway with this configuration shows on its management listener: the one in the file.
+pub(super) fn expected_certificate(file: &Path) -> Result<ExpectedCertificate> {
+    let tls = config::management(file)?.and_then(|management| management.tls);
+    let tls = tls.with_context(|| {
+        format!(
+            "{}: the gateway's management listener has TLS, and the file names no certificate; write --ca FILE",
+            file.display()
+        )
+    })?;
+    let expected = ExpectedCertificate::exactly(&tls.certificate);
+    expected.with_context(|| format!("{}: cannot be used", tls.certificate.display()))
+}
+
+/// Does the TLS handshake, if a certificate is expected.
+pub(super) async fn secure(
+    stream: Stream,
+    expected: Option<&ExpectedCertificate>,
+) -> Result<BoxedStream> {
+    match expected {
+        Some(expected) => {
+            let secured = expected.connect(stream).await;
+            Ok(Box::new(secured.context("TLS failed")?))
+        }
+        None => Ok(Box::new(stream)),
+    }
+}
