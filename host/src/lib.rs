@@ -66,6 +66,9 @@ mod access_log;
 /// Lines for a reader that nobody waits for.
 mod output;
 
+/// The numbers of handshakes, stages and routes, for the metrics page.
+mod counters;
+
 /// The directory of open connections: outboxes, groups, attributes.
 mod connections;
 
@@ -77,6 +80,9 @@ mod config;
 
 /// Which route a message asks for: pure.
 mod route;
+
+/// Cache-padded shards, one a thread at best.
+mod sharded;
 
 /// The time of day.
 mod clock;

@@ -11,6 +11,7 @@ use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{Origins, StageLimits};
 use crate::connections::Message;
+use crate::counters::RouteCounters;
 use crate::integration::Integration;
 use crate::invocation::Scope;
 use crate::route::Selection;
@@ -47,6 +48,7 @@ pub(crate) struct Routes {
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) key: Arc<str>,
+    pub(crate) counters: Arc<RouteCounters>,
     pub(crate) integration: Integration,
     /// Whether the answer is sent to the client.
     pub(crate) two_way: bool,

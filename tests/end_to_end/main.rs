@@ -45,6 +45,7 @@ mod integration;
 mod isolation;
 mod limits;
 mod logs;
+mod metrics;
 mod new;
 mod notify;
 mod oci;

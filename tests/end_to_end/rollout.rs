@@ -110,7 +110,7 @@ async fn trapping_version_is_rolled_back() {
     for line in [
         "lockgate_self_rollbacks_total{plugin=\"v\"} 1",
         "lockgate_traps_total{plugin=\"v\"} 8",
-        "lockgate_connections 1",
+        "lockgate_connections{api=\"a\",stage=\"s\"} 1",
         "lockgate_invocations_total{plugin=\"v\"} 10",
         "lockgate_swaps_total{plugin=\"v\"} 1",
     ] {

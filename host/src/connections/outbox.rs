@@ -36,14 +36,14 @@ pub(crate) struct Closing {
 }
 
 /// Who has closed a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Closer {
     /// The client: it closed, or is gone.
     Client,
     /// The handler of a plugin.
     Handler,
-    /// An operator, through the management API.
+    /// An operator or a backend, through the management or the connections API.
     Operator,
     /// The gateway: a limit, a fault of the client's, a stop.
     Gateway,

@@ -76,7 +76,12 @@ impl Gateway {
     /// Puts a new snapshot into every stage. Gives the removed stages.
     pub(super) fn install(&self, config: &Config, plugins: &ByName) -> Vec<Arc<CurrentStage>> {
         let mut state = self.lock();
-        let (stages, gone) = stages::install(config, plugins, &mut state.stages);
+        let (stages, gone) = stages::install(
+            config,
+            plugins,
+            &self.handshakes.counters,
+            &mut state.stages,
+        );
         self.handshakes.stages.store(Arc::new(stages));
         gone
     }

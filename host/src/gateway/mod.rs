@@ -114,6 +114,7 @@ impl Gateway {
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
             early_lines: EarlyLines::default(),
+            counters: Arc::default(),
             stopping: CancellationToken::new(),
             overdue: CancellationToken::new(),
         });

@@ -12,6 +12,7 @@ use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
+use crate::counters::{Counters, RouteCounters};
 use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
 use crate::management::Change;
@@ -21,6 +22,9 @@ use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
 
 /// Interval of polling a removed stage until its last connection ends.
 const POLL: Duration = Duration::from_millis(100);
+
+/// The counters of a stage's routes, by key.
+type RouteTable = BTreeMap<Box<str>, Arc<RouteCounters>>;
 
 /// The stages of all APIs. Connections keep their stage across reloads.
 #[derive(Default)]
@@ -51,6 +55,7 @@ impl StageTable {
 pub(super) fn install(
     config: &Config,
     plugins: &ByName,
+    counters: &Counters,
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages {
@@ -60,10 +65,16 @@ pub(super) fn install(
     table.authorizers = authorizers(&config.authorizers, plugins, &table.authorizers);
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
+    let mut counters = counters.serve(config.apis.iter().flat_map(|api| {
+        let keys = move || api.routes.iter().map(|route| route.key.as_str());
+        let stages = api.stages.iter();
+        stages.map(move |stage| ((api.name.clone(), stage.name.clone()), keys()))
+    }));
     for api in &config.apis {
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
             let existing = before.remove(&key);
+            let counters = counters.remove(&key).expect("they are of the same stages");
             let directory = existing
                 .as_ref()
                 .map(|existing| Arc::clone(&existing.load().scope.directory));
@@ -74,6 +85,7 @@ pub(super) fn install(
                     variables: stage.variables.clone(),
                     limits: connection_limits(&stage.limits),
                     directory: directory.unwrap_or_default(),
+                    counters: counters.stage,
                 }),
                 origins: stage.origins.clone(),
                 authorizer: stage.authorizer.as_ref().map(|name| {
@@ -83,7 +95,7 @@ pub(super) fn install(
                 connections_api: stage.connections_api,
                 limits: stage.limits.clone(),
                 logged_one_in: logged.one_in,
-                routes: routes(api, plugins, logged),
+                routes: routes(api, plugins, logged, &counters.routes),
             });
             let current = match existing {
                 Some(existing) => {
@@ -152,7 +164,12 @@ fn use_newest_plugins(stage: &CurrentStage) {
     stage.store(Arc::new(last));
 }
 
-fn routes(api: &config::Api, plugins: &ByName, logged: &LoggedMessages) -> Routes {
+fn routes(
+    api: &config::Api,
+    plugins: &ByName,
+    logged: &LoggedMessages,
+    counters: &RouteTable,
+) -> Routes {
     let mut routes = Routes {
         selection: api.selection.clone(),
         connect: None,
@@ -170,6 +187,7 @@ fn routes(api: &config::Api, plugins: &ByName, logged: &LoggedMessages) -> Route
         };
         let built = Route {
             key: route.key.as_str().into(),
+            counters: counters.get(&*route.key).cloned().unwrap_or_default(),
             integration,
             two_way: route.two_way,
             logged_one_in: logged.one_in(&route.key),

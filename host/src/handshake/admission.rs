@@ -12,6 +12,7 @@ use http::StatusCode;
 
 use super::permits::{Permit, Permits};
 use crate::config::GatewayLimits;
+use crate::counters::Outcome;
 
 /// Count of new connections between two prunings of limiter entries that were idle for a second. The limiter holds at
 /// most this many entries more than came within a second.
@@ -94,6 +95,18 @@ pub(crate) enum NotAdmitted {
 }
 
 impl NotAdmitted {
+    /// How the metrics count it.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::TooManyHandshakes => Outcome::TooManyHandshakes,
+            Self::TooManyStreams => Outcome::TooManyStreams,
+            Self::Full => Outcome::TooManyConnections,
+            Self::TooFast => Outcome::TooFast,
+            Self::TooFastFromOne => Outcome::TooFastFromOneAddress,
+            Self::TooManyOfOne => Outcome::TooManyFromOneAddress,
+        }
+    }
+
     /// Gives the status: 429 if the client's own address has had its share, 503 if everyone together has.
     pub(crate) fn status(self) -> StatusCode {
         match self {

@@ -1,6 +1,8 @@
 //! The decision on a client: its origin, its authorizer, the `$connect` handler, and the answer that admits it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
@@ -177,26 +179,35 @@ async fn connect(
     let Some(route) = &stage.routes.connect else {
         return Ok(Some(Acceptance::default()));
     };
+    let begun = Instant::now();
     let called = route.integration.invoke(invocation, handshake.clone());
     let Called::Ended(answer) = called.await else {
         return Ok(None);
     };
+    if !route.integration.is_mock() {
+        stage.scope.counters.latency.observe(begun.elapsed());
+    }
+    route.counters.calls.fetch_add(1, Ordering::Relaxed);
     let answer = answer.map_err(|error| {
-        session::log_failure(invocation, route, &error);
+        session::note_failure(invocation, route, &error);
         Refusal::Failed(error)
     })?;
     let checked = match answer {
         Ok(acceptance) => check_acceptance(acceptance, &handshake.subprotocols),
-        Err(refusal) => Err(match StatusCode::from_u16(refusal.status) {
-            Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
-                status,
-                message: refusal.message,
-            },
-            _ => Refusal::BadAnswer(format!(
-                "a handler refuses with a status from 300 to 599, and it answered {}",
-                refusal.status
-            )),
-        }),
+        Err(refusal) => {
+            let errors = &route.counters.integration_errors;
+            errors.add(invocation.request_id);
+            Err(match StatusCode::from_u16(refusal.status) {
+                Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
+                    status,
+                    message: refusal.message,
+                },
+                _ => Refusal::BadAnswer(format!(
+                    "a handler refuses with a status from 300 to 599, and it answered {}",
+                    refusal.status
+                )),
+            })
+        }
     };
     checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {

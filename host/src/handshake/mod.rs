@@ -41,6 +41,7 @@ pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
 use crate::config::Proxies;
 use crate::connections::{Client, Connection};
+use crate::counters::Counters;
 use crate::invocation::InvokeError;
 use crate::stage::{CurrentStage, Stages};
 
@@ -59,8 +60,9 @@ pub(crate) struct HandshakeContext {
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its permit.
     pub(crate) admission: ArcSwap<Admission>,
-    /// Writes the lines of clients whose request was not read.
+    /// The bound of the lines of clients whose request was not read.
     pub(crate) early_lines: EarlyLines,
+    pub(crate) counters: Arc<Counters>,
     /// Cancelled when the gateway stops: no client is admitted any more.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when the stop's time is over: handshakes being decided are refused, whatever the handler says later.
@@ -106,26 +108,32 @@ pub(crate) fn wants_websocket(request: &Parts) -> bool {
 
 /// Makes the refusal for want of room.
 pub(crate) fn refuse<B>(
+    context: &HandshakeContext,
     peer: &Peer,
     request: &Request<B>,
     reason: NotAdmitted,
 ) -> Response<Full<Bytes>> {
-    refuse_unjudged(peer, request, &Refusal::NotAdmitted(reason))
+    refuse_unjudged(context, peer, request, &Refusal::NotAdmitted(reason))
 }
 
 /// Makes the answer to a request for a host that the connection's certificate does not cover (RFC 9110 §15.5.20).
-pub(crate) fn misdirected<B>(peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
-    refuse_unjudged(peer, request, &Refusal::Misdirected)
+pub(crate) fn misdirected<B>(
+    context: &HandshakeContext,
+    peer: &Peer,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
+    refuse_unjudged(context, peer, request, &Refusal::Misdirected)
 }
 
 fn refuse_unjudged<B>(
+    context: &HandshakeContext,
     peer: &Peer,
     request: &Request<B>,
     refusal: &Refusal,
 ) -> Response<Full<Bytes>> {
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), request.headers());
     let arrival = Arrival::new(peer, &sender);
-    arrival.refused(request, refusal);
+    arrival.refused(context, request, refusal);
     refusal.response(request.version(), arrival.request_id)
 }
 
@@ -142,7 +150,7 @@ pub(crate) async fn answer<B>(
     let answer = match judge(context, peer, sender, &parts, arrival) {
         Ok(pending) => decide_in_task(context, pending, upgrade).await,
         Err(refusal) => {
-            arrival.refused(&Request::from_parts(parts.clone(), ()), &refusal);
+            arrival.refused(context, &Request::from_parts(parts.clone(), ()), &refusal);
             Err(refusal)
         }
     };
@@ -327,7 +335,7 @@ impl PendingHandshake {
         };
         let scope = &self.current.load().scope;
         self.arrival
-            .decided(&self.head, scope, &self.connection, outcome);
+            .decided(context, &self.head, scope, &self.connection, outcome);
     }
 }
 

@@ -36,6 +36,11 @@ impl Permits {
         counted.ok().map(|_| Permit(Arc::clone(self)))
     }
 
+    /// The permits that are out.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Waits until no permit is out. Only one task may wait.
     pub(crate) async fn all_returned(&self) {
         while self.taken.load(Ordering::Relaxed) > 0 {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 
 use governor::Quota;
 use http::Request;
@@ -9,13 +10,14 @@ use http::header::{HOST, HeaderName, ORIGIN, USER_AGENT};
 use http::uri::Authority;
 use tokio::time::Instant;
 
-use super::Peer;
 use super::admission::AddressLimiter;
 use super::forwarded::RequestSender;
 use super::head::{self, Head};
 use super::refusal::Refusal;
+use super::{HandshakeContext, Peer};
 use crate::access_log::{self, Entry, milliseconds};
 use crate::connections::{Connection, RequestId};
+use crate::counters::Outcome;
 use crate::invocation::Scope;
 
 /// Lines about clients that were turned away before their request was read, for one address: as many at once, and one
@@ -32,10 +34,17 @@ impl Default for EarlyLines {
     }
 }
 
-impl EarlyLines {
-    /// Writes the line of a client whose request was not read. `status` is that of the answer, if it gets one.
-    pub(crate) fn refused(&self, client: IpAddr, status: Option<u16>, why: &str) {
-        if !self.0.allows(client) {
+impl HandshakeContext {
+    /// Counts a client whose request was not read, and writes its line. `status` is that of the answer, if it gets one.
+    pub(crate) fn refused_early(
+        &self,
+        outcome: Outcome,
+        client: IpAddr,
+        status: Option<u16>,
+        why: &str,
+    ) {
+        self.counters.handshakes.add(outcome);
+        if !self.early_lines.0.allows(client) {
             return;
         }
         access_log::write(&Entry {
@@ -67,7 +76,13 @@ impl Arrival {
     }
 
     /// Writes the line of a request that was refused as soon as its head was read.
-    pub(super) fn refused<B>(&self, request: &Request<B>, refusal: &Refusal) {
+    pub(super) fn refused<B>(
+        &self,
+        context: &HandshakeContext,
+        request: &Request<B>,
+        refusal: &Refusal,
+    ) {
+        context.counters.handshakes.add(refusal.outcome());
         let why = refusal.to_string();
         access_log::write(&Entry {
             host: host(request).map(Into::into),
@@ -84,11 +99,17 @@ impl Arrival {
     /// Writes the line of a request that was decided: refused, or admitted with this status.
     pub(super) fn decided(
         &self,
+        context: &HandshakeContext,
         head: &Head,
         scope: &Scope,
         connection: &Connection,
         outcome: Result<u16, &Refusal>,
     ) {
+        let counted = outcome.err().map_or(Outcome::Accepted, Refusal::outcome);
+        context.counters.handshakes.add(counted);
+        if outcome.is_err_and(Refusal::is_client_error) {
+            scope.counters.client_errors.fetch_add(1, Ordering::Relaxed);
+        }
         let why = outcome.err().map(ToString::to_string);
         let principal = connection.principal();
         access_log::write(&Entry {

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use super::admission::NotAdmitted;
 use crate::authorizer::Denial;
 use crate::connections::RequestId;
+use crate::counters::Outcome;
 use crate::invocation::InvokeError;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,28 @@ impl Refusal {
             Self::NotAdmitted(reason) => reason.status(),
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// How the metrics count it.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Malformed(_) | Self::TooManyHeaders | Self::UpgradeRequired => Outcome::Malformed,
+            Self::Misdirected => Outcome::Misdirected,
+            Self::UnknownStage => Outcome::UnknownStage,
+            Self::ForeignOrigin(_) => Outcome::Origin,
+            Self::Unauthorized(_) => Outcome::Unauthorized,
+            Self::Denied { .. } => Outcome::Denied,
+            Self::Failed(InvokeError::Busy(_)) => Outcome::HandlerBusy,
+            Self::BadAnswer(_) | Self::Failed(_) => Outcome::HandlerFailed,
+            Self::NotAdmitted(reason) => reason.outcome(),
+            Self::Stopping => Outcome::Stopping,
+        }
+    }
+
+    /// Whether API Gateway counts it as a `ClientError`: a status from 400 to 499 before the integration.
+    pub(super) fn is_client_error(&self) -> bool {
+        let by_integration = matches!(self, Self::Denied { .. } | Self::Failed(_));
+        self.status().is_client_error() && !by_integration
     }
 
     /// The text for the client: the gateway's own words only where they are about its request.

@@ -32,6 +32,11 @@ impl Integration {
         }
     }
 
+    /// Whether no code is called: its answer takes no time worth a number.
+    pub(crate) fn is_mock(&self) -> bool {
+        matches!(self, Self::Mock(_))
+    }
+
     /// Calls the integration for an event. Gives the event back if a reload has replaced the integration: the newest
     /// snapshot of the stage has the new one.
     pub(crate) async fn invoke<E: IntegrationEvent>(

@@ -14,6 +14,7 @@ pub(crate) use event::{Authorize, Event, Handshake};
 
 use crate::access_log::StageName;
 use crate::connections::{Connection, ConnectionLimits, Directory, MessageId, RequestId, View};
+use crate::counters::StageCounters;
 use crate::route;
 
 /// The stage that an event belongs to.
@@ -24,6 +25,7 @@ pub(crate) struct Scope {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) counters: Arc<StageCounters>,
 }
 
 impl Scope {

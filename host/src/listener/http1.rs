@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::{ListenerContext, MAX_HEAD, stopped};
+use crate::counters::Outcome;
 use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer, Permit};
 use crate::management::connections;
 
@@ -113,7 +114,7 @@ where
                 () => None,
             };
             let why = format!("the request was not read: {error}");
-            handshakes.early_lines.refused(client, status, &why);
+            handshakes.refused_early(Outcome::Unread, client, status, &why);
         }
     }
 }

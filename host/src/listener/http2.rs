@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
+use crate::counters::Outcome;
 use crate::handshake::{self, NotAdmitted, Peer};
 use crate::management::connections;
 use crate::net::Turns;
@@ -85,7 +86,8 @@ pub(super) async fn serve<S>(
         };
         let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
         let misdirected = host(&request).is_some_and(|host| !allows(host));
-        let misdirected = misdirected.then(|| handshake::misdirected(&peer, &request));
+        let misdirected =
+            misdirected.then(|| handshake::misdirected(&context.handshakes, &peer, &request));
         let answer = answer(request, peer, context.clone(), stream_tokens.len());
         let opened = Arc::clone(&opened);
         async move {
@@ -136,8 +138,8 @@ pub(super) async fn serve<S>(
         served = connection.as_mut() => Some(served),
         () = idle => {
             if !first.is_cancelled() {
-                let lines = &handshakes.early_lines;
-                lines.refused(address.ip(), None, "no request came on the HTTP/2 connection");
+                let why = "no request came on the HTTP/2 connection";
+                handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
             }
             None
         }
@@ -186,7 +188,8 @@ async fn answer(
 ) -> (Response<Full<Bytes>>, bool) {
     if streams > MAX_STREAMS as usize {
         let reason = NotAdmitted::TooManyStreams;
-        return (handshake::refuse(&peer, &request, reason), false);
+        let refused = handshake::refuse(&context.handshakes, &peer, &request, reason);
+        return (refused, false);
     }
     let (parts, body) = request.into_parts();
     let wants_websocket = handshake::wants_websocket(&parts);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Address, Proxies};
+use crate::counters::Outcome;
 use crate::handover::{Acceptor, Listening, Sockets};
 use crate::handshake::{HandshakeContext, HeadFaults, NotAdmitted, Peer};
 use crate::net::Stream;
@@ -189,10 +190,8 @@ fn admit(
 ) {
     if options.proxies.protocol && !options.proxies.trust(address.ip()) {
         let why = "the listener has proxy_protocol, and its trusted_proxies lack this address";
-        context
-            .handshakes
-            .early_lines
-            .refused(address.ip(), None, why);
+        let handshakes = &context.handshakes;
+        handshakes.refused_early(Outcome::ProxyHeader, address.ip(), None, why);
         return;
     }
     let from = Accepted {
@@ -266,8 +265,8 @@ fn turned_away(
     context: &ListenerContext,
 ) {
     let status = has_answer.then(|| reason.status().as_u16());
-    let lines = &context.handshakes.early_lines;
-    lines.refused(address.ip(), status, &format!("turned away: {reason}"));
+    let (handshakes, why) = (&context.handshakes, format!("turned away: {reason}"));
+    handshakes.refused_early(reason.outcome(), address.ip(), status, &why);
 }
 
 /// Refuses a client for want of room: before any TLS or plugin work, and in clear text only.
@@ -287,8 +286,7 @@ async fn serve_stream(
     context: ListenerContext,
 ) {
     let deadline = Instant::now() + **context.handshake_timeout.load();
-    let lines = Arc::clone(&context.handshakes);
-    let lines = &lines.early_lines;
+    let handshakes = Arc::clone(&context.handshakes);
     if peer.proxies.protocol {
         let proxy = peer.address.ip();
         let peer_read = read_proxy_header(&mut stream, peer, tls.is_none(), &context);
@@ -296,7 +294,10 @@ async fn serve_stream(
             Some(Ok(peer)) => peer,
             Some(Err(Some(reason))) if tls.is_none() => return refuse(stream, reason).await,
             Some(Err(_)) => return,
-            None => return lines.refused(proxy, None, "the PROXY header took too long"),
+            None => {
+                let why = "the PROXY header took too long";
+                return handshakes.refused_early(Outcome::ProxyHeader, proxy, None, why);
+            }
         };
     }
     stream.set_nodelay();
@@ -321,9 +322,13 @@ async fn serve_stream(
             tracing::debug!(%client, "TLS handshake failed: {error}");
         }
         Some(Err(error)) => {
-            lines.refused(client, None, &format!("TLS handshake failed: {error}"));
+            let why = format!("TLS handshake failed: {error}");
+            handshakes.refused_early(Outcome::Tls, client, None, &why);
         }
-        None => lines.refused(client, None, "TLS handshake took too long"),
+        None => {
+            let why = "TLS handshake took too long";
+            handshakes.refused_early(Outcome::Tls, client, None, why);
+        }
     }
 }
 
@@ -365,7 +370,8 @@ async fn read_proxy_header(
         }
         Err(error @ (NoHeader::Absent | NoHeader::Malformed(_))) => {
             let why = format!("the listener has proxy_protocol, and {error}");
-            context.handshakes.early_lines.refused(proxy, None, &why);
+            let handshakes = &context.handshakes;
+            handshakes.refused_early(Outcome::ProxyHeader, proxy, None, &why);
             return Err(None);
         }
     };
@@ -407,6 +413,7 @@ mod tests {
                 sessions: TaskTracker::new(),
                 admission: ArcSwap::from_pointee(Admission::new(0, &limits)),
                 early_lines: EarlyLines::default(),
+                counters: Arc::default(),
                 stopping: CancellationToken::new(),
                 overdue: CancellationToken::new(),
             }),

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Message, Taken, woke_others};
+use crate::counters::StageCounters;
 use crate::transport::{ReadError, Received, Transport};
 
 /// The time that a client has to answer our close frame, and then to end its half of the connection.
@@ -37,6 +39,11 @@ pub(super) struct Driver<T> {
     taking: bool,
     turn: Turn,
     pub(super) traffic: Traffic,
+    counters: Arc<StageCounters>,
+    /// Whether the client has not taken all that was written.
+    is_behind: bool,
+    /// Answers that wait in the outbox, and their bytes: they are counted with their route.
+    answers_waiting: [u64; 2],
     /// The limit by which the connection was told to end, in good order.
     pub(super) leaves_by: Option<&'static str>,
 }
@@ -54,8 +61,10 @@ pub(super) struct Traffic {
 #[derive(Default)]
 struct Turn {
     messages: u32,
-    /// The time of its second message: a session that handles one message at a time reads no clock.
+    /// The end of its first message.
     since: Option<Instant>,
+    /// The end of its last message: the next begins then, and no clock is read for that.
+    last: Option<Instant>,
 }
 
 /// An event that the session acts on.
@@ -67,11 +76,19 @@ pub(super) enum Input {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) fn new(connection: Arc<Connection>, mut transport: T, limits: &StageLimits) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        mut transport: T,
+        limits: &StageLimits,
+        counters: Arc<StageCounters>,
+    ) -> Self {
         transport.set_limits(limits);
         Self {
             transport,
             deadlines: Deadlines::start(limits),
+            counters,
+            is_behind: false,
+            answers_waiting: [0; 2],
             connection,
             ahead: None,
             closing: None,
@@ -112,8 +129,10 @@ impl<T: Transport> Driver<T> {
         turn.messages += 1;
         let over = woke_others()
             || turn.messages >= TURN_MESSAGES
-            || turn.messages > 1
-                && turn.since.get_or_insert_with(Instant::now).elapsed() >= TURN_TIME;
+            || turn
+                .since
+                .zip(turn.last)
+                .is_some_and(|(since, last)| last - since >= TURN_TIME);
         if over {
             self.turn = Turn::default();
             // An error comes again at the next write, which handles it.
@@ -122,10 +141,22 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    /// The beginning of a call, for its time.
+    pub(super) fn begin_call(&self) -> Instant {
+        self.turn.last.unwrap_or_else(Instant::now)
+    }
+
+    /// Gives the time of a call that has ended.
+    pub(super) fn end_call(&mut self, begun: Instant) -> Duration {
+        let now = Instant::now();
+        self.turn.since.get_or_insert(now);
+        self.turn.last = Some(now);
+        now - begun
+    }
+
     /// Notes messages that go out, with the bytes of their payloads.
     fn note_sent(&mut self, messages: u64, bytes: u64, limits: &StageLimits) {
-        self.traffic.messages_out += messages;
-        self.traffic.bytes_out += bytes;
+        self.count_taken(messages, bytes);
         self.deadlines.note_message(limits);
         self.connection.set_last_active(now_ms());
     }
@@ -133,16 +164,42 @@ impl<T: Transport> Driver<T> {
     /// Queues a message behind the posts that the handler made to this connection before it answered.
     pub(super) fn send(&mut self, message: Message) {
         let outbox = &self.connection.outbox;
-        if let Taken::Messages(messages, bytes) = self.transport.take(outbox) {
-            self.traffic.messages_out += messages;
-            self.traffic.bytes_out += bytes;
+        let taken = self.transport.take(outbox);
+        if let Taken::Messages(messages, bytes) = taken {
+            self.count_taken(messages, bytes);
         }
+        let outbox = &self.connection.outbox;
         if outbox.is_empty() {
             self.traffic.messages_out += 1;
             self.traffic.bytes_out += message.len() as u64;
             self.transport.send(&message);
         } else {
+            let [messages, bytes] = &mut self.answers_waiting;
+            *messages += 1;
+            *bytes += message.len() as u64;
             outbox.push_own(message.into());
+        }
+    }
+
+    /// Counts messages that were taken from the outbox: answers, or what others have posted.
+    fn count_taken(&mut self, messages: u64, bytes: u64) {
+        self.traffic.messages_out += messages;
+        self.traffic.bytes_out += bytes;
+        let [answers, answer_bytes] = &mut self.answers_waiting;
+        let (own, own_bytes) = (messages.min(*answers), bytes.min(*answer_bytes));
+        *answers -= own;
+        *answer_bytes -= own_bytes;
+        if messages > own {
+            self.counters.note_posted(messages - own, bytes - own_bytes);
+        }
+    }
+
+    /// Counts the connection among those behind, or no longer.
+    pub(super) fn set_behind(&mut self, is_behind: bool) {
+        if self.is_behind != is_behind {
+            self.is_behind = is_behind;
+            let change = if is_behind { 1 } else { -1 };
+            self.counters.behind.fetch_add(change, Ordering::Relaxed);
         }
     }
 
@@ -278,6 +335,7 @@ impl<T: Transport> Driver<T> {
             self.taking = true;
             self.deadlines.note_progress();
         }
+        self.set_behind(flushed.is_pending());
         match flushed {
             Poll::Ready(result) => result,
             Poll::Pending => {

@@ -22,7 +22,6 @@ use std::time::Instant;
 use self::driver::{Driver, Input, Traffic};
 use self::end::End;
 use self::error_frame::{client_text, error_frame};
-use self::record::Handled;
 use crate::clock::now_ms;
 use crate::connections::{Connection, Message, Registration, RequestId};
 use crate::invocation::{Called, Invocation, InvokeError};
@@ -40,15 +39,20 @@ pub(crate) fn serve<T: Transport>(
 ) -> impl Future<Output = ()> + Send {
     let stage = current.load_full();
     let connection = Arc::clone(&registration.connection);
+    let counters = Arc::clone(&stage.scope.counters);
     let mut session = Box::new(Session {
-        driver: Driver::new(connection, transport, &stage.limits),
+        driver: Driver::new(connection, transport, &stage.limits, counters),
         registration: Some(registration),
         stage,
         current,
         invocation: None,
     });
     async move {
+        let counters = Arc::clone(&session.stage.scope.counters);
+        counters.open.fetch_add(1, Ordering::Relaxed);
         let end = session.run().await;
+        session.driver.set_behind(false);
+        counters.open.fetch_sub(1, Ordering::Relaxed);
         let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
         let (driver, request_id) = (&session.driver, RequestId::next());
@@ -140,7 +144,7 @@ impl<T: Transport> Session<T> {
         }
         let mut end = None;
         let bytes = message.len();
-        let (driver, route, invocation, since, answer) = loop {
+        let (driver, route, invocation, begun, answer) = loop {
             let requested_at = self.begin_message();
             let request_id = RequestId::next();
             let Self {
@@ -151,23 +155,13 @@ impl<T: Transport> Session<T> {
                 ..
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
-                if request_id.is_one_in(stage.logged_one_in) {
-                    let handled = Handled {
-                        request_id,
-                        route: None,
-                        since: None,
-                        bytes,
-                        outcome: Err(None),
-                    };
-                    record::message(&handled, &stage.scope, &driver.connection);
-                }
+                record::unrouted(stage, &driver.connection, request_id, bytes);
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
             let invocation =
                 next_invocation(invocation, driver, stage, route, request_id, requested_at);
-            let is_logged = request_id.is_one_in(route.logged_one_in);
-            let since = is_logged.then(Instant::now);
+            let begun = driver.begin_call();
             let called = {
                 let mut call = pin!(route.integration.invoke(&invocation, message));
                 poll_fn(|context| {
@@ -190,34 +184,27 @@ impl<T: Transport> Session<T> {
                 .await
             };
             match called {
-                Called::Ended(answer) => break (driver, route, invocation, since, answer),
+                Called::Ended(answer) => break (driver, route, invocation, begun, answer),
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
-                    break (driver, route, invocation, since, Err(InvokeError::Removed));
+                    break (driver, route, invocation, begun, Err(InvokeError::Removed));
                 }
                 // A reload came before the call began: the newest snapshot has the versions that serve.
                 Called::Retired(again) => message = again,
             }
         };
-        if since.is_some() {
-            let is_sent = |_: &&Message| route.two_way;
-            let handled = Handled {
-                request_id: invocation.request_id,
-                route: Some(&route.key),
-                since,
-                bytes,
-                outcome: match &answer {
-                    Ok(reply) => Ok(reply.as_ref().filter(is_sent).map(Message::len)),
-                    Err(error) => Err(Some(error)),
-                },
-            };
-            record::message(&handled, &invocation.scope, &driver.connection);
-        }
+        let took = driver.end_call(begun);
+        record::handled(&invocation, route, bytes, took, &answer);
         match answer {
-            Ok(Some(reply)) if route.two_way => self.reply(reply, &invocation),
+            Ok(Some(reply)) if route.two_way => {
+                if reply.len() <= invocation.scope.limits.message_bytes {
+                    route.counters.note_answer(reply.len());
+                }
+                self.reply(reply, &invocation);
+            }
             Ok(Some(_)) => log_dropped(&invocation, route),
             Ok(None) => {}
             Err(error) => {
-                log_failure(&invocation, route, &error);
+                note_failure(&invocation, route, &error);
                 let text = client_text(&error);
                 driver.send(error_frame(text, &driver.connection, invocation.request_id));
             }
@@ -313,16 +300,21 @@ async fn disconnect(
             route_key: route::DISCONNECT.into(),
             requested_at: now_ms(),
         });
-        let newest = match route.integration.invoke(&invocation, closing).await {
+        let begun = Instant::now();
+        let called = route.integration.invoke(&invocation, closing).await;
+        if !route.integration.is_mock() {
+            stage.scope.counters.latency.observe(begun.elapsed());
+        }
+        let newest = match called {
             Called::Ended(Ok(())) => return,
-            Called::Ended(Err(error)) => return log_failure(&invocation, route, &error),
+            Called::Ended(Err(error)) => return note_failure(&invocation, route, &error),
             Called::Retired(again) => {
                 closing = again;
                 current.load_full()
             }
         };
         if Arc::ptr_eq(&stage, &newest) {
-            return log_failure(&invocation, route, &InvokeError::Removed);
+            return note_failure(&invocation, route, &InvokeError::Removed);
         }
         stage = newest;
     }
@@ -342,8 +334,22 @@ fn log_dropped(invocation: &Invocation, route: &Route) {
          set apis.{api}.routes.{key:?}.two_way = true, or send with connections.send");
 }
 
-/// Logs why an invocation failed, for operators and plugin authors.
-pub(crate) fn log_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
+/// Counts a failed invocation, and logs why it failed, for operators and plugin authors.
+pub(crate) fn note_failure(invocation: &Invocation, route: &Route, error: &InvokeError) {
+    let errors = match error {
+        InvokeError::Failed(_) => &route.counters.integration_errors,
+        InvokeError::Busy(_)
+        | InvokeError::Deadline(_)
+        | InvokeError::Removed
+        | InvokeError::GivenUp
+        | InvokeError::Trapped(_)
+        | InvokeError::Host(_) => &route.counters.execution_errors,
+    };
+    errors.add(invocation.request_id);
+    if let InvokeError::Busy(_) = error {
+        let throttled = &invocation.scope.counters.throttled;
+        throttled.fetch_add(1, Ordering::Relaxed);
+    }
     let plugin = route.integration.name();
     let client = invocation.connection.client.source_ip;
     let principal = invocation.connection.principal();

@@ -1,15 +1,17 @@
-//! The session's lines in the access log.
+//! What a session counts and writes to the access log.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::driver::Traffic;
 use super::end::End;
 use crate::access_log::{self, Entry, Event, milliseconds};
 use crate::clock::now_ms;
-use crate::connections::{Connection, RequestId};
-use crate::invocation::{InvokeError, Scope};
+use crate::connections::{Connection, Message, RequestId};
+use crate::invocation::{Invocation, InvokeError, Scope};
+use crate::stage::{Route, Stage};
 
-/// Writes the line of a connection's end. `leaves_by` is the limit by which it was told to end.
+/// Counts a connection's end, and writes its line. `leaves_by` is the limit by which it was told to end.
 pub(super) fn end(
     end: &End,
     leaves_by: Option<&'static str>,
@@ -19,6 +21,9 @@ pub(super) fn end(
     request_id: RequestId,
 ) {
     let closing = end.closing();
+    let peak = connection.outbox.peak();
+    scope.counters.note_close(closing.code, closing.by);
+    scope.counters.outbox_peak.observe(peak);
     let principal = connection.principal();
     let open = Duration::from_millis(now_ms().saturating_sub(connection.connected_at));
     access_log::write(&Entry {
@@ -34,7 +39,7 @@ pub(super) fn end(
         messages_out: Some(traffic.messages_out),
         bytes_in: Some(traffic.bytes_in),
         bytes_out: Some(traffic.bytes_out),
-        outbox_peak_bytes: Some(connection.outbox.peak()),
+        outbox_peak_bytes: Some(peak),
         ..of(scope, connection)
     });
 }
@@ -52,37 +57,62 @@ fn of<'a>(scope: &'a Scope, connection: &'a Connection) -> Entry<'a> {
     }
 }
 
-/// Writes the line of a message that was handled.
-pub(super) fn message(message: &Handled<'_>, scope: &Scope, connection: &Connection) {
-    let (status, error) = match message.outcome {
-        Ok(_) => (200, None),
-        Err(None) => (403, Some("no route for it".to_owned())),
-        Err(Some(error)) => (error.status(), Some(error.to_string())),
+/// Counts a message that was handled, and writes its line if it has one.
+pub(super) fn handled(
+    invocation: &Invocation,
+    route: &Route,
+    bytes: usize,
+    took: Duration,
+    answer: &Result<Option<Message>, InvokeError>,
+) {
+    route.counters.note_message(bytes);
+    if !route.integration.is_mock() {
+        invocation.scope.counters.latency.observe(took);
+    }
+    if !invocation.request_id.is_one_in(route.logged_one_in) {
+        return;
+    }
+    let (status, error, bytes_out) = match answer {
+        Ok(reply) => {
+            let sent = reply.as_ref().filter(|_| route.two_way);
+            (200, None, sent.map(|reply| reply.len() as u64))
+        }
+        Err(error) => (error.status(), Some(error.to_string()), None),
     };
-    let bytes_out = message.outcome.ok().flatten();
-    let principal = connection.principal();
+    let principal = invocation.connection.principal();
     access_log::write(&Entry {
         event: Event::Message,
         principal: principal.as_deref().map(Into::into),
-        request_id: Some(message.request_id),
-        route: message.route.map(Into::into),
+        request_id: Some(invocation.request_id),
+        route: Some((&*route.key).into()),
         status: Some(status),
         error: error.as_deref().map(Into::into),
-        took_ms: message.since.map(|since| milliseconds(since.elapsed())),
-        bytes_in: Some(message.bytes as u64),
-        bytes_out: bytes_out.map(|bytes| bytes as u64),
-        ..of(scope, connection)
+        took_ms: Some(milliseconds(took)),
+        bytes_in: Some(bytes as u64),
+        bytes_out,
+        ..of(&invocation.scope, &invocation.connection)
     });
 }
 
-/// A message that was handled.
-pub(super) struct Handled<'a> {
-    pub(super) request_id: RequestId,
-    /// None if there is none for it.
-    pub(super) route: Option<&'a str>,
-    /// The start of its call.
-    pub(super) since: Option<Instant>,
-    pub(super) bytes: usize,
-    /// The bytes of the answer, if there is one; no error if there is no route.
-    pub(super) outcome: Result<Option<usize>, Option<&'a InvokeError>>,
+/// Counts a message that no route takes, and writes its line if it has one.
+pub(super) fn unrouted(
+    stage: &Stage,
+    connection: &Connection,
+    request_id: RequestId,
+    bytes: usize,
+) {
+    let counters = &stage.scope.counters;
+    counters.unrouted.add(1, bytes as u64);
+    counters.client_errors.fetch_add(1, Ordering::Relaxed);
+    if !request_id.is_one_in(stage.logged_one_in) {
+        return;
+    }
+    access_log::write(&Entry {
+        event: Event::Message,
+        request_id: Some(request_id),
+        status: Some(403),
+        error: Some("no route for it".into()),
+        bytes_in: Some(bytes as u64),
+        ..of(&stage.scope, connection)
+    });
 }

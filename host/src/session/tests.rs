@@ -81,6 +81,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
     let route = |key: &str| {
         Some(Route {
             key: key.into(),
+            counters: Arc::default(),
             integration: Integration::Plugin(plugin.handle()),
             two_way: true,
             logged_one_in: 0,
@@ -102,6 +103,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
                 groups: limits.groups,
             },
             directory: Arc::default(),
+            counters: Arc::default(),
         }),
         origins: Origins::default(),
         authorizer: None,
@@ -248,12 +250,18 @@ async fn pipelining_client_leaves_others_their_turn() {
     }
 }
 
+/// The driver of a connection over this socket.
+fn driver(near: DuplexStream, limits: &StageLimits) -> Driver<WebSocket<DuplexStream>> {
+    let websocket = WebSocket::new(near, &[], limits);
+    Driver::new(connection(), websocket, limits, Arc::default())
+}
+
 /// A client with a backlog larger than the buffer, which takes some of it each time.
 #[tokio::test]
 async fn client_with_a_steady_backlog_is_heard() {
     let limits = StageLimits::default();
     let (near, mut far) = duplex(16 << 10);
-    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let mut driver = driver(near, &limits);
     far.write_all(&Frame::text("enough").bytes()).await.unwrap();
     let outbox = OutboxLimits {
         bytes: limits.outbox_bytes,
@@ -289,7 +297,7 @@ async fn client_with_a_steady_backlog_is_not_taken_for_dead() {
         ..StageLimits::default()
     };
     let (near, mut far) = duplex(16 << 10);
-    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let mut driver = driver(near, &limits);
     let outbox = OutboxLimits {
         bytes: limits.outbox_bytes,
         messages: limits.outbox_messages,
@@ -316,7 +324,7 @@ async fn slow_client_has_all_of_its_last_answer_and_the_close_frame() {
         ..StageLimits::default()
     };
     let (near, far) = duplex(16 << 10);
-    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let mut driver = driver(near, &limits);
     let answer = Message::Binary(vec![7; 1 << 20]);
     driver.send(answer);
     let (end, over) = (
@@ -349,7 +357,7 @@ async fn silent_connection_asks_for_the_newest_limits_each_minute() {
         ..StageLimits::default()
     };
     let (near, _far) = duplex(1 << 10);
-    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let mut driver = driver(near, &limits);
     for _ in 0..3 {
         let began = tokio::time::Instant::now();
         let event = poll_fn(|context| driver.poll_event(context, &limits, true)).await;

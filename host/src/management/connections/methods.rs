@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
 use crate::config::KeyMethods;
-use crate::connections::{Closing, ConnectionId, Info, Message, PostError};
+use crate::connections::{Closer, Closing, ConnectionId, Info, Message, PostError};
 use crate::stage::Stage;
 
 /// The body of a request.
@@ -85,6 +85,7 @@ impl Call<'_> {
             }
             KeyMethods::DELETE => {
                 let closing = Closing::new(1000, "Connection Closed Normally");
+                let closing = closing.by(Closer::Operator);
                 let closed = directory.close(id, closing);
                 closed.map(|()| Done::Closed).map_err(|_| Refusal::Gone)
             }

@@ -53,6 +53,13 @@ impl Credit {
     }
 }
 
+/// A first poll whose time is taken.
+pub(crate) struct Timed {
+    began: Instant,
+    /// The calls that it stands for: itself, and those before it that were not timed.
+    pub(crate) stands_for: u32,
+}
+
 /// Whether the calls of one plugin are costly. Shared by all threads, and written only while they are.
 #[derive(Debug, Default)]
 pub(crate) struct FirstTicks {
@@ -67,16 +74,24 @@ impl FirstTicks {
     }
 
     /// Begins the first poll of a call on this thread: the time, if it is to be taken.
-    pub(crate) fn begin(&self) -> Option<Instant> {
+    pub(crate) fn begin(&self) -> Option<Timed> {
         let untimed = UNTIMED.get() - 1;
         let sampled = untimed == 0;
         UNTIMED.set(if sampled { SAMPLE_EVERY } else { untimed });
-        (sampled || self.timed.load(Ordering::Relaxed) > 0).then(Instant::now)
+        let stands_for = match self.timed.load(Ordering::Relaxed) {
+            0 if sampled => SAMPLE_EVERY,
+            0 => return None,
+            _ => 1,
+        };
+        Some(Timed {
+            began: Instant::now(),
+            stands_for,
+        })
     }
 
-    /// Ends that poll.
-    pub(crate) fn end(&self, began: Option<Instant>) {
-        let Some(began) = began else { return };
+    /// Ends that poll. Gives its duration.
+    pub(crate) fn end(&self, timed: &Timed) -> Duration {
+        let began = timed.began;
         let mut credit = Credit::now();
         let took = credit.at - began;
         credit.left_s -= took.as_secs_f64();
@@ -89,5 +104,6 @@ impl FirstTicks {
         if next != timed {
             self.timed.store(next, Ordering::Relaxed);
         }
+        took
     }
 }

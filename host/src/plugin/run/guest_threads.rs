@@ -8,7 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::cpu_time::Charge;
 use super::epoch_thread::Epochs;
 use super::first_ticks::FirstTicks;
+use crate::counters::TimeHistogram;
 
 /// The threads that run guests. Their own end when it is dropped.
 pub(crate) struct GuestThreads {
@@ -139,26 +140,35 @@ impl Slots {
     /// is not over continues on the guest threads.
     ///
     /// The call ends at the latest when the token that `cut` holds now is cancelled, wherever it waits. The outer
-    /// error is that of a call that panicked.
+    /// error is that of a call that panicked. `spent` counts its processor time: of a call that is over within its first
+    /// poll, that of all such calls if it is one of those that are timed.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         mut call: Pin<Box<dyn Future<Output = T> + Send>>,
         slot: Option<Slot>,
         budget: Budget,
         cut: &ArcSwap<CancellationToken>,
+        spent: &TimeHistogram,
     ) -> Result<Result<T, Overdue>, JoinError> {
+        let mut first_took = Duration::ZERO;
         if slot.is_none() {
-            let began = self.first_ticks.as_ref().and_then(|ticks| ticks.begin());
+            let first_ticks = self.first_ticks.as_ref();
+            let timed = first_ticks.and_then(|ticks| Some((ticks, ticks.begin()?)));
             let first = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-            if let Some(first_ticks) = &self.first_ticks {
-                first_ticks.end(began);
+            if let Some((ticks, timed)) = timed {
+                first_took = ticks.end(&timed);
+                if first.is_ready() {
+                    spent.observe_many(first_took, timed.stands_for.into());
+                }
             }
             if let Poll::Ready(answer) = first {
                 return Ok(Ok(answer));
             }
         }
         // Boxed, so that a call that is over at once reserves no space for this future.
-        Box::pin(self.run_elsewhere(call, slot, budget, cut)).await
+        let (ran, done) = Box::pin(self.run_elsewhere(call, slot, budget, cut)).await;
+        spent.observe(first_took + ran);
+        done
     }
 
     async fn run_elsewhere<T: Send + 'static>(
@@ -167,13 +177,14 @@ impl Slots {
         slot: Option<Slot>,
         budget: Budget,
         cut: &ArcSwap<CancellationToken>,
-    ) -> Result<Result<T, Overdue>, JoinError> {
+    ) -> (Duration, Result<Result<T, Overdue>, JoinError>) {
         // The clone counts as a call under way: a token that nobody else holds ends no call.
         let cut = cut.load_full();
         let (running, epochs) = (Arc::clone(&self.running), Arc::clone(&self.epochs));
-        let call = run_to_end(call, slot, budget, running, epochs);
+        let ran = Arc::new(AtomicU64::new(0));
+        let call = run_to_end(call, slot, budget, running, epochs, Arc::clone(&ran));
         let mut task = self.handle.spawn(call);
-        tokio::select! {
+        let done = tokio::select! {
             done = &mut task => done,
             () = cut.cancelled() => {
                 task.abort();
@@ -183,7 +194,8 @@ impl Slots {
                     done => done,
                 }
             }
-        }
+        };
+        (Duration::from_nanos(ran.load(Ordering::Relaxed)), done)
     }
 
     /// Runs a task that is no call on the guest threads.
@@ -198,6 +210,7 @@ async fn run_to_end<T>(
     budget: Budget,
     running: Arc<Semaphore>,
     epochs: Arc<Epochs>,
+    ran_nanoseconds: Arc<AtomicU64>,
 ) -> Result<T, Overdue> {
     // A first poll in the caller's task lasts a tick at most and is not charged: reading the thread's clock at the start
     // of every call would cost short calls a third of their time.
@@ -217,6 +230,7 @@ async fn run_to_end<T>(
         .await;
         let charged = charge.end();
         ran += charged.time;
+        ran_nanoseconds.store(ran.as_nanos() as u64, Ordering::Relaxed);
         drop(held);
         match polled {
             Poll::Ready(answer) => return Ok(answer),
@@ -286,6 +300,7 @@ mod tests {
             cpu: Duration::from_secs(9),
             deadline: Duration::from_secs(9),
         };
+        let spent = TimeHistogram::default();
         let mut on_guest_threads = Vec::new();
         for _ in 0..calls {
             let call = Box::pin(async move {
@@ -297,7 +312,7 @@ mod tests {
                 true => slots.slot(None).await,
                 false => None,
             };
-            let ran = slots.run(call, slot, budget, &cut).await;
+            let ran = slots.run(call, slot, budget, &cut, &spent).await;
             on_guest_threads.push(ran.unwrap().unwrap());
         }
         tokio::task::spawn_blocking(|| drop(threads)).await.unwrap();

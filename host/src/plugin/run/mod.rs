@@ -17,7 +17,6 @@ pub(crate) mod guest_threads;
 pub(crate) mod instance;
 pub(crate) mod limit;
 pub(crate) mod pool;
-pub(crate) mod sharded;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -6,4 +6,4 @@ pub(super) use std::sync::{Mutex, MutexGuard};
 
 pub(super) use tokio::sync::{Notify, oneshot};
 
-pub(super) use super::sharded::Sharded;
+pub(super) use crate::sharded::Sharded;

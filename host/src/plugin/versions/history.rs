@@ -21,8 +21,8 @@ const MAX_COMPILED: usize = 3;
 pub(crate) struct History {
     /// Oldest first.
     entries: VecDeque<Entry>,
-    /// The calls and traps of versions that the history has dropped.
-    dropped: (u64, u64),
+    /// The calls, traps and missed deadlines of versions that the history has dropped.
+    dropped: (u64, u64, u64),
     /// The last number that was given.
     last_number: u64,
     /// The newest signed version.
@@ -134,6 +134,7 @@ impl History {
         {
             self.dropped.0 += oldest.counts.calls();
             self.dropped.1 += oldest.counts.traps();
+            self.dropped.2 += oldest.counts.deadlines();
         }
     }
 
@@ -193,13 +194,17 @@ impl History {
         self.signed
     }
 
-    /// Calls and traps of all versions together.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        self.entries
-            .iter()
-            .fold(self.dropped, |(calls, traps), entry| {
-                (calls + entry.counts.calls(), traps + entry.counts.traps())
-            })
+    /// Calls, traps and missed deadlines of all versions together.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let add = |(calls, traps, deadlines), entry: &Entry| {
+            let counts = &entry.counts;
+            (
+                calls + counts.calls(),
+                traps + counts.traps(),
+                deadlines + counts.deadlines(),
+            )
+        };
+        self.entries.iter().fold(self.dropped, add)
     }
 
     /// Newest first.

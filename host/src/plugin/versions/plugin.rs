@@ -17,7 +17,7 @@ use crate::net::watch::Stamp;
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::epoch_thread::Epochs;
 use crate::plugin::run::guest_threads::Slots;
-use crate::plugin::run::pool::Room;
+use crate::plugin::run::pool::{Room, Usage};
 use crate::signature::Digest;
 
 /// A plugin of the configuration. It outlives the versions of its code.
@@ -59,6 +59,7 @@ pub(crate) struct Record {
 pub(crate) struct Tallies {
     pub(crate) calls: u64,
     pub(crate) traps: u64,
+    pub(crate) deadlines: u64,
     pub(crate) swaps: u64,
     pub(crate) refused: u64,
     /// Rollbacks by command.
@@ -254,12 +255,27 @@ impl Plugin {
         self.lock().history.infos()
     }
 
+    /// The instances of the versions that serve, and the calls that wait for one.
+    pub(crate) fn usage(&self) -> Usage {
+        let Some(versions) = self.versions() else {
+            return Usage::default();
+        };
+        let both = [Some(&versions.stable), versions.candidate.as_ref()];
+        let both = both.into_iter().flatten().map(|version| version.usage());
+        both.fold(Usage::default(), |all, one| Usage {
+            idle: all.idle + one.idle,
+            busy: all.busy + one.busy,
+            waiting: all.waiting + one.waiting,
+        })
+    }
+
     pub(crate) fn tallies(&self) -> Tallies {
         let record = self.lock();
-        let (calls, traps) = record.history.totals();
+        let (calls, traps, deadlines) = record.history.totals();
         Tallies {
             calls,
             traps,
+            deadlines,
             ..record.tallies
         }
     }

@@ -13,14 +13,15 @@ use wasmtime::component::InstancePre;
 
 use super::plugin::Placement;
 use crate::config;
+use crate::counters::TimeHistogram;
 use crate::invocation::{Busy, Called, Cut, Invocation, InvokeError};
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
 use crate::plugin::run::exports::{Export, ExportIndices};
 use crate::plugin::run::guest_threads::{Budget, Overdue, Slots};
 use crate::plugin::run::instance::{HostState, Maker, Tested};
-use crate::plugin::run::pool::{Line, Pool};
-use crate::plugin::run::sharded::Sharded;
+use crate::plugin::run::pool::{Line, Pool, Usage};
+use crate::sharded::Sharded;
 use crate::signature::Signature;
 
 /// Compiled code and its signature.
@@ -59,6 +60,7 @@ pub(crate) struct Version {
 pub(crate) struct Counts {
     calls: Sharded<AtomicU64>,
     traps: AtomicU64,
+    deadlines: AtomicU64,
 }
 
 impl Counts {
@@ -67,12 +69,20 @@ impl Counts {
         if answer.as_ref().is_err_and(InvokeError::blames_the_code) {
             self.traps.fetch_add(1, Ordering::Relaxed);
         }
+        if let Err(InvokeError::Deadline(Cut::Deadline(_))) = answer {
+            self.deadlines.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Calls that have ended.
     pub(crate) fn calls(&self) -> u64 {
         let each = self.calls.all();
         each.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Calls that took longer than their deadline.
+    pub(crate) fn deadlines(&self) -> u64 {
+        self.deadlines.load(Ordering::Relaxed)
     }
 
     /// Calls that trapped, or used more processor time than they may.
@@ -133,14 +143,15 @@ impl Version {
         };
         let pool = Arc::clone(&self.pool);
         let test = Box::pin(async move { pool.maker().self_test().await });
-        let tested = self.outcome(self.slots.run(test, None, self.budget, &self.cut).await);
+        // A test is nobody's call.
+        let spent = TimeHistogram::default();
+        let run = self.slots.run(test, None, self.budget, &self.cut, &spent);
+        let tested = self.outcome(run.await);
         let (fault, error) = match tested.unwrap_or_else(Tested::Failed) {
             Tested::Passed => {
                 let warm = Box::pin(permit.warm());
-                match self
-                    .outcome(self.slots.run(warm, None, self.budget, &self.cut).await)
-                    .flatten()
-                {
+                let run = self.slots.run(warm, None, self.budget, &self.cut, &spent);
+                match self.outcome(run.await).flatten() {
                     Ok(()) => return Ok(()),
                     Err(error) => (NOT_MADE, error),
                 }
@@ -199,8 +210,10 @@ impl Version {
             Err(error) => return Called::Ended(Err(error)),
         };
         let call = Box::pin(permit.call(Arc::clone(invocation), event));
+        let spent = &invocation.scope.counters.cpu;
+        let run = self.slots.run(call, slot, self.budget, &self.cut, spent);
         let called = self
-            .outcome(self.slots.run(call, slot, self.budget, &self.cut).await)
+            .outcome(run.await)
             .unwrap_or_else(|error| Called::Ended(Err(error)));
         if let Called::Ended(answer) = &called {
             self.counts.add(answer);
@@ -214,6 +227,11 @@ impl Version {
             Line::Bounded => Some(self.limits.instances + self.limits.waiting),
             Line::Unbounded => None,
         }
+    }
+
+    /// Its instances, and the calls that wait for one.
+    pub(crate) fn usage(&self) -> Usage {
+        self.pool.usage()
     }
 
     /// Whether the version traps so often, so soon, that it should not serve. True once at most.

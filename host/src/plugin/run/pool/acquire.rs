@@ -52,6 +52,14 @@ enum Entered {
     Closed,
 }
 
+/// The instances of a version, and the calls that wait for one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) idle: usize,
+    pub(crate) busy: usize,
+    pub(crate) waiting: usize,
+}
+
 /// Why there is no permit for a call right now.
 pub(super) enum Full {
     /// All permits are held, or another call has waited longer.
@@ -162,6 +170,20 @@ impl Pool {
         drop(queue);
         drop(found); // goes to the call that has waited longest
         Ok(Entered::Queue(turn))
+    }
+
+    /// What is in use at about this time.
+    pub(crate) fn usage(&self) -> Usage {
+        let (taken, waiting) = {
+            let queue = self.shared.lock();
+            (self.shared.taken(&queue), queue.waiting.len())
+        };
+        let idle = self.shards.0.all().map(|shard| shard.len()).sum();
+        Usage {
+            idle,
+            busy: (taken as usize).saturating_sub(idle),
+            waiting,
+        }
     }
 
     /// Turns away the calls that wait and those that come, and ends the idle instances. No call begins once this

@@ -147,6 +147,10 @@ impl Shard {
         &self.0.shared
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.lock().instances.len()
+    }
+
     pub(super) fn take(&self) -> Option<Box<Instance>> {
         let mut idle = self.lock();
         let instance = idle.instances.pop();

@@ -82,7 +82,7 @@ use super::barrier::Barrier;
 use super::instance::{Instance, Maker};
 use super::sync;
 
-pub(crate) use acquire::Pool;
+pub(crate) use acquire::{Pool, Usage};
 pub(crate) use permit::Permit;
 pub(crate) use room::Room;
 pub(crate) use waiting::Line;

@@ -30,6 +30,10 @@ impl Waiting {
         self.bounded.is_empty() && self.unbounded.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bounded.len() + self.unbounded.len()
+    }
+
     /// Whether `max` calls wait in the bounded line. A call that has given up does not count.
     pub(super) fn is_full(&mut self, max: u32) -> bool {
         let max = max as usize;

@@ -1,5 +1,6 @@
 //! Cache-padded shards, one a thread at best: threads that do the same thing at once share no cache line.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -10,6 +11,12 @@ const FOR_EACH_PROCESSOR: usize = 4;
 /// The number of threads that have a shard.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
+/// The number of shards. The system reads files to tell how many processors there are.
+static COUNT: LazyLock<usize> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+    (processors * FOR_EACH_PROCESSOR).next_power_of_two()
+});
+
 thread_local! {
     static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
 }
@@ -19,9 +26,7 @@ pub(crate) struct Sharded<T>(Box<[CachePadded<T>]>);
 
 impl<T> Sharded<T> {
     pub(crate) fn new(make: impl Fn() -> T) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let count = (processors * FOR_EACH_PROCESSOR).next_power_of_two();
-        Self((0..count).map(|_| CachePadded::new(make())).collect())
+        Self((0..*COUNT).map(|_| CachePadded::new(make())).collect())
     }
 
     /// The shard of the calling thread, which another thread may share.

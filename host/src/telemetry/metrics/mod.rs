@@ -1,0 +1,159 @@
+//! The metrics page: counters that live elsewhere, read when someone asks.
+
+mod encode;
+mod plugins;
+mod stages;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::registry::Registry;
+use time::OffsetDateTime;
+
+use encode::{counter, counters, gauge, gauges};
+
+use crate::access_log;
+use crate::handshake::HandshakeContext;
+use crate::plugin::Plugins;
+
+/// The sources of the numbers.
+pub(crate) struct Metrics {
+    pub(crate) plugins: Arc<Plugins>,
+    pub(crate) handshakes: Arc<HandshakeContext>,
+    pub(crate) reloads: Reloads,
+    /// The expiry of every served certificate that comes from a file.
+    pub(crate) certificates: ArcSwap<Vec<Expiry>>,
+}
+
+/// The expiry of a certificate.
+pub(crate) struct Expiry {
+    /// The address that it is served on.
+    pub(crate) listener: String,
+    /// The first name that it is for.
+    pub(crate) name: String,
+    /// Seconds since the Unix epoch.
+    pub(crate) not_after: i64,
+}
+
+/// Counts of reloads by result. A touched file that nobody asked to reload, and that changed nothing, counts as no
+/// reload.
+#[derive(Default)]
+pub(crate) struct Reloads {
+    pub(crate) changed: AtomicU64,
+    pub(crate) unchanged: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+struct MetricsPage(Arc<Metrics>);
+
+impl fmt::Debug for MetricsPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Page")
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(plugins: Arc<Plugins>, handshakes: Arc<HandshakeContext>) -> Self {
+        Self {
+            plugins,
+            handshakes,
+            reloads: Reloads::default(),
+            certificates: ArcSwap::default(),
+        }
+    }
+
+    /// Renders the page in OpenMetrics text.
+    pub(crate) fn render(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix("lockgate");
+        registry.register_collector(Box::new(MetricsPage(Arc::clone(self))));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).expect("a string takes what is written");
+        page
+    }
+}
+
+impl Collector for MetricsPage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &*self.0;
+        gateway(metrics, &mut encoder)?;
+        stages::encode(&metrics.handshakes.counters, &mut encoder)?;
+        plugins::encode(&metrics.plugins, &mut encoder)
+    }
+}
+
+/// Encodes the numbers of the gateway as a whole.
+fn gateway(metrics: &Metrics, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    gauges(
+        encoder,
+        "build_info",
+        "1; the version of the gateway",
+        [([("version", env!("CARGO_PKG_VERSION"))], 1)],
+    )?;
+    let handshakes = metrics.handshakes.counters.handshakes.all();
+    counters(
+        encoder,
+        "handshakes",
+        "Handshakes by result and, where it is a refusal, reason",
+        handshakes.map(|(outcome, count)| {
+            let labels = [("result", outcome.result()), ("reason", outcome.reason())];
+            (labels, count)
+        }),
+    )?;
+    gauge(
+        encoder,
+        "handshakes_under_way",
+        "Handshakes under way",
+        metrics.handshakes.permits.taken() as i64,
+    )?;
+    counter(
+        encoder,
+        "panics",
+        "Bugs of the gateway, each of which ended one connection at most",
+        crate::telemetry::panics(),
+    )?;
+    counter(
+        encoder,
+        "log_dropped",
+        "Lines of the log that were dropped: standard error took them too slowly, or not at all",
+        crate::telemetry::DROPPED.load(Ordering::Relaxed),
+    )?;
+    counter(
+        encoder,
+        "log_suppressed",
+        "Lines of the log that were left out, since there were many of one kind",
+        crate::telemetry::LIMITER.suppressed(),
+    )?;
+    counter(
+        encoder,
+        "access_log_dropped",
+        "Lines of the access log that were dropped: their reader took them too slowly, or the disk was full",
+        access_log::dropped(),
+    )?;
+    let reloads = &metrics.reloads;
+    let reloads = [
+        ("changed", &reloads.changed),
+        ("unchanged", &reloads.unchanged),
+        ("refused", &reloads.refused),
+    ];
+    counters(
+        encoder,
+        "reloads",
+        "Reloads that were asked for, or changed something, or were refused",
+        reloads.map(|(result, count)| ([("result", result)], count.load(Ordering::Relaxed))),
+    )?;
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let certificates = metrics.certificates.load();
+    gauges(
+        encoder,
+        "certificate_expiry_seconds",
+        "Seconds until a certificate expires; negative when it has",
+        certificates.iter().map(|expiry| {
+            let labels = [("listener", &*expiry.listener), ("name", &*expiry.name)];
+            (labels, expiry.not_after.saturating_sub(now))
+        }),
+    )
+}
