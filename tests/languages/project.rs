@@ -169,6 +169,8 @@ pub(crate) async fn is_built_served_and_saved(language: &Language) {
     assert_eq!(valid.error, "", "there is no warning");
 
     let gateway = project.dev(".").await;
+    let other = gateway.output();
+    other.line(&["lockgate dev ./gateway.toml"]).await;
     let mut client = gateway.connect("/dev").await;
     client.send("hello").await;
     client.expect("hello").await;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::build::build;
 use super::count_of;
-use super::dev::Subject;
+use super::dev::{CONFIGURATION, Subject};
 use super::run::block_on;
 use crate::config::{Component, Config, Problem, Problems};
 use crate::dialogue::{self, Log, Mistake, Script};
@@ -65,7 +65,7 @@ pub(super) fn test(options: &TestOptions) -> Result<()> {
 
 /// The configuration to test: the given one, that of the folder, or the one of `lockgate dev`.
 fn subject(path: &Path) -> Result<Subject> {
-    let beside = path.join("gateway.toml");
+    let beside = path.join(CONFIGURATION);
     if path.is_dir() && beside.is_file() {
         Subject::of(&beside, &[])
     } else if path.is_file() && path.extension().is_some_and(|ending| ending == "wasm") {

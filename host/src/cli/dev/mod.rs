@@ -36,6 +36,9 @@ const MAX_EVENTS: u32 = 20;
 /// Interval of polling, for folders that cannot be watched.
 const POLL: Duration = Duration::from_secs(1);
 
+/// The configuration of a project that `lockgate new` makes.
+pub(super) const CONFIGURATION: &str = "gateway.toml";
+
 /// Default ports.
 const WSS_PORT: u16 = 8443;
 const WS_PORT: u16 = 8080;
@@ -144,6 +147,13 @@ impl<'a> DevServer<'a> {
             )
         })?;
         print_addresses(&gateway, &urls, with_page)?;
+        let beside = self.options.path.join(CONFIGURATION);
+        if beside.is_file() {
+            super::print(&format!(
+                "This is without the routes, limits and environment of {0}: lockgate dev {0}\n",
+                beside.display()
+            ))?;
+        }
         Ok(gateway)
     }
 
