@@ -181,6 +181,9 @@ pub(crate) fn text(rows: &[Row], tables: &[Table], conditions: &Conditions) -> S
     if rows.is_empty() {
         return text + "\n" + &conditions.text();
     }
+    if !text.is_empty() {
+        text += "\n";
+    }
     text += &rows_text(rows);
     text + "\n" + &conditions.text()
 }
