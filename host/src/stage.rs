@@ -2,10 +2,12 @@
 //! next message of every connection uses the new one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
@@ -29,6 +31,29 @@ pub(crate) struct Stage {
     /// One message without a route in so many has a line in the access log; 0 is none.
     pub(crate) logged_one_in: u32,
     pub(crate) routes: Routes,
+    /// New connections a second that the stage's API takes; none is without limit.
+    pub(crate) connect_rate: Option<Arc<ConnectRate>>,
+}
+
+/// The rate of an API's new connections, for all its stages together. As many may come at once after a quiet second.
+#[derive(Debug)]
+pub(crate) struct ConnectRate {
+    pub(crate) per_s: NonZeroU32,
+    limiter: DefaultDirectRateLimiter,
+}
+
+impl ConnectRate {
+    pub(crate) fn new(per_s: NonZeroU32) -> Self {
+        Self {
+            per_s,
+            limiter: RateLimiter::direct(Quota::per_second(per_s)),
+        }
+    }
+
+    /// Counts a client. False if it is one too many.
+    pub(crate) fn takes_one(&self) -> bool {
+        self.limiter.check().is_ok()
+    }
 }
 
 /// A stage as its connections hold it: a pointer to the newest snapshot.

@@ -19,6 +19,7 @@ mod authorizers;
 mod canonical;
 mod certificates;
 mod cli;
+mod compat;
 mod compile;
 mod compile_cache;
 mod connect;

@@ -23,6 +23,7 @@ fn table_of_limits_agrees_with_the_schema() {
             panic!("not five columns: {row:?}")
         };
         let scope = match keys.split(' ').next() {
+            Some("api") => API,
             Some("stage") => STAGE,
             Some("plugin") => PLUGIN,
             Some("authorizer") => AUTHORIZER,
@@ -70,6 +71,7 @@ fn limits_in_the_serving_guide_have_the_defaults_of_the_schema() {
 
 /// The paths of the tables with limits in a configuration.
 const GATEWAY: &str = "";
+const API: &str = "apis.*.";
 const STAGE: &str = "apis.*.stages.*.";
 const PLUGIN: &str = "plugins.*.";
 
@@ -191,11 +193,12 @@ fn find_numbers(schema: &Value, path: &str, numbers: &mut BTreeMap<String, Numbe
 }
 
 /// The keys that a cell names in backquotes, such as `limits.drain_s`, `groups`, or `rollback.calls`. One without a
-/// table is in that of the key before it, or else in `limits`, or in the authorizer itself. Text after a colon explains.
+/// table is in that of the key before it, or else in `limits`; an API's and an authorizer's are in their own. Text after
+/// a colon explains.
 fn paths(scope: &str, cell: &str) -> Vec<String> {
     let (cell, _) = cell.split_once(':').unwrap_or((cell, ""));
     let mut table = match scope {
-        AUTHORIZER | PLAN => "",
+        API | AUTHORIZER | PLAN => "",
         _ => "limits",
     };
     let names = cell.split('`').skip(1).step_by(2);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::authorizer;
+use super::compat::Compat;
 use super::file;
 use super::model::{Api, Domain, Integration, Mock, Origins, Route, Stage};
 use super::names::{self, nearest};
@@ -90,6 +91,7 @@ fn api(
 ) -> Option<Api> {
     let key = join("apis", &name);
     report.check_name(&key, &name);
+    let compat = written.compat;
     let stages_key = join(&key, "stages");
     if written.stages.is_empty() && report.is_clean(&stages_key) {
         report.problem(
@@ -105,7 +107,10 @@ fn api(
     let stages = written
         .stages
         .into_iter()
-        .map(|(name, written)| stage(&stages_key, name, written, authorizer, addresses, report))
+        .map(|(name, written)| {
+            let settings = (authorizer, compat);
+            stage(&stages_key, name, written, settings, addresses, report)
+        })
         .collect();
     let routes = written
         .routes
@@ -121,6 +126,7 @@ fn api(
     });
     Some(Api {
         selection: selection.ok()?,
+        connections_per_s: units::connections_per_s(written.connections_per_s, compat),
         name,
         routes,
         stages,
@@ -200,7 +206,7 @@ fn stage(
     stages_key: &str,
     name: String,
     written: file::Stage,
-    authorizer: Option<&str>,
+    (authorizer, compat): (Option<&str>, Compat),
     addresses: &mut StageAddresses,
     report: &mut Report<'_>,
 ) -> Stage {
@@ -248,7 +254,7 @@ fn stage(
         origins: origins(&key, &written, report),
         authorizer: authorizer::named(&authorizer_key, own, authorizer, report),
         connections_api: written.connections_api,
-        limits: units::stage(&join(&key, "limits"), written.limits, report),
+        limits: units::stage(&join(&key, "limits"), &written.limits, compat, report),
         variables: written.variables,
         name,
     }

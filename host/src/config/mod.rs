@@ -12,6 +12,7 @@ mod address;
 mod api;
 mod authorizer;
 mod check;
+mod compat;
 mod doubt;
 mod expand;
 mod file;
@@ -45,6 +46,7 @@ pub(crate) use access_log::{
 pub(crate) use address::{Address, Mode};
 pub(crate) use authorizer::{Authorizer, AuthorizerKind, ContextVariable, IdentitySource};
 pub(crate) use check::overlap;
+pub(crate) use compat::Compat;
 pub(crate) use grant::{Grant, Grants};
 pub(crate) use jwt::{JwtAlgorithm, JwtIssuer, JwtKeys, may_have_keys};
 pub(crate) use log::filter as log_filter;

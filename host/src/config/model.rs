@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
 use super::grant::Grants;
-use super::{AccessKey, Address, Authorizer, OriginPattern, Problem};
+use super::{AccessKey, Address, Authorizer, Compat, OriginPattern, Problem};
 use crate::route;
 
 /// The configuration of one gateway.
@@ -173,6 +173,8 @@ pub(crate) struct Api {
     pub(crate) name: String,
     /// The route selection expression.
     pub(crate) selection: route::Selection,
+    /// New connections a second, of all stages together; `None` is without limit.
+    pub(crate) connections_per_s: Option<NonZeroU32>,
     /// The routes, by key.
     pub(crate) routes: Vec<Route>,
     /// The stages, by name; at least one.
@@ -248,13 +250,15 @@ pub(crate) struct Origins {
 /// Bounds of each connection of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StageLimits {
+    /// Where API Gateway's limits, close codes and bytes hold.
+    pub(crate) compat: Compat,
     /// The longest message, either way.
     pub(crate) message_bytes: usize,
     /// The longest frame of a message from a client; at most `message_bytes`.
     pub(crate) frame_bytes: usize,
     /// A connection without a message for this time is closed; `None` is never.
     pub(crate) idle_timeout: Option<Duration>,
-    /// A connection is closed at this age; `None` is never.
+    /// A connection is closed at about this age; `None` is never.
     pub(crate) max_age: Option<Duration>,
     /// The time between pings; `None` sends none.
     pub(crate) ping_interval: Option<Duration>,

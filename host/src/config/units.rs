@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::compat::{AWS_AGE_S, AWS_CONNECTIONS_PER_S, AWS_FRAME, AWS_IDLE_S, Compat};
 use super::file;
 use super::model::{GatewayLimits, Log, Origins, PluginLimits, Rollback, StageLimits};
 use super::report::{Report, join};
@@ -25,17 +26,26 @@ impl From<file::GatewayLimits> for GatewayLimits {
     }
 }
 
-impl From<file::StageLimits> for StageLimits {
-    fn from(written: file::StageLimits) -> Self {
+impl StageLimits {
+    /// The limits that are written, and the defaults of this `compat`.
+    fn of(written: &file::StageLimits, compat: Compat) -> Self {
+        let (frame_bytes, idle_s, age_s, ping_s) = match compat {
+            Compat::Lockgate => (usize::MAX, 0, 0, file::PING_INTERVAL_S),
+            Compat::Aws => (AWS_FRAME, AWS_IDLE_S, AWS_AGE_S, 0),
+        };
+        let message_bytes = kib(written.message_kib);
         let outbox_kib = written
             .outbox_kib
             .unwrap_or_else(|| file::OUTBOX_KIB.max(written.message_kib));
         Self {
-            message_bytes: kib(written.message_kib),
-            frame_bytes: kib(written.frame_kib.unwrap_or(written.message_kib)),
-            idle_timeout: seconds_unless_0(written.idle_timeout_s),
-            max_age: seconds_unless_0(written.max_age_s),
-            ping_interval: seconds_unless_0(written.ping_interval_s),
+            compat,
+            message_bytes,
+            frame_bytes: written
+                .frame_kib
+                .map_or_else(|| frame_bytes.min(message_bytes), kib),
+            idle_timeout: seconds_unless_0(written.idle_timeout_s.unwrap_or(idle_s)),
+            max_age: seconds_unless_0(written.max_age_s.unwrap_or(age_s)),
+            ping_interval: seconds_unless_0(written.ping_interval_s.unwrap_or(ping_s)),
             pong_timeout: seconds(written.pong_timeout_s),
             outbox_bytes: kib(outbox_kib),
             outbox_messages: written.outbox_messages as usize,
@@ -71,8 +81,13 @@ impl From<file::PluginLimits> for PluginLimits {
 }
 
 /// Checks the limits of a stage, whose table is `key`.
-pub(super) fn stage(key: &str, written: file::StageLimits, report: &mut Report<'_>) -> StageLimits {
-    let limits = StageLimits::from(written);
+pub(super) fn stage(
+    key: &str,
+    written: &file::StageLimits,
+    compat: Compat,
+    report: &mut Report<'_>,
+) -> StageLimits {
+    let limits = StageLimits::of(written, compat);
     if report.is_clean(key) {
         let message_kib = limits.message_bytes / 1024;
         if limits.frame_bytes > limits.message_bytes {
@@ -91,6 +106,14 @@ pub(super) fn stage(key: &str, written: file::StageLimits, report: &mut Report<'
         }
     }
     limits
+}
+
+/// The limit of an API's new connections a second.
+pub(super) fn connections_per_s(written: Option<u32>, compat: Compat) -> Option<NonZeroU32> {
+    NonZeroU32::new(written.unwrap_or(match compat {
+        Compat::Lockgate => 0,
+        Compat::Aws => AWS_CONNECTIONS_PER_S,
+    }))
 }
 
 /// Checks the limits of a plugin, whose table is `key`.
@@ -130,7 +153,7 @@ impl Default for GatewayLimits {
 
 impl Default for StageLimits {
     fn default() -> Self {
-        file::StageLimits::default().into()
+        Self::of(&file::StageLimits::default(), Compat::default())
     }
 }
 

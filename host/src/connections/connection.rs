@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::attributes::Attributes;
-use super::groups::Membership;
+use super::groups::{self, Membership};
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
@@ -33,6 +33,8 @@ pub(crate) struct ConnectionLimits {
     pub(crate) attributes_bytes: usize,
     /// Groups a connection may be in.
     pub(crate) groups: usize,
+    /// Whether messages are queued before the connection is let in.
+    pub(crate) early_posts: bool,
 }
 
 /// An open connection. Held by its session and by the decision that lets it in; all others ask the directory.
@@ -121,6 +123,9 @@ impl Connection {
     ) -> Result<(), PostError> {
         if message.len() > limits.message_bytes {
             return Err(PostError::TooLarge);
+        }
+        if !limits.early_posts && !groups::is_let_in(self) {
+            return Err(PostError::Gone);
         }
         self.outbox.push(message.into(), limits.outbox)
     }

@@ -303,6 +303,11 @@ impl Group {
     }
 }
 
+/// Whether a connection has been let in, and may have ended since.
+pub(super) fn is_let_in(connection: &Connection) -> bool {
+    !matches!(&*membership(connection), Membership::Opening(_))
+}
+
 fn membership(connection: &Connection) -> MutexGuard<'_, Membership> {
     connection
         .membership

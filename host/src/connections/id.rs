@@ -6,14 +6,14 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
-/// Characters of an id as text: twelve bytes in base64url.
+/// Characters of an id as text: twelve bytes in base64url, or eleven and a `=`, as API Gateway writes ids.
 const LENGTH: usize = 16;
 
-/// The id of a connection: 96 random bits, so that no one can guess another's.
+/// The id of a connection: 96 random bits, so that no one can guess another's, or 88 in an id that is padded.
 ///
-/// Written as 16 characters of the base64url alphabet (RFC 4648 §5), which need no escaping in a URL.
+/// Written as 16 characters of the base64url alphabet (RFC 4648 §5), which need no escaping in a URL but for a `=`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId([u8; LENGTH]);
 
@@ -22,16 +22,22 @@ impl ConnectionId {
     pub(crate) fn random() -> Self {
         let mut bytes = [0; 12];
         getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        Self(encode(bytes))
+        Self(encode(&bytes))
+    }
+
+    /// A new id in API Gateway's form, which ends with `=`.
+    pub(crate) fn random_padded() -> Self {
+        let mut bytes = [0; 11];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        Self(encode(&bytes))
     }
 
     /// Parses an id from a handler or a client; none if it is malformed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
-        bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            .then_some(Self(bytes))
+        let [digits @ .., last] = &bytes;
+        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (digits.iter().all(is_digit) && (is_digit(last) || *last == b'=')).then_some(Self(bytes))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -52,7 +58,7 @@ impl fmt::Debug for ConnectionId {
 }
 
 /// The id of an invocation, in logs and in error frames. Unique, not secret: a prefix drawn when the process starts,
-/// and a counter. Formatted only when it is shown.
+/// and a counter. Formatted only when it is shown. Its highest bit says that it is written in API Gateway's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(u64);
 
@@ -62,6 +68,9 @@ static PROCESS: LazyLock<[u8; 4]> = LazyLock::new(|| {
     bytes
 });
 static NEXT_NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// The bit of an id that is padded.
+const PADDED: u64 = 1 << 63;
 
 /// Numbers that a thread takes at a time: threads that share a counter for each number slow each other down.
 const NUMBERS: u64 = 1 << 10;
@@ -73,7 +82,7 @@ thread_local! {
 impl RequestId {
     /// Whether it is chosen, as one id in `count` is; none for 0.
     pub(crate) fn is_one_in(self, count: u32) -> bool {
-        count > 0 && self.0.is_multiple_of(count.into())
+        count > 0 && (self.0 & !PADDED).is_multiple_of(count.into())
     }
 
     pub(crate) fn next() -> Self {
@@ -83,6 +92,11 @@ impl RequestId {
         }
         NUMBER.set(number + 1);
         Self(number)
+    }
+
+    /// The id in API Gateway's form, which ends with `=`, if `padded`.
+    pub(crate) fn padded(self, padded: bool) -> Self {
+        Self(self.0 | if padded { PADDED } else { 0 })
     }
 }
 
@@ -106,7 +120,7 @@ impl From<RequestId> for MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No process has counted so far that the two meet.
-        write_id(f, *PROCESS, !self.0.0)
+        write_id(f, *PROCESS, self.0.0 ^ !PADDED)
     }
 }
 
@@ -115,15 +129,25 @@ fn write_id(f: &mut fmt::Formatter<'_>, process: [u8; 4], number: u64) -> fmt::R
     let (prefix, serial) = bytes.split_at_mut(4);
     prefix.copy_from_slice(&process);
     // The digits that differ most come first, for readers who compare ids.
-    serial.copy_from_slice(&number.to_le_bytes());
-    f.write_str(str::from_utf8(&encode(bytes)).expect("base64url is ASCII"))
+    serial.copy_from_slice(&(number & !PADDED).to_le_bytes());
+    let [_, eleven @ ..] = &bytes;
+    let text = match number & PADDED {
+        0 => encode(&bytes),
+        _ => encode(eleven),
+    };
+    f.write_str(str::from_utf8(&text).expect("base64url is ASCII"))
 }
 
-fn encode(bytes: [u8; 12]) -> [u8; LENGTH] {
+/// Writes eleven or twelve bytes.
+fn encode(bytes: &[u8]) -> [u8; LENGTH] {
     let mut text = [0; LENGTH];
-    URL_SAFE_NO_PAD
+    let engine = match bytes.len() {
+        12 => URL_SAFE_NO_PAD,
+        _ => URL_SAFE,
+    };
+    engine
         .encode_slice(bytes, &mut text)
-        .expect("twelve bytes are sixteen characters");
+        .expect("they are sixteen characters");
     text
 }
 
@@ -136,6 +160,9 @@ mod tests {
         let id = ConnectionId::random();
         assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
         assert_ne!(ConnectionId::random(), id);
+        let padded = ConnectionId::random_padded();
+        assert!(padded.as_str().ends_with('='), "{padded}");
+        assert_eq!(ConnectionId::parse(padded.as_str()), Some(padded));
     }
 
     #[test]
@@ -145,7 +172,8 @@ mod tests {
             "short",
             "sixteen chars!!!",
             "seventeen-letters",
-            "L0SM9cOFvHcCIhw=",
+            "L0SM9cOFvHcCIh==",
+            "=0SM9cOFvHcCIhww",
         ] {
             assert_eq!(ConnectionId::parse(text), None, "{text}");
         }
@@ -153,17 +181,25 @@ mod tests {
 
     #[test]
     fn request_ids_differ() {
-        let (first, second) = (RequestId::next().to_string(), RequestId::next().to_string());
-        assert_ne!(first, second);
-        assert_eq!(first.len(), LENGTH);
+        for padded in [false, true] {
+            let next = || RequestId::next().padded(padded).to_string();
+            let (first, second) = (next(), next());
+            assert_ne!(first, second);
+            assert_eq!(first.len(), LENGTH);
+            assert_eq!(first.ends_with('='), padded, "{first}");
+        }
     }
 
     #[test]
     fn message_id_is_another_value_than_its_requests() {
-        let request = RequestId::next();
-        let message = MessageId::from(request).to_string();
-        assert_eq!(message.len(), LENGTH);
-        assert_ne!(message, request.to_string());
-        assert_ne!(message, MessageId::from(RequestId::next()).to_string());
+        for padded in [false, true] {
+            let request = RequestId::next().padded(padded);
+            let message = MessageId::from(request).to_string();
+            assert_eq!(message.len(), LENGTH);
+            assert_eq!(message.ends_with('='), padded, "{message}");
+            assert_ne!(message, request.to_string());
+            let next = RequestId::next().padded(padded);
+            assert_ne!(message, MessageId::from(next).to_string());
+        }
     }
 }

@@ -15,6 +15,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     message_bytes: 10,
     attributes_bytes: 27,
     groups: 2,
+    early_posts: true,
 };
 
 fn connection() -> Arc<Connection> {
@@ -82,6 +83,25 @@ fn own_connection_is_found_before_it_is_let_in_and_after_its_end() {
     assert!(own.info(id).is_ok());
     assert_eq!(own.send(id, text("late")), Err(PostError::Gone));
     assert_eq!(others.attribute(id, "name"), Err(Gone));
+}
+
+#[test]
+fn message_before_a_connection_is_let_in_is_gone_where_none_is_taken() {
+    let limits = ConnectionLimits {
+        early_posts: false,
+        ..LIMITS
+    };
+    let directory = Arc::new(Directory::default());
+    let connection = connection();
+    let view = directory.view(&limits, Some(&connection));
+    assert_eq!(
+        view.send(connection.id, text("early")),
+        Err(PostError::Gone)
+    );
+    let registration = directory.register(Arc::clone(&connection));
+    assert_eq!(view.send(connection.id, text("hi")), Ok(()));
+    drop(registration);
+    assert_eq!(view.send(connection.id, text("late")), Err(PostError::Gone));
 }
 
 #[test]

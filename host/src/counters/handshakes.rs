@@ -41,6 +41,7 @@ outcomes! {
     TooManyConnections = "too_many_connections",
     TooFast = "too_fast",
     TooFastFromOneAddress = "too_fast_from_one_address",
+    TooFastForApi = "too_fast_for_api",
     TooManyFromOneAddress = "too_many_from_one_address",
     ProxyHeader = "proxy_header",
     Tls = "tls",

@@ -137,6 +137,7 @@ fn groups(input: &[u8]) {
         message_bytes: 32,
         attributes_bytes: 16,
         groups: 2,
+        early_posts: true,
     };
     let directory = Arc::new(Directory::default());
     let view = directory.view(&limits, None);

@@ -1,6 +1,7 @@
 //! The stages' snapshots, built from a configuration and its plugins.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::invocation::Scope;
 use crate::management::Change;
 use crate::plugin::{ByName, Plugin};
 use crate::route::{CONNECT, DEFAULT, DISCONNECT, Selection};
-use crate::stage::{CurrentStage, Route, Routes, Stage, Stages};
+use crate::stage::{ConnectRate, CurrentStage, Route, Routes, Stage, Stages};
 
 /// Interval of polling a removed stage until its last connection ends.
 const POLL: Duration = Duration::from_millis(100);
@@ -35,6 +36,8 @@ pub(super) struct StageTable {
     authorizers: BTreeMap<String, Arc<Authorizer>>,
     /// Removed stages that still have connections.
     leaving: Vec<Weak<CurrentStage>>,
+    /// The rates of APIs by name, which count on over reloads that leave them alone.
+    rates: HashMap<String, Arc<ConnectRate>>,
 }
 
 impl StageTable {
@@ -70,7 +73,16 @@ pub(super) fn install(
         let stages = api.stages.iter();
         stages.map(move |stage| ((api.name.clone(), stage.name.clone()), keys()))
     }));
+    let rates = std::mem::take(&mut table.rates);
     for api in &config.apis {
+        let connect_rate = api.connections_per_s.map(|per_s| {
+            let same = rates.get(&api.name).filter(|rate| rate.per_s == per_s);
+            same.cloned()
+                .unwrap_or_else(|| Arc::new(ConnectRate::new(per_s)))
+        });
+        if let Some(rate) = &connect_rate {
+            table.rates.insert(api.name.clone(), Arc::clone(rate));
+        }
         for stage in &api.stages {
             let key = (api.name.clone(), stage.name.clone());
             let existing = before.remove(&key);
@@ -96,6 +108,7 @@ pub(super) fn install(
                 limits: stage.limits.clone(),
                 logged_one_in: logged.one_in,
                 routes: routes(api, plugins, logged, &counters.routes),
+                connect_rate: connect_rate.clone(),
             });
             let current = match existing {
                 Some(existing) => {
@@ -230,6 +243,7 @@ fn connection_limits(limits: &config::StageLimits) -> ConnectionLimits {
         message_bytes: limits.message_bytes,
         attributes_bytes: limits.attributes_bytes,
         groups: limits.groups,
+        early_posts: limits.compat.takes_early_posts(),
     }
 }
 
@@ -264,12 +278,13 @@ impl Gateway {
     }
 }
 
-/// A stage with everything that decides on its messages.
+/// A stage with everything that decides on its clients and messages.
 type StageConfig<'a> = (
     &'a config::Stage,
     &'a Selection,
     &'a [config::Route],
     Option<&'a config::Authorizer>,
+    Option<NonZeroU32>,
 );
 
 fn by_name(config: &Config) -> BTreeMap<String, StageConfig<'_>> {
@@ -279,7 +294,8 @@ fn by_name(config: &Config) -> BTreeMap<String, StageConfig<'_>> {
             let mut authorizers = config.authorizers.iter();
             let authorizer = stage.authorizer.as_ref();
             let authorizer = authorizer.and_then(|name| authorizers.find(|one| one.name == *name));
-            let config = (stage, &api.selection, &*api.routes, authorizer);
+            let rate = api.connections_per_s;
+            let config = (stage, &api.selection, &*api.routes, authorizer, rate);
             stages.insert(format!("{}/{}", api.name, stage.name), config);
         }
     }

@@ -92,6 +92,8 @@ pub(crate) enum NotAdmitted {
     TooFastFromOne,
     #[error("one address has as many connections as limits.connections_per_ip allows")]
     TooManyOfOne,
+    #[error("more connections came than connections_per_s of the API allows")]
+    TooFastForApi,
 }
 
 impl NotAdmitted {
@@ -104,16 +106,19 @@ impl NotAdmitted {
             Self::TooFast => Outcome::TooFast,
             Self::TooFastFromOne => Outcome::TooFastFromOneAddress,
             Self::TooManyOfOne => Outcome::TooManyFromOneAddress,
+            Self::TooFastForApi => Outcome::TooFastForApi,
         }
     }
 
-    /// Gives the status: 429 if the client's own address has had its share, 503 if everyone together has.
+    /// Gives the status: 503 if everyone together has had their share, 429 if the client's own address or the API has, as
+    /// by API Gateway.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TooManyHandshakes | Self::Full | Self::TooFast => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooFastFromOne | Self::TooManyOfOne | Self::TooManyStreams => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::TooFastFromOne
+            | Self::TooManyOfOne
+            | Self::TooManyStreams
+            | Self::TooFastForApi => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::refusal::Refusal;
 use super::token_offer::TokenOffer;
 use crate::authorizer::{Authorizer, Denial, Request};
 use crate::clock::now_ms;
+use crate::config::Compat;
 use crate::connections::{Connection, RequestId};
 use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
 use crate::route;
@@ -193,7 +194,9 @@ async fn connect(
         Refusal::Failed(error)
     })?;
     let checked = match answer {
-        Ok(acceptance) => check_acceptance(acceptance, &handshake.subprotocols),
+        Ok(acceptance) => {
+            check_acceptance(acceptance, &handshake.subprotocols, stage.limits.compat)
+        }
         Err(refusal) => {
             let errors = &route.counters.integration_errors;
             errors.add(invocation.request_id);
@@ -220,13 +223,25 @@ async fn connect(
 }
 
 /// Checks a handler's acceptance: a subprotocol that the client offers, and headers that are not the gateway's own.
-fn check_acceptance(acceptance: Acceptance, offered: &[String]) -> Result<Acceptance, Refusal> {
-    if let Some(chosen) = &acceptance.subprotocol
-        && !offered.contains(chosen)
-    {
-        return Err(Refusal::BadAnswer(format!(
-            "the subprotocol {chosen:?}, which the client does not offer"
-        )));
+fn check_acceptance(
+    mut acceptance: Acceptance,
+    offered: &[String],
+    compat: Compat,
+) -> Result<Acceptance, Refusal> {
+    if let Some(chosen) = &acceptance.subprotocol {
+        if !offered.contains(chosen) && !compat.passes_any_subprotocol() {
+            return Err(Refusal::BadAnswer(format!(
+                "the subprotocol {chosen:?}, which the client does not offer"
+            )));
+        }
+        if HeaderValue::from_str(chosen).is_err() {
+            return Err(Refusal::BadAnswer(format!(
+                "the subprotocol {chosen:?}, which no header can carry"
+            )));
+        }
+    }
+    if !compat.passes_headers() {
+        acceptance.headers.clear();
     }
     let count = acceptance.headers.len();
     if count > MAX_HEADERS {

@@ -19,7 +19,8 @@ use hyper_util::rt::TokioIo;
 
 /// A request with the names that title case spells wrong.
 const NAMES: &[u8] = b"GET / HTTP/1.1\r\nSec-WebSocket-Accept:\r\nSec-WebSocket-Extensions:\r\n\
-    Sec-WebSocket-Protocol:\r\nSec-WebSocket-Version:\r\nWWW-Authenticate:\r\n\r\n";
+    Sec-WebSocket-Protocol:\r\nSec-WebSocket-Version:\r\nWWW-Authenticate:\r\n\
+    x-amzn-ErrorType:\r\nx-amzn-RequestId:\r\n\r\n";
 
 static SPELLING: LazyLock<Extensions> = LazyLock::new(parse);
 

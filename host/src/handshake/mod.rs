@@ -39,8 +39,8 @@ pub(crate) use self::permits::{Permit, Permits};
 use self::record::Arrival;
 pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
-use crate::config::Proxies;
-use crate::connections::{Client, Connection};
+use crate::config::{Compat, Proxies};
+use crate::connections::{Client, Connection, ConnectionId};
 use crate::counters::Counters;
 use crate::invocation::InvokeError;
 use crate::stage::{CurrentStage, Stages};
@@ -146,16 +146,26 @@ pub(crate) async fn answer<B>(
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
-    let arrival = Arrival::new(&peer, &sender);
+    let mut arrival = Arrival::new(&peer, &sender);
+    let mut compat = Compat::default();
     let answer = match judge(context, peer, sender, &parts, arrival) {
-        Ok(pending) => decide_in_task(context, pending, upgrade).await,
+        Ok(pending) => {
+            arrival = pending.arrival;
+            compat = pending.current.load().limits.compat;
+            decide_in_task(context, pending, upgrade).await
+        }
         Err(refusal) => {
             arrival.refused(context, &Request::from_parts(parts.clone(), ()), &refusal);
             Err(refusal)
         }
     };
-    let mut response =
-        answer.unwrap_or_else(|refusal| refusal.response(parts.version, arrival.request_id));
+    let mut response = answer.unwrap_or_else(|refusal| {
+        let response = refusal.response(parts.version, arrival.request_id);
+        match compat.refuses_as_aws() {
+            true => refusal.as_aws(response, arrival.request_id),
+            false => response,
+        }
+    });
     header_case::set(&mut response);
     response
 }
@@ -211,7 +221,7 @@ fn judge(
     peer: Peer,
     sender: RequestSender,
     parts: &Parts,
-    arrival: Arrival,
+    mut arrival: Arrival,
 ) -> Result<PendingHandshake, Refusal> {
     let head = Head::read(parts)?;
     if peer.head_faults.lone_line_feed() {
@@ -262,14 +272,19 @@ fn judge(
         configured: stages.domains.contains(host.as_str()),
     };
     let user_agent = head.user_agent.as_deref();
-    let connection = Arc::new(Connection::new(Client {
+    let mut connection = Connection::new(Client {
         source_ip: sender.address,
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
         domain_name: host.into(),
-    }));
+    });
+    let pads_ids = current.load().limits.compat.pads_ids();
+    if pads_ids {
+        connection.id = ConnectionId::random_padded();
+    }
+    arrival.request_id = arrival.request_id.padded(pads_ids);
     Ok(PendingHandshake {
         current,
-        connection,
+        connection: Arc::new(connection),
         head,
         destination,
         head_faults: peer.head_faults,
@@ -283,6 +298,16 @@ fn judge(
 }
 
 impl PendingHandshake {
+    /// Counts the client in the rate of its API.
+    fn check_rate(&self) -> Result<(), Refusal> {
+        match &self.current.load().connect_rate {
+            Some(rate) if !rate.takes_one() => {
+                Err(Refusal::NotAdmitted(NotAdmitted::TooFastForApi))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Asks the authorizer and the `$connect` handler, answers, and starts the session of an admitted client.
     async fn decide(
         self,
@@ -296,7 +321,11 @@ impl PendingHandshake {
             destination: &self.destination,
             request_id: self.arrival.request_id,
         };
-        let acceptance = match connect::admit(&self.current, &candidate).await {
+        let admitting = async {
+            self.check_rate()?;
+            connect::admit(&self.current, &candidate).await
+        };
+        let acceptance = match admitting.await {
             Ok(acceptance) => acceptance,
             Err(refusal) => {
                 self.record(&context, Err(&refusal));

@@ -112,6 +112,43 @@ impl Refusal {
         own.unwrap_or_else(phrase).to_owned()
     }
 
+    /// Changes a response to the words and headers of API Gateway (docs/api-gateway.md).
+    pub(crate) fn as_aws(
+        &self,
+        mut response: Response<Full<Bytes>>,
+        request_id: RequestId,
+    ) -> Response<Full<Bytes>> {
+        if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+            response.headers_mut().insert("x-amzn-requestid", id);
+        }
+        // A handler's own refusal is passed on as it is.
+        if matches!(self, Self::Denied { .. }) {
+            return response;
+        }
+        let (error, message) = match self.status().as_u16() {
+            400 => ("BadRequestException", None),
+            401 => ("UnauthorizedException", None),
+            403 => ("ForbiddenException", None),
+            429 => ("TooManyRequestsException", None),
+            504 => (
+                "InternalServerErrorException",
+                Some("Endpoint request timed out"),
+            ),
+            500 | 502 => (
+                "InternalServerErrorException",
+                Some("Internal server error"),
+            ),
+            _ => return response,
+        };
+        let headers = response.headers_mut();
+        headers.insert("x-amzn-errortype", HeaderValue::from_static(error));
+        if let Some(message) = message {
+            let body = serde_json::json!({ "message": message }).to_string();
+            *response.body_mut() = Full::from(body);
+        }
+        response
+    }
+
     /// Makes the response. On HTTP/1.1 it is the last one on its connection: no byte behind the request is read as
     /// another request.
     pub(crate) fn response(

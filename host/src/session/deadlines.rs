@@ -250,7 +250,13 @@ impl Deadlines {
 
     fn age_deadline(&self, limits: &StageLimits) -> Option<Instant> {
         let age = limits.max_age.filter(|_| self.leaving.is_none());
-        age.map(|age| self.opened + age.mul_f64(self.jitter))
+        age.map(|age| {
+            self.opened
+                + match limits.compat.spreads_ages() {
+                    true => age.mul_f64(self.jitter),
+                    false => age,
+                }
+        })
     }
 }
 

@@ -295,6 +295,10 @@ impl<T: Transport> Driver<T> {
         let read = self.poll_frames(context);
         self.deadlines
             .note_unfinished(self.transport.message_since(), limits);
+        let is_binary = matches!(read, Poll::Ready(Input::Message(Message::Binary(_))));
+        if is_binary && !limits.compat.takes_binary() {
+            return Poll::Ready(Input::End(End::Client(ReadError::Binary)));
+        }
         read
     }
 

@@ -39,6 +39,7 @@ impl End {
             Self::Client(ReadError::Closed(None)) => return Farewell::Bare,
             Self::Client(ReadError::Protocol(_)) => Closing::new(1002, "protocol error"),
             Self::Client(ReadError::Utf8) => Closing::new(1007, "text is not UTF-8"),
+            Self::Client(ReadError::Binary) => Closing::new(1003, "binary messages are not taken"),
             Self::Client(ReadError::TooLarge) => Closing::new(1009, "message too big"),
             Self::Client(ReadError::Flood(Flood::LongLength)) => {
                 Closing::new(1002, "protocol error")
@@ -86,6 +87,7 @@ impl End {
             Self::Client(
                 ReadError::Protocol(_)
                 | ReadError::Utf8
+                | ReadError::Binary
                 | ReadError::TooLarge
                 | ReadError::Flood(_),
             )
@@ -105,6 +107,7 @@ impl End {
                 "the client broke the protocol"
             }
             Self::Client(ReadError::Utf8) => "a text was not UTF-8",
+            Self::Client(ReadError::Binary) => "a binary message, and compat = \"aws\"",
             Self::Client(ReadError::TooLarge) => "limits.message_kib or limits.frame_kib",
             Self::Client(ReadError::Flood(Flood::Fragments)) => "limits.fragments",
             Self::Client(ReadError::Flood(Flood::ControlFrames)) => "limits.control_frames_per_s",

@@ -55,7 +55,7 @@ pub(crate) fn serve<T: Transport>(
         counters.open.fetch_sub(1, Ordering::Relaxed);
         let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
-        let (driver, request_id) = (&session.driver, RequestId::next());
+        let (driver, request_id) = (&session.driver, next_request_id(&session.stage));
         let (leaves_by, traffic, scope) = (driver.leaves_by, driver.traffic, &session.stage.scope);
         record::end(&end, leaves_by, scope, &connection, traffic, request_id);
         drop(session);
@@ -65,8 +65,9 @@ pub(crate) fn serve<T: Transport>(
 
 /// Runs `$disconnect` for a client that its `$connect` handler let in, and that went before its 101.
 pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connection>) {
-    let (end, request_id) = (End::Client(ReadError::Gone), RequestId::next());
-    let scope = Arc::clone(&current.load().scope);
+    let stage = current.load_full();
+    let (end, request_id) = (End::Client(ReadError::Gone), next_request_id(&stage));
+    let scope = Arc::clone(&stage.scope);
     let traffic = Traffic::default();
     record::end(&end, None, &scope, &connection, traffic, request_id);
     disconnect(current, connection, &end, request_id).await;
@@ -144,9 +145,10 @@ impl<T: Transport> Session<T> {
         }
         let mut end = None;
         let bytes = message.len();
-        let (driver, route, invocation, begun, answer) = loop {
+        let (driver, compat, route, invocation, begun, answer) = loop {
             let requested_at = self.begin_message();
-            let request_id = RequestId::next();
+            let compat = self.stage.limits.compat;
+            let request_id = next_request_id(&self.stage);
             let Self {
                 driver,
                 stage,
@@ -184,9 +186,10 @@ impl<T: Transport> Session<T> {
                 .await
             };
             match called {
-                Called::Ended(answer) => break (driver, route, invocation, begun, answer),
+                Called::Ended(answer) => break (driver, compat, route, invocation, begun, answer),
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
-                    break (driver, route, invocation, begun, Err(InvokeError::Removed));
+                    let removed = Err(InvokeError::Removed);
+                    break (driver, compat, route, invocation, begun, removed);
                 }
                 // A reload came before the call began: the newest snapshot has the versions that serve.
                 Called::Retired(again) => message = again,
@@ -202,6 +205,10 @@ impl<T: Transport> Session<T> {
                 self.reply(reply, &invocation);
             }
             Ok(Some(_)) => log_dropped(&invocation, route),
+            Ok(None) if route.two_way && compat.replies_always() => {
+                route.counters.note_answer(0);
+                driver.send(Message::Text(String::new()));
+            }
             Ok(None) => {}
             Err(error) => {
                 note_failure(&invocation, route, &error);
@@ -246,6 +253,10 @@ impl<T: Transport> Session<T> {
             invocation.request_id,
         ));
     }
+}
+
+fn next_request_id(stage: &Stage) -> RequestId {
+    RequestId::next().padded(stage.limits.compat.pads_ids())
 }
 
 /// The invocation of a message. It leaves the values of the last one untouched where they are the same: most of them

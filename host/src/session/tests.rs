@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::config::{Config, Origins, StageLimits};
+use crate::config::{Compat, Config, Origins, StageLimits};
 use crate::connections::{Client, ConnectionLimits, OutboxLimits, Payload};
 use crate::integration::Integration;
 use crate::invocation::Scope;
@@ -101,6 +101,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
                 message_bytes: limits.message_bytes,
                 attributes_bytes: limits.attributes_bytes,
                 groups: limits.groups,
+                early_posts: true,
             },
             directory: Arc::default(),
             counters: Arc::default(),
@@ -117,6 +118,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             default: route(route::DEFAULT),
             custom: HashMap::new(),
         },
+        connect_rate: None,
     };
     Arc::new(CurrentStage::from_pointee(stage))
 }
@@ -364,4 +366,46 @@ async fn silent_connection_asks_for_the_newest_limits_each_minute() {
         assert!(matches!(event, Input::Due));
         assert!(began.elapsed() <= Duration::from_secs(61));
     }
+}
+
+/// The age at which a client that says nothing is told to leave.
+async fn age_at_the_end(compat: Compat) -> Duration {
+    let limits = StageLimits {
+        compat,
+        max_age: Some(Duration::from_secs(7_200)),
+        ping_interval: None,
+        ..StageLimits::default()
+    };
+    let (near, _far) = duplex(1 << 10);
+    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let began = tokio::time::Instant::now();
+    loop {
+        let event = poll_fn(|context| driver.poll_event(context, &limits, true)).await;
+        match event {
+            Input::Due => {}
+            Input::End(End::Closed(closing)) => {
+                assert_eq!((closing.code, &*closing.reason), (1001, "Going away"));
+                return began.elapsed();
+            }
+            Input::End(end) => panic!("{end:?}"),
+            Input::Message(_) => panic!("a message"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_is_exact_where_api_gateways_limits_hold_and_spread_elsewhere() {
+    let second = Duration::from_secs(1);
+    for _ in 0..8 {
+        let age = age_at_the_end(Compat::Aws).await;
+        assert!(age >= 7_200 * second && age < 7_201 * second, "{age:?}");
+    }
+    let mut ages = Vec::new();
+    for _ in 0..8 {
+        ages.push(age_at_the_end(Compat::Lockgate).await);
+    }
+    assert!(
+        ages.iter().max() > ages.iter().min().map(|age| *age + second).as_ref(),
+        "{ages:?}"
+    );
 }

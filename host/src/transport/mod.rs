@@ -87,5 +87,7 @@ pub(crate) enum ReadError {
     Utf8,
     /// Over the frame or the message limit.
     TooLarge,
+    /// A binary message, where none is taken.
+    Binary,
     Flood(Flood),
 }

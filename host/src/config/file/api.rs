@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::StageLimits;
+use crate::config::compat::Compat;
 
 /// One WebSocket API.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -18,6 +19,14 @@ pub(in crate::config) struct Api {
     /// The name of the authorizer that decides who may connect. Without it, everyone comes to `$connect`.
     #[schemars(extend("x-example" = "authorizer = \"NAME\", where there is an [authorizers.NAME]"))]
     pub(in crate::config) authorizer: Option<String>,
+    /// `"aws"` gives the API the limits, close codes and bytes of API Gateway, where the defaults here are
+    /// others: docs/api-gateway.md has the list. Limits that a stage sets hold all the same.
+    #[schemars(extend("x-example" = "compat = \"aws\", or leave it out"))]
+    pub(in crate::config) compat: Compat,
+    /// New connections a second to all stages of the API together. As many may come at once after a quiet
+    /// second; further ones get 429. 0 sets no limit. The default is 0, or 500 with `compat = "aws"`.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 0))]
+    pub(in crate::config) connections_per_s: Option<u32>,
     /// The stages at which the API is served, by name (`A-Z a-z 0-9 _ -`, at most 128 characters). At least
     /// one.
     pub(in crate::config) stages: BTreeMap<String, Stage>,
@@ -31,6 +40,8 @@ impl Default for Api {
         Self {
             route_selection_expression: "$request.body.action".to_owned(),
             authorizer: None,
+            compat: Compat::default(),
+            connections_per_s: None,
             stages: BTreeMap::new(),
             routes: BTreeMap::new(),
         }

@@ -81,6 +81,9 @@ impl Default for GatewayLimits {
 /// The default of `outbox_kib`, unless `message_kib` is above it.
 pub(in crate::config) const OUTBOX_KIB: u32 = 1_024;
 
+/// The default of `ping_interval_s`.
+pub(in crate::config) const PING_INTERVAL_S: u32 = 25;
+
 /// The limits of each connection of a stage.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -89,21 +92,24 @@ pub(in crate::config) struct StageLimits {
     /// MiB, since a message is held in memory whole.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) message_kib: u32,
-    /// KiB of the longest frame from a client. The default is `message_kib`, which is also the maximum.
+    /// KiB of the longest frame from a client. The default is `message_kib`, which is also the maximum, and
+    /// 32 with `compat = "aws"`.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) frame_kib: Option<u32>,
     /// Seconds without a message after which a connection is closed. 0 means never: pings already tell a
-    /// quiet client from one that is gone. The maximum is a day.
-    #[schemars(range(min = 0, max = 86_400))]
-    pub(in crate::config) idle_timeout_s: u32,
+    /// quiet client from one that is gone. The maximum is a day. The default is 0, or 600 with `compat =
+    /// "aws"`.
+    #[schemars(range(min = 0, max = 86_400), extend("default" = 0))]
+    pub(in crate::config) idle_timeout_s: Option<u32>,
     /// Seconds after which a connection is closed, however busy it is. 0 means never. The maximum is a
-    /// week.
-    #[schemars(range(min = 0, max = 604_800))]
-    pub(in crate::config) max_age_s: u32,
+    /// week. The default is 0, or 7200 with `compat = "aws"`.
+    #[schemars(range(min = 0, max = 604_800), extend("default" = 0))]
+    pub(in crate::config) max_age_s: Option<u32>,
     /// Seconds between pings. Pings find clients that are gone, and keep proxies from closing quiet
-    /// connections: many do so after 30 or 60 seconds. 0 sends none.
-    #[schemars(range(min = 0, max = 3_600))]
-    pub(in crate::config) ping_interval_s: u32,
+    /// connections: many do so after 30 or 60 seconds. 0 sends none. The default is 25, or 0 with `compat =
+    /// "aws"`.
+    #[schemars(range(min = 0, max = 3_600), extend("default" = PING_INTERVAL_S))]
+    pub(in crate::config) ping_interval_s: Option<u32>,
     /// Seconds that a client has to answer a ping. A slow phone needs a few.
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) pong_timeout_s: u32,
@@ -145,9 +151,9 @@ impl Default for StageLimits {
         Self {
             message_kib: 128,
             frame_kib: None,
-            idle_timeout_s: 0,
-            max_age_s: 0,
-            ping_interval_s: 25,
+            idle_timeout_s: None,
+            max_age_s: None,
+            ping_interval_s: None,
             pong_timeout_s: 8,
             outbox_kib: None,
             outbox_messages: 1_024,

@@ -218,3 +218,67 @@ fn schema_is_complete() {
     let text = schema.to_string();
     assert!(![":null", "\"null\""].iter().any(|null| text.contains(null)));
 }
+
+/// The API of a file with these lines in its table, and these limits of its stage.
+fn api(lines: &str, limits: &str) -> Api {
+    let text = with(lines).replace(
+        "prod = {}",
+        &format!("prod = {{ limits = {{ {limits} }} }}"),
+    );
+    parse(&text).apis.pop().expect("there is an API")
+}
+
+/// The table in `docs/api-gateway.md`: what it says of each key is what the model has.
+#[test]
+fn compat_changes_the_defaults_that_the_page_lists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let page = root
+        .expect("the package has a folder")
+        .join("docs/api-gateway.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let (_, table) = page
+        .split_once("| key | default | with `compat = \"aws\"` |")
+        .expect("the page has the table");
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut written = [
+        [String::new(), String::new()],
+        [String::new(), String::new()],
+    ];
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [key, values @ ..] = cells.as_slice() else {
+            panic!("{row}")
+        };
+        let key = key.split('`').nth(1).expect("a key");
+        for (written, value) in written.iter_mut().zip(values) {
+            let value = value.trim().replace("`message_kib`", "128");
+            let [lines, limits] = written;
+            match key.strip_prefix("limits.") {
+                Some(limit) => limits.push_str(&format!("{limit} = {value}, ")),
+                None => lines.push_str(&format!("apis.chat.{key} = {value}\n")),
+            }
+        }
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    let as_aws = "apis.chat.compat = \"aws\"\n";
+    let [defaults, theirs] =
+        written.map(|[lines, limits]| (lines, limits.trim_end_matches(", ").to_owned()));
+    let with_compat = |mut api: Api| {
+        for stage in &mut api.stages {
+            stage.limits.compat = Compat::Aws;
+        }
+        api
+    };
+    assert_eq!(api("", ""), api(&defaults.0, &defaults.1));
+    let written_out = with_compat(api(&theirs.0, &theirs.1));
+    assert_eq!(api(as_aws, ""), written_out);
+    // What is written holds beside it.
+    let lines = format!("{as_aws}{}", defaults.0);
+    let kept = with_compat(api("", ""));
+    assert_eq!(api(&lines, &defaults.1), kept);
+}

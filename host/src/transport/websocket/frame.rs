@@ -1,4 +1,4 @@
-//! Frames (RFC 6455 §5.2): those that the server writes, final and unmasked, and the unmasking of a client's.
+//! Frames (RFC 6455 §5.2): those that the server writes, unmasked, and the unmasking of a client's.
 
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -6,20 +6,43 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 use crate::connections::MessageKind;
 
 pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
+const CONTINUATION: OpCode = OpCode::Data(Data::Continue);
 pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
 
-/// The opcode for the frame of a whole message.
-pub(super) fn opcode(kind: MessageKind) -> OpCode {
+/// The opcode for the first frame of a message.
+fn opcode(kind: MessageKind) -> OpCode {
     OpCode::Data(match kind {
         MessageKind::Text => Data::Text,
         MessageKind::Binary => Data::Binary,
     })
 }
 
-/// Appends a frame to `out`, and gives its number of bytes.
+/// Appends a message to `out`, and gives its number of bytes: one frame, or several of at most `longest` bytes
+/// (RFC 6455 §5.4).
+pub(super) fn write_message(
+    out: &mut Vec<u8>,
+    kind: MessageKind,
+    payload: &[u8],
+    longest: usize,
+) -> usize {
+    let (mut opcode, mut rest, mut written) = (opcode(kind), payload, 0);
+    while let Some((part, further)) = rest.split_at_checked(longest)
+        && !further.is_empty()
+    {
+        written += write_part(out, opcode, part, false);
+        (opcode, rest) = (CONTINUATION, further);
+    }
+    written + write(out, opcode, rest)
+}
+
+/// Appends a final frame to `out`, and gives its number of bytes.
 pub(super) fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) -> usize {
+    write_part(out, opcode, payload, true)
+}
+
+fn write_part(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], is_final: bool) -> usize {
     let header = FrameHeader {
-        is_final: true,
+        is_final,
         opcode,
         mask: None,
         ..FrameHeader::default()
@@ -59,6 +82,24 @@ mod tests {
         let frame_len = write(&mut out, opcode, &payload);
         assert_eq!(out, [&[0xff], header, &payload].concat());
         assert_eq!(frame_len, out.len() - 1);
+    }
+
+    #[test]
+    fn message_over_the_longest_frame_goes_in_fragments() {
+        let check = |payload: &[u8], frames: &[u8]| {
+            let mut out = Vec::new();
+            let written = write_message(&mut out, MessageKind::Text, payload, 3);
+            assert_eq!((out.as_slice(), written), (frames, frames.len()));
+        };
+        check(b"", &[0x81, 0]);
+        check(b"abc", &[0x81, 3, b'a', b'b', b'c']);
+        check(b"abcd", &[0x01, 3, b'a', b'b', b'c', 0x80, 1, b'd']);
+        check(
+            b"abcdefg",
+            &[
+                0x01, 3, b'a', b'b', b'c', 0x00, 3, b'd', b'e', b'f', 0x80, 1, b'g',
+            ],
+        );
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) struct WebSocket<S> {
     /// Messages and control frames that were taken, of those that the flood guard has seen whole.
     taken: u64,
     out: WriteBuffer,
+    /// Bytes of the longest frame that is sent.
+    max_frame_out: usize,
     /// Whether bytes have come since the last call of [`Transport::heard`].
     heard: bool,
     /// The time of the last bytes, in milliseconds since the Unix epoch.
@@ -109,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             flood: None,
             taken: 0,
             out: WriteBuffer::default(),
+            max_frame_out: usize::MAX,
             heard: false,
             heard_at: now_ms(),
         };
@@ -226,6 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         self.flood_guard.set_limits(limits);
         self.config.max_message_size = Some(limits.message_bytes);
         self.config.max_frame_size = Some(limits.frame_bytes);
+        self.max_frame_out = limits.compat.max_frame_out();
         let config = self.config;
         if let Some(tungstenite) = &mut self.tungstenite {
             tungstenite.set_config(|current| *current = config);
@@ -295,9 +299,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn take(&mut self, outbox: &Outbox) -> Taken {
         let waiting = self.waiting();
-        let out = &mut self.out.bytes;
+        let (out, longest) = (&mut self.out.bytes, self.max_frame_out);
         outbox.take(waiting, FULL_BUFFER, |payload| {
-            frame::write(out, frame::opcode(payload.kind), &payload.bytes)
+            frame::write_message(out, payload.kind, &payload.bytes, longest)
         })
     }
 
@@ -327,8 +331,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 
     fn send(&mut self, message: &Message) {
-        let opcode = frame::opcode(message.kind());
-        frame::write(&mut self.out.bytes, opcode, message.bytes());
+        let (out, longest) = (&mut self.out.bytes, self.max_frame_out);
+        frame::write_message(out, message.kind(), message.bytes(), longest);
     }
 
     fn ping(&mut self) {
