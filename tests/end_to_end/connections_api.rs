@@ -585,3 +585,18 @@ async fn caller_and_client_do_not_share_a_connection() {
     assert_eq!(refused.status, 400);
     within("the end", http.closed()).await;
 }
+
+#[tokio::test]
+async fn head_with_a_line_that_ends_without_cr_is_refused() {
+    let gateway = serve("").await;
+    let (_client, id) = connected(&gateway, "/s").await;
+    let mut http = gateway.http().await;
+    let request = format!(
+        "GET {} HTTP/1.1\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n",
+        path(&id)
+    );
+    http.send(request.as_bytes()).await;
+    let refused = http.answer().await;
+    check(&refused, 400, "BadRequestException", "ends without CR");
+    assert!(refused.closed);
+}

@@ -60,10 +60,12 @@ pub(crate) async fn answer<B: RequestBody>(
     let (parts, body) = request.into_parts();
     let own = peer.handshake_permit.take();
     let permit = own.or_else(|| context.permits.take().map(Arc::new));
-    let has_room = permit.is_some() && !context.stopping.is_cancelled();
-    let served = match has_room {
-        true => serve(&context.stages.load_full(), &parts, body, deadline).await,
-        false => Err(Refusal::NoRoom),
+    let served = if permit.is_none() || context.stopping.is_cancelled() {
+        Err(Refusal::NoRoom)
+    } else if peer.head_faults.lone_line_feed() {
+        Err(Refusal::MalformedHead)
+    } else {
+        serve(&context.stages.load_full(), &parts, body, deadline).await
     };
     let has_key = served.as_ref().err().is_none_or(Refusal::has_key);
     log(&peer.client(&parts.headers), &parts, request_id, &served);

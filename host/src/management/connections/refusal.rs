@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     Signature(#[from] SignatureFault),
     #[error("the access key {key:?} does not allow {resource}")]
     NotAllowed { key: Box<str>, resource: String },
+    #[error("a line of the head ends without CR")]
+    MalformedHead,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("the body is cut short")]
@@ -64,7 +66,7 @@ impl Refusal {
             ) => (StatusCode::FORBIDDEN, "InvalidSignatureException"),
             Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, "AccessDeniedException"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException"),
-            Self::CutBody | Self::MalformedId(_) => {
+            Self::MalformedHead | Self::CutBody | Self::MalformedId(_) => {
                 (StatusCode::BAD_REQUEST, "BadRequestException")
             }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
@@ -102,6 +104,7 @@ impl Refusal {
                 "User: {key} is not authorized to perform: execute-api:ManageConnections on \
                  resource: {resource}"
             ),
+            Self::MalformedHead => "Bad request: a line of the head ends without CR".to_owned(),
             Self::TooLarge(limit) => format!("The payload is larger than {limit} bytes."),
             Self::CutBody => "The payload is cut short.".to_owned(),
             Self::SlowBody => "The payload did not come in time.".to_owned(),
@@ -122,6 +125,7 @@ impl Refusal {
             | Self::UnknownKey
             | Self::Signature(_)
             | Self::NotAllowed { .. }
+            | Self::MalformedHead
             | Self::TooLarge(_)
             | Self::CutBody
             | Self::SlowBody
