@@ -122,7 +122,7 @@ pub(crate) struct Stages {
     /// Every stage by `API/STAGE`, as operators name it.
     pub(crate) by_api: HashMap<Box<str>, Arc<CurrentStage>>,
     /// The keys for the connections APIs of all stages.
-    pub(crate) access_keys: AccessKeys,
+    pub(crate) access_keys: Arc<AccessKeys>,
 }
 
 impl Stages {

@@ -41,6 +41,7 @@ mod heads;
 mod health;
 mod hostile;
 mod http2;
+mod iam;
 mod inspect;
 mod integration;
 mod isolation;

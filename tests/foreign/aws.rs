@@ -1,4 +1,4 @@
-//! AWS's own clients, unmodified, against the connections API.
+//! AWS's own clients, unmodified: the connections API, and signed handshakes.
 
 use lockgate_tests::{Client, Gateway, Node, Python, probe_configuration};
 
@@ -69,4 +69,26 @@ pub(crate) async fn sdk_for_javascript_uses_the_connections_api() {
     client
         .expect_close(1000, "Connection Closed Normally")
         .await;
+}
+
+pub(crate) async fn handshake_signed_by_botocore_is_let_in() {
+    let python = Python::find(LOCKGATE.target()).unwrap();
+    let stage = r#"
+authorizer = "signed"
+
+[authorizers.signed]
+iam = {}
+
+[access_keys.backend]
+id = "AKIDBACKEND"
+secret = "a-secret-of-the-tests"
+allow = ["a/s:CONNECT"]
+"#;
+    let gateway = LOCKGATE.serve(&probe_configuration(stage, "")).await;
+    let url = format!("ws://{}/s", gateway.plain());
+    let script = script("python/iam.py");
+    let words = [script.to_str().unwrap(), &url];
+    let said = check(&python.run_with(&BACKEND, "python", &words).await);
+    let passed = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(passed, 2, "{said}");
 }

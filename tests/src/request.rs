@@ -186,6 +186,13 @@ impl Request {
         self
     }
 
+    /// Changes the target.
+    #[must_use]
+    pub fn target(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.target = change(&self.target);
+        self
+    }
+
     /// Sets a header, in place of one of that name.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {

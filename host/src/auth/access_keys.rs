@@ -57,12 +57,8 @@ impl AccessKeys {
 impl AccessKey {
     /// Whether it may use a method on a stage.
     pub(crate) fn allows(&self, api: &str, stage: &str, method: KeyMethods) -> bool {
-        let is = |written: &Option<String>, name: &str| {
-            written.as_ref().is_none_or(|written| written == name)
-        };
-        self.allow.iter().any(|allowed| {
-            is(&allowed.api, api) && is(&allowed.stage, stage) && allowed.methods.contains(method)
-        })
+        let mut allowed = self.allow.iter();
+        allowed.any(|one| one.allows(api, stage, method))
     }
 }
 

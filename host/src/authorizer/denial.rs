@@ -18,6 +18,9 @@ pub(crate) enum Denial {
     /// The token has not all of these scopes: 403, with a challenge that names them (RFC 6750 §3.1).
     #[error("the token has not all of the scopes {0:?}")]
     MissingScopes(Box<str>),
+    /// The client is not one of those that may connect: 403.
+    #[error("{0}")]
+    Forbidden(String),
     /// The authorizer's own answer.
     #[error("the authorizer turned it away with {status}")]
     Refused {
@@ -43,7 +46,7 @@ impl Denial {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
-            Self::MissingScopes(_) => StatusCode::FORBIDDEN,
+            Self::MissingScopes(_) | Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
             Self::Busy(_) | Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -58,6 +61,7 @@ impl Denial {
             Self::Unauthorized(_)
             | Self::InvalidToken(_)
             | Self::MissingScopes(_)
+            | Self::Forbidden(_)
             | Self::Exceeded(_)
             | Self::Busy(_)
             | Self::Failed(_)
@@ -76,6 +80,7 @@ impl Denial {
                 HeaderValue::try_from(challenge).ok()
             }
             Self::Unauthorized(_)
+            | Self::Forbidden(_)
             | Self::Refused { .. }
             | Self::Exceeded(_)
             | Self::Busy(_)
@@ -94,6 +99,7 @@ impl Denial {
             Self::Unauthorized(_)
             | Self::InvalidToken(_)
             | Self::MissingScopes(_)
+            | Self::Forbidden(_)
             | Self::Refused { .. }
             | Self::Busy(_)
             | Self::Failed(_)
@@ -108,6 +114,7 @@ impl Denial {
             Self::Unauthorized(_)
             | Self::InvalidToken(_)
             | Self::MissingScopes(_)
+            | Self::Forbidden(_)
             | Self::Refused { .. }
             | Self::Exceeded(_)
             | Self::Replaced => false,

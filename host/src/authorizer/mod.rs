@@ -4,6 +4,7 @@
 mod api_keys;
 mod cache;
 mod denial;
+mod iam;
 mod jwt;
 #[cfg(test)]
 mod pages;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use self::api_keys::ApiKeysAuthorizer;
 pub(crate) use self::api_keys::{read_api_keys, write_api_keys};
 pub(crate) use self::denial::Denial;
+use self::iam::IamAuthorizer;
 use self::jwt::JwtAuthorizer;
 use self::plugin::PluginAuthorizer;
-use crate::auth::Identity;
+use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
 use crate::config::{self, AuthorizerKind, Fault, IdentitySource};
 use crate::invocation::{Handshake, Invocation};
@@ -35,6 +37,7 @@ enum Kind {
     Plugin(PluginAuthorizer),
     Jwt(Arc<JwtAuthorizer>),
     ApiKeys(Arc<ApiKeysAuthorizer>),
+    Iam(Arc<IamAuthorizer>),
 }
 
 /// A client's request, as an authorizer sees it.
@@ -52,6 +55,7 @@ impl Authorizer {
     pub(crate) fn new(
         config: &config::Authorizer,
         plugins: &ByName,
+        access_keys: &Arc<AccessKeys>,
         before: Option<&Self>,
     ) -> Self {
         let kind = match &config.kind {
@@ -63,10 +67,11 @@ impl Authorizer {
             AuthorizerKind::ApiKeys(keys) => {
                 let before = before.and_then(|before| match &before.kind {
                     Kind::ApiKeys(keys) => Some(&**keys),
-                    Kind::Plugin(_) | Kind::Jwt(_) => None,
+                    Kind::Plugin(_) | Kind::Jwt(_) | Kind::Iam(_) => None,
                 });
                 Kind::ApiKeys(Arc::new(ApiKeysAuthorizer::new(keys, before)))
             }
+            AuthorizerKind::Iam => Kind::Iam(Arc::new(IamAuthorizer::new(access_keys))),
         };
         Self {
             config: config.clone(),
@@ -80,6 +85,8 @@ impl Authorizer {
             && match &self.kind {
                 Kind::Plugin(plugin) => plugin.is_current(plugins),
                 Kind::Jwt(_) | Kind::ApiKeys(_) => true,
+                // It remembers nothing, and every reload reads the access keys anew.
+                Kind::Iam(_) => false,
             }
     }
 
@@ -91,6 +98,7 @@ impl Authorizer {
                 Kind::Plugin(plugin) => Kind::Plugin(plugin.newest()),
                 Kind::Jwt(jwt) => Kind::Jwt(Arc::clone(jwt)),
                 Kind::ApiKeys(keys) => Kind::ApiKeys(Arc::clone(keys)),
+                Kind::Iam(iam) => Kind::Iam(Arc::clone(iam)),
             },
         }
     }
@@ -99,7 +107,7 @@ impl Authorizer {
     pub(crate) fn save(&self) {
         match &self.kind {
             Kind::ApiKeys(keys) => keys.save(),
-            Kind::Plugin(_) | Kind::Jwt(_) => {}
+            Kind::Plugin(_) | Kind::Jwt(_) | Kind::Iam(_) => {}
         }
     }
 
@@ -116,12 +124,16 @@ impl Authorizer {
 
     /// Decides on a client. [`Denial::Replaced`] asks for the authorizer of the newest snapshot of the stage.
     pub(crate) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
+        let presented = || {
+            let presented = source::all(&self.config.identity_source, request);
+            let missing = Denial::Unauthorized("an identity source is missing or empty");
+            presented.ok_or(missing)
+        };
         let identity = match &self.kind {
-            Kind::Plugin(plugin) => {
-                let presented = source::all(&self.config.identity_source, request).ok_or(
-                    Denial::Unauthorized("an identity source is missing or empty"),
-                )?;
-                plugin.authorize(request, &presented).await?
+            Kind::Plugin(plugin) => plugin.authorize(request, &presented()?).await?,
+            Kind::Iam(iam) => {
+                presented()?;
+                iam.authorize(request)?
             }
             Kind::Jwt(jwt) => {
                 let presented = source::first(&self.config.identity_source, request);
@@ -144,7 +156,7 @@ pub(crate) fn check(authorizers: &[config::Authorizer]) -> Vec<Fault> {
     let faults = authorizers.iter().flat_map(|authorizer| {
         let key = format!("authorizers.{}", authorizer.name);
         match &authorizer.kind {
-            AuthorizerKind::Plugin(_) => Vec::new(),
+            AuthorizerKind::Plugin(_) | AuthorizerKind::Iam => Vec::new(),
             AuthorizerKind::Jwt(issuers) => jwt::check(&format!("{key}.jwt"), issuers),
             AuthorizerKind::ApiKeys(keys) => {
                 let fault = api_keys::check(&format!("{key}.api_keys"), keys);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::authorizer::{Authorizer, AuthorizerKind};
 use super::file;
 use super::model::{Api, Secret};
 use super::names::{self, is_name, nearest};
@@ -45,10 +46,14 @@ impl KeyMethods {
     /// Close a connection.
     pub(crate) const DELETE: Self = Self(4);
 
-    const ALL: [(&str, Self); 3] = [
+    /// Open a connection, where an authorizer asks for a signature.
+    pub(crate) const CONNECT: Self = Self(8);
+
+    const ALL: [(&str, Self); 4] = [
         ("POST", Self::POST),
         ("GET", Self::GET),
         ("DELETE", Self::DELETE),
+        ("CONNECT", Self::CONNECT),
     ];
 
     pub(crate) fn contains(self, method: Self) -> bool {
@@ -120,25 +125,51 @@ pub(super) fn access_keys(
     checked.collect()
 }
 
-/// Notes doubts about stages whose connections API no key can use.
-pub(super) fn doubt_unused(apis: &[Api], keys: &[AccessKey], report: &mut Report<'_>) {
+/// Notes doubts about stages for which no key has what their users need.
+pub(super) fn doubt_unused(
+    apis: &[Api],
+    authorizers: &[Authorizer],
+    keys: &[AccessKey],
+    report: &mut Report<'_>,
+) {
     for api in apis {
-        for stage in api.stages.iter().filter(|stage| stage.connections_api) {
-            let is = |written: &Option<String>, name: &str| {
-                written.as_ref().is_none_or(|written| written == name)
-            };
-            let mut permissions = keys.iter().flat_map(|key| &key.allow);
-            if permissions.any(|one| is(&one.api, &api.name) && is(&one.stage, &stage.name)) {
-                continue;
-            }
+        for stage in &api.stages {
             let key = join(&join(&join("apis", &api.name), "stages"), &stage.name);
             let place = format!("{}/{}", api.name, stage.name);
-            report.doubt(
-                &join(&key, "connections_api"),
-                "no access key may use the connections API of this stage, so every request is refused",
-                format!("add [access_keys.NAME] with allow = [\"{place}:POST,GET,DELETE\"]"),
-            );
+            let is_allowed = |method: KeyMethods| {
+                let mut permissions = keys.iter().flat_map(|key| &key.allow);
+                permissions.any(|one| one.allows(&api.name, &stage.name, method))
+            };
+            let calls = [KeyMethods::POST, KeyMethods::GET, KeyMethods::DELETE];
+            if stage.connections_api && !calls.into_iter().any(is_allowed) {
+                report.doubt(
+                    &join(&key, "connections_api"),
+                    "no access key may use the connections API of this stage, so every request is refused",
+                    format!("add [access_keys.NAME] with allow = [\"{place}:POST,GET,DELETE\"]"),
+                );
+            }
+            let asks_for_signature = authorizers.iter().any(|authorizer| {
+                stage.authorizer.as_ref() == Some(&authorizer.name)
+                    && authorizer.kind == AuthorizerKind::Iam
+            });
+            if asks_for_signature && !is_allowed(KeyMethods::CONNECT) {
+                report.doubt(
+                    &join(&key, "authorizer"),
+                    format!("no access key may connect to {place}, so every client is refused"),
+                    format!("add [access_keys.NAME] with allow = [\"{place}:CONNECT\"]"),
+                );
+            }
         }
+    }
+}
+
+impl Permission {
+    /// Whether it covers a method on a stage.
+    pub(crate) fn allows(&self, api: &str, stage: &str, method: KeyMethods) -> bool {
+        let is = |written: &Option<String>, name: &str| {
+            written.as_ref().is_none_or(|written| written == name)
+        };
+        is(&self.api, api) && is(&self.stage, stage) && self.methods.contains(method)
     }
 }
 
@@ -227,8 +258,8 @@ fn permission(key: &str, text: &str, report: &mut Report<'_>) -> Option<Permissi
         Err(written) => {
             report.problem(
                 key,
-                format!("{written:?} is not a method of the connections API"),
-                "write POST, GET or DELETE, joined by commas, or \"*\" for all of them",
+                format!("{written:?} is not what a key may do"),
+                "write POST, GET, DELETE or CONNECT, joined by commas, or \"*\" for all of them",
             );
             None
         }

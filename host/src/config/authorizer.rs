@@ -49,6 +49,8 @@ pub(crate) enum AuthorizerKind {
     Jwt(Vec<JwtIssuer>),
     /// A key of a file decides.
     ApiKeys(ApiKeys),
+    /// The signature of the handshake by an access key decides.
+    Iam,
 }
 
 /// A place in a request, or beside it, that says who the client is.
@@ -181,6 +183,7 @@ fn kind(
     report: &mut Report<'_>,
 ) -> Option<AuthorizerKind> {
     let kinds = [
+        written.iam.map(|file::Iam {}| AuthorizerKind::Iam),
         written.plugin.map(|name| plugin(key, name, report)),
         written
             .jwt
@@ -198,7 +201,7 @@ fn kind(
                 0 => "nothing says how it decides",
                 _ => "it decides in more than one way",
             },
-            "write exactly one of plugin, jwt and api_keys",
+            "write exactly one of plugin, jwt, api_keys and iam",
         );
     }
     kinds.pop()

@@ -55,7 +55,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     doubt::mocks(&apis, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);
-    access_key::doubt_unused(&apis, &access_keys, report);
+    access_key::doubt_unused(&apis, &authorizers, &access_keys, report);
     Config {
         listeners,
         management,

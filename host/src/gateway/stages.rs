@@ -62,10 +62,11 @@ pub(super) fn install(
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
     let mut stages = Stages {
-        access_keys: AccessKeys::new(&config.access_keys),
+        access_keys: Arc::new(AccessKeys::new(&config.access_keys)),
         ..Stages::default()
     };
-    table.authorizers = authorizers(&config.authorizers, plugins, &table.authorizers);
+    let keys = &stages.access_keys;
+    table.authorizers = authorizers(&config.authorizers, plugins, keys, &table.authorizers);
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
     let mut counters = counters.serve(config.apis.iter().flat_map(|api| {
@@ -136,21 +137,17 @@ pub(super) fn install(
 fn authorizers(
     config: &[config::Authorizer],
     plugins: &ByName,
+    access_keys: &Arc<AccessKeys>,
     before: &BTreeMap<String, Arc<Authorizer>>,
 ) -> BTreeMap<String, Arc<Authorizer>> {
     let each = config.iter().map(|config| {
         let before = before.get(&config.name);
         let same = before.filter(|before| before.is_current(config, plugins));
-        let authorizer = same.map_or_else(
-            || {
-                Arc::new(Authorizer::new(
-                    config,
-                    plugins,
-                    before.map(|before| &**before),
-                ))
-            },
-            Arc::clone,
-        );
+        let new = || {
+            let before = before.map(|before| &**before);
+            Arc::new(Authorizer::new(config, plugins, access_keys, before))
+        };
+        let authorizer = same.map_or_else(new, Arc::clone);
         (config.name.clone(), authorizer)
     });
     each.collect()

@@ -14,7 +14,9 @@ mod report;
 mod server;
 /// The signer of the tests.
 #[allow(
+    dead_code,
     unreachable_pub,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "it is public in the harness of the tests, and fails there"
 )]

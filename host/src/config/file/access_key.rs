@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A key by which programs use the connections API of stages (`connections_api`).
+/// A key by which programs use the connections API of stages (`connections_api`), or connect to stages with an
+/// `iam` authorizer.
 ///
 /// It has an `id` with a `secret`, which signs requests as AWS's tools do, or a `token`, or both.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -19,8 +20,8 @@ pub(in crate::config) struct AccessKey {
     /// characters. Best taken from the environment, as in `"${BACKEND_TOKEN}"`.
     pub(in crate::config) token: Option<String>,
     /// What the key may do: `"API/STAGE:METHODS"`, as in `"chat/prod:POST,GET,DELETE"`. `POST` sends to a
-    /// connection, `GET` describes one, `DELETE` closes one. `*` takes the place of any API, stage or
-    /// methods.
+    /// connection, `GET` describes one, `DELETE` closes one. `CONNECT` opens one, where an `iam`
+    /// authorizer asks for a signature. `*` takes the place of any API, stage or methods.
     #[schemars(extend("x-example" = "allow = [\"API/STAGE:POST,GET,DELETE\"]"))]
     pub(in crate::config) allow: Vec<String>,
 }

@@ -7,7 +7,7 @@ use super::jwt::Jwt;
 use super::usage_plan::ApiKeys;
 
 /// Decides who may connect to the APIs and stages that name it. It has exactly one of the keys that say how:
-/// `plugin` or `jwt`.
+/// `plugin`, `jwt`, `api_keys` or `iam`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Authorizer {
@@ -22,6 +22,10 @@ pub(in crate::config) struct Authorizer {
     /// one. The name of the key is the principal.
     #[schemars(extend("x-example" = "api_keys = { file = \"api-keys.toml\" }"))]
     pub(in crate::config) api_keys: Option<ApiKeys>,
+    /// Lets in clients whose handshake is signed by an access key that allows `CONNECT` on the stage, as
+    /// API Gateway's AWS_IAM does: by Signature Version 4, in the header or in the query.
+    #[schemars(extend("x-example" = "iam = {}"))]
+    pub(in crate::config) iam: Option<Iam>,
     /// Where a request says who the client is: `route.request.header.NAME`,
     /// `route.request.querystring.NAME`, `route.request.cookie.NAME`, `stageVariables.NAME`, or
     /// `context.NAME` with `apiId`, `stage`, `domainName`, `routeKey`, `identity.sourceIp` or
@@ -34,3 +38,8 @@ pub(in crate::config) struct Authorizer {
     #[schemars(range(min = 0, max = 3_600))]
     pub(in crate::config) cache_s: u32,
 }
+
+/// Signed handshakes. It has no settings: the access keys say who may connect.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Iam {}

@@ -21,7 +21,7 @@ use crate::config::model::{ForwardedHeader, LogFormat};
 pub(in crate::config) use access_key::AccessKey;
 pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
-pub(in crate::config) use authorizer::Authorizer;
+pub(in crate::config) use authorizer::{Authorizer, Iam};
 pub(in crate::config) use jwt::{Jwt, JwtIssuer, Required};
 pub(in crate::config) use limits::{
     CPU_MS, GatewayLimits, OUTBOX_KIB, PING_INTERVAL_S, PluginLimits, Rollback, StageLimits,
