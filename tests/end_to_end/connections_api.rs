@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use lockgate_tests::{Answer, Client, Gateway, Http, Signer, probe_configuration, within};
+use lockgate_tests::{Answer, Client, Gateway, Http, Signer, probe_configuration};
 use serde_json::{Value, json};
 
 use crate::LOCKGATE;
 
 const SECRET: &str = "canary-of-a-secret-4711";
-const TOKEN: &str = "canary-of-a-token-4711";
+pub(crate) const TOKEN: &str = "canary-of-a-token-4711";
 
 /// Two stages with the connections API, one without, and one at a domain.
 const STAGES: &str = r#"
@@ -34,40 +34,46 @@ allow = ["*/s:GET"]
 "#;
 
 /// A gateway with the guest `probe` behind `/s`, whose stage has these lines too.
-async fn serve(stage: &str) -> Gateway {
+pub(crate) async fn serve(stage: &str) -> Gateway {
     serve_with("", stage).await
 }
 
 /// As [`serve`], with these lines in front.
-async fn serve_with(before: &str, stage: &str) -> Gateway {
+pub(crate) async fn serve_with(before: &str, stage: &str) -> Gateway {
     let stage = format!("connections_api = true\n{stage}\n{STAGES}\n{KEYS}");
     LOCKGATE
         .serve(&(before.to_owned() + &probe_configuration(&stage, "")))
         .await
 }
 
-fn backend() -> Signer {
+pub(crate) fn backend() -> Signer {
     Signer::new("AKIDBACKEND", SECRET)
 }
 
 /// Sends a signed request.
-async fn ask(http: &mut Http, signer: &Signer, method: &str, path: &str, body: &[u8]) -> Answer {
+pub(crate) async fn ask(
+    http: &mut Http,
+    signer: &Signer,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Answer {
     let headers = signer.sign(method, path, http.host_name(), body);
     http.ask(method, path, &headers, body).await
 }
 
 /// The path of a connection in the stage `s`.
-fn path(id: &str) -> String {
+pub(crate) fn path(id: &str) -> String {
     format!("/s/@connections/{id}")
 }
 
-fn bearer(token: &str) -> Vec<(String, String)> {
+pub(crate) fn bearer(token: &str) -> Vec<(String, String)> {
     vec![("Authorization".to_owned(), format!("Bearer {token}"))]
 }
 
 /// Checks an error as AWS's SDKs read it. The text is that of the body's `message`; empty is an empty body.
 #[track_caller]
-fn check(answer: &Answer, status: u16, error: &str, message: &str) {
+pub(crate) fn check(answer: &Answer, status: u16, error: &str, message: &str) {
     assert_eq!(answer.status, status, "{answer:?} {}", answer.text());
     assert_eq!(answer.header("x-amzn-errortype"), Some(error), "{answer:?}");
     assert!(answer.header("x-amzn-requestid").is_some(), "{answer:?}");
@@ -79,7 +85,7 @@ fn check(answer: &Answer, status: u16, error: &str, message: &str) {
     assert!(text.contains(message), "{text}");
 }
 
-async fn connected(gateway: &Gateway, target: &str) -> (Client, String) {
+pub(crate) async fn connected(gateway: &Gateway, target: &str) -> (Client, String) {
     let mut client = gateway.connect(target).await;
     let id = client.id().await;
     (client, id)
@@ -344,121 +350,6 @@ async fn stage_at_a_domain_is_asked_below_its_base_path() {
 }
 
 #[tokio::test]
-async fn payload_over_the_message_limit_is_refused() {
-    let gateway = serve("limits = { message_kib = 1, frame_kib = 1 }").await;
-    let (mut client, id) = connected(&gateway, "/s").await;
-    let mut http = gateway.http().await;
-    let most = vec![b'x'; 1_024];
-    let posted = ask(&mut http, &backend(), "POST", &path(&id), &most).await;
-    assert_eq!(posted.status, 200);
-    client.expect(str::from_utf8(&most).unwrap()).await;
-    let more = vec![b'x'; 1_025];
-    let refused = ask(&mut http, &backend(), "POST", &path(&id), &more).await;
-    check(
-        &refused,
-        413,
-        "PayloadTooLargeException",
-        "larger than 1024 bytes",
-    );
-
-    // Without a length it shows while the body is read.
-    for (body, status) in [(&most, 200), (&more, 413)] {
-        let mut http = gateway.http().await;
-        let mut headers = backend().sign("POST", &path(&id), http.host_name(), body);
-        headers.push(("Transfer-Encoding".to_owned(), "chunked".to_owned()));
-        let chunks = [
-            format!("{:x}\r\n", body.len()).as_bytes(),
-            body,
-            b"\r\n0\r\n\r\n",
-        ]
-        .concat();
-        let answer = http.ask("POST", &path(&id), &headers, &chunks).await;
-        assert_eq!(answer.status, status, "{answer:?}");
-    }
-}
-
-#[tokio::test]
-async fn post_to_a_client_that_does_not_read_hits_the_limit() {
-    let gateway =
-        serve("limits = { outbox_kib = 64, message_kib = 64, outbox_messages = 4 }").await;
-    let mut reader = gateway.connect("/s").await;
-    let request = gateway.ws("/s").receive_buffer(4_096);
-    let mut client = request.open().await;
-    let id = client.id().await;
-    let mut http = gateway.http().await;
-    let body = vec![b'x'; 60 << 10];
-    let mut posted = 0;
-    let refused = loop {
-        let answer = ask(&mut http, &backend(), "POST", &path(&id), &body).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        posted += 1;
-        assert!(posted < 10_000);
-    };
-    check(&refused, 429, "LimitExceededException", "queue is full");
-    reader.step(json!({"do": "event"})).await;
-}
-
-#[tokio::test]
-async fn kept_connection_holds_no_permit_between_its_requests() {
-    let gateway = serve_with("[limits]\nhandshakes = 1\nhandshake_timeout_s = 60\n", "").await;
-    let mut http = gateway.http().await;
-    let unknown = path("AAAAAAAAAAAAAAAA");
-    for _ in 0..3 {
-        let answer = ask(&mut http, &backend(), "GET", &unknown, b"").await;
-        check(&answer, 410, "GoneException", "");
-        let (mut client, id) = connected(&gateway, "/s").await;
-        let answer = ask(&mut http, &backend(), "POST", &path(&id), b"hi").await;
-        assert_eq!(answer.status, 200);
-        client.expect("hi").await;
-    }
-}
-
-#[tokio::test]
-async fn body_that_does_not_come_is_given_up_and_its_permit_returned() {
-    let gateway = serve_with("[limits]\nhandshakes = 1\nhandshake_timeout_s = 1\n", "").await;
-    let mut slow = gateway.http().await;
-    let unknown = path("AAAAAAAAAAAAAAAA");
-    let headers = backend().sign("POST", &unknown, slow.host_name(), b"0123456789");
-    let mut head = format!("POST {unknown} HTTP/1.1\r\nHost: {}\r\n", slow.host_name());
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    slow.send(format!("{head}Content-Length: 10\r\n\r\n01234").as_bytes())
-        .await;
-    let answer = slow.answer().await;
-    check(
-        &answer,
-        408,
-        "RequestTimeoutException",
-        "did not come in time",
-    );
-    assert!(answer.closed);
-    connected(&gateway, "/s").await;
-}
-
-#[tokio::test]
-async fn idle_kept_connection_is_closed_after_the_time_of_a_handshake() {
-    let gateway = serve_with("[limits]\nhandshake_timeout_s = 1\n", "").await;
-    let mut http = gateway.http().await;
-    let gone = ask(&mut http, &backend(), "GET", &path("AAAAAAAAAAAAAAAA"), b"").await;
-    assert!(!gone.closed);
-    http.closed().await;
-}
-
-#[tokio::test]
-async fn stop_closes_kept_connections() {
-    let mut gateway = serve_with("[limits]\nhandshake_timeout_s = 60\ndrain_s = 0\n", "").await;
-    let mut http = gateway.http().await;
-    let gone = ask(&mut http, &backend(), "GET", &path("AAAAAAAAAAAAAAAA"), b"").await;
-    assert!(!gone.closed);
-    gateway.terminate();
-    http.closed().await;
-    assert_eq!(gateway.ended().await, Some(0));
-}
-
-#[tokio::test]
 async fn reload_changes_who_has_access() {
     let gateway = serve("").await;
     let (mut client, id) = connected(&gateway, "/s").await;
@@ -570,33 +461,4 @@ async fn management_listener_serves_every_stage_without_a_key() {
         .await;
     assert_eq!(unknown.0, 403);
     assert_eq!(gateway.ask("GET", "/nowhere", host).await.0, 404);
-}
-
-/// A second handshake on a kept connection is not read: bytes before its head may be anything.
-#[tokio::test]
-async fn caller_and_client_do_not_share_a_connection() {
-    let gateway = serve("").await;
-    let mut http = gateway.http().await;
-    let gone = ask(&mut http, &backend(), "GET", &path("AAAAAAAAAAAAAAAA"), b"").await;
-    assert_eq!(gone.status, 410);
-    let request = gateway.ws("/s").bytes();
-    http.send(&request).await;
-    let refused = http.answer().await;
-    assert_eq!(refused.status, 400);
-    within("the end", http.closed()).await;
-}
-
-#[tokio::test]
-async fn head_with_a_line_that_ends_without_cr_is_refused() {
-    let gateway = serve("").await;
-    let (_client, id) = connected(&gateway, "/s").await;
-    let mut http = gateway.http().await;
-    let request = format!(
-        "GET {} HTTP/1.1\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n",
-        path(&id)
-    );
-    http.send(request.as_bytes()).await;
-    let refused = http.answer().await;
-    check(&refused, 400, "BadRequestException", "ends without CR");
-    assert!(refused.closed);
 }

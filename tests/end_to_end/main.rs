@@ -25,6 +25,7 @@ mod compile_cache;
 mod connect;
 mod connections;
 mod connections_api;
+mod connections_api_http;
 mod dev;
 mod dialogues;
 mod drain;
