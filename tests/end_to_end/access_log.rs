@@ -10,6 +10,9 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{LOCKGATE, echo, echo_with, probe};
 
+/// The id of a trace.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 /// A text that no line may have.
 const CANARY: &str = "canary-5f1c0a9e";
 
@@ -57,6 +60,7 @@ async fn connection_has_a_line_for_its_handshake_and_one_for_its_end() {
     let mut client = gateway
         .wss(&target)
         .header("User-Agent", "agent/1")
+        .header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01"))
         .header("Cookie", &format!("session={CANARY}"))
         .open()
         .await;
@@ -71,6 +75,7 @@ async fn connection_has_a_line_for_its_handshake_and_one_for_its_end() {
         ("path", json!("/s")),
         ("stage", json!("a/s")),
         ("user_agent", json!("agent/1")),
+        ("trace_id", json!(TRACE)),
         ("tls", json!("1.3")),
         ("http", json!("1.1")),
     ] {

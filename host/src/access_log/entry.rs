@@ -101,6 +101,9 @@ pub(crate) struct Entry<'a> {
     /// The client's name, by its authorizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) principal: Option<Text<'a>>,
+    /// The trace that the handshake belongs to, by its `traceparent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_id: Option<Text<'a>>,
     /// The version of TLS between the client, or the nearest proxy, and the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<&'static str>,
@@ -163,10 +166,10 @@ impl Entry<'_> {
     pub(super) fn log(&self) {
         match (self.event, self.refused) {
             (Event::Connect, None) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "connected")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = text(self.trace_id), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "connected")
             }
             (Event::Connect, Some(Text(why))) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "refused: {why}")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = text(self.trace_id), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "refused: {why}")
             }
             (Event::Message, _) => {
                 tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), route = text(self.route), principal = text(self.principal), status = self.status, error = text(self.error), took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, "message")

@@ -88,6 +88,7 @@ fn value(variable: Variable, entry: &Entry<'_>) -> Option<String> {
         Variable::Origin => text(entry.origin),
         Variable::UserAgent => text(entry.user_agent),
         Variable::Principal => text(entry.principal),
+        Variable::Trace => text(entry.trace_id),
         Variable::Tls => entry.tls.map(str::to_owned),
         Variable::Http => entry.http.map(str::to_owned),
         Variable::Status => entry.status.map(|status| status.to_string()),

@@ -110,6 +110,7 @@ variables! {
     Origin: "origin";
     UserAgent: "identity.userAgent" | "user_agent";
     Principal: "authorizer.principalId" | "identity.user" | "principal";
+    Trace: "trace_id";
     Tls: "tls";
     Http: "http";
     Status: "status" | "integration.status" | "integration.integrationStatus";

@@ -13,6 +13,7 @@ mod permits;
 mod record;
 pub(crate) mod refusal;
 mod token_offer;
+mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -132,7 +133,7 @@ fn refuse_unjudged<B>(
     refusal: &Refusal,
 ) -> Response<Full<Bytes>> {
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), request.headers());
-    let arrival = Arrival::new(peer, &sender);
+    let arrival = Arrival::new(peer, &sender, request.headers());
     arrival.refused(context, request, refusal);
     refusal.response(request.version(), arrival.request_id)
 }
@@ -146,7 +147,7 @@ pub(crate) async fn answer<B>(
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
-    let mut arrival = Arrival::new(&peer, &sender);
+    let mut arrival = Arrival::new(&peer, &sender, &parts.headers);
     let mut compat = Compat::default();
     let answer = match judge(context, peer, sender, &parts, arrival) {
         Ok(pending) => {

@@ -5,15 +5,16 @@ use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use governor::Quota;
-use http::Request;
 use http::header::{HOST, HeaderName, ORIGIN, USER_AGENT};
 use http::uri::Authority;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 
 use super::admission::AddressLimiter;
 use super::forwarded::RequestSender;
 use super::head::{self, Head};
 use super::refusal::Refusal;
+use super::trace::TraceId;
 use super::{HandshakeContext, Peer};
 use crate::access_log::{self, Entry, milliseconds};
 use crate::connections::{Connection, RequestId};
@@ -62,15 +63,17 @@ pub(super) struct Arrival {
     pub(super) request_id: RequestId,
     client: IpAddr,
     tls: Option<&'static str>,
+    trace: Option<TraceId>,
     since: Instant,
 }
 
 impl Arrival {
-    pub(super) fn new(peer: &Peer, sender: &RequestSender) -> Self {
+    pub(super) fn new(peer: &Peer, sender: &RequestSender, headers: &HeaderMap) -> Self {
         Self {
             request_id: RequestId::next(),
             client: sender.address,
             tls: peer.tls,
+            trace: TraceId::read(headers),
             since: Instant::now(),
         }
     }
@@ -131,11 +134,12 @@ impl Arrival {
         });
     }
 
-    fn entry(&self) -> Entry<'static> {
+    fn entry(&self) -> Entry<'_> {
         Entry {
             request_id: Some(self.request_id),
             client: Some(self.client),
             tls: self.tls,
+            trace_id: self.trace.as_ref().map(|trace| trace.as_str().into()),
             took_ms: Some(milliseconds(self.since.elapsed())),
             ..Entry::default()
         }
