@@ -234,6 +234,10 @@ async fn plan_of_the_key_limits_its_messages() {
     client.send(json!([{"do": "who"}]).to_string()).await;
     let frame = client.json().await;
     assert_eq!(frame["message"], "Too Many Requests", "{frame}");
+    let (_, page) = gateway.page("/metrics").await;
+    let is_counted =
+        |line: &str| line.starts_with("lockgate_throttled_total{") && line.ends_with("} 1");
+    assert!(page.lines().any(is_counted), "{page}");
     check_refusal(
         &with_key(&gateway, &key).refused().await,
         429,

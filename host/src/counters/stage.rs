@@ -29,11 +29,11 @@ pub(crate) struct StageCounters {
     /// Those of which not everything is written that waits for them.
     pub(crate) behind: AtomicI64,
     /// Handshakes that were refused before the integration of `$connect`, with a status from 400 to 499, and messages
-    /// without a route.
+    /// that no route got.
     pub(crate) client_errors: AtomicU64,
-    /// Events that found every instance busy: 429, `Too Many Requests`.
+    /// Events with the status 429: every instance was busy, or a message was over its usage plan.
     pub(crate) throttled: AtomicU64,
-    /// Messages without a route.
+    /// Messages that no route got.
     pub(crate) unrouted: Traffic,
     posted: Sharded<Traffic>,
     /// The time of calls of handlers, the time that they wait for an instance included.

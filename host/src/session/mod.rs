@@ -138,8 +138,10 @@ impl<T: Transport> Session<T> {
     async fn handle(&mut self, mut message: Message) -> Result<(), End> {
         if self.is_over_plan() {
             self.begin_message();
-            let driver = &mut self.driver;
-            let frame = error_frame("Too Many Requests", &driver.connection, RequestId::next());
+            let (driver, request_id) = (&mut self.driver, next_request_id(&self.stage));
+            let (connection, why) = (&driver.connection, (429, "over its usage plan"));
+            record::turned_away(&self.stage, connection, request_id, message.len(), why);
+            let frame = error_frame("Too Many Requests", connection, request_id);
             driver.send(frame);
             return Ok(());
         }
@@ -157,7 +159,8 @@ impl<T: Transport> Session<T> {
                 ..
             } = &mut *self;
             let Some(route) = stage.routes.select(&message) else {
-                record::unrouted(stage, &driver.connection, request_id, bytes);
+                let (connection, why) = (&driver.connection, (403, "no route for it"));
+                record::turned_away(stage, connection, request_id, bytes, why);
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };

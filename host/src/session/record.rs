@@ -94,24 +94,30 @@ pub(super) fn handled(
     });
 }
 
-/// Counts a message that no route takes, and writes its line if it has one.
-pub(super) fn unrouted(
+/// Counts a message that no route gets, and writes its line if it has one: with this status and this reason.
+pub(super) fn turned_away(
     stage: &Stage,
     connection: &Connection,
     request_id: RequestId,
     bytes: usize,
+    (status, why): (u16, &str),
 ) {
     let counters = &stage.scope.counters;
     counters.unrouted.add(1, bytes as u64);
     counters.client_errors.fetch_add(1, Ordering::Relaxed);
+    if status == 429 {
+        counters.throttled.fetch_add(1, Ordering::Relaxed);
+    }
     if !request_id.is_one_in(stage.logged_one_in) {
         return;
     }
+    let principal = connection.principal();
     access_log::write(&Entry {
         event: Event::Message,
         request_id: Some(request_id),
-        status: Some(403),
-        error: Some("no route for it".into()),
+        principal: principal.as_deref().map(Into::into),
+        status: Some(status),
+        error: Some(why.into()),
         bytes_in: Some(bytes as u64),
         ..of(&stage.scope, connection)
     });

@@ -104,7 +104,7 @@ pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt
     counters(
         encoder,
         "client_error",
-        "Handshakes refused with 400 to 499 before their integration, and messages without a route",
+        "Handshakes refused with 400 to 499 before their integration, and messages that no route got",
         client_errors,
     )?;
     let failed = |read: fn(&RouteCounters) -> (u64, Option<LastError>)| {
@@ -134,7 +134,7 @@ pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt
     counters(
         encoder,
         "throttled",
-        "Events turned away since every instance was busy and as many calls as may wait did",
+        "Events turned away with Too Many Requests: every instance was busy, or over a usage plan",
         throttled,
     )?;
     histograms(
