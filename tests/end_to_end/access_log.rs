@@ -6,7 +6,10 @@ use std::{fs, os::unix::net::UnixDatagram, path::Path};
 use lockgate_tests::{Client, Gateway, Log, PATIENCE, echo_configuration, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 
 use crate::{LOCKGATE, echo, echo_with, probe};
 
@@ -192,6 +195,49 @@ async fn refusals_of_one_client_do_not_fill_the_log_and_a_file_has_them_all() {
         !gateway.log().contains(&["refused: "]),
         "a line is written once"
     );
+}
+
+/// Sends what is no TLS to the listener with TLS, from this address, and waits until the gateway closes.
+async fn no_tls(gateway: &Gateway, from: &str) {
+    let socket = TcpSocket::new_v4().unwrap();
+    let from: std::net::IpAddr = from.parse().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let connected = within("a connection", socket.connect(gateway.secure()));
+    let mut stream = connected.await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let _ = within("the end", stream.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn clients_without_a_request_have_few_lines_for_one_address_and_all_are_counted() {
+    const CLIENTS: usize = 100;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let gateway = with(&format!("to = \"file:{}\"", file.display())).await;
+    for _ in 0..CLIENTS {
+        no_tls(&gateway, "127.0.0.1").await;
+    }
+    no_tls(&gateway, "127.0.0.2").await;
+    let counted = format!("reason=\"tls\"}} {}\n", CLIENTS + 1);
+    within("the count", async {
+        while !gateway.page("/metrics").await.1.contains(&counted) {}
+    })
+    .await;
+    let of = |lines: &[String], client: &str| {
+        let client = format!("\"client\":\"{client}\"");
+        lines.iter().filter(|line| line.contains(&client)).count()
+    };
+    let written = within("the line of the other address", async {
+        loop {
+            let lines = lines(&file, 1).await;
+            if of(&lines, "127.0.0.2") == 1 {
+                return lines;
+            }
+        }
+    })
+    .await;
+    let lines = of(&written, "127.0.0.1");
+    assert!((50..CLIENTS).contains(&lines), "{lines}");
 }
 
 #[tokio::test]

@@ -343,5 +343,8 @@ mod tests {
         assert_eq!(remedy, "did you mean $context.requestId?");
         assert!(format("constant").is_err());
         assert!(format("$context.status\n").is_err());
+        let long = |bytes: usize| format(&format!("$context.status {}", "x".repeat(bytes - 16)));
+        assert!(long(MAX_FORMAT).is_ok());
+        assert!(long(MAX_FORMAT + 1).is_err());
     }
 }
