@@ -450,3 +450,38 @@ async fn rate_of_an_api_is_kept_over_a_reload() {
         gateway.connect("/s").await;
     }
 }
+
+/// An id with `=`, bare or escaped, a long post, and a close.
+#[tokio::test]
+async fn backend_posts_to_a_connection_and_closes_it() {
+    let gateway = aws().await;
+    let mut observer = gateway.connect("/s").await;
+    observer.observe().await;
+    let mut client = gateway.ws("/s").open_raw().await;
+    client.send(&Frame::text(r#"[{"do": "event"}]"#)).await;
+    let answer: Value = serde_json::from_slice(&client.data().await.unwrap().payload).unwrap();
+    let id = answer[0]["connection"].as_str().unwrap();
+    let escaped = id.replace('=', "%3D");
+    let host = "Host: localhost\r\n";
+    let post = async |id: &str, text: &str| {
+        let line = format!("POST /s/@connections/{id}");
+        gateway.request(&line, host, text).await
+    };
+    for id in [id, &escaped] {
+        assert_eq!(post(id, "hi").await, (200, String::new()));
+        client.expect("hi").await;
+    }
+    assert_eq!(post(id, &"x".repeat(40_000)).await.0, 200);
+    let [first, last] = [client.data().await.unwrap(), client.data().await.unwrap()];
+    let lengths = [first.payload.len(), last.payload.len()];
+    assert_eq!(
+        (first.fin, last.fin, lengths),
+        (false, true, [32_768, 7_232])
+    );
+    let path = format!("/s/@connections/{escaped}");
+    assert_eq!(gateway.ask("DELETE", &path, host).await.0, 204);
+    let reason = "Connection Closed Normally";
+    assert_eq!(client.expect_close(1000).await, reason);
+    let told = observer.ended(id).await;
+    assert_eq!((told.code, told.reason.as_str()), (1000, reason));
+}
