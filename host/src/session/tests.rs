@@ -377,7 +377,7 @@ async fn age_at_the_end(compat: Compat) -> Duration {
         ..StageLimits::default()
     };
     let (near, _far) = duplex(1 << 10);
-    let mut driver = Driver::new(connection(), WebSocket::new(near, &[], &limits), &limits);
+    let mut driver = driver(near, &limits);
     let began = tokio::time::Instant::now();
     loop {
         let event = poll_fn(|context| driver.poll_event(context, &limits, true)).await;
