@@ -1,5 +1,5 @@
-//! Writes the bindings that wit-bindgen makes of the contract: `lockgate-bindings c|go WIT OUT`. Its own command is a
-//! hundred crates more.
+//! Writes the bindings that wit-bindgen makes of the contract: `lockgate-bindings c|go WIT WORLD OUT`. Its own command is
+//! a hundred crates more.
 
 #![forbid(unsafe_code)]
 
@@ -8,13 +8,10 @@ use std::{env, fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use wit_bindgen_core::{Files, WorldGenerator, wit_parser::Resolve};
 
-/// The world of a plugin.
-const WORLD: &str = "handler-plugin";
-
 fn main() -> Result<()> {
     let words: Vec<_> = env::args().skip(1).collect();
-    let [language, wit, out] = words.as_slice() else {
-        bail!("lockgate-bindings c|go WIT OUT");
+    let [language, wit, world, out] = words.as_slice() else {
+        bail!("lockgate-bindings c|go WIT WORLD OUT");
     };
     let mut generator: Box<dyn WorldGenerator> = match language.as_str() {
         "c" => wit_bindgen_c::Opts::default().build(),
@@ -23,7 +20,7 @@ fn main() -> Result<()> {
     };
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(wit)?;
-    let world = resolve.select_world(&[package], Some(WORLD))?;
+    let world = resolve.select_world(&[package], Some(world))?;
     let mut files = Files::default();
     generator.generate(&mut resolve, world, &mut files)?;
     for (name, content) in files.iter() {
