@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Each library, with the only modules that may name it.
-const NAMED_IN: [(&str, &[&str]); 10] = [
+const NAMED_IN: [(&str, &[&str]); 12] = [
     ("wasmtime", &["plugin"]),
     (
         "tungstenite",
@@ -37,8 +37,11 @@ const NAMED_IN: [(&str, &[&str]); 10] = [
             "listener",
             "management",
             "handshake",
+            "http3",
         ],
     ),
+    ("quinn", &["listener", "http3"]),
+    ("octets", &["http3"]),
     (
         "rustls",
         &["listener", "handshake", "signature", "auth", "net"],

@@ -39,6 +39,9 @@ mod session;
 /// How messages go over a socket: WebSocket.
 mod transport;
 
+/// HTTP/3: requests, their answers, and the bytes of an extended CONNECT.
+mod http3;
+
 /// A stage as an immutable snapshot: routes, origins, limits, variables.
 mod stage;
 

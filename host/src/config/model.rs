@@ -55,6 +55,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Tls,
     /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.
     pub(crate) http2: bool,
+    /// Whether QUIC is served beside TCP; never without TLS. `Some(false)` has clients forget that it was.
+    pub(crate) quic: Option<bool>,
     /// The proxies in front of it.
     pub(crate) proxies: Proxies,
 }

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     /// The `Host` of the request, without port.
     pub(crate) domain_name: Box<str>,
     pub(crate) user_agent: Option<Box<str>>,
+    /// It came over QUIC: a process that another one succeeds lets go of it early.
+    pub(crate) over_quic: bool,
 }
 
 /// The bounds of the memory that one connection takes in the gateway; set by its stage.

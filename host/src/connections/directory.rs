@@ -100,6 +100,11 @@ impl Directory {
         self.groups.list(after, limit)
     }
 
+    /// Whether an open connection came over QUIC.
+    pub(crate) fn is_over_quic(&self, id: ConnectionId) -> bool {
+        self.find(id).is_ok_and(|found| found.client.over_quic)
+    }
+
     /// Closes a connection once its queue is written.
     pub(crate) fn close(&self, id: ConnectionId, closing: Closing) -> Result<(), Gone> {
         close(&*self.find(id)?, closing)

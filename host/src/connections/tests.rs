@@ -23,6 +23,7 @@ fn connection() -> Arc<Connection> {
         source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         domain_name: "localhost".into(),
         user_agent: None,
+        over_quic: false,
     }))
 }
 

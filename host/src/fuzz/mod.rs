@@ -12,6 +12,7 @@ mod certificates;
 mod dialogues;
 mod frames;
 mod heads;
+mod http3;
 mod input;
 mod proxy_headers;
 mod signed_requests;
@@ -36,7 +37,7 @@ use input::Choices;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("certificates", certificates::certificates),
     ("configuration", configuration),
     ("dialogues", dialogues::dialogues),
@@ -46,6 +47,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("frames", frames::frames),
     ("groups", groups),
     ("heads", heads::head),
+    ("http3", http3::http3),
     ("messages", messages),
     ("origins", heads::origins),
     ("proxy-headers", proxy_headers::proxy_headers),
@@ -154,6 +156,7 @@ fn groups(input: &[u8]) {
                 source_ip: Ipv4Addr::LOCALHOST.into(),
                 domain_name: "localhost".into(),
                 user_agent: None,
+                over_quic: false,
             }));
             let registration = directory.register(Arc::clone(&connection));
             open.insert(slot, (connection, registration));

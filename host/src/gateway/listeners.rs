@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Gateway, OpenManagement};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::handover::{HeldBySystemd, HeldByUs};
-use crate::listener::{Certificates, Listener, Socket, Tls};
+use crate::listener::{Certificates, Listener, QuicSocket, Socket, Tls};
 use crate::management::Change;
 use crate::net::watch;
+
+/// Free ports that are tried until one is free by TCP and by UDP.
+const FREE_PORTS: u32 = 8;
 
 /// A listener that accepts.
 #[derive(Clone)]
@@ -70,6 +73,13 @@ impl Gateway {
                 Listener::check(&listener.address, &self.sockets)
                     .map_err(|error| listener_fault(index, &listener.address, &error))?;
             }
+            if let Some(address) = quic_address(listener, &listener.address)
+                && address.port() != 0
+                && self.open_quic(address).is_none()
+                && !self.sockets.are_elsewhere()
+            {
+                QuicSocket::check(address).map_err(|error| quic_fault(index, address, &error))?;
+            }
         }
         self.check_management(config)
     }
@@ -98,21 +108,59 @@ impl Gateway {
                 .iter()
                 .find(|opened| opened.address.is_at(&listener.address))
                 .map(|opened| Arc::clone(&opened.socket));
-            let bound = match same {
-                Some(socket) => {
-                    Listener::on(socket, &listener.address, tls, listener.proxies.clone())?
+            let mut tries = FREE_PORTS;
+            let bound = loop {
+                let (same, tls, proxies) = (same.clone(), tls.clone(), listener.proxies.clone());
+                let is_new = same.is_none();
+                let mut bound = match same {
+                    Some(socket) => Listener::on(socket, &listener.address, tls, proxies)?,
+                    None => Listener::bind(&listener.address, tls, proxies, &self.sockets)
+                        .map_err(|error| listener_fault(index, &listener.address, &error))?,
+                };
+                let Some(address) = quic_address(listener, &bound.address) else {
+                    if listener.quic == Some(false) {
+                        bound.clear_quic();
+                    }
+                    break bound;
+                };
+                match self.quic(address) {
+                    Ok(socket) => {
+                        bound.add_quic(socket)?;
+                        break bound;
+                    }
+                    // Another port may be free by UDP too.
+                    Err(error)
+                        if is_new
+                            && tries > 0
+                            && error.kind() == io::ErrorKind::AddrInUse
+                            && listener.address.ip().is_some_and(|ip| ip.port() == 0) =>
+                    {
+                        tries -= 1;
+                    }
+                    Err(error) => return Err(quic_fault(index, address, &error).into()),
                 }
-                None => Listener::bind(
-                    &listener.address,
-                    tls,
-                    listener.proxies.clone(),
-                    &self.sockets,
-                )
-                .map_err(|error| listener_fault(index, &listener.address, &error))?,
             };
             planned.push(PlannedListener::New(listener.clone(), bound));
         }
         Ok(planned)
+    }
+
+    /// The socket for QUIC at an address: the open one, also without a listener, or a new one.
+    fn quic(&self, address: SocketAddr) -> io::Result<Arc<QuicSocket>> {
+        if let Some(open) = self.open_quic(address) {
+            return Ok(open);
+        }
+        let socket = Arc::new(QuicSocket::bind(address, self.sockets.are_elsewhere())?);
+        let mut state = self.lock();
+        state.quic.retain(|socket| socket.strong_count() > 0);
+        state.quic.push(Arc::downgrade(&socket));
+        Ok(socket)
+    }
+
+    fn open_quic(&self, address: SocketAddr) -> Option<Arc<QuicSocket>> {
+        let state = self.lock();
+        let mut open = state.quic.iter().filter_map(Weak::upgrade);
+        open.find(|socket| socket.address == address)
     }
 
     /// The open listeners, without those whose file is gone.
@@ -187,6 +235,21 @@ impl Gateway {
         let others = state.management.iter().map(OpenManagement::address);
         listeners.chain(others).collect()
     }
+}
+
+/// Gives the address for QUIC of a listener that is bound at `address`; none if it serves none.
+fn quic_address(listener: &config::Listener, address: &Address) -> Option<SocketAddr> {
+    address.ip().filter(|_| listener.quic == Some(true))
+}
+
+/// Makes the fault of a UDP address that cannot be bound.
+fn quic_fault(index: usize, address: SocketAddr, error: &io::Error) -> Faults {
+    let mut faults = bind_fault(format!("listeners[{index}].quic"), &address.into(), error);
+    for fault in &mut faults.0 {
+        fault.message = format!("cannot serve QUIC on UDP {address}: {error}");
+        fault.remedy = fault.remedy.replace("ss -ltnp", "ss -lunp");
+    }
+    faults
 }
 
 fn listener_fault(index: usize, address: &Address, error: &io::Error) -> Faults {

@@ -14,7 +14,7 @@ mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::handover::Sockets;
 use crate::handshake::{Admission, EarlyLines, HandshakeContext, Permits};
-use crate::listener::{ListenerContext, Pages};
+use crate::listener::{ListenerContext, Pages, QuicSocket};
 use crate::management::{Control, Upgrade, note_socket_name, serve_note};
 use crate::plugin::{Cause, Plugins};
 use crate::telemetry::Metrics;
@@ -84,6 +84,8 @@ struct GatewayState {
     config: Config,
     stages: stages::StageTable,
     open: Vec<OpenListener>,
+    /// The sockets for QUIC, also those without a listener whose connections are open.
+    quic: Vec<Weak<QuicSocket>>,
     management: Vec<OpenManagement>,
 }
 
@@ -122,8 +124,10 @@ impl Gateway {
             handshakes: Arc::clone(&handshakes),
             handshake_timeout: Arc::new(ArcSwap::from_pointee(config.limits.handshake_timeout)),
             pages,
+            alt_svc: None,
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
+            releasing: CancellationToken::new(),
             accepting: TaskTracker::new(),
             tasks: TaskTracker::new(),
         };
@@ -150,6 +154,7 @@ impl Gateway {
                 },
                 stages: stages::StageTable::default(),
                 open: Vec::new(),
+                quic: Vec::new(),
                 management: Vec::new(),
             }),
             control,

@@ -67,6 +67,7 @@ impl Gateway {
             // A client accepted here knows nothing of the other process: it is admitted.
             StopReason::Replaced => {
                 self.stop_management.cancel();
+                self.listeners.releasing.cancel();
                 end
             }
         };
@@ -102,7 +103,10 @@ impl Gateway {
         };
         let closes = async {
             let spread = close_spread(open, window.mul_f64(SPREAD), &closing);
-            hurried.run_until_cancelled(spread).await;
+            tokio::select! {
+                _ = hurried.run_until_cancelled(spread) => {}
+                never = self.keep_releasing(&closing), if reason == StopReason::Replaced => match never {},
+            }
             let close = |directory: &Directory, id| {
                 let _ = directory.close(id, closing.clone());
             };
@@ -178,6 +182,16 @@ impl Gateway {
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Closes every connection over QUIC, again and again: the other process waits for the UDP ports.
+    async fn keep_releasing(&self, closing: &Closing) -> Infallible {
+        self.keep_ending(|directory, id| {
+            if directory.is_over_quic(id) {
+                let _ = directory.close(id, closing.clone());
+            }
+        })
+        .await
     }
 
     /// Every open connection, with its directory.

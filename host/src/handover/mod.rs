@@ -222,6 +222,11 @@ impl Sockets {
         table.given_elsewhere.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the process before this one still has sockets: those given to this one, and others.
+    pub(crate) fn are_elsewhere(&self) -> bool {
+        self.lock().given_elsewhere.load(Ordering::Relaxed)
+    }
+
     /// Notes that the process before this one has let go of the sockets, and removes the files of those without a listener.
     pub(crate) fn set_let_go(&self) {
         let mut table = self.lock();

@@ -18,7 +18,7 @@ use crate::counters::Outcome;
 /// most this many entries more than came within a second.
 const PRUNE_EVERY: u32 = 4_096;
 
-/// The limits that every connection passes: each TCP connection, and each HTTP/2 stream that is a WebSocket.
+/// The limits that every connection passes: each TCP or QUIC connection, and each stream of one that is a WebSocket.
 pub(crate) struct Admission {
     permits: Arc<Permits>,
     rate: Option<Rate<TotalLimiter>>,
@@ -82,7 +82,7 @@ struct AddressPermit {
 pub(crate) enum NotAdmitted {
     #[error("there are as many handshakes under way as limits.handshakes allows")]
     TooManyHandshakes,
-    #[error("there are as many WebSockets on one HTTP/2 connection as there may be")]
+    #[error("there are as many WebSockets on one HTTP/2 or HTTP/3 connection as there may be")]
     TooManyStreams,
     #[error("there are as many connections as limits.connections allows")]
     Full,
@@ -144,6 +144,11 @@ impl Admission {
         Rate::keep_limiter(&mut changed.rate_per_ip, self.rate_per_ip.as_ref());
         changed.open = Arc::clone(&self.open);
         changed
+    }
+
+    /// Whether a limit is one address's own: then nobody may come from an address that is not his.
+    pub(crate) fn counts_addresses(&self) -> bool {
+        self.rate_per_ip.is_some() || self.per_ip.is_some()
     }
 
     /// Admits a client.

@@ -1,4 +1,4 @@
-//! The beginning of a session: takes the socket out of hyper once the 101 is written.
+//! The beginning of a session: takes the socket out of HTTP once the answer is written.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,28 +13,51 @@ use tokio_rustls::server::TlsStream;
 use super::head_watch::HeadWatch;
 use super::{ConnectionGuards, Permit};
 use crate::connections::{Connection, Registration};
+use crate::http3;
 use crate::net::{Stream, Turns};
 use crate::session;
 use crate::stage::CurrentStage;
 use crate::transport::websocket::WebSocket;
 
-/// The task of a session: waits until the 101 is written, takes the socket out of hyper, serves it. Without a 101,
+/// What gives the socket of an admitted client, once its answer is written.
+pub(crate) enum Upgrade {
+    /// hyper, on HTTP/1.1 and HTTP/2.
+    Hyper(OnUpgrade),
+    Http3(oneshot::Receiver<http3::Stream>),
+}
+
+enum Socket {
+    Hyper(Upgraded),
+    Http3(http3::Stream),
+}
+
+impl Upgrade {
+    /// None if the client has gone before its answer was written.
+    async fn socket(self) -> Option<Socket> {
+        match self {
+            Self::Hyper(upgrade) => upgrade.await.ok().map(Socket::Hyper),
+            Self::Http3(stream) => stream.await.ok().map(Socket::Http3),
+        }
+    }
+}
+
+/// The task of a session: waits until the 101 is written, takes the socket out of HTTP, serves it. Without a 101,
 /// since the client is gone or got another answer, the `$connect` handler that admitted it is told of its end.
 pub(super) async fn begin(
     current: Arc<CurrentStage>,
     connection: Arc<Connection>,
     registration: Option<Registration>,
-    admitted: oneshot::Receiver<OnUpgrade>,
+    admitted: oneshot::Receiver<Upgrade>,
     permit: Arc<Permit>,
     guards: ConnectionGuards,
 ) {
-    let upgraded = match admitted.await {
-        Ok(upgrade) => upgrade.await.ok(),
+    let socket = match admitted.await {
+        Ok(upgrade) => upgrade.socket().await,
         Err(_) => None,
     };
     drop(permit);
-    match (upgraded, registration) {
-        (Some(upgraded), Some(registration)) => session(current, registration, upgraded).await,
+    match (socket, registration) {
+        (Some(socket), Some(registration)) => session(current, registration, socket).await,
         (_, registration) => {
             drop(registration);
             session::never_opened(&current, connection).await;
@@ -43,13 +66,17 @@ pub(super) async fn begin(
     drop(guards);
 }
 
-/// Makes the session on an upgraded socket. It is boxed, so that its task is as large as its own kind of socket needs,
-/// not the largest.
+/// Makes the session on a socket. It is boxed, so that its task is as large as its own kind of socket needs, not the
+/// largest.
 fn session(
     current: Arc<CurrentStage>,
     registration: Registration,
-    upgraded: Upgraded,
+    socket: Socket,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let upgraded = match socket {
+        Socket::Hyper(upgraded) => upgraded,
+        Socket::Http3(stream) => return serve(current, registration, Turns::new(stream), &[]),
+    };
     match unwrap::<Stream>(upgraded) {
         Ok((socket, early)) => serve(current, registration, socket, &early),
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {

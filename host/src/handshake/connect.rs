@@ -268,7 +268,7 @@ fn is_reserved(name: &HeaderName) -> bool {
         || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Makes the answer that admits: 101, or 200 on HTTP/2.
+/// Makes the answer that admits: 101, or 200 on HTTP/2 and HTTP/3.
 pub(super) fn accept(
     opening: &Opening,
     acceptance: Acceptance,

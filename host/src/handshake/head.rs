@@ -216,6 +216,7 @@ fn check_upgrade(parts: &Parts) -> Result<Opening, Refusal> {
 fn check_connect(parts: &Parts) -> Result<Opening, Refusal> {
     match parts.extensions.get::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {}
+        Some(_) if parts.version == Version::HTTP_3 => return Err(Refusal::UnknownProtocol),
         Some(_) => return Err(Refusal::Malformed("the :protocol is not websocket")),
         None => return Err(Refusal::UpgradeRequired),
     }

@@ -21,15 +21,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::Full;
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
+pub(crate) use self::begin::Upgrade;
 use self::connect::Candidate;
 use self::forwarded::RequestSender;
 use self::head::Head;
@@ -41,8 +41,8 @@ use self::record::Arrival;
 pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
 use crate::config::{Compat, Proxies};
-use crate::connections::{Client, Connection, ConnectionId};
-use crate::counters::Counters;
+use crate::connections::{Client, Connection, ConnectionId, RequestId};
+use crate::counters::{Counters, Outcome};
 use crate::invocation::InvokeError;
 use crate::stage::{CurrentStage, Stages};
 
@@ -81,9 +81,9 @@ pub(crate) struct Peer {
     pub(crate) proxies: Arc<Proxies>,
     /// The socket's permit among the open connections. A proxy's does not count for a client yet.
     pub(crate) connection_permit: Arc<ConnectionPermit>,
-    /// The socket's permit for its handshake. On HTTP/2 only the socket's first request has it.
+    /// The socket's permit for its handshake. On HTTP/2 and HTTP/3 only the connection's first request has it.
     pub(crate) handshake_permit: Option<Arc<Permit>>,
-    /// Counts the request among the streams of its HTTP/2 connection.
+    /// Counts the request among the streams of its HTTP/2 or HTTP/3 connection.
     pub(crate) stream: Option<TaskTrackerToken>,
     /// The faults that its socket has seen in the head, on HTTP/1.1.
     pub(crate) head_faults: Arc<HeadFaults>,
@@ -138,14 +138,37 @@ fn refuse_unjudged<B>(
     refusal.response(request.version(), arrival.request_id)
 }
 
-/// Answers a request. If it admits the client, a session begins once the answer is written.
+/// Makes the refusal of a head that is too large to be read.
+pub(crate) fn too_large(
+    context: &HandshakeContext,
+    peer: &Peer,
+    version: Version,
+) -> Response<Full<Bytes>> {
+    let refusal = Refusal::TooManyHeaders;
+    let (client, status) = (peer.address.ip(), refusal.status().as_u16());
+    let why = "the head of the request is too large";
+    context.refused_early(Outcome::Unread, client, Some(status), why);
+    refusal.response(version, RequestId::next())
+}
+
+/// Answers a request that hyper has read. If it admits the client, a session begins once the answer is written.
 pub(crate) async fn answer<B>(
     context: &Arc<HandshakeContext>,
     peer: Peer,
     mut request: Request<B>,
 ) -> Response<Full<Bytes>> {
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrade = Upgrade::Hyper(hyper::upgrade::on(&mut request));
     let (parts, _) = request.into_parts();
+    answer_with(context, peer, parts, upgrade).await
+}
+
+/// As [`answer`]; `upgrade` gives the socket of an admitted client.
+pub(crate) async fn answer_with(
+    context: &Arc<HandshakeContext>,
+    peer: Peer,
+    parts: Parts,
+    upgrade: Upgrade,
+) -> Response<Full<Bytes>> {
     let sender = forwarded::sender(&peer.proxies, peer.address.ip(), &parts.headers);
     let mut arrival = Arrival::new(&peer, &sender, &parts.headers);
     let mut compat = Compat::default();
@@ -175,7 +198,7 @@ pub(crate) async fn answer<B>(
 async fn decide_in_task(
     context: &Arc<HandshakeContext>,
     pending: PendingHandshake,
-    upgrade: OnUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let (reply, decided) = oneshot::channel();
     let (admit, admitted) = oneshot::channel();
@@ -237,7 +260,7 @@ fn judge(
     let is_one = peer.has_address || sender.address != peer.address.ip();
     let permit = match peer.handshake_permit {
         Some(permit) => permit,
-        // A further stream of an HTTP/2 socket is a handshake of its own.
+        // A further stream of a connection is a handshake of its own.
         None => {
             let permit = context.permits.take();
             let too_many = Refusal::NotAdmitted(NotAdmitted::TooManyHandshakes);
@@ -245,7 +268,7 @@ fn judge(
         }
     };
     let connection_permit = match &peer.stream {
-        // Each stream of an HTTP/2 socket is a connection of its own.
+        // Each stream of a connection is a WebSocket of its own.
         Some(_) => {
             let permit = match is_one {
                 true => admission.admit(sender.address),
@@ -277,6 +300,7 @@ fn judge(
         source_ip: sender.address,
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
         domain_name: host.into(),
+        over_quic: parts.version == Version::HTTP_3,
     });
     let pads_ids = current.load().limits.compat.pads_ids();
     if pads_ids {
@@ -314,7 +338,7 @@ impl PendingHandshake {
         self,
         context: Arc<HandshakeContext>,
         reply: oneshot::Sender<Result<Response<Full<Bytes>>, Refusal>>,
-        admitted: oneshot::Receiver<OnUpgrade>,
+        admitted: oneshot::Receiver<Upgrade>,
     ) {
         let candidate = Candidate {
             connection: &self.connection,

@@ -41,6 +41,11 @@ impl Permits {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Whether more than half of the permits are out.
+    pub(crate) fn are_scarce(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed) / 2
+    }
+
     /// Waits until no permit is out. Only one task may wait.
     pub(crate) async fn all_returned(&self) {
         while self.taken.load(Ordering::Relaxed) > 0 {

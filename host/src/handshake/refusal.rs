@@ -24,7 +24,10 @@ pub(crate) enum Refusal {
     /// A request for anything but a WebSocket of version 13.
     #[error("not a request to open a WebSocket of version 13")]
     UpgradeRequired,
-    /// An HTTP/2 request for a host that the connection's certificate does not cover.
+    /// An extended CONNECT of HTTP/3 for another protocol (RFC 9220 §3).
+    #[error("the :protocol is not websocket")]
+    UnknownProtocol,
+    /// An HTTP/2 or HTTP/3 request for a host that the connection's certificate does not cover.
     #[error("for another host than the connection's certificate is for")]
     Misdirected,
     #[error("no stage is served there")]
@@ -57,6 +60,7 @@ impl Refusal {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
             Self::Unauthorized(denial) => denial.status(),
@@ -73,7 +77,10 @@ impl Refusal {
     /// How the metrics count it.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Malformed(_) | Self::TooManyHeaders | Self::UpgradeRequired => Outcome::Malformed,
+            Self::Malformed(_)
+            | Self::TooManyHeaders
+            | Self::UpgradeRequired
+            | Self::UnknownProtocol => Outcome::Malformed,
             Self::Misdirected => Outcome::Misdirected,
             Self::UnknownStage => Outcome::UnknownStage,
             Self::ForeignOrigin(_) => Outcome::Origin,
@@ -100,6 +107,7 @@ impl Refusal {
             Self::Unauthorized(denial) => denial.message(),
             Self::TooManyHeaders
             | Self::UpgradeRequired
+            | Self::UnknownProtocol
             | Self::Misdirected
             | Self::UnknownStage
             | Self::ForeignOrigin(_)

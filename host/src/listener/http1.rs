@@ -137,10 +137,20 @@ impl ConnectionState {
 
 async fn answer(
     request: Request<Incoming>,
-    mut peer: Peer,
+    peer: Peer,
     context: ListenerContext,
     state: Arc<ConnectionState>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let response = respond(request, peer, &context, state).await;
+    Ok(context.tell_of_quic(response))
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    mut peer: Peer,
+    context: &ListenerContext,
+    state: Arc<ConnectionState>,
+) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let wants_websocket = handshake::wants_websocket(&parts);
     if !wants_websocket && connections::is_target(parts.uri.path()) {
@@ -150,17 +160,17 @@ async fn answer(
         let time_limit = **context.handshake_timeout.load();
         let answer = connections::answer(&context.handshakes, peer, time_limit, request).await;
         state.progress.send_replace(Progress::Answer);
-        return Ok(answer.response);
+        return answer.response;
     }
     if let Some(pages) = &context.pages
         && !wants_websocket
     {
-        return Ok(pages.answer(&parts).await);
+        return pages.answer(&parts).await;
     }
     peer.handshake_permit = state.permit().clone();
     state.progress.send_replace(Progress::Handshake);
     let request = Request::from_parts(parts, body);
     let response = handshake::answer(&context.handshakes, peer, request).await;
     state.progress.send_replace(Progress::LastAnswer);
-    Ok(response)
+    response
 }

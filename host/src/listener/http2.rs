@@ -2,15 +2,12 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::{self, Duration};
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
@@ -18,18 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::streams::{MAX_STREAMS, Streams};
 use super::tls::ShownCertificate;
-use super::{FAREWELL, ListenerContext, MAX_HEAD};
+use super::{ListenerContext, MAX_HEAD};
 use crate::counters::Outcome;
-use crate::handshake::{self, NotAdmitted, Peer};
+use crate::handshake::{self, Peer, Upgrade};
 use crate::management::connections;
 use crate::net::Turns;
-
-/// Limit of WebSockets on one connection; closed ones whose handlers are at work count.
-const MAX_STREAMS: u32 = 256;
 
 /// Bytes that a client may send on one stream before its session reads them. A session whose handler runs reads one
 /// message ahead.
@@ -63,42 +56,21 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
-    let (stop, stopping) = (context.stop.clone(), context.handshakes.stopping.clone());
-    let first = CancellationToken::new();
-    let first_seen = first.clone();
     let permit = Mutex::new(peer.handshake_permit.take());
-    let handshake_timeout = Arc::clone(&context.handshake_timeout);
-    let handshakes = Arc::clone(&context.handshakes);
-    // Holds a token for each request while it is answered, then for its WebSocket.
-    let streams = TaskTracker::new();
-    streams.close();
-    let stream_tokens = streams.clone();
-    // WebSockets so far, those that have ended too, and calls of the connections API.
-    let websockets = Arc::new(AtomicU64::new(0));
-    let opened = Arc::clone(&websockets);
+    let (streams, shown) = (Arc::new(Streams::new()), Arc::new(shown));
+    let (answering, serving) = (Arc::clone(&streams), context.clone());
     let service = service_fn(move |request| {
-        first_seen.cancel();
         // The permit is handed on without being returned: a stop that finds no permit out admits nobody any more.
         let peer = Peer {
             handshake_permit: permit.lock().unwrap_or_else(PoisonError::into_inner).take(),
-            stream: Some(stream_tokens.token()),
+            stream: Some(answering.begin()),
             ..peer.clone()
         };
-        let allows = |host: Authority| shown.as_ref().is_none_or(|shown| shown.allows(host.host()));
-        let misdirected = host(&request).is_some_and(|host| !allows(host));
-        let misdirected =
-            misdirected.then(|| handshake::misdirected(&context.handshakes, &peer, &request));
-        let answer = answer(request, peer, context.clone(), stream_tokens.len());
-        let opened = Arc::clone(&opened);
+        let (streams, shown) = (Arc::clone(&answering), Arc::clone(&shown));
+        let context = serving.clone();
         async move {
-            if let Some(misdirected) = misdirected {
-                return Ok(misdirected);
-            }
-            let (answer, keeps) = answer.await;
-            if keeps {
-                opened.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok::<_, Infallible>(answer)
+            let answer = answer(request, &streams, shown.as_ref().as_ref(), peer, &context);
+            Ok::<_, Infallible>(context.tell_of_quic(answer.await))
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -113,37 +85,17 @@ pub(super) async fn serve<S>(
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(Turns::new(stream)), service);
     let mut connection = pin!(connection);
-    let idle = async {
-        sleep_until(deadline).await;
-        let mut before = 0;
-        loop {
-            let opened = websockets.load(Ordering::Relaxed);
-            if streams.is_empty() && opened == before {
-                return;
-            }
-            before = opened;
-            streams.wait().await;
-            sleep(**handshake_timeout.load()).await;
-        }
-    };
-    // Sessions are closed one by one; then the connection ends by itself. A client accepted before an upgrade has its
-    // first request answered.
-    let leaving = async {
-        tokio::select! {
-            ((), ()) = async { tokio::join!(stop.cancelled(), first.cancelled()) } => {}
-            () = stopping.cancelled() => {}
-        }
-    };
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
-        () = idle => {
-            if !first.is_cancelled() {
+        () = streams.unused(deadline, &context) => {
+            if !streams.have_begun() {
                 let why = "no request came on the HTTP/2 connection";
-                handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
+                context.handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
             }
             None
         }
-        () = leaving => None,
+        // Sessions are closed one by one; then the connection ends by itself.
+        () = streams.leaving(&context) => None,
     };
     let served = match served {
         Some(served) => served,
@@ -151,7 +103,7 @@ pub(super) async fn serve<S>(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = connection => served,
-                () = all_streams_ended(&streams) => Ok(()),
+                () = streams.ended_and_read() => Ok(()),
             }
         }
     };
@@ -160,56 +112,30 @@ pub(super) async fn serve<S>(
     }
 }
 
-/// Waits until no stream is left and the clients have had a moment for the last bytes. They may take neither those nor
-/// the `GOAWAY`.
-async fn all_streams_ended(streams: &TaskTracker) {
-    loop {
-        streams.wait().await;
-        sleep(FAREWELL).await;
-        if streams.is_empty() {
-            return;
-        }
-    }
-}
-
-/// Gives the host that a request names.
-fn host<B>(request: &Request<B>) -> Option<Authority> {
-    let named = request.uri().authority().cloned();
-    named.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
-}
-
-/// Answers a request; `streams` counts those open, this one included. Gives whether the request keeps the connection
-/// open: one that opens a WebSocket, or one of the connections API with a valid key.
+/// Answers a request: one of the connections API, or one that may open a WebSocket.
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    streams: &Streams,
+    shown: Option<&ShownCertificate>,
     peer: Peer,
-    context: ListenerContext,
-    streams: usize,
-) -> (Response<Full<Bytes>>, bool) {
-    if streams > MAX_STREAMS as usize {
-        let reason = NotAdmitted::TooManyStreams;
-        let refused = handshake::refuse(&context.handshakes, &peer, &request, reason);
-        return (refused, false);
+    context: &ListenerContext,
+) -> Response<Full<Bytes>> {
+    if let Some(refused) = streams.refuse(&request, shown, &peer, context) {
+        return refused;
     }
+    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
-    let wants_websocket = handshake::wants_websocket(&parts);
-    if !wants_websocket && connections::is_target(parts.uri.path()) {
+    if !handshake::wants_websocket(&parts) && connections::is_target(parts.uri.path()) {
         let request = Request::from_parts(parts, body);
         let time_limit = **context.handshake_timeout.load();
         let answer = connections::answer(&context.handshakes, peer, time_limit, request).await;
-        return (answer.response, answer.has_key);
+        if answer.has_key {
+            streams.keep();
+        }
+        return answer.response;
     }
-    if let Some(pages) = &context.pages
-        && !wants_websocket
-    {
-        let page = pages.answer(&parts).await;
-        let is_found = page.status() == StatusCode::OK;
-        return (page, is_found);
-    }
-    let request = Request::from_parts(parts, body);
-    let answer = handshake::answer(&context.handshakes, peer, request).await;
-    let opens = answer.status() == StatusCode::OK;
-    (answer, opens)
+    let upgrade = Upgrade::Hyper(upgrade);
+    streams.answer(parts, upgrade, peer, context).await
 }
 
 /// hyper's timer for pings. hyper judges it before it reads: after a pause of the process (a snapshot of the machine, a

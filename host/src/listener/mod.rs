@@ -6,6 +6,8 @@ mod http2;
 mod pages;
 pub(crate) mod pem;
 pub(crate) mod proxy;
+mod quic;
+mod streams;
 mod tls;
 pub(crate) mod x509;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::header::ALT_SVC;
+use http::{HeaderValue, Response};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +33,8 @@ use crate::net::Stream;
 pub(crate) use self::certificate::{Certificate, Unusable};
 pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
+use self::quic::QuicListener;
+pub(crate) use self::quic::QuicSocket;
 pub(crate) use self::tls::{Certificates, Tls, pair_key};
 
 /// Longest request head in bytes.
@@ -52,6 +58,9 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     socket: Socket,
     tls: Option<Arc<Tls>>,
+    quic: Option<QuicListener>,
+    /// What answers over TCP say of QUIC.
+    alt_svc: Option<HeaderValue>,
     proxies: Arc<Proxies>,
 }
 
@@ -69,13 +78,27 @@ pub(crate) struct ListenerContext {
     /// Time limit from accept to the last byte of the request's head.
     pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
+    /// What a listener's answers over TCP say of QUIC.
+    pub(crate) alt_svc: Option<HeaderValue>,
     /// Ends accepting.
     pub(crate) stop: CancellationToken,
     /// Cancelled before `stop` if the socket closes and the gateway continues.
     pub(crate) closing: CancellationToken,
+    /// Cancelled if another process waits for the UDP ports.
+    pub(crate) releasing: CancellationToken,
     /// One task for each listener while it accepts.
     pub(crate) accepting: TaskTracker,
     pub(crate) tasks: TaskTracker,
+}
+
+impl ListenerContext {
+    /// Adds to an answer over TCP what it says of QUIC (RFC 7838).
+    fn tell_of_quic<B>(&self, mut response: Response<B>) -> Response<B> {
+        if let Some(alt_svc) = &self.alt_svc {
+            response.headers_mut().insert(ALT_SVC, alt_svc.clone());
+        }
+        response
+    }
 }
 
 /// What its sockets are for.
@@ -110,8 +133,24 @@ impl Listener {
             address,
             socket,
             tls,
+            quic: None,
+            alt_svc: None,
             proxies: Arc::new(proxies),
         })
+    }
+
+    /// Serves QUIC too, at this socket. Nothing is done without TLS.
+    pub(crate) fn add_quic(&mut self, socket: Arc<QuicSocket>) -> anyhow::Result<()> {
+        if let Some(tls) = &self.tls {
+            self.alt_svc = Some(socket.alt_svc());
+            self.quic = Some(QuicListener::new(socket, Arc::clone(tls))?);
+        }
+        Ok(())
+    }
+
+    /// Tells clients to forget that QUIC was served.
+    pub(crate) fn clear_quic(&mut self) {
+        self.alt_svc = Some(quic::CLEAR);
     }
 
     pub(crate) fn socket(&self) -> Socket {
@@ -133,7 +172,12 @@ impl Listener {
             tls: self.tls,
             proxies: self.proxies,
         };
-        let (stop, own_context) = (context.stop.clone(), context.clone());
+        let (stop, mut own_context) = (context.stop.clone(), context.clone());
+        own_context.alt_svc = self.alt_svc;
+        if let Some(quic) = self.quic {
+            let accepting = quic.accept(options.clone(), own_context.clone());
+            context.accepting.spawn(accepting);
+        }
         context.accepting.spawn(async move {
             let socket = &self.socket.socket;
             stop.run_until_cancelled(accept(socket, &options, &own_context))
@@ -313,7 +357,8 @@ async fn serve_stream(
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
-            let shown = tls.shown(stream.get_ref().1).filter(|_| !is_proxy);
+            let name = stream.get_ref().1.server_name();
+            let shown = tls.shown(name).filter(|_| !is_proxy);
             http2::serve(stream, shown, peer, context, deadline).await;
         }
         Some(Ok(stream)) => http1::serve(stream, peer, context, deadline).await,
@@ -419,8 +464,10 @@ mod tests {
             }),
             handshake_timeout: Arc::new(ArcSwap::from_pointee(limits.handshake_timeout)),
             pages: None,
+            alt_svc: None,
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
+            releasing: CancellationToken::new(),
             accepting: TaskTracker::new(),
             tasks: TaskTracker::new(),
         }

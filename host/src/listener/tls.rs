@@ -139,9 +139,17 @@ impl Tls {
         })
     }
 
-    /// Gives the certificate that a connection's client was shown.
-    pub(super) fn shown(&self, connection: &ServerConnection) -> Option<ShownCertificate> {
-        let name = connection.server_name();
+    /// Makes the TLS of QUIC: the same certificates, also later ones, and no data before the handshake is over (0-RTT).
+    pub(super) fn for_quic(&self) -> Result<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.cheapest);
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
+        config.max_early_data_size = 0;
+        Ok(config)
+    }
+
+    /// Gives the certificate that a connection's client was shown, who asked for this name (SNI).
+    pub(super) fn shown(&self, name: Option<&str>) -> Option<ShownCertificate> {
         let certificates = self.certificates();
         Some(ShownCertificate {
             name: name.map(str::to_owned),

@@ -396,6 +396,7 @@ mod tests {
                 let client = Client {
                     source_ip: Ipv4Addr::LOCALHOST.into(),
                     domain_name: "localhost".into(),
+                    over_quic: false,
                     user_agent: None,
                 };
                 directory.register(Arc::new(Connection::new(client)))

@@ -1,11 +1,13 @@
-//! The operating system's part: connections, and files that are read again while the gateway serves.
+//! The operating system's part: connections, sockets for datagrams, and files that are read again while the gateway serves.
 
+mod datagrams;
 mod file;
 mod stream;
 mod tls;
 mod turns;
 pub(crate) mod watch;
 
+pub(crate) use datagrams::{bind_datagrams, raise_buffers};
 pub(crate) use file::{lock_beside, write_private, write_whole};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate};

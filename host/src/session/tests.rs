@@ -145,6 +145,7 @@ fn connection() -> Arc<Connection> {
         source_ip: Ipv4Addr::LOCALHOST.into(),
         domain_name: "localhost".into(),
         user_agent: None,
+        over_quic: false,
     }))
 }
 

@@ -386,6 +386,7 @@ fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
     let listener = |ip: IpAddr, port, tls: Tls| Listener {
         address: SocketAddr::new(ip, port).into(),
         http2: tls != Tls::Off,
+        quic: None,
         tls,
         proxies: Proxies::default(),
     };

@@ -116,6 +116,11 @@ pub(in crate::config) struct Listener {
     /// Offers HTTP/2 (RFC 8441) beside HTTP/1.1. The default is true with TLS. Without TLS it cannot be
     /// true, since browsers speak HTTP/2 over TLS only.
     pub(in crate::config) http2: Option<bool>,
+    /// Serves QUIC beside TCP: WebSockets over HTTP/3 (RFC 9220), on the UDP port with the same number. Needs
+    /// TLS and an IP address. Answers over TCP tell clients of it (`Alt-Svc`), and browsers remember that for a
+    /// day: to switch it off, write false for that day, which has them forget it. Without the key, QUIC is off
+    /// and nothing is said of it.
+    pub(in crate::config) quic: Option<bool>,
     /// The proxies in front of this listener, by address or network, as in `["10.0.0.0/8", "2001:db8::7"]`.
     /// Limits, logs and plugins believe these alone about a client's address, since anyone else could write
     /// any address.

@@ -141,6 +141,21 @@ fn http2_is_on_by_default_with_tls() {
 }
 
 #[test]
+fn quic_is_off_and_an_explicit_false_is_kept() {
+    for (more, quic) in [
+        ("tls = \"self-signed\"", None),
+        ("tls = \"self-signed\", quic = true", Some(true)),
+        ("quic = false", Some(false)),
+    ] {
+        let config = parse(&with("").replace(":0\" }", &format!(":0\", {more} }}")));
+        assert_eq!(
+            config.listeners.first().map(|listener| listener.quic),
+            Some(quic)
+        );
+    }
+}
+
+#[test]
 fn variables_expand_in_values_but_not_in_expressions() {
     let stage = only_stage("variables = { a = \"${LOCKGATE_UNSET:-b}\", c = \"$${d}\" }");
     let values: Vec<&str> = stage.variables.values().map(String::as_str).collect();

@@ -1,0 +1,221 @@
+//! A connection, its control streams and its requests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use http_body_util::{BodyExt as _, Full};
+use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::code::Code;
+use super::qpack::Unreadable;
+use super::request::{RequestStart, Start};
+use super::stream::Stream;
+use super::uni::{Critical, UniStream};
+use super::{MAX_HEAD, frame, message, qpack, settings, varint};
+
+/// The type of a control stream.
+const CONTROL: u8 = 0x00;
+
+/// Most bytes of a unidirectional stream that are read at once.
+const READ: usize = 1 << 10;
+
+/// Time for a client to take an answer to its last byte.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// A connection of which the gateway's settings are sent.
+pub(crate) struct Connection {
+    quic: quinn::Connection,
+    control: SendStream,
+    critical: Arc<Mutex<Critical>>,
+    /// A task for each unidirectional stream of the client.
+    unis: JoinSet<Result<(), Code>>,
+    /// The first request's stream that has not come.
+    next: u64,
+    /// Requests from this stream on are not served.
+    last: Option<u64>,
+}
+
+/// A request's stream, before its answer.
+pub(crate) struct RequestStream {
+    quic: quinn::Connection,
+    send: SendStream,
+    receive: RecvStream,
+}
+
+/// The reason why a stream has no head.
+#[derive(Debug)]
+pub(crate) enum NoHead {
+    /// The head is larger than it may be.
+    TooLarge,
+    /// The stream, or its connection, has ended.
+    Ended,
+}
+
+impl Connection {
+    /// Opens the gateway's control stream. Waits until the client allows one.
+    pub(crate) async fn open(quic: quinn::Connection) -> Result<Self, ConnectionError> {
+        let mut control = quic.open_uni().await?;
+        let mut start = vec![CONTROL];
+        start.extend(settings::own());
+        // The client may have gone: its next stream tells.
+        let _ = control.write_all(&start).await;
+        Ok(Self {
+            quic,
+            control,
+            critical: Arc::default(),
+            unis: JoinSet::new(),
+            next: 0,
+            last: None,
+        })
+    }
+
+    /// Gives the next request's stream, and serves the client's control streams meanwhile. May be dropped and called
+    /// again.
+    pub(crate) async fn accept(&mut self) -> Result<RequestStream, ConnectionError> {
+        loop {
+            tokio::select! {
+                streams = self.quic.accept_bi() => {
+                    let (mut send, mut receive) = streams?;
+                    let id = VarInt::from(send.id()).into_inner();
+                    self.next = self.next.max(id + 4);
+                    if self.last.is_some_and(|last| id >= last) {
+                        let _ = send.reset(Code::RequestRejected.into());
+                        let _ = receive.stop(Code::RequestRejected.into());
+                        continue;
+                    }
+                    let quic = self.quic.clone();
+                    return Ok(RequestStream { quic, send, receive });
+                }
+                receive = self.quic.accept_uni() => {
+                    let critical = Arc::clone(&self.critical);
+                    self.unis.spawn(read_uni(receive?, critical));
+                }
+                Some(read) = self.unis.join_next() => {
+                    if let Ok(Err(code)) = read {
+                        self.quic.close(code.into(), b"");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the client to make further requests elsewhere (RFC 9114 §5.2). Those that have come are served.
+    pub(crate) async fn go_away(&mut self) {
+        self.last = Some(self.next);
+        let (mut id, mut goaway) = (Vec::new(), Vec::new());
+        varint::put(&mut id, self.next);
+        frame::put(&mut goaway, frame::GOAWAY, &id);
+        // A client that takes nothing need not be told.
+        let _ = timeout(LAST_BYTES, self.control.write_all(&goaway)).await;
+    }
+
+    /// Ends the connection and all that is open on it.
+    pub(crate) fn close(&self) {
+        self.quic.close(Code::None.into(), b"");
+    }
+}
+
+/// Reads a unidirectional stream to its end. An error ends the connection.
+async fn read_uni(mut receive: RecvStream, critical: Arc<Mutex<Critical>>) -> Result<(), Code> {
+    let mut stream = UniStream::new();
+    let taken = |kind| {
+        let mut critical = critical.lock().unwrap_or_else(PoisonError::into_inner);
+        critical.take(kind)
+    };
+    loop {
+        let Ok(Some(chunk)) = receive.read_chunk(READ, true).await else {
+            return stream.end();
+        };
+        stream.read(&chunk.bytes, taken)?;
+        if let UniStream::Unknown = stream {
+            let _ = receive.stop(Code::StreamCreation.into());
+            return Ok(());
+        }
+    }
+}
+
+impl RequestStream {
+    /// Reads the head of the request. On an error nothing is left to do, but for one that can be answered.
+    pub(crate) async fn head(&mut self) -> Result<Parts, NoHead> {
+        let mut start = RequestStart::new();
+        let section = loop {
+            let Ok(Some(chunk)) = self.receive.read_chunk(start.wants(), true).await else {
+                self.reset(Code::RequestIncomplete);
+                return Err(NoHead::Ended);
+            };
+            match start.read(&chunk.bytes) {
+                Ok(None) => {}
+                Ok(Some(Start::Fields(section))) => break section,
+                Ok(Some(Start::TooLarge)) => return Err(NoHead::TooLarge),
+                Err(code) => return Err(self.end_connection(code)),
+            }
+        };
+        match qpack::decode(&section, MAX_HEAD) {
+            Ok(fields) => message::request(fields).ok_or_else(|| {
+                self.reset(Code::Message);
+                NoHead::Ended
+            }),
+            Err(Unreadable::TooLarge) => Err(NoHead::TooLarge),
+            Err(Unreadable::Malformed) => Err(self.end_connection(Code::QpackDecompression)),
+        }
+    }
+
+    fn end_connection(&self, code: Code) -> NoHead {
+        self.quic.close(code.into(), b"");
+        NoHead::Ended
+    }
+
+    /// Waits until the client resets the stream, or its connection ends.
+    pub(crate) async fn reset_by_client(&mut self) {
+        let stopped = self.send.stopped();
+        tokio::select! {
+            _ = stopped => {}
+            () = async {
+                if !matches!(self.receive.received_reset().await, Ok(Some(_)) | Err(_)) {
+                    // The client has said all.
+                    std::future::pending::<()>().await;
+                }
+            } => {}
+        }
+    }
+
+    /// Ends the stream without an answer.
+    pub(crate) fn reset(&mut self, code: Code) {
+        let _ = self.send.reset(code.into());
+        let _ = self.receive.stop(code.into());
+    }
+
+    /// Answers an extended CONNECT with this 200, and gives its stream of bytes; none if the client has gone.
+    pub(crate) async fn open(mut self, response: &Response<Full<Bytes>>) -> Option<Stream> {
+        let mut out = Vec::new();
+        frame::put(&mut out, frame::HEADERS, &message::answer(response));
+        match self.send.write_all(&out).await {
+            Ok(()) => Some(Stream::new(self.quic, self.send, self.receive)),
+            Err(_) => None,
+        }
+    }
+
+    /// Answers with the whole of a response, and waits until the client has it.
+    pub(crate) async fn answer(mut self, response: Response<Full<Bytes>>) {
+        let mut out = Vec::new();
+        frame::put(&mut out, frame::HEADERS, &message::answer(&response));
+        let Ok(body) = response.into_body().collect().await;
+        let body = body.to_bytes();
+        if !body.is_empty() {
+            frame::put(&mut out, frame::DATA, &body);
+        }
+        let answered = async {
+            self.send.write_all(&out).await.ok()?;
+            self.send.finish().ok()?;
+            // The client need not send the rest of its request.
+            let _ = self.receive.stop(Code::None.into());
+            self.send.stopped().await.ok()
+        };
+        let _ = timeout(LAST_BYTES, answered).await;
+    }
+}

@@ -1,0 +1,392 @@
+//! QUIC: HTTP/3 on the UDP port with the number of the listener's TCP port. Each WebSocket is a stream (RFC 9220), and a
+//! connection lives no longer than its WebSockets.
+//!
+//! A UDP socket has all connections of a port, so it outlives its listener: a listener that is removed or changed accepts
+//! no more, and its connections go on. Only one process can read it: see [`QuicSocket::bind`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Request, Version};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt,
+};
+use tokio::sync::{OnceCell, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::streams::{MAX_STREAMS, Streams};
+use super::tls::{ShownCertificate, Tls};
+use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
+use crate::counters::Outcome;
+use crate::handshake::{self, Peer, Upgrade};
+use crate::http3::{self, Code, NoHead, RequestStream};
+use crate::net::{bind_datagrams, raise_buffers};
+
+/// Limit of unidirectional streams that a client has open: HTTP/3 needs three, and clients add some without a meaning.
+const MAX_UNI_STREAMS: u32 = 8;
+
+/// Bytes that a client may send on one stream before its session reads them.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The same for all streams together, so that unread streams leave the others their room.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Bytes of one connection that were written and that its client has not acknowledged. The rest waits in the outboxes,
+/// which the configuration bounds.
+const SEND_WINDOW: u64 = 256 << 10;
+
+/// Time without a packet after which a connection has ended, and the interval of pings that keep a live one from that.
+/// Networks forget a quiet UDP client after 30 s.
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+const PING: Duration = Duration::from_secs(12);
+
+/// Limit of clients that wait to be accepted, and the bytes that they may send meanwhile: the first packets of a
+/// handshake.
+const BACKLOG: usize = 1_024;
+const BACKLOG_BYTES: u64 = 16 << 10;
+const BACKLOG_BYTES_IN_ALL: u64 = 4 << 20;
+
+/// Time for which a client remembers that QUIC is served: a day, in seconds.
+const REMEMBER_S: u32 = 86_400;
+
+/// Has clients forget it.
+pub(super) const CLEAR: HeaderValue = HeaderValue::from_static("clear");
+
+/// Interval of looking whether the process before this one has closed its socket.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Time after which the connections of a process that another one succeeds are ended: it waits for the port.
+const RELEASE: Duration = Duration::from_secs(6);
+
+/// A UDP socket and the QUIC connections on it.
+pub(crate) struct QuicSocket {
+    pub(crate) address: SocketAddr,
+    /// Empty while another process has the address.
+    endpoint: OnceCell<Endpoint>,
+    /// Listeners that accept here.
+    accepting: Mutex<usize>,
+}
+
+/// QUIC of one listener.
+pub(super) struct QuicListener {
+    socket: Arc<QuicSocket>,
+    tls: Arc<Tls>,
+    config: Arc<quinn::ServerConfig>,
+}
+
+impl QuicSocket {
+    /// Reports that an address cannot be bound.
+    pub(crate) fn check(address: SocketAddr) -> io::Result<()> {
+        bind_datagrams(address).map(drop)
+    }
+
+    /// Binds an address. The process that this one `succeeds` may still have it: two processes that read one address
+    /// would take each other's packets. Then it is bound as soon as that process has closed its connections.
+    pub(crate) fn bind(address: SocketAddr, succeeds: bool) -> io::Result<Self> {
+        let endpoint = match open(address) {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) if succeeds && error.kind() == io::ErrorKind::AddrInUse => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            address,
+            endpoint: OnceCell::new_with(endpoint),
+            accepting: Mutex::new(0),
+        })
+    }
+
+    /// Gives the endpoint, once the address is free.
+    async fn endpoint(&self) -> &Endpoint {
+        let opened = self.endpoint.get_or_init(async || {
+            loop {
+                sleep(LOOK).await;
+                match open(self.address) {
+                    Ok(endpoint) => return endpoint,
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                    Err(error) => tracing::warn!("QUIC on {} waits: {error}", self.address),
+                }
+            }
+        });
+        opened.await
+    }
+
+    /// Tells clients of TCP that QUIC is served here.
+    pub(super) fn alt_svc(&self) -> HeaderValue {
+        let port = self.address.port();
+        let value = format!("h3=\":{port}\"; ma={REMEMBER_S}");
+        HeaderValue::from_str(&value).expect("these are characters of a header")
+    }
+
+    fn begin_to_accept(&self, endpoint: &Endpoint, config: &quinn::ServerConfig) {
+        let mut accepting = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *accepting == 0 {
+            endpoint.set_server_config(Some(config.clone()));
+        }
+        *accepting += 1;
+    }
+
+    /// Without a listener, packets of new clients are dropped.
+    fn end_to_accept(&self, endpoint: &Endpoint) {
+        let mut accepting = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *accepting -= 1;
+        if *accepting == 0 {
+            endpoint.set_server_config(None);
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<Endpoint> {
+    let socket = bind_datagrams(address)?;
+    if let Some(small) = raise_buffers(&socket)? {
+        tracing::warn!(
+            "the kernel gives the UDP socket on {address} buffers of {} KiB, and packets are lost when they are full\n  \
+             remedy: sysctl -w {}={}",
+            small.bytes >> 10,
+            small.setting,
+            small.wanted
+        );
+    }
+    let endpoint = Endpoint::new(
+        EndpointConfig::default(),
+        None,
+        socket,
+        Arc::new(TokioRuntime),
+    )?;
+    tracing::info!(
+        "serving QUIC on UDP {address}; an upgrade closes its WebSockets at once, and new ones wait for some seconds"
+    );
+    Ok(endpoint)
+}
+
+impl QuicListener {
+    pub(super) fn new(socket: Arc<QuicSocket>, tls: Arc<Tls>) -> Result<Self> {
+        let crypto = QuicServerConfig::try_from(tls.for_quic()?).context("the TLS of QUIC")?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config
+            .transport_config(Arc::new(transport()))
+            .max_incoming(BACKLOG)
+            .incoming_buffer_size(BACKLOG_BYTES)
+            .incoming_buffer_size_total(BACKLOG_BYTES_IN_ALL);
+        Ok(Self {
+            socket,
+            tls,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Accepts until the listener stops, then the clients that have come before.
+    pub(super) async fn accept(self, options: ListenerOptions, context: ListenerContext) {
+        let endpoint = self.socket.endpoint();
+        let Some(endpoint) = context.stop.run_until_cancelled(endpoint).await else {
+            return;
+        };
+        self.socket.begin_to_accept(endpoint, &self.config);
+        let accepting = async {
+            while let Some(incoming) = endpoint.accept().await {
+                self.admit(incoming, &options, &context);
+            }
+        };
+        context.stop.run_until_cancelled(accepting).await;
+        self.socket.end_to_accept(endpoint);
+        while let Some(Some(incoming)) = endpoint.accept().now_or_never() {
+            self.admit(incoming, &options, &context);
+        }
+        let socket = Arc::clone(&self.socket);
+        let releasing = context.releasing.clone();
+        context
+            .tasks
+            .spawn(end(socket, endpoint.clone(), releasing));
+    }
+
+    /// Starts to serve a client if there are permits for it, and refuses it if not.
+    fn admit(&self, incoming: Incoming, options: &ListenerOptions, context: &ListenerContext) {
+        let handshakes = &context.handshakes;
+        // Anyone can send packets from any address, until an answer has reached it: they take no permit from others
+        // (RFC 9000 §8.1).
+        let must_validate =
+            handshakes.permits.are_scarce() || handshakes.admission.load().counts_addresses();
+        if must_validate && !incoming.remote_address_validated() && incoming.may_retry() {
+            let _ = incoming.retry();
+            return;
+        }
+        let local = incoming.local_ip();
+        let local = local.unwrap_or_else(|| self.socket.address.ip());
+        let from = Accepted {
+            address: incoming.remote_address(),
+            has_address: true,
+            loopback: local.is_loopback(),
+        };
+        match admit_peer(from, options, context) {
+            Ok(peer) => {
+                let (socket, tls) = (Arc::clone(&self.socket), Arc::clone(&self.tls));
+                let (config, serving) = (Arc::clone(&self.config), context.clone());
+                context.tasks.spawn(async move {
+                    serve(incoming, config, &tls, peer, serving).await;
+                    // Found by a new listener for this address until here.
+                    drop(socket);
+                });
+            }
+            Err(_) => incoming.refuse(),
+        }
+    }
+}
+
+/// Waits until the last connections have told their clients of their end. Ends them when another process waits for the
+/// port.
+///
+/// A new listener finds the socket meanwhile.
+async fn end(_socket: Arc<QuicSocket>, endpoint: Endpoint, releasing: CancellationToken) {
+    let releasing = async {
+        releasing.cancelled().await;
+        sleep(RELEASE).await;
+    };
+    tokio::select! {
+        () = endpoint.wait_idle() => {}
+        () = releasing => {
+            endpoint.close(Code::None.into(), b"");
+            endpoint.wait_idle().await;
+        }
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(Some(PING));
+    transport
+}
+
+/// Does the handshake, and serves the requests of a connection. The first one takes over the permit of the handshake;
+/// each other takes its own.
+async fn serve(
+    incoming: Incoming,
+    config: Arc<quinn::ServerConfig>,
+    tls: &Tls,
+    mut peer: Peer,
+    context: ListenerContext,
+) {
+    let deadline = Instant::now() + **context.handshake_timeout.load();
+    let address = peer.address;
+    let handshakes = &context.handshakes;
+    let opened = async {
+        let quic = incoming.accept_with(config)?.await?;
+        let data = quic.handshake_data().and_then(|data| data.downcast().ok());
+        let name = data.and_then(|data: Box<HandshakeData>| data.server_name);
+        let connection = http3::Connection::open(quic).await?;
+        Ok::<_, quinn::ConnectionError>((connection, name))
+    };
+    let (mut connection, name) = match in_time(deadline, &context, opened).await {
+        Some(Ok(opened)) => opened,
+        Some(Err(error)) => {
+            let why = format!("QUIC handshake failed: {error}");
+            return handshakes.refused_early(Outcome::Tls, address.ip(), None, &why);
+        }
+        None => {
+            let why = "QUIC handshake took too long";
+            return handshakes.refused_early(Outcome::Tls, address.ip(), None, why);
+        }
+    };
+    peer.tls = Some("1.3");
+    // A proxy sends the requests of many clients, for many hosts, on one connection.
+    let is_proxy = peer.proxies.trust(address.ip());
+    let shown = Arc::new(tls.shown(name.as_deref()).filter(|_| !is_proxy));
+    let streams = Arc::new(Streams::new());
+    let mut permit = peer.handshake_permit.take();
+    let leave = async {
+        tokio::select! {
+            () = streams.unused(deadline, &context) => {
+                if !streams.have_begun() {
+                    let why = "no request came on the HTTP/3 connection";
+                    handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
+                }
+            }
+            () = streams.leaving(&context) => {}
+        }
+    };
+    let mut leave = pin!(leave);
+    let mut has_left = false;
+    loop {
+        tokio::select! {
+            stream = connection.accept() => match stream {
+                Ok(stream) => {
+                    let peer = Peer {
+                        handshake_permit: permit.take(),
+                        stream: Some(streams.begin()),
+                        ..peer.clone()
+                    };
+                    let (streams, shown) = (Arc::clone(&streams), Arc::clone(&shown));
+                    let answering = answer(stream, streams, shown, peer, context.clone());
+                    context.tasks.spawn(answering);
+                }
+                Err(error) => return tracing::debug!(%address, "HTTP/3 connection ended: {error}"),
+            },
+            // Sessions are closed one by one; then the connection ends.
+            () = &mut leave, if !has_left => {
+                connection.go_away().await;
+                has_left = true;
+            }
+            () = streams.ended(), if has_left => return connection.close(),
+        }
+    }
+}
+
+/// Answers a request, and gives the stream of one that is admitted to its session.
+async fn answer(
+    mut stream: RequestStream,
+    streams: Arc<Streams>,
+    shown: Arc<Option<ShownCertificate>>,
+    peer: Peer,
+    context: ListenerContext,
+) {
+    let _unread = streams.until_read();
+    let limit = **context.handshake_timeout.load();
+    let parts = match timeout(limit, stream.head()).await {
+        Ok(Ok(parts)) => parts,
+        Ok(Err(NoHead::TooLarge)) => {
+            let refusal = handshake::too_large(&context.handshakes, &peer, Version::HTTP_3);
+            return stream.answer(refusal).await;
+        }
+        Ok(Err(NoHead::Ended)) => return,
+        Err(_) => return stream.reset(Code::RequestRejected),
+    };
+    let (open, opened) = oneshot::channel();
+    let request = Request::from_parts(parts, ());
+    if let Some(refused) = streams.refuse(&request, shown.as_ref().as_ref(), &peer, &context) {
+        return stream.answer(refused).await;
+    }
+    let ((parts, ()), upgrade) = (request.into_parts(), Upgrade::Http3(opened));
+    let answer = streams.answer(parts, upgrade, peer, &context);
+    let response = tokio::select! {
+        response = answer => response,
+        // hyper drops such a request too.
+        () = stream.reset_by_client() => return stream.reset(Code::RequestCancelled),
+    };
+    // Nobody waits for the stream of a refused client.
+    if open.is_closed() {
+        return stream.answer(response).await;
+    }
+    if let Some(socket) = stream.open(&response).await {
+        // Without a session, it is reset.
+        let _ = open.send(socket);
+    }
+}

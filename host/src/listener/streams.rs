@@ -1,0 +1,161 @@
+//! The streams of a connection with many requests, by HTTP/2 or HTTP/3: each is a request being answered, and then its
+//! WebSocket.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::tls::ShownCertificate;
+use super::{FAREWELL, ListenerContext};
+use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
+
+/// Limit of WebSockets on one connection; closed ones whose handlers are at work count.
+pub(super) const MAX_STREAMS: u32 = 256;
+
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Holds a token for each request while it is answered, then for its WebSocket.
+    open: TaskTracker,
+    /// Requests so far that have kept the connection open.
+    kept: AtomicU64,
+    first: CancellationToken,
+    /// Holds a token for each answer until it has arrived.
+    unread: TaskTracker,
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        let (open, unread) = (TaskTracker::new(), TaskTracker::new());
+        open.close();
+        unread.close();
+        Self {
+            open,
+            unread,
+            kept: AtomicU64::new(0),
+            first: CancellationToken::new(),
+        }
+    }
+
+    /// Counts a request that has come, for as long as the token lives.
+    pub(super) fn begin(&self) -> TaskTrackerToken {
+        self.first.cancel();
+        self.open.token()
+    }
+
+    /// Whether a request has come.
+    pub(super) fn have_begun(&self) -> bool {
+        self.first.is_cancelled()
+    }
+
+    /// Counts an answer until it has arrived: until then the connection is not over.
+    pub(super) fn until_read(&self) -> TaskTrackerToken {
+        self.unread.token()
+    }
+
+    /// Waits until the connection has had no WebSocket for the time of a handshake: refused requests must not keep it
+    /// open.
+    pub(super) async fn unused(&self, deadline: Instant, context: &ListenerContext) {
+        sleep_until(deadline).await;
+        let mut before = 0;
+        loop {
+            let opened = self.kept.load(Ordering::Relaxed);
+            if self.open.is_empty() && opened == before {
+                return;
+            }
+            before = opened;
+            self.open.wait().await;
+            sleep(**context.handshake_timeout.load()).await;
+        }
+    }
+
+    /// Waits until the connection is to take no more requests. A client accepted before an upgrade has its first one
+    /// answered.
+    pub(super) async fn leaving(&self, context: &ListenerContext) {
+        tokio::select! {
+            ((), ()) = async { tokio::join!(context.stop.cancelled(), self.first.cancelled()) } => {}
+            () = context.handshakes.stopping.cancelled() => {}
+        }
+    }
+
+    /// Waits until no stream is left, and no answer that has not arrived.
+    pub(super) async fn ended(&self) {
+        loop {
+            self.open.wait().await;
+            self.unread.wait().await;
+            if self.open.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until no stream is left and the clients have had a moment for the last bytes. They may take neither those
+    /// nor the `GOAWAY`.
+    pub(super) async fn ended_and_read(&self) {
+        loop {
+            self.ended().await;
+            sleep(FAREWELL).await;
+            if self.open.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Refuses a request for which the connection is not there. The client may use it for all hosts of the certificate
+    /// that it was `shown`, and for no other.
+    pub(super) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        shown: Option<&ShownCertificate>,
+        peer: &Peer,
+        context: &ListenerContext,
+    ) -> Option<Response<Full<Bytes>>> {
+        let allows = |host: Authority| shown.is_none_or(|shown| shown.allows(host.host()));
+        let handshakes = &context.handshakes;
+        if host(request).is_some_and(|host| !allows(host)) {
+            return Some(handshake::misdirected(handshakes, peer, request));
+        }
+        let is_one_more = self.open.len() > MAX_STREAMS as usize;
+        let reason = NotAdmitted::TooManyStreams;
+        is_one_more.then(|| handshake::refuse(handshakes, peer, request, reason))
+    }
+
+    /// Answers a request that may open a WebSocket, or is for a page. `peer` has its token.
+    pub(super) async fn answer(
+        &self,
+        parts: Parts,
+        upgrade: Upgrade,
+        peer: Peer,
+        context: &ListenerContext,
+    ) -> Response<Full<Bytes>> {
+        let response = match &context.pages {
+            Some(pages) if !handshake::wants_websocket(&parts) => pages.answer(&parts).await,
+            Some(_) | None => {
+                handshake::answer_with(&context.handshakes, peer, parts, upgrade).await
+            }
+        };
+        if response.status() == StatusCode::OK {
+            self.keep();
+        }
+        response
+    }
+
+    /// Notes a request that keeps the connection open: one that opens a WebSocket, or has a page or a valid key.
+    pub(super) fn keep(&self) {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives the host that a request names.
+fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let named = request.uri().authority().cloned();
+    named.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
+}

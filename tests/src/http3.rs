@@ -1,0 +1,528 @@
+//! A WebSocket over a stream of an HTTP/3 connection (RFC 9220), by quinn and the little of HTTP/3 that a client needs.
+//!
+//! [`Http3::quic`] is the connection itself, for tests that break the protocol.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use quinn::{
+    ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream,
+    crypto::rustls::QuicClientConfig,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UdpSocket,
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{Answer, Client, tls::Tls, within};
+
+const DATA: u64 = 0x00;
+const HEADERS: u64 = 0x01;
+const SETTINGS: u64 = 0x04;
+const GOAWAY: u64 = 0x07;
+
+/// An HTTP/3 connection whose server has sent its settings.
+pub struct Http3 {
+    pub quic: quinn::Connection,
+    host: String,
+    port: u16,
+    /// The settings, as numbers.
+    pub settings: Vec<(u64, u64)>,
+    going_away: watch::Receiver<Option<u64>>,
+    control: SendStream,
+    _reading: JoinSet<()>,
+    /// The client's socket.
+    pub endpoint: Endpoint,
+}
+
+/// What a client does in another way than usual.
+pub struct Http3Options {
+    /// The host that it names in the TLS handshake, or none.
+    pub name: Option<String>,
+    /// The address that it comes from.
+    pub from: SocketAddr,
+    pub transport: quinn::TransportConfig,
+}
+
+impl Default for Http3Options {
+    fn default() -> Self {
+        Self {
+            name: Some("localhost".to_owned()),
+            from: ([127, 0, 0, 1], 0).into(),
+            transport: quinn::TransportConfig::default(),
+        }
+    }
+}
+
+impl Http3 {
+    /// Connects, and waits until the server's settings allow extended CONNECT.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let connected = Self::try_connect(address, Http3Options::default()).await;
+        connected.expect("the server lets the client connect")
+    }
+
+    /// As [`Self::connect`], with this host named in the TLS handshake, or none.
+    pub async fn connect_to(address: SocketAddr, name: Option<&str>) -> Self {
+        let options = Http3Options {
+            name: name.map(str::to_owned),
+            ..Http3Options::default()
+        };
+        Self::try_connect(address, options).await.unwrap()
+    }
+
+    /// As [`Self::connect`]; the error of a connection that does not come about.
+    pub async fn try_connect(
+        address: SocketAddr,
+        options: Http3Options,
+    ) -> Result<Self, ConnectionError> {
+        let (endpoint, quic) = Self::quic(address, options).await?;
+        let mut control = quic.open_uni().await?;
+        let mut start = vec![0];
+        put_frame(&mut start, SETTINGS, &[]);
+        control.write_all(&start).await.unwrap();
+        let mut receive = within("the control stream", quic.accept_uni()).await?;
+        let (kind, frame) = within("the settings", async {
+            assert_eq!(
+                read_integer(&mut receive).await,
+                Some(0),
+                "no control stream"
+            );
+            read_frame(&mut receive).await.expect("settings")
+        })
+        .await;
+        assert_eq!(kind, SETTINGS);
+        let (mut settings, mut rest) = (Vec::new(), &frame[..]);
+        while let Some(id) = take_integer(&mut rest) {
+            settings.push((id, take_integer(&mut rest).unwrap()));
+        }
+        let (tell, going_away) = watch::channel(None);
+        let mut reading = JoinSet::new();
+        reading.spawn(async move {
+            while let Some((kind, payload)) = read_frame(&mut receive).await {
+                if kind == GOAWAY {
+                    tell.send_replace(take_integer(&mut &payload[..]));
+                }
+            }
+        });
+        let http3 = Self {
+            quic,
+            host: "localhost".to_owned(),
+            port: address.port(),
+            settings,
+            going_away,
+            control,
+            _reading: reading,
+            endpoint,
+        };
+        assert_eq!(http3.setting(0x08), Some(1), "no extended CONNECT");
+        Ok(http3)
+    }
+
+    /// A QUIC connection with ALPN `h3` and nothing on it.
+    pub async fn quic(
+        address: SocketAddr,
+        options: Http3Options,
+    ) -> Result<(Endpoint, quinn::Connection), ConnectionError> {
+        let mut config = config(false);
+        config.transport_config(Arc::new(options.transport));
+        let endpoint = Endpoint::client(options.from).unwrap();
+        let name = options.name.unwrap_or_else(|| "127.0.0.1".to_owned());
+        let connecting = endpoint.connect_with(config, address, &name).unwrap();
+        let quic = within("the QUIC handshake", connecting).await?;
+        Ok((endpoint, quic))
+    }
+
+    /// The first packet of a new client, which can be sent from any address.
+    pub async fn first_packet() -> Vec<u8> {
+        let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = sink.local_addr().unwrap();
+        let _connecting = endpoint
+            .connect_with(config(false), address, "localhost")
+            .unwrap();
+        let mut packet = vec![0; 1_500];
+        let length = within("a packet", sink.recv(&mut packet)).await.unwrap();
+        packet.truncate(length);
+        packet
+    }
+
+    /// Whether a second connection may send data before its handshake is over.
+    pub async fn takes_early_data(address: SocketAddr) -> bool {
+        let (config, endpoint) = (
+            config(true),
+            Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap(),
+        );
+        let connect = || {
+            endpoint
+                .connect_with(config.clone(), address, "localhost")
+                .unwrap()
+        };
+        let quic = within("the QUIC handshake", connect()).await.unwrap();
+        // Tickets come with the first packets after the handshake, before the settings.
+        within("the control stream", quic.accept_uni())
+            .await
+            .unwrap();
+        connect().into_0rtt().is_ok()
+    }
+
+    /// The value of a setting.
+    #[must_use]
+    pub fn setting(&self, id: u64) -> Option<u64> {
+        let mut settings = self.settings.iter();
+        settings
+            .find(|(own, _)| *own == id)
+            .map(|(_, value)| *value)
+    }
+
+    /// The certificate that the server has shown.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        let chain = self.quic.peer_identity().unwrap();
+        let chain = chain.downcast::<Vec<CertificateDer<'static>>>().unwrap();
+        chain[0].clone()
+    }
+
+    /// Sets the host of later requests.
+    pub fn set_host(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+    }
+
+    /// Sends bytes on the control stream.
+    pub async fn control(&mut self, bytes: &[u8]) {
+        // The server may have ended the connection.
+        let _ = self.control.write_all(bytes).await;
+    }
+
+    /// Waits until the server tells that it takes no more requests, and gives the first stream that it does not serve.
+    pub async fn going_away(&mut self) -> u64 {
+        let going = self.going_away.wait_for(Option::is_some);
+        within("GOAWAY", going).await.unwrap().unwrap()
+    }
+
+    /// Waits until the connection ends, and gives the code with which the server has closed it.
+    pub async fn ended(&self) -> u64 {
+        match within("the end of the connection", self.quic.closed()).await {
+            ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+            other => panic!("not closed by HTTP/3: {other}"),
+        }
+    }
+
+    /// Opens a WebSocket on a stream of its own.
+    pub async fn open(&self, path: &str) -> Client {
+        self.open_with(path, &[]).await
+    }
+
+    /// As [`Self::open`], with these headers beside the usual ones.
+    pub async fn open_with(&self, path: &str, headers: &[(&str, &str)]) -> Client {
+        self.ask(path, headers).await.open().await
+    }
+
+    /// The answer to a request to open a WebSocket that is refused.
+    pub async fn refused(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask(path, headers).await.answer().await
+    }
+
+    /// Requests a WebSocket, and does not wait for the answer.
+    pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Http3Request {
+        let authority = format!("{}:{}", self.host, self.port);
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":authority", &authority),
+            (":path", path),
+            ("sec-websocket-version", "13"),
+        ];
+        self.request(&[&fields[..], headers].concat()).await
+    }
+
+    /// Makes a request of these fields alone.
+    pub async fn request(&self, fields: &[(&str, &str)]) -> Http3Request {
+        let mut bytes = Vec::new();
+        put_frame(&mut bytes, HEADERS, &encode(fields));
+        self.send(&bytes).await
+    }
+
+    /// Sends bytes on a stream of its own.
+    pub async fn send(&self, bytes: &[u8]) -> Http3Request {
+        let opened = within("room for a stream", self.quic.open_bi()).await;
+        let (mut send, receive) = opened.unwrap();
+        // The server may have ended the connection.
+        let _ = send.write_all(bytes).await;
+        Http3Request { send, receive }
+    }
+}
+
+/// A request on a stream of its own, without an answer yet.
+pub struct Http3Request {
+    pub send: SendStream,
+    pub receive: RecvStream,
+}
+
+impl Http3Request {
+    /// Waits for the answer, checks that it lets the client in, and returns the WebSocket.
+    pub async fn open(mut self) -> Client {
+        let answer = self.head().await;
+        assert_eq!(answer.status, 200, "not let in: {answer:?}");
+        let stream = ByteStream {
+            send: self.send,
+            receive: self.receive,
+            received: Vec::new(),
+            left: 0,
+            unsent: Vec::new(),
+        };
+        Client::new(Box::new(stream), Vec::new(), answer).await
+    }
+
+    /// Waits for the whole answer to a request.
+    pub async fn answer(mut self) -> Answer {
+        let mut answer = self.head().await;
+        let body = async {
+            while let Some((DATA, data)) = read_frame(&mut self.receive).await {
+                answer.body.extend_from_slice(&data);
+            }
+        };
+        within("the body", body).await;
+        answer
+    }
+
+    /// The head of the answer.
+    pub async fn head(&mut self) -> Answer {
+        let frame = within("the answer to CONNECT", read_frame(&mut self.receive)).await;
+        let (kind, section) = frame.expect("an answer");
+        assert_eq!(kind, HEADERS);
+        let fields = decode(&section);
+        let (name, status) = &fields[0];
+        assert_eq!(name, ":status");
+        Answer {
+            status: status.parse().unwrap(),
+            headers: fields[1..].to_vec(),
+            body: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// Waits until the server resets the stream, and gives its code.
+    pub async fn reset_by_server(&mut self) -> u64 {
+        let reset = within("the reset", self.receive.received_reset()).await;
+        reset.unwrap().expect("a reset, and no end").into_inner()
+    }
+
+    /// Resets the stream.
+    pub fn reset(mut self) {
+        let cancelled = quinn::VarInt::from_u32(0x10c);
+        let _ = self.send.reset(cancelled);
+        let _ = self.receive.stop(cancelled);
+    }
+}
+
+/// The configuration of a client of HTTP/3.
+fn config(early_data: bool) -> ClientConfig {
+    let tls = Tls {
+        alpn: vec![b"h3".to_vec()],
+        ..Tls::default()
+    };
+    let mut tls = tls.config();
+    tls.enable_early_data = early_data;
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
+/// Appends a frame.
+pub fn put_frame(out: &mut Vec<u8>, kind: u64, payload: &[u8]) {
+    put_integer(out, kind);
+    put_integer(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+}
+
+/// Appends an integer (RFC 9000 §16).
+pub fn put_integer(out: &mut Vec<u8>, value: u64) {
+    match value {
+        0..=0x3f => out.push(value as u8),
+        0x40..=0x3fff => out.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
+        0x4000..=0x3fff_ffff => out.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
+        _ => out.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+    }
+}
+
+fn take_integer(bytes: &mut &[u8]) -> Option<u64> {
+    let length = 1_usize << (bytes.first()? >> 6);
+    let (own, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    let first = u64::from(own[0] & 0x3f);
+    Some(
+        own[1..]
+            .iter()
+            .fold(first, |value, byte| value << 8 | u64::from(*byte)),
+    )
+}
+
+async fn read_integer(receive: &mut RecvStream) -> Option<u64> {
+    let mut bytes = [0; 8];
+    receive.read_exact(&mut bytes[..1]).await.ok()?;
+    let length = 1_usize << (bytes[0] >> 6);
+    receive.read_exact(&mut bytes[1..length]).await.ok()?;
+    take_integer(&mut &bytes[..length])
+}
+
+/// The next frame; none at the end of the stream.
+async fn read_frame(receive: &mut RecvStream) -> Option<(u64, Vec<u8>)> {
+    let kind = read_integer(receive).await?;
+    let length = read_integer(receive).await?;
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    receive.read_exact(&mut payload).await.ok()?;
+    Some((kind, payload))
+}
+
+/// A field section of literals (RFC 9204 §4.5.6).
+#[must_use]
+pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
+    fn put(out: &mut Vec<u8>, flags: u8, mask: u8, text: &str) {
+        if text.len() < usize::from(mask) {
+            out.push(flags | text.len() as u8);
+        } else {
+            out.push(flags | mask);
+            let mut rest = text.len() - usize::from(mask);
+            while rest >= 0x80 {
+                out.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            out.push(rest as u8);
+        }
+        out.extend_from_slice(text.as_bytes());
+    }
+    let mut out = vec![0, 0];
+    for (name, value) in fields {
+        put(&mut out, 0x20, 0x07, name);
+        put(&mut out, 0, 0x7f, value);
+    }
+    out
+}
+
+/// The fields of a section of literals, as this server writes them.
+fn decode(section: &[u8]) -> Vec<(String, String)> {
+    fn take(bytes: &mut &[u8], mask: u8) -> String {
+        let mut length = usize::from(bytes[0] & mask);
+        *bytes = &bytes[1..];
+        if length == usize::from(mask) {
+            let mut shift = 0;
+            loop {
+                let byte = bytes[0];
+                *bytes = &bytes[1..];
+                length += usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+        }
+        let (text, rest) = bytes.split_at(length);
+        *bytes = rest;
+        String::from_utf8(text.to_vec()).unwrap()
+    }
+    let (start, mut rest) = section.split_at(2);
+    assert_eq!(start, [0, 0], "the dynamic table is used");
+    let mut fields = Vec::new();
+    while let Some(first) = rest.first() {
+        assert_eq!(first & 0xe8, 0x20, "not a plain literal");
+        fields.push((take(&mut rest, 0x07), take(&mut rest, 0x7f)));
+    }
+    fields
+}
+
+/// The two halves of a request's stream as one stream of bytes.
+struct ByteStream {
+    send: SendStream,
+    receive: RecvStream,
+    /// Bytes of frames that were not taken apart.
+    received: Vec<u8>,
+    /// Data of the current frame to come.
+    left: usize,
+    /// A frame that was begun.
+    unsent: Vec<u8>,
+}
+
+impl ByteStream {
+    /// Writes the frame that was begun.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.send).poll_write(context, &self.unsent))?;
+            self.unsent.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        loop {
+            if stream.left == 0 {
+                let mut rest = &stream.received[..];
+                let head = (take_integer(&mut rest), take_integer(&mut rest));
+                if let (Some(kind), Some(length)) = head {
+                    assert_eq!(kind, DATA);
+                    stream.left = usize::try_from(length).unwrap();
+                    stream.received = rest.to_vec();
+                    continue;
+                }
+            } else if !stream.received.is_empty() {
+                let length = stream
+                    .left
+                    .min(stream.received.len())
+                    .min(buffer.remaining());
+                buffer.put_slice(&stream.received[..length]);
+                stream.received.drain(..length);
+                stream.left -= length;
+                return Poll::Ready(Ok(()));
+            }
+            let mut bytes = [0; 4_096];
+            let mut more = ReadBuf::new(&mut bytes);
+            ready!(AsyncRead::poll_read(
+                Pin::new(&mut stream.receive),
+                context,
+                &mut more
+            ))?;
+            if more.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            stream.received.extend_from_slice(more.filled());
+        }
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.get_mut();
+        ready!(stream.poll_unsent(context))?;
+        put_frame(&mut stream.unsent, DATA, bytes);
+        let _ = stream.poll_unsent(context)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_unsent(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        ready!(stream.poll_unsent(context))?;
+        let _ = stream.send.finish();
+        Poll::Ready(Ok(()))
+    }
+}
