@@ -20,16 +20,24 @@ pub(crate) struct ConnectionId([u8; LENGTH]);
 impl ConnectionId {
     /// A new id from the operating system's random numbers.
     pub(crate) fn random() -> Self {
-        let mut bytes = [0; 12];
-        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        Self(encode(&bytes))
+        Self::random_of::<12>()
     }
 
     /// A new id in API Gateway's form, which ends with `=`.
     pub(crate) fn random_padded() -> Self {
-        let mut bytes = [0; 11];
-        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        Self(encode(&bytes))
+        Self::random_of::<11>()
+    }
+
+    /// An id that does not begin with `-`: commands, ours and AWS's, would take it for an option.
+    fn random_of<const BYTES: usize>() -> Self {
+        let mut bytes = [0; BYTES];
+        loop {
+            getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+            let id = encode(&bytes);
+            if !id.starts_with(b"-") {
+                return Self(id);
+            }
+        }
     }
 
     /// Parses an id from a handler or a client; none if it is malformed.
@@ -163,6 +171,17 @@ mod tests {
         let padded = ConnectionId::random_padded();
         assert!(padded.as_str().ends_with('='), "{padded}");
         assert_eq!(ConnectionId::parse(padded.as_str()), Some(padded));
+    }
+
+    #[test]
+    fn connection_id_does_not_begin_as_an_option_does() {
+        for _ in 0..2_000 {
+            let ids = [ConnectionId::random(), ConnectionId::random_padded()];
+            assert!(
+                ids.iter().all(|id| !id.as_str().starts_with('-')),
+                "{ids:?}"
+            );
+        }
     }
 
     #[test]
