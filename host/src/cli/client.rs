@@ -1,7 +1,8 @@
 //! The client of a gateway's management listener. It finds the listener by address, or by the configuration that the
 //! gateway runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -40,6 +42,74 @@ pub(super) struct ManagementRequest<'a> {
 /// it does nothing.
 #[tokio::main(flavor = "current_thread")]
 pub(super) async fn ask(asked: &AskedGateway, request: &ManagementRequest<'_>) -> Result<String> {
+    let (gateway, expected_file) = find(asked).await?;
+    let (status, text) = gateway.ask(request, expected_file.as_deref()).await?;
+    if status.is_success() {
+        return Ok(text);
+    }
+    match refusal_reason(&text) {
+        why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.address),
+        why => bail!(why),
+    }
+}
+
+/// Asks for an answer without an end, and gives each of its lines to `act` as it comes.
+#[tokio::main(flavor = "current_thread")]
+pub(super) async fn follow(
+    asked: &AskedGateway,
+    path: &str,
+    act: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let (gateway, expected_file) = find(asked).await?;
+    let request = ManagementRequest {
+        method: Method::GET,
+        path,
+        body: Value::Null,
+        time_limit: GREETING_TIMEOUT,
+    };
+    let address = &gateway.address;
+    let stream = connect(address).await.map_err(|error| {
+        let hint = connect_hint(address, &error);
+        anyhow!("no gateway answers at {address}; {hint} ({error})")
+    })?;
+    let stream = secure(stream, gateway.tls.as_ref()).await?;
+    let request = request.head(address, expected_file.as_deref(), gateway.token.as_ref());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let followed = async {
+        let response = sender.send_request(request.body(Full::default())?).await?;
+        if response.status().is_success() {
+            return each_line(response.into_body(), act).await;
+        }
+        let why = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+        let why = why.await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        bail!(refusal_reason(&String::from_utf8_lossy(&why)))
+    };
+    let (mut followed, mut connection) = (pin!(followed), pin!(connection));
+    tokio::select! {
+        biased;
+        followed = &mut followed => return followed,
+        ended = &mut connection => ended?,
+    }
+    // The rest of what has come.
+    followed.await
+}
+
+async fn each_line(mut body: Incoming, mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut unread = Vec::new();
+    while let Some(frame) = body.frame().await {
+        unread.extend(frame?.into_data().unwrap_or_default());
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<_> = unread.drain(..=end).collect();
+            act(String::from_utf8_lossy(&line).trim_end())?;
+        }
+        anyhow::ensure!(unread.len() <= MAX_ANSWER_BYTES, "a line has no end");
+    }
+    Ok(())
+}
+
+/// Finds the gateway that is asked, and gives the file that it must run.
+async fn find(asked: &AskedGateway) -> Result<(ManagementClient, Option<PathBuf>)> {
     let access = &asked.access;
     let (gateway, expected_file) = match &asked.target {
         GatewayTarget::Management(address) => {
@@ -60,14 +130,7 @@ pub(super) async fn ask(asked: &AskedGateway, request: &ManagementRequest<'_>) -
             (gateway, Some(expected_file))
         }
     };
-    let (status, text) = gateway.ask(request, expected_file.as_deref()).await?;
-    if status.is_success() {
-        return Ok(text);
-    }
-    match refusal_reason(&text) {
-        why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.address),
-        why => bail!(why),
-    }
+    Ok((gateway, expected_file))
 }
 
 /// Finds the gateway that runs a file. The gateway's own note comes first: the file may be broken, or have another
@@ -231,15 +294,12 @@ fn host_name(address: &Address) -> String {
 }
 
 impl ManagementRequest<'_> {
-    pub(super) async fn send(
+    fn head(
         &self,
-        stream: BoxedStream,
         address: &Address,
         expected_file: Option<&Path>,
         token: Option<&Secret>,
-    ) -> Result<(StatusCode, String)> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    ) -> http::request::Builder {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(self.path)
@@ -251,10 +311,23 @@ impl ManagementRequest<'_> {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
+        request
+    }
+
+    pub(super) async fn send(
+        &self,
+        stream: BoxedStream,
+        address: &Address,
+        expected_file: Option<&Path>,
+        token: Option<&Secret>,
+    ) -> Result<(StatusCode, String)> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let body = match self.body.is_null() {
             true => Bytes::new(),
             false => Bytes::from(self.body.to_string()),
         };
+        let request = self.head(address, expected_file, token);
         let request = request.body(Full::new(body))?;
         let answered = async {
             let response = sender.send_request(request).await?;

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::admin::ask;
-use super::client::encoded;
+use super::client::{self, encoded};
 use super::count_of;
 use super::table::{list, printable, table, text};
 use super::whom::{AskedGateway, GatewayOption};
@@ -37,6 +37,19 @@ pub(super) enum ConnectionsCommand {
         /// The connection's id
         id: String,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        gateway: GatewayOption,
+    },
+    /// Print the messages of a connection as they come and go, until it ends or you end the command
+    ///
+    /// Shows the route key, bytes, time and outcome of each, never its content. Nothing waits for the command: if it
+    /// is too slow, it says how many events it has missed.
+    Trace {
+        /// The connection's id
+        id: String,
+        /// Print a line of JSON for each event
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -162,6 +175,13 @@ pub(super) fn connections(command: &ConnectionsCommand) -> Result<()> {
             super::print(&match json {
                 true => format!("{shown:#}"),
                 false => description(&shown),
+            })
+        }
+        ConnectionsCommand::Trace { id, json, gateway } => {
+            let path = format!("/connections/{}/trace", encoded(id.as_bytes()));
+            client::follow(&gateway.target()?, &path, |line| match json {
+                true => super::print(line),
+                false => super::print(&trace_line(line)),
             })
         }
         ConnectionsCommand::Send {
@@ -394,6 +414,9 @@ fn description(shown: &Value) -> String {
             text(limits, "outbox_bytes"),
         ),
     );
+    for request in list(shown.get("last_request_ids")).filter_map(Value::as_str) {
+        row("last request", printable(request));
+    }
     for group in list(shown.get("groups")).filter_map(Value::as_str) {
         row("group", printable(group));
     }
@@ -418,6 +441,52 @@ fn description(shown: &Value) -> String {
         row(name, format!("{} bytes", text(limits, key)));
     }
     table(&rows)
+}
+
+/// An event of a trace as a line for people.
+fn trace_line(line: &str) -> String {
+    let event = serde_json::from_str::<Value>(line).unwrap_or_default();
+    let at = |event: &Value| moment(event, "at");
+    match text(&event, "event").as_str() {
+        "begin" => format!("{}  looking; ctrl-c ends it", at(&event)),
+        "missed" => format!("{} events were missed", text(&event, "events")),
+        "handled" => {
+            let took = event.get("took_ms").and_then(Value::as_f64);
+            let outcome = match (text(&event, "error"), text(&event, "answer_bytes")) {
+                (error, _) if !error.is_empty() => error,
+                (_, bytes) if bytes.is_empty() => "no answer".to_owned(),
+                (_, bytes) => format!("answered with {bytes} bytes"),
+            };
+            format!(
+                "{}  in   {:<16}  {:>8} B  {:>8.1} ms  {}  {outcome}",
+                at(&event),
+                text(&event, "route"),
+                text(&event, "bytes"),
+                took.unwrap_or_default(),
+                text(&event, "request_id"),
+            )
+        }
+        "queued" => format!(
+            "{}  out  {:<16}  {:>8} B",
+            at(&event),
+            text(&event, "kind"),
+            text(&event, "bytes")
+        ),
+        "no-room" => format!(
+            "{}  out  {:<16}  {:>8} B  not queued: its queue is full",
+            at(&event),
+            "",
+            text(&event, "bytes")
+        ),
+        "ended" => format!(
+            "{}  ended with {} {}, by the {}",
+            at(&event),
+            text(&event, "code"),
+            text(&event, "reason"),
+            text(&event, "by")
+        ),
+        _ => printable(line),
+    }
 }
 
 /// A time in milliseconds since the Unix epoch, as RFC 3339 in UTC with seconds.

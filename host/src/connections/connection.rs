@@ -8,9 +8,10 @@ use arc_swap::ArcSwapOption;
 
 use super::attributes::Attributes;
 use super::groups::{self, Membership};
-use super::id::ConnectionId;
-use super::message::Message;
+use super::id::{ConnectionId, LastRequests, RequestId};
+use super::message::{Message, Payload};
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
+use super::trace::{Trace, TraceStep};
 use crate::auth::{Allowance, Identity};
 use crate::clock::now_ms;
 
@@ -54,6 +55,8 @@ pub(crate) struct Connection {
     identity: ArcSwapOption<Identity>,
     /// None without a usage plan.
     allowance: OnceLock<Allowance>,
+    pub(super) trace: Trace,
+    last_requests: LastRequests,
 }
 
 /// The subprotocol and the attributes, which may change while the connection is open.
@@ -87,6 +90,8 @@ impl Connection {
             details: Mutex::default(),
             identity: ArcSwapOption::empty(),
             allowance: OnceLock::new(),
+            trace: Trace::default(),
+            last_requests: LastRequests::default(),
         }
     }
 
@@ -129,7 +134,45 @@ impl Connection {
         if !limits.early_posts && !groups::is_let_in(self) {
             return Err(PostError::Gone);
         }
-        self.outbox.push(message.into(), limits.outbox)
+        self.push(message.into(), limits)
+    }
+
+    /// Queues what others have for the client.
+    pub(super) fn push(
+        &self,
+        payload: Payload,
+        limits: &ConnectionLimits,
+    ) -> Result<(), PostError> {
+        let (kind, bytes) = (payload.kind, payload.bytes.len());
+        let pushed = self.outbox.push(payload, limits.outbox);
+        if self.trace.is_on() {
+            match pushed {
+                Ok(()) => self.trace.note(TraceStep::Queued { kind, bytes }),
+                Err(PostError::Busy) => self.trace.note(TraceStep::NoRoom { bytes }),
+                Err(PostError::Gone | PostError::TooLarge) => {}
+            }
+        }
+        pushed
+    }
+
+    /// Whether somebody looks at its messages.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.trace.is_on()
+    }
+
+    /// Tells those who look.
+    pub(crate) fn trace(&self, step: TraceStep) {
+        self.trace.note(step);
+    }
+
+    /// Notes the request that handles a message of the client.
+    pub(crate) fn note_request(&self, request: RequestId) {
+        self.last_requests.note(request);
+    }
+
+    /// The last requests, newest first.
+    pub(super) fn last_requests(&self) -> Vec<RequestId> {
+        self.last_requests.all()
     }
 
     /// Closes the connection once its queue is written. False when it is closing already.

@@ -11,6 +11,7 @@ use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, PostError};
 use super::shards::ShardedMap;
+use super::trace::TraceReader;
 use super::walk::{Description, Filter, Walk};
 
 /// The connections of one stage. Each is found here from just before its 101 is written until its session has ended.
@@ -95,6 +96,11 @@ impl Directory {
         Ok(Description::of(&*self.find(id)?))
     }
 
+    /// Looks at the messages of a connection as they come and go.
+    pub(crate) fn trace(&self, id: ConnectionId) -> Result<TraceReader, Gone> {
+        TraceReader::new(self.find(id)?).ok_or(Gone)
+    }
+
     /// At most `limit` groups after the one with the name `after`, in an order of the directory's own.
     pub(crate) fn list_groups(&self, after: Option<&str>, limit: usize) -> Vec<GroupInfo> {
         self.groups.list(after, limit)
@@ -156,6 +162,7 @@ impl Drop for Registration {
         open.change(self.connection.id, |slot| *slot = None);
         self.directory.groups.end(&self.connection);
         self.connection.outbox.end();
+        self.connection.trace.end();
     }
 }
 

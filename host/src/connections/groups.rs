@@ -268,7 +268,7 @@ pub(super) fn publish_to<'a>(
 ) -> Published {
     let mut published = Published::default();
     for connection in connections {
-        match connection.outbox.push(payload.clone(), limits.outbox) {
+        match connection.push(payload.clone(), limits) {
             Ok(()) => published.queued += 1,
             Err(PostError::Gone | PostError::TooLarge) => {}
             Err(PostError::Busy) => {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -114,6 +114,35 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// The last requests of a connection, for an operator who looks for them in the log. The connection's session alone
+/// notes them, so that each costs two stores to memory that is its own.
+#[derive(Debug, Default)]
+pub(super) struct LastRequests {
+    /// Each is the number of a request and 1; 0 is none.
+    numbers: [AtomicU64; 4],
+    count: AtomicUsize,
+}
+
+impl LastRequests {
+    pub(super) fn note(&self, request: RequestId) {
+        let count = self.count.load(Ordering::Relaxed);
+        if let Some(place) = self.numbers.get(count % self.numbers.len()) {
+            place.store(request.0.wrapping_add(1), Ordering::Relaxed);
+        }
+        self.count.store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Newest first.
+    pub(super) fn all(&self) -> Vec<RequestId> {
+        let (count, places) = (self.count.load(Ordering::Relaxed), self.numbers.len());
+        let newest_first = (1..=places).map(|back| count.wrapping_add(places - back) % places);
+        let numbers = newest_first.filter_map(|place| self.numbers.get(place));
+        let numbers = numbers.map(|number| number.load(Ordering::Relaxed));
+        let noted = numbers.filter_map(|number| number.checked_sub(1));
+        noted.map(RequestId).collect()
+    }
+}
+
 /// The id of a message, in API Gateway's events beside the id of its request. It is made of that, so that a message on
 /// its way carries one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +235,18 @@ mod tests {
             assert_ne!(first, second);
             assert_eq!(first.len(), LENGTH);
             assert_eq!(first.ends_with('='), padded, "{first}");
+        }
+    }
+
+    #[test]
+    fn last_requests_are_the_newest_four() {
+        let last = LastRequests::default();
+        assert_eq!(last.all(), []);
+        let requests: Vec<_> = (0..6).map(|_| RequestId::next()).collect();
+        for (noted, request) in requests.iter().enumerate() {
+            last.note(*request);
+            let newest = requests.iter().take(noted + 1).rev().take(4);
+            assert_eq!(last.all(), newest.copied().collect::<Vec<_>>());
         }
     }
 

@@ -12,6 +12,7 @@ mod members;
 mod message;
 mod outbox;
 mod shards;
+mod trace;
 mod walk;
 
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
@@ -20,6 +21,7 @@ pub(crate) use groups::{GroupInfo, JoinError, MAX_NAME, MAX_PAGE, Published};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
 pub(crate) use outbox::{Closer, Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
+pub(crate) use trace::{TraceEvent, TraceReader, TraceStep, Traced};
 pub(crate) use walk::{Description, Filter, Walk};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::vec;
 use super::connection::{Client, Connection, ConnectionLimits};
 use super::directory::Directory;
 use super::groups::{Published, publish_to};
-use super::id::ConnectionId;
+use super::id::{ConnectionId, RequestId};
 use super::message::Payload;
 use super::outbox::{Closing, QueueLength};
 
@@ -62,6 +62,8 @@ pub(crate) struct Description {
     pub(crate) queue: QueueLength,
     /// The close that waits for the queue.
     pub(crate) closing: Option<Closing>,
+    /// The requests that handled its last messages, newest first.
+    pub(crate) last_requests: Vec<RequestId>,
 }
 
 impl Walk {
@@ -168,6 +170,7 @@ impl Description {
             attributes: connection.attributes(),
             queue: connection.outbox.queue(),
             closing: connection.outbox.closing(),
+            last_requests: connection.last_requests(),
         }
     }
 }

@@ -1,26 +1,34 @@
 //! The admin API's handlers for open connections and groups: list, show, send, close.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 
 use super::audit::Done;
-use super::control::Control;
+use super::control::{Control, MAX_TRACES};
 use super::plugins::{read, refused};
 use super::selection::{Selected, Selection, SelectionError, parse_id};
-use super::shown::{ConnectionPage, GroupPage, ListedConnection, ListedGroup, ShownConnection};
+use super::shown::{
+    self, ConnectionPage, GroupPage, ListedConnection, ListedGroup, ShownConnection,
+};
+use crate::clock::now_ms;
 use crate::connections::{
     Closer, Closing, ConnectionId, Description, Gone, GroupInfo, MAX_PAGE, Message, Payload,
-    PostError, Published, Walk,
+    PostError, Published, TraceReader, Walk,
 };
 use crate::stage::Stage;
 
@@ -133,6 +141,39 @@ fn shown(control: &Control, id: &str) -> Result<ShownConnection, Refused> {
     let id = parse_id(id)?;
     let (stage, description) = find(control, id)?;
     Ok(ShownConnection::new(&stage, description))
+}
+
+/// Answers with a line of JSON for each event, until the connection ends or the caller goes.
+pub(super) async fn trace(State(control): State<Control>, Path(id): Path<String>) -> Response {
+    match traced(&control, &id) {
+        Ok((reader, permit)) => {
+            let first = json!({ "event": "begin", "at": now_ms() });
+            let first = stream::once(ready(trace_line(&first)));
+            let events = stream::unfold((reader, permit), |(mut reader, permit)| async {
+                let line = trace_line(&shown::traced(reader.next().await?));
+                Some((line, (reader, permit)))
+            });
+            let body = Body::from_stream(first.chain(events));
+            ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
+        Err(why) => why.into_response(),
+    }
+}
+
+fn traced(control: &Control, id: &str) -> Result<(TraceReader, OwnedSemaphorePermit), Refused> {
+    let id = parse_id(id)?;
+    let (stage, _) = find(control, id)?;
+    let permit = control.begin_trace().ok_or_else(|| {
+        let why = format!("{MAX_TRACES} traces are open, and there are no more at once: end one");
+        Refused(StatusCode::TOO_MANY_REQUESTS, why)
+    })?;
+    let reader = stage.scope.directory.trace(id);
+    tracing::debug!(connection = %id, stage = %stage.scope, "a trace begins");
+    Ok((reader.map_err(|Gone| Refused::gone(id))?, permit))
+}
+
+fn trace_line(event: &Value) -> Result<Bytes, Infallible> {
+    Ok(format!("{event}\n").into())
 }
 
 pub(super) async fn send(State(control): State<Control>, body: Bytes) -> Response {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::change::Change;
 use crate::plugin::{
@@ -20,7 +20,11 @@ pub(crate) struct Control {
     metrics: Arc<Metrics>,
     reloads: mpsc::Sender<Reload>,
     upgrades: mpsc::Sender<Upgrade>,
+    traces: Arc<Semaphore>,
 }
+
+/// Traces at once: each takes one of the connections that the management listener has.
+pub(super) const MAX_TRACES: usize = 16;
 
 /// A reload request. The answer is the changes, or the reason why nothing changed.
 pub(crate) type Reload = oneshot::Sender<Result<Vec<Change>, NoReload>>;
@@ -101,6 +105,7 @@ impl Control {
             metrics,
             reloads,
             upgrades,
+            traces: Arc::new(Semaphore::new(MAX_TRACES)),
         };
         let requests = Requests {
             reloads: asked_to_reload,
@@ -127,6 +132,11 @@ impl Control {
     /// The metrics page.
     pub(crate) fn metrics(&self) -> String {
         self.metrics.render()
+    }
+
+    /// Gives a permit for a trace; none if there are as many as there may be.
+    pub(super) fn begin_trace(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.traces).try_acquire_owned().ok()
     }
 
     /// Reads the configuration again, and every file that it names.

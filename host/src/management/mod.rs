@@ -192,6 +192,7 @@ impl Management {
             .route_layer(from_fn(guard::json_only))
             .route("/connections", get(clients::list))
             .route("/connections/{id}", get(clients::show))
+            .route("/connections/{id}/trace", get(clients::trace))
             .route("/groups", get(clients::groups))
             .route("/metrics", get(metrics_page))
             .route("/openapi.json", get(openapi::document))

@@ -1,9 +1,9 @@
 //! Connections and groups as the admin API shows them.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::connections::Description;
+use crate::connections::{Description, MessageKind, TraceEvent, TraceStep, Traced};
 use crate::stage::Stage;
 
 /// A page of connections.
@@ -40,6 +40,8 @@ pub(super) struct ShownConnection {
     pub(super) subprotocol: Option<String>,
     pub(super) groups: Vec<String>,
     pub(super) attributes: Map<String, Value>,
+    /// The requests that handled its last messages, newest first: the log has them.
+    pub(super) last_request_ids: Vec<String>,
     /// The close that waits until the queue is written.
     pub(super) closing: Option<ShownClosing>,
     pub(super) limits: ShownLimits,
@@ -110,6 +112,11 @@ impl ShownConnection {
                 .into_iter()
                 .map(|(name, value)| (name, value.into()))
                 .collect(),
+            last_request_ids: description
+                .last_requests
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             closing: description.closing.map(|closing| ShownClosing {
                 code: closing.code,
                 reason: closing.reason,
@@ -128,5 +135,49 @@ impl ShownConnection {
                 .map(|(name, version)| (name.to_owned(), version.into()))
                 .collect(),
         }
+    }
+}
+
+/// An event of a trace.
+pub(super) fn traced(traced: Traced) -> Value {
+    let TraceEvent { at, step } = match traced {
+        Traced::Event(event) => event,
+        Traced::Missed(events) => return json!({ "event": "missed", "events": events }),
+    };
+    match step {
+        TraceStep::Handled {
+            request_id,
+            route,
+            bytes,
+            took,
+            answer,
+            error,
+        } => json!({
+            "event": "handled",
+            "at": at,
+            "request_id": request_id.to_string(),
+            "route": route.as_deref(),
+            "bytes": bytes,
+            "took_ms": took.as_secs_f64() * 1_000.0,
+            "answer_bytes": answer,
+            "error": error,
+        }),
+        TraceStep::Queued { kind, bytes } => json!({
+            "event": "queued",
+            "at": at,
+            "kind": match kind {
+                MessageKind::Text => "text",
+                MessageKind::Binary => "binary",
+            },
+            "bytes": bytes,
+        }),
+        TraceStep::NoRoom { bytes } => json!({ "event": "no-room", "at": at, "bytes": bytes }),
+        TraceStep::Ended(closing) => json!({
+            "event": "ended",
+            "at": at,
+            "code": closing.code,
+            "reason": closing.reason,
+            "by": closing.by,
+        }),
     }
 }

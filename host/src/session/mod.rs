@@ -10,6 +10,7 @@ mod error_frame;
 mod record;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -110,6 +111,7 @@ impl<T: Transport> Session<T> {
             tracing::error!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
                 stage = %self.stage.scope, "a bug of the gateway has ended this connection and no other");
         }
+        traced::ended(&self.driver.connection, &end);
         // Gone from the directory before the client or its `$disconnect` handler is told.
         drop(self.registration.take());
         // A session that panicked may panic once more: `$disconnect` runs all the same.
@@ -140,6 +142,7 @@ impl<T: Transport> Session<T> {
             self.begin_message();
             let (driver, request_id) = (&mut self.driver, next_request_id(&self.stage));
             let (connection, why) = (&driver.connection, (429, "over its usage plan"));
+            traced::turned_away(connection, request_id, message.len(), why.1);
             record::turned_away(&self.stage, connection, request_id, message.len(), why);
             let frame = error_frame("Too Many Requests", connection, request_id);
             driver.send(frame);
@@ -158,8 +161,10 @@ impl<T: Transport> Session<T> {
                 invocation,
                 ..
             } = &mut *self;
+            driver.connection.note_request(request_id);
             let Some(route) = stage.routes.select(&message) else {
                 let (connection, why) = (&driver.connection, (403, "no route for it"));
+                traced::turned_away(connection, request_id, bytes, why.1);
                 record::turned_away(stage, connection, request_id, bytes, why);
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
@@ -200,6 +205,7 @@ impl<T: Transport> Session<T> {
         };
         let took = driver.end_call(begun);
         record::handled(&invocation, route, bytes, took, &answer);
+        traced::handled(&invocation, route, bytes, took, &answer);
         match answer {
             Ok(Some(reply)) if route.two_way => {
                 if reply.len() <= invocation.scope.limits.message_bytes {
