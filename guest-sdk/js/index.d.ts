@@ -209,6 +209,11 @@ export namespace connections {
  * a {@link GatewayError}.
  */
 export namespace groups {
+  /**
+   * Returns the name of the group that has the connections of a principal, as the API's authorizer names it, for as long as each is
+   * open: publish to it, list it, count it. No connection joins or leaves it by itself.
+   */
+  function ofPrincipal(principal: string): string;
   /** Adds a connection to a group. Throws `gone`, `invalid` (a name has 1 to 128 bytes) or `busy` (64 groups unless configured). */
   function join(group: string, id: ConnectionId): void;
   /** Takes a connection out of a group, if it is in it. Throws `gone`. */

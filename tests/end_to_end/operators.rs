@@ -490,7 +490,7 @@ async fn trace_shows_the_messages_of_one_connection_until_its_end() {
         assert_eq!(shown["last_request_ids"].as_array().unwrap().len(), 3);
         assert!(!handled.to_string().contains(secret), "{handled}");
     }
-    bob.step(json!({"do": "send", "to": id, "text": "four"}))
+    bob.step(json!({"do": "send", "id": id, "text": "four"}))
         .await;
     let queued = event(&mut lines).await;
     assert_eq!(

@@ -12,6 +12,12 @@ import (
 	"github.com/lockgate/lockgate/guest-sdk/go/internal/gateway"
 )
 
+// OfPrincipal returns the name of the group that has the connections of a principal, as the API's authorizer names it, for as
+// long as each is open: publish to it, list it, count it. No connection joins or leaves it by itself.
+func OfPrincipal(principal string) string {
+	return "$principal/" + principal
+}
+
 // Join adds a connection to a group. Joining twice is joining once.
 //
 // Fails with [lockgate.ErrGone]; with [lockgate.ErrInvalid], unless the group's name has 1 to 128 bytes; and with

@@ -8,6 +8,10 @@ import { toContract } from "./message.js";
 /** Members that a page has unless another limit is asked for. */
 const PAGE = 1000;
 
+export function ofPrincipal(principal) {
+  return "$principal/" + text("groups.ofPrincipal", "the principal", principal);
+}
+
 export function join(group, id) {
   const name = text("groups.join", "the group", group);
   const whose = text("groups.join", "the connection id", id);

@@ -5,6 +5,23 @@
 use crate::gateway::groups as contract;
 use crate::{ConnectionId, Error, Message, Result};
 
+/// Returns the name of the group that has the connections of a principal, as the API's authorizer names it, for as long as
+/// each is open: publish to it, list it, count it. No connection joins or leaves it by itself.
+///
+/// ```no_run
+/// # use lockgate_plugin::{context, groups, Event, Message, Result};
+/// fn message(_: Event, message: Message) -> Result<Option<Message>> {
+///     if let Some(user) = context::principal() {
+///         groups::publish(&groups::of_principal(&user), message)?; // to all devices of the user
+///     }
+///     Ok(None)
+/// }
+/// ```
+#[must_use]
+pub fn of_principal(principal: &str) -> String {
+    format!("$principal/{principal}")
+}
+
 /// Adds a connection to a group. Joining twice is joining once.
 ///
 /// Fails with [`Gone`](Error::Gone), [`Invalid`](Error::Invalid) (a group's name has 1 to 128 bytes) or

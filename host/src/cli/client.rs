@@ -77,7 +77,9 @@ pub(super) async fn follow(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let followed = async {
-        let response = sender.send_request(request.body(Full::default())?).await?;
+        let response = sender
+            .send_request(request.body(Full::<Bytes>::default())?)
+            .await?;
         if response.status().is_success() {
             return each_line(response.into_body(), act).await;
         }

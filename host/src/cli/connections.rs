@@ -109,11 +109,14 @@ pub(super) enum GroupsCommand {
 }
 
 /// The connections of a command. All conditions must be met.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Conditions {
     /// Only those of this stage
     #[arg(long, value_name = "API/STAGE")]
     stage: Option<String>,
+    /// Only those of this principal: who the client is, as the stage's authorizer says
+    #[arg(long)]
+    principal: Option<String>,
     /// Only members of this group
     #[arg(long)]
     group: Option<String>,
@@ -212,8 +215,7 @@ pub(super) fn groups(command: &GroupsCommand) -> Result<()> {
         } => {
             let conditions = Conditions {
                 stage: stage.clone(),
-                group: None,
-                attribute: None,
+                ..Conditions::default()
             };
             let found = page.load("groups", &conditions, &gateway.target()?)?;
             page.print("groups", &found, group_table)
@@ -227,7 +229,7 @@ pub(super) fn groups(command: &GroupsCommand) -> Result<()> {
             let conditions = Conditions {
                 stage: stage.clone(),
                 group: Some(name.clone()),
-                attribute: None,
+                ..Conditions::default()
             };
             send(conditions.selection(), message, gateway)
         }
@@ -263,6 +265,7 @@ impl Conditions {
     fn selection(&self) -> Map<String, Value> {
         let conditions = [
             ("stage", &self.stage),
+            ("principal", &self.principal),
             ("group", &self.group),
             ("attribute", &self.attribute),
         ];
@@ -353,6 +356,7 @@ fn connection_table(found: &Value) -> String {
         [
             "CONNECTION",
             "STAGE",
+            "PRINCIPAL",
             "ADDRESS",
             "CONNECTED",
             "LAST ACTIVE",
@@ -364,6 +368,7 @@ fn connection_table(found: &Value) -> String {
         rows.push([
             text(connection, "id"),
             text(connection, "stage"),
+            text(connection, "principal"),
             text(connection, "source_ip"),
             moment(connection, "connected_at"),
             moment(connection, "last_active_at"),
@@ -395,6 +400,7 @@ fn description(shown: &Value) -> String {
     row("connection", text(shown, "id"));
     for (name, key) in [
         ("stage", "stage"),
+        ("principal", "principal"),
         ("address", "source_ip"),
         ("host", "domain_name"),
         ("user agent", "user_agent"),
@@ -402,6 +408,15 @@ fn description(shown: &Value) -> String {
     ] {
         row(name, text(shown, key));
     }
+    let authorizer = shown.get("authorizer").and_then(Value::as_object);
+    for (name, value) in authorizer.into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), printable);
+        row("authorizer", format!("{}={value}", printable(name)));
+    }
+    for scope in list(shown.get("scopes")).filter_map(Value::as_str) {
+        row("scope", printable(scope));
+    }
+    row("expires", moment(shown, "expires_at"));
     row("connected", moment(shown, "connected_at"));
     row("last active", moment(shown, "last_active_at"));
     let limits = shown.get("limits").unwrap_or(&Value::Null);

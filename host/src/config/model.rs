@@ -282,6 +282,10 @@ pub(crate) struct StageLimits {
     pub(crate) attributes_bytes: usize,
     /// Groups that a connection may be in at once.
     pub(crate) groups: usize,
+    /// Connections of one principal open at once; `None` is without limit.
+    pub(crate) connections_per_principal: Option<NonZeroU32>,
+    /// Whether one more closes the principal's oldest, and is not refused.
+    pub(crate) closes_oldest_of_principal: bool,
 }
 
 /// A component, what it may do, and how it is run.

@@ -55,6 +55,9 @@ impl StageLimits {
             control_frames_per_s: written.control_frames_per_s,
             attributes_bytes: kib(written.attributes_kib),
             groups: written.groups as usize,
+            connections_per_principal: NonZeroU32::new(written.connections_per_principal),
+            closes_oldest_of_principal: written.beyond_connections_per_principal
+                == file::BeyondPrincipal::CloseOldest,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::attributes::Attributes;
-use super::groups::{self, Membership};
+use super::groups::{self, Membership, PrincipalLimit};
 use super::id::{ConnectionId, LastRequests, RequestId};
 use super::message::{Message, Payload};
 use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
@@ -38,6 +38,8 @@ pub(crate) struct ConnectionLimits {
     pub(crate) groups: usize,
     /// Whether messages are queued before the connection is let in.
     pub(crate) early_posts: bool,
+    /// Connections that one principal may have; none is without limit.
+    pub(crate) principal: Option<PrincipalLimit>,
 }
 
 /// An open connection. Held by its session and by the decision that lets it in; all others ask the directory.

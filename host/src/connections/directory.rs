@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{AttributeError, Client, Connection, ConnectionLimits};
-use super::groups::{GroupInfo, Groups, JoinError};
+use super::groups::{Group, GroupInfo, Groups, JoinError, PrincipalLimit, TooManyOfPrincipal};
 use super::id::ConnectionId;
 use super::message::Message;
 use super::outbox::{Closing, PostError};
@@ -54,15 +54,49 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Admits a connection. Dropping the registration removes it and all its group memberships: code that admits and
-    /// never removes cannot be written.
+    /// Admits a connection, if its principal may have one more. Dropping the registration removes it and all its group
+    /// memberships: code that admits and never removes cannot be written.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+        limit: Option<PrincipalLimit>,
+    ) -> Result<Registration, TooManyOfPrincipal> {
+        let principal = connection.principal();
+        let group = principal.map(|principal| {
+            let groups = &self.groups;
+            groups.add_to_principal(&principal, &connection, limit)
+        });
+        Ok(self.add(connection, group.transpose()?))
+    }
+
+    /// Whether one more connection of a principal would be admitted.
+    pub(crate) fn check_principal(
+        &self,
+        principal: &str,
+        limit: PrincipalLimit,
+    ) -> Result<(), TooManyOfPrincipal> {
+        self.groups.check_principal(principal, limit)
+    }
+
+    /// Admits a connection in a test.
+    #[cfg(test)]
     pub(crate) fn register(self: &Arc<Self>, connection: Arc<Connection>) -> Registration {
+        let admitted = self.admit(connection, None);
+        admitted.expect("there is no limit")
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+        principal: Option<Arc<Group>>,
+    ) -> Registration {
         let entry = Arc::clone(&connection);
         self.open.change(entry.id, |slot| *slot = Some(entry));
         self.groups.open(&connection);
         Registration {
             directory: Arc::clone(self),
             connection,
+            principal,
         }
     }
 
@@ -154,13 +188,19 @@ impl Directory {
 pub(crate) struct Registration {
     directory: Arc<Directory>,
     pub(crate) connection: Arc<Connection>,
+    /// The connections of its principal, if it has one.
+    principal: Option<Arc<Group>>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let open = &self.directory.open;
         open.change(self.connection.id, |slot| *slot = None);
-        self.directory.groups.end(&self.connection);
+        let groups = &self.directory.groups;
+        if let Some(principal) = &self.principal {
+            groups.remove_from_principal(principal, self.connection.id);
+        }
+        groups.end(&self.connection);
         self.connection.outbox.end();
         self.connection.trace.end();
     }

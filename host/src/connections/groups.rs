@@ -16,6 +16,38 @@ pub(crate) const MAX_NAME: usize = 128;
 /// Members of the largest page.
 pub(crate) const MAX_PAGE: usize = 1_000;
 
+/// The beginning of the names of groups that no connection joins or leaves by itself: each has the connections of one
+/// principal, whose name follows.
+const PRINCIPAL: &str = "$principal/";
+
+/// The name of the group that has the connections of a principal.
+pub(crate) fn principal_group(principal: &str) -> String {
+    format!("{PRINCIPAL}{principal}")
+}
+
+/// Whether the name is that of a principal's group.
+pub(crate) fn is_reserved(group: &str) -> bool {
+    group.starts_with(PRINCIPAL)
+}
+
+/// The limit of open connections of one principal, and what happens to one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrincipalLimit {
+    pub(crate) connections: usize,
+    /// Closes the oldest connection, and does not refuse the new one.
+    pub(crate) closes_oldest: bool,
+}
+
+/// The principal has as many connections as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the principal has as many connections as limits.connections_per_principal of the stage allows"
+)]
+pub(crate) struct TooManyOfPrincipal;
+
+/// The close code of a connection that a newer one of its principal has replaced.
+const REPLACED: u16 = 4_000;
+
 /// Why a connection did not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JoinError {
@@ -145,6 +177,43 @@ impl Groups {
         }
     }
 
+    /// Whether one more connection of a principal would be let in.
+    pub(super) fn check_principal(
+        &self,
+        principal: &str,
+        limit: PrincipalLimit,
+    ) -> Result<(), TooManyOfPrincipal> {
+        let group = self.named.get(&*principal_group(principal));
+        group.map_or(Ok(()), |group| group.find_replaced(limit).map(drop))
+    }
+
+    /// Adds a connection that is let in to those of its principal.
+    pub(super) fn add_to_principal(
+        &self,
+        principal: &str,
+        connection: &Arc<Connection>,
+        limit: Option<PrincipalLimit>,
+    ) -> Result<Arc<Group>, TooManyOfPrincipal> {
+        let name: Box<str> = principal_group(principal).into();
+        // The lock of the name is held throughout, so that no other connection takes the last place.
+        self.named.change(name.clone(), |slot| {
+            if let (Some(limit), Some(group)) = (limit, &*slot)
+                && let Some(replaced) = group.find_replaced(limit)?
+            {
+                let reason = "a newer connection of the same principal";
+                replaced.close(Closing::new(REPLACED, reason));
+            }
+            let group = slot.get_or_insert_with(|| Group::new(name));
+            group.lock().insert(connection.id, Arc::clone(connection));
+            Ok(Arc::clone(group))
+        })
+    }
+
+    /// Removes a connection that has ended from those of its principal.
+    pub(super) fn remove_from_principal(&self, group: &Group, id: ConnectionId) {
+        self.remove(group, id);
+    }
+
     /// Removes a connection that has ended from every group; it joins none any more.
     pub(super) fn end(&self, connection: &Connection) {
         let before = std::mem::replace(&mut *membership(connection), Membership::Ended);
@@ -217,6 +286,7 @@ impl Groups {
         let mut groups = Vec::new();
         for shard in first..self.named.count() {
             let mut names = self.named.keys_of(shard);
+            names.retain(|name| !is_reserved(name));
             names.retain(|name| shard > first || after.is_none_or(|after| **name > *after));
             names.sort_unstable();
             groups.extend(names.into_iter().map(|name| GroupInfo {
@@ -237,12 +307,7 @@ impl Groups {
 
     fn add(&self, name: &str, connection: &Arc<Connection>) -> Arc<Group> {
         self.named.change(name.into(), |slot| {
-            let group = slot.get_or_insert_with(|| {
-                Arc::new(Group {
-                    name: name.into(),
-                    members: Mutex::default(),
-                })
-            });
+            let group = slot.get_or_insert_with(|| Group::new(name.into()));
             group.lock().insert(connection.id, Arc::clone(connection));
             Arc::clone(group)
         })
@@ -294,6 +359,44 @@ impl Membership {
 }
 
 impl Group {
+    fn new(name: Box<str>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            members: Mutex::default(),
+        })
+    }
+
+    /// The connection that makes room for one more; none if there is room. Those that are closing already do not count, unless
+    /// there are as many of them again: a client that reconnects without end would pile them up.
+    fn find_replaced(
+        &self,
+        limit: PrincipalLimit,
+    ) -> Result<Option<Arc<Connection>>, TooManyOfPrincipal> {
+        let (mut open, mut all, mut after) = (0, 0, None);
+        let mut oldest: Option<Arc<Connection>> = None;
+        while let Some(rest) = self.after(after) {
+            after = rest.entries().last().map(|(id, _)| *id);
+            all += rest.entries().len();
+            for (_, member) in rest.entries() {
+                if member.outbox.closing().is_some() {
+                    continue;
+                }
+                open += 1;
+                let is_older = |oldest: &Arc<Connection>| member.connected_at < oldest.connected_at;
+                if oldest.as_ref().is_none_or(is_older) {
+                    oldest = Some(Arc::clone(member));
+                }
+            }
+        }
+        if open < limit.connections {
+            return Ok(None);
+        }
+        match limit.closes_oldest && all < limit.connections * 2 {
+            true => Ok(oldest),
+            false => Err(TooManyOfPrincipal),
+        }
+    }
+
     fn after(&self, id: Option<ConnectionId>) -> Option<Rest<ConnectionId, Arc<Connection>>> {
         self.lock().after(id.as_ref())
     }

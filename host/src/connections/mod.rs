@@ -17,7 +17,10 @@ mod walk;
 
 pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
 pub(crate) use directory::{Directory, Gone, Info, Registration, View};
-pub(crate) use groups::{GroupInfo, JoinError, MAX_NAME, MAX_PAGE, Published};
+pub(crate) use groups::{
+    GroupInfo, JoinError, MAX_NAME, MAX_PAGE, PrincipalLimit, Published, TooManyOfPrincipal,
+    is_reserved,
+};
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
 pub(crate) use outbox::{Closer, Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::auth::Identity;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     outbox: OutboxLimits {
@@ -16,6 +17,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     attributes_bytes: 27,
     groups: 2,
     early_posts: true,
+    principal: None,
 };
 
 fn connection() -> Arc<Connection> {
@@ -368,6 +370,7 @@ fn walk_with_conditions_finds_those_that_meet_them_all() {
     let filter = Filter {
         group: Some("even".into()),
         attribute: Some(("third".into(), "yes".into())),
+        ..Filter::default()
     };
     let mut walk = directory.walk(filter, None);
     let mut found = HashSet::new();
@@ -377,7 +380,7 @@ fn walk_with_conditions_finds_those_that_meet_them_all() {
     assert_eq!(found, expected);
     let nobody = Filter {
         group: Some("nobody".into()),
-        attribute: None,
+        ..Filter::default()
     };
     assert!(directory.walk(nobody, None).next_chunk().is_none());
 }
@@ -403,4 +406,108 @@ fn groups_are_listed_once_in_pages() {
         found.extend(page.into_iter().map(|group| group.name));
     }
     assert_eq!(found.len(), 100);
+}
+
+#[tokio::test]
+async fn slow_reader_of_a_trace_is_told_what_it_missed_and_then_the_end() {
+    let limits = ConnectionLimits {
+        outbox: OutboxLimits {
+            bytes: 100_000,
+            messages: 1_000,
+        },
+        ..LIMITS
+    };
+    let directory = Arc::new(Directory::default());
+    let view = directory.view(&limits, None);
+    let connection = connection();
+    let id = connection.id;
+    let registration = directory.register(Arc::clone(&connection));
+    assert!(!connection.is_traced());
+    let mut reader = directory.trace(id).expect("it is open");
+    assert!(connection.is_traced());
+    for _ in 0..300 {
+        view.send(id, text("x")).expect("there is room");
+    }
+    drop(registration);
+    let mut seen = 0;
+    while let Some(traced) = reader.next().await {
+        match traced {
+            Traced::Missed(missed) => assert_eq!((seen, missed), (0, 300 - 256)),
+            Traced::Event(_) => seen += 1,
+        }
+    }
+    assert_eq!(seen, 256);
+    assert!(directory.trace(id).is_err());
+}
+
+#[test]
+fn connection_is_traced_until_its_last_reader_goes() {
+    let directory = Arc::new(Directory::default());
+    let registration = directory.register(connection());
+    let connection = &registration.connection;
+    let readers = [1, 2].map(|_| directory.trace(connection.id).expect("it is open"));
+    let [one, other] = readers;
+    drop(one);
+    assert!(connection.is_traced());
+    drop(other);
+    assert!(!connection.is_traced());
+    assert!(directory.trace(connection.id).is_ok());
+}
+
+/// A connection of this principal, which connects at `connected_at`.
+fn of_principal(principal: &str, connected_at: u64) -> Arc<Connection> {
+    let mut connection = Arc::into_inner(connection()).expect("it is not shared");
+    connection.connected_at = connected_at;
+    let identity = Identity::new(Some(principal.into()), vec![], vec![], None);
+    connection.set_identity(Some(Arc::new(identity.expect("it is valid"))));
+    Arc::new(connection)
+}
+
+#[test]
+fn principal_has_as_many_connections_as_its_limit() {
+    let directory = Arc::new(Directory::default());
+    let refusing = Some(PrincipalLimit {
+        connections: 2,
+        closes_oldest: false,
+    });
+    let admit = |principal, limit| directory.admit(of_principal(principal, 1), limit);
+    let one = admit("ada", refusing).expect("it is the first");
+    let _two = admit("ada", refusing).expect("it is the second");
+    assert_eq!(admit("ada", refusing).err(), Some(TooManyOfPrincipal));
+    let _other = admit("bob", refusing).expect("it is another's");
+    // One that is closing leaves room.
+    assert!(one.connection.close(Closing::new(1000, "")));
+    let _three = admit("ada", refusing).expect("there is room");
+    drop(one);
+    assert_eq!(admit("ada", refusing).err(), Some(TooManyOfPrincipal));
+    let view = directory.view(&LIMITS, None);
+    assert_eq!(view.count("$principal/ada"), 2);
+    assert_eq!(directory.list_groups(None, 10), []);
+}
+
+#[test]
+fn oldest_connection_of_a_principal_makes_room_until_as_many_are_closing() {
+    let directory = Arc::new(Directory::default());
+    let limit = Some(PrincipalLimit {
+        connections: 2,
+        closes_oldest: true,
+    });
+    let mut open: Vec<_> = [2, 1, 3, 4]
+        .into_iter()
+        .map(|connected_at| directory.admit(of_principal("ada", connected_at), limit))
+        .collect::<Result<_, _>>()
+        .expect("there is room");
+    let closing = |open: &[Registration]| -> Vec<_> {
+        let closing = open.iter().map(|open| &open.connection);
+        let closing = closing.filter(|connection| connection.outbox.closing().is_some());
+        closing.map(|connection| connection.connected_at).collect()
+    };
+    assert_eq!(closing(&open), [2, 1]);
+    // Nobody reads the closes: a client could pile them up.
+    let more = directory.admit(of_principal("ada", 5), limit);
+    assert_eq!(more.err(), Some(TooManyOfPrincipal));
+    open.remove(0);
+    let more = directory.admit(of_principal("ada", 5), limit);
+    open.push(more.expect("there is room again"));
+    assert_eq!(closing(&open), [1, 3]);
 }

@@ -8,10 +8,11 @@ use std::vec;
 
 use super::connection::{Client, Connection, ConnectionLimits};
 use super::directory::Directory;
-use super::groups::{Published, publish_to};
+use super::groups::{Published, principal_group, publish_to};
 use super::id::{ConnectionId, RequestId};
 use super::message::Payload;
 use super::outbox::{Closing, QueueLength};
+use crate::auth::Identity;
 
 /// Connections of the largest chunk: some tens of microseconds of work, after which others may run.
 const CHUNK: usize = 128;
@@ -19,9 +20,17 @@ const CHUNK: usize = 128;
 /// The connections that an operator means: those that meet every condition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
+    pub(crate) principal: Option<String>,
     pub(crate) group: Option<String>,
     /// The name of an attribute, and its value.
     pub(crate) attribute: Option<(String, String)>,
+}
+
+impl Filter {
+    /// Whether there is any condition.
+    pub(crate) fn is_set(&self) -> bool {
+        self.principal.is_some() || self.group.is_some() || self.attribute.is_some()
+    }
 }
 
 /// A walk over the connections of a stage: of a group in the order of their ids, or of all in an order of the
@@ -50,6 +59,7 @@ pub(crate) struct Chunk {
 pub(crate) struct Description {
     pub(crate) id: ConnectionId,
     pub(crate) client: Client,
+    pub(crate) identity: Option<Arc<Identity>>,
     /// Milliseconds since the Unix epoch.
     pub(crate) connected_at: u64,
     /// The time of the last message in either direction, in milliseconds since the Unix epoch.
@@ -93,14 +103,22 @@ impl Walk {
 
     /// Gives the next connections that meet the conditions, perhaps none of those that were compared. None at the end.
     pub(crate) fn next_chunk(&mut self) -> Option<Chunk> {
-        let (looked_at, mut connections) = match &self.filter.group {
-            Some(group) => {
-                let members = self.directory.members_after(group, self.after)?;
+        let Filter {
+            principal, group, ..
+        } = &self.filter;
+        let principal = principal.as_deref().map(principal_group);
+        // A principal has fewer connections than a group.
+        let (looked_at, mut connections) = match principal.as_ref().or(group.as_ref()) {
+            Some(members_of) => {
+                let members = self.directory.members_after(members_of, self.after)?;
                 self.after = members.last().map(|member| member.id).or(self.after);
                 (members.len(), members)
             }
             None => self.next_of_all()?,
         };
+        if let (Some(_), Some(group)) = (&principal, &self.filter.group) {
+            connections.retain(|connection| connection.groups().contains(group));
+        }
         if let Some((name, value)) = &self.filter.attribute {
             connections.retain(|connection| connection.attribute(name).as_ref() == Some(value));
         }
@@ -163,6 +181,7 @@ impl Description {
         Self {
             id: connection.id,
             client: connection.client.clone(),
+            identity: connection.identity(),
             connected_at: connection.connected_at,
             last_active_at: connection.last_active_at(),
             subprotocol: connection.subprotocol(),

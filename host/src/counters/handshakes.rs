@@ -43,6 +43,7 @@ outcomes! {
     TooFastFromOneAddress = "too_fast_from_one_address",
     TooFastForApi = "too_fast_for_api",
     TooManyFromOneAddress = "too_many_from_one_address",
+    TooManyOfPrincipal = "too_many_of_principal",
     ProxyHeader = "proxy_header",
     Tls = "tls",
     /// No request came in time, or none that can be read.

@@ -140,6 +140,7 @@ fn groups(input: &[u8]) {
         attributes_bytes: 16,
         groups: 2,
         early_posts: true,
+        principal: None,
     };
     let directory = Arc::new(Directory::default());
     let view = directory.view(&limits, None);
@@ -158,7 +159,9 @@ fn groups(input: &[u8]) {
                 user_agent: None,
                 over_quic: false,
             }));
-            let registration = directory.register(Arc::clone(&connection));
+            let registration = directory
+                .admit(Arc::clone(&connection), None)
+                .expect("there is no limit");
             open.insert(slot, (connection, registration));
             continue;
         };

@@ -12,7 +12,7 @@ use super::Gateway;
 use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{self, Config, LoggedMessages};
-use crate::connections::{Closing, ConnectionLimits, OutboxLimits};
+use crate::connections::{Closing, ConnectionLimits, OutboxLimits, PrincipalLimit};
 use crate::counters::{Counters, RouteCounters};
 use crate::integration::{Integration, Mock};
 use crate::invocation::Scope;
@@ -241,6 +241,12 @@ fn connection_limits(limits: &config::StageLimits) -> ConnectionLimits {
         attributes_bytes: limits.attributes_bytes,
         groups: limits.groups,
         early_posts: limits.compat.takes_early_posts(),
+        principal: limits
+            .connections_per_principal
+            .map(|connections| PrincipalLimit {
+                connections: connections.get() as usize,
+                closes_oldest: limits.closes_oldest_of_principal,
+            }),
     }
 }
 

@@ -127,10 +127,25 @@ impl Candidate<'_> {
         authorized_by: &mut Option<Arc<Authorizer>>,
     ) -> Result<Option<Acceptance>, Refusal> {
         match self.authorize(stage, asked, authorized_by).await {
-            Ok(()) => connect(stage, asked.invocation, asked.handshake).await,
+            Ok(()) => {
+                self.check_principal(stage)?;
+                connect(stage, asked.invocation, asked.handshake).await
+            }
             Err(Denial::Replaced) => Ok(None),
             Err(denial) => Err(Refusal::Unauthorized(denial)),
         }
+    }
+
+    /// Refuses a client whose principal has as many connections as it may, before its `$connect`. Others that connect meanwhile
+    /// may take the last place: [`crate::connections::Directory::admit`] judges again.
+    fn check_principal(&self, stage: &Stage) -> Result<(), Refusal> {
+        let scope = &stage.scope;
+        let (Some(limit), Some(principal)) = (scope.limits.principal, self.connection.principal())
+        else {
+            return Ok(());
+        };
+        let checked = scope.directory.check_principal(&principal, limit);
+        checked.map_err(Refusal::TooManyOfPrincipal)
     }
 
     /// Asks the stage's authorizer, unless it has been asked, and notes who the client is.

@@ -364,10 +364,16 @@ impl PendingHandshake {
         let answer = check_silence(&self.head_faults)
             .and_then(|()| connect::accept(&self.head.opening, acceptance));
         // Before its 101: a client that has it can be sent to.
-        let registration = answer.is_ok().then(|| {
-            let directory = &self.current.load().scope.directory;
-            directory.register(Arc::clone(&self.connection))
+        let admitted_answer = answer.and_then(|response| {
+            let scope = Arc::clone(&self.current.load().scope);
+            let connection = Arc::clone(&self.connection);
+            let registration = scope.directory.admit(connection, scope.limits.principal);
+            Ok((response, registration.map_err(Refusal::TooManyOfPrincipal)?))
         });
+        let (answer, registration) = match admitted_answer {
+            Ok((response, registration)) => (Ok(response), Some(registration)),
+            Err(refusal) => (Err(refusal), None),
+        };
         let outcome = answer.as_ref();
         self.record(&context, outcome.map(|response| response.status().as_u16()));
         let _ = reply.send(answer);

@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use super::admission::NotAdmitted;
 use crate::authorizer::Denial;
-use crate::connections::RequestId;
+use crate::connections::{RequestId, TooManyOfPrincipal};
 use crate::counters::Outcome;
 use crate::invocation::InvokeError;
 
@@ -50,6 +50,8 @@ pub(crate) enum Refusal {
     Failed(InvokeError),
     #[error("{0}")]
     NotAdmitted(NotAdmitted),
+    #[error("{0}")]
+    TooManyOfPrincipal(TooManyOfPrincipal),
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -70,6 +72,7 @@ impl Refusal {
                 StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Self::NotAdmitted(reason) => reason.status(),
+            Self::TooManyOfPrincipal(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -89,6 +92,7 @@ impl Refusal {
             Self::Failed(InvokeError::Busy(_)) => Outcome::HandlerBusy,
             Self::BadAnswer(_) | Self::Failed(_) => Outcome::HandlerFailed,
             Self::NotAdmitted(reason) => reason.outcome(),
+            Self::TooManyOfPrincipal(_) => Outcome::TooManyOfPrincipal,
             Self::Stopping => Outcome::Stopping,
         }
     }
@@ -114,6 +118,7 @@ impl Refusal {
             | Self::BadAnswer(_)
             | Self::Failed(_)
             | Self::NotAdmitted(_)
+            | Self::TooManyOfPrincipal(_)
             | Self::Stopping => None,
         };
         let phrase = || self.status().canonical_reason().unwrap_or("Refused");

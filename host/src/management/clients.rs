@@ -149,7 +149,7 @@ pub(super) async fn trace(State(control): State<Control>, Path(id): Path<String>
         Ok((reader, permit)) => {
             let first = json!({ "event": "begin", "at": now_ms() });
             let first = stream::once(ready(trace_line(&first)));
-            let events = stream::unfold((reader, permit), |(mut reader, permit)| async {
+            let events = stream::unfold((reader, permit), |(mut reader, permit)| async move {
                 let line = trace_line(&shown::traced(reader.next().await?));
                 Some((line, (reader, permit)))
             });
@@ -284,7 +284,7 @@ fn group_page(control: &Control, query: Option<&str>) -> Result<GroupPage, Refus
         after,
         limit,
     } = List::parse(query)?;
-    if selection.group.is_some() || selection.attribute.is_some() {
+    if selection.filter()?.is_set() {
         return Err(Refused::bad("groups are listed by stage alone"));
     }
     let mut groups = Vec::new();
@@ -338,6 +338,7 @@ impl List {
             let value = value.into_owned();
             match &*name {
                 "stage" => list.selection.stage = Some(value),
+                "principal" => list.selection.principal = Some(value),
                 "group" => list.selection.group = Some(value),
                 "attribute" => list.selection.attribute = Some(value),
                 "after" => {
@@ -359,7 +360,7 @@ impl List {
                 }
                 other => {
                     return Err(Refused::bad(format!(
-                        "there is no parameter {other:?}; a list has stage, group, attribute, after, limit"
+                        "there is no parameter {other:?}; a list has stage, principal, group, attribute, after, limit"
                     )));
                 }
             }

@@ -20,6 +20,7 @@ pub(super) struct Selection {
     pub(super) id: Option<String>,
     /// The stage, as `API/STAGE`.
     pub(super) stage: Option<String>,
+    pub(super) principal: Option<String>,
     pub(super) group: Option<String>,
     /// An attribute, as `NAME=VALUE`.
     pub(super) attribute: Option<String>,
@@ -43,7 +44,7 @@ pub(super) enum SelectionError {
     #[error("an id names one connection: write no other condition beside it")]
     IdAndMore,
     #[error(
-        "say which connections: id, group or attribute; or all = true for every connection of the stage"
+        "say which connections: id, principal, group or attribute; or all = true for every connection of the stage"
     )]
     Nothing,
     #[error("all = true means every connection of the stage: write no other condition beside it")]
@@ -60,6 +61,7 @@ impl fmt::Display for Selection {
         let conditions = [
             ("id", &self.id),
             ("stage", &self.stage),
+            ("principal", &self.principal),
             ("group", &self.group),
             ("attribute", &self.attribute),
         ];
@@ -74,7 +76,8 @@ impl fmt::Display for Selection {
 impl Selection {
     /// Gives the connections that a request to send or to close is about: never all because nothing was said.
     pub(super) fn select(&self, stages: &Stages) -> Result<Selected, SelectionError> {
-        let has_condition = self.group.is_some() || self.attribute.is_some();
+        let has_condition =
+            self.principal.is_some() || self.group.is_some() || self.attribute.is_some();
         if let Some(id) = &self.id {
             if has_condition || self.all || self.stage.is_some() {
                 return Err(SelectionError::IdAndMore);
@@ -102,6 +105,7 @@ impl Selection {
             Ok((name.to_owned(), value.to_owned()))
         });
         Ok(Filter {
+            principal: self.principal.clone(),
             group: self.group.clone(),
             attribute: attribute.transpose()?,
         })

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::auth;
 use crate::connections::{Description, MessageKind, TraceEvent, TraceStep, Traced};
 use crate::stage::Stage;
 
@@ -20,6 +21,8 @@ pub(super) struct ListedConnection {
     pub(super) id: String,
     /// `API/STAGE`.
     pub(super) stage: String,
+    /// Who the client is, as its authorizer says.
+    pub(super) principal: Option<String>,
     pub(super) source_ip: String,
     /// Milliseconds since the Unix epoch.
     pub(super) connected_at: u64,
@@ -38,6 +41,11 @@ pub(super) struct ShownConnection {
     pub(super) domain_name: String,
     pub(super) user_agent: Option<String>,
     pub(super) subprotocol: Option<String>,
+    /// What else the authorizer says of the client.
+    pub(super) authorizer: Map<String, Value>,
+    pub(super) scopes: Vec<String>,
+    /// When what has let the client in expires, in milliseconds since the Unix epoch.
+    pub(super) expires_at: Option<u64>,
     pub(super) groups: Vec<String>,
     pub(super) attributes: Map<String, Value>,
     /// The requests that handled its last messages, newest first: the log has them.
@@ -88,6 +96,10 @@ impl ListedConnection {
         Self {
             id: description.id.to_string(),
             stage: stage.to_owned(),
+            principal: description
+                .identity
+                .as_ref()
+                .and_then(|identity| identity.principal.as_deref().map(str::to_owned)),
             source_ip: description.client.source_ip.to_string(),
             connected_at: description.connected_at,
             last_active_at: description.last_active_at,
@@ -100,12 +112,20 @@ impl ListedConnection {
 impl ShownConnection {
     pub(super) fn new(stage: &Stage, description: Description) -> Self {
         let limits = &stage.limits;
+        let identity = description.identity.clone().unwrap_or_default();
         let plugins = stage.routes.versions_for(description.id);
         Self {
             listed: ListedConnection::new(&stage.scope.to_string(), &description),
             domain_name: description.client.domain_name.into(),
             user_agent: description.client.user_agent.map(String::from),
             subprotocol: description.subprotocol,
+            authorizer: identity
+                .values
+                .iter()
+                .map(|(name, value)| (name.to_string(), json_value(value)))
+                .collect(),
+            scopes: identity.scopes.iter().map(ToString::to_string).collect(),
+            expires_at: identity.expires_at,
             groups: description.groups,
             attributes: description
                 .attributes
@@ -179,5 +199,13 @@ pub(super) fn traced(traced: Traced) -> Value {
             "reason": closing.reason,
             "by": closing.by,
         }),
+    }
+}
+
+fn json_value(value: &auth::Value) -> Value {
+    match value {
+        auth::Value::Text(text) => Value::from(&**text),
+        auth::Value::Number(number) => Value::from(*number),
+        auth::Value::Flag(flag) => Value::from(*flag),
     }
 }

@@ -102,6 +102,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
                 attributes_bytes: limits.attributes_bytes,
                 groups: limits.groups,
                 early_posts: true,
+                principal: None,
             },
             directory: Arc::default(),
             counters: Arc::default(),

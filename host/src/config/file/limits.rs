@@ -1,7 +1,7 @@
 //! The limits in the file: of the gateway, of a stage, of a plugin, each with its default and bounds.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The limits of the gateway as a whole.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -144,6 +144,24 @@ pub(in crate::config) struct StageLimits {
     /// Groups that a connection may be in at once. When it ends, it leaves each of them. 0 allows none.
     #[schemars(range(min = 0, max = 1_024))]
     pub(in crate::config) groups: u32,
+    /// Open connections of one principal, as the stage's authorizer names it. 0 is without limit. Those that are
+    /// closing do not count, unless there are as many of them again.
+    #[schemars(range(min = 0, max = 1_000))]
+    pub(in crate::config) connections_per_principal: u32,
+    /// What happens to one more connection of a principal: `"refuse"` answers it with 429; `"close-oldest"` lets it
+    /// in and closes the principal's oldest with 4000.
+    pub(in crate::config) beyond_connections_per_principal: BeyondPrincipal,
+}
+
+/// What happens to one more connection of a principal than it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum BeyondPrincipal {
+    /// It is refused with 429.
+    #[default]
+    Refuse,
+    /// The oldest one is closed with 4000.
+    CloseOldest,
 }
 
 impl Default for StageLimits {
@@ -163,6 +181,8 @@ impl Default for StageLimits {
             control_frames_per_s: 20,
             attributes_kib: 4,
             groups: 64,
+            connections_per_principal: 0,
+            beyond_connections_per_principal: BeyondPrincipal::Refuse,
         }
     }
 }

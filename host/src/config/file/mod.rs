@@ -24,7 +24,8 @@ pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
 pub(in crate::config) use authorizer::{Authorizer, Iam};
 pub(in crate::config) use jwt::{Jwt, JwtIssuer, Required};
 pub(in crate::config) use limits::{
-    CPU_MS, GatewayLimits, OUTBOX_KIB, PING_INTERVAL_S, PluginLimits, Rollback, StageLimits,
+    BeyondPrincipal, CPU_MS, GatewayLimits, OUTBOX_KIB, PING_INTERVAL_S, PluginLimits, Rollback,
+    StageLimits,
 };
 pub(in crate::config) use plugin::{Plugin, Signature};
 pub(in crate::config) use usage_plan::{ApiKeys, UsagePlan};

@@ -5,7 +5,7 @@ use wasmtime::component::HasSelf;
 use super::call;
 use super::{Capability, Interface};
 use crate::config::Grant;
-use crate::connections::{ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message};
+use crate::connections::{ConnectionId, JoinError, MAX_NAME, MAX_PAGE, Message, is_reserved};
 use crate::plugin::run::bindings::lockgate::plugin::groups;
 use crate::plugin::run::bindings::lockgate::plugin::types::{Error, MessageResult as WitMessage};
 use crate::plugin::run::instance::HostState;
@@ -34,6 +34,7 @@ impl groups::Host for HostState {
     }
 
     fn leave(&mut self, group: String, id: String) -> Result<(), Error> {
+        check_chosen(&group)?;
         Ok(self.directory()?.leave(&group, call::parse_id(&id)?)?)
     }
 
@@ -76,7 +77,17 @@ impl groups::Host for HostState {
     }
 }
 
+/// Checks that connections join and leave the group by themselves.
+fn check_chosen(group: &str) -> Result<(), Error> {
+    if is_reserved(group) {
+        let why = "a connection is in the group of its principal as long as it is open";
+        return Err(Error::Invalid(why.into()));
+    }
+    Ok(())
+}
+
 fn check_name(group: &str) -> Result<(), Error> {
+    check_chosen(group)?;
     if (1..=MAX_NAME).contains(&group.len()) {
         return Ok(());
     }
