@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -74,8 +75,20 @@ type state struct {
 
 var _ gateway.Fake = (*state)(nil)
 
+// ofPrincipal begins the names of the groups that have the connections of a principal.
+const ofPrincipal = "$principal/"
+
+// checkChosen checks that connections join and leave the group by themselves.
+func checkChosen(group string) error {
+	if strings.HasPrefix(group, ofPrincipal) {
+		return gateway.Invalid("a connection is in the group of its principal as long as it is open")
+	}
+	return nil
+}
+
 type connection struct {
 	life       life
+	principal  string
 	info       gateway.Info
 	attributes map[string]string
 	groups     map[string]bool
@@ -103,6 +116,7 @@ func (s *state) open(handshake lockgate.Handshake) string {
 	now := first + s.events + 1
 	userAgent, _ := handshake.Header("user-agent")
 	s.connections[id] = &connection{
+		principal: s.principal,
 		info: gateway.Info{
 			ConnectedAt:  now,
 			LastActiveAt: now,
@@ -146,11 +160,16 @@ func (s *state) begin(id, routeKey string) {
 	s.connections[id].info.LastActiveAt = first + s.events
 }
 
-// membersOf returns the members of a group, ordered by id.
+// membersOf returns the members of a group, ordered by id: of a principal's group its connections.
 func (s *state) membersOf(group string) []string {
+	principal, isPrincipal := strings.CutPrefix(group, ofPrincipal)
 	var ids []string
 	for id, connection := range s.connections {
-		if connection.life == open && connection.groups[group] {
+		isMember := connection.groups[group]
+		if isPrincipal {
+			isMember = connection.principal == principal
+		}
+		if connection.life == open && isMember {
 			ids = append(ids, id)
 		}
 	}
@@ -297,6 +316,9 @@ func (s *state) SetAttribute(id, name string, value *string) error {
 func (s *state) Join(group, id string) error {
 	s.Lock()
 	defer s.Unlock()
+	if err := checkChosen(group); err != nil {
+		return err
+	}
 	if group == "" || len(group) > maxGroupName {
 		return gateway.Invalid(fmt.Sprintf("a group's name has 1 to %d bytes", maxGroupName))
 	}
@@ -317,6 +339,9 @@ func (s *state) Join(group, id string) error {
 func (s *state) Leave(group, id string) error {
 	s.Lock()
 	defer s.Unlock()
+	if err := checkChosen(group); err != nil {
+		return err
+	}
 	connection, err := s.find(id)
 	if err != nil {
 		return err

@@ -169,3 +169,21 @@ test("two gateways run at the same time, each with its own state", async () => {
   await Promise.all(gateways.map((gateway, at) => call(gateway, ids[at], "setAttribute", "me", "at", String(at))));
   assert.deepEqual(gateways.map((gateway, at) => gateway.attributes(ids[at])), [{ at: "0" }, { at: "1" }]);
 });
+
+test("the group of a principal has its connections, and nobody joins or leaves it", async () => {
+  const plugin = define({
+    message(event, message) {
+      const group = groups.ofPrincipal(context.principal());
+      for (const act of [groups.join, groups.leave]) assert.throws(() => act(group, event.connectionId), ({ code }) => code === "invalid");
+      return String(groups.publish(group, message));
+    },
+  });
+  const gateway = new Gateway(plugin);
+  gateway.identify("ada");
+  const own = [await gateway.connect(), await gateway.connect()];
+  gateway.identify("bob");
+  const bob = await gateway.connect();
+  assert.equal(await gateway.message(own[0], "hello"), "2");
+  assert.deepEqual(gateway.received(own[1]), ["hello"]);
+  assert.deepEqual(gateway.received(bob), []);
+});

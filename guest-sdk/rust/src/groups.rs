@@ -19,8 +19,11 @@ use crate::{ConnectionId, Error, Message, Result};
 /// ```
 #[must_use]
 pub fn of_principal(principal: &str) -> String {
-    format!("$principal/{principal}")
+    format!("{PRINCIPAL}{principal}")
 }
+
+/// The beginning of the names of principals' groups.
+pub(crate) const PRINCIPAL: &str = "$principal/";
 
 /// Adds a connection to a group. Joining twice is joining once.
 ///

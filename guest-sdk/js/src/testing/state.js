@@ -26,6 +26,14 @@ const byName = ([left], [right]) => (left < right ? -1 : 1);
 
 const invalid = (reason) => new GatewayError("invalid", reason);
 
+/** The beginning of the names of the groups that have the connections of a principal. */
+const PRINCIPAL = "$principal/";
+
+/** Checks that connections join and leave the group by themselves. */
+function checkChosen(group) {
+  if (group.startsWith(PRINCIPAL)) throw invalid("a connection is in the group of its principal as long as it is open");
+}
+
 const numbered = (name, number) => `${name}-${String(number).padStart(4, "0")}`;
 
 export class State {
@@ -102,9 +110,11 @@ export class State {
     if (this.expect(id).life !== "open") throw new Error(`the connection ${id} has ended: it has no events any more`);
   }
 
-  /** The members of a group, ordered by id. */
+  /** The members of a group, ordered by id: of a principal's group its connections. */
   membersOf(group) {
-    const found = [...this.connections].filter(([, { life, groups }]) => life === "open" && groups.has(group));
+    const principal = group.startsWith(PRINCIPAL) ? group.slice(PRINCIPAL.length) : undefined;
+    const isMember = ({ groups, identity }) => (principal === undefined ? groups.has(group) : identity.principal === principal);
+    const found = [...this.connections].filter(([, connection]) => connection.life === "open" && isMember(connection));
     return found.map(([id]) => id).sort();
   }
 
@@ -167,6 +177,7 @@ export class State {
   }
 
   join(group, id) {
+    checkChosen(group);
     if (size(group) < 1 || size(group) > GROUP_NAME) throw invalid(`a group's name has 1 to ${GROUP_NAME} bytes`);
     const connection = this.reachable(id);
     if (connection.life === "ended") throw new GatewayError("gone");
@@ -175,6 +186,7 @@ export class State {
   }
 
   leave(group, id) {
+    checkChosen(group);
     this.reachable(id).groups.delete(group);
   }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connections::ConnectionInfo;
 use crate::context::{Invocation, Value};
+use crate::groups::PRINCIPAL;
 use crate::{Closing, ConnectionId, Error, Fields, Handshake, Message};
 
 // The gateway's defaults, as in `lockgate config schema`.
@@ -197,13 +198,27 @@ impl GatewayState {
         );
     }
 
-    /// The members of a group, ordered by id.
+    /// The members of a group, ordered by id: of a principal's group its connections.
     pub(super) fn members_of(&self, group: &str) -> Vec<ConnectionId> {
+        let principal = group.strip_prefix(PRINCIPAL);
         let members = self.connections.iter().filter(|(_, connection)| {
-            connection.life == Life::Open && connection.groups.contains(group)
+            let is_member = match principal {
+                Some(_) => connection.identity.principal.as_deref() == principal,
+                None => connection.groups.contains(group),
+            };
+            connection.life == Life::Open && is_member
         });
         members.map(|(id, _)| id.clone()).collect()
     }
+}
+
+/// Checks that connections join and leave the group by themselves.
+fn check_chosen(group: &str) -> Result<(), Error> {
+    if group.starts_with(PRINCIPAL) {
+        let why = "a connection is in the group of its principal as long as it is open";
+        return Err(Error::Invalid(why.into()));
+    }
+    Ok(())
 }
 
 #[track_caller]
@@ -303,6 +318,7 @@ impl GatewayState {
     }
 
     pub(super) fn join(&mut self, group: &str, id: &str) -> Result<(), Error> {
+        check_chosen(group)?;
         if !(1..=GROUP_NAME).contains(&group.len()) {
             return Err(Error::Invalid(format!(
                 "a group's name has 1 to {GROUP_NAME} bytes"
@@ -320,6 +336,7 @@ impl GatewayState {
     }
 
     pub(super) fn leave(&mut self, group: &str, id: &str) -> Result<(), Error> {
+        check_chosen(group)?;
         self.connection(id)?.groups.remove(group);
         Ok(())
     }

@@ -32,6 +32,18 @@ impl Handler for Word {
         match word {
             "send" => connections::send(rest, "hello")?,
             "publish" => return Ok(Some(groups::publish("lobby", rest)?.to_string().into())),
+            "devices" => {
+                let devices = groups::of_principal(rest);
+                assert!(matches!(
+                    groups::join(&devices, own),
+                    Err(Error::Invalid(_))
+                ));
+                assert!(matches!(
+                    groups::leave(&devices, own),
+                    Err(Error::Invalid(_))
+                ));
+                return Ok(Some(groups::publish(&devices, "hello")?.to_string().into()));
+            }
             "others" => {
                 groups::publish_except("lobby", rest, own)?;
             }
@@ -142,6 +154,21 @@ fn handler_is_told_who_its_client_is() {
     let told = gateway.message(&ada, "who");
     assert_eq!(told, Ok(Some("ada [(\"seats\", Number(3.0))]".into())));
     assert_eq!(gateway.message(&anyone, "who"), Ok(Some(" []".into())));
+}
+
+#[test]
+fn group_of_a_principal_has_its_connections() {
+    let mut gateway = Gateway::<Word>::new();
+    gateway.identify("ada", [("seats", Value::Number(3.0))]);
+    let (phone, laptop) = (gateway.connect().unwrap(), gateway.connect().unwrap());
+    gateway.identify("bob", [("seats", Value::Number(1.0))]);
+    let bob = gateway.connect().unwrap();
+    for id in [&phone, &laptop, &bob] {
+        gateway.received(id);
+    }
+    assert_eq!(gateway.message(&bob, "devices ada"), Ok(Some("2".into())));
+    assert_eq!(gateway.received(&phone), ["hello".into()]);
+    assert_eq!(gateway.received(&laptop), ["hello".into()]);
 }
 
 #[test]
