@@ -136,7 +136,7 @@ impl Peer {
     }
 
     /// The addresses that count as one: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
-    fn block(self) -> Option<IpAddr> {
+    pub(super) fn block(self) -> Option<IpAddr> {
         let Self::Address(address) = self else {
             return None;
         };

@@ -1,10 +1,11 @@
 //! The connections of the management listener: as many at once as operators need, each with a time limit for what it
 //! sends.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -34,6 +35,52 @@ pub(crate) type TlsHandshake = Arc<dyn Fn(Stream) -> Handshaking + Send + Sync>;
 
 type Handshaking = Pin<Box<dyn Future<Output = io::Result<BoxedStream>> + Send>>;
 
+/// Limit of connections at once from one address beyond this machine, so that one leaves room for others. One more is
+/// closed.
+const MAX_OF_ONE: u32 = 16;
+
+/// Counts of open connections by address.
+#[derive(Clone, Default)]
+struct OpenCounts(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// The place of a connection among those of its address, which is free once this is dropped.
+struct Place(OpenCounts, Option<IpAddr>);
+
+impl OpenCounts {
+    /// Takes a place; none if the address has as many as it may. This machine, which shares an address, has no limit.
+    fn take(&self, peer: Peer) -> Option<Place> {
+        let block = peer.block().filter(|block| !block.is_loopback());
+        if let Some(block) = block {
+            let mut counts = self.lock();
+            let count = counts.entry(block).or_default();
+            if *count >= MAX_OF_ONE {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Place(self.clone(), block))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self(counts, Some(block)) = self else {
+            return;
+        };
+        let mut counts = counts.lock();
+        if let Some(count) = counts.get_mut(block) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(block);
+            }
+        }
+    }
+}
+
 /// Accepts and answers until `stop`; requests under way are answered after it.
 pub(super) async fn serve(
     listening: Arc<Listening>,
@@ -43,18 +90,27 @@ pub(super) async fn serve(
     tasks: TaskTracker,
 ) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let open = OpenCounts::default();
     let accepting = async {
         // It is never closed.
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let (stream, address) = accept(&listening.socket, Purpose::Management).await;
             let peer = Peer::of(&stream, address);
+            let Some(place) = open.take(peer) else {
+                let client = peer.to_string();
+                tracing::warn!(
+                    client,
+                    "management: closed a connection, since its address has {MAX_OF_ONE} open"
+                );
+                continue;
+            };
             let answering = secure(stream, address, tls.clone());
             let (router, stop) = (router.clone().layer(Extension(peer)), stop.clone());
             tasks.spawn(async move {
                 if let Some(stream) = answering.await {
                     answer(stream, router, stop).await;
                 }
-                drop(permit);
+                drop((permit, place));
             });
         }
     };
@@ -96,5 +152,32 @@ async fn answer(stream: BoxedStream, router: Router, stop: CancellationToken) {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(ip: &str) -> Peer {
+        Peer::Address(SocketAddr::new(ip.parse().expect("an address"), 1))
+    }
+
+    #[test]
+    fn one_address_beyond_this_machine_leaves_room_for_others() {
+        let open = OpenCounts::default();
+        let mut places: Vec<_> = (0..MAX_OF_ONE)
+            .map(|_| open.take(peer("192.0.2.1")).expect("there is room"))
+            .collect();
+        assert!(open.take(peer("192.0.2.1")).is_none());
+        assert!(open.take(peer("192.0.2.2")).is_some());
+        places.pop();
+        assert!(open.take(peer("192.0.2.1")).is_some());
+        drop(places);
+        assert!(open.lock().is_empty());
+        let local: Vec<_> = (0..2 * MAX_OF_ONE)
+            .map(|_| open.take(peer("127.0.0.1")))
+            .collect();
+        assert!(local.iter().all(Option::is_some));
     }
 }
