@@ -651,17 +651,22 @@ async fn each_described_request_is_answered_with_a_described_status() {
     assert!(paths.len() >= 15, "{}", paths.len());
     for (path, methods) in paths {
         let target = path
+            .replace("{stage}", "s")
             .replace("{id}", "unknown-unknown-")
             .replace("{name}", "probe");
         for (method, operation) in methods.as_object().unwrap() {
             let method = method.to_uppercase();
             // A `POST` without the content type of JSON changes nothing.
             let (status, body) = gateway.ask(&method, &target, "Host: localhost\r\n").await;
+            let described = &operation["responses"][status.to_string()];
+            assert!(described.is_object(), "{method} {path}: {status} {body}");
+            if path.contains("@connections") {
+                assert_eq!(status, 410, "{method} {path}: {body}");
+                continue;
+            }
             if method == "POST" {
                 assert_eq!(status, 415, "{method} {path}: {body}");
             }
-            let described = &operation["responses"][status.to_string()];
-            assert!(described.is_object(), "{method} {path}: {status} {body}");
             let other = if method == "POST" { "GET" } else { "DELETE" };
             let (status, _) = gateway.ask(other, &target, "Host: localhost\r\n").await;
             // A path of one connection is another request's.
