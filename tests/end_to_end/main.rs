@@ -79,6 +79,7 @@ mod tls;
 mod tokens;
 mod told;
 mod toolchains;
+mod traces;
 mod unix;
 mod upgrade;
 mod upgrade_under_way;
