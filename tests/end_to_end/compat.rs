@@ -65,6 +65,15 @@ async fn each_difference_is_as_the_page_says() {
     }
 }
 
+/// The status, and the error that AWS's SDKs raise, of a post by the connections API.
+async fn post_bytes(gateway: &Gateway, id: &str, bytes: &[u8]) -> (u16, String) {
+    let mut http = gateway.http_to(gateway.management()).await;
+    let path = format!("/s/@connections/{id}");
+    let answer = http.ask("POST", &path, &[], bytes).await;
+    let error = answer.header("x-amzn-errortype").unwrap_or_default();
+    (answer.status, error.to_owned())
+}
+
 /// What a gateway does in a case, in the words of the page.
 async fn seen(case: &str, gateway: &Gateway) -> String {
     match case {
@@ -135,6 +144,16 @@ async fn seen(case: &str, gateway: &Gateway) -> String {
                 "[]" => "is `gone`".into(),
                 other => panic!("{other}"),
             }
+        }
+        "a post of bytes that are no text" => {
+            let mut client = gateway.connect("/s").await;
+            let id = client.id().await;
+            let (status, error) = post_bytes(gateway, &id, &[0xff, 0]).await;
+            if status == 200 {
+                assert_eq!(client.binary().await.as_ref(), [0xff, 0]);
+                return "is a binary message".into();
+            }
+            format!("gets {status} `{error}`")
         }
         "a header of a `$connect` answer" => {
             let steps = json!([{"do": "accept", "headers": [["X-Own", "1"]]}]);

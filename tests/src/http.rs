@@ -1,8 +1,10 @@
 //! HTTP requests that open no WebSocket, several on one connection.
 
+use std::net::SocketAddr;
+
 use tokio::io::AsyncWriteExt;
 
-use crate::{Answer, Duplex, Gateway, request::read_answer, within};
+use crate::{Answer, Duplex, Gateway, Request, request::read_answer, within};
 
 /// An HTTP/1.1 connection to a listener, which the server may keep open.
 pub struct Http {
@@ -13,10 +15,15 @@ pub struct Http {
 impl Gateway {
     /// An HTTP/1.1 connection over plain TCP.
     pub async fn http(&self) -> Http {
-        let stream = within("the connection", self.ws("/").stream()).await;
+        self.http_to(self.plain()).await
+    }
+
+    /// An HTTP/1.1 connection to another of its addresses.
+    pub async fn http_to(&self, address: SocketAddr) -> Http {
+        let stream = within("the connection", Request::new(address, "/").stream()).await;
         Http {
             stream: stream.unwrap(),
-            host: format!("localhost:{}", self.plain().port()),
+            host: format!("localhost:{}", address.port()),
         }
     }
 }

@@ -59,6 +59,11 @@ impl Compat {
         !self.is_aws()
     }
 
+    /// Whether bytes that are no text may be posted by the connections API: they go as a binary message.
+    pub(crate) fn posts_binary(self) -> bool {
+        !self.is_aws()
+    }
+
     /// Whether the headers of a `$connect` handler's acceptance are in the answer, beside the subprotocol.
     pub(crate) fn passes_headers(self) -> bool {
         !self.is_aws()

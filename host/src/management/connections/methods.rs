@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
 use crate::config::KeyMethods;
-use crate::connections::{Closer, Closing, ConnectionId, Info, Message, PostError};
+use crate::connections::{Closer, Closing, ConnectionId, Info, Message, MessageKind, PostError};
 use crate::stage::Stage;
 
 /// The body of a request.
@@ -76,7 +76,12 @@ impl Call<'_> {
         let directory = scope.directory.view(&scope.limits, None);
         match method {
             KeyMethods::POST => {
-                let sent = directory.send(id, message(body));
+                let message = message(body);
+                if message.kind() == MessageKind::Binary && !self.stage.limits.compat.posts_binary()
+                {
+                    return Err(Refusal::NotText);
+                }
+                let sent = directory.send(id, message);
                 sent.map(|()| Done::Posted).map_err(|error| match error {
                     PostError::Gone => Refusal::Gone,
                     PostError::Busy => Refusal::Busy,

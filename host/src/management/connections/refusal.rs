@@ -36,6 +36,8 @@ pub(super) enum Refusal {
     SlowBody,
     #[error("{0:?} is no connection id")]
     MalformedId(String),
+    #[error("the body is not UTF-8, and API Gateway posts text only")]
+    NotText,
     #[error("the connection is gone")]
     Gone,
     #[error("the client reads too slowly, its queue is full")]
@@ -66,7 +68,7 @@ impl Refusal {
             ) => (StatusCode::FORBIDDEN, "InvalidSignatureException"),
             Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, "AccessDeniedException"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException"),
-            Self::MalformedHead | Self::CutBody | Self::MalformedId(_) => {
+            Self::MalformedHead | Self::CutBody | Self::MalformedId(_) | Self::NotText => {
                 (StatusCode::BAD_REQUEST, "BadRequestException")
             }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
@@ -109,6 +111,7 @@ impl Refusal {
             Self::CutBody => "The payload is cut short.".to_owned(),
             Self::SlowBody => "The payload did not come in time.".to_owned(),
             Self::MalformedId(id) => format!("Invalid connectionId: {id}"),
+            Self::NotText => "The payload is not UTF-8 text.".to_owned(),
             Self::Gone => return None,
             Self::Busy => "The client reads too slowly, and its queue is full.".to_owned(),
             Self::NoRoom => "Service Unavailable".to_owned(),
@@ -118,7 +121,7 @@ impl Refusal {
     /// Whether the request had a valid key, as far as it was judged.
     pub(super) fn has_key(&self) -> bool {
         match self {
-            Self::MalformedId(_) | Self::Gone | Self::Busy => true,
+            Self::MalformedId(_) | Self::NotText | Self::Gone | Self::Busy => true,
             Self::NoStage
             | Self::NoMethod
             | Self::Unsigned
