@@ -243,6 +243,9 @@ async fn plan_of_the_key_limits_its_messages() {
         429,
         "Too Many Requests",
     );
+    let (_, page) = gateway.page("/metrics").await;
+    let refused = "lockgate_handshakes_total{result=\"refused\",reason=\"over_plan\"} 1";
+    assert!(page.contains(refused), "{page}");
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ outcomes! {
     Origin = "origin",
     /// The authorizer did not let it on.
     Unauthorized = "unauthorized",
+    /// The usage plan of its API key has no room for it.
+    OverPlan = "over_plan",
     /// The `$connect` handler turned it away.
     Denied = "denied",
     /// The `$connect` handler failed, or its answer cannot be sent.

@@ -87,6 +87,7 @@ impl Refusal {
             Self::Misdirected => Outcome::Misdirected,
             Self::UnknownStage => Outcome::UnknownStage,
             Self::ForeignOrigin(_) => Outcome::Origin,
+            Self::Unauthorized(Denial::Exceeded(_)) => Outcome::OverPlan,
             Self::Unauthorized(_) => Outcome::Unauthorized,
             Self::Denied { .. } => Outcome::Denied,
             Self::Failed(InvokeError::Busy(_)) => Outcome::HandlerBusy,
