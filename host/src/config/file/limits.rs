@@ -21,19 +21,19 @@ pub(in crate::config) struct GatewayLimits {
     /// thousands of clients behind one address.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) connections_per_s_per_ip: u32,
-    /// Connections open at once from one IPv4 address, or one IPv6 network of 64 bits. An HTTP/2 connection
-    /// counts, and so does each WebSocket on it. 0 sets no limit: networks and proxies put thousands of
-    /// clients behind one address.
+    /// Connections open at once from one IPv4 address, or one IPv6 network of 64 bits. An HTTP/2 or HTTP/3
+    /// connection counts, and so does each WebSocket on it. 0 sets no limit: networks and proxies put
+    /// thousands of clients behind one address.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub(in crate::config) connections_per_ip: u32,
     /// Handshakes under way at once. A handshake costs more than an open connection (TLS, the `$connect`
-    /// route), so further clients are told at once to come again. Each WebSocket of an HTTP/2 connection
-    /// counts, and so does a client that has gone while its `$connect` handler is at work.
+    /// route), so further clients are told at once to come again. Each WebSocket of an HTTP/2 or HTTP/3
+    /// connection counts, and so does a client that has gone while its `$connect` handler is at work.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) handshakes: u32,
     /// Seconds from a client's first byte to the last byte of its request, so that a slow request does not
-    /// hold a handshake for longer. A client has the same time to read a refusal, and an HTTP/2 connection
-    /// may be without a WebSocket for as long.
+    /// hold a handshake for longer. A client has the same time to read a refusal, and an HTTP/2 or
+    /// HTTP/3 connection may be without a WebSocket for as long.
     #[schemars(range(min = 1, max = 60))]
     pub(in crate::config) handshake_timeout_s: u32,
     /// Seconds over which a stop spreads the closes, so that the clients do not all come back at once. 0
