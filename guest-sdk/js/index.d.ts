@@ -106,6 +106,26 @@ export interface Handlers {
   message?(event: Event, message: Message): Awaitable<Sendable | undefined | null | void>;
   /** Handles the end of a connection, once for each client that was let in. Its attributes and its info can still be read. */
   disconnect?(event: Event, closing: Closing): Awaitable<void>;
+  /**
+   * Decides who may connect, before `connect`, for the APIs whose configuration names the plugin as their authorizer; with
+   * `"lockgate": { "authorizer": true }` in package.json. Return the client's name or an {@link Identity}; return or throw a
+   * {@link Refusal}. Any other error, and nothing, refuses with 500, and goes to the log.
+   *
+   * @param id The connection that the client will have if it is let in; it does not exist yet.
+   */
+  authorize?(id: ConnectionId, request: Handshake): Awaitable<string | Identity | Refusal>;
+}
+
+/** Who a client is. Principal, values and scopes have 8 KiB together. */
+export interface Identity {
+  /** The client's name: {@link context.principal} of every event, and a field of log lines. */
+  principal?: string | undefined;
+  /** What else handlers are to know: {@link context.authorizer} of every event. */
+  values?: Record<string, string | number | boolean> | undefined;
+  /** What the client may do: routes of the configuration may ask for scopes. */
+  scopes?: Iterable<string> | undefined;
+  /** When this no longer holds: a time, or milliseconds since 1970-01-01 UTC. */
+  expiresAt?: Date | number | undefined;
 }
 
 /** A plugin, as {@link define} makes it. */
@@ -113,6 +133,7 @@ export interface Plugin {
   readonly connect: Handlers["connect"];
   readonly message: Handlers["message"];
   readonly disconnect: Handlers["disconnect"];
+  readonly authorize: Handlers["authorize"];
 }
 
 /** Makes a plugin of its handlers, for `export default`. */

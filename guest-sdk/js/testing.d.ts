@@ -45,6 +45,13 @@ export class Gateway {
   variable(name: string, value: string): this;
   /** Makes the clients that connect from now on this principal, with these values of the authorizer. */
   identify(principal: string, values?: Record<string, string | number | boolean>): this;
+  /** Asks the plugin's `authorize` about a client. Rejects with its `Refusal`; with 500 when its answer is no identity. */
+  authorize(request?: Request): Promise<{
+    principal: string | undefined;
+    values: Record<string, string | number | boolean>;
+    scopes: string[];
+    expiresAt: number | undefined;
+  }>;
   /** Connects a client. Rejects with the handler's `Refusal`; with 502 when its answer cannot be sent. */
   connect(request?: Request): Promise<ConnectionId>;
   /** Sends a message from a client to the route `$default`. Resolves to the handler's answer; rejects with its error. */

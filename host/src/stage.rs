@@ -12,7 +12,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
 use crate::config::{Origins, StageLimits};
-use crate::connections::Message;
+use crate::connections::{Connection, Message};
 use crate::counters::RouteCounters;
 use crate::integration::Integration;
 use crate::invocation::Scope;
@@ -56,6 +56,17 @@ impl ConnectRate {
     }
 }
 
+impl Stage {
+    /// When a connection ends because what let it in expires, in milliseconds since the Unix epoch; none if it does not.
+    pub(crate) fn expiry_of(&self, connection: &Connection) -> Option<u64> {
+        let authorizer = self.authorizer.as_ref()?;
+        if !authorizer.closes_on_expiry() {
+            return None;
+        }
+        connection.identity()?.expires_at
+    }
+}
+
 /// A stage as its connections hold it: a pointer to the newest snapshot.
 pub(crate) type CurrentStage = ArcSwap<Stage>;
 
@@ -67,6 +78,19 @@ pub(crate) struct Routes {
     pub(crate) disconnect: Option<Route>,
     pub(crate) default: Option<Route>,
     pub(crate) custom: HashMap<Box<str>, Route>,
+    /// The scopes that routes ask for, ordered. Each has a bit, by its place here.
+    pub(crate) scopes: Vec<Box<str>>,
+}
+
+/// Scopes of one API, a bit for each that its routes ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scopes(u64);
+
+impl Scopes {
+    /// Whether all of `needed` are among these.
+    pub(crate) fn contain(self, needed: Self) -> bool {
+        needed.0 & !self.0 == 0
+    }
 }
 
 /// The route of one route key.
@@ -79,6 +103,8 @@ pub(crate) struct Route {
     pub(crate) two_way: bool,
     /// One message in so many has a line in the access log; 0 is none.
     pub(crate) logged_one_in: u32,
+    /// The scopes that a client needs for it.
+    pub(crate) scopes: Scopes,
     /// Whether the log has the warning that this one-way route drops an answer.
     pub(crate) drop_logged: Arc<AtomicBool>,
 }
@@ -92,6 +118,26 @@ impl Routes {
         integrations
             .filter_map(|integration| Some((integration.name(), integration.version_for(id)?)))
             .collect()
+    }
+
+    /// The bits of those scopes that routes ask for.
+    pub(crate) fn scopes_of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Scopes {
+        let places = names.into_iter().filter_map(|name| {
+            let place = self.scopes.binary_search_by(|known| (**known).cmp(name));
+            place.ok()
+        });
+        Scopes(places.fold(0, |bits, place| bits | 1 << place))
+    }
+
+    /// The scopes of a client that routes ask for; none of a client without an identity.
+    pub(crate) fn granted_to(&self, connection: &Connection) -> Scopes {
+        // Most APIs ask for none.
+        if self.scopes.is_empty() {
+            return Scopes::default();
+        }
+        let identity = connection.identity();
+        let names = identity.iter().flat_map(|identity| &identity.scopes);
+        self.scopes_of(names.map(|name| &**name))
     }
 
     /// The route for a message; none if nothing matches and there is no `$default`.

@@ -92,7 +92,7 @@ async fn authorizer_sees_the_request_and_its_circumstances() {
     }
 }
 
-/// aws-websocket.md §3.3: the outcomes of an authorizer.
+/// The outcomes of an authorizer, as API Gateway has them.
 #[tokio::test]
 async fn refusal_has_the_status_of_its_reason_and_tells_nothing_of_the_inside() {
     let gateway = door().await;
@@ -260,7 +260,7 @@ async fn origin_is_judged_before_the_authorizer_is_asked() {
 
 #[tokio::test]
 async fn what_an_authorizer_and_a_client_say_in_confidence_is_in_no_log() {
-    let lines = "cache_s = 60\nidentity_source = [\"route.request.header.Authorization\"]";
+    let lines = "identity_source = [\"route.request.header.Authorization\"]";
     let gateway = LOCKGATE.serve(&behind_a_door(lines, "")).await;
     let say = json!({"principal": "ada", "values": {"secret": "canary-value"}});
     let bearing = |say: &Value| {
@@ -281,4 +281,94 @@ async fn what_an_authorizer_and_a_client_say_in_confidence_is_in_no_log() {
     let text = gateway.log().whole().await + &gateway.output().whole().await + &metrics;
     assert!(text.contains("ada"), "{text}");
     assert!(!text.contains("canary"), "{text}");
+}
+
+/// The probe behind the doorman, with these lines in its authorizer's table, and routes that ask for scopes.
+fn with_scopes(authorizer: &str) -> String {
+    let door = behind_a_door(authorizer, "");
+    door.replace(
+        "quietly = { integration = \"probe\" }",
+        "read = { integration = \"probe\", two_way = true, scopes = [\"read\"] }\n\
+         write = { integration = \"probe\", two_way = true, scopes = [\"write\", \"read\"] }",
+    )
+}
+
+#[tokio::test]
+async fn message_needs_the_scopes_of_its_route() {
+    let gateway = LOCKGATE.serve(&with_scopes("")).await;
+    let message = |route: &str| json!({"action": route, "steps": [{"do": "event"}]}).to_string();
+    for (scopes, may_read, may_write) in [
+        (json!([]), false, false),
+        (json!(["read"]), true, false),
+        (json!(["write"]), false, false),
+        (json!(["other", "write", "read"]), true, true),
+    ] {
+        let mut client = gateway.connect(&saying(&json!({"scopes": scopes}))).await;
+        for (route, may) in [("read", may_read), ("write", may_write), ("free", true)] {
+            client.send(message(route)).await;
+            if may {
+                let answer = client.json().await;
+                assert!(answer[0]["route"].is_string(), "{scopes} {route}: {answer}");
+            } else {
+                client.expect_error("Forbidden").await;
+            }
+        }
+    }
+    // A reload that asks for less counts for the next message of an open connection.
+    let mut client = gateway.connect(&saying(&json!({"scopes": ["read"]}))).await;
+    client.send(message("write")).await;
+    client.expect_error("Forbidden").await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("scopes = [\"write\", \"read\"]", "scopes = [\"read\"]");
+    fs::write(&file, text).unwrap();
+    let (status, body) = gateway.post("/reload", "{}").await;
+    assert_eq!(status, 200, "{body}");
+    client.send(message("write")).await;
+    assert_eq!(client.json().await[0]["route"], "write");
+}
+
+#[tokio::test]
+async fn connect_needs_the_scopes_of_its_route() {
+    let configuration = with_scopes("").replace(
+        "\"$connect\" = { integration = \"probe\" }",
+        "\"$connect\" = { integration = \"probe\", scopes = [\"chat\"] }",
+    );
+    let gateway = LOCKGATE.serve(&configuration).await;
+    let refused = gateway.ws(&saying(&json!({"scopes": ["read"]})));
+    check_refusal(&refused.refused().await, 403, "Forbidden");
+    gateway.connect(&saying(&json!({"scopes": ["chat"]}))).await;
+}
+
+#[tokio::test]
+async fn connection_ends_with_1008_when_what_let_it_in_expires() {
+    let configuration = behind_a_door("on_expiry = \"close\"", "");
+    let gateway = LOCKGATE.serve(&configuration).await;
+    let mut watcher = gateway.connect(&saying(&json!({}))).await;
+    watcher.observe().await;
+    let mut client = gateway.connect(&saying(&json!({"expires_in": 1.5}))).await;
+    let id = client.id().await;
+    client.expect_close(1008, "authorization expired").await;
+    let report = watcher.ended(&id).await;
+    assert_eq!(
+        (report.code, report.reason.as_str()),
+        (1008, "authorization expired")
+    );
+    // Without the key nothing ends; a reload that adds it ends those whose time is over, at their next message.
+    let file = gateway.folder().join("gateway.toml");
+    let closing = fs::read_to_string(&file).unwrap();
+    fs::write(&file, closing.replace("on_expiry = \"close\"", "")).unwrap();
+    gateway.post("/reload", "{}").await;
+    let mut kept = gateway.connect(&saying(&json!({"expires_in": 0.3}))).await;
+    let mut lasting = gateway.connect(&saying(&json!({"expires_in": 1e6}))).await;
+    kept.step(json!({"do": "sleep", "ms": 400})).await;
+    kept.step(json!({"do": "event"})).await;
+    fs::write(&file, closing).unwrap();
+    gateway.post("/reload", "{}").await;
+    kept.send("[]").await;
+    assert_eq!(
+        kept.closed().await,
+        (1008, "authorization expired".to_owned())
+    );
+    lasting.step(json!({"do": "event"})).await;
 }

@@ -27,7 +27,7 @@ export async function bundle(settings, { load = LOADS[0], packages = [] } = {}) 
   const author = await authorModule(settings);
   const globals = new Set();
   const context = await esbuild.context({
-    stdin: { contents: entry(load, packages), resolveDir: settings.project, sourcefile: "lockgate:entry" },
+    stdin: { contents: entry(settings, load, packages), resolveDir: settings.project, sourcefile: "lockgate:entry" },
     absWorkingDir: settings.project,
     bundle: true,
     write: false,
@@ -73,7 +73,8 @@ const GATEWAY = /^(lockgate:plugin\/|wasi:)/;
 /** A text that stands for the table of lines until the bundle is there. */
 const LINES = "lockgate:lines";
 
-function entry(load, packages) {
+function entry({ authorizer }, load, packages) {
+  const names = authorizer ? "handler, authorizer" : "handler";
   const start = `
     import ${JSON.stringify(join(SDK, "platform/start.js"))};
     import "lockgate:globals";
@@ -83,7 +84,7 @@ function entry(load, packages) {
   if (load === LOADS[0]) {
     return `${start}
       import * as author from "lockgate:author";
-      export const handler = exported(() => author.default);
+      export const { ${names} } = exported(() => author.default);
       loaded(author.default);
     `;
   }
@@ -91,7 +92,7 @@ function entry(load, packages) {
   return `${start}
     ${early.map((file) => `import ${JSON.stringify(PACKAGE + file)};`).join("\n")}
     import { endLoading } from ${JSON.stringify(join(SDK, "platform/phase.js"))};
-    export const handler = exported(() => {
+    export const { ${names} } = exported(() => {
       const author = require("lockgate:author");
       return "default" in author ? author.default : author;
     });
@@ -104,10 +105,10 @@ const PACKAGE = "lockgate:package:";
 
 /** The module whose default export is the plugin: the author's own, or the adapter's for a Lambda handler. */
 async function authorModule(settings) {
-  if (settings.lambda === undefined) return { path: settings.entry, plugins: [] };
+  if (settings.lambda === undefined && settings.lambdaAuthorizer === undefined) return { path: settings.entry, plugins: [] };
   const { lambda } = await import("../lambda/build.js");
   try {
-    const { contents, resolveDir, plugins = [] } = await lambda({ project: settings.project, setting: settings.lambda, connectionTable: settings.connectionTable });
+    const { contents, resolveDir, plugins = [] } = await lambda({ project: settings.project, setting: settings.lambda, authorizer: settings.lambdaAuthorizer, connectionTable: settings.connectionTable });
     return { contents, resolveDir, plugins };
   } catch (error) {
     throw new Mistake(`${settings.file}: ${error.message}`);

@@ -17,9 +17,9 @@ import { WORLD, withWorld } from "./world.js";
  * Makes the component. Returns its bytes, or `needs`: what a module asks for when it is loaded that only an instance has,
  * and where.
  */
-export async function componentize({ engine, project }, { code, imports, table }) {
+export async function componentize({ engine, project, authorizer }, { code, imports, table }) {
   try {
-    return { bytes: await ENGINES[engine]({ code, imports, project }) };
+    return { bytes: await ENGINES[engine]({ code, imports, project, authorizer }) };
   } catch (error) {
     const text = error.message.replace(/^.*JavaScript module evaluation: /s, "").trim();
     const [place] = frames(text, table).filter((frame) => !frame.includes("(node_modules/@lockgate"));
@@ -30,19 +30,19 @@ export async function componentize({ engine, project }, { code, imports, table }
 }
 
 const ENGINES = {
-  async quickjs({ code, imports }) {
+  async quickjs({ code, imports, authorizer }) {
     const { componentize } = await import("componentize-qjs");
-    const made = await withWorld(imports, (witPath) => componentize({ witPath, world: WORLD, jsSource: code, sync: true }));
+    const made = await withWorld(imports, authorizer, (witPath) => componentize({ witPath, world: WORLD, jsSource: code, sync: true }));
     return simplify(unwrap(made.component));
   },
 
-  async starlingmonkey({ code, imports, project }) {
+  async starlingmonkey({ code, imports, project, authorizer }) {
     const { componentize } = await starlingmonkey(project);
     const folder = await mkdtemp(join(tmpdir(), "lockgate-js-"));
     try {
       const sourcePath = join(folder, "lockgate-plugin.js");
       await writeFile(sourcePath, code);
-      const made = await withWorld(imports, (witPath) => componentize({ sourcePath, witPath, worldName: WORLD, disableFeatures: ["http", "fetch-event"] }));
+      const made = await withWorld(imports, authorizer, (witPath) => componentize({ sourcePath, witPath, worldName: WORLD, disableFeatures: ["http", "fetch-event"] }));
       return simplify(Buffer.from(made.component));
     } finally {
       await rm(folder, { recursive: true, force: true });

@@ -12,7 +12,7 @@ export const ENGINES = ["quickjs", "starlingmonkey"];
 /** Files that a plugin begins with, where package.json names none. */
 const ENTRIES = ["src/plugin.ts", "src/plugin.js", "src/index.ts", "src/index.js", "plugin.ts", "plugin.js", "index.ts", "index.js"];
 
-const KEYS = ["engine", "lambda", "connectionTable"];
+const KEYS = ["engine", "authorizer", "lambda", "lambdaAuthorizer", "connectionTable"];
 
 export async function read(project) {
   const file = join(project, "package.json");
@@ -31,10 +31,14 @@ export async function read(project) {
   }
   const engine = lockgate.engine ?? ENGINES[0];
   if (!ENGINES.includes(engine)) throw new Mistake(`${file}: "lockgate.engine" is ${JSON.stringify(engine)}; it is "quickjs" (the default) or "starlingmonkey"`);
-  const { lambda, connectionTable } = lockgate;
+  const { lambda, lambdaAuthorizer, connectionTable } = lockgate;
+  if (lockgate.authorizer !== undefined && typeof lockgate.authorizer !== "boolean") {
+    throw new Mistake(`${file}: "lockgate.authorizer" is ${JSON.stringify(lockgate.authorizer)}; it is true for a plugin that decides who may connect`);
+  }
   if (connectionTable !== undefined && lambda === undefined) throw new Mistake(`${file}: "lockgate.connectionTable" is for handlers of AWS Lambda; write "lambda" beside it, or leave it out`);
-  const settings = { project, file, engine, lambda, connectionTable };
-  if (settings.lambda === undefined) settings.entry = entry(project, file, manifest);
+  const authorizer = lockgate.authorizer === true || lambdaAuthorizer !== undefined;
+  const settings = { project, file, engine, authorizer, lambda, lambdaAuthorizer, connectionTable };
+  if (lambda === undefined && lambdaAuthorizer === undefined) settings.entry = entry(project, file, manifest);
   return settings;
 }
 

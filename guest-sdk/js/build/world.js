@@ -10,12 +10,13 @@ import { SDK } from "./platform.js";
 /** The name of the world. */
 export const WORLD = "plugin";
 
-/** Calls `use` with a folder of WIT whose world imports these interfaces. */
-export async function withWorld(imports, use) {
+/** Calls `use` with a folder of WIT whose world imports these interfaces, and exports the handler, and the authorizer if asked. */
+export async function withWorld(imports, authorizer, use) {
   const folder = await mkdtemp(join(tmpdir(), "lockgate-wit-"));
   try {
-    const lines = imports.map((name) => `  import ${name};\n`).join("");
-    await writeFile(join(folder, "world.wit"), `package lockgate:javascript;\n\nworld ${WORLD} {\n${lines}  export lockgate:plugin/handler@0.1.0;\n}\n`);
+    const exports = authorizer ? ["handler", "authorizer"] : ["handler"];
+    const lines = [...imports.map((name) => `  import ${name};\n`), ...exports.map((name) => `  export lockgate:plugin/${name}@0.1.0;\n`)].join("");
+    await writeFile(join(folder, "world.wit"), `package lockgate:javascript;\n\nworld ${WORLD} {\n${lines}}\n`);
     await cp(join(SDK, "wit"), join(folder, "deps/lockgate"), { recursive: true, dereference: true, filter: (file) => !file.endsWith(".md") });
     const wasi = join(SDK, "build/wasi");
     for (const file of await readdir(wasi)) {

@@ -4,6 +4,7 @@
 import { define } from "../src/define.js";
 import { Refusal } from "../src/errors.js";
 
+import { authorize } from "./authorizer.js";
 import { connectEvent, disconnectEvent, messageEvent } from "./event.js";
 import { invoke } from "./invoke.js";
 import { acceptance, checkResponse, reply } from "./response.js";
@@ -11,8 +12,8 @@ import { acceptance, checkResponse, reply } from "./response.js";
 /** The routes that a client is let in and out without. */
 const OPTIONAL = ["$connect", "$disconnect"];
 
-/** Makes a plugin of one handler for every route, or of a handler for each. */
-export function adapt(handlers) {
+/** Makes a plugin of one handler for every route, or of a handler for each; and of a Lambda authorizer of the type REQUEST. */
+export function adapt(handlers, authorizer) {
   const handlerOf = (route) => {
     const handler = typeof handlers === "function" ? handlers : Object.hasOwn(handlers, route) ? handlers[route] : undefined;
     if (handler || OPTIONAL.includes(route)) return handler;
@@ -35,6 +36,7 @@ export function adapt(handlers) {
       const handler = handlerOf(event.routeKey);
       if (handler) await invoke(handler, disconnectEvent(event, closing), checkResponse);
     },
+    authorize: authorizer && ((connectionId, request) => authorize(authorizer, connectionId, request)),
   });
 }
 

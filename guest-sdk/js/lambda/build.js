@@ -11,8 +11,8 @@ const ENDINGS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"];
 
 const ROUTES = `"lambda" is "FILE.FUNCTION", such as "index.handler", or an object with one for each route: { "$connect": "connect.handler", … }`;
 
-/** The entry module and the esbuild plugins for the setting `lockgate.lambda` of package.json. */
-export async function lambda({ project, setting, connectionTable }) {
+/** The entry module and the esbuild plugins for the settings `lockgate.lambda` and `lockgate.lambdaAuthorizer` of package.json. */
+export async function lambda({ project, setting, authorizer, connectionTable }) {
   if (connectionTable !== undefined && (typeof connectionTable !== "string" || connectionTable === "")) {
     throw new Error(`lockgate.connectionTable in package.json has to be the name of the table's key, such as "connectionId"`);
   }
@@ -22,7 +22,8 @@ export async function lambda({ project, setting, connectionTable }) {
     imports.push(`import * as module${imports.length} from ${JSON.stringify(file)};`);
     return `handlerIn(module${imports.length - 1}, ${JSON.stringify(path)}, ${JSON.stringify(written)})`;
   };
-  const handlers = typeof setting === "string" ? handler(setting) : routes(setting).map(([route, written]) => `${JSON.stringify(route)}: ${handler(written)}`);
+  const decides = authorizer === undefined ? undefined : handler(authorizer);
+  const handlers = setting === undefined ? [] : typeof setting === "string" ? handler(setting) : routes(setting).map(([route, written]) => `${JSON.stringify(route)}: ${handler(written)}`);
   const contents = [
     `import { adapt, handlerIn } from ${JSON.stringify(join(here, "adapter.js"))};`,
     ...(connectionTable ? [`import { setTableKey } from ${JSON.stringify(join(here, "aws/key.js"))};`] : []),
@@ -31,7 +32,7 @@ export async function lambda({ project, setting, connectionTable }) {
     // Middleware asks whether an answer is one, of the classes by their global names.
     `for (const name of Object.keys(streams)) globalThis[name] ??= streams[name];`,
     ...(connectionTable ? [`setTableKey(${JSON.stringify(connectionTable)});`] : []),
-    `export default adapt(${typeof handlers === "string" ? handlers : `{ ${handlers.join(", ")} }`});`,
+    `export default adapt(${typeof handlers === "string" ? handlers : `{ ${handlers.join(", ")} }`}${decides === undefined ? "" : `, ${decides}`});`,
   ];
   return { contents: contents.join("\n"), resolveDir: project, plugins: [sdkPlugin(connectionTable !== undefined)] };
 }

@@ -5,6 +5,8 @@ import * as context from "../src/context.js";
 
 import { encodeBase64 } from "./base64.js";
 
+import { environment } from "#host/environment";
+
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /** Header names that are written in another way than with a capital letter for each word. */
@@ -19,6 +21,43 @@ export function connectEvent(event, handshake) {
     isBase64Encoded: false,
   };
 }
+
+/** The event of an authorizer of the type REQUEST. */
+export function authorizerEvent(connectionId, handshake) {
+  const { requestId, api, stage, requestedAt } = context.current();
+  const { headers, multiValueHeaders } = headersOf(handshake);
+  const userAgent = handshake.header("user-agent");
+  const { sourceIp, domainName } = handshake;
+  const query = queryOf(handshake.query) ?? { queryStringParameters: {}, multiValueQueryStringParameters: {} };
+  return {
+    type: "REQUEST",
+    methodArn: methodArn(api, stage),
+    headers,
+    multiValueHeaders,
+    ...query,
+    stageVariables: context.variables(),
+    requestContext: {
+      routeKey: "$connect",
+      eventType: "CONNECT",
+      extendedRequestId: requestId,
+      requestTime: commonLogTime(requestedAt),
+      messageDirection: "IN",
+      stage,
+      connectedAt: requestedAt,
+      requestTimeEpoch: requestedAt,
+      identity: userAgent === undefined ? { sourceIp } : { userAgent, sourceIp },
+      requestId,
+      domainName,
+      connectionId,
+      apiId: api,
+    },
+  };
+}
+
+/** The name by which policies mean the handshakes of a stage. There is no account. */
+export const methodArn = (api, stage) => `arn:aws:execute-api:${region()}:000000000000:${api}/${stage}/$connect`;
+
+const region = () => new Map(environment()).get("AWS_REGION") ?? "us-east-1";
 
 export function messageEvent(event, message) {
   const isText = typeof message === "string";

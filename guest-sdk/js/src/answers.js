@@ -51,6 +51,44 @@ function fields(headers) {
   });
 }
 
+const IDENTITY = "authorize returns the client's name, { principal, values, scopes, expiresAt } or a Refusal";
+const IDENTITY_KEYS = ["principal", "values", "scopes", "expiresAt"];
+
+/** The answer of `authorize` as the contract's identity. A refusal is thrown; so is nothing, which lets nobody in by mistake. */
+export function identity(answer) {
+  if (answer instanceof Refusal) throw answer;
+  if (typeof answer === "string") return identity({ principal: answer });
+  if (answer === null || typeof answer !== "object" || Array.isArray(answer)) throw new TypeError(`authorize returned ${kind(answer)}; ${IDENTITY}`);
+  for (const key of Object.keys(answer)) {
+    if (!IDENTITY_KEYS.includes(key)) throw new TypeError(`authorize returned an object with "${key}"; ${IDENTITY}`);
+  }
+  const { principal, values, scopes, expiresAt } = answer;
+  if (principal !== undefined && principal !== null && typeof principal !== "string") {
+    throw new TypeError(`authorize returned a principal that is ${kind(principal)}; it has to be a string`);
+  }
+  const time = expiresAt instanceof Date ? expiresAt.getTime() : expiresAt;
+  if (time !== undefined && time !== null && !(Number.isSafeInteger(time) && time >= 0)) {
+    throw new TypeError(`authorize returned an expiresAt that is ${kind(expiresAt)}; it has to be a Date, or whole milliseconds since 1970`);
+  }
+  return {
+    principal: principal ?? undefined,
+    values: Object.entries(values ?? {}).filter(([, value]) => value !== undefined).map(([name, value]) => [name, identityValue(name, value)]),
+    scopes: [...(scopes ?? [])].map((scope) => {
+      if (typeof scope !== "string") throw new TypeError(`authorize returned a scope that is ${kind(scope)}; scopes are strings`);
+      return scope;
+    }),
+    expiresAt: time ?? undefined,
+  };
+}
+
+const TAGS = { string: "text", number: "number", boolean: "flag" };
+
+function identityValue(name, val) {
+  const tag = TAGS[typeof val];
+  if (tag === undefined) throw new TypeError(`authorize returned a value "${name}" that is ${kind(val)}; values are strings, numbers and booleans`);
+  return { tag, val };
+}
+
 /** A thrown value as the contract's refusal, with the error to log if it is no decision of the handler. */
 export function refusal(thrown) {
   if (!(thrown instanceof Refusal)) return { status: 500, message: undefined, cause: thrown };

@@ -1,17 +1,18 @@
-const EVENTS = ["connect", "message", "disconnect"];
+const EVENTS = ["connect", "message", "disconnect", "authorize"];
 
 /** The plugins that `define` has made. */
 const defined = new WeakSet();
 
 export function define(handlers) {
   if (handlers === null || typeof handlers !== "object") {
-    throw new TypeError(`define takes an object with connect, message and disconnect, each optional, and not ${typeof handlers}`);
+    throw new TypeError(`define takes an object with connect, message, disconnect and authorize, each optional, and not ${typeof handlers}`);
   }
   for (const [name, handler] of Object.entries(handlers)) {
     if (!EVENTS.includes(name)) throw new TypeError(`define: there is no event "${name}"; the events are ${EVENTS.join(", ")}`);
     if (handler !== undefined && typeof handler !== "function") throw new TypeError(`define: ${name} is ${typeof handler} and not a function`);
   }
-  const plugin = { connect: handlers.connect, message: handlers.message, disconnect: handlers.disconnect };
+  const { connect, message, disconnect, authorize } = handlers;
+  const plugin = { connect, message, disconnect, authorize };
   defined.add(plugin);
   return Object.freeze(plugin);
 }

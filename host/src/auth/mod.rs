@@ -2,11 +2,13 @@
 
 mod access_keys;
 pub(crate) mod api_keys;
+mod certificate;
 mod identity;
 pub(crate) mod jwt;
 pub(crate) mod sigv4;
 mod usage;
 
 pub(crate) use access_keys::{AccessKey, AccessKeys};
+pub(crate) use certificate::ClientCertificate;
 pub(crate) use identity::{Identity, IdentityError, Value};
 pub(crate) use usage::{Allowance, Exceeded, Unsaved, Usage};

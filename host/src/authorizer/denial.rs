@@ -1,6 +1,7 @@
 //! The denials of authorizers, each with the answer that the client gets (API Gateway's are in docs/api-gateway.md).
 
-use http::{HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::auth::Exceeded;
 use crate::auth::jwt::Invalid;
@@ -30,6 +31,9 @@ pub(crate) enum Denial {
     /// The client has used up what it may use: 429, with the time after which it may come again.
     #[error("{0}")]
     Exceeded(Exceeded),
+    /// The answer of an endpoint that decides, for the client as it is.
+    #[error("the endpoint turned it away with {}", .0.status)]
+    Answer(Box<Answer>),
     /// The authorizer has no room for another client now: 429.
     #[error("the authorizer is busy: {0}")]
     Busy(String),
@@ -41,6 +45,16 @@ pub(crate) enum Denial {
     Replaced,
 }
 
+/// What an endpoint answers to a client that it does not let in.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Those that are for the client.
+    pub(crate) headers: HeaderMap,
+    /// Empty if there was none, or more than is passed on.
+    pub(crate) body: Bytes,
+}
+
 impl Denial {
     /// The status of the client's answer.
     pub(crate) fn status(&self) -> StatusCode {
@@ -48,6 +62,7 @@ impl Denial {
             Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::MissingScopes(_) | Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
+            Self::Answer(answer) => answer.status,
             Self::Busy(_) | Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Replaced => StatusCode::SERVICE_UNAVAILABLE,
@@ -63,6 +78,23 @@ impl Denial {
             | Self::MissingScopes(_)
             | Self::Forbidden(_)
             | Self::Exceeded(_)
+            | Self::Answer(_)
+            | Self::Busy(_)
+            | Self::Failed(_)
+            | Self::Replaced => None,
+        }
+    }
+
+    /// The answer that an endpoint has for the client.
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            Self::Unauthorized(_)
+            | Self::InvalidToken(_)
+            | Self::MissingScopes(_)
+            | Self::Exceeded(_)
+            | Self::Forbidden(_)
+            | Self::Refused { .. }
             | Self::Busy(_)
             | Self::Failed(_)
             | Self::Replaced => None,
@@ -82,6 +114,7 @@ impl Denial {
             Self::Unauthorized(_)
             | Self::Forbidden(_)
             | Self::Refused { .. }
+            | Self::Answer(_)
             | Self::Exceeded(_)
             | Self::Busy(_)
             | Self::Failed(_)
@@ -101,6 +134,7 @@ impl Denial {
             | Self::MissingScopes(_)
             | Self::Forbidden(_)
             | Self::Refused { .. }
+            | Self::Answer(_)
             | Self::Busy(_)
             | Self::Failed(_)
             | Self::Replaced => None,
@@ -116,6 +150,7 @@ impl Denial {
             | Self::MissingScopes(_)
             | Self::Forbidden(_)
             | Self::Refused { .. }
+            | Self::Answer(_)
             | Self::Exceeded(_)
             | Self::Replaced => false,
         }

@@ -4,24 +4,28 @@
 mod api_keys;
 mod cache;
 mod denial;
+mod forward;
 mod iam;
 mod jwt;
+mod mtls;
 #[cfg(test)]
 mod pages;
 mod plugin;
 mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::api_keys::ApiKeysAuthorizer;
 pub(crate) use self::api_keys::{read_api_keys, write_api_keys};
-pub(crate) use self::denial::Denial;
+pub(crate) use self::denial::{Answer, Denial};
+use self::forward::ForwardAuthorizer;
 use self::iam::IamAuthorizer;
 use self::jwt::JwtAuthorizer;
 use self::plugin::PluginAuthorizer;
 use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
-use crate::config::{self, AuthorizerKind, Fault, IdentitySource};
+use crate::config::{self, AuthorizerKind, Fault, IdentitySource, OnExpiry};
 use crate::invocation::{Handshake, Invocation};
 use crate::plugin::ByName;
 
@@ -38,6 +42,14 @@ enum Kind {
     Jwt(Arc<JwtAuthorizer>),
     ApiKeys(Arc<ApiKeysAuthorizer>),
     Iam(Arc<IamAuthorizer>),
+    Forward(Arc<ForwardAuthorizer>),
+    Mtls,
+}
+
+/// The parts of authorizers that can fail to be made, by the authorizer's name.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    forwards: BTreeMap<String, Arc<ForwardAuthorizer>>,
 }
 
 /// A client's request, as an authorizer sees it.
@@ -45,19 +57,44 @@ pub(crate) struct Request<'a> {
     /// The invocation of `$connect`: the connection to be, the stage, the request id, the time.
     pub(crate) invocation: &'a Arc<Invocation>,
     pub(crate) handshake: &'a Handshake,
+    /// The query as the client wrote it, without `?`.
+    pub(crate) query: &'a str,
     /// The token that the client offers as a subprotocol, if the authorizer takes one there.
     pub(crate) offered_token: Option<&'a str>,
 }
 
+/// Makes everything of these authorizers that can fail. Changes nothing.
+pub(crate) fn prepare(authorizers: &[config::Authorizer]) -> Result<Prepared, Vec<Fault>> {
+    let (mut prepared, mut faults) = (Prepared::default(), Vec::new());
+    for config in authorizers {
+        if let AuthorizerKind::Forward(forward) = &config.kind {
+            let key = format!("authorizers.{}.forward", config.name);
+            match ForwardAuthorizer::new(forward, &key) {
+                Ok(made) => drop(
+                    prepared
+                        .forwards
+                        .insert(config.name.clone(), Arc::new(made)),
+                ),
+                Err(fault) => faults.push(fault),
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(prepared)
+    } else {
+        Err(faults)
+    }
+}
+
 impl Authorizer {
-    /// Makes the authorizer of a configuration. Needs a runtime, in which it gets what it needs.
-    /// `before` is the one of this name that it replaces.
+    /// Makes the authorizer of a configuration; none if what it needs was not prepared. Needs a runtime, in which it
+    /// gets what it needs. `before` is the one of this name that it replaces.
     pub(crate) fn new(
-        config: &config::Authorizer,
+        (config, prepared): (&config::Authorizer, &Prepared),
         plugins: &ByName,
         access_keys: &Arc<AccessKeys>,
         before: Option<&Self>,
-    ) -> Self {
+    ) -> Option<Self> {
         let kind = match &config.kind {
             AuthorizerKind::Plugin(name) => {
                 let plugin = plugins.get(name).expect("checked with the configuration");
@@ -67,16 +104,24 @@ impl Authorizer {
             AuthorizerKind::ApiKeys(keys) => {
                 let before = before.and_then(|before| match &before.kind {
                     Kind::ApiKeys(keys) => Some(&**keys),
-                    Kind::Plugin(_) | Kind::Jwt(_) | Kind::Iam(_) => None,
+                    Kind::Plugin(_)
+                    | Kind::Jwt(_)
+                    | Kind::Iam(_)
+                    | Kind::Forward(_)
+                    | Kind::Mtls => None,
                 });
                 Kind::ApiKeys(Arc::new(ApiKeysAuthorizer::new(keys, before)))
             }
             AuthorizerKind::Iam => Kind::Iam(Arc::new(IamAuthorizer::new(access_keys))),
+            AuthorizerKind::Forward(_) => {
+                Kind::Forward(Arc::clone(prepared.forwards.get(&config.name)?))
+            }
+            AuthorizerKind::Mtls => Kind::Mtls,
         };
-        Self {
+        Some(Self {
             config: config.clone(),
             kind,
-        }
+        })
     }
 
     /// Whether it is what a configuration and these plugins would make: then it is kept, with what it remembers.
@@ -84,9 +129,10 @@ impl Authorizer {
         self.config == *config
             && match &self.kind {
                 Kind::Plugin(plugin) => plugin.is_current(plugins),
-                Kind::Jwt(_) | Kind::ApiKeys(_) => true,
+                Kind::Jwt(_) | Kind::ApiKeys(_) | Kind::Mtls => true,
                 // It remembers nothing, and every reload reads the access keys anew.
                 Kind::Iam(_) => false,
+                Kind::Forward(forward) => forward.is_current(),
             }
     }
 
@@ -99,6 +145,8 @@ impl Authorizer {
                 Kind::Jwt(jwt) => Kind::Jwt(Arc::clone(jwt)),
                 Kind::ApiKeys(keys) => Kind::ApiKeys(Arc::clone(keys)),
                 Kind::Iam(iam) => Kind::Iam(Arc::clone(iam)),
+                Kind::Forward(forward) => Kind::Forward(Arc::clone(forward)),
+                Kind::Mtls => Kind::Mtls,
             },
         }
     }
@@ -107,8 +155,13 @@ impl Authorizer {
     pub(crate) fn save(&self) {
         match &self.kind {
             Kind::ApiKeys(keys) => keys.save(),
-            Kind::Plugin(_) | Kind::Jwt(_) | Kind::Iam(_) => {}
+            Kind::Plugin(_) | Kind::Jwt(_) | Kind::Iam(_) | Kind::Forward(_) | Kind::Mtls => {}
         }
+    }
+
+    /// Whether a connection ends when what let it in expires.
+    pub(crate) fn closes_on_expiry(&self) -> bool {
+        self.config.on_expiry == OnExpiry::Close
     }
 
     /// Its name in the configuration.
@@ -143,6 +196,14 @@ impl Authorizer {
                 let presented = source::first(&self.config.identity_source, request);
                 keys.authorize(presented, &request.invocation.connection)?
             }
+            Kind::Forward(forward) => {
+                presented()?;
+                forward.authorize(request).await?
+            }
+            Kind::Mtls => {
+                presented()?;
+                Arc::new(mtls::authorize(request)?)
+            }
         };
         if identity.has_expired(now_ms()) {
             return Err(Denial::Unauthorized("what lets the client in has expired"));
@@ -156,7 +217,10 @@ pub(crate) fn check(authorizers: &[config::Authorizer]) -> Vec<Fault> {
     let faults = authorizers.iter().flat_map(|authorizer| {
         let key = format!("authorizers.{}", authorizer.name);
         match &authorizer.kind {
-            AuthorizerKind::Plugin(_) | AuthorizerKind::Iam => Vec::new(),
+            AuthorizerKind::Plugin(_)
+            | AuthorizerKind::Iam
+            | AuthorizerKind::Forward(_)
+            | AuthorizerKind::Mtls => Vec::new(),
             AuthorizerKind::Jwt(issuers) => jwt::check(&format!("{key}.jwt"), issuers),
             AuthorizerKind::ApiKeys(keys) => {
                 let fault = api_keys::check(&format!("{key}.api_keys"), keys);

@@ -1,6 +1,6 @@
 //! The check of APIs: expressions, routes and stages, and that no two stages have the same address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::authorizer;
 use super::compat::Compat;
@@ -14,6 +14,9 @@ use crate::route::{self, Selection};
 
 /// The route keys that begin with `$`, each with a meaning of its own.
 const RESERVED_KEYS: [&str; 3] = [route::CONNECT, route::DISCONNECT, route::DEFAULT];
+
+/// Scopes that the routes of one API name: a connection holds a bit for each.
+const MAX_SCOPES: usize = 64;
 
 /// The address of each stage, with the stage's dotted key.
 type StageAddresses = BTreeMap<StageAddress, String>;
@@ -116,7 +119,21 @@ fn api(
         .routes
         .into_iter()
         .map(|(name, written)| route(&join(&key, "routes"), name, written, integrations, report))
+        .collect::<Vec<_>>();
+    let scopes: BTreeSet<_> = routes
+        .iter()
+        .flat_map(|route: &Route| &route.scopes)
         .collect();
+    if scopes.len() > MAX_SCOPES {
+        report.problem(
+            &join(&key, "routes"),
+            format!(
+                "its routes name {} scopes, and {MAX_SCOPES} are the limit",
+                scopes.len()
+            ),
+            "give several routes one scope",
+        );
+    }
     let selection = Selection::parse(&written.route_selection_expression).map_err(|error| {
         report.problem(
             &join(&key, "route_selection_expression"),
@@ -175,7 +192,28 @@ fn route(
             missing_integration(named, report),
         );
     }
+    let scopes_key = join(&key, "scopes");
+    if !written.scopes.is_empty() && name == route::DISCONNECT {
+        report.problem(
+            &scopes_key,
+            format!("{name:?} needs no scopes: it follows every connection"),
+            "remove scopes",
+        );
+    }
+    for (index, _) in written
+        .scopes
+        .iter()
+        .enumerate()
+        .filter(|(_, scope)| scope.is_empty())
+    {
+        report.problem(
+            &format!("{scopes_key}[{index}]"),
+            "the scope is empty",
+            "write the scope's name, as the authorizer gives it",
+        );
+    }
     Route {
+        scopes: written.scopes,
         key: name,
         integration: match integrations.get(named) {
             Some(mock) => Integration::Mock(mock.clone()),

@@ -1,11 +1,15 @@
 //! The check of authorizers, and of the keys that name them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::file;
+use super::is_loopback_authority;
 use super::jwt::{self, JwtIssuer};
 use super::names::{self, nearest};
 use super::report::{Report, join};
@@ -38,6 +42,18 @@ pub(crate) struct Authorizer {
     pub(crate) identity_source: Vec<IdentitySource>,
     /// The time for which an answer is kept; `None` keeps none.
     pub(crate) cache: Option<Duration>,
+    pub(crate) on_expiry: OnExpiry,
+}
+
+/// What happens to a connection when what let it in expires.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnExpiry {
+    /// Nothing: it lets clients in, and no more.
+    #[default]
+    Keep,
+    /// The connection is closed with 1008.
+    Close,
 }
 
 /// How an authorizer decides.
@@ -51,6 +67,23 @@ pub(crate) enum AuthorizerKind {
     ApiKeys(ApiKeys),
     /// The signature of the handshake by an access key decides.
     Iam,
+    Forward(Forward),
+    /// The client's certificate decides.
+    Mtls,
+}
+
+/// An HTTP endpoint that decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Forward {
+    /// `http` or `https`.
+    pub(crate) url: String,
+    /// The file of the authority's certificates; `None` trusts the machine's own authorities.
+    pub(crate) ca: Option<PathBuf>,
+    /// The header with the client's name, in lower case.
+    pub(crate) principal: Option<String>,
+    /// Further values, each with its header in lower case.
+    pub(crate) values: Vec<(String, String)>,
+    pub(crate) timeout: Duration,
 }
 
 /// A place in a request, or beside it, that says who the client is.
@@ -141,6 +174,7 @@ fn authorizer(
         );
     }
     Some(Authorizer {
+        on_expiry: written.on_expiry,
         kind: kind(&key, written, plans, report)?,
         identity_source,
         cache,
@@ -192,6 +226,8 @@ fn kind(
             let key = join(key, "api_keys");
             AuthorizerKind::ApiKeys(usage_plan::api_keys(&key, &written, plans, report))
         }),
+        written.forward.map(|written| forward(key, written, report)),
+        written.mtls.map(|_| AuthorizerKind::Mtls),
     ];
     let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
     if kinds.len() != 1 && report.is_clean(key) {
@@ -201,7 +237,7 @@ fn kind(
                 0 => "nothing says how it decides",
                 _ => "it decides in more than one way",
             },
-            "write exactly one of plugin, jwt, api_keys and iam",
+            "write exactly one of plugin, jwt, api_keys, iam, forward and mtls",
         );
     }
     kinds.pop()
@@ -225,6 +261,59 @@ fn plugin(key: &str, name: String, report: &mut Report<'_>) -> AuthorizerKind {
         );
     }
     AuthorizerKind::Plugin(name)
+}
+
+fn forward(key: &str, written: file::Forward, report: &mut Report<'_>) -> AuthorizerKind {
+    let key = join(key, "forward");
+    let uri = written.url.parse::<http::Uri>().ok();
+    let uri = uri
+        .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    match uri {
+        None => report.problem(
+            &join(&key, "url"),
+            format!("{:?} is no address of HTTP", written.url),
+            "write it as in \"http://127.0.0.1:4180/oauth2/auth\"",
+        ),
+        Some(uri) => {
+            let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+            if uri.scheme_str() == Some("http") && !is_loopback_authority(authority) {
+                report.doubt(
+                    &join(&key, "url"),
+                    "what clients present goes there in the clear",
+                    "write https://, unless nobody can listen on the way",
+                );
+            }
+        }
+    }
+    let mut header = |key: String, text: &str| match text.parse::<http::HeaderName>() {
+        Ok(name) => name.as_str().to_owned(),
+        Err(_) => {
+            report.problem(
+                &key,
+                format!("{text:?} is no name of a header"),
+                "write one, as in \"X-Auth-Request-User\"",
+            );
+            String::new()
+        }
+    };
+    let principal = written.principal.as_deref();
+    let principal = principal.map(|text| header(join(&key, "principal"), text));
+    let values_key = join(&key, "values");
+    let values = written.values.into_iter();
+    let values = values
+        .map(|(name, text)| {
+            let header = header(join(&values_key, &name), &text);
+            (name, header)
+        })
+        .collect();
+    let ca = written.ca.as_deref();
+    AuthorizerKind::Forward(Forward {
+        ca: ca.map(|written| report.existing_file(&join(&key, "ca"), written)),
+        url: written.url,
+        principal,
+        values,
+        timeout: Duration::from_millis(written.timeout_ms.into()),
+    })
 }
 
 fn source(key: &str, text: &str, report: &mut Report<'_>) -> Option<IdentitySource> {

@@ -17,7 +17,9 @@ use super::doubt;
 use super::file;
 use super::log;
 use super::management;
-use super::model::{CertificateFiles, Config, GatewayLimits, Health, Listener, Log, Tls};
+use super::model::{
+    CertificateFiles, ClientCertificates, Config, GatewayLimits, Health, Listener, Log, Tls,
+};
 use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
@@ -53,6 +55,8 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     plugin::assign_roles(&mut plugins, &apis, &authorizers);
     doubt::unused(&apis, &authorizers, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
+    doubt::scopes(&apis, report);
+    doubt::certificates(&authorizers, &listeners, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);
     access_key::doubt_unused(&apis, &authorizers, &access_keys, report);
@@ -161,8 +165,33 @@ fn listener(
     if written.quic == Some(true) {
         check_quic(key, &written.address, written.proxy_protocol, &tls, report);
     }
+    let clients_key = join(key, "client_certificates");
+    if written.client_certificates.is_some() && tls == Tls::Off && report.is_clean(&tls_key) {
+        report.problem(
+            &clients_key,
+            "clients show certificates in TLS, and this listener has none",
+            "set tls, or remove client_certificates",
+        );
+    }
+    if written.client_certificates.is_some() && written.quic == Some(true) {
+        report.problem(
+            &join(key, "quic"),
+            "clients are not asked for certificates over QUIC, and this listener has client_certificates",
+            "remove quic, or serve it with a listener without client_certificates",
+        );
+    }
+    let clients = written
+        .client_certificates
+        .map(|written| ClientCertificates {
+            ca: report.existing_file(&join(&clients_key, "ca"), &written.ca),
+            crl: written
+                .crl
+                .map(|crl| report.existing_file(&join(&clients_key, "crl"), &crl)),
+            required: written.required,
+        });
     Some(Listener {
         address: address?,
+        clients,
         tls,
         http2,
         quic: written.quic,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Authorizer;
-use super::model::{Api, Integration, Mock, Plugin, Route};
+use super::model::{Api, Integration, Listener, Mock, Plugin, Route};
 use super::report::{Report, join};
+use super::{Authorizer, AuthorizerKind};
 use crate::route;
 
 /// Doubts plugins and mocks that no route points to, and authorizers that no stage has.
@@ -66,6 +66,7 @@ pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
             key: name,
             integration,
             two_way,
+            scopes: _,
         },
     ) in routes(apis)
     {
@@ -101,6 +102,50 @@ pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
                 "only \"$connect\" looks at it, and no such route points to this mock",
                 "remove it, or point a route \"$connect\" to the mock",
             );
+        }
+    }
+}
+
+/// Doubts authorizers by certificates that no listener asks for.
+pub(super) fn certificates(
+    authorizers: &[Authorizer],
+    listeners: &[Listener],
+    report: &mut Report<'_>,
+) {
+    if listeners.iter().any(|listener| listener.clients.is_some()) {
+        return;
+    }
+    for authorizer in authorizers {
+        if authorizer.kind == AuthorizerKind::Mtls {
+            report.doubt(
+                &join(&join("authorizers", &authorizer.name), "mtls"),
+                "no listener asks clients for certificates, so that all are refused",
+                "add client_certificates = { ca = \"…\" } to a listener with TLS",
+            );
+        }
+    }
+}
+
+/// Doubts scopes of routes that nobody can have, since a stage has no authorizer.
+pub(super) fn scopes(apis: &[Api], report: &mut Report<'_>) {
+    for api in apis {
+        let open: Vec<_> = api
+            .stages
+            .iter()
+            .filter(|stage| stage.authorizer.is_none())
+            .map(|stage| stage.name.as_str())
+            .collect();
+        let key = join(&join("apis", &api.name), "routes");
+        for route in &api.routes {
+            if let (Some(stage), false) = (open.first(), route.scopes.is_empty()) {
+                report.doubt(
+                    &join(&join(&key, &route.key), "scopes"),
+                    format!(
+                        "the stage {stage:?} has no authorizer, so that nobody there has scopes"
+                    ),
+                    "write authorizer = \"…\" into the API or the stage, or remove scopes",
+                );
+            }
         }
     }
 }

@@ -44,7 +44,9 @@ pub(crate) use access_log::{
     AccessLog, AccessLogFormat, AccessLogTarget, LogFile, LoggedMessages, TemplatePart, Variable,
 };
 pub(crate) use address::{Address, Mode};
-pub(crate) use authorizer::{Authorizer, AuthorizerKind, ContextVariable, IdentitySource};
+pub(crate) use authorizer::{
+    Authorizer, AuthorizerKind, ContextVariable, Forward, IdentitySource, OnExpiry,
+};
 pub(crate) use check::overlap;
 pub(crate) use compat::Compat;
 pub(crate) use grant::{Grant, Grants};

@@ -53,6 +53,8 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     /// The encryption of connections.
     pub(crate) tls: Tls,
+    /// The certificates that clients show; `None` asks for none. Never without TLS.
+    pub(crate) clients: Option<ClientCertificates>,
     /// Whether HTTP/2 is offered beside HTTP/1.1; never without TLS.
     pub(crate) http2: bool,
     /// Whether QUIC is served beside TCP; never without TLS. `Some(false)` has clients forget that it was.
@@ -112,6 +114,17 @@ pub(crate) struct Management {
     pub(crate) tls: Option<CertificateFiles>,
     /// The tokens of which each request needs one; without any, everyone who can connect may ask.
     pub(crate) tokens: Vec<Secret>,
+}
+
+/// The certificates that clients show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientCertificates {
+    /// The authorities that they are from, PEM.
+    pub(crate) ca: PathBuf,
+    /// The revocation lists, PEM.
+    pub(crate) crl: Option<PathBuf>,
+    /// Whether a client without one is refused.
+    pub(crate) required: bool,
 }
 
 /// The health listener, open to everyone who can connect.
@@ -191,6 +204,8 @@ pub(crate) struct Route {
     pub(crate) integration: Integration,
     /// Whether the answer is sent to the client.
     pub(crate) two_way: bool,
+    /// The scopes that a client needs for it.
+    pub(crate) scopes: Vec<String>,
 }
 
 /// The integration that a route points to.

@@ -30,6 +30,7 @@ impl Gateway {
     ) -> Result<Vec<Change>> {
         let read = certificates::read(&config).await.map_err(Faults)?;
         let (certificates, own) = (read.listeners, read.management);
+        let authorizers = authorizer::prepare(&config.authorizers).map_err(Faults)?;
         self.check_addresses(&config)?;
         self.plugins.warn_of_instances(&config.plugins);
         config.warn();
@@ -46,7 +47,9 @@ impl Gateway {
         let access_log = access_log.map_err(|fault| Faults(vec![fault]))?;
         let mut gone = Vec::new();
         let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
-        let committed = held.commit(keep, |plugins| gone = self.install(&config, plugins));
+        let committed = held.commit(keep, |plugins| {
+            gone = self.install(&config, plugins, &authorizers)
+        });
         let mut changes = committed.changes.into_iter().map(Change::from).collect();
         stages::changes(&self.lock().config, &config, &mut changes);
         self.set_limits(&config, &mut changes);
@@ -74,11 +77,17 @@ impl Gateway {
     }
 
     /// Puts a new snapshot into every stage. Gives the removed stages.
-    pub(super) fn install(&self, config: &Config, plugins: &ByName) -> Vec<Arc<CurrentStage>> {
+    pub(super) fn install(
+        &self,
+        config: &Config,
+        plugins: &ByName,
+        authorizers: &authorizer::Prepared,
+    ) -> Vec<Arc<CurrentStage>> {
         let mut state = self.lock();
         let (stages, gone) = stages::install(
             config,
             plugins,
+            authorizers,
             &self.handshakes.counters,
             &mut state.stages,
         );

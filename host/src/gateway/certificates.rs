@@ -9,17 +9,24 @@ use tokio::time::{Instant, interval_at};
 
 use super::Gateway;
 use crate::config::{self, Fault, Faults};
-use crate::listener::{Certificate, Certificates, Unusable, pair_key};
+use crate::listener::{Certificate, Certificates, ClientTrust, Unusable, pair_key};
 use crate::management::Change;
 use crate::telemetry::Expiry;
 
 /// Interval of warnings about certificates that expire soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The TLS of a listener, as its files are now.
+pub(super) struct ReadTls {
+    pub(super) certificates: Certificates,
+    /// What judges the certificates of clients; none asks for none.
+    pub(super) clients: Option<ClientTrust>,
+}
+
 /// The certificates of a configuration.
 pub(super) struct ReadCertificates {
     /// Those of the listeners, in order; none for a listener without TLS.
-    pub(super) listeners: Vec<Option<Certificates>>,
+    pub(super) listeners: Vec<Option<ReadTls>>,
     /// Those of the management listener, if it has TLS.
     pub(super) management: Option<Certificates>,
 }
@@ -35,9 +42,17 @@ pub(super) async fn read(config: &config::Config) -> Result<ReadCertificates, Ve
     let read = tokio::task::spawn_blocking(move || {
         let (mut certificates, mut faults) = (Vec::new(), Vec::new());
         for (index, listener) in listeners.iter().enumerate() {
-            match Certificates::read(&listener.tls, &tls_key(index)) {
-                Ok(read) => certificates.push(read),
-                Err(found) => faults.extend(found),
+            let clients = read_clients(listener, index);
+            let read = Certificates::read(&listener.tls, &tls_key(index));
+            match (read, clients) {
+                (Ok(read), Ok(clients)) => certificates.push(read.map(|certificates| ReadTls {
+                    certificates,
+                    clients,
+                })),
+                (read, clients) => {
+                    faults.extend(read.err().into_iter().flatten());
+                    faults.extend(clients.err());
+                }
             }
         }
         let mut own = None;
@@ -64,6 +79,15 @@ pub(super) async fn read(config: &config::Config) -> Result<ReadCertificates, Ve
             is_passing: false,
         }])
     })
+}
+
+/// Reads what judges the certificates of a listener's clients.
+fn read_clients(listener: &config::Listener, index: usize) -> Result<Option<ClientTrust>, Fault> {
+    let key = format!("listeners[{index}].client_certificates");
+    let clients = listener.clients.as_ref();
+    clients
+        .map(|clients| ClientTrust::read(clients, &key))
+        .transpose()
 }
 
 fn tls_key(listener: usize) -> String {
@@ -127,6 +151,21 @@ impl Gateway {
             self.note_certificates();
         }
         Ok(changes)
+    }
+
+    /// Reads the authorities and revocation lists of a listener again, by its index in the configuration, and judges new
+    /// clients by them if they are others. On an error the old ones stay.
+    pub(super) async fn reload_clients(&self, listener: usize) -> Result<Vec<Change>> {
+        let Some(opened) = self.lock().open.get(listener).cloned() else {
+            return Ok(Vec::new());
+        };
+        let Some(tls) = &opened.tls else {
+            return Ok(Vec::new());
+        };
+        let config = opened.config.clone();
+        let read = tokio::task::spawn_blocking(move || read_clients(&config, listener)).await?;
+        let clients = read.map_err(|fault| Faults(vec![fault]))?;
+        Ok(opened.trust(tls, clients))
     }
 
     /// Updates the metrics with the served certificates, and warns of those that expire soon.

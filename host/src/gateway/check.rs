@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::apply::prepare;
 use super::certificates;
 use super::listeners::bind_fault;
+use crate::authorizer;
 use crate::config::{Address, Config, Fault, Faults};
 use crate::handover::find_socket;
 use crate::listener::Certificates;
@@ -19,15 +20,22 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
     config.warn();
     let (_, mut faults) = prepare(&plugins, config, Cause::Check).await;
     match certificates::read(config).await {
-        Ok(read) => read
-            .listeners
-            .iter()
-            .chain([&read.management])
-            .flatten()
-            .flat_map(Certificates::all)
-            .for_each(|certificate| certificate.warn()),
+        Ok(read) => {
+            let listeners = read.listeners.iter().flatten();
+            let listeners = listeners.map(|tls| &tls.certificates);
+            listeners
+                .chain(&read.management)
+                .flat_map(Certificates::all)
+                .for_each(|certificate| certificate.warn());
+        }
         Err(found) => faults.extend(found),
     }
+    faults.extend(
+        authorizer::prepare(&config.authorizers)
+            .err()
+            .into_iter()
+            .flatten(),
+    );
     faults.extend(blocked_paths(config));
     if faults.is_empty() {
         Ok(())

@@ -9,10 +9,11 @@ use std::sync::{Arc, Weak};
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::ReadTls;
 use super::{Gateway, OpenManagement};
 use crate::config::{self, Address, Config, Fault, Faults};
 use crate::handover::{HeldBySystemd, HeldByUs};
-use crate::listener::{Certificates, Listener, QuicSocket, Socket, Tls};
+use crate::listener::{Certificates, ClientTrust, Listener, QuicSocket, Socket, Tls};
 use crate::management::Change;
 use crate::net::watch;
 
@@ -34,7 +35,7 @@ pub(super) struct OpenListener {
 /// The plan for one listener of a configuration.
 pub(super) enum PlannedListener {
     /// An open listener stays, with its certificates as their files are now.
-    Kept(OpenListener, Option<Certificates>),
+    Kept(OpenListener, Option<ReadTls>),
     New(config::Listener, Listener),
 }
 
@@ -58,6 +59,21 @@ impl OpenListener {
                 certificate: certificate.to_string(),
             })
             .collect()
+    }
+}
+
+impl OpenListener {
+    /// Judges the certificates of new clients by these authorities and lists. Gives the change if they are others.
+    pub(super) fn trust(&self, tls: &Tls, clients: Option<ClientTrust>) -> Vec<Change> {
+        match tls.trust(clients) {
+            Ok(true) => vec![Change::ClientCertificates(self.to_string())],
+            Ok(false) => Vec::new(),
+            // Only for want of random numbers.
+            Err(error) => {
+                tracing::error!("{self}: the changed client_certificates are not used: {error:#}");
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -89,7 +105,7 @@ impl Gateway {
     pub(super) fn plan(
         &self,
         config: &Config,
-        certificates: Vec<Option<Certificates>>,
+        certificates: Vec<Option<ReadTls>>,
     ) -> Result<Vec<PlannedListener>> {
         let mut open = self.reachable();
         let mut planned = Vec::new();
@@ -101,7 +117,11 @@ impl Gateway {
                 continue;
             }
             let tls = match certificates {
-                Some(certificates) => Some(Arc::new(Tls::new(certificates, listener.http2)?)),
+                Some(read) => Some(Arc::new(Tls::new(
+                    read.certificates,
+                    read.clients,
+                    listener.http2,
+                )?)),
                 None => None,
             };
             let same = open
@@ -182,12 +202,13 @@ impl Gateway {
         let mut open = Vec::new();
         for planned in planned {
             let (config, listener) = match planned {
-                PlannedListener::Kept(opened, certificates) => {
-                    // A self-signed certificate stays: it was made at start.
-                    if let (Some(certificates), config::Tls::Files(_)) =
-                        (certificates, &opened.config.tls)
-                    {
-                        changes.extend(opened.show(certificates));
+                PlannedListener::Kept(opened, read) => {
+                    if let (Some(read), Some(tls)) = (read, &opened.tls) {
+                        changes.extend(opened.trust(tls, read.clients));
+                        // A self-signed certificate stays: it was made at start.
+                        if let config::Tls::Files(_) = &opened.config.tls {
+                            changes.extend(opened.show(read.certificates));
+                        }
                     }
                     open.push(opened);
                     continue;

@@ -77,7 +77,7 @@ impl Gateway {
         for (spec, socket) in self.not_open(config) {
             let tls = match certificates {
                 Some(certificates) if spec.tls.is_some() => {
-                    Some(Arc::new(Tls::new(certificates.clone(), false)?))
+                    Some(Arc::new(Tls::new(certificates.clone(), None, false)?))
                 }
                 Some(_) | None => None,
             };
@@ -187,7 +187,7 @@ fn handshake(tls: Arc<Tls>) -> TlsHandshake {
     Arc::new(move |stream: Stream| {
         let tls = Arc::clone(&tls);
         Box::pin(async move {
-            let stream = tls.accept(stream).await?;
+            let (stream, _) = tls.accept(stream).await?;
             io::Result::Ok(Box::new(stream) as BoxedStream)
         })
     })

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::{ConfigSource, Gateway};
+use crate::authorizer;
 use crate::config::{self, Config, Faults};
 use crate::management::{Change, NoReload, Reload};
 use crate::plugin::{Cause, Upgrading};
@@ -29,6 +30,8 @@ pub(crate) enum ReloadScope {
     Certificate { listener: usize, index: usize },
     /// The certificate of the management listener.
     ManagementCertificate,
+    /// The authorities and revocation lists of a listener, by its index in the configuration.
+    ClientCertificates { listener: usize },
 }
 
 impl Gateway {
@@ -145,6 +148,10 @@ impl Gateway {
                 let reloaded = self.reload_management_certificate().await;
                 return reloaded.map_err(|error| self.refusal(error));
             }
+            (ReloadScope::ClientCertificates { listener }, _) => {
+                let reloaded = self.reload_clients(listener).await;
+                return reloaded.map_err(|error| self.refusal(error));
+            }
         };
         let applied = self.apply(config, cause).await;
         applied.map_err(|error| self.refusal(error))
@@ -175,7 +182,9 @@ impl Gateway {
             self.plugins.hold(vec![ready]).await
         };
         let held = held.await.map_err(|fault| Faults(vec![fault]))?;
-        let install = |plugins: &_| drop(self.install(&config, plugins));
+        // The authorizers are those of the configuration, which is the same.
+        let prepared = authorizer::Prepared::default();
+        let install = |plugins: &_| drop(self.install(&config, plugins, &prepared));
         let committed = held.commit(|_| true, install);
         for retired in committed.retired {
             retired.end().await;

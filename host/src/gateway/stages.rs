@@ -1,6 +1,6 @@
 //! The stages' snapshots, built from a configuration and its plugins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use crate::auth::AccessKeys;
-use crate::authorizer::Authorizer;
+use crate::authorizer::{Authorizer, Prepared};
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits, PrincipalLimit};
 use crate::counters::{Counters, RouteCounters};
@@ -58,6 +58,7 @@ impl StageTable {
 pub(super) fn install(
     config: &Config,
     plugins: &ByName,
+    prepared: &Prepared,
     counters: &Counters,
     table: &mut StageTable,
 ) -> (Stages, Vec<Arc<CurrentStage>>) {
@@ -66,7 +67,12 @@ pub(super) fn install(
         ..Stages::default()
     };
     let keys = &stages.access_keys;
-    table.authorizers = authorizers(&config.authorizers, plugins, keys, &table.authorizers);
+    table.authorizers = authorizers(
+        (&config.authorizers, prepared),
+        plugins,
+        keys,
+        &table.authorizers,
+    );
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
     let mut counters = counters.serve(config.apis.iter().flat_map(|api| {
@@ -135,19 +141,24 @@ pub(super) fn install(
 
 /// The authorizers of a configuration. One that would be as before is the one before: it keeps what it remembers.
 fn authorizers(
-    config: &[config::Authorizer],
+    (config, prepared): (&[config::Authorizer], &Prepared),
     plugins: &ByName,
     access_keys: &Arc<AccessKeys>,
     before: &BTreeMap<String, Arc<Authorizer>>,
 ) -> BTreeMap<String, Arc<Authorizer>> {
     let each = config.iter().map(|config| {
         let before = before.get(&config.name);
-        let same = before.filter(|before| before.is_current(config, plugins));
-        let new = || {
-            let before = before.map(|before| &**before);
-            Arc::new(Authorizer::new(config, plugins, access_keys, before))
-        };
-        let authorizer = same.map_or_else(new, Arc::clone);
+        let current = before.filter(|before| before.is_current(config, plugins));
+        let authorizer = current.cloned().or_else(|| {
+            let made = Authorizer::new(
+                (config, prepared),
+                plugins,
+                access_keys,
+                before.map(|one| &**one),
+            );
+            made.map(Arc::new).or_else(|| before.cloned())
+        });
+        let authorizer = authorizer.expect("prepared with its configuration");
         (config.name.clone(), authorizer)
     });
     each.collect()
@@ -180,12 +191,15 @@ fn routes(
     logged: &LoggedMessages,
     counters: &RouteTable,
 ) -> Routes {
+    let scopes = api.routes.iter().flat_map(|route| &route.scopes);
+    let scopes: BTreeSet<_> = scopes.map(String::as_str).collect();
     let mut routes = Routes {
         selection: api.selection.clone(),
         connect: None,
         disconnect: None,
         default: None,
         custom: HashMap::new(),
+        scopes: scopes.into_iter().map(Into::into).collect(),
     };
     for route in &api.routes {
         let integration = match &route.integration {
@@ -201,6 +215,7 @@ fn routes(
             integration,
             two_way: route.two_way,
             logged_one_in: logged.one_in(&route.key),
+            scopes: routes.scopes_of(route.scopes.iter().map(String::as_str)),
             drop_logged: Arc::default(),
         };
         match route.key.as_str() {

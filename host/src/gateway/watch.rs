@@ -45,6 +45,10 @@ enum Owner {
     },
     /// The certificate of the management listener.
     ManagementCertificate,
+    /// The authorities and revocation lists of a listener, by its index in the configuration.
+    ClientCertificates {
+        listener: usize,
+    },
 }
 
 impl fmt::Display for Owner {
@@ -53,6 +57,9 @@ impl fmt::Display for Owner {
             Self::Plugin(name) => write!(f, "plugin {name}"),
             Self::Certificate { listener, .. } => write!(f, "listeners[{listener}].tls"),
             Self::ManagementCertificate => f.write_str(certificates::MANAGEMENT_TLS),
+            Self::ClientCertificates { listener } => {
+                write!(f, "listeners[{listener}].client_certificates")
+            }
         }
     }
 }
@@ -87,6 +94,15 @@ impl WatchedFiles {
         });
         let mut all: HashSet<_> = components.collect();
         for (listener, config) in config.listeners.iter().enumerate() {
+            all.extend(config.clients.iter().map(|clients| {
+                Self {
+                    owner: Owner::ClientCertificates { listener },
+                    files: std::iter::once(&clients.ca)
+                        .chain(&clients.crl)
+                        .cloned()
+                        .collect(),
+                }
+            }));
             let config::Tls::Files(pairs) = &config.tls else {
                 continue;
             };
@@ -135,6 +151,7 @@ impl WatchedFiles {
                 let tls = config.management.and_then(|management| management.tls);
                 tls.is_some_and(|pair| certificates::is_unfit(&pair))
             }
+            Owner::ClientCertificates { .. } => false,
         };
         tokio::task::spawn_blocking(unfit).await.unwrap_or_default()
     }
@@ -201,6 +218,9 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                     ReloadScope::Certificate { listener, index }
                 }
                 Owner::ManagementCertificate => ReloadScope::ManagementCertificate,
+                Owner::ClientCertificates { listener } => {
+                    ReloadScope::ClientCertificates { listener }
+                }
             };
             // The log has the error. Files that were judged are tried again when they change.
             let unjudged = matches!(

@@ -17,6 +17,7 @@ use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
 use super::token_offer::TokenOffer;
+use crate::auth::ClientCertificate;
 use crate::authorizer::{Authorizer, Denial, Request};
 use crate::clock::now_ms;
 use crate::config::Compat;
@@ -32,6 +33,7 @@ pub(super) struct Candidate<'a> {
     pub(super) head: &'a Head,
     pub(super) destination: &'a Destination,
     pub(super) request_id: RequestId,
+    pub(super) certificate: &'a Option<Arc<ClientCertificate>>,
 }
 
 /// Judges a client by one snapshot of its stage: the newest. If a reload empties it meanwhile, loads the newest again.
@@ -93,8 +95,7 @@ impl Candidate<'_> {
             path: head.path.clone(),
             http_version: head.http_version,
             secure: self.destination.secure,
-            // No listener asks clients for certificates.
-            certificate_subject: None,
+            certificate: self.certificate.clone(),
         }
     }
 
@@ -128,6 +129,12 @@ impl Candidate<'_> {
     ) -> Result<Option<Acceptance>, Refusal> {
         match self.authorize(stage, asked, authorized_by).await {
             Ok(()) => {
+                let route = stage.routes.connect.as_ref();
+                let granted = stage.routes.granted_to(self.connection);
+                if route.is_some_and(|route| !granted.contain(route.scopes)) {
+                    let missing = Denial::Forbidden("a scope is missing".into());
+                    return Err(Refusal::Unauthorized(missing));
+                }
                 self.check_principal(stage)?;
                 connect(stage, asked.invocation, asked.handshake).await
             }
@@ -169,6 +176,7 @@ impl Candidate<'_> {
             invocation: asked.invocation,
             handshake: asked.handshake,
             offered_token: asked.offer.map(|offer| &*offer.token),
+            query: &self.head.query,
         };
         let identity = authorizer
             .authorize(&request)

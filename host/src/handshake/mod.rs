@@ -40,6 +40,7 @@ pub(crate) use self::permits::{Permit, Permits};
 use self::record::Arrival;
 pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
+use crate::auth::ClientCertificate;
 use crate::config::{Compat, Proxies};
 use crate::connections::{Client, Connection, ConnectionId, RequestId};
 use crate::counters::{Counters, Outcome};
@@ -91,6 +92,8 @@ pub(crate) struct Peer {
     pub(crate) secure: bool,
     /// The version of TLS that it speaks with this gateway.
     pub(crate) tls: Option<&'static str>,
+    /// The certificate that the client has shown in TLS.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
     /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
     pub(crate) loopback: bool,
 }
@@ -227,6 +230,7 @@ struct PendingHandshake {
     destination: Destination,
     head_faults: Arc<HeadFaults>,
     arrival: Arrival,
+    certificate: Option<Arc<ClientCertificate>>,
     guards: ConnectionGuards,
     /// Held until the client has its answer, or is gone and its call has ended: clients that come and go get no more
     /// calls under way than those that wait.
@@ -314,6 +318,8 @@ fn judge(
         destination,
         head_faults: peer.head_faults,
         arrival,
+        // That of a proxy is not its clients'.
+        certificate: peer.certificate.filter(|_| !sender.via_proxy),
         guards: ConnectionGuards {
             _permit: connection_permit,
             _stream: peer.stream,
@@ -345,6 +351,7 @@ impl PendingHandshake {
             head: &self.head,
             destination: &self.destination,
             request_id: self.arrival.request_id,
+            certificate: &self.certificate,
         };
         let admitting = async {
             self.check_rate()?;

@@ -9,7 +9,7 @@ use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 
 use super::admission::NotAdmitted;
-use crate::authorizer::Denial;
+use crate::authorizer::{Answer, Denial};
 use crate::connections::{RequestId, TooManyOfPrincipal};
 use crate::counters::Outcome;
 use crate::invocation::InvokeError;
@@ -135,8 +135,8 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
             response.headers_mut().insert("x-amzn-requestid", id);
         }
-        // A handler's own refusal is passed on as it is.
-        if matches!(self, Self::Denied { .. }) {
+        // A handler's own refusal is passed on as it is, and so is that of an endpoint.
+        if matches!(self, Self::Denied { .. }) || self.answer().is_some() {
             return response;
         }
         let (error, message) = match self.status().as_u16() {
@@ -163,6 +163,15 @@ impl Refusal {
         response
     }
 
+    /// The answer that an endpoint has for the client.
+    fn answer(&self) -> Option<&Answer> {
+        if let Self::Unauthorized(denial) = self {
+            denial.answer()
+        } else {
+            None
+        }
+    }
+
     /// Makes the response. On HTTP/1.1 it is the last one on its connection: no byte behind the request is read as
     /// another request.
     pub(crate) fn response(
@@ -170,11 +179,21 @@ impl Refusal {
         version: Version,
         request_id: RequestId,
     ) -> Response<Full<Bytes>> {
-        let body = serde_json::json!({ "message": self.message() }).to_string();
+        let own = self.answer();
+        let body = own.map(|answer| answer.body.clone());
+        let body = body.filter(|body| !body.is_empty()).unwrap_or_else(|| {
+            serde_json::json!({ "message": self.message() })
+                .to_string()
+                .into()
+        });
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(answer) = own {
+            *headers = answer.headers.clone();
+        }
+        let json = HeaderValue::from_static("application/json");
+        headers.entry(CONTENT_TYPE).or_insert(json);
         if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
             headers.insert("x-request-id", id);
         }
@@ -194,7 +213,7 @@ impl Refusal {
         if let Self::Unauthorized(denial) = self
             && let Some(challenge) = denial.challenge()
         {
-            headers.insert(WWW_AUTHENTICATE, challenge);
+            headers.entry(WWW_AUTHENTICATE).or_insert(challenge);
         }
         if matches!(self, Self::UpgradeRequired) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -1,7 +1,9 @@
 //! The kinds of event, each with the type of its answer.
 
+use std::sync::Arc;
+
 use super::answer::{Acceptance, Denial};
-use crate::auth::Identity;
+use crate::auth::{ClientCertificate, Identity};
 use crate::connections::{Closing, Message};
 
 /// An event that an integration can be called for.
@@ -25,8 +27,16 @@ pub(crate) struct Handshake {
     pub(crate) http_version: &'static str,
     /// Whether the client connects over TLS, to the gateway or to a trusted proxy before it.
     pub(crate) secure: bool,
+    /// The client's certificate, where the listener asks for one and the client has it.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Handshake {
     /// The subject of the client's certificate (RFC 4514).
-    pub(crate) certificate_subject: Option<String>,
+    pub(crate) fn certificate_subject(&self) -> Option<&str> {
+        let certificate = self.certificate.as_deref();
+        certificate.map(|certificate| &*certificate.subject)
+    }
 }
 
 impl Event for Handshake {

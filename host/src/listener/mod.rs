@@ -1,6 +1,8 @@
 //! The listeners: bind, accept under permits and a deadline, speak TLS and HTTP up to the handshake's answer.
 
 mod certificate;
+mod clients;
+mod distinguished_name;
 mod http1;
 mod http2;
 mod pages;
@@ -31,6 +33,7 @@ use crate::handshake::{HandshakeContext, HeadFaults, NotAdmitted, Peer};
 use crate::net::Stream;
 
 pub(crate) use self::certificate::{Certificate, Unusable};
+pub(crate) use self::clients::ClientTrust;
 pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
 use self::quic::QuicListener;
@@ -297,6 +300,7 @@ fn admit_peer(
         head_faults: Arc::new(HeadFaults::default()),
         secure: options.tls.is_some(),
         tls: None,
+        certificate: None,
         loopback: from.loopback,
     })
 }
@@ -349,19 +353,19 @@ async fn serve_stream(
         return http1::serve(stream, peer, context, deadline).await;
     };
     let client = peer.address.ip();
-    let accepted = in_time(deadline, &context, tls.accept(stream)).await;
-    if let Some(Ok(stream)) = &accepted {
-        peer.tls = tls::version(stream.get_ref().1);
-    }
-    match accepted {
-        Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+    match in_time(deadline, &context, tls.accept(stream)).await {
+        Some(Ok((stream, certificate))) => {
+            peer.tls = tls::version(stream.get_ref().1);
+            peer.certificate = certificate;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return http1::serve(stream, peer, context, deadline).await;
+            }
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let name = stream.get_ref().1.server_name();
             let shown = tls.shown(name).filter(|_| !is_proxy);
             http2::serve(stream, shown, peer, context, deadline).await;
         }
-        Some(Ok(stream)) => http1::serve(stream, peer, context, deadline).await,
         // No line: load balancers probe the port and send nothing.
         Some(Err(error)) if tls::is_probe(&error) => {
             tracing::debug!(%client, "TLS handshake failed: {error}");

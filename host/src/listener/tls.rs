@@ -16,6 +16,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::{Certificate, Unusable, wildcard_of};
+use super::clients::{ClientTrust, describe};
+use crate::auth::ClientCertificate;
 use crate::config::{self, Fault};
 use crate::net::Stream;
 
@@ -62,12 +64,24 @@ fn has_aes() -> bool {
 
 /// A listener's TLS, shared by the tasks that accept and the reload that replaces certificates.
 pub(crate) struct Tls {
+    settings: ArcSwap<Settings>,
+    certificates: Arc<CertificateResolver>,
+    http2: bool,
+}
+
+/// The settings for new connections. Each has tickets of its own: a ticket that was made under other authorities or
+/// revocation lists resumes nothing, since TLS judges no certificate then.
+struct Settings {
     /// The cheapest cipher suite first.
     cheapest: Arc<ServerConfig>,
     /// The suites in the client's order.
     as_asked: Arc<ServerConfig>,
-    certificates: Arc<CertificateResolver>,
+    /// What judges the certificates of clients; none asks for none.
+    clients: Option<ClientTrust>,
 }
+
+/// A client's stream, with the certificate that it has shown.
+pub(crate) type Secured = (TlsStream<Stream>, Option<Arc<ClientCertificate>>);
 
 /// The certificates of a listener. The name that a client asks for (SNI) chooses one.
 #[derive(Clone, Debug)]
@@ -90,58 +104,63 @@ impl ResolvesServerCert for CertificateResolver {
 }
 
 impl Tls {
-    pub(crate) fn new(certificates: Certificates, http2: bool) -> Result<Self> {
+    pub(crate) fn new(
+        certificates: Certificates,
+        clients: Option<ClientTrust>,
+        http2: bool,
+    ) -> Result<Self> {
         let certificates = Arc::new(CertificateResolver(ArcSwap::from_pointee(certificates)));
-        let mut provider = aws_lc_rs::default_provider();
-        // Most clients list AES-256 first, whose suite hashes with SHA-384: a tenth of a handshake more.
-        let suites = &mut provider.cipher_suites;
-        suites.sort_by_key(|suite| !AES_128.contains(&suite.suite()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .context("TLS versions")?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as _);
-        config.alpn_protocols = if http2 {
-            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-        } else {
-            vec![b"http/1.1".to_vec()]
-        };
-        // The ticketer rotates its keys by itself.
-        config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
-        let as_asked = Arc::new(config.clone());
-        config.ignore_client_order = has_aes();
+        let settings = Settings::new(&certificates, clients, http2)?;
         Ok(Self {
-            cheapest: Arc::new(config),
-            as_asked,
+            settings: ArcSwap::from_pointee(settings),
             certificates,
+            http2,
         })
     }
 
+    /// Judges the certificates of new clients by these authorities and lists. Gives whether they are others.
+    pub(crate) fn trust(&self, clients: Option<ClientTrust>) -> Result<bool> {
+        let is_same = match (&self.settings.load().clients, &clients) {
+            (Some(before), Some(now)) => before.is_same(now),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            let settings = Settings::new(&self.certificates, clients, self.http2)?;
+            self.settings.store(Arc::new(settings));
+        }
+        Ok(!is_same)
+    }
+
     /// Does the handshake.
-    pub(crate) async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
+    pub(crate) async fn accept(&self, stream: Stream) -> io::Result<Secured> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
         let start = start.map_err(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
             true => io::Error::new(PROBE, "it ended before its first word"),
             false => error,
         })?;
-        let config = self.config_for(&start.client_hello());
-        start.into_stream(config).await
+        let settings = self.settings.load_full();
+        let config = settings.config_for(&start.client_hello());
+        let stream = start.into_stream(config).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let Some(shown) = shown.and_then(|chain| chain.first()) else {
+            let is_required = settings
+                .clients
+                .as_ref()
+                .is_some_and(|clients| clients.required);
+            return match is_required {
+                true => Err(io::Error::other("the client has shown no certificate")),
+                false => Ok((stream, None)),
+            };
+        };
+        let certificate = describe(shown)
+            .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
+        Ok((stream, Some(Arc::new(certificate))))
     }
 
-    /// Chooses by the client's list of cipher suites: one that has ChaCha20 first has no instructions for AES.
-    fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        let suites = &self.cheapest.crypto_provider().cipher_suites;
-        let known = |asked: &&CipherSuite| suites.iter().any(|suite| suite.suite() == **asked);
-        let first = hello.cipher_suites().iter().find(known);
-        Arc::clone(match first {
-            Some(first) if CHACHA20.contains(first) => &self.as_asked,
-            Some(_) | None => &self.cheapest,
-        })
-    }
-
-    /// Makes the TLS of QUIC: the same certificates, also later ones, and no data before the handshake is over (0-RTT).
+    /// Makes the TLS of QUIC, which asks no client for a certificate: the same certificates, also later ones, and no data before the handshake is over (0-RTT).
     pub(super) fn for_quic(&self) -> Result<ServerConfig> {
-        let mut config = ServerConfig::clone(&self.cheapest);
+        let mut config = ServerConfig::clone(&self.settings.load().cheapest);
         config.alpn_protocols = vec![b"h3".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
         config.max_early_data_size = 0;
@@ -168,6 +187,52 @@ impl Tls {
         let known = |new: &Certificate| before.all.iter().any(|old| old.is_same(new));
         let new = now.all.iter().filter(|certificate| !known(certificate));
         new.cloned().collect()
+    }
+}
+
+impl Settings {
+    fn new(
+        certificates: &Arc<CertificateResolver>,
+        clients: Option<ClientTrust>,
+        http2: bool,
+    ) -> Result<Self> {
+        let mut provider = aws_lc_rs::default_provider();
+        // Most clients list AES-256 first, whose suite hashes with SHA-384: a tenth of a handshake more.
+        let suites = &mut provider.cipher_suites;
+        suites.sort_by_key(|suite| !AES_128.contains(&suite.suite()));
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .context("TLS versions")?;
+        let config = match &clients {
+            Some(clients) => config.with_client_cert_verifier(Arc::clone(&clients.verifier)),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(Arc::clone(certificates) as _);
+        config.alpn_protocols = if http2 {
+            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+        } else {
+            vec![b"http/1.1".to_vec()]
+        };
+        // The ticketer rotates its keys by itself.
+        config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
+        let as_asked = Arc::new(config.clone());
+        config.ignore_client_order = has_aes();
+        Ok(Self {
+            cheapest: Arc::new(config),
+            as_asked,
+            clients,
+        })
+    }
+
+    /// Chooses by the client's list of cipher suites: one that has ChaCha20 first has no instructions for AES.
+    fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let suites = &self.cheapest.crypto_provider().cipher_suites;
+        let known = |asked: &&CipherSuite| suites.iter().any(|suite| suite.suite() == **asked);
+        let first = hello.cipher_suites().iter().find(known);
+        Arc::clone(match first {
+            Some(first) if CHACHA20.contains(first) => &self.as_asked,
+            Some(_) | None => &self.cheapest,
+        })
     }
 }
 

@@ -5,19 +5,23 @@ use std::net::IpAddr;
 
 use time::{Date, Month};
 
+use super::distinguished_name;
+
 /// Tags of DER types.
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
-const OID: u8 = 0x06;
+pub(super) const OID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 /// `version` and `extensions` of a TBSCertificate.
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
-/// `dNSName` and `iPAddress` of a GeneralName.
+/// `rfc822Name`, `dNSName`, `uniformResourceIdentifier` and `iPAddress` of a GeneralName.
+const MAIL: u8 = 0x81;
 const DNS_NAME: u8 = 0x82;
+const URI: u8 = 0x86;
 const IP_ADDRESS: u8 = 0x87;
 
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
@@ -31,11 +35,16 @@ pub(crate) struct X509<'a> {
     /// Seconds since the Unix epoch.
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
+    /// The content of the subject, a Name.
+    subject: Der<'a>,
     /// The SubjectPublicKeyInfo.
     pub(crate) public_key: &'a [u8],
     /// The DNS names of its `subjectAltName`, in lower case; clients look at no other.
     pub(crate) names: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
+    /// The URIs and the mail addresses of its `subjectAltName`.
+    pub(crate) uris: Vec<String>,
+    pub(crate) emails: Vec<String>,
 }
 
 impl<'a> X509<'a> {
@@ -56,7 +65,7 @@ impl<'a> X509<'a> {
         signed.take(SEQUENCE)?; // the issuer
         let mut validity = signed.take(SEQUENCE)?;
         let (not_before, not_after) = (validity.time()?, validity.time()?);
-        signed.take(SEQUENCE)?; // the subject
+        let subject = signed.take(SEQUENCE)?;
         let rest = signed.0;
         signed.take(SEQUENCE)?;
         let public_key = rest.get(..rest.len() - signed.0.len())?;
@@ -64,9 +73,12 @@ impl<'a> X509<'a> {
             version,
             not_before,
             not_after,
+            subject,
             public_key,
             names: Vec::new(),
             addresses: Vec::new(),
+            uris: Vec::new(),
+            emails: Vec::new(),
         };
         while !signed.0.is_empty() {
             let (tag, content) = signed.next()?;
@@ -92,6 +104,8 @@ impl<'a> X509<'a> {
             while !names.0.is_empty() {
                 let (tag, name) = names.next()?;
                 match tag {
+                    MAIL => self.emails.push(str::from_utf8(name).ok()?.to_owned()),
+                    URI => self.uris.push(str::from_utf8(name).ok()?.to_owned()),
                     DNS_NAME => self.add_name(str::from_utf8(name).ok()?),
                     IP_ADDRESS => {
                         let v4 = <[u8; 4]>::try_from(name).map(IpAddr::from);
@@ -112,6 +126,11 @@ impl<'a> X509<'a> {
         }
     }
 
+    /// The subject as text (RFC 4514); none if it is no name.
+    pub(crate) fn subject(&self) -> Option<String> {
+        distinguished_name::text(self.subject)
+    }
+
     /// The size of an RSA key in bits; none for other keys.
     pub(crate) fn rsa_bits(&self) -> Option<usize> {
         let mut info = Der(self.public_key).take(SEQUENCE)?;
@@ -130,11 +149,20 @@ impl<'a> X509<'a> {
 
 /// The unread rest of some DER.
 #[derive(Clone, Copy, Debug)]
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The unread bytes.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Reads the next value: its tag and its content.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
@@ -163,7 +191,7 @@ impl<'a> Der<'a> {
     }
 
     /// Reads the content of the next value, if it has this tag.
-    fn take(&mut self, tag: u8) -> Option<Self> {
+    pub(super) fn take(&mut self, tag: u8) -> Option<Self> {
         let mut after = *self;
         let (found, content) = after.next()?;
         (found == tag).then(|| {

@@ -24,6 +24,8 @@ pub(crate) enum Change {
         listener: String,
         certificate: String,
     },
+    /// A listener that judges the certificates of new clients by other authorities or revocation lists.
+    ClientCertificates(String),
     /// The management or the health listener.
     ManagementOpened(Purpose, Address),
     ManagementClosed(Purpose, Address),
@@ -57,6 +59,10 @@ impl fmt::Display for Change {
             } => write!(
                 f,
                 "listener {listener}: serving the changed certificate {certificate}"
+            ),
+            Self::ClientCertificates(listener) => write!(
+                f,
+                "listener {listener}: judging clients by the changed client_certificates"
             ),
             Self::ManagementOpened(purpose, address) => write!(f, "{purpose} {address}: opened"),
             Self::ManagementClosed(purpose, address) => write!(f, "{purpose} {address}: closed"),

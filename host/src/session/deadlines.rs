@@ -10,6 +10,7 @@ use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 
 use super::end::End;
+use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::Closing;
 
@@ -19,6 +20,9 @@ const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
 /// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
+
+/// A time that is never waited for: later ones would be over what an [`Instant`] can hold.
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The spread of the ends and the pings of connections that opened together, as a part of their time.
 const JITTER: f64 = 0.05;
@@ -40,6 +44,8 @@ pub(super) struct Deadlines {
     stalled_since: Option<Instant>,
     /// The start of the message that has not come to its end.
     message_since: Option<Instant>,
+    /// When what let the client in expires, if that ends the connection.
+    expires: Option<Instant>,
     /// The deadline of a connection that was told to end. Neither its age nor its silence ends it again.
     leaving: Option<Instant>,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
@@ -54,6 +60,8 @@ pub(super) enum Due {
     Ping,
     /// The connection is to end in good order, with its whole queue written. The limit, for the log.
     Leave(&'static str),
+    /// What let the client in has expired. The connection is to end in good order.
+    Expired,
     /// The time to end in good order is over.
     Left,
     End(End),
@@ -75,6 +83,7 @@ impl Deadlines {
             pong_due: None,
             stalled_since: None,
             message_since: None,
+            expires: None,
             leaving: None,
             jitter,
         };
@@ -94,6 +103,20 @@ impl Deadlines {
         // A deadline that has passed is judged first.
         if !self.asked {
             self.reset_timer(limits);
+        }
+    }
+
+    /// Takes the time at which what let the client in expires, in milliseconds since the Unix epoch.
+    pub(super) fn take_expiry(&mut self, expires_at: Option<u64>, limits: &StageLimits) {
+        let expires = expires_at.map(|at| {
+            let left = Duration::from_millis(at.saturating_sub(now_ms()));
+            Instant::now() + left.min(FAR)
+        });
+        if expires.is_some() || self.expires.is_some() {
+            self.expires = expires;
+            if !self.asked {
+                self.reset_timer(limits);
+            }
         }
     }
 
@@ -173,6 +196,10 @@ impl Deadlines {
             if past(self.leaving) {
                 return Poll::Ready(Due::Left);
             }
+            if past(self.expires) && self.leaving.is_none() {
+                self.start_leaving(limits);
+                return Poll::Ready(Due::Expired);
+            }
             let leaves = if past(self.idle_deadline(limits)) {
                 Some("limits.idle_timeout_s")
             } else if past(self.age_deadline(limits)) {
@@ -224,6 +251,7 @@ impl Deadlines {
                 .filter(|due| *due > Instant::now()),
             self.idle_deadline(limits),
             self.age_deadline(limits),
+            self.expires.filter(|_| self.leaving.is_none()),
             self.leaving,
             self.next_ping,
         ];
@@ -270,6 +298,11 @@ fn ping_after(now: Instant, jitter: f64, limits: &StageLimits) -> Option<Instant
 /// The close for an idle or old connection, as by API Gateway (docs/api-gateway.md).
 pub(super) fn going_away() -> Closing {
     Closing::new(1001, "Going away")
+}
+
+/// The close for a client of which what let it in has expired.
+pub(super) fn expired() -> Closing {
+    Closing::new(1008, "authorization expired")
 }
 
 fn jitter() -> f64 {

@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Deadlines, Due, LAST_WRITES, going_away};
+use super::deadlines::{Deadlines, Due, LAST_WRITES, expired, going_away};
 use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
@@ -103,6 +103,11 @@ impl<T: Transport> Driver<T> {
     pub(super) fn set_limits(&mut self, before: &StageLimits, limits: &StageLimits) {
         self.transport.set_limits(limits);
         self.deadlines.take_limits(before, limits);
+    }
+
+    /// Takes the time at which what let the client in expires, in milliseconds since the Unix epoch.
+    pub(super) fn set_expiry(&mut self, expires_at: Option<u64>, limits: &StageLimits) {
+        self.deadlines.take_expiry(expires_at, limits);
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
@@ -252,6 +257,11 @@ impl<T: Transport> Driver<T> {
                 Poll::Ready(Due::Leave(why)) => {
                     self.leaves_by = Some(why);
                     self.connection.close(going_away());
+                    continue;
+                }
+                Poll::Ready(Due::Expired) => {
+                    self.leaves_by = Some("what let the client in has expired");
+                    self.connection.close(expired());
                     continue;
                 }
                 Poll::Ready(Due::Left) => {

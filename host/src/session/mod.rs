@@ -27,7 +27,7 @@ use crate::clock::now_ms;
 use crate::connections::{Connection, Message, Registration, RequestId};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
-use crate::stage::{CurrentStage, Route, Stage};
+use crate::stage::{CurrentStage, Route, Scopes, Stage};
 use crate::transport::{ReadError, Transport};
 
 /// Serves a registered connection that has had its 101, until it has ended and its `$disconnect` handler has run.
@@ -40,10 +40,15 @@ pub(crate) fn serve<T: Transport>(
 ) -> impl Future<Output = ()> + Send {
     let stage = current.load_full();
     let connection = Arc::clone(&registration.connection);
+    let scopes = stage.routes.granted_to(&connection);
+    let expires_at = stage.expiry_of(&connection);
     let counters = Arc::clone(&stage.scope.counters);
+    let mut driver = Driver::new(connection, transport, &stage.limits, counters);
+    driver.set_expiry(expires_at, &stage.limits);
     let mut session = Box::new(Session {
-        driver: Driver::new(connection, transport, &stage.limits, counters),
+        driver,
         registration: Some(registration),
+        scopes,
         stage,
         current,
         invocation: None,
@@ -93,6 +98,8 @@ struct Session<T> {
     /// The snapshot that handles the current message.
     stage: Arc<Stage>,
     current: Arc<CurrentStage>,
+    /// What the client may do, by the snapshot and the client's identity.
+    scopes: Scopes,
     /// The last message's invocation. The next message reuses the allocation if its `Arc` is unique.
     invocation: Option<Arc<Invocation>>,
 }
@@ -159,13 +166,20 @@ impl<T: Transport> Session<T> {
                 stage,
                 current,
                 invocation,
+                scopes,
                 ..
             } = &mut *self;
             driver.connection.note_request(request_id);
-            let Some(route) = stage.routes.select(&message) else {
-                let (connection, why) = (&driver.connection, (403, "no route for it"));
-                traced::turned_away(connection, request_id, bytes, why.1);
-                record::turned_away(stage, connection, request_id, bytes, why);
+            let route = stage.routes.select(&message);
+            let may = |route: &&Route| scopes.contain(route.scopes);
+            let Some(route) = route.filter(may) else {
+                let why = match route {
+                    Some(_) => "a scope is missing",
+                    None => "no route for it",
+                };
+                let connection = &driver.connection;
+                traced::turned_away(connection, request_id, bytes, why);
+                record::turned_away(stage, connection, request_id, bytes, (403, why));
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
@@ -244,6 +258,10 @@ impl<T: Transport> Session<T> {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             let before = std::mem::replace(&mut self.stage, self.current.load_full());
             self.driver.set_limits(&before.limits, &self.stage.limits);
+            let connection = &self.driver.connection;
+            self.scopes = self.stage.routes.granted_to(connection);
+            let expires_at = self.stage.expiry_of(connection);
+            self.driver.set_expiry(expires_at, &self.stage.limits);
         }
     }
 

@@ -85,6 +85,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             integration: Integration::Plugin(plugin.handle()),
             two_way: true,
             logged_one_in: 0,
+            scopes: Scopes::default(),
             drop_logged: Arc::default(),
         })
     };
@@ -118,6 +119,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             disconnect: route(route::DISCONNECT),
             default: route(route::DEFAULT),
             custom: HashMap::new(),
+            scopes: Vec::new(),
         },
         connect_rate: None,
     };

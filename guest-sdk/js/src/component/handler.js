@@ -6,13 +6,13 @@ import { writeEarly } from "#host/output";
 import { describe, ERROR, log, WARNING } from "../../platform/log.js";
 import { forget, toEnd } from "../../platform/loop.js";
 import { activity, fulfilledValue } from "../../platform/promise.js";
-import { acceptance, Handshake, refusal, reply } from "../answers.js";
+import { acceptance, Handshake, identity, refusal, reply } from "../answers.js";
 import { checkPlugin } from "../define.js";
 import { fromContract } from "../message.js";
 
 const report = (error) => log(WARNING, `unhandled: ${describe(error)}`);
 
-/** The handler of a component. `load` gives the author's plugin; it is called once. */
+/** The exports of a component, by interface. `load` gives the author's plugin; it is called once. */
 export function exported(load) {
   let plugin;
 
@@ -26,16 +26,21 @@ export function exported(load) {
     return plugin;
   };
 
-  return {
+  /** Throws the contract's refusal for whatever was thrown. */
+  const refuse = (thrown) => {
+    forget(report);
+    const { status, message, cause } = refusal(thrown);
+    if (cause !== undefined) log(ERROR, `refused with ${status}: ${describe(cause)}`);
+    throw { status, message: message ?? NONE };
+  };
+
+  const handler = {
     onConnect(event, request) {
       try {
         const answer = (plugin ?? begin()).connect?.(event, new Handshake(request));
         return acceptance(toEnd(answer, report));
       } catch (thrown) {
-        forget(report);
-        const { status, message, cause } = refusal(thrown);
-        if (cause !== undefined) log(ERROR, `refused with ${status}: ${describe(cause)}`);
-        throw { status, message: message ?? NONE };
+        return refuse(thrown);
       }
     },
 
@@ -63,6 +68,22 @@ export function exported(load) {
       }
     },
   };
+
+  const authorizer = {
+    authorize(connectionId, request) {
+      try {
+        const { authorize } = plugin ?? begin();
+        if (authorize === undefined) throw new TypeError("the plugin is named as an authorizer, and its define has no authorize");
+        const { principal, expiresAt, ...rest } = identity(toEnd(authorize(connectionId, new Handshake(request)), report));
+        const time = expiresAt !== undefined && LOCKGATE_BIGINT ? BigInt(expiresAt) : expiresAt;
+        return { ...rest, principal: principal ?? NONE, expiresAt: time ?? NONE };
+      } catch (thrown) {
+        return refuse(thrown);
+      }
+    },
+  };
+
+  return { handler, authorizer };
 }
 
 /** Ends the loading at build time, and refuses what is no plugin. */

@@ -1,7 +1,7 @@
 // A gateway for the tests of a plugin: it runs the handler where the test runs, without a component, a socket or a
 // configuration. testing.d.ts describes it.
 
-import { acceptance, Handshake, refusal, reply } from "../answers.js";
+import { acceptance, Handshake, identity, refusal, reply } from "../answers.js";
 import { checkPlugin } from "../define.js";
 import { GatewayError, Refusal } from "../errors.js";
 import { fromContract, toContract } from "../message.js";
@@ -26,6 +26,25 @@ export class Gateway {
   identify(principal, values = {}) {
     this.#state.identity = { principal, values };
     return this;
+  }
+
+  authorize(request = {}) {
+    return this.#event(async () => {
+      const { authorize } = this.#plugin;
+      if (authorize === undefined) throw new Error("the plugin's define has no authorize");
+      const handshake = handshakeOf(request);
+      const id = this.#state.open(handshake);
+      this.#state.expect(id).identity = { principal: undefined, values: {} };
+      try {
+        const { principal, values, scopes, expiresAt } = identity(await this.#run(id, "$connect", () => authorize(id, handshake)));
+        return { principal, values: Object.fromEntries(values.map(([name, { val }]) => [name, val])), scopes, expiresAt };
+      } catch (thrown) {
+        const { status, message, cause } = refusal(thrown);
+        throw new Refusal(status, message, { cause });
+      } finally {
+        this.#state.turnAway(id);
+      }
+    });
   }
 
   connect(request = {}) {

@@ -384,6 +384,7 @@ fn check_addresses(config: &Config) -> Result<()> {
 /// Makes listeners on loopback addresses only.
 fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
     let listener = |ip: IpAddr, port, tls: Tls| Listener {
+        clients: None,
         address: SocketAddr::new(ip, port).into(),
         http2: tls != Tls::Off,
         quic: None,

@@ -58,6 +58,11 @@ pub(in crate::config) struct Route {
     /// Sends the answer to the client. Not for `$connect` and `$disconnect`, which have no reply frame.
     #[serde(default)]
     pub(in crate::config) two_way: bool,
+    /// The scopes that a client needs for this route, all of them, as its authorizer gives them. A message
+    /// without them gets the error frame `Forbidden`; on `$connect` the client is refused with 403. Not for
+    /// `$disconnect`. The routes of an API name 64 scopes at most.
+    #[serde(default)]
+    pub(in crate::config) scopes: Vec<String>,
 }
 
 /// An integration that is not a plugin.

@@ -21,7 +21,7 @@ use crate::config::model::{ForwardedHeader, LogFormat};
 pub(in crate::config) use access_key::AccessKey;
 pub(in crate::config) use access_log::AccessLog;
 pub(in crate::config) use api::{Api, Integration, Mock, Route, Stage};
-pub(in crate::config) use authorizer::{Authorizer, Iam};
+pub(in crate::config) use authorizer::{Authorizer, Forward, Iam};
 pub(in crate::config) use jwt::{Jwt, JwtIssuer, Required};
 pub(in crate::config) use limits::{
     BeyondPrincipal, CPU_MS, GatewayLimits, OUTBOX_KIB, PING_INTERVAL_S, PluginLimits, Rollback,
@@ -114,6 +114,8 @@ pub(in crate::config) struct Listener {
     /// The encryption of the connections. The default is `"off"` on a loopback address. On any other
     /// address the key must be written, so that nobody serves in the clear by omission.
     pub(in crate::config) tls: Option<Tls>,
+    /// The clients' certificates, which TLS asks for and judges. Without this table it asks for none.
+    pub(in crate::config) client_certificates: Option<ClientCertificates>,
     /// Offers HTTP/2 (RFC 8441) beside HTTP/1.1. The default is true with TLS. Without TLS it cannot be
     /// true, since browsers speak HTTP/2 over TLS only.
     pub(in crate::config) http2: Option<bool>,
@@ -170,6 +172,27 @@ pub(in crate::config) struct TlsFiles {
     pub(in crate::config) certificate: String,
     /// The PEM file of the certificate's private key, without a passphrase.
     pub(in crate::config) key: String,
+}
+
+/// The certificates that clients have to show, or may.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ClientCertificates {
+    /// The PEM file with the certificates of the authorities that clients' certificates are from. The gateway
+    /// reads it again when it changes.
+    pub(in crate::config) ca: String,
+    /// The PEM file with the revocation lists of these authorities, at most one of each. A client whose own
+    /// certificate is on it is refused, and one whose authority has no list there. The gateway reads it again
+    /// when it changes. A list that is out of date still counts.
+    pub(in crate::config) crl: Option<String>,
+    /// Refuses clients without a certificate while TLS is negotiated. With false, they come on, and an
+    /// authorizer or a handler decides.
+    #[serde(default = "always")]
+    pub(in crate::config) required: bool,
+}
+
+fn always() -> bool {
+    true
 }
 
 /// The management listener.

@@ -105,7 +105,7 @@ impl Export for Handshake {
             path: &self.path,
             http_version: self.http_version,
             secure: self.secure,
-            certificate_subject: self.certificate_subject.as_deref(),
+            certificate_subject: self.certificate_subject(),
         };
         let answer = exports
             .handler()?
@@ -190,7 +190,7 @@ impl Export for Authorize {
             path: &handshake.path,
             http_version: handshake.http_version,
             secure: handshake.secure,
-            certificate_subject: handshake.certificate_subject.as_deref(),
+            certificate_subject: handshake.certificate_subject(),
         };
         let id = invocation.connection.id.as_str();
         let answer = exports.authorizer()?.call_authorize(store, id, request);

@@ -1,0 +1,77 @@
+// Lambda authorizers of the type REQUEST, as API Gateway runs them .
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Gateway } from "../../src/testing/index.js";
+import { adapt } from "../adapter.js";
+
+const ARN = "arn:aws:execute-api:us-east-1:000000000000:api/stage/$connect";
+
+const policy = (Effect, Resource, Action = "execute-api:Invoke") => ({ Version: "2012-10-17", Statement: [{ Action, Effect, Resource }] });
+
+const gatewayOf = (authorizer) => new Gateway(adapt({}, authorizer));
+
+const decided = (answer) => gatewayOf(async () => answer).authorize();
+
+test("event: has the fields of an authorizer's request", async () => {
+  let event;
+  const gateway = gatewayOf(async (given) => {
+    event = given;
+    return { principalId: "ada", policyDocument: policy("Allow", given.methodArn) };
+  });
+  gateway.variable("colour", "blue");
+  await gateway.authorize({ query: { token: "t" }, headers: { authorization: "Bearer t" } });
+  assert.deepEqual(Object.keys(event).sort(), [
+    "headers", "methodArn", "multiValueHeaders", "multiValueQueryStringParameters", "queryStringParameters", "requestContext", "stageVariables", "type",
+  ]);
+  assert.equal(event.type, "REQUEST");
+  assert.equal(event.methodArn, ARN);
+  assert.equal(event.headers.Authorization, "Bearer t");
+  assert.deepEqual(event.queryStringParameters, { token: "t" });
+  assert.deepEqual(event.stageVariables, { colour: "blue" });
+  assert.equal(event.requestContext.routeKey, "$connect");
+  assert.equal(event.requestContext.authorizer, undefined);
+});
+
+test("allowed: principal and context reach every event", async () => {
+  const answer = { principalId: "ada", policyDocument: policy("Allow", "*"), context: { plan: "gold", age: 36, staff: true } };
+  assert.deepEqual(await decided(answer), { principal: "ada", values: { plan: "gold", age: 36, staff: true }, scopes: [], expiresAt: undefined });
+});
+
+test("policy: is evaluated against the stage's $connect", async () => {
+  const allow = (document) => decided({ principalId: "a", policyDocument: document });
+  for (const resource of [ARN, "*", "arn:aws:execute-api:*:*:*", "arn:aws:execute-api:us-east-1:123456789012:api/stage/*", "arn:aws:execute-api:eu-west-1:1:api/*/$connect", "arn:*:execute-api:::api/stage/$conn?ct"]) {
+    await assert.doesNotReject(allow(policy("Allow", resource)), resource);
+  }
+  for (const resource of ["arn:aws:execute-api:us-east-1:1:api/stage/*/*", "arn:aws:execute-api:us-east-1:1:other/stage/*", "arn:aws:s3:::api/stage/$connect", "", [], undefined, 7]) {
+    await assert.rejects(allow(policy("Allow", resource)), { status: 403 }, String(resource));
+  }
+  await assert.rejects(allow(policy("Deny", "*")), { status: 403 });
+  await assert.rejects(allow(policy("Allow", "*", "s3:Get")), { status: 403 });
+  await assert.doesNotReject(allow(policy("Allow", ["x", "*"], ["s3:Get", "Execute-API:*"])));
+  const both = { Statement: [...policy("Allow", "*").Statement, ...policy("Deny", ARN).Statement] };
+  await assert.rejects(allow(both), { status: 403 });
+  await assert.rejects(allow({ Statement: [] }), { status: 403 });
+});
+
+test("error Unauthorized: is 401, in each form; any other error is 500", async () => {
+  for (const authorizer of [
+    async () => { throw new Error("Unauthorized"); },
+    (event, context, callback) => callback("Unauthorized"),
+    (event, context) => context.fail("Unauthorized"),
+  ]) {
+    await assert.rejects(gatewayOf(authorizer).authorize(), { status: 401 });
+  }
+  await assert.rejects(gatewayOf(async () => { throw new Error("unauthorized, or so"); }).authorize(), { status: 500 });
+});
+
+test("malformed answer: is 500", async () => {
+  const policyDocument = policy("Allow", "*");
+  for (const answer of [
+    undefined, null, "ada", [], {}, { policyDocument }, { principalId: "", policyDocument }, { principalId: "a" }, { principalId: "a", policyDocument: {} },
+    { principalId: "a", policyDocument, context: { nested: {} } }, { principalId: "a", policyDocument, context: { long: "x".repeat(9000) } }, { isAuthorized: true },
+  ]) {
+    await assert.rejects(decided(answer), { status: 500 }, JSON.stringify(answer)?.slice(0, 80));
+  }
+});

@@ -1,0 +1,241 @@
+//! An HTTP endpoint that decides, asked as nginx (`auth_request`), Traefik (ForwardAuth) and oauth2-proxy know it: it gets
+//! the client's headers and where the request was for, and answers 2xx to let the client in.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, Response};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{Answer, Denial, Request};
+use crate::auth::{Identity, Value};
+use crate::config::{self, Fault};
+use crate::net::watch::{self, Stamp};
+
+/// Requests to one endpoint at once. Further handshakes wait for their turn, within their time.
+const MAX_ASKED: usize = 256;
+
+/// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
+const MAX_BODY: usize = 16 << 10;
+
+/// Bytes of the file with the authority's certificates.
+const MAX_CA_BYTES: u64 = 1 << 20;
+
+/// The headers of a refusal that the client gets.
+const PASSED_ON: [HeaderName; 4] = [CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE];
+
+/// Headers of the client that the endpoint does not get: they are about the client's own connection, or say what the
+/// gateway knows better.
+const KEPT_BACK: [&str; 10] = [
+    "host",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "content-length",
+    "forwarded",
+    "x-real-ip",
+    "accept-encoding",
+];
+const KEPT_BACK_FAMILIES: [&str; 4] = ["sec-websocket-", "x-forwarded-", "x-original-", "proxy-"];
+
+pub(super) struct ForwardAuthorizer {
+    config: config::Forward,
+    http: Client,
+    asking: Semaphore,
+    /// The authority's file as it was read.
+    stamp: Option<Stamp>,
+}
+
+impl ForwardAuthorizer {
+    /// Makes the client of the endpoint, whose table stands at `key` in the configuration.
+    pub(super) fn new(config: &config::Forward, key: &str) -> Result<Self, Fault> {
+        let mut http = Client::builder()
+            // An answer that leads elsewhere is the client's to follow.
+            .redirect(Policy::none())
+            // What clients present goes to the configured place, whatever the environment says.
+            .no_proxy()
+            .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
+        if let Some(ca) = &config.ca {
+            let fault = |message: String, remedy: &str, is_passing| Fault {
+                key: format!("{key}.ca"),
+                message,
+                remedy: remedy.to_owned(),
+                is_passing,
+            };
+            let otherwise = "name a PEM file with the authority's certificates";
+            let (bytes, _) = watch::read(ca, MAX_CA_BYTES).map_err(|error| {
+                let message = format!("{} cannot be read: {error}", ca.display());
+                let remedy = watch::remedy(&error, otherwise);
+                fault(message, remedy, watch::is_passing(&error))
+            })?;
+            let authorities = Certificate::from_pem_bundle(&bytes);
+            let authorities = authorities.ok().filter(|all| !all.is_empty());
+            let authorities = authorities.ok_or_else(|| {
+                let message = format!("{} holds no certificate", ca.display());
+                fault(message, otherwise, false)
+            })?;
+            http = http.tls_certs_only(authorities);
+        }
+        let http = http.build().map_err(|error| Fault {
+            key: key.to_owned(),
+            message: format!("no client can be made for it: {}", chain(&error)),
+            remedy: "correct url and ca".into(),
+            is_passing: false,
+        })?;
+        Ok(Self {
+            stamp: config.ca.as_deref().and_then(Stamp::of),
+            config: config.clone(),
+            http,
+            asking: Semaphore::new(MAX_ASKED),
+        })
+    }
+
+    /// Whether the authority's file is as it was read.
+    pub(super) fn is_current(&self) -> bool {
+        self.stamp == self.config.ca.as_deref().and_then(Stamp::of)
+    }
+
+    pub(super) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
+        let asked = timeout(self.config.timeout, self.ask(request)).await;
+        asked.unwrap_or_else(|_| {
+            let limit = self.config.timeout.as_millis();
+            Err(Denial::Failed(format!(
+                "{} did not answer within {limit} ms, which is its timeout_ms",
+                self.config.url
+            )))
+        })
+    }
+
+    async fn ask(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
+        let failed = |error: &reqwest::Error| {
+            Denial::Failed(format!(
+                "{} cannot be asked: {}",
+                self.config.url,
+                chain(error)
+            ))
+        };
+        // Never closed.
+        let _turn = self.asking.acquire().await.ok();
+        let asked = self.http.get(&self.config.url).headers(headers(request));
+        let response = asked.send().await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return self.identity(response.headers()).map(Arc::new);
+        }
+        if !status.is_redirection() && !status.is_client_error() {
+            return Err(Denial::Failed(format!(
+                "{} answered {status}",
+                self.config.url
+            )));
+        }
+        let answer = answer(status, response).await;
+        answer
+            .map(|answer| Err(Denial::Answer(Box::new(answer))))
+            .unwrap_or_else(|error| Err(failed(&error)))
+    }
+
+    /// The identity that the headers of a 2xx tell.
+    fn identity(&self, headers: &HeaderMap) -> Result<Identity, Denial> {
+        let text = |name: &str| -> Option<Box<str>> {
+            let value = str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
+            (!value.is_empty()).then(|| value.into())
+        };
+        let principal = self.config.principal.as_deref().and_then(text);
+        let values =
+            self.config.values.iter().filter_map(|(name, header)| {
+                Some((name.as_str().into(), Value::Text(text(header)?)))
+            });
+        Identity::new(principal, values.collect(), Vec::new(), None)
+            .map_err(|error| Denial::Failed(format!("{}: {error}", self.config.url)))
+    }
+}
+
+/// The headers that the endpoint gets: the client's own, and where its request was for.
+fn headers(request: &Request<'_>) -> HeaderMap {
+    let handshake = request.handshake;
+    let mut headers = HeaderMap::new();
+    let mut host = None;
+    for (name, value) in &handshake.headers {
+        if name == "host" {
+            host = Some(value.as_str());
+        }
+        let is_kept_back = KEPT_BACK.contains(&name.as_str())
+            || KEPT_BACK_FAMILIES
+                .iter()
+                .any(|family| name.starts_with(family));
+        if let (false, Ok(name), Ok(value)) = (
+            is_kept_back,
+            HeaderName::try_from(name.as_str()),
+            HeaderValue::from_str(value),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    let uri = match request.query {
+        "" => handshake.path.clone(),
+        query => format!("{}?{query}", handshake.path),
+    };
+    let proto = if handshake.secure { "https" } else { "http" };
+    for (name, value) in [
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-proto", proto),
+        ("x-forwarded-host", host.unwrap_or(&handshake.domain_name)),
+        ("x-forwarded-uri", &uri),
+        ("x-forwarded-for", &handshake.source_ip),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// The endpoint's refusal, for the client. A body beyond its bound is left out.
+async fn answer(status: StatusCode, mut response: Response) -> reqwest::Result<Answer> {
+    let mut headers = HeaderMap::new();
+    for name in PASSED_ON {
+        for value in response.headers().get_all(&name) {
+            headers.append(&name, value.clone());
+        }
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_BODY {
+            body.clear();
+            break;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.is_empty() {
+        headers.remove(CONTENT_TYPE);
+    }
+    Ok(Answer {
+        status,
+        headers,
+        body: Bytes::from(body),
+    })
+}
+
+/// An error with its causes, and without the address: the caller has it.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() {
+        "it took too long"
+    } else {
+        "no answer"
+    }
+    .to_owned();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

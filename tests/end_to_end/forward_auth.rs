@@ -1,0 +1,201 @@
+//! Forward auth: an HTTP endpoint decides who may connect, asked as nginx, Traefik and oauth2-proxy know it.
+
+use std::sync::{Arc, Mutex};
+
+use lockgate_tests::{Gateway, probe_configuration};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::LOCKGATE;
+use crate::connect::check_refusal;
+
+/// An endpoint that gives one answer, and keeps the heads of the requests that it gets.
+struct Endpoint {
+    url: String,
+    heads: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<Option<String>>>,
+}
+
+impl Endpoint {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Self {
+            url: format!("http://{}/auth?x=1", listener.local_addr().unwrap()),
+            heads: Arc::default(),
+            answer: Arc::default(),
+        };
+        let (heads, answer) = (Arc::clone(&endpoint.heads), Arc::clone(&endpoint.answer));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (heads, answer) = (Arc::clone(&heads), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = socket.read_u8().await else {
+                            return;
+                        };
+                        head.push(byte);
+                    }
+                    heads.lock().unwrap().push(String::from_utf8(head).unwrap());
+                    let answer = answer.lock().unwrap().clone();
+                    match answer {
+                        Some(answer) => drop(socket.write_all(answer.as_bytes()).await),
+                        // It never answers.
+                        None => drop(socket.read_u8().await),
+                    }
+                });
+            }
+        });
+        endpoint
+    }
+
+    fn answer(&self, status: &str, headers: &str, body: &str) {
+        let length = body.len();
+        *self.answer.lock().unwrap() = Some(format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+        ));
+    }
+
+    fn last_head(&self) -> String {
+        self.heads
+            .lock()
+            .unwrap()
+            .last()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    async fn gateway(&self) -> Gateway {
+        let probe = probe_configuration("authorizer = \"team\"", "");
+        let url = &self.url;
+        let configuration = format!(
+            "{probe}\n[authorizers.team]\nforward = {{ url = {url:?}, principal = \"X-Auth-Request-User\", \
+             values = {{ email = \"X-Auth-Request-Email\" }}, timeout_ms = 500 }}\n"
+        );
+        LOCKGATE.serve(&configuration).await
+    }
+}
+
+#[tokio::test]
+async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
+    let endpoint = Endpoint::start().await;
+    let gateway = endpoint.gateway().await;
+    // oauth2-proxy says 202.
+    endpoint.answer(
+        "202 Accepted",
+        "X-Auth-Request-User: ada\r\nX-Auth-Request-Email: ada@example.com\r\n",
+        "",
+    );
+    let request = gateway
+        .wss("/s?room=a%20b")
+        .header("Cookie", "session=1")
+        .header("Authorization", "Basic YTpi")
+        .header("X-Forwarded-User", "eve")
+        .header("X-Forwarded-For", "203.0.113.9")
+        .header("Sec-WebSocket-Protocol", "chat");
+    let mut client = request.open().await;
+    let who = json!({"principal": "ada", "values": {"email": "ada@example.com"}});
+    assert_eq!(client.step(json!({"do": "who"})).await, who);
+    let head = endpoint.last_head().to_lowercase();
+    assert!(head.starts_with("get /auth?x=1 http/1.1\r\n"), "{head}");
+    let host = format!("x-forwarded-host: localhost:{}", gateway.secure().port());
+    for line in [
+        "x-forwarded-method: get",
+        "x-forwarded-proto: https",
+        "x-forwarded-uri: /s?room=a%20b",
+        "x-forwarded-for: 127.0.0.1",
+        "cookie: session=1",
+        "authorization: basic ytpi",
+        &host,
+    ] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+    for name in [
+        "x-forwarded-user",
+        "sec-websocket",
+        "upgrade",
+        "203.0.113.9",
+    ] {
+        assert!(!head.contains(name), "{name}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn refusal_of_the_endpoint_goes_to_the_client() {
+    let endpoint = Endpoint::start().await;
+    let gateway = endpoint.gateway().await;
+    endpoint.answer(
+        "302 Found",
+        "Location: https://login.example/\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Internal: canary\r\n\
+         Content-Type: text/html\r\n",
+        "<p>log in</p>",
+    );
+    let refused = gateway.ws("/s").refused().await;
+    assert_eq!(
+        (refused.status, &*refused.body),
+        (302, &b"<p>log in</p>"[..])
+    );
+    assert_eq!(refused.header("location"), Some("https://login.example/"));
+    assert_eq!(refused.header("content-type"), Some("text/html"));
+    assert_eq!(refused.header("set-cookie"), Some("a=1"));
+    assert_eq!(refused.header("x-internal"), None);
+    assert!(refused.closed);
+
+    endpoint.answer(
+        "401 Unauthorized",
+        "WWW-Authenticate: Basic realm=\"team\"\r\n",
+        "",
+    );
+    let refused = gateway.ws("/s").refused().await;
+    check_refusal(&refused, 401, "Unauthorized");
+    assert_eq!(
+        refused.header("www-authenticate"),
+        Some("Basic realm=\"team\"")
+    );
+
+    // A body up to the bound goes out, and one byte more does not.
+    endpoint.answer(
+        "403 Forbidden",
+        "Content-Type: text/plain\r\n",
+        &"x".repeat(16 << 10),
+    );
+    assert_eq!(gateway.ws("/s").refused().await.body.len(), 16 << 10);
+    endpoint.answer(
+        "403 Forbidden",
+        "Content-Type: text/plain\r\n",
+        &"x".repeat((16 << 10) + 1),
+    );
+    check_refusal(&gateway.ws("/s").refused().await, 403, "Forbidden");
+}
+
+#[tokio::test]
+async fn endpoint_that_fails_refuses_with_500() {
+    let endpoint = Endpoint::start().await;
+    let gateway = endpoint.gateway().await;
+    // It does not answer in time.
+    check_refusal(
+        &gateway.ws("/s").refused().await,
+        500,
+        "Internal Server Error",
+    );
+    gateway.log().line(&["team", "timeout_ms"]).await;
+    for (status, headers, body) in [
+        ("503 Service Unavailable", "", "canary"),
+        ("200 OK", "X-Auth-Request-User: a\tb\r\n", ""),
+    ] {
+        endpoint.answer(status, headers, body);
+        check_refusal(
+            &gateway.ws("/s").refused().await,
+            500,
+            "Internal Server Error",
+        );
+    }
+    gateway.log().line(&["team", "503"]).await;
+    *endpoint.answer.lock().unwrap() = Some("nonsense\r\n\r\n".into());
+    check_refusal(
+        &gateway.ws("/s").refused().await,
+        500,
+        "Internal Server Error",
+    );
+}
