@@ -45,7 +45,7 @@ func started(t *testing.T) (*recorder, *lockgatetest.Gateway) {
 	return r, lockgatetest.New(t, lambda.New(r.handle))
 }
 
-// aws-websocket.md §6.1
+// An event as API Gateway sends it.
 func TestConnectEventIsThatOfAPIGateway(t *testing.T) {
 	r, gateway := started(t)
 	request := lockgatetest.Handshake()
