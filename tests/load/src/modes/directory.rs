@@ -3,6 +3,7 @@
 
 /// The source file itself, since linking the gateway would bring wasmtime into the bench.
 #[path = "../../../../host/src/connections/shards.rs"]
+#[allow(dead_code, reason = "the bench uses a part of it")]
 mod shards;
 
 use std::collections::HashMap;
