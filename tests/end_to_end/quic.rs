@@ -259,10 +259,8 @@ async fn http_3_waits_its_turn_among_handshakes() {
     gateway.log().nth_line(1, &["\"asked\""]).await;
     assert_eq!(http3.refused("/s", &[]).await.status, 503);
     assert_eq!(gateway.ws("/s").refused().await.status, 503);
-    (
-        first.open().await.id().await,
-        second.open().await.id().await,
-    );
+    first.open().await.id().await;
+    second.open().await.id().await;
 }
 
 #[tokio::test]
