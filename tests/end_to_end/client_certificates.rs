@@ -21,9 +21,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::LOCKGATE;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Authority {
+pub(crate) fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -63,7 +63,7 @@ fn issue(authority: &Authority, params: &CertificateParams) -> ClientIdentity {
     }
 }
 
-fn revocation_list(authority: &Authority, serials: &[u64]) -> String {
+pub(crate) fn revocation_list(authority: &Authority, serials: &[u64]) -> String {
     let revoked = serials.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: date_time_ymd(2024, 1, 1),

@@ -10,6 +10,7 @@ use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE, write_configuration}
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
+use crate::client_certificates::{authority, revocation_list};
 
 const CONFIGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/configs");
 
@@ -52,10 +53,17 @@ async fn bad_file_is_refused_with_every_mistake() {
 async fn good_file_is_loaded_and_its_components_compiled() {
     // The components beside the good files are empty, and so are replaced by real ones.
     let folder = TempDir::new().unwrap();
-    for name in ["plugins", "tls"] {
+    for name in ["plugins", "tls", "keys"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
     Certificate::new().write(&folder.path().join("tls"));
+    let revoked = revocation_list(&authority("clients"), &[1]);
+    fs::write(folder.path().join("tls/clients.crl.pem"), revoked).unwrap();
+    let jwks = Path::new(CONFIGS).join("good/keys.json");
+    fs::copy(jwks, folder.path().join("keys.json")).unwrap();
+    let words = ["keys", "api", "new", "app", "--file", "keys/api.toml"];
+    let made = LOCKGATE.run_in(folder.path(), &words).await;
+    assert_eq!(made.code, Some(0), "{}", made.error);
     let key = folder.path().join("tls/release.pem");
     let made = LOCKGATE.run(&["keys", "new", key.to_str().unwrap()]).await;
     assert_eq!(made.code, Some(0), "{}", made.error);
@@ -69,17 +77,19 @@ async fn good_file_is_loaded_and_its_components_compiled() {
         } else {
             Guest::Echo
         };
-        let component = folder.path().join("plugins/chat.wasm");
-        fs::copy(guest.path(), &component).unwrap();
-        let words = [
-            "sign",
-            component.to_str().unwrap(),
-            "--key",
-            key.to_str().unwrap(),
-            "--version",
-            "5",
-        ];
-        assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
+        for (guest, place) in [(guest, "chat"), (Guest::Doorman, "door")] {
+            let component = folder.path().join(format!("plugins/{place}.wasm"));
+            fs::copy(guest.path(), &component).unwrap();
+            let words = [
+                "sign",
+                component.to_str().unwrap(),
+                "--key",
+                key.to_str().unwrap(),
+                "--version",
+                "5",
+            ];
+            assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
+        }
         fs::copy(&file, folder.path().join(name)).unwrap();
         let ended = LOCKGATE.run_in(folder.path(), &["validate", name]).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.error);

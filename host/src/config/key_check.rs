@@ -108,6 +108,7 @@ impl Reader<'_, '_> {
         known.sort_unstable();
         let remedy = match nearest(written, &known) {
             Some(near) => format!("did you mean {near:?}?"),
+            None if known.is_empty() => "remove it: this table has no keys".to_owned(),
             None => format!("the keys here are {}", list(&known)),
         };
         let message = format!("there is no key {written:?} here");
