@@ -137,9 +137,11 @@ impl Asking {
         let stream = stream.await.map_err(|_| None)?;
         let url = format!("wss://localhost:{}/s", self.gateway.secure().port());
         let opened = tokio_tungstenite::client_async(url, stream).await;
-        let (mut client, _) = opened.map_err(|error| match error {
-            tungstenite::Error::Http(response) => Some(response.status().as_u16()),
-            _ => None,
+        let (mut client, _) = opened.map_err(|error| {
+            let tungstenite::Error::Http(response) = error else {
+                return None;
+            };
+            Some(response.status().as_u16())
         })?;
         let step = json!([{"do": "who"}]).to_string();
         client.send(Message::text(step)).await.map_err(|_| None)?;

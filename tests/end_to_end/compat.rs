@@ -80,12 +80,12 @@ async fn seen(case: &str, gateway: &Gateway) -> String {
         "a binary message" => {
             let mut client = gateway.ws("/s").open_raw().await;
             client.send(&Frame::new(Opcode::BINARY, "[]")).await;
-            answered_or_closed(client.data().await.unwrap())
+            answered_or_closed(&client.data().await.unwrap())
         }
         "a frame of 32 KiB and a byte" => {
             let mut client = gateway.ws("/s").open_raw().await;
             client.send(&padded((32 << 10) + 1)).await;
-            answered_or_closed(client.data().await.unwrap())
+            answered_or_closed(&client.data().await.unwrap())
         }
         "a message of 70,000 bytes to a client" => {
             let mut client = gateway.ws("/s").open_raw().await;
@@ -200,7 +200,7 @@ async fn seen(case: &str, gateway: &Gateway) -> String {
     }
 }
 
-fn answered_or_closed(frame: Frame) -> String {
+fn answered_or_closed(frame: &Frame) -> String {
     match frame.opcode {
         Opcode::CLOSE => {
             let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
@@ -420,7 +420,7 @@ async fn clients_pings_are_answered_and_leave_it_idle() {
         match client.frame().await {
             Some(frame) if frame.opcode == Opcode::PONG => pongs += 1,
             Some(frame) => {
-                assert_eq!(answered_or_closed(frame), "closes with 1001");
+                assert_eq!(answered_or_closed(&frame), "closes with 1001");
                 break;
             }
             None => panic!("ended without a close frame"),

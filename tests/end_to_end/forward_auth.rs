@@ -6,6 +6,7 @@ use lockgate_tests::{Gateway, probe_configuration};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::LOCKGATE;
 use crate::connect::check_refusal;
@@ -15,21 +16,22 @@ struct Endpoint {
     url: String,
     heads: Arc<Mutex<Vec<String>>>,
     answer: Arc<Mutex<Option<String>>>,
+    _serving: JoinSet<()>,
 }
 
 impl Endpoint {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Self {
-            url: format!("http://{}/auth?x=1", listener.local_addr().unwrap()),
-            heads: Arc::default(),
-            answer: Arc::default(),
-        };
-        let (heads, answer) = (Arc::clone(&endpoint.heads), Arc::clone(&endpoint.answer));
-        tokio::spawn(async move {
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let answer = Arc::<Mutex<Option<String>>>::default();
+        let url = format!("http://{}/auth?x=1", listener.local_addr().unwrap());
+        let (kept, given) = (Arc::clone(&heads), Arc::clone(&answer));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut answering = JoinSet::new();
             while let Ok((mut socket, _)) = listener.accept().await {
-                let (heads, answer) = (Arc::clone(&heads), Arc::clone(&answer));
-                tokio::spawn(async move {
+                let (heads, answer) = (Arc::clone(&kept), Arc::clone(&given));
+                answering.spawn(async move {
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
                         let Ok(byte) = socket.read_u8().await else {
@@ -47,7 +49,12 @@ impl Endpoint {
                 });
             }
         });
-        endpoint
+        Self {
+            url,
+            heads,
+            answer,
+            _serving: serving,
+        }
     }
 
     fn answer(&self, status: &str, headers: &str, body: &str) {
@@ -66,12 +73,12 @@ impl Endpoint {
             .unwrap_or_default()
     }
 
-    async fn gateway(&self) -> Gateway {
+    async fn gateway(&self, timeout_ms: u32) -> Gateway {
         let probe = probe_configuration("authorizer = \"team\"", "");
         let url = &self.url;
         let configuration = format!(
             "{probe}\n[authorizers.team]\nforward = {{ url = {url:?}, principal = \"X-Auth-Request-User\", \
-             values = {{ email = \"X-Auth-Request-Email\" }}, timeout_ms = 500 }}\n"
+             values = {{ email = \"X-Auth-Request-Email\" }}, timeout_ms = {timeout_ms} }}\n"
         );
         LOCKGATE.serve(&configuration).await
     }
@@ -80,7 +87,7 @@ impl Endpoint {
 #[tokio::test]
 async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway().await;
+    let gateway = endpoint.gateway(30_000).await;
     // oauth2-proxy says 202.
     endpoint.answer(
         "202 Accepted",
@@ -124,7 +131,7 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
 #[tokio::test]
 async fn refusal_of_the_endpoint_goes_to_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway().await;
+    let gateway = endpoint.gateway(30_000).await;
     endpoint.answer(
         "302 Found",
         "Location: https://login.example/\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Internal: canary\r\n\
@@ -177,7 +184,7 @@ async fn refusal_of_the_endpoint_goes_to_the_client() {
 #[tokio::test]
 async fn endpoint_that_fails_refuses_with_500() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway().await;
+    let gateway = endpoint.gateway(500).await;
     // It does not answer in time.
     check_refusal(
         &gateway.ws("/s").refused().await,
