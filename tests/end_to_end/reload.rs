@@ -194,9 +194,9 @@ async fn broken_component_is_refused_and_serving_continues() {
             "no component that can be compiled",
             good[..good.len() / 2].to_vec(),
         ),
-        ("does not export", b"\0asm\x0d\0\x01\0".to_vec()),
+        ("it exports neither", b"\0asm\x0d\0\x01\0".to_vec()),
         (
-            "does not export",
+            "it exports neither",
             fs::read(lockgate_tests::Guest::Command.path()).unwrap(),
         ),
         (
