@@ -10,7 +10,9 @@ use crate::authorizers::{behind_a_door, saying};
 
 /// The commands of the section, each without its prompt.
 fn commands() -> Vec<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join("docs/operating.md");
     let page = fs::read_to_string(page).unwrap();
     let (_, section) = page.split_once("\n## Ten questions at night\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
