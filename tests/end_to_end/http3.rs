@@ -111,7 +111,6 @@ async fn requests_that_open_no_websocket_are_refused_with_the_status_of_http() {
     };
     for (fields, status) in [
         // RFC 9220 §3.
-        (connect(Some("webtransport")), 501),
         (connect(Some("connect-udp")), 501),
         (connect(None), 426),
         (connect(Some("websocket")), 426), // without a version

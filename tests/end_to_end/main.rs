@@ -86,6 +86,7 @@ mod unix;
 mod upgrade;
 mod upgrade_under_way;
 mod validate;
+mod webtransport;
 mod wire;
 
 use lockgate_tests::{Gateway, Guest, Lockgate, echo_configuration, probe_configuration};

@@ -67,16 +67,18 @@ pub(crate) async fn python_client_websockets_is_served() {
     }
 }
 
-pub(crate) async fn python_client_aioquic_is_served_over_http_3() {
+pub(crate) async fn python_client_aioquic_is_served_over_quic() {
     let python = Python::find(LOCKGATE.target()).unwrap();
     let gateway = LOCKGATE.serve_quic(&echo_configuration("")).await;
-    let script = script("python/aioquic_client.py");
     // Debian's `localhost` is ::1 first, where this gateway does not listen.
     let url = format!("https://127.0.0.1:{}/s", gateway.secure().port());
-    let words = [script.to_str().unwrap(), &url];
-    let said = check(&python.run("python", &words).await);
-    let held = said.lines().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(held, 4, "{said}");
+    for (name, tests) in [("aioquic_client.py", 4), ("aioquic_session.py", 3)] {
+        let script = script("python").join(name);
+        let words = [script.to_str().unwrap(), &url];
+        let said = check(&python.run("python", &words).await);
+        let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(held, tests, "{said}");
+    }
 }
 
 pub(crate) async fn two_browser_tabs_chat_over_wss() {

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         aws::sdk_for_javascript_uses_the_connections_api: Node;
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;
-        clients::python_client_aioquic_is_served_over_http_3: Python;
+        clients::python_client_aioquic_is_served_over_quic: Python;
         clients::sslyze_finds_safe_tls_alone: Python;
         clients::two_browser_tabs_chat_over_wss: Node, Chromium;
         clients::page_of_another_site_in_a_browser_is_refused: Node, Chromium;

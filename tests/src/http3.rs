@@ -190,6 +190,11 @@ impl Http3 {
         chain[0].clone()
     }
 
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Sets the host of later requests.
     pub fn set_host(&mut self, host: &str) {
         host.clone_into(&mut self.host);
@@ -285,13 +290,17 @@ impl Http3Request {
     /// Waits for the whole answer to a request.
     pub async fn answer(mut self) -> Answer {
         let mut answer = self.head().await;
-        let body = async {
-            while let Some((DATA, data)) = read_frame(&mut self.receive).await {
-                answer.body.extend_from_slice(&data);
-            }
-        };
-        within("the body", body).await;
+        answer.body = within("the body", self.data()).await;
         answer
+    }
+
+    /// The data of the stream, up to its end.
+    pub async fn data(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some((DATA, data)) = read_frame(&mut self.receive).await {
+            all.extend_from_slice(&data);
+        }
+        all
     }
 
     /// The head of the answer.

@@ -37,6 +37,7 @@ mod sources;
 mod tls;
 mod tools;
 mod versions;
+mod webtransport;
 
 pub use cable::Cable;
 pub use cases::{Case, long, run};
@@ -63,6 +64,7 @@ pub use tools::{
     Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
 };
 pub use versions::{replace, version};
+pub use webtransport::{WebTransport, stream_head};
 
 use std::time::Duration;
 

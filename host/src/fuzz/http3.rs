@@ -7,10 +7,11 @@ pub(crate) fn http3(input: &[u8]) {
     let Some((&[kind, piece], bytes)) = input.split_first_chunk() else {
         return;
     };
-    let stream = match kind % 4 {
+    let stream = match kind % 5 {
         0 => Stream::Uni,
         1 => Stream::Request,
         2 => Stream::Data,
+        4 => Stream::Capsules,
         _ => return fuzz::check_fields(bytes),
     };
     let whole = fuzz::read(stream, bytes, usize::MAX);

@@ -18,17 +18,24 @@ use crate::net::{Stream, Turns};
 use crate::session;
 use crate::stage::CurrentStage;
 use crate::transport::websocket::WebSocket;
+use crate::transport::webtransport::WebTransport;
 
 /// What gives the socket of an admitted client, once its answer is written.
 pub(crate) enum Upgrade {
     /// hyper, on HTTP/1.1 and HTTP/2.
     Hyper(OnUpgrade),
-    Http3(oneshot::Receiver<http3::Stream>),
+    Http3(oneshot::Receiver<Http3Socket>),
+}
+
+/// What an extended CONNECT of HTTP/3 opens.
+pub(crate) enum Http3Socket {
+    Stream(http3::Stream),
+    Session(http3::Session),
 }
 
 enum Socket {
     Hyper(Upgraded),
-    Http3(http3::Stream),
+    Http3(Http3Socket),
 }
 
 impl Upgrade {
@@ -75,7 +82,13 @@ fn session(
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let upgraded = match socket {
         Socket::Hyper(upgraded) => upgraded,
-        Socket::Http3(stream) => return serve(current, registration, Turns::new(stream), &[]),
+        Socket::Http3(Http3Socket::Stream(stream)) => {
+            return serve(current, registration, Turns::new(stream), &[]);
+        }
+        Socket::Http3(Http3Socket::Session(session)) => {
+            let transport = WebTransport::new(session, &current.load().limits);
+            return Box::pin(session::serve(current, registration, transport));
+        }
     };
     match unwrap::<Stream>(upgraded) {
         Ok((socket, early)) => serve(current, registration, socket, &early),

@@ -27,6 +27,12 @@ use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage};
 
+/// The draft of WebTransport that a session speaks.
+const WT_DRAFT: HeaderName = HeaderName::from_static("sec-webtransport-http3-draft");
+
+/// The subprotocol of a session, as a structured string.
+const WT_PROTOCOL: HeaderName = HeaderName::from_static("wt-protocol");
+
 /// A client's request with everything that its decision takes.
 pub(super) struct Candidate<'a> {
     pub(super) connection: &'a Arc<Connection>,
@@ -287,7 +293,15 @@ fn check_acceptance(
 }
 
 fn is_reserved(name: &HeaderName) -> bool {
-    [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
+    [
+        CONNECTION,
+        UPGRADE,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        WT_DRAFT,
+        WT_PROTOCOL,
+    ]
+    .contains(name)
         || name.as_str().starts_with("sec-websocket-")
 }
 
@@ -303,10 +317,18 @@ pub(super) fn accept(
             headers.append(name, value);
         }
     }
+    let is_session = *opening == Opening::WebTransport;
+    if is_session {
+        headers.insert(WT_DRAFT, HeaderValue::from_static("draft02"));
+    }
     if let Some(subprotocol) = acceptance.subprotocol {
-        let value = HeaderValue::from_str(&subprotocol);
+        let (name, value) = match is_session {
+            true => (WT_PROTOCOL, format!("\"{subprotocol}\"")),
+            false => (SEC_WEBSOCKET_PROTOCOL, subprotocol),
+        };
+        let value = HeaderValue::from_str(&value);
         let value = value.map_err(|_| Refusal::Malformed("a subprotocol is not a token"))?;
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+        headers.insert(name, value);
     }
     if let Opening::Upgrade { key } = opening {
         let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));

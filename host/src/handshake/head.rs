@@ -34,6 +34,9 @@ const AT_MOST_ONCE: [HeaderName; 6] = [
     AUTHORIZATION,
 ];
 
+/// A WebTransport client's subprotocols, as a structured list of strings.
+const WT_AVAILABLE_PROTOCOLS: &str = "wt-available-protocols";
+
 /// Headers that turn an HTTP/1.1 connection into a WebSocket; other versions do without.
 const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
 
@@ -63,6 +66,8 @@ pub(crate) enum Opening {
     Upgrade { key: String },
     /// HTTP/2 and later: a 200 to an extended CONNECT (RFC 8441 §4, RFC 9220 §3).
     Connect,
+    /// HTTP/3: a 200 that opens a WebTransport session.
+    WebTransport,
 }
 
 /// The host that a request is for, and the port if it names one.
@@ -97,17 +102,21 @@ impl Head {
         let authority = Authority::of(parts)?;
         let (headers, uri) = (&parts.headers, &parts.uri);
         Ok(Self {
-            opening,
             http_version: version(parts.version),
             path: uri.path().to_owned(),
             query: uri.query().unwrap_or_default().to_owned(),
             headers: handler_headers(headers, &authority),
             origin: headers.get(ORIGIN).cloned(),
             user_agent: text(headers, &USER_AGENT).map(str::to_owned),
-            subprotocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
-                .map(str::to_owned)
-                .collect(),
+            subprotocols: match opening {
+                Opening::WebTransport => strings(headers, WT_AVAILABLE_PROTOCOLS),
+                Opening::Upgrade { .. } | Opening::Connect => {
+                    let tokens = tokens(headers, &SEC_WEBSOCKET_PROTOCOL);
+                    tokens.map(str::to_owned).collect()
+                }
+            },
             authority,
+            opening,
         })
     }
 }
@@ -216,6 +225,11 @@ fn check_upgrade(parts: &Parts) -> Result<Opening, Refusal> {
 fn check_connect(parts: &Parts) -> Result<Opening, Refusal> {
     match parts.extensions.get::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {}
+        Some(protocol)
+            if protocol.as_str() == "webtransport" && parts.version == Version::HTTP_3 =>
+        {
+            return Ok(Opening::WebTransport);
+        }
         Some(_) if parts.version == Version::HTTP_3 => return Err(Refusal::UnknownProtocol),
         Some(_) => return Err(Refusal::Malformed("the :protocol is not websocket")),
         None => return Err(Refusal::UpgradeRequired),
@@ -301,6 +315,16 @@ impl Authority {
         let port = |authority: &Self| port_unless_implied(authority.port, scheme);
         self.host == other.host && port(self) == port(other)
     }
+}
+
+/// The strings of a structured list (RFC 9651 §3.3.3). Items of other kinds, and those with a backslash, are left out.
+fn strings(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let values = headers.get_all(name).into_iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    let items = values.flat_map(|value| value.split(','));
+    let strings = items.filter_map(|item| item.trim().strip_prefix('"')?.strip_suffix('"'));
+    let plain = strings.filter(|string| !string.contains(['"', '\\']));
+    plain.map(str::to_owned).collect()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

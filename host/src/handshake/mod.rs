@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::admission::{Admission, ConnectionPermit, NotAdmitted};
-pub(crate) use self::begin::Upgrade;
+pub(crate) use self::begin::{Http3Socket, Upgrade};
 use self::connect::Candidate;
 use self::forwarded::RequestSender;
 use self::head::Head;

@@ -23,6 +23,8 @@ pub(crate) enum Code {
     Message,
     QpackDecompression,
     QpackEncoderStream,
+    /// A stream of a WebTransport session that is over, or has no use for it.
+    SessionGone,
 }
 
 impl From<Code> for VarInt {
@@ -43,6 +45,7 @@ impl From<Code> for VarInt {
             Code::Message => 0x10e,
             Code::QpackDecompression => 0x200,
             Code::QpackEncoderStream => 0x201,
+            Code::SessionGone => 0x170d_7b68,
         })
     }
 }

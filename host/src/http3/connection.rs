@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::code::Code;
 use super::qpack::Unreadable;
 use super::request::{RequestStart, Start};
+use super::session::{MessageStream, Session, Sessions};
 use super::stream::Stream;
 use super::uni::{Critical, UniStream};
 use super::{MAX_HEAD, frame, message, qpack, settings, varint};
@@ -32,6 +33,7 @@ pub(crate) struct Connection {
     quic: quinn::Connection,
     control: SendStream,
     critical: Arc<Mutex<Critical>>,
+    sessions: Arc<Sessions>,
     /// A task for each unidirectional stream of the client.
     unis: JoinSet<Result<(), Code>>,
     /// The first request's stream that has not come.
@@ -43,6 +45,7 @@ pub(crate) struct Connection {
 /// A request's stream, before its answer.
 pub(crate) struct RequestStream {
     quic: quinn::Connection,
+    sessions: Arc<Sessions>,
     send: SendStream,
     receive: RecvStream,
 }
@@ -52,6 +55,8 @@ pub(crate) struct RequestStream {
 pub(crate) enum NoHead {
     /// The head is larger than it may be.
     TooLarge,
+    /// The stream belongs to the WebTransport session with this number.
+    OfSession(u64),
     /// The stream, or its connection, has ended.
     Ended,
 }
@@ -68,6 +73,7 @@ impl Connection {
             quic,
             control,
             critical: Arc::default(),
+            sessions: Arc::default(),
             unis: JoinSet::new(),
             next: 0,
             last: None,
@@ -88,13 +94,15 @@ impl Connection {
                         let _ = receive.stop(Code::RequestRejected.into());
                         continue;
                     }
-                    let quic = self.quic.clone();
-                    return Ok(RequestStream { quic, send, receive });
+                    let (quic, sessions) = (self.quic.clone(), Arc::clone(&self.sessions));
+                    return Ok(RequestStream { quic, sessions, send, receive });
                 }
                 receive = self.quic.accept_uni() => {
                     let critical = Arc::clone(&self.critical);
                     self.unis.spawn(read_uni(receive?, critical));
                 }
+                // No session takes datagrams, and they are not to wait.
+                datagram = self.quic.read_datagram() => drop(datagram?),
                 Some(read) = self.unis.join_next() => {
                     if let Ok(Err(code)) = read {
                         self.quic.close(code.into(), b"");
@@ -152,6 +160,7 @@ impl RequestStream {
                 Ok(None) => {}
                 Ok(Some(Start::Fields(section))) => break section,
                 Ok(Some(Start::TooLarge)) => return Err(NoHead::TooLarge),
+                Ok(Some(Start::OfSession(id))) => return Err(NoHead::OfSession(id)),
                 Err(code) => return Err(self.end_connection(code)),
             }
         };
@@ -188,6 +197,20 @@ impl RequestStream {
     pub(crate) fn reset(&mut self, code: Code) {
         let _ = self.send.reset(code.into());
         let _ = self.receive.stop(code.into());
+    }
+
+    /// Gives a stream to the WebTransport session that it belongs to, and waits until there is one.
+    pub(crate) async fn give_to_session(self, id: u64) {
+        let stream = MessageStream::new(self.send, self.receive);
+        self.sessions.give(id, stream).await;
+    }
+
+    /// Answers a CONNECT for WebTransport with this 200, and gives its session; none if the client has gone.
+    pub(crate) async fn open_session(self, response: &Response<Full<Bytes>>) -> Option<Session> {
+        let id = VarInt::from(self.send.id()).into_inner();
+        let sessions = Arc::clone(&self.sessions);
+        let own = self.open(response).await?;
+        Some(Session::open(id, own, sessions))
     }
 
     /// Answers an extended CONNECT with this 200, and gives its stream of bytes; none if the client has gone.

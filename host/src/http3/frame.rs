@@ -10,6 +10,9 @@ pub(super) const PUSH_PROMISE: u64 = 0x05;
 pub(super) const GOAWAY: u64 = 0x07;
 pub(super) const MAX_PUSH_ID: u64 = 0x0d;
 
+/// Begins a stream of a WebTransport session, whose number stands for the length.
+pub(super) const SESSION_STREAM: u64 = 0x41;
+
 /// The frames of HTTP/2 that HTTP/3 has not, and that must not come (RFC 9114 §7.2.8).
 const OF_HTTP_2: [u64; 4] = [0x02, 0x06, 0x08, 0x09];
 

@@ -6,6 +6,7 @@
     reason = "to panic is what a target is for"
 )]
 
+use super::capsule::{Capsules, Malformed};
 use super::data::DataFrames;
 use super::qpack::{self, Unreadable};
 use super::request::{RequestStart, Start};
@@ -18,6 +19,7 @@ pub(crate) enum Stream {
     Uni,
     Request,
     Data,
+    Capsules,
 }
 
 /// Reads a stream in pieces of at most `piece` bytes. Gives the content that was found, or the code of its error.
@@ -26,6 +28,7 @@ pub(crate) fn read(stream: Stream, bytes: &[u8], piece: usize) -> Result<Vec<u8>
         Stream::Uni => uni(bytes, piece),
         Stream::Request => request(bytes, piece),
         Stream::Data => data(bytes, piece),
+        Stream::Capsules => Ok(capsules(bytes, piece)),
     }
 }
 
@@ -50,7 +53,7 @@ fn request(mut bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
                 check_fields(&section);
                 return Ok([&section, bytes].concat());
             }
-            Some(Start::TooLarge) => return Ok(bytes.to_vec()),
+            Some(Start::TooLarge | Start::OfSession(_)) => return Ok(bytes.to_vec()),
         }
     }
     Ok(Vec::new())
@@ -65,6 +68,18 @@ fn data(bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
     }
     data.push(frames.is_whole().into());
     Ok(data)
+}
+
+fn capsules(bytes: &[u8], piece: usize) -> Vec<u8> {
+    let mut capsules = Capsules::default();
+    for part in bytes.chunks(piece) {
+        match capsules.read(part) {
+            Ok(None) => {}
+            Ok(Some(close)) => return format!("{close:?}").into(),
+            Err(Malformed) => return b"malformed".to_vec(),
+        }
+    }
+    Vec::new()
 }
 
 /// A field section is within its bound, reads the same when it is written anew, and gives a head or none.

@@ -33,6 +33,8 @@ pub(super) enum Start {
     Fields(Vec<u8>),
     /// A field section that is longer than it may be. It was not read.
     TooLarge,
+    /// No request, but a stream of the WebTransport session with this number. What follows is the session's.
+    OfSession(u64),
 }
 
 impl RequestStart {
@@ -91,6 +93,9 @@ impl RequestStart {
                 }
                 _ => Ok(Some(Start::TooLarge)),
             },
+            frame::SESSION_STREAM if self.passed_over > 0 => Err(Code::FrameUnexpected),
+            frame::SESSION_STREAM if !length.is_multiple_of(4) => Err(Code::Id),
+            frame::SESSION_STREAM => Ok(Some(Start::OfSession(length))),
             kind if frame::is_known(kind) => Err(Code::FrameUnexpected),
             _ => {
                 // A frame has two bytes of its own at least.
@@ -162,6 +167,15 @@ mod tests {
         ] {
             check(&[(kind, b"x")], &Err(Code::FrameUnexpected));
         }
+    }
+
+    #[test]
+    fn streams_of_sessions_are_told_from_requests() {
+        let stream = |session: u8| [&[0x40, 0x41, session], &b"payload"[..]].concat();
+        assert_eq!(read(&stream(8), 3), Ok((Some(Start::OfSession(8)), 7)));
+        assert_eq!(read(&stream(9), 3), Err(Code::Id));
+        let late = [&[0x21, 0], &stream(8)[..]].concat();
+        assert_eq!(read(&late, 3), Err(Code::FrameUnexpected));
     }
 
     #[test]

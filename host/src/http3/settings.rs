@@ -8,6 +8,14 @@ const MAX_FIELD_SECTION_SIZE: u64 = 0x06;
 const ENABLE_CONNECT_PROTOCOL: u64 = 0x08;
 /// RFC 9297 §2.1.1.
 const H3_DATAGRAM: u64 = 0x33;
+/// WebTransport of draft 02, which browsers ask for, and its number of sessions.
+const ENABLE_WEBTRANSPORT: u64 = 0x2b60_3742;
+const MAX_SESSIONS_02: u64 = 0x2b60_3743;
+/// The same of drafts 07 to 12.
+const MAX_SESSIONS_07: u64 = 0xc671_706a;
+
+/// Sessions that a client may have on one connection: as many as streams.
+const MAX_SESSIONS: u64 = 256;
 
 /// Settings of HTTP/2 that HTTP/3 has not, and that must not come (RFC 9114 §7.2.4.1).
 const OF_HTTP_2: [u64; 4] = [0x02, 0x03, 0x04, 0x05];
@@ -18,6 +26,11 @@ pub(super) fn own() -> Vec<u8> {
     for (id, value) in [
         (MAX_FIELD_SECTION_SIZE, MAX_HEAD as u64),
         (ENABLE_CONNECT_PROTOCOL, 1),
+        // Datagrams are part of WebTransport for clients, and are dropped here.
+        (H3_DATAGRAM, 1),
+        (ENABLE_WEBTRANSPORT, 1),
+        (MAX_SESSIONS_02, MAX_SESSIONS),
+        (MAX_SESSIONS_07, MAX_SESSIONS),
     ] {
         varint::put(&mut settings, id);
         varint::put(&mut settings, value);
@@ -35,7 +48,10 @@ pub(super) fn check(mut payload: &[u8]) -> Result<(), Code> {
         let (Some(id), Some(value)) = setting else {
             return Err(Code::Frame);
         };
-        let is_flag = matches!(id, ENABLE_CONNECT_PROTOCOL | H3_DATAGRAM);
+        let is_flag = matches!(
+            id,
+            ENABLE_CONNECT_PROTOCOL | H3_DATAGRAM | ENABLE_WEBTRANSPORT
+        );
         if OF_HTTP_2.contains(&id) || is_flag && value > 1 {
             return Err(Code::Settings);
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Version};
+use hyper::ext::Protocol;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt,
@@ -25,7 +26,7 @@ use super::streams::{MAX_STREAMS, Streams};
 use super::tls::{ShownCertificate, Tls};
 use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
-use crate::handshake::{self, Peer, Upgrade};
+use crate::handshake::{self, Http3Socket, Peer, Upgrade};
 use crate::http3::{self, Code, NoHead, RequestStream};
 use crate::net::{bind_datagrams, raise_buffers};
 
@@ -41,6 +42,9 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Bytes of one connection that were written and that its client has not acknowledged. The rest waits in the outboxes,
 /// which the configuration bounds.
 const SEND_WINDOW: u64 = 256 << 10;
+
+/// Bytes of datagrams that wait, either way. None are served: WebTransport clients ask for them all the same.
+const DATAGRAMS: usize = 16 << 10;
 
 /// Time without a packet after which a connection has ended, and the interval of pings that keep a live one from that.
 /// Networks forget a quiet UDP client after 30 s.
@@ -270,7 +274,8 @@ fn transport() -> TransportConfig {
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
+        .datagram_send_buffer_size(DATAGRAMS)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(Some(PING));
     transport
@@ -366,9 +371,15 @@ async fn answer(
             let refusal = handshake::too_large(&context.handshakes, &peer, Version::HTTP_3);
             return stream.answer(refusal).await;
         }
+        Ok(Err(NoHead::OfSession(id))) => {
+            let _ = timeout(limit, stream.give_to_session(id)).await;
+            return;
+        }
         Ok(Err(NoHead::Ended)) => return,
         Err(_) => return stream.reset(Code::RequestRejected),
     };
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_session = protocol.is_some_and(|protocol| protocol.as_str() == "webtransport");
     let (open, opened) = oneshot::channel();
     let request = Request::from_parts(parts, ());
     if let Some(refused) = streams.refuse(&request, shown.as_ref().as_ref(), &peer, &context) {
@@ -385,8 +396,14 @@ async fn answer(
     if open.is_closed() {
         return stream.answer(response).await;
     }
-    if let Some(socket) = stream.open(&response).await {
-        // Without a session, it is reset.
+    let socket = if is_session {
+        let session = stream.open_session(&response).await;
+        session.map(Http3Socket::Session)
+    } else {
+        stream.open(&response).await.map(Http3Socket::Stream)
+    };
+    if let Some(socket) = socket {
+        // Without a session of the gateway, it is reset.
         let _ = open.send(socket);
     }
 }

@@ -1,8 +1,9 @@
 //! Transports carry messages and closes over a socket.
 //!
-//! A session drives a [`Transport`] and knows no protocol. WebSocket is the first.
+//! A session drives a [`Transport`] and knows no protocol: WebSocket, over all versions of HTTP, and WebTransport.
 
 pub(crate) mod websocket;
+pub(crate) mod webtransport;
 
 use std::io;
 use std::task::{Context, Poll};

@@ -127,7 +127,7 @@ async def refused():
         while not (came := await http3.streams[stream].get()).stream_ended:
             body += came.data
         assert body + came.data == b'{"message":"Forbidden"}'
-        for fields, expected in [({":protocol": "webtransport"}, 501), ({"origin": "https://evil.example"}, 403)]:
+        for fields, expected in [({":protocol": "connect-udp"}, 501), ({"origin": "https://evil.example"}, 403)]:
             assert (await http3.request(url.path, **fields))[1] == expected
         await echo_once(http3)
 

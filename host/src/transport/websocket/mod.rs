@@ -32,11 +32,11 @@ const READ_BUFFER: usize = 64 << 10;
 const MIN_READ: usize = 16 << 10;
 
 /// Bytes in the write buffer at which reading stops: so the pongs to a client that does not read are bounded too.
-const FULL_BUFFER: usize = 64 << 10;
+pub(super) const FULL_BUFFER: usize = 64 << 10;
 
 /// The largest write: HTTP/2 keeps a copy of each write until it has left. A little more than a full buffer, so that
 /// a few messages that just fill it leave in one write with their headers.
-const MAX_WRITE: usize = FULL_BUFFER + (4 << 10);
+pub(super) const MAX_WRITE: usize = FULL_BUFFER + (4 << 10);
 
 /// Bytes that an empty write buffer keeps.
 const KEPT_BUFFER: usize = 4 << 10;
@@ -66,20 +66,20 @@ pub(crate) struct WebSocket<S> {
 
 /// The write buffer: whole frames, of which the first `written` bytes have gone.
 #[derive(Default)]
-struct WriteBuffer {
-    bytes: Vec<u8>,
+pub(super) struct WriteBuffer {
+    pub(super) bytes: Vec<u8>,
     written: usize,
 }
 
 impl WriteBuffer {
-    fn waiting(&self) -> &[u8] {
+    pub(super) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }
 
     /// Notes that `bytes` have gone. Drops the written bytes once they are many beside those that wait: moving these
     /// costs at most two copies of each byte, and a client that never takes all of it does not make the buffer
     /// longer.
-    fn advance(&mut self, bytes: usize) {
+    pub(super) fn advance(&mut self, bytes: usize) {
         self.written += bytes;
         let waiting = self.bytes.len() - self.written;
         if waiting == 0 {

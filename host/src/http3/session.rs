@@ -1,0 +1,191 @@
+//! A WebTransport session (draft-ietf-webtrans-http3, drafts 02 to 12): its own stream, and the client's stream for
+//! messages.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use quinn::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, watch};
+
+use super::capsule::{self, Capsules, SessionClose};
+use super::code::Code;
+use super::stream::Stream;
+
+/// The sessions of a connection, by the number of their stream.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<u64, mpsc::Sender<MessageStream>>>,
+    /// Changes with each new session: streams wait for theirs.
+    opened: watch::Sender<()>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<MessageStream>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a stream to its session, and waits for that: the stream may come before the session's answer. One that the
+    /// session has no use for is reset when it is dropped: a session has one stream for messages.
+    pub(super) async fn give(&self, session: u64, stream: MessageStream) {
+        let mut opened = self.opened.subscribe();
+        let sender = loop {
+            if let Some(sender) = self.lock().get(&session) {
+                break sender.clone();
+            }
+            if opened.changed().await.is_err() {
+                return;
+            }
+        };
+        let _ = sender.try_send(stream);
+    }
+}
+
+/// An open session. Dropped without a close, it is reset.
+pub(crate) struct Session {
+    id: u64,
+    own: Stream,
+    capsules: Capsules,
+    sessions: Arc<Sessions>,
+    streams: mpsc::Receiver<MessageStream>,
+    /// Bytes of the close that are not written.
+    closing: Vec<u8>,
+}
+
+impl Session {
+    pub(super) fn open(id: u64, own: Stream, sessions: Arc<Sessions>) -> Self {
+        let (sender, streams) = mpsc::channel(1);
+        sessions.lock().insert(id, sender);
+        sessions.opened.send_replace(());
+        Self {
+            id,
+            own,
+            capsules: Capsules::default(),
+            sessions,
+            streams,
+            closing: Vec::new(),
+        }
+    }
+
+    /// Waits for the client's first bidirectional stream.
+    pub(crate) fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<MessageStream>> {
+        let stream = ready!(self.streams.poll_recv(context));
+        // Further ones are reset.
+        self.streams.close();
+        Poll::Ready(stream)
+    }
+
+    /// Waits for the client's close. One in order has no code (RFC draft §6: it counts as 0); an error is a cut.
+    pub(crate) fn poll_closed(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<SessionClose>> {
+        loop {
+            let mut bytes = [0; 256];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.own).poll_read(context, &mut buffer))?;
+            let close = match buffer.filled() {
+                [] => Some(SessionClose {
+                    code: 0,
+                    reason: String::new(),
+                }),
+                bytes => self
+                    .capsules
+                    .read(bytes)
+                    .map_err(|_| io::ErrorKind::InvalidData)?,
+            };
+            if let Some(close) = close {
+                return Poll::Ready(Ok(close));
+            }
+        }
+    }
+
+    /// Has [`Self::poll_close`] tell the client of the end.
+    pub(crate) fn close(&mut self, close: &SessionClose) {
+        capsule::put_close(&mut self.closing, close);
+    }
+
+    /// Writes the close, if there is one.
+    pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.closing.is_empty() {
+            let written = ready!(Pin::new(&mut self.own).poll_write(context, &self.closing))?;
+            self.closing.drain(..written.min(self.closing.len()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the session's stream in order.
+    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.own).poll_shutdown(context)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&self.id);
+    }
+}
+
+/// The client's stream for messages, both ways.
+#[derive(Debug)]
+pub(crate) struct MessageStream {
+    send: SendStream,
+    receive: RecvStream,
+}
+
+impl MessageStream {
+    pub(super) fn new(send: SendStream, receive: RecvStream) -> Self {
+        Self { send, receive }
+    }
+
+    /// Ends our half, and waits until the client has acknowledged all of it: the close of the session must not overtake
+    /// its last messages.
+    pub(crate) fn finish(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let _ = self.send.finish();
+        let acknowledged = self.send.stopped();
+        async move {
+            // An error means that the client has gone.
+            let _ = acknowledged.await;
+        }
+    }
+}
+
+impl AsyncRead for MessageStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), context, buffer)
+    }
+}
+
+impl AsyncWrite for MessageStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = self.send.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for MessageStream {
+    fn drop(&mut self) {
+        // Without effect if it has ended in order.
+        let _ = self.send.reset(Code::SessionGone.into());
+        let _ = self.receive.stop(Code::SessionGone.into());
+    }
+}

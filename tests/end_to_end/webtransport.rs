@@ -1,0 +1,180 @@
+//! WebTransport sessions: the same stages, `$connect`, routes and ends as WebSockets have.
+
+use lockgate_tests::{WebTransport, stream_head};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    connect::connecting,
+    http3::{echo, probe},
+};
+
+/// The id of the session's connection.
+async fn id(session: &mut WebTransport) -> String {
+    let answer = session.json("[{\"do\": \"event\"}]").await;
+    answer[0]["connection"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn messages_of_a_session_are_echoed_in_order() {
+    let gateway = echo().await;
+    let http3 = gateway.http3().await;
+    let mut session = http3.session("/s", &[]).await;
+    let mut other = http3.session("/s", &[]).await;
+    for length in [0, 1, 125, 126, 65_535, 65_536, 131_072] {
+        for message in [
+            Message::text("x".repeat(length)),
+            Message::binary(vec![7; length]),
+        ] {
+            for session in [&mut session, &mut other] {
+                session.send(&message).await;
+                assert_eq!(session.next().await, Some(message.clone()));
+            }
+        }
+    }
+    for number in 0..200 {
+        session.send(&Message::text(number.to_string())).await;
+    }
+    for number in 0..200 {
+        assert_eq!(
+            session.next().await,
+            Some(Message::text(number.to_string()))
+        );
+    }
+    // A WebSocket on the same connection.
+    let mut client = http3.open("/s").await;
+    client.send("beside it").await;
+    client.expect("beside it").await;
+    // Datagrams are dropped.
+    let datagram = vec![u8::try_from(session.id() / 4).unwrap(), 1, 2, 3];
+    http3.quic.send_datagram(datagram.into()).unwrap();
+    session.send(&Message::text("still here")).await;
+    assert_eq!(session.next().await, Some(Message::text("still here")));
+}
+
+#[tokio::test]
+async fn session_is_judged_by_origin_and_connect_and_has_a_subprotocol() {
+    let gateway = probe("", "").await;
+    let http3 = gateway.http3().await;
+    let foreign = [("origin", "https://evil.example")];
+    assert_eq!(
+        http3
+            .ask_session("/s", &foreign)
+            .await
+            .answer()
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        http3
+            .ask_session("/nowhere", &[])
+            .await
+            .answer()
+            .await
+            .status,
+        403
+    );
+    let refusing = connecting(&json!([{"do": "refuse", "status": 401}]));
+    assert_eq!(
+        http3
+            .ask_session(&refusing, &[])
+            .await
+            .answer()
+            .await
+            .status,
+        401
+    );
+    let choosing = connecting(&json!([{"do": "accept", "subprotocol": "b"}]));
+    let offered = [
+        ("wt-available-protocols", "\"a\", \"b\""),
+        ("wt-available-protocols", "\"c\""),
+    ];
+    let session = http3.session(&choosing, &offered).await;
+    assert_eq!(session.answer.header("wt-protocol"), Some("\"b\""));
+    assert_eq!(
+        session.answer.header("sec-webtransport-http3-draft"),
+        Some("draft02")
+    );
+}
+
+#[tokio::test]
+async fn close_of_a_session_has_its_code_both_ways() {
+    let gateway = probe("", "").await;
+    let http3 = gateway.http3().await;
+    // The client's.
+    for (code, reason, told) in [
+        (4_000, "bye", "4000 \\\"bye\\\""),
+        (0, "", "1000 \\\"\\\""),
+        (70_000, "", "1002 \\\"protocol error\\\""),
+    ] {
+        let mut session = http3.session("/s", &[]).await;
+        let own = id(&mut session).await;
+        session.close(code, reason).await;
+        gateway.log().line(&[&format!("ended: {own} {told}")]).await;
+    }
+    let mut session = http3.session("/s", &[]).await;
+    let own = id(&mut session).await;
+    session.finish();
+    gateway.log().line(&[&format!("ended: {own} 1000")]).await;
+    // The handler's, behind its last messages.
+    let mut session = http3.session("/s", &[]).await;
+    let own = id(&mut session).await;
+    let steps = json!([
+        {"do": "send", "id": own, "text": "last"},
+        {"do": "close", "id": own, "code": 4_001, "reason": "enough"},
+    ]);
+    session.send(&Message::text(steps.to_string())).await;
+    assert_eq!(session.next().await, Some(Message::text("last")));
+    while session.next().await.is_some() {}
+    assert_eq!(session.closed().await, (4_001, "enough".to_owned()));
+    gateway.log().line(&[&format!("ended: {own} 4001")]).await;
+    // A connection that is gone.
+    let gone = gateway.http3().await;
+    let mut session = gone.session("/s", &[]).await;
+    let own = id(&mut session).await;
+    gone.quic.close(0x100_u32.into(), b"");
+    gateway.log().line(&[&format!("ended: {own} 1006")]).await;
+}
+
+#[tokio::test]
+async fn messages_against_the_rules_close_a_session_as_they_close_a_websocket() {
+    let gateway = echo().await;
+    let http3 = gateway.http3().await;
+    for (bytes, code) in [
+        (&[3, 0xc3, 0x28, b'x'][..], 1007),
+        (&[0xff, 0, 0, 0, 0, 0, 2, 0, 1], 1009), // 128 KiB and one
+        (
+            &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            1009,
+        ),
+    ] {
+        let mut session = http3.session("/s", &[]).await;
+        session.send_bytes(bytes).await;
+        assert_eq!(session.closed().await.0, code, "{bytes:x?}");
+    }
+    // A further stream of a session is reset, and its messages go on.
+    let mut session = http3.session("/s", &[]).await;
+    session.send(&Message::text("first")).await;
+    assert_eq!(session.next().await, Some(Message::text("first")));
+    let mut further = http3.send(&stream_head(session.id())).await;
+    assert_eq!(further.reset_by_server().await, 0x170d_7b68);
+    session.send(&Message::text("second")).await;
+    assert_eq!(session.next().await, Some(Message::text("second")));
+    // A stream of a session that there cannot be.
+    let _stream = http3.send(&stream_head(3)).await;
+    assert_eq!(http3.ended().await, 0x108);
+}
+
+#[tokio::test]
+async fn stop_closes_sessions_too() {
+    let mut gateway = probe("drain_s = 1", "").await;
+    let http3 = gateway.http3().await;
+    let mut session = http3.session("/s", &[]).await;
+    let own = id(&mut session).await;
+    gateway.terminate();
+    assert_eq!(session.closed().await, (1001, "Going away".to_owned()));
+    session.finish();
+    gateway.log().line(&[&format!("ended: {own} 1001")]).await;
+    assert_eq!(gateway.ended().await, Some(0));
+}
