@@ -53,7 +53,9 @@ impl Authorizer for Doorman {
             identity = identity.scope(scope.as_str().expect("a text"));
         }
         if let Some(seconds) = say["expires_in"].as_f64() {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("it is past 1970");
             identity = identity.expires_at((now.as_millis() as f64 + seconds * 1_000.0) as u64);
         }
         if say["circumstances"].as_bool() == Some(true) {
