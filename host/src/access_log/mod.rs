@@ -16,9 +16,9 @@ use arc_swap::ArcSwap;
 pub(crate) use entry::{Entry, Event, StageName, milliseconds};
 
 use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, Fault};
-use crate::output::{self, Writer};
+use crate::output::{self, Report, Writer};
 
-/// Interval of reports about dropped lines.
+/// The longest wait of a report about dropped lines that is due.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The lines dropped so far, of every file and socket that there was.
@@ -63,10 +63,10 @@ pub(crate) fn open(config: &AccessLog) -> Result<Opened, Fault> {
         None if config.to == AccessLogTarget::Nowhere => Place::Nowhere,
         None => Place::Log,
         Some(out) => {
-            let writer = Arc::new(Writer::new(&DROPPED));
+            let writer = Arc::new(Writer::new(&DROPPED, Report::Elsewhere(report_dropped)));
             let writing = Arc::clone(&writer);
             let thread = std::thread::Builder::new().name("access log".into());
-            let write = move || writing.run(out, REPORT_INTERVAL, report_dropped, || {});
+            let write = move || writing.run(out, REPORT_INTERVAL, || {});
             thread.spawn(write).map_err(|error| fault(error.into()))?;
             Place::Writer(writer, config.format.clone())
         }
@@ -116,10 +116,11 @@ pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Waits until every line is written, or the time is over.
+/// Waits until every line is written, or the time is over, and reports the lines that were dropped last.
 pub(crate) fn flush(timeout: Duration) {
     if let Place::Writer(writer, _) = &CURRENT.load().place {
         writer.flush(Some(timeout));
+        writer.report_rest();
     }
 }
 
@@ -127,6 +128,6 @@ fn report_dropped(lines: u64) {
     tracing::warn!(
         target: "lockgate::log",
         lines,
-        "lines of the access log were dropped: its reader took them too slowly, or its disk was full"
+        "lines of the access log were dropped: its reader took them too slowly, or its disk is full"
     );
 }

@@ -22,8 +22,18 @@ pub(super) struct RotatedFile {
     /// Device and inode.
     identity: (u64, u64),
     size: u64,
-    /// Between lines: the file may be renamed.
-    is_between_lines: bool,
+    end: End,
+}
+
+/// What the file ends with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A whole line: the next one may go to another file.
+    Line,
+    /// A part of one, of which the rest is about to come.
+    Part,
+    /// A part of one, of which the rest could not be written, as on a full disk.
+    Torn,
 }
 
 impl RotatedFile {
@@ -39,27 +49,29 @@ impl RotatedFile {
             file,
             identity: (found.dev(), found.ino()),
             size: found.len(),
-            is_between_lines: true,
+            end: End::Line,
         })
     }
 
-    /// Opens the file at the path anew, if that is another one by now, and renames a full one.
-    fn follow(&mut self, more: u64) -> io::Result<()> {
+    /// Opens the file at the path anew, if that is another one by now, and renames a full one. Gives whether it writes
+    /// to another file then.
+    fn follow(&mut self, more: u64) -> io::Result<bool> {
         let now = fs::metadata(&self.config.path);
         let is_same = now.is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
         let full = |limit: u64| self.size > 0 && self.size + more > limit;
         if is_same {
-            if !self.config.rotate_at.is_some_and(full) {
-                return Ok(());
+            if self.end == End::Torn || !self.config.rotate_at.is_some_and(full) {
+                return Ok(false);
             }
             self.rename()?;
         }
         let (file, found) = open(&self.config)?;
-        if found.is_file() {
-            self.identity = (found.dev(), found.ino());
-            (self.file, self.size) = (file, found.len());
+        if !found.is_file() {
+            return Ok(false);
         }
-        Ok(())
+        self.identity = (found.dev(), found.ino());
+        (self.file, self.size) = (file, found.len());
+        Ok(true)
     }
 
     fn rename(&self) -> io::Result<()> {
@@ -90,16 +102,32 @@ fn open(config: &LogFile) -> io::Result<(File, fs::Metadata)> {
 }
 
 impl Write for RotatedFile {
+    /// After an error the caller gives its line up, and begins its next write with the end of it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_between_lines {
-            // What cannot be renamed or made anew, as on a full disk, goes on as it is.
-            let _ = self.follow(bytes.len() as u64);
+        // What cannot be renamed or made anew, as on a full disk, goes on as it is.
+        if self.end != End::Part && self.follow(bytes.len() as u64).unwrap_or(false) {
+            let end = std::mem::replace(&mut self.end, End::Line);
+            if end == End::Torn && bytes == b"\n" {
+                // The torn line stays behind in the other file: a removed one keeps its room on the disk while it is
+                // open, so that waiting for room to end the line would be for ever.
+                return Ok(1);
+            }
         }
-        let written = self.file.write(bytes)?;
-        self.size += written as u64;
-        let gone = bytes.get(..written).unwrap_or_default();
-        self.is_between_lines = gone.ends_with(b"\n");
-        Ok(written)
+        match self.file.write(bytes) {
+            Ok(written) => {
+                self.size += written as u64;
+                let gone = bytes.get(..written).unwrap_or_default();
+                let is_whole = gone.ends_with(b"\n");
+                self.end = if is_whole { End::Line } else { End::Part };
+                Ok(written)
+            }
+            Err(error) => {
+                if self.end == End::Part && error.kind() != io::ErrorKind::Interrupted {
+                    self.end = End::Torn;
+                }
+                Err(error)
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -162,6 +190,41 @@ mod tests {
         file.write_all(b"three\n").unwrap();
         assert_eq!(read(&folder, "old").as_deref(), Some("one\ntwo\n"));
         assert_eq!(read(&folder, "access.log").as_deref(), Some("three\n"));
+    }
+
+    /// Of a file that takes no more bytes.
+    fn full() -> File {
+        OpenOptions::new().write(true).open("/dev/full").unwrap()
+    }
+
+    #[test]
+    fn removed_file_is_made_anew_after_a_line_that_a_full_disk_has_torn() {
+        let folder = TempDir::new().unwrap();
+        let mut file = file(&folder, None);
+        file.write_all(b"one\ntw").unwrap();
+        file.file = full();
+        let error = file.write(b"o\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        // The same file is waited for.
+        file.write(b"\n").unwrap_err();
+        fs::remove_file(folder.path().join("access.log")).unwrap();
+        assert_eq!(file.write(b"\n").unwrap(), 1);
+        file.write_all(b"three\n").unwrap();
+        assert_eq!(read(&folder, "access.log").as_deref(), Some("three\n"));
+    }
+
+    #[test]
+    fn torn_line_is_ended_in_its_file_once_there_is_room() {
+        let folder = TempDir::new().unwrap();
+        let mut file = file(&folder, Some(4));
+        file.write_all(b"tor").unwrap();
+        let whole = std::mem::replace(&mut file.file, full());
+        file.write(b"n\n").unwrap_err();
+        file.file = whole;
+        file.write_all(b"\n").unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(read(&folder, "access.log.1").as_deref(), Some("tor\n"));
+        assert_eq!(read(&folder, "access.log").as_deref(), Some("two\n"));
     }
 
     #[test]

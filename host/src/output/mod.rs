@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 
 pub(crate) use standard::Standard;
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Report, Writer};
 
 use crate::config::AccessLogTarget;
 

@@ -5,13 +5,16 @@ use std::cell::Cell;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::write_all;
 
 /// Size of the buffer in bytes; as many again may be in writing. That is seconds of a busy log, and no more memory than
 /// a few clients have.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// The least time between two reports of a loss that lasts: each is a line of a log.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// Bytes that an emptied buffer keeps allocated.
 const KEPT_BYTES: usize = 64 << 10;
@@ -30,6 +33,16 @@ pub(crate) struct Writer {
     idle: Condvar,
     /// The lines dropped so far. It outlives the writer.
     dropped: &'static AtomicU64,
+    report: Report,
+}
+
+/// How a count of dropped lines is reported.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Report {
+    /// By a line of this writer: once lines are written again.
+    Own(fn(u64)),
+    /// By a line of another writer: also while lines are dropped, at most once in [`REPORT_EVERY`].
+    Elsewhere(fn(u64)),
 }
 
 struct Buffer {
@@ -40,21 +53,25 @@ struct Buffer {
     idle: bool,
     /// Dropped lines that are not reported yet.
     unreported: u64,
+    /// The time of the last report elsewhere.
+    reported: Option<Instant>,
 }
 
 impl Writer {
     /// A writer without its thread, which is to call [`Self::run`]. It counts dropped lines in `dropped`.
-    pub(crate) const fn new(dropped: &'static AtomicU64) -> Self {
+    pub(crate) const fn new(dropped: &'static AtomicU64, report: Report) -> Self {
         Self {
             buffer: Mutex::new(Buffer {
                 waiting: Vec::new(),
                 closed: false,
                 idle: false,
                 unreported: 0,
+                reported: None,
             }),
             filled: Condvar::new(),
             idle: Condvar::new(),
             dropped,
+            report,
         }
     }
 
@@ -65,6 +82,12 @@ impl Writer {
         if buffer.closed || is_full && !IS_WRITER_THREAD.get() {
             buffer.unreported += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            // The writing thread may wait for its reader for ever.
+            if let Report::Elsewhere(report) = self.report {
+                let unreported = buffer.take_due();
+                drop(buffer);
+                report_if_any(report, unreported);
+            }
             return;
         }
         buffer.waiting.extend_from_slice(line);
@@ -72,23 +95,29 @@ impl Writer {
         self.filled.notify_one();
     }
 
-    /// Writes until the writer is closed. `report` logs a count of dropped lines; `tick` runs about once in `every`.
-    pub(crate) fn run(&self, out: impl Write, every: Duration, report: fn(u64), tick: fn()) {
+    /// Writes until the writer is closed. `tick` runs about once in `every`.
+    pub(crate) fn run(&self, out: impl Write, every: Duration, tick: fn()) {
         IS_WRITER_THREAD.set(true);
+        let (Report::Own(report) | Report::Elsewhere(report)) = self.report;
         let mut sink = Sink::new(out);
         loop {
-            let dropped = self.write_next(&mut sink, every);
-            if dropped > 0 {
-                report(dropped);
-            }
+            report_if_any(report, self.write_next(&mut sink, every));
             tick();
             let mut buffer = self.lock();
             if buffer.closed && buffer.waiting.is_empty() {
                 buffer.idle = true;
+                drop(buffer);
                 self.idle.notify_all();
-                return;
+                return self.report_rest();
             }
         }
+    }
+
+    /// Reports the dropped lines that are not reported yet: the last ones.
+    pub(crate) fn report_rest(&self) {
+        let (Report::Own(report) | Report::Elsewhere(report)) = self.report;
+        let unreported = std::mem::take(&mut self.lock().unreported);
+        report_if_any(report, unreported);
     }
 
     /// Lets the thread end once it has written the lines that wait.
@@ -97,7 +126,7 @@ impl Writer {
         self.filled.notify_one();
     }
 
-    /// Waits for lines and writes them. Gives how many dropped lines are unreported; zero while writing fails.
+    /// Waits for lines and writes them. Gives how many dropped lines are to be reported now.
     fn write_next(&self, sink: &mut Sink<impl Write>, timeout: Duration) -> u64 {
         let mut buffer = self.lock();
         if buffer.waiting.is_empty() {
@@ -110,17 +139,15 @@ impl Writer {
         }
         std::mem::swap(&mut buffer.waiting, &mut sink.lines);
         drop(buffer);
-        if sink.lines.is_empty() {
-            return 0;
-        }
-        let lost = sink.write();
+        let is_idle = sink.lines.is_empty();
+        let lost = if is_idle { 0 } else { sink.write() };
         self.dropped.fetch_add(lost, Ordering::Relaxed);
         let mut buffer = self.lock();
         buffer.unreported += lost;
-        if lost > 0 {
-            0
-        } else {
-            std::mem::take(&mut buffer.unreported)
+        match self.report {
+            Report::Own(_) if is_idle || lost > 0 => 0,
+            Report::Own(_) => std::mem::take(&mut buffer.unreported),
+            Report::Elsewhere(_) => buffer.take_due(),
         }
     }
 
@@ -139,6 +166,24 @@ impl Writer {
 
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    /// Takes the count of unreported lines, if it may be reported elsewhere now.
+    fn take_due(&mut self) -> u64 {
+        let is_early = |last: Instant| last.elapsed() < REPORT_EVERY;
+        if self.unreported == 0 || self.reported.is_some_and(is_early) {
+            return 0;
+        }
+        self.reported = Some(Instant::now());
+        std::mem::take(&mut self.unreported)
+    }
+}
+
+fn report_if_any(report: fn(u64), lines: u64) {
+    if lines > 0 {
+        report(lines);
     }
 }
 
@@ -212,7 +257,7 @@ mod tests {
     }
 
     fn writer() -> Writer {
-        Writer::new(Box::leak(Box::default()))
+        Writer::new(Box::leak(Box::default()), Report::Own(|_| {}))
     }
 
     fn dropped(writer: &Writer) -> u64 {
@@ -254,6 +299,42 @@ mod tests {
     }
 
     #[test]
+    fn loss_is_reported_elsewhere_while_it_lasts_and_once_a_minute() {
+        static REPORTED: AtomicU64 = AtomicU64::new(0);
+        let count = |lines| {
+            REPORTED.fetch_add(lines, Ordering::Relaxed);
+        };
+        let writer = Writer::new(Box::leak(Box::default()), Report::Elsewhere(count));
+        let a_minute_passes = || {
+            let last = writer.lock().reported;
+            writer.lock().reported = last.and_then(|last| last.checked_sub(REPORT_EVERY));
+        };
+        let mut sink = disk(0);
+        let mut lose = |line: &str| {
+            writer.add(line.as_bytes());
+            writer.write_next(&mut sink, NO_TIME)
+        };
+        assert_eq!(lose("one\n"), 1);
+        assert_eq!(lose("two\n"), 0);
+        a_minute_passes();
+        assert_eq!(lose("three\n"), 2);
+        assert_eq!(lose("four\n"), 0);
+        // The last of them, without another line.
+        a_minute_passes();
+        assert_eq!(writer.write_next(&mut sink, NO_TIME), 1);
+        // Of a reader that takes nothing, whoever adds a line tells.
+        a_minute_passes();
+        writer.add(&[b' '; BUFFER_BYTES]);
+        for expected in [1, 1] {
+            writer.add(b"five\n");
+            assert_eq!(REPORTED.load(Ordering::Relaxed), expected);
+        }
+        a_minute_passes();
+        writer.add(b"six\n");
+        assert_eq!(REPORTED.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
     fn flush_ends_at_its_time_limit() {
         let writer = writer();
         writer.add(b"nobody writes it\n");
@@ -276,7 +357,7 @@ mod tests {
         let (writer, mut written) = (writer(), Vec::new());
         writer.add(b"last\n");
         writer.close();
-        writer.run(&mut written, Duration::from_secs(60), |_| {}, || {});
+        writer.run(&mut written, Duration::from_secs(60), || {});
         writer.add(b"too late\n");
         writer.flush(None);
         assert_eq!((&*written, dropped(&writer)), (&b"last\n"[..], 1));

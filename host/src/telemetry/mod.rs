@@ -24,7 +24,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::access_log;
 use crate::config::{self, Fault, Faults, Log, LogFormat};
-use crate::output::{Standard, Writer};
+use crate::output::{Report, Standard, Writer};
 pub(crate) use capture::{CapturedLog, capture};
 use json::Json;
 use limiter::Limiter;
@@ -54,7 +54,7 @@ static LOGS: OnceLock<(
 )> = OnceLock::new();
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-static WRITER: Writer = Writer::new(&DROPPED);
+static WRITER: Writer = Writer::new(&DROPPED, Report::Own(report_dropped));
 static LIMITER: Limiter = Limiter::new();
 
 /// True if the log is JSON: nothing else may stand between its lines.
@@ -77,11 +77,7 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .try_init();
     if started.is_ok() {
         let out = Standard::error().context("cannot write to standard error")?;
-        let write = || {
-            WRITER.run(out, REPORT_INTERVAL, report_dropped, || {
-                LIMITER.report(false)
-            })
-        };
+        let write = || WRITER.run(out, REPORT_INTERVAL, || LIMITER.report(false));
         let thread = std::thread::Builder::new().name("log".into());
         thread.spawn(write).context("cannot start a thread")?;
         let _ = LOGS.set((filter_handle, lines_handle));
