@@ -8,6 +8,7 @@ use lockgate_tests::{
 use serde_json::{Value, json};
 
 use crate::connect::connecting;
+use crate::upgrade::upgrade;
 use crate::{LOCKGATE, probe_configuration};
 
 /// The probe at `/s` behind tokens of this issuer, with these settings of `jwt` and lines in the authorizer's table.
@@ -229,6 +230,35 @@ async fn issuer_that_is_down_holds_up_no_start_and_no_reload() {
     gateway.log().line(&["reloaded", "a/other"]).await;
     is_ada(bearing(&gateway, &token)).await;
     assert_eq!(issuer.asked().len(), before);
+}
+
+/// Whatever takes the place of an authorizer serves while the issuer is down: one with other settings and another name,
+/// one with another issuer beside, the process of an upgrade.
+#[tokio::test]
+async fn known_keys_stay_over_a_change_and_an_upgrade_while_the_issuer_is_down() {
+    let (issuer, other) = (Issuer::start().await, Issuer::start().await);
+    let mut gateway = serve(&issuer).await;
+    let request = bearing(&gateway, &issuer.token(json!({})));
+    request.open().await.vanish();
+    issuer.fail();
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("users", "people");
+    let later = text.replace("audience", "leeway_s = 5, audience");
+    let (first, table) = later.split_once("jwt = ").unwrap();
+    let beside = table.replacen(&issuer.name(), &other.name(), 1);
+    let both = format!("{first}jwt = [{}, {}]\n", beside.trim(), table.trim());
+    for text in [later, both] {
+        fs::write(&file, text).unwrap();
+        let (status, answer) = gateway.post("/reload", "{}").await;
+        assert_eq!(status, 200, "{answer}");
+        request.open().await.vanish();
+    }
+    let successor = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    request.open().await.vanish();
+    successor.terminate();
+    successor.ended().await;
 }
 
 #[tokio::test]

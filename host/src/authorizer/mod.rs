@@ -22,6 +22,7 @@ pub(crate) use self::denial::{Answer, Denial};
 use self::forward::ForwardAuthorizer;
 use self::iam::IamAuthorizer;
 use self::jwt::JwtAuthorizer;
+pub(crate) use self::jwt::KnownKeys;
 use self::plugin::PluginAuthorizer;
 use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
@@ -88,19 +89,21 @@ pub(crate) fn prepare(authorizers: &[config::Authorizer]) -> Result<Prepared, Ve
 
 impl Authorizer {
     /// Makes the authorizer of a configuration; none if what it needs was not prepared. Needs a runtime, in which it
-    /// gets what it needs. `before` is the one of this name that it replaces.
+    /// gets what it needs. `before` is the one of this name that it replaces, and `known_keys` what all before knew.
     pub(crate) fn new(
         (config, prepared): (&config::Authorizer, &Prepared),
         plugins: &ByName,
         access_keys: &Arc<AccessKeys>,
-        before: Option<&Self>,
+        (before, known_keys): (Option<&Self>, &KnownKeys),
     ) -> Option<Self> {
         let kind = match &config.kind {
             AuthorizerKind::Plugin(name) => {
                 let plugin = plugins.get(name).expect("checked with the configuration");
                 Kind::Plugin(PluginAuthorizer::new(plugin.handle(), config.cache))
             }
-            AuthorizerKind::Jwt(issuers) => Kind::Jwt(Arc::new(JwtAuthorizer::new(issuers))),
+            AuthorizerKind::Jwt(issuers) => {
+                Kind::Jwt(Arc::new(JwtAuthorizer::new(issuers, known_keys)))
+            }
             AuthorizerKind::ApiKeys(keys) => {
                 let before = before.and_then(|before| match &before.kind {
                     Kind::ApiKeys(keys) => Some(&**keys),
@@ -210,6 +213,15 @@ impl Authorizer {
         }
         Ok(identity)
     }
+}
+
+/// The keys of tokens' issuers that these authorizers know by now.
+pub(crate) fn known_keys<'a>(authorizers: impl Iterator<Item = &'a Arc<Authorizer>>) -> KnownKeys {
+    let jwt = authorizers.filter_map(|authorizer| match &authorizer.kind {
+        Kind::Jwt(jwt) => Some(jwt),
+        Kind::Plugin(_) | Kind::ApiKeys(_) | Kind::Iam(_) | Kind::Forward(_) | Kind::Mtls => None,
+    });
+    jwt.flat_map(|jwt| jwt.known_keys()).collect()
 }
 
 /// Finds what a start with these authorizers would fail on, or serve wrongly: keys that cannot be used.

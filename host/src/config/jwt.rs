@@ -38,7 +38,7 @@ pub(crate) struct JwtIssuer {
 }
 
 /// The source of an issuer's keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum JwtKeys {
     /// The address of the issuer's OpenID Connect configuration, which names the address of the keys.
     Discovery(String),

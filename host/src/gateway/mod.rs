@@ -35,10 +35,8 @@ use listeners::OpenListener;
 use management::OpenManagement;
 pub(crate) use reload::{NO_RELOAD, ReloadScope};
 pub(crate) use stop::StopReason;
+use upgrade::{HERITAGE, Heritage};
 pub(crate) use watch::Folders;
-
-/// The name of the file that tells the successor process which plugin versions are served.
-const HERITAGE: &str = "plugins";
 
 /// A serving gateway.
 pub(crate) struct Gateway {
@@ -164,9 +162,10 @@ impl Gateway {
             stop_management: CancellationToken::new(),
         });
         if let Some(heritage) = gateway.sockets.take_file(HERITAGE)? {
-            let heritage = serde_json::from_slice(&heritage);
-            let heritage = heritage.context("what the process before this one serves")?;
-            gateway.plugins.inherit(heritage);
+            let heritage: Heritage = serde_json::from_slice(&heritage)
+                .context("what the process before this one serves")?;
+            gateway.plugins.inherit(heritage.plugins);
+            gateway.lock().stages.inherit_keys(heritage.known_keys);
         }
         gateway.apply(config, Cause::Start).await?;
         // In development nothing is spared for clients: their author waits for the build.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use crate::auth::AccessKeys;
-use crate::authorizer::{Authorizer, Prepared};
+use crate::authorizer::{Authorizer, KnownKeys, Prepared, known_keys};
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits, PrincipalLimit};
 use crate::counters::{Counters, RouteCounters};
@@ -34,6 +34,8 @@ pub(super) struct StageTable {
     served: HashMap<(String, String), Arc<CurrentStage>>,
     /// The authorizers of the configuration, by name.
     authorizers: BTreeMap<String, Arc<Authorizer>>,
+    /// What the authorizers of the process before this one knew, until there are authorizers.
+    inherited_keys: Option<KnownKeys>,
     /// Removed stages that still have connections.
     leaving: Vec<Weak<CurrentStage>>,
     /// The rates of APIs by name, which count on over reloads that leave them alone.
@@ -46,6 +48,16 @@ impl StageTable {
         self.authorizers
             .values()
             .for_each(|authorizer| authorizer.save());
+    }
+
+    /// The keys of tokens' issuers that are known.
+    pub(super) fn known_keys(&self) -> KnownKeys {
+        known_keys(self.authorizers.values())
+    }
+
+    /// Takes over the keys that the process before this one knew.
+    pub(super) fn inherit_keys(&mut self, keys: KnownKeys) {
+        self.inherited_keys = Some(keys);
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<CurrentStage>> {
@@ -67,11 +79,13 @@ pub(super) fn install(
         ..Stages::default()
     };
     let keys = &stages.access_keys;
+    let known_keys = table.inherited_keys.take();
+    let known_keys = known_keys.unwrap_or_else(|| table.known_keys());
     table.authorizers = authorizers(
         (&config.authorizers, prepared),
         plugins,
         keys,
-        &table.authorizers,
+        (&table.authorizers, &known_keys),
     );
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
@@ -144,7 +158,7 @@ fn authorizers(
     (config, prepared): (&[config::Authorizer], &Prepared),
     plugins: &ByName,
     access_keys: &Arc<AccessKeys>,
-    before: &BTreeMap<String, Arc<Authorizer>>,
+    (before, known_keys): (&BTreeMap<String, Arc<Authorizer>>, &KnownKeys),
 ) -> BTreeMap<String, Arc<Authorizer>> {
     let each = config.iter().map(|config| {
         let before = before.get(&config.name);
@@ -154,7 +168,7 @@ fn authorizers(
                 (config, prepared),
                 plugins,
                 access_keys,
-                before.map(|one| &**one),
+                (before.map(|one| &**one), known_keys),
             );
             made.map(Arc::new).or_else(|| before.cloned())
         });

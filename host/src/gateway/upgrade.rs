@@ -4,12 +4,28 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Gateway, HERITAGE};
+use super::Gateway;
+use crate::authorizer::KnownKeys;
 use crate::handover::{self, CLEAN_UP, NotServing};
 use crate::management::{NoUpgrade, Upgrade};
+use crate::plugin;
+
+/// The name of the file that tells the successor process what no file of the operator tells.
+pub(super) const HERITAGE: &str = "plugins";
+
+/// What that file has. Either process may be of an earlier version.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Heritage {
+    #[serde(flatten)]
+    pub(super) plugins: plugin::Heritage,
+    /// The issuer of tokens may be down while the successor starts.
+    #[serde(default)]
+    pub(super) known_keys: KnownKeys,
+}
 
 impl Gateway {
     /// Waits for an upgrade request of the management listener.
@@ -70,7 +86,14 @@ impl Gateway {
 
     async fn hand_over_unchanged(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
-        let heritage = spawn_blocking(move || serde_json::to_vec(&plugins.heritage())).await??;
+        let known_keys = self.lock().stages.known_keys();
+        let heritage = spawn_blocking(move || {
+            serde_json::to_vec(&Heritage {
+                plugins: plugins.heritage(),
+                known_keys,
+            })
+        });
+        let heritage = heritage.await??;
         let heritage_file = (HERITAGE, &*heritage);
         let given_up = async { anyhow::Error::from(given_up.await) };
         let successor = handover::hand_over(

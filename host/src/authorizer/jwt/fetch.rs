@@ -49,19 +49,28 @@ pub(crate) enum FetchError {
     File(PathBuf, io::Error),
 }
 
+/// Keys, as they were got.
+pub(super) struct Fetched {
+    pub(super) keys: Keys,
+    /// The JWK set that they are from; none if that is on this machine.
+    pub(super) set: Option<String>,
+}
+
 /// Gets the keys of an issuer.
-pub(super) async fn fetch(issuer: &JwtIssuer) -> Result<Keys, FetchError> {
+pub(super) async fn fetch(issuer: &JwtIssuer) -> Result<Fetched, FetchError> {
+    let local = |keys| Fetched { keys, set: None };
     let place = match &issuer.keys {
         JwtKeys::Discovery(url) | JwtKeys::Url(url) => url.clone(),
         JwtKeys::File(file) => {
             let (file, issuer) = (file.clone(), issuer.clone());
             let read = spawn_blocking(move || read_file(&file, &issuer)).await;
-            return read.unwrap_or_else(|_| {
+            let read = read.unwrap_or_else(|_| {
                 let stopped = io::Error::other("the gateway stops");
                 Err(FetchError::File(PathBuf::new(), stopped))
             });
+            return read.map(local);
         }
-        JwtKeys::Pem(texts) => return read_pem(texts, issuer),
+        JwtKeys::Pem(texts) => return read_pem(texts, issuer).map(local),
     };
     match timeout(PATIENCE, download(issuer, &place)).await {
         Ok(keys) => keys,
@@ -83,13 +92,18 @@ pub(super) fn read_pem(texts: &[String], issuer: &JwtIssuer) -> Result<Keys, Fet
         .map_err(|error| FetchError::Keys("what is written".to_owned(), error))
 }
 
-async fn download(issuer: &JwtIssuer, place: &str) -> Result<Keys, FetchError> {
+async fn download(issuer: &JwtIssuer, place: &str) -> Result<Fetched, FetchError> {
     let url = match &issuer.keys {
         JwtKeys::Discovery(_) => discover(issuer, place).await?,
         JwtKeys::Url(_) | JwtKeys::File(_) | JwtKeys::Pem(_) => place.to_owned(),
     };
     let set = get(&url).await?;
-    Keys::from_set(&set, &issuer.algorithms).map_err(|error| FetchError::Keys(url, error))
+    let keys = Keys::from_set(&set, &issuer.algorithms);
+    Ok(Fetched {
+        keys: keys.map_err(|error| FetchError::Keys(url, error))?,
+        // JSON is always UTF-8.
+        set: String::from_utf8(set).ok(),
+    })
 }
 
 /// Gives the address of the keys that the issuer's configuration names (OpenID Connect Discovery 1.0, section 4.3).

@@ -12,9 +12,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Fetched};
+use super::known_keys::{KnownKeys, KnownSet};
 use crate::auth::Identity;
-use crate::auth::jwt::{Invalid, Keys, Token};
+use crate::auth::jwt::{Invalid, Token};
 use crate::clock::now_ms;
 use crate::config::{JwtIssuer, JwtKeys};
 
@@ -44,7 +45,7 @@ pub(super) struct KeySource {
 struct Shared {
     issuer: JwtIssuer,
     /// None until they have been got once.
-    keys: ArcSwapOption<Keys>,
+    keys: ArcSwapOption<Fetched>,
     attempts: watch::Sender<Attempts>,
     /// A token names an unknown key.
     wanted: Notify,
@@ -70,11 +71,11 @@ pub(super) enum NotVerified {
 }
 
 impl KeySource {
-    /// Begins to get the keys of an issuer. Needs a runtime.
-    pub(super) fn start(issuer: &JwtIssuer) -> Self {
+    /// Begins to get the keys of an issuer. Those that are known count until then. Needs a runtime.
+    pub(super) fn start(issuer: &JwtIssuer, known: &KnownKeys) -> Self {
         let shared = Arc::new(Shared {
             issuer: issuer.clone(),
-            keys: ArcSwapOption::empty(),
+            keys: ArcSwapOption::from(known.of(issuer).map(Arc::new)),
             attempts: watch::Sender::new(Attempts {
                 ended: 0,
                 under_way: true,
@@ -94,6 +95,12 @@ impl KeySource {
         &self.shared.issuer
     }
 
+    /// The keys that are known by now, if they come from an address.
+    pub(super) fn known(&self) -> Option<KnownSet> {
+        let keys = self.shared.keys.load();
+        KnownSet::of(&self.shared.issuer, keys.as_ref()?)
+    }
+
     /// Verifies a token of this issuer. Waits for the keys if there are none yet, or if the token names one that is
     /// unknown and may be new.
     pub(super) async fn verify(&self, token: &Token<'_>) -> Result<Identity, NotVerified> {
@@ -110,7 +117,7 @@ impl Shared {
     fn verify(&self, token: &Token<'_>) -> Result<Identity, NotVerified> {
         let keys = self.keys.load();
         let keys = keys.as_ref().ok_or(NotVerified::NoKeys)?;
-        let verified = token.verify(&self.issuer, keys, now_ms());
+        let verified = token.verify(&self.issuer, &keys.keys, now_ms());
         verified.map_err(NotVerified::Invalid)
     }
 
@@ -180,7 +187,7 @@ impl Shared {
     }
 
     /// Logs a failure once, and its end.
-    fn tell(&self, fetched: &Result<Keys, FetchError>, told: &mut Option<String>) {
+    fn tell(&self, fetched: &Result<Fetched, FetchError>, told: &mut Option<String>) {
         let issuer = &*self.issuer.issuer;
         match fetched {
             Ok(_) => {

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod key_source;
+mod known_keys;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 use self::fetch::FetchError;
 use self::key_source::{KeySource, NotVerified};
+pub(crate) use self::known_keys::KnownKeys;
+use self::known_keys::KnownSet;
 use super::Denial;
 use crate::auth::Identity;
 use crate::auth::jwt::{Invalid, Token};
@@ -24,11 +27,17 @@ pub(super) struct JwtAuthorizer {
 }
 
 impl JwtAuthorizer {
-    /// Begins to get the issuers' keys. Needs a runtime.
-    pub(super) fn new(issuers: &[JwtIssuer]) -> Self {
+    /// Begins to get the issuers' keys. Those that are known count until then. Needs a runtime.
+    pub(super) fn new(issuers: &[JwtIssuer], known: &KnownKeys) -> Self {
+        let sources = issuers.iter().map(|issuer| KeySource::start(issuer, known));
         Self {
-            sources: issuers.iter().map(KeySource::start).collect(),
+            sources: sources.collect(),
         }
+    }
+
+    /// The keys that are known by now of issuers at addresses.
+    pub(super) fn known_keys(&self) -> impl Iterator<Item = KnownSet> {
+        self.sources.iter().filter_map(KeySource::known)
     }
 
     /// Decides on a client that presents this text as its token.

@@ -10,6 +10,7 @@ use tokio::time;
 use super::*;
 use crate::auth::jwt::tests::{EcdsaKeyPair, ec_jwk, ec_key, es256_text, issuer};
 use crate::clock::now_ms;
+use crate::config::JwtAlgorithm;
 
 const KEYS: &str = "/keys";
 
@@ -48,7 +49,7 @@ impl Provider {
     }
 
     fn authorizer(&self) -> JwtAuthorizer {
-        JwtAuthorizer::new(&[self.rules()])
+        JwtAuthorizer::new(&[self.rules()], &KnownKeys::default())
     }
 
     /// A token by the current key, under this id.
@@ -126,7 +127,11 @@ async fn keys_are_discovered() {
     };
     let token = provider.token_for("ec", &base);
     configuration(&base, &(provider.address() + KEYS));
-    admits(&JwtAuthorizer::new(slice::from_ref(&rules)), &token).await;
+    admits(
+        &JwtAuthorizer::new(slice::from_ref(&rules), &KnownKeys::default()),
+        &token,
+    )
+    .await;
     for (issuer, keys) in [
         // As the configuration of another tenant of the same host.
         (provider.address() + "/other/", provider.address() + KEYS),
@@ -135,11 +140,16 @@ async fn keys_are_discovered() {
         (base.clone(), String::new()),
     ] {
         configuration(&issuer, &keys);
-        let authorizer = JwtAuthorizer::new(slice::from_ref(&rules));
+        let authorizer = JwtAuthorizer::new(slice::from_ref(&rules), &KnownKeys::default());
         refuses(&authorizer, &token, "are not there yet").await;
     }
     provider.server.put(place, b"<html>");
-    refuses(&JwtAuthorizer::new(&[rules]), &token, "are not there yet").await;
+    refuses(
+        &JwtAuthorizer::new(&[rules], &KnownKeys::default()),
+        &token,
+        "are not there yet",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -310,10 +320,50 @@ async fn nobody_is_asked_for_an_issuer_that_is_not_configured() {
     assert_eq!((provider.asked(), forger.asked()), (2, 0));
 }
 
+/// An authorizer that takes the place of others, while the issuer is down.
+#[tokio::test]
+async fn known_keys_stay_with_their_issuer_and_place() {
+    let (provider, other) = (Provider::start().await, Provider::start().await);
+    let before = provider.authorizer();
+    let token = provider.token("ec");
+    admits(&before, &token).await;
+    provider.server.answer(KEYS, "", After::Close);
+    let known: KnownKeys = before.known_keys().collect();
+    // As they come from the process before an upgrade.
+    let known = serde_json::to_vec(&known).expect("it can be written");
+    let known: KnownKeys = serde_json::from_slice(&known).expect("it can be read");
+    let changed = JwtIssuer {
+        leeway: Duration::from_secs(5),
+        algorithms: vec![JwtAlgorithm::Rs256, JwtAlgorithm::Es256],
+        ..provider.rules()
+    };
+    let after = JwtAuthorizer::new(&[other.rules(), changed], &known);
+    admits(&after, &token).await;
+    let elsewhere = JwtIssuer {
+        keys: JwtKeys::Url(provider.address() + "/elsewhere"),
+        ..provider.rules()
+    };
+    let other_algorithm = JwtIssuer {
+        algorithms: vec![JwtAlgorithm::Rs256],
+        ..provider.rules()
+    };
+    for rules in [elsewhere, other_algorithm] {
+        let after = JwtAuthorizer::new(&[rules], &known);
+        refuses(&after, &token, "are not there yet").await;
+    }
+    let of_another = JwtIssuer {
+        issuer: other.address(),
+        ..provider.rules()
+    };
+    let after = JwtAuthorizer::new(&[of_another], &known);
+    let forged = provider.token_for("ec", &other.address());
+    refuses(&after, &forged, "are not there yet").await;
+}
+
 #[tokio::test]
 async fn two_issuers_have_keys_of_their_own() {
     let (one, other) = (Provider::start().await, Provider::start().await);
-    let authorizer = JwtAuthorizer::new(&[one.rules(), other.rules()]);
+    let authorizer = JwtAuthorizer::new(&[one.rules(), other.rules()], &KnownKeys::default());
     admits(&authorizer, &one.token("ec")).await;
     admits(&authorizer, &other.token("ec")).await;
     let forged = one.token_for("ec", &other.address());
@@ -335,7 +385,7 @@ async fn changed_file_of_keys_is_read_again() {
         ..provider.rules()
     };
     assert!(check("jwt", slice::from_ref(&rules)).is_empty());
-    let authorizer = JwtAuthorizer::new(slice::from_ref(&rules));
+    let authorizer = JwtAuthorizer::new(slice::from_ref(&rules), &KnownKeys::default());
     admits(&authorizer, &provider.token("ec")).await;
     provider.key = ec_key();
     write(&provider, "next");
@@ -359,7 +409,7 @@ async fn missing_scope_is_no_invalid_token() {
         scopes: vec!["join".to_owned(), "chat".to_owned()],
         ..provider.rules()
     };
-    let authorizer = JwtAuthorizer::new(&[rules]);
+    let authorizer = JwtAuthorizer::new(&[rules], &KnownKeys::default());
     let denial = authorizer.authorize(Some(&provider.token("ec"))).await;
     let denial = denial.expect_err("it has no scope");
     assert_eq!(denial.status(), 403);
