@@ -184,6 +184,49 @@ async fn quota_survives_a_restart_and_a_kill() {
     );
 }
 
+/// As a power loss or a disk may leave it: `validate` and the start say so, and quotas are counted on in a new file.
+#[tokio::test]
+async fn broken_file_of_use_is_set_aside_and_quotas_count_on() {
+    for broken in ["", "{\"tr"] {
+        let keys = Keys::new();
+        let key = keys.make("mobile", &[]).await;
+        let saved = keys.path().join("api-keys.toml.usage");
+        let aside = keys.path().join("api-keys.toml.usage.broken");
+        let is_aside = || fs::read_to_string(&aside).is_ok_and(|text| text == broken);
+        let uses = |count: u8| {
+            let count = format!("\"used\":{count}}}");
+            fs::read_to_string(&saved).is_ok_and(|text| text.contains(&count))
+        };
+        fs::write(&saved, broken).unwrap();
+        let file = keys.file_to_validate();
+        let result = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
+        assert_eq!(result.code, Some(0));
+        for part in ["api-keys.toml.usage is not known", "remedy:", "backup"] {
+            assert!(result.error.contains(part), "{}", result.error);
+        }
+        assert!(!is_aside(), "validate changes nothing");
+        let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+        gateway
+            .log()
+            .line(&["\"WARN\"", "use of API keys is lost", "usage.broken"])
+            .await;
+        assert!(is_aside());
+        let request = with_key(&gateway, &key);
+        request.open().await.vanish();
+        within_patience(|| uses(1)).await;
+        // What is known while it serves is in the next file, too.
+        fs::remove_file(&aside).unwrap();
+        fs::write(&saved, broken).unwrap();
+        request.open().await.vanish();
+        within_patience(|| uses(2)).await;
+        assert!(is_aside());
+        drop(gateway);
+        let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+        let refused = with_key(&gateway, &key).refused().await;
+        check_refusal(&refused, 429, "Too Many Requests");
+    }
+}
+
 #[tokio::test]
 async fn quota_survives_an_upgrade() {
     let keys = Keys::new();

@@ -156,6 +156,16 @@ impl Usage {
         })
     }
 
+    /// The use of the period but for what is still to be taken; none if there is none.
+    pub(crate) fn taken(&self) -> Option<Unsaved> {
+        let window = self.lock();
+        let used = window.used.saturating_sub(window.unsaved);
+        (used > 0).then_some(Unsaved {
+            begins: window.begins,
+            used,
+        })
+    }
+
     /// Gives back what could not be saved.
     pub(crate) fn give_back(&self, unsaved: Unsaved) {
         let mut window = self.lock();
@@ -347,7 +357,9 @@ mod tests {
         assert_eq!(unsaved.used, 2);
         assert_eq!(usage.take_unsaved(), None);
         usage.give_back(unsaved);
+        assert_eq!(usage.taken(), None);
         assert_eq!(usage.take_unsaved(), Some(unsaved));
+        assert_eq!(usage.taken(), Some(unsaved));
         // Another process has used six beside these two; one more comes before the file is read.
         usage.take_handshake(NOW).expect("there is room");
         usage.set_saved(Unsaved { used: 8, ..unsaved }, NOW);

@@ -224,6 +224,15 @@ pub(crate) fn known_keys<'a>(authorizers: impl Iterator<Item = &'a Arc<Authorize
     jwt.flat_map(|jwt| jwt.known_keys()).collect()
 }
 
+/// Warns of what a start with these authorizers would warn of.
+pub(crate) fn warn(authorizers: &[config::Authorizer]) {
+    for authorizer in authorizers {
+        if let AuthorizerKind::ApiKeys(keys) = &authorizer.kind {
+            api_keys::warn_of_usage(keys);
+        }
+    }
+}
+
 /// Finds what a start with these authorizers would fail on, or serve wrongly: keys that cannot be used.
 pub(crate) fn check(authorizers: &[config::Authorizer]) -> Vec<Fault> {
     let faults = authorizers.iter().flat_map(|authorizer| {

@@ -18,6 +18,7 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
     let plugins = Plugins::start_to_try(config.compile_cache.clone())?;
     plugins.warn_of_instances(&config.plugins);
     config.warn();
+    authorizer::warn(&config.authorizers);
     let (_, mut faults) = prepare(&plugins, config, Cause::Check).await;
     match certificates::read(config).await {
         Ok(read) => {

@@ -13,7 +13,8 @@ const PUBLIC: u32 = 0o666;
 /// The permissions of a file with secrets.
 const PRIVATE: u32 = 0o600;
 
-/// Writes a file whole or not at all: a temporary file beside it takes its place. The umask decides who may read it.
+/// Writes a file whole or not at all, also if the machine loses its power: a temporary file beside it takes its place once
+/// it is on the disk. Waits for the disk. The umask decides who may read it.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     write(path, content, PUBLIC)
 }
@@ -39,7 +40,12 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         // Only root may give a file away. Another user who writes here becomes its owner.
         let _ = fchown(unfinished.as_file(), Some(before.uid()), Some(before.gid()));
     }
+    unfinished.as_file().sync_all()?;
     unfinished.persist(path)?;
+    // The file is in its place whatever comes of this, and a caller would write it again.
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
     Ok(())
 }
 

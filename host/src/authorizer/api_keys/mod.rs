@@ -1,6 +1,7 @@
 //! The authorizer for API keys, with the usage plan of each.
 
 mod file;
+mod usage_file;
 mod usage_store;
 
 use std::collections::HashMap;
@@ -167,6 +168,18 @@ impl Shared {
 fn warn(config: &config::ApiKeys, error: &BadFile) {
     let (file, remedy) = (config.file.display(), error.remedy(&config.file));
     tracing::warn!(%file, "the API keys stay as they were: {error}\n  remedy: {remedy}");
+}
+
+/// Warns of a file of use that a start would set aside.
+pub(super) fn warn_of_usage(config: &config::ApiKeys) {
+    let file = &config.usage_file;
+    if let Err(bad) = usage_file::read(file) {
+        let (shown, remedy) = (file.display(), bad.remedy(file));
+        tracing::warn!(
+            target: "config",
+            "the use of API keys in {shown} is not known: {bad}\n  remedy: {remedy}"
+        );
+    }
 }
 
 /// Finds out whether a file of keys can be used; `key` is that of the authorizer's `api_keys`.

@@ -9,21 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::usage_file::{self, BadUsage, Saved, SavedByPrefix};
 use crate::auth::{Unsaved, Usage};
 use crate::clock::now_ms;
 use crate::config::UsagePlan;
-use crate::net::{lock_beside, watch, write_private};
+use crate::net::lock_beside;
 
 /// Time from one saving to the next: the use of that time is lost if the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// Longest file in bytes; an entry has some 60.
-const LONGEST: u64 = 8 << 20;
 
 /// The use of all keys of one file.
 pub(super) struct UsageStore {
@@ -36,16 +34,6 @@ struct Counts {
     /// By the prefix of the key.
     usages: Mutex<HashMap<String, Arc<Usage>>>,
 }
-
-/// The use of a period, in the file.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Saved {
-    /// The first day of the period, counted from 1970-01-01.
-    begins: i64,
-    used: u64,
-}
-
-type SavedByPrefix = HashMap<String, Saved>;
 
 impl UsageStore {
     /// Counts the use that `file` is to keep. Needs a runtime.
@@ -67,7 +55,7 @@ impl UsageStore {
 
     /// Gives the usage of each key, by its prefix, with its plan. Keys that are not among them are forgotten.
     pub(super) fn usages(&self, plans: HashMap<String, UsagePlan>) -> HashMap<String, Arc<Usage>> {
-        let saved = read(&self.counts.file).unwrap_or_default();
+        let saved = self.counts.saved();
         let now = now_ms();
         let mut usages = self.counts.lock();
         let plans = plans.into_iter().map(|(prefix, plan)| {
@@ -94,10 +82,16 @@ impl UsageStore {
     }
 }
 
-/// Saves what has been used since the last saving.
+/// Saves what has been used since the last saving; a disk is nothing that a runtime's threads may wait for.
 impl Drop for UsageStore {
     fn drop(&mut self) {
-        self.save();
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let counts = Arc::clone(&self.counts);
+                runtime.spawn_blocking(move || counts.save_or_warn(&mut false));
+            }
+            Err(_) => self.save(),
+        }
     }
 }
 
@@ -124,7 +118,7 @@ impl Counts {
             Err(error) => {
                 if !*warned {
                     let file = self.file.display();
-                    tracing::warn!(%file, "the use of API keys is not saved: {error}\n  remedy: let the gateway's user write in that folder");
+                    tracing::warn!(%file, "the use of API keys is not saved: {error}\n  remedy: let the gateway's user read the file and write in its folder, and see that the disk has room");
                 }
                 *warned = true;
             }
@@ -155,10 +149,33 @@ impl Counts {
         Ok(())
     }
 
-    /// Adds to the use in the file, and gives what is in it then.
+    /// The use in the file. Warns if that is not known.
+    fn saved(&self) -> SavedByPrefix {
+        let bad = match usage_file::read(&self.file) {
+            Ok(saved) => return saved.unwrap_or_default(),
+            Err(bad @ BadUsage::Unreadable(_)) => bad,
+            Err(BadUsage::Empty | BadUsage::Broken(_)) => {
+                let lock = lock_beside(&self.file);
+                match lock.and_then(|_lock| usage_file::read_or_set_aside(&self.file)) {
+                    Ok(saved) => return saved.unwrap_or_default(),
+                    Err(error) => BadUsage::Unreadable(error),
+                }
+            }
+        };
+        let (file, remedy) = (self.file.display(), bad.remedy(&self.file));
+        tracing::warn!(%file, "the use of API keys so far is not known: {bad}\n  remedy: {remedy}");
+        SavedByPrefix::new()
+    }
+
+    /// Adds to the use in the file, and gives what is in it then. A file that is gone or broken is written anew with all that
+    /// this process knows, which has what is to be added in it.
     fn add(&self, unsaved: &[(&String, &Arc<Usage>, Unsaved)]) -> io::Result<SavedByPrefix> {
         let _lock = lock_beside(&self.file)?;
-        let mut saved = read(&self.file)?;
+        let Some(mut saved) = usage_file::read_or_set_aside(&self.file)? else {
+            let saved = self.known();
+            usage_file::write(&self.file, &saved)?;
+            return Ok(saved);
+        };
         for (prefix, _, unsaved) in unsaved {
             let entry = saved.entry((*prefix).clone()).or_insert(Saved {
                 begins: unsaved.begins,
@@ -173,29 +190,20 @@ impl Counts {
                 };
             }
         }
-        write_private(&self.file, serde_json::to_string(&saved)?.as_bytes())?;
+        usage_file::write(&self.file, &saved)?;
         Ok(saved)
+    }
+
+    fn known(&self) -> SavedByPrefix {
+        let usages = self.lock();
+        let known = usages.iter().filter_map(|(prefix, usage)| {
+            let Unsaved { begins, used } = usage.taken()?;
+            Some((prefix.clone(), Saved { begins, used }))
+        });
+        known.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Usage>>> {
         self.usages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<&Saved> for Unsaved {
-    fn from(saved: &Saved) -> Self {
-        Self {
-            begins: saved.begins,
-            used: saved.used,
-        }
-    }
-}
-
-/// Reads the use in a file; nothing is used if there is none.
-fn read(file: &Path) -> io::Result<SavedByPrefix> {
-    match watch::read(file, LONGEST) {
-        Ok((bytes, _)) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashMap::new()),
-        Err(error) => Err(error),
     }
 }
