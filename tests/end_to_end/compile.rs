@@ -438,7 +438,7 @@ async fn component_that_compiles_slowly_is_named_in_the_log() {
 #[test]
 fn component_with_refused_imports_world_or_size_is_not_compiled() {
     let mut probe = fs::read(Guest::Probe.path()).unwrap();
-    let module = wat::parse_str("(module (memory 2048) (table 20000 funcref))").unwrap();
+    let module = wat::parse_str("(module (memory 2048) (table 30000 funcref))").unwrap();
     probe.push(1);
     probe.extend(leb128(module.len()));
     probe.extend(module);
@@ -449,7 +449,7 @@ fn component_with_refused_imports_world_or_size_is_not_compiled() {
             &probe,
             &[
                 "its memory begins with 128 MiB, and limits.memory_mib gives it 64",
-                "it has a table of 20000 elements, and limits.table_elements allows 10000",
+                "it has a table of 30000 elements, and limits.table_elements allows 20000",
                 "raise limits.memory_mib of the plugin to 128",
             ][..],
         ),

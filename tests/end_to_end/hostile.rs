@@ -239,7 +239,7 @@ pub(crate) async fn table_beyond_its_bound_is_refused() {
     let ended = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.error.contains("limits.table_elements allows 10000"),
+        ended.error.contains("limits.table_elements allows 20000"),
         "{}",
         ended.error
     );

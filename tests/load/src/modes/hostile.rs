@@ -229,7 +229,7 @@ fn refusals(bench: &Bench, components: &[PathBuf]) -> Result<Table> {
         ["a component that …", "is told"],
     );
     let whats = [
-        "has a table of over 10,000 elements",
+        "has a table of over 20,000 elements",
         "imports the file system",
         "imports the network",
         "imports `connections` and `groups` without their grants",
