@@ -7,7 +7,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
-import { bundle, LOADS } from "./bundle.js";
+import { bundle, checkHandlers, LOADS } from "./bundle.js";
 import { componentize } from "./engine.js";
 import { Mistake, read } from "./settings.js";
 import { mistypes } from "./types.js";
@@ -35,6 +35,8 @@ async function build(settings) {
     const built = await bundle(settings, { load, packages });
     const { bytes, needs } = await componentize(settings, built);
     if (bytes !== undefined) return { bytes, files: built.files };
+    // The adapter of Lambda handlers, which says what is missing, is loaded at the first event now.
+    if (load === LOADS[0]) for (const note of await checkHandlers(settings)) process.stderr.write(`note: ${note}\n`);
     packages = built.packages;
     const waits = load === LOADS[0] ? "the project's own modules" : "all modules";
     process.stderr.write(`note: ${needs}: a module asks for it when it is loaded; so each instance loads ${waits} at its first event\n`);

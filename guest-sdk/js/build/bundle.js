@@ -21,19 +21,36 @@ export const LOADS = ["build", "packages", "event"];
 /**
  * Bundles a project. `packages` are the files of packages that a bundle before has found.
  *
- * Returns the code, the interfaces that it imports, the files that were read, and the packages.
+ * Returns the code, its language, the interfaces that it imports, the files that were read, and the packages.
  */
 export async function bundle(settings, { load = LOADS[0], packages = [] } = {}) {
   const author = await authorModule(settings);
   const globals = new Set();
   const context = await esbuild.context({
+    ...options(settings, author, globals),
     stdin: { contents: entry(settings, load, packages), resolveDir: settings.project, sourcefile: "lockgate:entry" },
+    sourcemap: "external",
+    outfile: "lockgate-plugin.js",
+  });
+  try {
+    for (;;) {
+      const built = await rebuild(context);
+      if (addGlobals(globals, built.outputFiles)) continue;
+      if (built.warnings.length > 0 && load === LOADS[0]) process.stderr.write(await shown(built.warnings, "warning"));
+      return finish(settings, built, author);
+    }
+  } finally {
+    await context.dispose();
+  }
+}
+
+/** The options of esbuild by which the modules of a plugin are found and read. */
+function options(settings, author, globals) {
+  return {
     absWorkingDir: settings.project,
     bundle: true,
     write: false,
     metafile: true,
-    sourcemap: "external",
-    outfile: "lockgate-plugin.js",
     format: "esm",
     platform: "neutral",
     target: "esnext",
@@ -54,17 +71,21 @@ export async function bundle(settings, { load = LOADS[0], packages = [] } = {}) 
       "LOCKGATE_LINES": JSON.stringify(LINES),
     },
     plugins: [...author.plugins, plugin(settings, author, globals)],
-  });
-  try {
-    for (;;) {
-      const built = await rebuild(context);
-      if (addGlobals(globals, built.outputFiles)) continue;
-      if (built.warnings.length > 0 && load === LOADS[0]) process.stderr.write(await shown(built.warnings, "warning"));
-      return finish(settings, built, author);
-    }
-  } finally {
-    await context.dispose();
-  }
+  };
+}
+
+/**
+ * Refuses a setting of a Lambda handler whose module does not export it, as far as that shows without running the module;
+ * gives a note for each where it only seems so.
+ */
+export async function checkHandlers(settings) {
+  const author = await authorModule(settings);
+  if (author.handlers === undefined) return [];
+  const { missing } = await import("../lambda/exports.js");
+  const found = await missing(author.handlers, options(settings, author, new Set()));
+  const [certain] = found.filter(({ isCertain }) => isCertain);
+  if (certain !== undefined) throw new Mistake(`${settings.file}: ${certain.said}`);
+  return found.map(({ said }) => said);
 }
 
 /** The interfaces of the gateway: the contract and WASI. */
@@ -73,7 +94,7 @@ const GATEWAY = /^(lockgate:plugin\/|wasi:)/;
 /** A text that stands for the table of lines until the bundle is there. */
 const LINES = "lockgate:lines";
 
-function entry({ authorizer }, load, packages) {
+function entry({ authorizer, mayDecide }, load, packages) {
   const names = authorizer ? "handler, authorizer" : "handler";
   const start = `
     import ${JSON.stringify(join(SDK, "platform/start.js"))};
@@ -84,8 +105,8 @@ function entry({ authorizer }, load, packages) {
   if (load === LOADS[0]) {
     return `${start}
       import * as author from "lockgate:author";
-      export const { ${names} } = exported(() => author.default);
-      loaded(author.default);
+      export const { ${names} } = exported(() => author.default, ${mayDecide});
+      loaded(author.default, ${mayDecide});
     `;
   }
   const early = load === LOADS[1] ? packages : [];
@@ -95,7 +116,7 @@ function entry({ authorizer }, load, packages) {
     export const { ${names} } = exported(() => {
       const author = require("lockgate:author");
       return "default" in author ? author.default : author;
-    });
+    }, ${mayDecide});
     endLoading();
   `;
 }
@@ -108,8 +129,8 @@ async function authorModule(settings) {
   if (settings.lambda === undefined && settings.lambdaAuthorizer === undefined) return { path: settings.entry, plugins: [] };
   const { lambda } = await import("../lambda/build.js");
   try {
-    const { contents, resolveDir, plugins = [] } = await lambda({ project: settings.project, setting: settings.lambda, authorizer: settings.lambdaAuthorizer, connectionTable: settings.connectionTable });
-    return { contents, resolveDir, plugins };
+    const { contents, resolveDir, plugins = [], handlers } = await lambda({ project: settings.project, setting: settings.lambda, authorizer: settings.lambdaAuthorizer, connectionTable: settings.connectionTable });
+    return { contents, resolveDir, plugins, handlers };
   } catch (error) {
     throw new Mistake(`${settings.file}: ${error.message}`);
   }
@@ -208,11 +229,13 @@ function finish(settings, built, author) {
   const [output] = Object.values(outputs).filter(({ entryPoint }) => entryPoint !== undefined);
   const table = encode(JSON.parse(file(".js.map").text), (source) => nameOf(settings, source));
   const code = withAsyncHelper(file(".js").text).replaceAll(JSON.stringify(LINES), () => JSON.stringify(table));
+  const sources = files(settings, inputs);
   return {
     code,
     table,
+    language: sources.some((source) => /\.[mc]?tsx?$/.test(source)) ? "TypeScript" : "JavaScript",
     imports: output.imports.map(({ path }) => path).filter((path) => GATEWAY.test(path)),
-    files: files(settings, inputs),
+    files: sources,
     packages: packages(settings, inputs),
   };
 }

@@ -37,7 +37,9 @@ export async function read(project) {
   }
   if (connectionTable !== undefined && lambda === undefined) throw new Mistake(`${file}: "lockgate.connectionTable" is for handlers of AWS Lambda; write "lambda" beside it, or leave it out`);
   const authorizer = lockgate.authorizer === true || lambdaAuthorizer !== undefined;
-  const settings = { project, file, engine, authorizer, lambda, lambdaAuthorizer, connectionTable };
+  // Without a word about it, a plugin that decides is taken for a mistake: nothing would ask it.
+  const mayDecide = authorizer || lockgate.authorizer === false;
+  const settings = { project, file, engine, authorizer, mayDecide, lambda, lambdaAuthorizer, connectionTable };
   if (lambda === undefined && lambdaAuthorizer === undefined) settings.entry = entry(project, file, manifest);
   return settings;
 }

@@ -11,18 +11,20 @@ const ENDINGS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"];
 
 const ROUTES = `"lambda" is "FILE.FUNCTION", such as "index.handler", or an object with one for each route: { "$connect": "connect.handler", … }`;
 
-/** The entry module and the esbuild plugins for the settings `lockgate.lambda` and `lockgate.lambdaAuthorizer` of package.json. */
+/** The entry module, the esbuild plugins and the handlers' places for the settings `lockgate.lambda` and `lockgate.lambdaAuthorizer` of package.json. */
 export async function lambda({ project, setting, authorizer, connectionTable }) {
   if (connectionTable !== undefined && (typeof connectionTable !== "string" || connectionTable === "")) {
     throw new Error(`lockgate.connectionTable in package.json has to be the name of the table's key, such as "connectionId"`);
   }
   const imports = [];
-  const handler = (written) => {
+  const found = [];
+  const handler = (written, key = "lambda") => {
     const { file, path } = locate(project, written);
+    found.push({ file, path, written, key });
     imports.push(`import * as module${imports.length} from ${JSON.stringify(file)};`);
     return `handlerIn(module${imports.length - 1}, ${JSON.stringify(path)}, ${JSON.stringify(written)})`;
   };
-  const decides = authorizer === undefined ? undefined : handler(authorizer);
+  const decides = authorizer === undefined ? undefined : handler(authorizer, "lambdaAuthorizer");
   const handlers = setting === undefined ? [] : typeof setting === "string" ? handler(setting) : routes(setting).map(([route, written]) => `${JSON.stringify(route)}: ${handler(written)}`);
   const contents = [
     `import { adapt, handlerIn } from ${JSON.stringify(join(here, "adapter.js"))};`,
@@ -34,7 +36,7 @@ export async function lambda({ project, setting, authorizer, connectionTable }) 
     ...(connectionTable ? [`setTableKey(${JSON.stringify(connectionTable)});`] : []),
     `export default adapt(${typeof handlers === "string" ? handlers : `{ ${handlers.join(", ")} }`}${decides === undefined ? "" : `, ${decides}`});`,
   ];
-  return { contents: contents.join("\n"), resolveDir: project, plugins: [sdkPlugin(connectionTable !== undefined)] };
+  return { contents: contents.join("\n"), resolveDir: project, plugins: [sdkPlugin(connectionTable !== undefined)], handlers: found };
 }
 
 function routes(setting) {

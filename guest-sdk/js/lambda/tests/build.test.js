@@ -9,6 +9,7 @@ import { after, test } from "node:test";
 import * as esbuild from "esbuild";
 
 import { lambda } from "../build.js";
+import { missing } from "../exports.js";
 
 const HANDLER = "exports.handler = async () => ({ statusCode: 200 });";
 
@@ -110,3 +111,38 @@ test("groups are imported by a project with a table of connections alone", async
   const table = await bundled(files, "index.handler", "connectionId");
   assert.ok(table.code.includes("lockgate:plugin/groups"));
 });
+
+/** What is said about the export `api` of a handler in this file. */
+async function missed(file, text, more = {}) {
+  const absWorkingDir = project({ [file]: text, ...more });
+  const { handlers } = await lambda({ project: absWorkingDir, setting: `${file.split(".")[0]}.api.send` });
+  return missing(handlers, { absWorkingDir, bundle: true, write: false, metafile: true, format: "esm", platform: "neutral", logLevel: "silent" });
+}
+
+for (const [said, file, text, more] of [
+  ["does not export \"api\": it exports one, two", "index.ts", "export const one = 1; export * from './two'; export type api = {};", { "two.ts": "export const two = 2;" }],
+  ["does not export \"api\"", "index.mjs", "console.log('api');"],
+  ["does not export \"api\": it exports apis", "index.js", "Object.defineProperty(exports, '__esModule', { value: true }); exports.apis = 1;"],
+  ["does not seem to export \"api\"", "index.cjs", "module.exports = { apis() {} };"],
+]) {
+  test(`export that is not there is named: ${file}: ${text.slice(0, 40)}`, async () => {
+    const [{ isCertain, said: found }, ...others] = await missed(file, text, more);
+    assert.deepEqual(others, []);
+    assert.equal(isCertain, !said.includes("seem"));
+    assert.ok(found.endsWith(said), found);
+    assert.match(found, /^lockgate\.lambda in package\.json names "index\.api\.send", and index\.\w+ does/);
+  });
+}
+
+for (const [file, text, more] of [
+  ["index.ts", "export const api = { send() {} };"],
+  ["index.ts", "export * from './two';", { "two.js": "export const api = 1;" }],
+  ["index.js", "export default { api: {} };"],
+  ["index.js", "exports.api = {};"],
+  ["index.js", "exports.other = 1; for (const name of ['api']) exports[name] = {};"],
+  ["index.js", "module.exports = require('./two');", { "two.js": "exports.api = {};" }],
+]) {
+  test(`export that may be there is left alone: ${file}: ${text.slice(0, 40)}`, async () => {
+    assert.deepEqual(await missed(file, text, more), []);
+  });
+}

@@ -12,8 +12,11 @@ import { fromContract } from "../message.js";
 
 const report = (error) => log(WARNING, `unhandled: ${describe(error)}`);
 
-/** The exports of a component, by interface. `load` gives the author's plugin; it is called once. */
-export function exported(load) {
+/**
+ * The exports of a component, by interface. `load` gives the author's plugin; it is called once. `mayDecide` is whether
+ * package.json knows of its `authorize`.
+ */
+export function exported(load, mayDecide) {
   let plugin;
 
   const begin = () => {
@@ -23,6 +26,7 @@ export function exported(load) {
     }
     // At build time the modules are loaded with the snapshot; a plugin that needs an instance for it waits until now.
     plugin = checkPlugin(load());
+    if (!mayDecide && plugin.authorize !== undefined) log(WARNING, UNASKED);
     return plugin;
   };
 
@@ -86,11 +90,15 @@ export function exported(load) {
   return { handler, authorizer };
 }
 
-/** Ends the loading at build time, and refuses what is no plugin. */
-export function loaded(plugin) {
+/** Ends the loading at build time, and refuses what is no plugin, and one that decides without being asked. */
+export function loaded(plugin, mayDecide) {
   endLoading();
   checkPlugin(plugin);
+  if (!mayDecide && plugin.authorize !== undefined) throw new TypeError(UNASKED);
 }
+
+/** The component does not export the authorizer, so that no gateway could ask it. */
+const UNASKED = `define has authorize, and package.json does not say so: write "lockgate": { "authorizer": true } there, or false if nothing is to ask it`;
 
 /** None of an option, as the engine writes it. */
 const NONE = LOCKGATE_BIGINT ? undefined : null;

@@ -337,7 +337,9 @@ impl Findings {
         if plugin.roles.authorizer && lacks(world::AUTHORIZER) {
             self.add(
                 format!("it does not export {}@0.1.0, and an authorizer names it", world::AUTHORIZER),
-                "export an authorizer: docs/authorizers.md tells how; or name another plugin in [authorizers]".into(),
+                "export an authorizer: docs/authorizers.md tells how; in JavaScript and TypeScript, package.json has to say \
+                 \"lockgate\": { \"authorizer\": true } beside the function authorize; or name another plugin in [authorizers]"
+                    .into(),
             );
         }
     }
