@@ -63,6 +63,29 @@ async fn inspect_gives_digest_and_grants_as_json() {
     );
 }
 
+/// Its modules may be an engine or an adapter, in another language than the plugin.
+#[tokio::test]
+async fn language_of_the_component_is_shown_in_place_of_its_modules() {
+    let module = r#"(core module (@producers (language "Rust" "") (processed-by "rustc" "1.95")))"#;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("made.wasm");
+    for (outer, language) in [
+        (r#"(@producers (language "TypeScript" ""))"#, "TypeScript"),
+        ("", "Rust"),
+    ] {
+        let component = wat::parse_str(format!("(component {module} {outer})")).unwrap();
+        fs::write(&file, component).unwrap();
+        let told = inspect_json(&file).await;
+        assert_eq!(
+            told["toolchain"],
+            json!({
+                "language": [{"name": language, "version": ""}],
+                "processed-by": [{"name": "rustc", "version": "1.95"}],
+            })
+        );
+    }
+}
+
 #[tokio::test]
 async fn inspect_names_imports_that_no_plugin_is_given() {
     let told = inspect_json(Guest::Filesystem.path()).await;

@@ -9,6 +9,7 @@
 /** Imports that become traps: whole interfaces. */
 const REMOVED = /^(local:init\/module-loader|wasi:filesystem\/)/;
 
+const CUSTOM = 0;
 const CORE_INSTANCE = 2;
 const COMPONENT = 4;
 const INSTANCE = 5;
@@ -38,6 +39,16 @@ export function unwrap(bytes) {
 /** Makes traps of the imports that no plugin needs. */
 export function simplify(bytes) {
   return edit(bytes, survey(bytes));
+}
+
+/**
+ * Adds what the component is made with, as the tool conventions of WebAssembly write it: of each field, such as
+ * `language`, the names with their versions.
+ */
+export function withProducers(bytes, fields) {
+  const field = ([key, tools]) => [...name(key), ...number(tools.length), ...tools.flatMap((tool) => tool.flatMap(name))];
+  const content = [...name("producers"), ...number(Object.keys(fields).length), ...Object.entries(fields).flatMap(field)];
+  return Buffer.concat([bytes, Buffer.from(section(CUSTOM, content))]);
 }
 
 class Reader {

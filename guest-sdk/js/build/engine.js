@@ -1,7 +1,7 @@
 // A component of a bundle and a JavaScript engine, whose memory is kept as it is once the bundle is loaded.
 
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -9,17 +9,21 @@ import { pathToFileURL } from "node:url";
 
 import { frames, located } from "../platform/lines.js";
 import { NEEDS_INSTANCE } from "../platform/phase.js";
-import { simplify, unwrap } from "./component.js";
+import { simplify, unwrap, withProducers } from "./component.js";
 import { Mistake } from "./settings.js";
 import { WORLD, withWorld } from "./world.js";
+
+/** This package, as its manifest names it. */
+const SDK = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 
 /**
  * Makes the component. Returns its bytes, or `needs`: what a module asks for when it is loaded that only an instance has,
  * and where.
  */
-export async function componentize({ engine, project, authorizer }, { code, imports, table }) {
+export async function componentize({ engine, project, authorizer }, { code, imports, table, language }) {
   try {
-    return { bytes: await ENGINES[engine]({ code, imports, project, authorizer }) };
+    const bytes = await ENGINES[engine]({ code, imports, project, authorizer });
+    return { bytes: withProducers(bytes, { language: [[language, ""]], sdk: [[SDK.name, SDK.version]] }) };
   } catch (error) {
     const text = error.message.replace(/^.*JavaScript module evaluation: /s, "").trim();
     const [place] = frames(text, table).filter((frame) => !frame.includes("(node_modules/@lockgate"));

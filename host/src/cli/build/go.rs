@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 // The other adapters need a file system, which no plugin has.
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_PROXY_ADAPTER as ADAPTER;
+use wasm_metadata::Producers;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, SourceMap, WorldId};
 
@@ -32,6 +33,9 @@ package wasi:cli@0.2.0 {
     }
 }
 ";
+
+/// The field of the producers section for the languages of the source.
+const LANGUAGE: &str = "language";
 
 /// The name by which core modules import WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -154,14 +158,28 @@ fn go(dir: &Path) -> tokio::process::Command {
 /// Makes a component of a core module: the contract's world around it, and WASI 0.2 behind its imports of preview 1.
 fn componentize(core: &[u8]) -> Result<Vec<u8>> {
     let (resolve, world) = contract()?;
+    let language = languages(core)?;
     let mut core = core.to_vec();
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
-    ComponentEncoder::default()
+    let component = ComponentEncoder::default()
         .module(&core)
         .map_err(|error| without_handler(&error))?
         .adapter(PREVIEW1, ADAPTER)?
         .encode()
-        .map_err(|error| without_handler(&error))
+        .map_err(|error| without_handler(&error))?;
+    language.add_to_wasm(&component)
+}
+
+/// The languages that a core module names, for the component as a whole: its adapter is in Rust.
+fn languages(core: &[u8]) -> Result<Producers> {
+    let mut languages = Producers::empty();
+    let found = Producers::from_wasm(core)?;
+    if let Some(found) = found.as_ref().and_then(|found| found.get(LANGUAGE)) {
+        for (name, version) in found.iter() {
+            languages.add(LANGUAGE, name, version);
+        }
+    }
+    Ok(languages)
 }
 
 /// Adds to an error of the encoder why it most likely is one: nothing of the SDK is in the program.

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use wasmparser::{
-    Encoding, Parser, Payload, ProducersSectionReader, ValidPayload, Validator, WasmFeatures,
+    Encoding, Parser, Payload, ProducersField, ProducersSectionReader, ValidPayload, Validator,
+    WasmFeatures,
 };
 
 use super::source::MAX_COMPONENT;
@@ -19,6 +20,9 @@ use crate::plugin::capability::{Need, need};
 
 /// Bytes of a page of memory.
 const PAGE: u64 = 64 << 10;
+
+/// The field of the producers section for the languages of the source.
+const LANGUAGE: &str = "language";
 
 /// A component as it describes itself.
 #[derive(Debug, Serialize)]
@@ -39,7 +43,8 @@ pub(crate) struct Inspection {
     pub(crate) memory_bytes: u64,
     /// Elements of the largest table that one of its modules begins with.
     pub(crate) table_elements: u64,
-    /// The tools that made it, by `language`, `processed-by` and `sdk`.
+    /// The tools that made it, by `language`, `processed-by` and `sdk`. Languages are those that the component as a
+    /// whole names, if it does: its modules may be an engine or an adapter in another one.
     pub(crate) toolchain: BTreeMap<String, BTreeSet<Tool>>,
 }
 
@@ -115,6 +120,7 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
     let mut depth = 0_usize;
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut types = None;
+    let mut languages = BTreeSet::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         if let ValidPayload::End(known) = validator.payload(&payload)? {
@@ -153,8 +159,20 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Inspection> {
             && section.name() == "producers"
         {
             let reader = wasmparser::BinaryReader::new(section.data(), section.data_offset());
-            found.made_by(ProducersSectionReader::new(reader)?)?;
+            let producers = ProducersSectionReader::new(reader)?;
+            if depth == 1 {
+                for field in producers.clone() {
+                    let field = field?;
+                    if field.name == LANGUAGE {
+                        languages.append(&mut tools(field)?);
+                    }
+                }
+            }
+            found.made_by(producers)?;
         }
+    }
+    if !languages.is_empty() {
+        found.toolchain.insert(LANGUAGE.to_owned(), languages);
     }
     // The outermost component ends last.
     if let Some(types) = types {
@@ -187,17 +205,23 @@ impl Inspection {
     fn made_by(&mut self, producers: ProducersSectionReader<'_>) -> Result<()> {
         for field in producers {
             let field = field?;
-            let tools = self.toolchain.entry(field.name.to_owned()).or_default();
-            for tool in field.values {
-                let tool = tool?;
-                tools.insert(Tool {
-                    name: tool.name.to_owned(),
-                    version: tool.version.to_owned(),
-                });
-            }
+            let known = self.toolchain.entry(field.name.to_owned()).or_default();
+            known.append(&mut tools(field)?);
         }
         Ok(())
     }
+}
+
+fn tools(field: ProducersField<'_>) -> Result<BTreeSet<Tool>> {
+    let mut tools = BTreeSet::new();
+    for tool in field.values {
+        let tool = tool?;
+        tools.insert(Tool {
+            name: tool.name.to_owned(),
+            version: tool.version.to_owned(),
+        });
+    }
+    Ok(tools)
 }
 
 /// The name as a component spells it.
