@@ -28,8 +28,11 @@ fn commands() -> Vec<String> {
 /// Runs a command by a shell, in the folder of the gateway's configuration.
 async fn run(gateway: &Gateway, command: &str) {
     let mut shell = Command::new("sh");
-    // The shell's own function stands for the program.
-    let script = "lockgate() { \"$PROGRAM\" \"$@\"; }\n".to_owned() + command;
+    // The shell's own functions stand for the programs.
+    let script =
+        "lockgate() { \"$PROGRAM\" \"$@\"; }\njournalctl() { cat journal; }\n".to_owned() + command;
+    let journal = gateway.folder().join("journal");
+    fs::write(journal, gateway.log().lines().join("\n")).unwrap();
     shell.args(["-c", &script]).current_dir(gateway.folder());
     shell.env("PROGRAM", LOCKGATE.command(&[]).get_program());
     let ended = LOCKGATE.end(shell).await;
@@ -57,6 +60,9 @@ async fn each_command_of_the_page_answers_at_a_running_gateway() {
             .step(json!({"do": "set", "name": "name", "value": "ada"}))
             .await;
         let command = command.replace("L0SM9cOFvHcCIhw_", &id);
+        if command.starts_with("journalctl") {
+            gateway.log().line(&["asked for a change"]).await;
+        }
         if command.contains(" trace ") {
             // It goes on until the connection ends.
             let ends = async {

@@ -18,7 +18,7 @@ async fn serve(limits: &str) -> Gateway {
 }
 
 fn target(principal: &str) -> String {
-    saying(&json!({ "principal": principal, "values": { "plan": "gold" } }))
+    saying(&json!({ "principal": principal, "values": { "plan": "gold", "level": 1 } }))
 }
 
 async fn connect(gateway: &Gateway, principal: &str) -> (Client, String) {
@@ -92,7 +92,7 @@ async fn operator_finds_reaches_and_closes_a_principal() {
     }
     let shown = get(&gateway, &format!("/connections/{one}")).await;
     assert_eq!(shown["principal"], "ada");
-    assert_eq!(shown["authorizer"], json!({"plan": "gold"}));
+    assert_eq!(shown["authorizer"], json!({"level": 1, "plan": "gold"}));
     assert_eq!(shown["groups"], json!(["phones"]));
     // A group that nobody chose is in no list.
     let groups = get(&gateway, "/groups").await;

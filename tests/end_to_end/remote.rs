@@ -79,6 +79,45 @@ async fn command_finds_certificate_and_token_in_the_file_of_the_gateway() {
 }
 
 #[tokio::test]
+async fn command_without_a_token_says_why_the_file_gives_none() {
+    let gateway = LOCKGATE
+        .serve_as_written(&configuration(&format!("tokens = [\"{TOKEN}\"]")))
+        .await;
+    let file = file(&gateway);
+    let written = fs::read_to_string(&file).unwrap();
+    let list = ["connections", "list", "--config", &file];
+    let broken = written.clone() + "\nnot toml\n";
+    let line = format!("gateway.toml:{}:", broken.lines().count());
+    for (text, why) in [
+        (broken, [&*line, "this is not TOML"]),
+        (
+            // Mistakes elsewhere are not the reason.
+            written.replace(TOKEN, "${LOCKGATE_TEST_UNSET}") + "\nunknown = 1\n",
+            [
+                "LOCKGATE_TEST_UNSET is not set",
+                "management.tokens[0]: the",
+            ],
+        ),
+        (
+            written.replace(&format!("\"{TOKEN}\""), ""),
+            ["gateway.toml has no management.tokens", ""],
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let ended = LOCKGATE.end(command(&list, &[])).await;
+        expect_error(&ended, "send a token of management.tokens");
+        for why in why {
+            expect_error(&ended, why);
+        }
+        assert!(!ended.error.contains("unknown"), "{ended:?}");
+        // With a token, the file need not have one.
+        let variable = [("LOCKGATE_MANAGEMENT_TOKEN", TOKEN)];
+        let ended = LOCKGATE.end(command(&list, &variable)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn command_from_elsewhere_takes_token_and_authority_by_options() {
     let certificate = Certificate::of(&["gateway.example"]);
     let gateway = serve(&certificate).await;
@@ -225,6 +264,9 @@ async fn every_change_leaves_a_line_with_who_and_what() {
         .await,
         400
     );
+    // The text is in a wrong place, and reaches no log from there either.
+    let misplaced = json!({"connections": text, "text": text});
+    assert_eq!(change("/connections/send", misplaced).await, 400);
     assert_eq!(change("/reload", json!({})).await, 200);
     for (action, status, done) in [
         (
@@ -237,7 +279,12 @@ async fn every_change_leaves_a_line_with_who_and_what() {
             200,
             "closed stage \\\"a/s\\\", all: 1 connections",
         ),
-        ("POST /connections/close", 400, ""),
+        ("POST /connections/close", 400, "\"done\":\"refused: "),
+        (
+            "POST /connections/send",
+            400,
+            "\"done\":\"refused: the body is not what is asked for\"",
+        ),
         ("POST /reload", 200, "nothing has changed"),
     ] {
         let by = "\"by\":\"management.tokens[1] from 127.0.0.1:";

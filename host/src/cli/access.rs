@@ -25,22 +25,56 @@ pub(super) struct AccessOptions {
     server_name: Option<String>,
 }
 
+/// The token to send, or why there is none.
+pub(super) struct FoundToken {
+    pub(super) token: Option<Secret>,
+    /// Why the configuration file has none; it matters only to a gateway that asks for one.
+    pub(super) why_not: Option<String>,
+}
+
+impl From<Secret> for FoundToken {
+    fn from(token: Secret) -> Self {
+        Self {
+            token: Some(token),
+            why_not: None,
+        }
+    }
+}
+
 impl AccessOptions {
     /// The token to send: that of the options or of the environment, or else the first one of the configuration file.
-    pub(super) fn token(&self, file: Option<&Path>) -> Result<Option<Secret>> {
+    pub(super) fn token(&self, file: Option<&Path>) -> Result<FoundToken> {
         if let Some(path) = &self.token_file {
             let text = std::fs::read_to_string(path);
             let text = text.with_context(|| format!("{}: cannot be read", path.display()))?;
-            return Ok(Some(Secret::from(text.trim().to_owned())));
+            return Ok(Secret::from(text.trim().to_owned()).into());
         }
         match std::env::var(TOKEN_VARIABLE) {
-            Ok(token) if !token.is_empty() => return Ok(Some(Secret::from(token))),
+            Ok(token) if !token.is_empty() => return Ok(Secret::from(token).into()),
             Ok(_) | Err(std::env::VarError::NotPresent) => {}
             Err(error @ std::env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE}: {error}"),
         }
-        // A file that is broken by now may have a token all the same; without one the gateway says what is missing.
-        let management = file.and_then(|file| config::management(file).ok()?);
-        Ok(management.and_then(|management| management.tokens.into_iter().next()))
+        let Some(file) = file else {
+            return Ok(FoundToken {
+                token: None,
+                why_not: None,
+            });
+        };
+        // A file that is broken by now is no error yet: the gateway may ask for no token.
+        let found = config::management(file).map(|management| {
+            management.and_then(|management| management.tokens.into_iter().next())
+        });
+        Ok(match found {
+            Ok(Some(token)) => token.into(),
+            Ok(None) => FoundToken {
+                token: None,
+                why_not: Some(format!("{} has no management.tokens", file.display())),
+            },
+            Err(problems) => FoundToken {
+                token: None,
+                why_not: Some(problems.to_string()),
+            },
+        })
     }
 
     /// The certificate to expect, if the options say that there is one.

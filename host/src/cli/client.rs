@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::access::{AccessOptions, expected_certificate, secure};
+use super::access::{AccessOptions, FoundToken, expected_certificate, secure};
 use super::whom::{
     AskedGateway, GatewayTarget, connect, connect_hint, host, loopback_if_unspecified,
 };
@@ -212,7 +212,7 @@ impl ManagementClient {
     async fn at(
         address: Address,
         tls: Option<ExpectedCertificate>,
-        token: Option<Secret>,
+        found: FoundToken,
         expected_file: Option<&Path>,
     ) -> Result<Self> {
         let greeting = ManagementRequest {
@@ -224,12 +224,21 @@ impl ManagementClient {
         let gateway = Self {
             address,
             tls,
-            token,
+            token: found.token,
         };
         let (status, text) = gateway.ask(&greeting, expected_file).await?;
         let address = &gateway.address;
         match serde_json::from_str(&text) {
             Ok(Value::Array(_)) if status == StatusCode::OK => Ok(gateway),
+            Ok(Value::Object(_))
+                if status == StatusCode::UNAUTHORIZED && found.why_not.is_some() =>
+            {
+                bail!(
+                    "{address}: {}; the configuration gave none:\n{}",
+                    refusal_reason(&text),
+                    found.why_not.unwrap_or_default()
+                )
+            }
             Ok(Value::Object(_))
                 if [
                     StatusCode::MISDIRECTED_REQUEST,

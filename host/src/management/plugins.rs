@@ -89,10 +89,12 @@ pub(super) async fn abort(State(control): State<Control>, Path(name): Path<Strin
 }
 
 /// Reads what is asked; nothing is as good as nothing in braces.
+/// The reason of a refusal whose body is of another form.
+const UNREADABLE: &str = "the body is not what is asked for";
+
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|error| format!("the body is not what is asked for: {error}"))
+    serde_json::from_slice(body).map_err(|error| format!("{UNREADABLE}: {error}"))
 }
 
 fn answer(done: Result<Change, PluginError>) -> Response {
@@ -140,5 +142,11 @@ fn unchanged(why: &PluginError) -> Response {
 
 /// Makes a refusal in the form that every page uses.
 pub(super) fn refused(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+    // What stands in the body instead may be a message's text, which no log shows.
+    let logged = match error.starts_with(UNREADABLE) {
+        true => UNREADABLE,
+        false => error,
+    };
+    let done = Extension(Done(format!("refused: {logged}")));
+    (status, done, Json(json!({ "error": error }))).into_response()
 }

@@ -205,7 +205,11 @@ pub(super) fn traced(traced: Traced) -> Value {
 fn json_value(value: &auth::Value) -> Value {
     match value {
         auth::Value::Text(text) => Value::from(&**text),
-        auth::Value::Number(number) => Value::from(*number),
+        // A whole number is shown as one, without `.0`.
+        auth::Value::Number(number) => {
+            let shown = number.to_string().parse().map(Value::Number);
+            shown.unwrap_or_else(|_| Value::from(*number))
+        }
         auth::Value::Flag(flag) => Value::from(*flag),
     }
 }
