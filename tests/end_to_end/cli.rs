@@ -33,6 +33,32 @@ async fn version_names_the_gateway_and_the_contract() {
 }
 
 #[tokio::test]
+async fn gateway_as_a_word_alone_gets_the_option_to_write() {
+    for (words, tip) in [
+        (
+            &["connections", "list", "gateway.toml"][..],
+            "--config gateway.toml",
+        ),
+        (
+            &["connections", "show", "L0SM9cOFvHcCIhw_", "gateway.toml"],
+            "--config gateway.toml",
+        ),
+        (
+            &["plugins", "list", "127.0.0.1:9090"],
+            "--management 127.0.0.1:9090",
+        ),
+    ] {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let tip = format!("name the gateway by an option: {tip}");
+        assert!(ended.error.contains(&tip), "{ended:?}");
+    }
+    // This command has no such option.
+    let ended = LOCKGATE.run(&["version", "gateway.toml"]).await;
+    assert!(!ended.error.contains("by an option"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn help_lists_every_command() {
     let ended = LOCKGATE.run(&["--help"]).await;
     assert_eq!(ended.code, Some(0));

@@ -30,7 +30,9 @@ function checkAnswer(answer) {
   if (answer === null || typeof answer !== "object" || Array.isArray(answer)) throw malformed("no object", "return { principalId, policyDocument }");
   if (new TextEncoder().encode(JSON.stringify(answer)).length > MAX_ANSWER) throw malformed("more than 8 KB", "return less context");
   const { principalId, policyDocument, context } = answer;
-  if (typeof principalId !== "string" || principalId === "") throw malformed("no principalId", "it has to be a string");
+  if (principalId === undefined || principalId === null) throw malformed("no principalId", "return { principalId, policyDocument }");
+  if (typeof principalId !== "string") throw malformed(`the principalId is a ${typeof principalId}`, "it has to be a string");
+  if (principalId === "") throw malformed("the principalId is empty", "it has to name the client");
   const statements = policyDocument?.Statement;
   if (statements === null || typeof statements !== "object") throw malformed("no policyDocument with a Statement", "IAM policies have one");
   for (const [name, value] of Object.entries(context ?? {})) {

@@ -197,7 +197,8 @@ enum KeysCommand {
 }
 
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse();
+    let arguments = arguments.unwrap_or_else(|error| whom::suggest_option(error).exit());
     let serves = matches!(arguments.command, Command::Run { .. } | Command::Dev(_));
     let done = match arguments.command {
         Command::Run { file } => run::run(&file),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::access::AccessOptions;
@@ -113,6 +114,29 @@ impl GatewayTarget {
             (None, None) => bail!("name the configuration, or write --management ADDR"),
         }
     }
+}
+
+/// Adds the option to write to the error of a command that takes its gateway by an option, and has it as a word alone.
+pub(super) fn suggest_option(mut error: clap::Error) -> clap::Error {
+    let takes_options = error
+        .get(ContextKind::Usage)
+        .is_some_and(|usage| usage.to_string().contains("--config <FILE>"));
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    if error.kind() != ErrorKind::UnknownArgument || word.starts_with('-') || !takes_options {
+        return error;
+    }
+    let option = match address(word) {
+        Ok(_) => "management",
+        Err(_) => "config",
+    };
+    let tip = format!("name the gateway by an option: --{option} {word}");
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.into()]),
+    );
+    error
 }
 
 const NO_ADDRESS: &str = "an address is written as 127.0.0.1:9090, localhost:9090 or unix:PATH";

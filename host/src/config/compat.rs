@@ -75,6 +75,12 @@ impl Compat {
         self.is_aws()
     }
 
+    /// Whether a `$connect` handler's error, which the SDKs pass on as a refusal with 500 and without a text, is a failure
+    /// as a trap is. API Gateway answers both with 502.
+    pub(crate) fn fails_by_error(self) -> bool {
+        self.is_aws()
+    }
+
     /// Whether ids of connections, requests and messages have eleven bytes and end with `=`.
     pub(crate) fn pads_ids(self) -> bool {
         self.is_aws()

@@ -65,7 +65,11 @@ impl Reader<'_, '_> {
             let inner = join(key, name.get_ref());
             let schema = known.and_then(|known| known.get(name.get_ref().as_ref()));
             let Some(schema) = schema.or(other) else {
-                self.unknown(&inner, name, known);
+                if let Some(near) = self.unknown(&inner, name, known)
+                    && !table.contains_key(near)
+                {
+                    self.meant(&join(key, near), name.span().start, value.get_ref());
+                }
                 continue;
             };
             let Range { start, .. } = if value.get_ref().is_table() {
@@ -79,7 +83,7 @@ impl Reader<'_, '_> {
             }
         }
         for name in strings(schema.get("required")) {
-            if !table.contains_key(name) {
+            if !table.contains_key(name) && !self.report.is_meant(&join(key, name)) {
                 let schema = known.and_then(|known| known.get(name));
                 let about = schema.and_then(|schema| schema.get("description")?.as_str());
                 let remedy = match schema.and_then(example) {
@@ -95,18 +99,20 @@ impl Reader<'_, '_> {
             .then_some(Value::Object(valid))
     }
 
-    fn unknown(
+    /// Reports an unknown key, and gives the known one that it probably misspells.
+    fn unknown<'k>(
         &mut self,
         key: &str,
         name: &Spanned<impl AsRef<str>>,
-        known: Option<&Map<String, Value>>,
-    ) {
+        known: Option<&'k Map<String, Value>>,
+    ) -> Option<&'k str> {
         let written = name.get_ref().as_ref();
-        let mut known: Vec<&str> = known
+        let mut known: Vec<&'k str> = known
             .map(|known| known.keys().map(String::as_str).collect())
             .unwrap_or_default();
         known.sort_unstable();
-        let remedy = match nearest(written, &known) {
+        let near = nearest(written, &known);
+        let remedy = match near {
             Some(near) => format!("did you mean {near:?}?"),
             None if known.is_empty() => "remove it: this table has no keys".to_owned(),
             None => format!("the keys here are {}", list(&known)),
@@ -114,6 +120,19 @@ impl Reader<'_, '_> {
         let message = format!("there is no key {written:?} here");
         self.report
             .problem_at(name.span().start, key, message, remedy);
+        near
+    }
+
+    /// Notes the keys that a misspelt one at the byte `offset` means, with all inside it.
+    fn meant(&mut self, key: &str, offset: usize, value: &DeValue<'_>) {
+        self.report.note_meant(key, offset);
+        for (name, value) in value.as_table().into_iter().flatten() {
+            self.meant(
+                &join(key, name.get_ref()),
+                name.span().start,
+                value.get_ref(),
+            );
+        }
     }
 
     fn value(&mut self, key: &str, schema: &Value, value: &DeValue<'_>) -> Option<Value> {

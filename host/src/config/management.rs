@@ -21,11 +21,14 @@ pub(super) fn management(
     let tls = tls.map(|files| certificate_files("management.tls", files, report));
     let tokens = tokens(written.tokens, report);
     let address = address?;
-    if !address.is_local() && (tls.is_none() || tokens.is_empty()) {
-        let missing = match (&tls, tokens.is_empty()) {
-            (None, true) => "neither tls nor tokens are",
-            (None, false) => "tls is not",
-            (Some(_), _) => "tokens are not",
+    // What is written with a mistake is not missing.
+    let lacks_tls = tls.is_none() && report.is_clean("management.tls");
+    let lacks_tokens = tokens.is_empty() && report.is_clean("management.tokens");
+    if !address.is_local() && (lacks_tls || lacks_tokens) {
+        let missing = match (lacks_tls, lacks_tokens) {
+            (true, true) => "neither tls nor tokens are",
+            (true, false) => "tls is not",
+            (false, _) => "tokens are not",
         };
         report.problem(
             &keys.0,

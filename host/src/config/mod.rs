@@ -145,7 +145,14 @@ fn part_of<T>(
     let mut report = Report::new(path, &text);
     match interpret(&text, LoadMode::Serve, &mut report) {
         Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(part(config)),
-        Some(_) | None => Err(report.into_problems()),
+        Some(_) => {
+            let mut problems = report.into_problems();
+            let matters =
+                |problem: &Problem| keys.iter().any(|key| report::is_within(&problem.key, key));
+            problems.0.retain(matters);
+            Err(problems)
+        }
+        None => Err(report.into_problems()),
     }
 }
 

@@ -97,7 +97,7 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
             password: Secret(password),
         }),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
+        (Some(_), None) | (None, Some(_)) if report.is_clean(&key) => {
             report.problem(
                 &key,
                 "a user name and a password belong together, and one is missing",
@@ -105,6 +105,7 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
             );
             None
         }
+        (Some(_), None) | (None, Some(_)) => None,
     };
     RegistryAccess {
         credentials,

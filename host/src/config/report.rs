@@ -17,8 +17,10 @@ pub(super) struct Report<'a> {
     lines: Vec<usize>,
     /// The byte offset of each known key in the file, by dotted key.
     offsets: BTreeMap<String, usize>,
-    /// The files that the file names, by dotted key.
-    paths: Vec<(String, PathBuf)>,
+    /// The files that the file names, by dotted key, each with the remedy if it is not there.
+    paths: Vec<(String, PathBuf, &'static str)>,
+    /// The keys that unknown ones probably misspell: what they should have is not missing.
+    meant: Vec<String>,
     problems: Vec<Problem>,
     doubts: Vec<Problem>,
 }
@@ -31,6 +33,7 @@ impl<'a> Report<'a> {
             lines: text.match_indices('\n').map(|(end, _)| end + 1).collect(),
             offsets: BTreeMap::new(),
             paths: Vec::new(),
+            meant: Vec::new(),
             problems: Vec::new(),
             doubts: Vec::new(),
         }
@@ -39,6 +42,18 @@ impl<'a> Report<'a> {
     /// Notes that `key` stands at the byte `offset`.
     pub(super) fn note_key(&mut self, key: &str, offset: usize) {
         self.offsets.insert(key.to_owned(), offset);
+    }
+
+    /// Notes that an unknown key at the byte `offset` probably means `key`: names inside it count as written, so that
+    /// the one mistake does not cause others.
+    pub(super) fn note_meant(&mut self, key: &str, offset: usize) {
+        self.meant.push(key.to_owned());
+        self.offsets.entry(key.to_owned()).or_insert(offset);
+    }
+
+    /// Whether an unknown key probably means `key`.
+    pub(super) fn is_meant(&self, key: &str) -> bool {
+        self.meant.iter().any(|meant| meant == key)
     }
 
     /// Whether `key` is in the file, valid or not.
@@ -58,12 +73,8 @@ impl<'a> Report<'a> {
     /// Whether `key` and everything inside it have no problem. A value that depends on a broken one is not judged: that
     /// would blame the wrong key.
     pub(super) fn is_clean(&self, key: &str) -> bool {
-        !self.problems.iter().any(|problem| {
-            problem
-                .key
-                .strip_prefix(key)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        let problems = self.problems.iter().map(|problem| &problem.key);
+        !problems.chain(&self.meant).any(|of| is_within(of, key))
     }
 
     pub(super) fn forget_problems(&mut self) {
@@ -164,17 +175,22 @@ impl<'a> Report<'a> {
 
     /// Resolves the path of a file that must exist when the configuration is loaded.
     pub(super) fn existing_file(&mut self, key: &str, written: &str) -> PathBuf {
+        let remedy = "correct the path, which is relative to the folder of this file";
+        self.file_or(key, written, remedy)
+    }
+
+    /// Resolves the path of a file that must exist, and that `remedy` makes.
+    pub(super) fn file_or(&mut self, key: &str, written: &str, remedy: &'static str) -> PathBuf {
         let path = self.path(key, written);
         if !written.is_empty() {
-            self.paths.push((key.to_owned(), path.clone()));
+            self.paths.push((key.to_owned(), path.clone(), remedy));
         }
         path
     }
 
     /// Checks that the files exist that must.
     pub(super) fn check_files(&mut self) {
-        for (key, path) in std::mem::take(&mut self.paths) {
-            let mut remedy = "correct the path, which is relative to the folder of this file";
+        for (key, path, mut remedy) in std::mem::take(&mut self.paths) {
             let message = match fs::metadata(&path) {
                 Ok(metadata) => match watch::other_kind(&metadata) {
                     None => continue,
@@ -206,6 +222,12 @@ impl<'a> Report<'a> {
             .sort_by_key(|problem| (problem.line, problem.column));
         Problems(self.problems)
     }
+}
+
+/// Whether `key` is `outer` or something inside it.
+pub(super) fn is_within(key: &str, outer: &str) -> bool {
+    key.strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Joins the dotted key of `name` inside `parent`, quoted as in TOML.

@@ -86,13 +86,14 @@ pub(super) fn api_keys(
     plans: &[UsagePlan],
     report: &mut Report<'_>,
 ) -> ApiKeys {
-    let file = report.existing_file(&join(key, "file"), &written.file);
+    let remedy = "make it with `lockgate keys api new NAME --file FILE`, or correct the path, which is relative to the folder of this file";
+    let file = report.file_or(&join(key, "file"), &written.file, remedy);
     let mut usage_file = file.clone().into_os_string();
     usage_file.push(".usage");
     let named = written.usage_plan.as_ref();
     let default_plan = named.and_then(|name| {
         let plan = plans.iter().find(|plan| plan.name == *name);
-        if plan.is_none() {
+        if plan.is_none() && !report.is_written(&join("usage_plans", name)) {
             let names: Vec<_> = plans.iter().map(|plan| plan.name.as_str()).collect();
             let remedy = match names.as_slice() {
                 [] => format!("add [usage_plans.{name}]"),
