@@ -172,6 +172,9 @@ async fn seen(case: &str, gateway: &Gateway) -> String {
             }
         }
         "a `$connect` handler that fails" => refusal(gateway, &json!([{"do": "trap"}])).await,
+        "a `$connect` handler that returns an error" => {
+            refusal(gateway, &json!([{"do": "fail", "reason": "no luck"}])).await
+        }
         "a `$connect` handler that takes too long" => {
             refusal(gateway, &json!([{"do": "spin"}])).await
         }
