@@ -206,6 +206,20 @@ async fn delete_closes_normally_and_disconnect_is_told() {
 }
 
 #[tokio::test]
+async fn connection_that_closes_is_gone_for_every_method() {
+    let gateway = serve("").await;
+    let (_client, id) = connected(&gateway, "/s").await;
+    let mut http = gateway.http().await;
+    let deleted = ask(&mut http, &backend(), "DELETE", &path(&id), b"").await;
+    assert_eq!(deleted.status, 204);
+    // The client does not answer the close, since nobody reads it: the connection stays for a while.
+    for method in ["GET", "POST", "DELETE"] {
+        let gone = ask(&mut http, &backend(), method, &path(&id), b"").await;
+        check(&gone, 410, "GoneException", "");
+    }
+}
+
+#[tokio::test]
 async fn request_without_a_valid_key_is_refused_and_its_connection_closed() {
     let gateway = serve("").await;
     let (_client, id) = connected(&gateway, "/s").await;

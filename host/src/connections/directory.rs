@@ -38,6 +38,8 @@ pub(crate) struct Info {
     /// The time of the last message in either direction, in milliseconds since the Unix epoch.
     pub(crate) last_active_at: u64,
     pub(crate) subprotocol: Option<String>,
+    /// A close was asked for: no message is taken any more.
+    pub(crate) is_closing: bool,
 }
 
 /// The number of shards: of a million connections each holds 4,000, and grows within a fraction of a millisecond.
@@ -238,6 +240,7 @@ impl View<'_> {
             connected_at: connection.connected_at,
             last_active_at: connection.last_active_at(),
             subprotocol: connection.subprotocol(),
+            is_closing: connection.outbox.closing().is_some(),
         })
     }
 

@@ -95,7 +95,9 @@ impl Call<'_> {
                 closed.map(|()| Done::Closed).map_err(|_| Refusal::Gone)
             }
             _ => {
-                let info = directory.info(id).map_err(|_| Refusal::Gone)?;
+                let info = directory.info(id).ok();
+                // As for the other methods, one that closes is gone.
+                let info = info.filter(|info| !info.is_closing).ok_or(Refusal::Gone)?;
                 Ok(Done::Described(describe(&info)))
             }
         }
