@@ -234,6 +234,32 @@ async fn request_without_a_right_token_is_refused_and_guessing_is_slow() {
 }
 
 #[tokio::test]
+async fn refused_requests_of_one_address_do_not_fill_the_log() {
+    let configuration = configuration(&format!("tokens = [\"{TOKEN}\"]"));
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    let long = format!("/{}end", "x".repeat(2_000));
+    for _ in 0..80 {
+        // Each is of a connection of its own.
+        assert_eq!(gateway.page(&long).await.0, 401);
+    }
+    let refused = "a request to the management API is refused";
+    let left_out = gateway.log().line(&["left out", refused]).await;
+    assert!(
+        left_out.contains("127.0.0.1") && !left_out.contains("127.0.0.1:"),
+        "{left_out}"
+    );
+    let lines = gateway.log().lines();
+    let refused: Vec<_> = lines.iter().filter(|line| line.contains("/xxx")).collect();
+    assert!((50..80).contains(&refused.len()), "{}", refused.len());
+    for line in refused {
+        assert!(
+            line.contains("it has no token") && line.len() < 1_000,
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_change_leaves_a_line_with_who_and_what() {
     let configuration = configuration(&format!("tokens = [\"{OTHER_TOKEN}\", \"{TOKEN}\"]"));
     let gateway = LOCKGATE.serve_as_written(&configuration).await;

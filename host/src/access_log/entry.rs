@@ -37,7 +37,8 @@ impl<'a> From<&'a str> for Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn as_str(self) -> &'a str {
+    /// The text, of 512 bytes at most.
+    pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 }

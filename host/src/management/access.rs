@@ -16,6 +16,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::plugins::refused;
+use crate::access_log::Text;
 use crate::config::Secret;
 use crate::net::Stream;
 
@@ -80,8 +81,8 @@ pub(super) async fn identify(
             next.run(request).await
         }
         Err(denied) => {
-            let client = peer.to_string();
-            let path = request.uri().path();
+            let client = peer.client();
+            let path = Text::from(request.uri().path()).as_str();
             tracing::warn!(
                 client,
                 path,
@@ -132,6 +133,14 @@ impl Peer {
         match stream {
             Stream::Ip(_) => Self::Address(address),
             Stream::Unix(stream) => Self::User(stream.peer_cred().ok().map(|peer| peer.uid())),
+        }
+    }
+
+    /// The client that a line of the log names: without the port, so that all its connections are one client.
+    pub(super) fn client(self) -> String {
+        match self {
+            Self::Address(address) => address.ip().to_canonical().to_string(),
+            Self::User(_) => self.to_string(),
         }
     }
 
@@ -338,6 +347,17 @@ mod tests {
                 .judge(peer("10.0.0.1"), &headers(values), now)
                 .unwrap_err();
             assert_eq!(denied, why, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn connections_of_one_address_are_one_client_in_the_log() {
+        for (ip, client) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(peer(ip).client(), client);
         }
     }
 

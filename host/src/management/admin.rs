@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,14 +97,14 @@ pub(super) async fn serve(
             let (stream, address) = accept(&listening.socket, Purpose::Management).await;
             let peer = Peer::of(&stream, address);
             let Some(place) = open.take(peer) else {
-                let client = peer.to_string();
+                let client = peer.client();
                 tracing::warn!(
                     client,
                     "management: closed a connection, since its address has {MAX_OF_ONE} open"
                 );
                 continue;
             };
-            let answering = secure(stream, address, tls.clone());
+            let answering = secure(stream, peer, tls.clone());
             let (router, stop) = (router.clone().layer(Extension(peer)), stop.clone());
             tasks.spawn(async move {
                 if let Some(stream) = answering.await {
@@ -118,22 +118,24 @@ pub(super) async fn serve(
 }
 
 /// Does the TLS handshake, if there is TLS.
-async fn secure(
-    stream: Stream,
-    client: SocketAddr,
-    tls: Option<TlsHandshake>,
-) -> Option<BoxedStream> {
+async fn secure(stream: Stream, peer: Peer, tls: Option<TlsHandshake>) -> Option<BoxedStream> {
     let Some(tls) = tls else {
         return Some(Box::new(stream));
     };
     match timeout(HEAD_TIMEOUT, tls(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
-            tracing::debug!(%client, "management: the TLS handshake failed: {error}");
+            tracing::debug!(
+                client = peer.client(),
+                "management: the TLS handshake failed: {error}"
+            );
             None
         }
         Err(_) => {
-            tracing::debug!(%client, "management: the TLS handshake took too long");
+            tracing::debug!(
+                client = peer.client(),
+                "management: the TLS handshake took too long"
+            );
             None
         }
     }
@@ -157,6 +159,8 @@ async fn answer(stream: BoxedStream, router: Router, stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn peer(ip: &str) -> Peer {

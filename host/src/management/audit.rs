@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Caller;
 use super::plugins::refused;
+use crate::access_log::Text;
 
 /// What a handler has done, in words. A handler puts it into its answer.
 #[derive(Clone, Debug)]
@@ -21,10 +22,12 @@ pub(super) async fn audit(
     next: Next,
 ) -> Response {
     let changing = tasks.spawn(async move {
-        let action = format!("{} {}", request.method(), request.uri().path());
+        let path = Text::from(request.uri().path()).as_str();
+        let action = format!("{} {path}", request.method());
         let response = next.run(request).await;
         let done = response.extensions().get::<Done>().map(|done| done.0.as_str());
         let status = response.status().as_u16();
+        let done = done.map(|done| Text::from(done).as_str());
         tracing::info!(target: "audit", by = %caller, action, status, done, "an operator has asked for a change");
         response
     });

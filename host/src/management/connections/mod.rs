@@ -26,6 +26,7 @@ use self::access::Access;
 use self::methods::{Call, Done, RequestBody};
 use self::refusal::Refusal;
 use super::Control;
+use crate::access_log::Text;
 use crate::connections::RequestId;
 use crate::handshake::{HandshakeContext, Peer, authority};
 use crate::stage::{CurrentStage, Stages};
@@ -176,12 +177,16 @@ fn log(
     request_id: RequestId,
     served: &Result<Done, Refusal>,
 ) {
-    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let method = Text::from(parts.method.as_str()).as_str();
+    let path = Text::from(parts.uri.path()).as_str();
     match served {
         Ok(_) => tracing::debug!(%client, %request_id, method, path, "connections API"),
         Err(refusal) => {
             let status = refusal.status().as_u16();
-            tracing::debug!(%client, %request_id, status, method, path, "connections API refused: {refusal}");
+            // It may hold the id of the path.
+            let why = refusal.to_string();
+            let why = Text::from(&*why).as_str();
+            tracing::debug!(%client, %request_id, status, method, path, "connections API refused: {why}");
         }
     }
 }
