@@ -268,6 +268,29 @@ async fn file_has_lines_by_a_format_and_a_moved_file_is_made_anew() {
 }
 
 #[tokio::test]
+async fn header_beyond_ascii_is_shown() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let gateway = with(&format!(
+        "to = \"file:{}\"\nformat = '$context.identity.userAgent|$context.origin'",
+        file.display()
+    ))
+    .await;
+    let agent = "agent \"κόσμε\u{9b}\"";
+    let elsewhere = gateway.ws("/elsewhere").header("User-Agent", agent);
+    let elsewhere = elsewhere.header("Origin", "https://bücher.example");
+    elsewhere.refused().await;
+    let shown = "agent \\\"κόσμε\\u009b\\\"";
+    assert_eq!(
+        lines(&file, 1).await,
+        [format!("{shown}|https://bücher.example")]
+    );
+    let client = gateway.ws("/s").header("User-Agent", agent).open().await;
+    assert_eq!(lines(&file, 2).await[1], format!("{shown}|-"));
+    drop(client);
+}
+
+#[tokio::test]
 async fn lines_go_to_another_place_after_a_reload_and_none_is_lost() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("access.log");

@@ -1,6 +1,6 @@
 //! One line of the access log: what it may hold, and how it is written.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -185,7 +185,22 @@ impl Entry<'_> {
     pub(super) fn json(&self) -> String {
         let fields = serde_json::to_string(self).unwrap_or_default();
         let fields = fields.strip_prefix('{').unwrap_or("}");
-        format!("{{\"timestamp\":\"{}\",{fields}\n", timestamp())
+        let mut line = format!("{{\"timestamp\":\"{}\",", timestamp());
+        push_escaped(fields, &mut line);
+        line.push('\n');
+        line
+    }
+}
+
+/// Adds a text with its control characters escaped (RFC 8259 §7), also those that a terminal obeys beyond ASCII.
+pub(super) fn push_escaped(text: &str, line: &mut String) {
+    for character in text.chars() {
+        if character.is_control() {
+            // Only a writer fails.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
     }
 }
 
@@ -218,7 +233,7 @@ mod tests {
     fn line_is_one_line_of_json_whatever_a_stranger_sends() {
         let long = "é".repeat(400);
         let entry = Entry {
-            host: Some("a\"}\n\u{1b}[2J".into()),
+            host: Some("a\"}\n\u{1b}[2J\u{9b}é".into()),
             path: Some(Text::from(&*long)),
             status: Some(403),
             took_ms: Some(milliseconds(Duration::from_micros(1_500))),
@@ -226,10 +241,10 @@ mod tests {
         };
         let line = entry.json();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
-        assert!(!line.contains('\u{1b}'), "{line}");
+        assert!(!line.contains(['\u{1b}', '\u{9b}']), "{line}");
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["event"], "connect");
-        assert_eq!(line["host"], "a\"}\n\u{1b}[2J");
+        assert_eq!(line["host"], "a\"}\n\u{1b}[2J\u{9b}é");
         assert_eq!(line["path"].as_str().unwrap().len(), MAX_TEXT);
         assert_eq!(
             (&line["took_ms"], &line["code"]),

@@ -1,10 +1,8 @@
 //! A line by a format of API Gateway: text with `$context` variables.
 
-use std::fmt::Write as _;
-
 use time::OffsetDateTime;
 
-use super::entry::{Entry, Event, Text, timestamp};
+use super::entry::{Entry, Event, Text, push_escaped, timestamp};
 use crate::clock::now_ms;
 use crate::config::{TemplatePart, Variable};
 use crate::route;
@@ -36,14 +34,12 @@ pub(super) fn line(parts: &[TemplatePart], entry: &Entry<'_>) -> String {
 
 /// Adds a value, with its quotes, backslashes and control characters escaped (RFC 8259 §7).
 fn escape(value: &str, line: &mut String) {
-    for character in value.chars() {
-        match character {
-            '"' | '\\' => line.extend(['\\', character]),
-            // Also those that a terminal obeys beyond ASCII.
-            _ if character.is_control() => {
-                let _ = write!(line, "\\u{:04x}", u32::from(character));
-            }
-            _ => line.push(character),
+    for part in value.split_inclusive(['"', '\\']) {
+        let plain = part.trim_end_matches(['"', '\\']);
+        push_escaped(plain, line);
+        if let Some(quote) = part.strip_prefix(plain).filter(|quote| !quote.is_empty()) {
+            line.push('\\');
+            line.push_str(quote);
         }
     }
 }

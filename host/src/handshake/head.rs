@@ -3,6 +3,8 @@
 //! hyper has parsed the head. This module refuses what hyper lets pass and RFC 6455 §4.2.1, RFC 8441 §4 or RFC 9112
 //! forbids.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -107,7 +109,9 @@ impl Head {
             query: uri.query().unwrap_or_default().to_owned(),
             headers: handler_headers(headers, &authority),
             origin: headers.get(ORIGIN).cloned(),
-            user_agent: text(headers, &USER_AGENT).map(str::to_owned),
+            user_agent: headers
+                .get(USER_AGENT)
+                .map(|agent| shown(agent).into_owned()),
             subprotocols: match opening {
                 Opening::WebTransport => strings(headers, WT_AVAILABLE_PROTOCOLS),
                 Opening::Upgrade { .. } | Opening::Connect => {
@@ -325,6 +329,11 @@ fn strings(headers: &HeaderMap, name: &str) -> Vec<String> {
     let strings = items.filter_map(|item| item.trim().strip_prefix('"')?.strip_suffix('"'));
     let plain = strings.filter(|string| !string.contains(['"', '\\']));
     plain.map(str::to_owned).collect()
+}
+
+/// The value of a header that nothing depends on. Clients send UTF-8 there too; other bytes become U+FFFD.
+pub(super) fn shown(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -1,5 +1,6 @@
 //! The handshake's lines in the access log: one for each, whichever way it ends.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
@@ -87,11 +88,13 @@ impl Arrival {
     ) {
         context.counters.handshakes.add(refusal.outcome());
         let why = refusal.to_string();
+        let (host, origin) = (host(request), text(request, &ORIGIN));
+        let user_agent = text(request, &USER_AGENT);
         access_log::write(&Entry {
-            host: host(request).map(Into::into),
+            host: host.as_deref().map(Into::into),
             path: Some(request.uri().path().into()),
-            origin: text(request, &ORIGIN).map(Into::into),
-            user_agent: text(request, &USER_AGENT).map(Into::into),
+            origin: origin.as_deref().map(Into::into),
+            user_agent: user_agent.as_deref().map(Into::into),
             http: Some(head::version(request.version())),
             status: Some(refusal.status().as_u16()),
             refused: Some(why.as_str().into()),
@@ -115,16 +118,14 @@ impl Arrival {
         }
         let why = outcome.err().map(ToString::to_string);
         let principal = connection.principal();
+        let origin = head.origin.as_ref().map(head::shown);
         access_log::write(&Entry {
             connection: Some(connection.id),
             connected_at: Some(connection.connected_at),
             stage: Some(scope.name()),
             host: Some((&*connection.client.domain_name).into()),
             path: Some(head.path.as_str().into()),
-            origin: head
-                .origin
-                .as_ref()
-                .and_then(|it| Some(it.to_str().ok()?.into())),
+            origin: origin.as_deref().map(Into::into),
             user_agent: head.user_agent.as_deref().map(Into::into),
             principal: principal.as_deref().map(Into::into),
             http: Some(head.http_version),
@@ -147,11 +148,12 @@ impl Arrival {
 }
 
 /// The host that a request names.
-fn host<B>(request: &Request<B>) -> Option<&str> {
+fn host<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     let authority = request.uri().authority().map(Authority::as_str);
+    let authority = authority.map(Cow::Borrowed);
     authority.or_else(|| text(request, &HOST))
 }
 
-fn text<'a, B>(request: &'a Request<B>, name: &HeaderName) -> Option<&'a str> {
-    request.headers().get(name)?.to_str().ok()
+fn text<'a, B>(request: &'a Request<B>, name: &HeaderName) -> Option<Cow<'a, str>> {
+    request.headers().get(name).map(head::shown)
 }
