@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use lockgate_tests::Client;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::{LOCKGATE, probe_configuration};
 
@@ -83,4 +84,30 @@ async fn handler_starved_of_cpu_is_not_cut_off() {
     client.send(json!([{"do": "spin"}]).to_string()).await;
     client.expect_error("Endpoint request timed out").await;
     assert!(!gateway.log().contains(&["rolled itself back"]));
+}
+
+/// Each call is over within its first tick, so that a few of them have an instance at a time, however many clients there
+/// are.
+#[tokio::test]
+async fn clients_of_a_costly_handler_wait_their_turn_and_none_is_refused() {
+    let plugin = "limits = { instances = 40, waiting = 40 }";
+    let gateway = LOCKGATE.serve(&probe_configuration("", plugin)).await;
+    let mut clients = Vec::new();
+    for _ in 0..240 {
+        clients.push(gateway.ws("/s").open().await);
+    }
+    let mut served = JoinSet::new();
+    for mut client in clients {
+        served.spawn(async move {
+            for _ in 0..20 {
+                let step = json!([{"do": "compute", "rounds": 5}]);
+                client.send(step.to_string()).await;
+            }
+            for _ in 0..20 {
+                let answer: Value = client.json().await;
+                assert!(answer.is_array(), "{answer}");
+            }
+        });
+    }
+    served.join_all().await;
 }

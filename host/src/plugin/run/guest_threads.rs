@@ -63,6 +63,9 @@ pub(crate) struct Slots {
     first_ticks: Option<Arc<FirstTicks>>,
     /// Calls that wait for a slot to begin.
     waiting: Arc<AtomicU32>,
+    /// Of these, the one that is in the line for running slots: calls that have begun, and hold instances, are not kept
+    /// waiting by all that have not.
+    beginning: Arc<Semaphore>,
     handle: Handle,
     epochs: Arc<Epochs>,
 }
@@ -104,6 +107,7 @@ impl GuestThreads {
             running: Arc::new(Semaphore::new(self.threads - 1)),
             first_ticks: self.own.as_ref().map(|_| Arc::default()),
             waiting: Arc::default(),
+            beginning: Arc::new(Semaphore::new(1)),
             handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
         }
@@ -133,6 +137,7 @@ impl Slots {
             Some(max) => Some(Counted::below(max, &self.waiting)?),
             None => None,
         };
+        let _beginning = self.beginning.acquire().await;
         Some(take(&self.running).await)
     }
 

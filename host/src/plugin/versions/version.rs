@@ -14,7 +14,7 @@ use wasmtime::component::InstancePre;
 use super::plugin::Placement;
 use crate::config;
 use crate::counters::TimeHistogram;
-use crate::invocation::{Busy, Called, Cut, Invocation, InvokeError};
+use crate::invocation::{Called, Cut, Invocation, InvokeError};
 use crate::plugin::load::source::Compiled;
 use crate::plugin::run::engine::TABLES_PER_COMPONENT;
 use crate::plugin::run::exports::{Export, ExportIndices};
@@ -185,15 +185,9 @@ impl Version {
     ) -> Called<E> {
         let mut slot = None;
         if self.slots.begins_elsewhere() {
+            // Without a slot, since many wait for one, it begins here: a client is not refused because calls are costly.
             // Boxed, so that a call that begins here reserves no space for it.
             slot = Box::pin(self.slots.slot(self.max_calls(E::LINE))).await;
-            if slot.is_none() {
-                let config::PluginLimits {
-                    instances, waiting, ..
-                } = self.limits;
-                let busy = Busy::Instances(instances, waiting);
-                return Called::Ended(Err(InvokeError::Busy(busy)));
-            }
         }
         let mut permit = pin!(self.pool.permit(E::LINE));
         let permit = poll_fn(|context| {
