@@ -87,7 +87,7 @@ impl Endpoint {
 #[tokio::test]
 async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway(30_000).await;
+    let gateway = endpoint.gateway(20_000).await;
     // oauth2-proxy says 202.
     endpoint.answer(
         "202 Accepted",
@@ -131,7 +131,7 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
 #[tokio::test]
 async fn refusal_of_the_endpoint_goes_to_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway(30_000).await;
+    let gateway = endpoint.gateway(20_000).await;
     endpoint.answer(
         "302 Found",
         "Location: https://login.example/\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Internal: canary\r\n\
