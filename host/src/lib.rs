@@ -87,6 +87,9 @@ mod route;
 /// Cache-padded shards, one a thread at best.
 mod sharded;
 
+/// A semaphore whose limit can change.
+mod permits;
+
 /// The time of day.
 mod clock;
 

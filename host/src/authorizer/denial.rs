@@ -56,6 +56,13 @@ pub(crate) struct Answer {
 }
 
 impl Denial {
+    /// No place is left among the handshakes that wait for authorizers.
+    pub(super) fn too_many_wait() -> Self {
+        Self::Busy(
+            "half of limits.handshakes wait for authorizers' endpoints and issuers".to_owned(),
+        )
+    }
+
     /// The status of the client's answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {

@@ -9,16 +9,12 @@ use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Answer, Denial, Request};
 use crate::auth::{Identity, Value};
 use crate::config::{self, Fault};
 use crate::net::watch::{self, Stamp};
-
-/// Requests to one endpoint at once. Further handshakes wait for their turn, within their time.
-const MAX_ASKED: usize = 256;
 
 /// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
 const MAX_BODY: usize = 16 << 10;
@@ -48,7 +44,6 @@ const KEPT_BACK_FAMILIES: [&str; 4] = ["sec-websocket-", "x-forwarded-", "x-orig
 pub(super) struct ForwardAuthorizer {
     config: config::Forward,
     http: Client,
-    asking: Semaphore,
     /// The authority's file as it was read.
     stamp: Option<Stamp>,
 }
@@ -93,7 +88,6 @@ impl ForwardAuthorizer {
             stamp: config.ca.as_deref().and_then(Stamp::of),
             config: config.clone(),
             http,
-            asking: Semaphore::new(MAX_ASKED),
         })
     }
 
@@ -103,6 +97,7 @@ impl ForwardAuthorizer {
     }
 
     pub(super) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
+        let _place = request.waiting.take().ok_or_else(Denial::too_many_wait)?;
         let asked = timeout(self.config.timeout, self.ask(request)).await;
         asked.unwrap_or_else(|_| {
             let limit = self.config.timeout.as_millis();
@@ -121,8 +116,6 @@ impl ForwardAuthorizer {
                 chain(error)
             ))
         };
-        // Never closed.
-        let _turn = self.asking.acquire().await.ok();
         let asked = self.http.get(&self.config.url).headers(headers(request));
         let response = asked.send().await.map_err(|error| failed(&error))?;
         let status = response.status();

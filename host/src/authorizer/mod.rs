@@ -28,6 +28,7 @@ use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
 use crate::config::{self, AuthorizerKind, Fault, IdentitySource, OnExpiry};
 use crate::invocation::{Handshake, Invocation};
+use crate::permits::Permits;
 use crate::plugin::ByName;
 
 /// An authorizer of the configuration. The stages that name it share it, and reloads keep it as long as nothing that it
@@ -62,6 +63,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     /// The token that the client offers as a subprotocol, if the authorizer takes one there.
     pub(crate) offered_token: Option<&'a str>,
+    /// The room for those that wait for an endpoint or an issuer: those of all authorizers share it.
+    pub(crate) waiting: &'a Arc<Permits>,
 }
 
 /// Makes everything of these authorizers that can fail. Changes nothing.
@@ -193,7 +196,7 @@ impl Authorizer {
             }
             Kind::Jwt(jwt) => {
                 let presented = source::first(&self.config.identity_source, request);
-                jwt.authorize(presented).await?
+                jwt.authorize(presented, request.waiting).await?
             }
             Kind::ApiKeys(keys) => {
                 let presented = source::first(&self.config.identity_source, request);

@@ -102,9 +102,9 @@ impl Gateway {
             .load()
             .changed(connection_limit(config), &config.limits);
         admission.store(Arc::new(changed));
-        self.handshakes
-            .permits
-            .set_limit(config.limits.handshakes as usize);
+        let limit = config.limits.handshakes as usize;
+        self.handshakes.permits.set_limit(limit);
+        self.handshakes.waiting.set_limit(limit.div_ceil(2));
         let timeout = Arc::new(config.limits.handshake_timeout);
         self.listeners.handshake_timeout.store(timeout);
         if before.limits != config.limits {

@@ -24,9 +24,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::handover::Sockets;
-use crate::handshake::{Admission, EarlyLines, HandshakeContext, Permits};
+use crate::handshake::{Admission, EarlyLines, HandshakeContext};
 use crate::listener::{ListenerContext, Pages, QuicSocket};
 use crate::management::{Control, Upgrade, note_socket_name, serve_note};
+use crate::permits::Permits;
 use crate::plugin::{Cause, Plugins};
 use crate::telemetry::Metrics;
 
@@ -111,6 +112,7 @@ impl Gateway {
             stages: ArcSwap::default(),
             deciding: TaskTracker::new(),
             permits: Permits::new(0),
+            waiting: Permits::new(0),
             sessions: TaskTracker::new(),
             admission: ArcSwap::from_pointee(Admission::new(0, &config.limits)),
             early_lines: EarlyLines::default(),

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use governor::{Quota, RateLimiter};
 use http::StatusCode;
 
-use super::permits::{Permit, Permits};
 use crate::config::GatewayLimits;
 use crate::counters::Outcome;
+use crate::permits::{Permit, Permits};
 
 /// Count of new connections between two prunings of limiter entries that were idle for a second. The limiter holds at
 /// most this many entries more than came within a second.

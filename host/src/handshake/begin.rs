@@ -10,11 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
 
+use super::ConnectionGuards;
 use super::head_watch::HeadWatch;
-use super::{ConnectionGuards, Permit};
 use crate::connections::{Connection, Registration};
 use crate::http3;
 use crate::net::{Stream, Turns};
+use crate::permits::Permit;
 use crate::session;
 use crate::stage::CurrentStage;
 use crate::transport::websocket::WebSocket;

@@ -23,6 +23,7 @@ use crate::clock::now_ms;
 use crate::config::Compat;
 use crate::connections::{Connection, RequestId};
 use crate::invocation::{Acceptance, Called, Handshake, Invocation, InvokeError};
+use crate::permits::Permits;
 use crate::route;
 use crate::session;
 use crate::stage::{CurrentStage, Stage};
@@ -40,6 +41,8 @@ pub(super) struct Candidate<'a> {
     pub(super) destination: &'a Destination,
     pub(super) request_id: RequestId,
     pub(super) certificate: &'a Option<Arc<ClientCertificate>>,
+    /// The room for those that wait for their authorizers.
+    pub(super) waiting: &'a Arc<Permits>,
 }
 
 /// Judges a client by one snapshot of its stage: the newest. If a reload empties it meanwhile, loads the newest again.
@@ -183,6 +186,7 @@ impl Candidate<'_> {
             handshake: asked.handshake,
             offered_token: asked.offer.map(|offer| &*offer.token),
             query: &self.head.query,
+            waiting: self.waiting,
         };
         let identity = authorizer
             .authorize(&request)

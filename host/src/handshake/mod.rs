@@ -9,7 +9,6 @@ pub(crate) mod head;
 pub(crate) mod head_watch;
 mod header_case;
 pub(crate) mod origin;
-mod permits;
 mod record;
 pub(crate) mod refusal;
 mod token_offer;
@@ -36,7 +35,6 @@ use self::head::Head;
 pub(crate) use self::head::{MAX_HEADERS, authority};
 pub(crate) use self::head_watch::{HeadFaults, HeadWatch};
 use self::origin::Destination;
-pub(crate) use self::permits::{Permit, Permits};
 use self::record::Arrival;
 pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
@@ -45,6 +43,7 @@ use crate::config::{Compat, Proxies};
 use crate::connections::{Client, Connection, ConnectionId, RequestId};
 use crate::counters::{Counters, Outcome};
 use crate::invocation::InvokeError;
+use crate::permits::{Permit, Permits};
 use crate::stage::{CurrentStage, Stages};
 
 /// Limit of a `User-Agent` that is kept with a connection, in characters.
@@ -58,6 +57,9 @@ pub(crate) struct HandshakeContext {
     pub(crate) deciding: TaskTracker,
     /// One permit for each handshake under way.
     pub(crate) permits: Arc<Permits>,
+    /// One permit for each of them that waits for what an authorizer asks over the network: half as many, so that an
+    /// endpoint that hangs leaves room for clients who need it not.
+    pub(crate) waiting: Arc<Permits>,
     /// One task for each open connection.
     pub(crate) sessions: TaskTracker,
     /// Gives each connection its permit.
@@ -352,6 +354,7 @@ impl PendingHandshake {
             destination: &self.destination,
             request_id: self.arrival.request_id,
             certificate: &self.certificate,
+            waiting: &context.waiting,
         };
         let admitting = async {
             self.check_rate()?;

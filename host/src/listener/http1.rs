@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::counters::Outcome;
-use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer, Permit};
+use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
 use crate::management::connections;
+use crate::permits::Permit;
 
 /// The progress of a connection's newest request.
 #[derive(Clone, Copy, PartialEq, Eq)]

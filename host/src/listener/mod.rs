@@ -449,7 +449,8 @@ mod tests {
 
     use super::*;
     use crate::config::GatewayLimits;
-    use crate::handshake::{Admission, EarlyLines, Permits};
+    use crate::handshake::{Admission, EarlyLines};
+    use crate::permits::Permits;
 
     /// A context without room: every accepted client is told so.
     fn context() -> ListenerContext {
@@ -459,6 +460,7 @@ mod tests {
                 stages: ArcSwap::default(),
                 deciding: TaskTracker::new(),
                 permits: Permits::new(0),
+                waiting: Permits::new(0),
                 sessions: TaskTracker::new(),
                 admission: ArcSwap::from_pointee(Admission::new(0, &limits)),
                 early_lines: EarlyLines::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -18,6 +18,7 @@ use crate::auth::Identity;
 use crate::auth::jwt::{Invalid, Token};
 use crate::clock::now_ms;
 use crate::config::{JwtIssuer, JwtKeys};
+use crate::permits::Permits;
 
 /// Time after which keys are got again, so that one that the issuer has withdrawn counts no longer.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -30,10 +31,6 @@ const REFETCH: Duration = Duration::from_secs(30);
 
 /// First pause after an attempt that failed without any key known; each is twice the one before, up to [`REFETCH`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Handshakes that wait for an issuer's keys. Others are refused at once, so that a slow issuer holds few of the
-/// handshakes of all.
-const MAX_WAITING: usize = 256;
 
 /// One issuer: its rules, and its keys.
 pub(super) struct KeySource {
@@ -49,7 +46,6 @@ struct Shared {
     attempts: watch::Sender<Attempts>,
     /// A token names an unknown key.
     wanted: Notify,
-    waiting: Semaphore,
 }
 
 /// The attempts to get the keys.
@@ -66,7 +62,7 @@ pub(super) enum NotVerified {
     Invalid(Invalid),
     /// The issuer's keys have never been got.
     NoKeys,
-    /// Too many handshakes wait for the issuer.
+    /// There is no place for one more that waits.
     Busy,
 }
 
@@ -82,7 +78,6 @@ impl KeySource {
                 began: Instant::now(),
             }),
             wanted: Notify::new(),
-            waiting: Semaphore::new(MAX_WAITING),
         });
         let refreshing = Arc::clone(&shared).refresh();
         Self {
@@ -102,13 +97,17 @@ impl KeySource {
     }
 
     /// Verifies a token of this issuer. Waits for the keys if there are none yet, or if the token names one that is
-    /// unknown and may be new.
-    pub(super) async fn verify(&self, token: &Token<'_>) -> Result<Identity, NotVerified> {
+    /// unknown and may be new, with a place in `waiting`.
+    pub(super) async fn verify(
+        &self,
+        token: &Token<'_>,
+        waiting: &Arc<Permits>,
+    ) -> Result<Identity, NotVerified> {
         match self.shared.verify(token) {
             Err(NotVerified::NoKeys | NotVerified::Invalid(Invalid::UnknownKey)) => {}
             verified => return verified,
         }
-        self.shared.await_attempt().await?;
+        self.shared.await_attempt(waiting).await?;
         self.shared.verify(token)
     }
 }
@@ -122,13 +121,13 @@ impl Shared {
     }
 
     /// Waits for the end of the attempt under way, or of a new one unless the last is recent.
-    async fn await_attempt(&self) -> Result<(), NotVerified> {
+    async fn await_attempt(&self, waiting: &Arc<Permits>) -> Result<(), NotVerified> {
         let mut attempts = self.attempts.subscribe();
         let now = *attempts.borrow();
         if !now.under_way && now.began.elapsed() < REFETCH {
             return Ok(());
         }
-        let _place = self.waiting.try_acquire().map_err(|_| NotVerified::Busy)?;
+        let _place = waiting.take().ok_or(NotVerified::Busy)?;
         if !now.under_way {
             self.wanted.notify_one();
         }

@@ -17,6 +17,7 @@ use crate::auth::Identity;
 use crate::auth::jwt::{Invalid, Token};
 use crate::config::{Fault, JwtIssuer, JwtKeys};
 use crate::net::watch;
+use crate::permits::Permits;
 
 /// The scheme before a token in `Authorization` (RFC 6750 §2.1). Other places may have it, too.
 const SCHEME: &str = "bearer ";
@@ -40,8 +41,12 @@ impl JwtAuthorizer {
         self.sources.iter().filter_map(KeySource::known)
     }
 
-    /// Decides on a client that presents this text as its token.
-    pub(super) async fn authorize(&self, presented: Option<&str>) -> Result<Arc<Identity>, Denial> {
+    /// Decides on a client that presents this text as its token. It takes a place in `waiting` while it waits for keys.
+    pub(super) async fn authorize(
+        &self,
+        presented: Option<&str>,
+        waiting: &Arc<Permits>,
+    ) -> Result<Arc<Identity>, Denial> {
         let presented = presented.ok_or(Denial::Unauthorized("it has no token"))?;
         let token = Token::read(without_scheme(presented)).map_err(Denial::InvalidToken)?;
         let issuer = token.issuer().unwrap_or_default();
@@ -49,14 +54,13 @@ impl JwtAuthorizer {
         let source = sources
             .find(|source| source.issuer().issuer == issuer)
             .ok_or(Denial::InvalidToken(Invalid::Issuer))?;
-        let identity = source.verify(&token).await.map_err(|error| match error {
+        let identity = source.verify(&token, waiting).await;
+        let identity = identity.map_err(|error| match error {
             NotVerified::Invalid(invalid) => Denial::InvalidToken(invalid),
             NotVerified::NoKeys => {
                 Denial::Failed(format!("the keys of {issuer} are not there yet"))
             }
-            NotVerified::Busy => {
-                Denial::Busy(format!("too many handshakes wait for the keys of {issuer}"))
-            }
+            NotVerified::Busy => Denial::too_many_wait(),
         })?;
         let needed = &source.issuer().scopes;
         let has = |scope: &String| identity.scopes.iter().any(|own| **own == **scope);

@@ -70,7 +70,7 @@ impl Provider {
 }
 
 async fn admits(authorizer: &JwtAuthorizer, token: &str) {
-    let identity = authorizer.authorize(Some(token)).await;
+    let identity = authorizer.authorize(Some(token), &room()).await;
     let identity = identity.unwrap_or_else(|denial| panic!("{denial}"));
     assert_eq!(identity.principal.as_deref(), Some("ada"));
 }
@@ -78,7 +78,7 @@ async fn admits(authorizer: &JwtAuthorizer, token: &str) {
 /// As [`admits`], once the keys are there that are being got.
 async fn admits_soon(authorizer: &JwtAuthorizer, token: &str) {
     let admitted = async {
-        while authorizer.authorize(Some(token)).await.is_err() {
+        while authorizer.authorize(Some(token), &room()).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -87,9 +87,14 @@ async fn admits_soon(authorizer: &JwtAuthorizer, token: &str) {
 }
 
 async fn refuses(authorizer: &JwtAuthorizer, token: &str, expected: &str) {
-    let denial = authorizer.authorize(Some(token)).await.err();
+    let denial = authorizer.authorize(Some(token), &room()).await.err();
     let denial = denial.expect("it is refused").to_string();
     assert!(denial.contains(expected), "{denial}");
+}
+
+/// Room for enough that wait.
+fn room() -> Arc<Permits> {
+    Permits::new(8)
 }
 
 /// Lets time pass for the timers, and for no socket.
@@ -280,26 +285,36 @@ async fn silent_issuer_holds_a_handshake_for_five_seconds() {
 }
 
 #[tokio::test]
-async fn handshakes_that_wait_for_keys_have_a_bound() {
-    let provider = Provider::start().await;
-    provider
-        .server
-        .answer(KEYS, "HTTP/1.1 200 OK\r\n", After::Silence);
-    let authorizer = Arc::new(provider.authorizer());
-    let token = provider.token("ec");
-    let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..256 {
-        let (authorizer, token) = (Arc::clone(&authorizer), token.clone());
-        waiting.spawn(async move { authorizer.authorize(Some(&token)).await.is_err() });
+async fn handshakes_that_wait_for_keys_of_all_issuers_have_one_bound() {
+    let (one, other) = (Provider::start().await, Provider::start().await);
+    for provider in [&one, &other] {
+        let server = &provider.server;
+        server.answer(KEYS, "HTTP/1.1 200 OK\r\n", After::Silence);
     }
-    while provider.asked() == 0 {
+    let authorizer = Arc::new(JwtAuthorizer::new(
+        &[one.rules(), other.rules()],
+        &KnownKeys::default(),
+    ));
+    let waiting = Permits::new(8);
+    let mut refused = tokio::task::JoinSet::new();
+    for provider in [&one, &other].repeat(4) {
+        let (authorizer, waiting) = (Arc::clone(&authorizer), Arc::clone(&waiting));
+        let token = provider.token("ec");
+        refused.spawn(async move { authorizer.authorize(Some(&token), &waiting).await.is_err() });
+    }
+    while waiting.taken() < 8 {
         tokio::task::yield_now().await;
     }
-    refuses(&authorizer, &token, "too many handshakes wait").await;
+    for provider in [&one, &other] {
+        let token = provider.token("ec");
+        let denial = authorizer.authorize(Some(&token), &waiting).await.err();
+        assert_eq!(denial.expect("it is refused").status(), 429);
+    }
     pass(Duration::from_secs(5)).await;
-    while let Some(refused) = waiting.join_next().await {
+    while let Some(refused) = refused.join_next().await {
         assert!(refused.expect("it ends"));
     }
+    assert_eq!(waiting.taken(), 0);
 }
 
 /// As in GHSA-j77h-rr39-c552, where a claim became part of the address.
@@ -410,7 +425,9 @@ async fn missing_scope_is_no_invalid_token() {
         ..provider.rules()
     };
     let authorizer = JwtAuthorizer::new(&[rules], &KnownKeys::default());
-    let denial = authorizer.authorize(Some(&provider.token("ec"))).await;
+    let denial = authorizer
+        .authorize(Some(&provider.token("ec")), &room())
+        .await;
     let denial = denial.expect_err("it has no scope");
     assert_eq!(denial.status(), 403);
     let challenge = denial.challenge().expect("there is one");
@@ -419,7 +436,7 @@ async fn missing_scope_is_no_invalid_token() {
         "Bearer error=\"insufficient_scope\", scope=\"join chat\""
     );
     let denial = authorizer
-        .authorize(None)
+        .authorize(None, &room())
         .await
         .expect_err("there is no token");
     assert_eq!(denial.challenge().expect("there is one"), "Bearer");
