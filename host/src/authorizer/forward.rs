@@ -159,12 +159,8 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         if name == "host" {
             host = Some(value.as_str());
         }
-        let is_kept_back = KEPT_BACK.contains(&name.as_str())
-            || KEPT_BACK_FAMILIES
-                .iter()
-                .any(|family| name.starts_with(family));
         if let (false, Ok(name), Ok(value)) = (
-            is_kept_back,
+            is_kept_back(name),
             HeaderName::try_from(name.as_str()),
             HeaderValue::from_str(value),
         ) {
@@ -188,6 +184,15 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Whether the endpoint does not get a header. CGI, WSGI, PHP and their like read `X_Forwarded_For` as they read
+/// `X-Forwarded-For`, and some any other sign as well: all are judged as if they were `-`.
+fn is_kept_back(name: &str) -> bool {
+    let is_sign = |letter: char| !letter.is_ascii_alphanumeric();
+    let name = name.to_ascii_lowercase().replace(is_sign, "-");
+    let mut families = KEPT_BACK_FAMILIES.iter();
+    KEPT_BACK.contains(&&*name) || families.any(|family| name.starts_with(family))
 }
 
 /// The endpoint's refusal, for the client. A body beyond its bound is left out.
