@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{Answer, Denial, Request};
 use crate::auth::{Identity, Value};
 use crate::config::{self, Fault};
+use crate::net::shown;
 use crate::net::watch::{self, Stamp};
 
 /// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
@@ -43,6 +44,8 @@ const KEPT_BACK_FAMILIES: [&str; 4] = ["sec-websocket-", "x-forwarded-", "x-orig
 
 pub(super) struct ForwardAuthorizer {
     config: config::Forward,
+    /// Of its URL what may be shown.
+    place: String,
     http: Client,
     /// The authority's file as it was read.
     stamp: Option<Stamp>,
@@ -87,6 +90,7 @@ impl ForwardAuthorizer {
         Ok(Self {
             stamp: config.ca.as_deref().and_then(Stamp::of),
             config: config.clone(),
+            place: shown(config.url.reveal()),
             http,
         })
     }
@@ -103,30 +107,26 @@ impl ForwardAuthorizer {
             let limit = self.config.timeout.as_millis();
             Err(Denial::Failed(format!(
                 "{} did not answer within {limit} ms, which is its timeout_ms",
-                self.config.url
+                self.place
             )))
         })
     }
 
     async fn ask(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
         let failed = |error: &reqwest::Error| {
-            Denial::Failed(format!(
-                "{} cannot be asked: {}",
-                self.config.url,
-                chain(error)
-            ))
+            Denial::Failed(format!("{} cannot be asked: {}", self.place, chain(error)))
         };
-        let asked = self.http.get(&self.config.url).headers(headers(request));
+        let asked = self
+            .http
+            .get(self.config.url.reveal())
+            .headers(headers(request));
         let response = asked.send().await.map_err(|error| failed(&error))?;
         let status = response.status();
         if status.is_success() {
             return self.identity(response.headers()).map(Arc::new);
         }
         if !status.is_redirection() && !status.is_client_error() {
-            return Err(Denial::Failed(format!(
-                "{} answered {status}",
-                self.config.url
-            )));
+            return Err(Denial::Failed(format!("{} answered {status}", self.place)));
         }
         let answer = answer(status, response).await;
         answer
@@ -146,7 +146,7 @@ impl ForwardAuthorizer {
                 Some((name.as_str().into(), Value::Text(text(header)?)))
             });
         Identity::new(principal, values.collect(), Vec::new(), None)
-            .map_err(|error| Denial::Failed(format!("{}: {error}", self.config.url)))
+            .map_err(|error| Denial::Failed(format!("{}: {error}", self.place)))
     }
 }
 

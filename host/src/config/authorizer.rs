@@ -8,6 +8,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
 use super::file;
 use super::is_loopback_authority;
 use super::jwt::{self, JwtIssuer};
@@ -15,6 +16,7 @@ use super::names::{self, nearest};
 use super::report::{Report, join};
 use super::units::seconds_unless_0;
 use super::usage_plan::{self, ApiKeys, UsagePlan};
+use crate::net::told;
 
 /// The word that takes the API's authorizer from a stage. No authorizer has this name.
 const NONE: &str = "none";
@@ -75,8 +77,8 @@ pub(crate) enum AuthorizerKind {
 /// An HTTP endpoint that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
-    /// `http` or `https`.
-    pub(crate) url: String,
+    /// `http` or `https`. User, password and query may be secret.
+    pub(crate) url: Secret,
     /// The file of the authority's certificates; `None` trusts the machine's own authorities.
     pub(crate) ca: Option<PathBuf>,
     /// The header with the client's name, in lower case.
@@ -268,10 +270,12 @@ fn forward(key: &str, written: file::Forward, report: &mut Report<'_>) -> Author
     let uri = written.url.parse::<http::Uri>().ok();
     let uri = uri
         .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    // The client of the endpoint reads it in its own way.
+    let uri = uri.filter(|_| written.url.parse::<reqwest::Url>().is_ok());
     match uri {
         None => report.problem(
             &join(&key, "url"),
-            format!("{:?} is no address of HTTP", written.url),
+            format!("{} is no address of HTTP", told(&written.url)),
             "write it as in \"http://127.0.0.1:4180/oauth2/auth\"",
         ),
         Some(uri) => {
@@ -309,7 +313,7 @@ fn forward(key: &str, written: file::Forward, report: &mut Report<'_>) -> Author
     let ca = written.ca.as_deref();
     AuthorizerKind::Forward(Forward {
         ca: ca.map(|written| report.existing_file(&join(&key, "ca"), written)),
-        url: written.url,
+        url: Secret::from(written.url),
         principal,
         values,
         timeout: Duration::from_millis(written.timeout_ms.into()),

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::file;
 use super::is_loopback_authority;
 use super::report::{Report, join};
+use crate::net::told;
 
 /// One issuer, and the rules for its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -261,7 +262,7 @@ fn check_address(key: &str, address: &str, report: &mut Report<'_>) {
     }
     report.problem(
         key,
-        format!("{address:?} is no address to get keys from: HTTPS, or HTTP on a loopback address"),
+        format!("{} is no address to get keys from: HTTPS, or HTTP on a loopback address", told(address)),
         "write it as in \"https://id.example.com\", or give the keys by jwks_url, jwks_file or public_keys",
     );
 }

@@ -5,6 +5,7 @@ mod file;
 mod stream;
 mod tls;
 mod turns;
+mod url;
 pub(crate) mod watch;
 
 pub(crate) use datagrams::{bind_datagrams, raise_buffers};
@@ -12,3 +13,4 @@ pub(crate) use file::{lock_beside, write_private, write_whole};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate};
 pub(crate) use turns::Turns;
+pub(crate) use url::{shown, told};

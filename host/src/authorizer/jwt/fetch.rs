@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::auth::jwt::{BadKeys, Keys};
 use crate::config::{JwtIssuer, JwtKeys, may_have_keys};
-use crate::net::watch;
+use crate::net::{shown, watch};
 
 /// Time for all that it takes to get the keys.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ pub(super) async fn fetch(issuer: &JwtIssuer) -> Result<Fetched, FetchError> {
     };
     match timeout(PATIENCE, download(issuer, &place)).await {
         Ok(keys) => keys,
-        Err(_) => Err(FetchError::Slow(place)),
+        Err(_) => Err(FetchError::Slow(shown(&place))),
     }
 }
 
@@ -100,7 +100,7 @@ async fn download(issuer: &JwtIssuer, place: &str) -> Result<Fetched, FetchError
     let set = get(&url).await?;
     let keys = Keys::from_set(&set, &issuer.algorithms);
     Ok(Fetched {
-        keys: keys.map_err(|error| FetchError::Keys(url, error))?,
+        keys: keys.map_err(|error| FetchError::Keys(shown(&url), error))?,
         // JSON is always UTF-8.
         set: String::from_utf8(set).ok(),
     })
@@ -114,14 +114,14 @@ async fn discover(issuer: &JwtIssuer, place: &str) -> Result<String, FetchError>
         jwks_uri: String,
     }
     let answer = get(place).await?;
-    let found: Configuration = serde_json::from_slice(&answer)
-        .map_err(|_| FetchError::NoConfiguration(place.to_owned()))?;
+    let found: Configuration =
+        serde_json::from_slice(&answer).map_err(|_| FetchError::NoConfiguration(shown(place)))?;
     if found.issuer != issuer.issuer {
-        return Err(FetchError::OtherIssuer(place.to_owned(), found.issuer));
+        return Err(FetchError::OtherIssuer(shown(place), found.issuer));
     }
     let downgrades = is_https(place) && !is_https(&found.jwks_uri);
     if downgrades || !may_have_keys(&found.jwks_uri) {
-        return Err(FetchError::Insecure(place.to_owned(), found.jwks_uri));
+        return Err(FetchError::Insecure(shown(place), shown(&found.jwks_uri)));
     }
     Ok(found.jwks_uri)
 }
@@ -133,8 +133,7 @@ fn is_https(url: &str) -> bool {
 
 /// Gets a document of at most [`LONGEST`] bytes.
 async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
-    let unreachable =
-        |error: &reqwest::Error| FetchError::Unreachable(url.to_owned(), causes(error));
+    let unreachable = |error: &reqwest::Error| FetchError::Unreachable(shown(url), causes(error));
     let mut client = Client::builder()
         .redirect(Policy::none())
         .https_only(is_https(url))
@@ -149,9 +148,9 @@ async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
     match response.status() {
         StatusCode::OK => {}
         status if status.is_redirection() => {
-            return Err(FetchError::Redirects(url.to_owned(), status));
+            return Err(FetchError::Redirects(shown(url), status));
         }
-        status => return Err(FetchError::Status(url.to_owned(), status)),
+        status => return Err(FetchError::Status(shown(url), status)),
     }
     let mut content = Vec::new();
     while let Some(bytes) = response
@@ -161,7 +160,7 @@ async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
     {
         content.extend_from_slice(&bytes);
         if content.len() > LONGEST {
-            return Err(FetchError::TooLong(url.to_owned()));
+            return Err(FetchError::TooLong(shown(url)));
         }
     }
     Ok(content)

@@ -63,7 +63,7 @@ pub(in crate::config) struct Iam {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Forward {
-    /// The address of the endpoint, `http://…` or `https://…`.
+    /// The address of the endpoint, `http://…` or `https://…`. Logs show it without user, password and query.
     pub(in crate::config) url: String,
     /// The PEM file with the certificates of the authority that the endpoint's certificate is from. The
     /// default are the machine's own authorities.
