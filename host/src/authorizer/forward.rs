@@ -5,14 +5,14 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response};
 use tokio::time::timeout;
 
 use super::{Answer, Denial, Request};
-use crate::auth::{Identity, Value};
+use crate::auth::{Identity, IdentityError, Value};
 use crate::config::{self, Fault};
 use crate::net::shown;
 use crate::net::watch::{self, Stamp};
@@ -24,7 +24,13 @@ const MAX_BODY: usize = 16 << 10;
 const MAX_CA_BYTES: u64 = 1 << 20;
 
 /// The headers of a refusal that the client gets.
-const PASSED_ON: [HeaderName; 4] = [CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE];
+const PASSED_ON: [HeaderName; 5] = [
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    LOCATION,
+    SET_COOKIE,
+    WWW_AUTHENTICATE,
+];
 
 /// Headers of the client that the endpoint does not get: they are about the client's own connection, or say what the
 /// gateway knows better.
@@ -134,19 +140,49 @@ impl ForwardAuthorizer {
             .unwrap_or_else(|error| Err(failed(&error)))
     }
 
-    /// The identity that the headers of a 2xx tell.
+    /// The identity that the headers of a 2xx tell. The one with the principal must be there: without it, the client would
+    /// come in as nobody.
     fn identity(&self, headers: &HeaderMap) -> Result<Identity, Denial> {
-        let text = |name: &str| -> Option<Box<str>> {
-            let value = str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
-            (!value.is_empty()).then(|| value.into())
+        let failed = |text: String| Denial::Failed(format!("{}: {text}", self.place));
+        let text = |name: &str| -> Result<Option<Box<str>>, Denial> {
+            let Some(value) = headers.get(name) else {
+                return Ok(None);
+            };
+            let text = str::from_utf8(value.as_bytes()).map_err(|_| {
+                failed(format!(
+                    "its answer has a header {name} that is no UTF-8; let the endpoint send it as UTF-8"
+                ))
+            })?;
+            Ok((!text.is_empty()).then(|| text.into()))
         };
-        let principal = self.config.principal.as_deref().and_then(text);
-        let values =
-            self.config.values.iter().filter_map(|(name, header)| {
-                Some((name.as_str().into(), Value::Text(text(header)?)))
-            });
-        Identity::new(principal, values.collect(), Vec::new(), None)
-            .map_err(|error| Denial::Failed(format!("{}: {error}", self.place)))
+        let principal = match self.config.principal.as_deref() {
+            None => None,
+            Some(name) => Some(text(name)?.ok_or_else(|| {
+                failed(format!(
+                    "its answer lets the client in and has no header {name}, or an empty one; let the endpoint send it, \
+                     or correct the authorizer's forward.principal"
+                ))
+            })?),
+        };
+        let mut values = Vec::new();
+        for (name, header) in &self.config.values {
+            if let Some(text) = text(header)? {
+                values.push((name.as_str().into(), Value::Text(text)));
+            }
+        }
+        let identity = Identity::new(principal, values, Vec::new(), None);
+        identity.map_err(|error| {
+            let header = self.config.principal.as_deref().unwrap_or_default();
+            let is_name = matches!(
+                error,
+                IdentityError::Unprintable | IdentityError::LongPrincipal(_)
+            );
+            let remedy = match is_name {
+                true => format!("; let the endpoint send a name as its header {header}"),
+                false => String::new(),
+            };
+            failed(format!("{error}{remedy}"))
+        })
     }
 }
 
@@ -213,6 +249,7 @@ async fn answer(status: StatusCode, mut response: Response) -> reqwest::Result<A
     }
     if body.is_empty() {
         headers.remove(CONTENT_TYPE);
+        headers.remove(CONTENT_ENCODING);
     }
     Ok(Answer {
         status,

@@ -59,7 +59,7 @@ pub(in crate::config) struct Iam {}
 
 /// An HTTP endpoint that decides. It gets a GET with the client's headers, `X-Forwarded-Method`, `-Proto`,
 /// `-Host`, `-Uri` and `-For`. A 2xx lets the client in; a 3xx or 4xx goes to the client, with `Location`,
-/// `Set-Cookie`, `WWW-Authenticate` and at most 16 KiB of body; all else is a failure (500).
+/// `Set-Cookie`, `WWW-Authenticate` and a body of at most 16 KiB; all else is a failure (500).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Forward {
@@ -68,7 +68,8 @@ pub(in crate::config) struct Forward {
     /// The PEM file with the certificates of the authority that the endpoint's certificate is from. The
     /// default are the machine's own authorities.
     pub(in crate::config) ca: Option<String>,
-    /// The header of a 2xx that has the client's name, such as `X-Auth-Request-User`.
+    /// The header of a 2xx that has the client's name, such as `X-Auth-Request-User`. A 2xx without it is a
+    /// failure (500).
     pub(in crate::config) principal: Option<String>,
     /// Further headers of a 2xx, by the name under which handlers read them:
     /// `values = { email = "X-Auth-Request-Email" }`.
