@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use lockgate_tests::{Gateway, probe_configuration};
+use lockgate_tests::{Gateway, probe_configuration, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::connect::check_refusal;
 struct Endpoint {
     url: String,
     heads: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<Option<String>>>,
+    answer: Arc<Mutex<Option<Vec<u8>>>>,
     _serving: JoinSet<()>,
 }
 
@@ -23,7 +23,7 @@ impl Endpoint {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let heads = Arc::<Mutex<Vec<String>>>::default();
-        let answer = Arc::<Mutex<Option<String>>>::default();
+        let answer = Arc::<Mutex<Option<Vec<u8>>>>::default();
         let url = format!("http://{}/auth?x=1", listener.local_addr().unwrap());
         let (kept, given) = (Arc::clone(&heads), Arc::clone(&answer));
         let mut serving = JoinSet::new();
@@ -42,7 +42,7 @@ impl Endpoint {
                     heads.lock().unwrap().push(String::from_utf8(head).unwrap());
                     let answer = answer.lock().unwrap().clone();
                     match answer {
-                        Some(answer) => drop(socket.write_all(answer.as_bytes()).await),
+                        Some(answer) => drop(socket.write_all(&answer).await),
                         // It never answers.
                         None => drop(socket.read_u8().await),
                     }
@@ -61,7 +61,7 @@ impl Endpoint {
         let length = body.len();
         *self.answer.lock().unwrap() = Some(format!(
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
-        ));
+        ).into_bytes());
     }
 
     fn last_head(&self) -> String {
@@ -73,11 +73,26 @@ impl Endpoint {
             .unwrap_or_default()
     }
 
+    /// Waits until it has got as many requests.
+    async fn asked(&self, times: usize) {
+        within("the endpoint is asked", async {
+            while self.heads.lock().unwrap().len() < times {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     async fn gateway(&self, timeout_ms: u32) -> Gateway {
+        self.gateway_with("", timeout_ms).await
+    }
+
+    /// As [`Self::gateway`], with more of the configuration before its own.
+    async fn gateway_with(&self, more: &str, timeout_ms: u32) -> Gateway {
         let probe = probe_configuration("authorizer = \"team\"", "");
         let url = &self.url;
         let configuration = format!(
-            "{probe}\n[authorizers.team]\nforward = {{ url = {url:?}, principal = \"X-Auth-Request-User\", \
+            "{more}{probe}\n[authorizers.team]\nforward = {{ url = {url:?}, principal = \"X-Auth-Request-User\", \
              values = {{ email = \"X-Auth-Request-Email\" }}, timeout_ms = {timeout_ms} }}\n"
         );
         LOCKGATE.serve(&configuration).await
@@ -87,7 +102,7 @@ impl Endpoint {
 #[tokio::test]
 async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway(20_000).await;
+    let gateway = endpoint.gateway(29_000).await;
     // oauth2-proxy says 202.
     endpoint.answer(
         "202 Accepted",
@@ -100,6 +115,11 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
         .header("Authorization", "Basic YTpi")
         .header("X-Forwarded-User", "eve")
         .header("X-Forwarded-For", "203.0.113.9")
+        .header("X_Forwarded_For", "203.0.113.9")
+        .header("X.Forwarded_User", "eve")
+        .header("X_Real-Ip", "203.0.113.9")
+        .header("X_Original_Url", "/eve")
+        .header("Proxy_Authorization", "eve")
         .header("Sec-WebSocket-Protocol", "chat");
     let mut client = request.open().await;
     let who = json!({"principal": "ada", "values": {"email": "ada@example.com"}});
@@ -120,6 +140,8 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
     }
     for name in [
         "x-forwarded-user",
+        "eve",
+        "x_",
         "sec-websocket",
         "upgrade",
         "203.0.113.9",
@@ -131,11 +153,11 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
 #[tokio::test]
 async fn refusal_of_the_endpoint_goes_to_the_client() {
     let endpoint = Endpoint::start().await;
-    let gateway = endpoint.gateway(20_000).await;
+    let gateway = endpoint.gateway(29_000).await;
     endpoint.answer(
         "302 Found",
         "Location: https://login.example/\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Internal: canary\r\n\
-         Content-Type: text/html\r\n",
+         Content-Type: text/html\r\nContent-Encoding: br\r\n",
         "<p>log in</p>",
     );
     let refused = gateway.ws("/s").refused().await;
@@ -145,6 +167,7 @@ async fn refusal_of_the_endpoint_goes_to_the_client() {
     );
     assert_eq!(refused.header("location"), Some("https://login.example/"));
     assert_eq!(refused.header("content-type"), Some("text/html"));
+    assert_eq!(refused.header("content-encoding"), Some("br"));
     let cookies = refused
         .headers
         .iter()
@@ -175,10 +198,12 @@ async fn refusal_of_the_endpoint_goes_to_the_client() {
     assert_eq!(gateway.ws("/s").refused().await.body.len(), 16 << 10);
     endpoint.answer(
         "403 Forbidden",
-        "Content-Type: text/plain\r\n",
+        "Content-Type: text/plain\r\nContent-Encoding: br\r\n",
         &"x".repeat((16 << 10) + 1),
     );
-    check_refusal(&gateway.ws("/s").refused().await, 403, "Forbidden");
+    let refused = gateway.ws("/s").refused().await;
+    check_refusal(&refused, 403, "Forbidden");
+    assert_eq!(refused.header("content-encoding"), None);
 }
 
 #[tokio::test]
@@ -210,4 +235,81 @@ async fn endpoint_that_fails_refuses_with_500() {
         500,
         "Internal Server Error",
     );
+}
+
+#[tokio::test]
+async fn endpoint_that_hangs_leaves_room_for_others() {
+    let endpoint = Endpoint::start().await;
+    let more = "[limits]\nhandshakes = 4\n[apis.a.stages.open]\n";
+    let gateway = endpoint.gateway_with(more, 29_000).await;
+    let client = async || gateway.ws("/s").refused().await;
+    let hanging = async { tokio::join!(client(), client()) };
+    let others = async {
+        endpoint.asked(2).await;
+        let refused = gateway.ws("/s").refused().await;
+        check_refusal(&refused, 429, "Too Many Requests");
+        gateway.log().line(&["team", "limits.handshakes"]).await;
+        gateway.connect("/open").await.id().await;
+    };
+    tokio::select! {
+        _ = hanging => panic!("the endpoint has not answered"),
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn admission_without_a_valid_principal_is_a_failure() {
+    let endpoint = Endpoint::start().await;
+    let gateway = endpoint.gateway(29_000).await;
+    for (headers, told) in [
+        ("", "has no header x-auth-request-user"),
+        ("X-Auth-Request-User:\r\n", "or an empty one"),
+        (
+            "X-Auth-Request-User: a\tb\r\n",
+            "a name as its header x-auth-request-user",
+        ),
+    ] {
+        endpoint.answer("200 OK", headers, "");
+        let refused = gateway.ws("/s").refused().await;
+        check_refusal(&refused, 500, "Internal Server Error");
+        gateway.log().line(&["team", told]).await;
+    }
+    // ISO 8859-1, as some servers write names.
+    endpoint.answer("200 OK", "X-Auth-Request-User: Zo\u{1}\r\n", "");
+    for byte in endpoint.answer.lock().unwrap().iter_mut().flatten() {
+        if *byte == 1 {
+            *byte = 0xeb;
+        }
+    }
+    let refused = gateway.ws("/s").refused().await;
+    check_refusal(&refused, 500, "Internal Server Error");
+    gateway.log().line(&["team", "is no UTF-8"]).await;
+    // A value may be missing.
+    endpoint.answer("200 OK", "X-Auth-Request-User: ada\r\n", "");
+    let who = gateway.connect("/s").await.step(json!({"do": "who"})).await;
+    assert_eq!(who, json!({"principal": "ada", "values": {}}));
+}
+
+#[tokio::test]
+async fn secrets_in_the_address_of_the_endpoint_stay_out_of_the_log() {
+    let mut endpoint = Endpoint::start().await;
+    let address = endpoint.url.strip_prefix("http://").unwrap();
+    endpoint.url = format!("http://canary:canary@{address}&key=canary");
+    let gateway = endpoint
+        .gateway_with("[log]\nlevel = \"trace\"\n", 500)
+        .await;
+    gateway.ws("/s").refused().await;
+    gateway.log().line(&["team", "/auth did not answer"]).await;
+    for answer in ["HTTP/1.1 503 Oops\r\n\r\n", "nonsense\r\n\r\n"] {
+        *endpoint.answer.lock().unwrap() = Some(answer.into());
+        gateway.ws("/s").refused().await;
+    }
+    gateway.log().line(&["team", "/auth answered 503"]).await;
+    gateway.log().line(&["team", "/auth cannot be asked"]).await;
+    let lines = gateway.log().lines();
+    let leaks: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("canary"))
+        .collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }
