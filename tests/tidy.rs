@@ -50,7 +50,7 @@ const NAMED_IN: [(&str, &[&str]); 12] = [
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
-    ("reqwest", &["authorizer", "net", "registry"]),
+    ("reqwest", &["authorizer", "config", "net", "registry"]),
     (
         "aws_lc_rs",
         &["auth", "listener", "management", "signature", "net"],
