@@ -295,9 +295,7 @@ async fn secrets_in_the_address_of_the_endpoint_stay_out_of_the_log() {
     let mut endpoint = Endpoint::start().await;
     let address = endpoint.url.strip_prefix("http://").unwrap();
     endpoint.url = format!("http://canary:canary@{address}&key=canary");
-    let gateway = endpoint
-        .gateway_with("[log]\nlevel = \"trace\"\n", 500)
-        .await;
+    let gateway = endpoint.gateway(500).await;
     gateway.ws("/s").refused().await;
     gateway.log().line(&["team", "/auth did not answer"]).await;
     for answer in ["HTTP/1.1 503 Oops\r\n\r\n", "nonsense\r\n\r\n"] {
