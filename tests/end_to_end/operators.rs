@@ -353,7 +353,7 @@ async fn message_that_cannot_be_sent_is_refused_with_the_remedy() {
 async fn client_without_room_is_an_error_alone_and_closed_among_many() {
     let limits = "limits = { message_kib = 64 }";
     let gateway = LOCKGATE.serve(&probe_configuration(limits, "")).await;
-    // It does not read for now.
+    // It reads nothing until its queue is full.
     let mut client = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
     let id = {
         let page = get(&gateway, "/connections").await;

@@ -94,21 +94,14 @@ impl Denial {
 
     /// The answer that an endpoint has for the client.
     pub(crate) fn answer(&self) -> Option<&Answer> {
-        match self {
-            Self::Answer(answer) => Some(answer),
-            Self::Unauthorized(_)
-            | Self::InvalidToken(_)
-            | Self::MissingScopes(_)
-            | Self::Exceeded(_)
-            | Self::Forbidden(_)
-            | Self::Refused { .. }
-            | Self::Busy(_)
-            | Self::Failed(_)
-            | Self::Replaced => None,
-        }
+        let Self::Answer(answer) = self else {
+            return None;
+        };
+        Some(answer)
     }
 
-    /// The challenge of a 401, and of a token without a scope: what an authorizer's clients present is, in one way or another, a token that they bear.
+    /// The challenge of a 401, and of a token without a scope. It is that of a bearer (RFC 6750 §3), whatever the client
+    /// is asked for.
     pub(crate) fn challenge(&self) -> Option<HeaderValue> {
         match self {
             Self::InvalidToken(_) => {
@@ -134,32 +127,14 @@ impl Denial {
 
     /// The seconds after which the client may come again, if that is known.
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
-        match self {
-            Self::Exceeded(exceeded) => Some(exceeded.retry_after_s()),
-            Self::Unauthorized(_)
-            | Self::InvalidToken(_)
-            | Self::MissingScopes(_)
-            | Self::Forbidden(_)
-            | Self::Refused { .. }
-            | Self::Answer(_)
-            | Self::Busy(_)
-            | Self::Failed(_)
-            | Self::Replaced => None,
-        }
+        let Self::Exceeded(exceeded) = self else {
+            return None;
+        };
+        Some(exceeded.retry_after_s())
     }
 
     /// Whether the authorizer is to blame, and not the client.
     pub(crate) fn is_fault(&self) -> bool {
-        match self {
-            Self::Busy(_) | Self::Failed(_) => true,
-            Self::Unauthorized(_)
-            | Self::InvalidToken(_)
-            | Self::MissingScopes(_)
-            | Self::Forbidden(_)
-            | Self::Refused { .. }
-            | Self::Answer(_)
-            | Self::Exceeded(_)
-            | Self::Replaced => false,
-        }
+        matches!(self, Self::Busy(_) | Self::Failed(_))
     }
 }
