@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -155,6 +155,52 @@ pub(crate) async fn exchange(
     Ok(Round {
         cost: cpu / answered as f64,
         per_second: Some(answered as f64 / took.as_secs_f64()),
+        latency_us: percentiles(latencies),
+    })
+}
+
+/// One who does the same again and again.
+pub(crate) trait Repeat: Send + 'static {
+    fn once(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Measures the cost of what each of them does, all at the same time.
+pub(crate) async fn repeat<R: Repeat>(server: &Server, all: Vec<R>, pace: Pace) -> Result<Round> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    for mut one in all {
+        let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+        tasks.spawn(async move {
+            let mut took = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                one.once().await?;
+                count.fetch_add(1, Ordering::Relaxed);
+                took.push(u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX));
+            }
+            anyhow::Ok(took)
+        });
+    }
+    tokio::time::sleep(pace.warm_up).await;
+    let (before, first, started) = (
+        Cpu::of(server)?,
+        count.load(Ordering::Relaxed),
+        Instant::now(),
+    );
+    tokio::time::sleep(pace.length).await;
+    let cpu = Cpu::of(server)?.since(&before);
+    let done = (count.load(Ordering::Relaxed) - first) as f64;
+    let per_second = done / started.elapsed().as_secs_f64();
+    stop.store(true, Ordering::Relaxed);
+    let mut latencies = Vec::new();
+    while let Some(took) = tasks.join_next().await {
+        latencies.extend(took?.with_context(|| server.log())?);
+    }
+    ensure!(done > 0.0, "nothing was done");
+    Ok(Round {
+        cost: cpu / done,
+        per_second: Some(per_second),
         latency_us: percentiles(latencies),
     })
 }

@@ -1,16 +1,13 @@
 //! Posts by the connections API, on kept HTTP/1.1 connections, until they are on the client's socket.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use super::{Bench, US};
-use crate::measure::{Cpu, Round, percentiles};
+use crate::measure::{Repeat, repeat};
 use crate::raw::Raw;
 use crate::report::{Row, Target};
 use crate::server::Server;
@@ -74,9 +71,11 @@ limits = {{ ping_interval_s = 0 }}
         };
         for _ in 0..bench.rounds {
             let callers = callers(&gateway, proof).await?;
-            row.lockgate.push(round(bench, &gateway, callers).await?);
+            row.lockgate
+                .push(repeat(&gateway, callers, bench.pace).await?);
             let callers = bare_callers(&bare).await?;
-            row.reference.push(round(bench, &bare, callers).await?);
+            row.reference
+                .push(repeat(&bare, callers, bench.pace).await?);
         }
         rows.push(row);
     }
@@ -98,7 +97,7 @@ async fn callers(gateway: &Server, proof: Proof) -> Result<Vec<Caller>> {
             Proof::Signature => Signer::new(ID, SECRET).sign("POST", &path, "localhost", BODY),
         };
         callers.push(Caller {
-            socket: TcpStream::connect(gateway.plain).await?,
+            socket: connect(gateway.plain).await?,
             request: request(&path, &proof),
             client: Some(client),
         });
@@ -111,12 +110,18 @@ async fn bare_callers(bare: &Server) -> Result<Vec<Caller>> {
     let mut callers = Vec::new();
     for _ in 0..AT_A_TIME {
         callers.push(Caller {
-            socket: TcpStream::connect(address).await?,
+            socket: connect(address).await?,
             request: request("/load/@connections/AAAAAAAAAAAAAAAA", &[]),
             client: None,
         });
     }
     Ok(callers)
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 fn request(path: &str, proof: &[(String, String)]) -> Vec<u8> {
@@ -128,50 +133,9 @@ fn request(path: &str, proof: &[(String, String)]) -> Vec<u8> {
     [head.as_bytes(), BODY].concat()
 }
 
-async fn round(bench: &Bench, server: &Server, callers: Vec<Caller>) -> Result<Round> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let count = Arc::new(AtomicU64::new(0));
-    let mut tasks = JoinSet::new();
-    for mut caller in callers {
-        let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
-        caller.socket.set_nodelay(true)?;
-        tasks.spawn(async move {
-            let mut took = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let started = Instant::now();
-                caller.post().await?;
-                count.fetch_add(1, Ordering::Relaxed);
-                took.push(u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX));
-            }
-            anyhow::Ok(took)
-        });
-    }
-    tokio::time::sleep(bench.pace.warm_up).await;
-    let (before, first, started) = (
-        Cpu::of(server)?,
-        count.load(Ordering::Relaxed),
-        Instant::now(),
-    );
-    tokio::time::sleep(bench.pace.length).await;
-    let cpu = Cpu::of(server)?.since(&before);
-    let done = (count.load(Ordering::Relaxed) - first) as f64;
-    let per_second = done / started.elapsed().as_secs_f64();
-    stop.store(true, Ordering::Relaxed);
-    let mut latencies = Vec::new();
-    while let Some(took) = tasks.join_next().await {
-        latencies.extend(took?.with_context(|| server.log())?);
-    }
-    ensure!(done > 0.0, "nothing was posted");
-    Ok(Round {
-        cost: cpu / done,
-        per_second: Some(per_second),
-        latency_us: percentiles(latencies),
-    })
-}
-
-impl Caller {
+impl Repeat for Caller {
     /// Posts, and waits until the client has the message.
-    async fn post(&mut self) -> Result<()> {
+    async fn once(&mut self) -> Result<()> {
         self.socket.write_all(&self.request).await?;
         let mut answer = Vec::new();
         // The body is empty.

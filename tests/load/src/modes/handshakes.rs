@@ -1,15 +1,13 @@
 //! TLS, the upgrade and the `$connect` handler: clients that connect and leave.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use anyhow::Result;
-use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use super::{Bench, US};
 use crate::client::{self, Scheme};
-use crate::measure::{Cpu, Round, percentiles};
+use crate::measure::{Repeat, repeat};
 use crate::report::{Row, Target};
 use crate::server::Server;
 use crate::tls::{self, HTTP1};
@@ -29,49 +27,33 @@ pub(crate) async fn handshakes(bench: &Bench) -> Result<Vec<Row>> {
         )
     };
     for _ in 0..bench.rounds {
-        row.lockgate.push(round(bench, &gateway).await?);
-        row.reference.push(round(bench, &bare).await?);
+        row.lockgate
+            .push(repeat(&gateway, Visitor::all(&gateway), bench.pace).await?);
+        row.reference
+            .push(repeat(&bare, Visitor::all(&bare), bench.pace).await?);
     }
     Ok(vec![row])
 }
 
-async fn round(bench: &Bench, server: &Arc<Server>) -> Result<Round> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let count = Arc::new(AtomicU64::new(0));
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME {
-        let (server, stop, count) = (Arc::clone(server), Arc::clone(&stop), Arc::clone(&count));
-        tasks.spawn(async move {
-            let tls = tls::connector(HTTP1);
-            let mut took = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let started = Instant::now();
-                drop(client::open(&server, Scheme::Wss, &tls).await?);
-                count.fetch_add(1, Ordering::Relaxed);
-                took.push(u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX));
-            }
-            anyhow::Ok(took)
-        });
+/// A client that connects and leaves.
+struct Visitor {
+    server: Arc<Server>,
+    tls: TlsConnector,
+}
+
+impl Visitor {
+    fn all(server: &Arc<Server>) -> Vec<Self> {
+        let visitor = || Self {
+            server: Arc::clone(server),
+            tls: tls::connector(HTTP1),
+        };
+        (0..AT_A_TIME).map(|_| visitor()).collect()
     }
-    tokio::time::sleep(bench.pace.warm_up).await;
-    let (before, first, started) = (
-        Cpu::of(server)?,
-        count.load(Ordering::Relaxed),
-        Instant::now(),
-    );
-    tokio::time::sleep(bench.pace.length).await;
-    let cpu = Cpu::of(server)?.since(&before);
-    let done = (count.load(Ordering::Relaxed) - first) as f64;
-    let per_second = done / started.elapsed().as_secs_f64();
-    stop.store(true, Ordering::Relaxed);
-    let mut latencies = Vec::new();
-    while let Some(took) = tasks.join_next().await {
-        latencies.extend(took??);
+}
+
+impl Repeat for Visitor {
+    async fn once(&mut self) -> Result<()> {
+        drop(client::open(&self.server, Scheme::Wss, &self.tls).await?);
+        Ok(())
     }
-    anyhow::ensure!(done > 0.0, "no client was let in");
-    Ok(Round {
-        cost: cpu / done,
-        per_second: Some(per_second),
-        latency_us: percentiles(latencies),
-    })
 }
