@@ -56,8 +56,9 @@ pub(crate) fn time_left() -> Option<Duration> {
 }
 
 /// The processor time of this thread. It leaves out the time that other threads had the processor, so that a busy
-/// machine cuts off no call. The read is a system call: only calls that outlive their first tick pay for it.
-fn thread_time() -> Duration {
+/// machine cuts off no call. The read is a system call: only calls that outlive their first tick pay for it, and those of
+/// costly plugins.
+pub(super) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.try_into()
         .expect("a thread has run for a positive time")

@@ -2,19 +2,21 @@
 //!
 //! A call begins in its session's task, and most are over there after a microsecond. Calls that each take a good part of
 //! their first tick are another matter: a hundred sessions that begin one after the other keep a thread from all other
-//! clients for as long as they all take. So the calls of a costly plugin are timed, and together they get half of a
+//! clients for as long as they all take. So the calls of a costly plugin are charged, and together they get half of a
 //! thread's time. Beyond that they begin on the guest threads, where their plugin has its share.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::cpu_time::thread_time;
+
 /// A first poll that takes as long makes its plugin costly. A session handles 32 messages in a turn: cheaper calls make
 /// the turns of a hundred sessions no longer than the 20 ms that a neighbour may wait.
 const COSTLY: Duration = Duration::from_micros(10);
 
-/// Calls that are timed after a costly one, however cheap they are.
-const TIMED_CALLS: u32 = 64;
+/// Calls that are charged after a costly one, however cheap they are.
+const CHARGED_CALLS: u32 = 64;
 
 /// A call of any plugin is timed once in so many of its thread: a clock that is read at each call would cost a short one
 /// a twentieth. A prime number, so that plugins which take turns are all met.
@@ -55,22 +57,30 @@ impl Credit {
 
 /// A first poll whose time is taken.
 pub(crate) struct Timed {
-    began: Instant,
+    began: Began,
     /// The calls that it stands for: itself, and those before it that were not timed.
     pub(crate) stands_for: u32,
+}
+
+/// The start of a timed poll.
+enum Began {
+    /// Of a sample, by the cheap clock, which goes on while other threads have the processor.
+    Sampled(Instant),
+    /// Of a costly plugin's call, by the processor time of the thread: a busy machine makes no call dearer.
+    Charged(Duration),
 }
 
 /// Whether the calls of one plugin are costly. Shared by all threads, and written only while they are.
 #[derive(Debug, Default)]
 pub(crate) struct FirstTicks {
-    /// Calls that are still timed, whatever they take; none while the plugin is cheap.
-    timed: AtomicU32,
+    /// Calls that are still charged, whatever they take; none while the plugin is cheap.
+    charged: AtomicU32,
 }
 
 impl FirstTicks {
     /// Whether the plugin's next call may begin on this thread.
     pub(crate) fn may_begin_here(&self) -> bool {
-        self.timed.load(Ordering::Relaxed) == 0 || Credit::now().left_s > 0.0
+        self.charged.load(Ordering::Relaxed) == 0 || Credit::now().left_s > 0.0
     }
 
     /// Begins the first poll of a call on this thread: the time, if it is to be taken.
@@ -78,31 +88,38 @@ impl FirstTicks {
         let untimed = UNTIMED.get() - 1;
         let sampled = untimed == 0;
         UNTIMED.set(if sampled { SAMPLE_EVERY } else { untimed });
-        let stands_for = match self.timed.load(Ordering::Relaxed) {
-            0 if sampled => SAMPLE_EVERY,
-            0 => return None,
-            _ => 1,
-        };
-        Some(Timed {
-            began: Instant::now(),
-            stands_for,
-        })
+        match self.charged.load(Ordering::Relaxed) {
+            0 if sampled => Some(Timed {
+                began: Began::Sampled(Instant::now()),
+                stands_for: SAMPLE_EVERY,
+            }),
+            0 => None,
+            _ => Some(Timed {
+                began: Began::Charged(thread_time()),
+                stands_for: 1,
+            }),
+        }
     }
 
     /// Ends that poll. Gives its duration.
     pub(crate) fn end(&self, timed: &Timed) -> Duration {
-        let began = timed.began;
-        let mut credit = Credit::now();
-        let took = credit.at - began;
-        credit.left_s -= took.as_secs_f64();
-        CREDIT.set(Some(credit));
-        let timed = self.timed.load(Ordering::Relaxed);
-        let next = match took >= COSTLY {
-            true => TIMED_CALLS,
-            false => timed.saturating_sub(1),
+        let took = match timed.began {
+            Began::Sampled(began) => began.elapsed(),
+            Began::Charged(began) => {
+                let took = thread_time().saturating_sub(began);
+                let mut credit = Credit::now();
+                credit.left_s -= took.as_secs_f64();
+                CREDIT.set(Some(credit));
+                took
+            }
         };
-        if next != timed {
-            self.timed.store(next, Ordering::Relaxed);
+        let charged = self.charged.load(Ordering::Relaxed);
+        let next = match took >= COSTLY {
+            true => CHARGED_CALLS,
+            false => charged.saturating_sub(1),
+        };
+        if next != charged {
+            self.charged.store(next, Ordering::Relaxed);
         }
         took
     }
