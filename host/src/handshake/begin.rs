@@ -68,7 +68,8 @@ pub(super) async fn begin(
         (Some(socket), Some(registration)) => session(current, registration, socket).await,
         (_, registration) => {
             drop(registration);
-            session::never_opened(&current, connection).await;
+            // Boxed: nearly every task goes the other way, and reserves no space for this.
+            Box::pin(session::never_opened(&current, connection)).await;
         }
     }
     drop(guards);

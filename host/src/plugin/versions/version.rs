@@ -189,16 +189,19 @@ impl Version {
             // Boxed, so that a call that begins here reserves no space for it.
             slot = Box::pin(self.slots.slot(self.max_calls(E::LINE))).await;
         }
-        let mut permit = pin!(self.pool.permit(E::LINE));
-        let permit = poll_fn(|context| {
-            let permit = permit.as_mut().poll(context);
-            if permit.is_pending() {
-                // Calls that hold an instance may need the slot to end.
-                slot = None;
-            }
-            permit
-        });
-        let permit = match permit.await {
+        let permit = {
+            let mut permit = pin!(self.pool.permit(E::LINE));
+            poll_fn(|context| {
+                let permit = permit.as_mut().poll(context);
+                if permit.is_pending() {
+                    // Calls that hold an instance may need the slot to end.
+                    slot = None;
+                }
+                permit
+            })
+            .await
+        };
+        let permit = match permit {
             Ok(Some(permit)) => permit,
             Ok(None) => return Called::Retired(event),
             Err(error) => return Called::Ended(Err(error)),
