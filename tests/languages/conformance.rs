@@ -64,7 +64,7 @@ async fn follows_its_page(plugin: &str) {
         if !file.file_name().to_string_lossy().starts_with('.') {
             // A copy: a tool shows its program this folder alone.
             let mut copy = Command::new("cp");
-            copy.arg("-R").arg(file.path()).arg(&outside);
+            copy.arg("-R").arg(file.path()).arg(&*outside);
             assert!(copy.status().unwrap().success());
         }
     }

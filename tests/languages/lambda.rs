@@ -53,7 +53,7 @@ async fn new_project_serves_a_table_of_connections(language: &str) -> Project {
 pub(crate) async fn tutorial_for_sdk_v2_runs_as_it_is() {
     let routes = &["sendmessage", "sendto"];
     let environment = "environment = { table = \"connections\" }";
-    let gateway = serve("tutorial-v2", false, routes, environment).await;
+    let (_project, gateway) = serve("tutorial-v2", false, routes, environment).await;
     let mut ann = gateway.connect("/prod").await;
     let mut bob = gateway.connect("/prod").await;
     let mut cleo = gateway.connect("/prod").await;
@@ -91,7 +91,7 @@ pub(crate) async fn tutorial_for_sdk_v2_runs_as_it_is() {
 pub(crate) async fn function_for_sdk_v3_runs_as_it_is() {
     let routes = ["broadcast", "whoami", "kick", "fail", "malformed"];
     let environment = "environment = { TABLE_NAME = \"connections\", AWS_REGION = \"eu-west-1\" }";
-    let gateway = serve("tutorial-v3", true, &routes, environment).await;
+    let (_project, gateway) = serve("tutorial-v3", true, &routes, environment).await;
 
     let refused = gateway
         .ws("/prod")
@@ -147,7 +147,7 @@ pub(crate) async fn function_for_sdk_v3_runs_as_it_is() {
 
 /// The callback and the context, with the AWS SDK v2 by callbacks.
 pub(crate) async fn callback_style_runs_as_it_is() {
-    let gateway = serve("callbacks", true, &[], "").await;
+    let (_project, gateway) = serve("callbacks", true, &[], "").await;
     let mut client = gateway.connect("/prod").await;
     for (action, answers) in [
         ("callback", &["by callback"][..]),
@@ -169,7 +169,7 @@ pub(crate) async fn callback_style_runs_as_it_is() {
 /// Middy in TypeScript, with packages that many projects have.
 pub(crate) async fn middy_with_common_packages_runs_as_it_is() {
     let environment = "environment = { AWS_REGION = \"eu-west-1\" }";
-    let gateway = serve("middy", true, &[], environment).await;
+    let (_project, gateway) = serve("middy", true, &[], environment).await;
     let refused = gateway
         .ws("/prod")
         .header("Authorization", "wrong")
@@ -201,8 +201,8 @@ pub(crate) async fn middy_with_common_packages_runs_as_it_is() {
     client.expect("no idea").await;
 }
 
-/// A gateway that serves a project of [`PROJECTS`] at `/prod`, with more routes and lines of the plugin's table.
-async fn serve(name: &str, two_way: bool, routes: &[&str], plugin: &str) -> Gateway {
+/// Serves a project of [`PROJECTS`] at `/prod`, with more routes and lines of the plugin's table.
+async fn serve(name: &str, two_way: bool, routes: &[&str], plugin: &str) -> (Project, Gateway) {
     let project = Project::named(&format!("lambda-{name}"), "js", "lambda").await;
     fs::remove_dir_all(project.folder.join("src")).unwrap();
     copy(&Path::new(PROJECTS).join(name), &project.folder);
@@ -234,7 +234,8 @@ limits = {{ cpu_ms = 2000, deadline_ms = 10000 }}
 "#
     );
     fs::write(project.folder.join("gateway.toml"), configuration).unwrap();
-    project.dev("gateway.toml").await
+    let gateway = project.dev("gateway.toml").await;
+    (project, gateway)
 }
 
 fn copy(from: &Path, to: &Path) {

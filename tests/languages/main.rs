@@ -27,6 +27,7 @@ const LOCKGATE: Lockgate =
     Lockgate::new(env!("CARGO_BIN_EXE_lockgate"), env!("CARGO_TARGET_TMPDIR"));
 
 fn main() -> ExitCode {
+    let _place = project::Place::take();
     let mut cases = cases![
         rust::saved_change_of_a_new_project_is_served: ;
         rust::new_chat_serves_its_page_and_its_clients: ;

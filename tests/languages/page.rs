@@ -19,7 +19,10 @@ use std::{
 use lockgate_tests::{Gateway, LONG_PATIENCE};
 use tempfile::TempDir;
 
-use crate::{LOCKGATE, project};
+use crate::{
+    LOCKGATE,
+    project::{self, Outside},
+};
 
 pub(crate) async fn lambda_page_runs_as_written() {
     runs_as_written("docs/lambda.md").await;
@@ -56,9 +59,9 @@ pub(crate) async fn runs_as_written(page: &str) {
     let name = Path::new(page).file_stem().unwrap().to_str().unwrap();
     let outside = project::outside(&format!("page-{name}"));
     let mut reader = Reader {
-        here: outside.clone(),
-        outside,
         gateway: None,
+        here: outside.to_path_buf(),
+        outside,
         builds: 0,
     };
     let mut done = 0;
@@ -112,9 +115,10 @@ impl Block {
 
 /// What a reader has at hand.
 struct Reader {
-    outside: PathBuf,
-    here: PathBuf,
+    // Dropped before the folder that it watches.
     gateway: Option<Gateway>,
+    here: PathBuf,
+    outside: Outside,
     /// The builds that the gateway has served since its start.
     builds: usize,
 }

@@ -1,8 +1,10 @@
 //! A project as a newcomer makes it: by `lockgate new`, outside any checkout, with the tools of its language alone.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -31,13 +33,77 @@ pub(crate) struct Language {
     pub(crate) checks: &'static [&'static [&'static str]],
 }
 
-/// A folder outside any checkout, with the program in its `bin`. It outlives the test run: a project at the same place is
-/// built faster.
-pub(crate) fn outside(name: &str) -> PathBuf {
+/// The beginning of the names of [`all`].
+const PREFIX: &str = "lockgate-languages-";
+
+/// The name of the file whose lock a run holds on its folder.
+const LOCK: &str = "lock";
+
+/// The folder of this checkout's projects. Its path is the same in each run, so that what cargo keeps in the target folder counts
+/// again; nothing in it is kept.
+fn all() -> PathBuf {
     let mut hasher = DefaultHasher::new();
     LOCKGATE.target().hash(&mut hasher);
-    let all = env::temp_dir().join(format!("lockgate-languages-{:x}", hasher.finish()));
-    let folder = all.join(name);
+    env::temp_dir().join(format!("{PREFIX}{:x}", hasher.finish()))
+}
+
+/// Takes the place of the projects for this run, and removes those that runs which were killed have left behind, of any
+/// checkout. Dropped, it removes its own.
+pub(crate) struct Place {
+    lock: Option<File>,
+}
+
+impl Place {
+    pub(crate) fn take() -> Self {
+        for entry in fs::read_dir(env::temp_dir()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                remove_unused(&entry.path());
+            }
+        }
+        fs::create_dir_all(all()).unwrap();
+        let lock = File::create(all().join(LOCK)).unwrap();
+        lock.lock_shared().unwrap();
+        Self { lock: Some(lock) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.lock = None;
+        remove_unused(&all());
+    }
+}
+
+/// Removes a folder of projects unless a run holds it.
+fn remove_unused(folder: &Path) {
+    if let Ok(lock) = File::create(folder.join(LOCK))
+        && lock.try_lock().is_ok()
+    {
+        let _ = fs::remove_dir_all(folder); // another user's stays
+    }
+}
+
+/// A folder outside any checkout, with the program in its `bin`. It is removed when it is dropped, and so lives longer than the
+/// processes in it.
+pub(crate) struct Outside(PathBuf);
+
+impl Deref for Outside {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Makes the folder with this name.
+pub(crate) fn outside(name: &str) -> Outside {
+    let folder = all().join(name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("bin")).unwrap();
     let program = PathBuf::from(LOCKGATE.command(&[]).get_program());
@@ -45,7 +111,7 @@ pub(crate) fn outside(name: &str) -> PathBuf {
     // Rust has no other toolchain on some machines.
     let toolchain = concat!(env!("CARGO_MANIFEST_DIR"), "/../rust-toolchain.toml");
     fs::copy(toolchain, folder.join("rust-toolchain.toml")).unwrap();
-    folder
+    Outside(folder)
 }
 
 /// Prepares a command of a user: `lockgate` is in the `PATH`, and cargo takes what this machine has.
@@ -71,7 +137,7 @@ pub(crate) fn as_user(command: &mut Command, outside: &Path) {
 /// A project of a test.
 pub(crate) struct Project {
     name: String,
-    outside: PathBuf,
+    outside: Outside,
     pub(crate) folder: PathBuf,
 }
 
