@@ -25,6 +25,8 @@ pub(crate) struct Stage {
     pub(crate) origins: Origins,
     /// Who may connect; none lets everyone on to `$connect`.
     pub(crate) authorizer: Option<Arc<Authorizer>>,
+    /// The authorizer of the API key that a client needs as well.
+    pub(crate) api_key: Option<Arc<Authorizer>>,
     /// Whether the client listeners serve its connections API.
     pub(crate) connections_api: bool,
     pub(crate) limits: StageLimits,

@@ -13,18 +13,18 @@ use crate::upgrade::upgrade;
 use crate::{LOCKGATE, probe_configuration};
 
 /// A folder with a file of API keys, and a gateway that runs beside it.
-struct Keys {
+pub(crate) struct Keys {
     folder: TempDir,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: TempDir::new().unwrap(),
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -34,7 +34,7 @@ impl Keys {
     }
 
     /// Makes a key.
-    async fn make(&self, name: &str, more: &[&str]) -> String {
+    pub(crate) async fn make(&self, name: &str, more: &[&str]) -> String {
         let made = self.command(&[&["new", name], more].concat()).await;
         assert_eq!(made.code, Some(0), "{}", made.error);
         made.output.trim().to_owned()
@@ -62,7 +62,7 @@ impl Keys {
     }
 }
 
-fn with_key(gateway: &Gateway, key: &str) -> Request {
+pub(crate) fn with_key(gateway: &Gateway, key: &str) -> Request {
     gateway.ws("/s").header("X-Api-Key", key)
 }
 
@@ -76,7 +76,7 @@ async fn key_says_who_the_client_is_and_others_are_forbidden() {
     let prefix = mobile.split_once('.').unwrap().0;
     assert_eq!(
         who,
-        json!({"principal": "mobile", "values": {"key": prefix}})
+        json!({"principal": "mobile", "values": {"api_key_id": prefix, "api_key_name": "mobile"}})
     );
     with_key(&gateway, &web).open().await;
     let stranger = format!("{prefix}.{}", web.split_once('.').unwrap().1);

@@ -12,6 +12,7 @@ mod abandoned;
 mod access_log;
 mod activation;
 mod admission;
+mod api_key_beside;
 mod api_keys;
 mod arbitrary;
 mod asking;

@@ -361,6 +361,17 @@ impl Gateway {
         self.request(&format!("POST {path}"), headers, body).await
     }
 
+    /// Changes the configuration file, and reloads it, which must succeed. Gives the answer.
+    pub async fn change(&self, from: &str, to: &str) -> String {
+        let file = self.folder().join("gateway.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        let (status, body) = self.post("/reload", "{}").await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
     /// Sends a request to the management listener as it is given. Each header ends with CR and LF.
     pub async fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
         request_at(self.management(), line, headers, body).await

@@ -121,6 +121,15 @@ impl Identity {
         principal + values.chain(scopes).sum::<usize>()
     }
 
+    /// The text of a value; none if there is no such value, or it is no text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let mut values = self.values.iter().filter(|(other, _)| **other == *name);
+        match values.next()? {
+            (_, Value::Text(text)) => Some(text),
+            (_, Value::Number(_) | Value::Flag(_)) => None,
+        }
+    }
+
     /// Whether it no longer holds at `now`, in milliseconds since the Unix epoch.
     pub(crate) fn has_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)

@@ -24,6 +24,7 @@ use self::iam::IamAuthorizer;
 use self::jwt::JwtAuthorizer;
 pub(crate) use self::jwt::KnownKeys;
 use self::plugin::PluginAuthorizer;
+use crate::auth::api_keys::Record;
 use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
 use crate::config::{self, AuthorizerKind, Fault, IdentitySource, OnExpiry};
@@ -63,6 +64,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     /// The token that the client offers as a subprotocol, if the authorizer takes one there.
     pub(crate) offered_token: Option<&'a str>,
+    /// Who the client is by the authorizer before: an API key may be asked for beside another authorizer.
+    pub(crate) identity: Option<&'a Identity>,
     /// The room for those that wait for an endpoint or an issuer: those of all authorizers share it.
     pub(crate) waiting: &'a Arc<Permits>,
 }
@@ -181,6 +184,27 @@ impl Authorizer {
         matches!(self.kind, Kind::Jwt(_)) && sources.iter().any(IdentitySource::is_subprotocol)
     }
 
+    /// Who the client is that shows an API key: the one that the authorizer before knows, or else the key's own name. Values
+    /// with a key are for this authorizer alone.
+    fn with_key(&self, before: Option<&Identity>, record: &Record) -> Result<Identity, Denial> {
+        let identity = match before {
+            Some(before) => {
+                let sources = &self.config.identity_source;
+                let mut identity = before.clone();
+                identity.values.retain(|(name, _)| {
+                    let is_key = |source: &IdentitySource| matches!(source, IdentitySource::Authorizer(key) if key.as_str() == &**name);
+                    !sources.iter().any(is_key)
+                });
+                identity
+            }
+            None => Identity {
+                principal: Some(record.name.as_str().into()),
+                ..Identity::default()
+            },
+        };
+        api_keys::add_values(identity, record)
+    }
+
     /// Decides on a client. [`Denial::Replaced`] asks for the authorizer of the newest snapshot of the stage.
     pub(crate) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
         let presented = || {
@@ -200,7 +224,8 @@ impl Authorizer {
             }
             Kind::ApiKeys(keys) => {
                 let presented = source::first(&self.config.identity_source, request);
-                keys.authorize(presented, &request.invocation.connection)?
+                let record = keys.take(presented, &request.invocation.connection)?;
+                Arc::new(self.with_key(request.identity, &record)?)
             }
             Kind::Forward(forward) => {
                 presented()?;

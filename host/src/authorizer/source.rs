@@ -35,6 +35,7 @@ pub(super) fn read<'a>(source: &IdentitySource, request: &'a Request<'_>) -> Opt
         IdentitySource::StageVariable(name) => {
             invocation.scope.variables.get(name).map(String::as_str)
         }
+        IdentitySource::Authorizer(name) => request.identity.and_then(|said| said.text(name)),
         IdentitySource::Context(variable) => Some(match variable {
             ContextVariable::ApiId => &*invocation.scope.api,
             ContextVariable::Stage => &invocation.scope.stage,

@@ -106,14 +106,18 @@ fn api(
     let authorizer_key = join(&key, "authorizer");
     let authorizer = written.authorizer.as_deref();
     let authorizer = authorizer::named(&authorizer_key, authorizer, None, report);
-    let authorizer = authorizer.as_deref();
+    let api_key_key = join(&key, "api_key");
+    let api_key = written.api_key.as_deref();
+    let api_key = authorizer::named(&api_key_key, api_key, None, report);
+    let inherited = Inherited {
+        authorizer: authorizer.as_deref(),
+        api_key: api_key.as_deref(),
+        compat,
+    };
     let stages = written
         .stages
         .into_iter()
-        .map(|(name, written)| {
-            let settings = (authorizer, compat);
-            stage(&stages_key, name, written, settings, addresses, report)
-        })
+        .map(|(name, written)| stage(&stages_key, name, written, inherited, addresses, report))
         .collect();
     let routes = written
         .routes
@@ -240,11 +244,19 @@ fn missing_integration(name: &str, report: &Report<'_>) -> String {
     }
 }
 
+/// What a stage has of its API, unless it says otherwise.
+#[derive(Clone, Copy)]
+struct Inherited<'a> {
+    authorizer: Option<&'a str>,
+    api_key: Option<&'a str>,
+    compat: Compat,
+}
+
 fn stage(
     stages_key: &str,
     name: String,
     written: file::Stage,
-    (authorizer, compat): (Option<&str>, Compat),
+    inherited: Inherited<'_>,
     addresses: &mut StageAddresses,
     report: &mut Report<'_>,
 ) -> Stage {
@@ -287,12 +299,17 @@ fn stage(
         .collect();
     let authorizer_key = join(&key, "authorizer");
     let own = written.authorizer.as_deref();
+    let authorizer = authorizer::named(&authorizer_key, own, inherited.authorizer, report);
+    let api_key_key = join(&key, "api_key");
+    let own = written.api_key.as_deref();
+    let limits_key = join(&key, "limits");
     Stage {
         domains,
         origins: origins(&key, &written, report),
-        authorizer: authorizer::named(&authorizer_key, own, authorizer, report),
+        authorizer,
+        api_key: authorizer::named(&api_key_key, own, inherited.api_key, report),
         connections_api: written.connections_api,
-        limits: units::stage(&join(&key, "limits"), &written.limits, compat, report),
+        limits: units::stage(&limits_key, &written.limits, inherited.compat, report),
         variables: written.variables,
         name,
     }

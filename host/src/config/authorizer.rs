@@ -98,6 +98,8 @@ pub(crate) enum IdentitySource {
     Cookie(String),
     StageVariable(String),
     Context(ContextVariable),
+    /// A value that the authorizer before gives, by its name; for API keys alone.
+    Authorizer(String),
 }
 
 impl IdentitySource {
@@ -107,6 +109,11 @@ impl IdentitySource {
         [AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL]
             .map(|name| Self::Header(name.as_str().to_owned()))
             .to_vec()
+    }
+
+    /// Whether it is a value that another authorizer gives.
+    fn is_said(&self) -> bool {
+        matches!(self, Self::Authorizer(_))
     }
 
     /// Whether it is the list of subprotocols.
@@ -160,13 +167,19 @@ fn authorizer(
         .collect();
     let cache = seconds_unless_0(written.cache_s);
     if written.jwt.is_some() || written.api_keys.is_some() {
-        check_credential_sources(&key, &identity_source, cache.is_some(), report);
+        check_credential_sources(&key, &written, &identity_source, cache.is_some(), report);
         if identity_source.is_empty() {
             identity_source = match written.jwt {
                 Some(_) => IdentitySource::of_tokens(),
                 None => vec![IdentitySource::Header(API_KEY.to_owned())],
             };
         }
+    } else if let Some(place) = identity_source.iter().position(IdentitySource::is_said) {
+        report.problem(
+            &format!("{sources_key}[{place}]"),
+            "only an API key is looked for in what another authorizer gives",
+            "name a place in the request, as in \"route.request.header.Authorization\"",
+        );
     } else if cache.is_some() && written.identity_source.is_empty() && report.is_clean(&sources_key)
     {
         report.problem(
@@ -187,12 +200,14 @@ fn authorizer(
 /// Checks the places that may have a token or a key, and that no answer is to be kept: each is judged each time.
 fn check_credential_sources(
     key: &str,
+    written: &file::Authorizer,
     sources: &[IdentitySource],
     has_cache: bool,
     report: &mut Report<'_>,
 ) {
     let in_request = |source: &IdentitySource| match source {
         IdentitySource::Header(_) | IdentitySource::Query(_) | IdentitySource::Cookie(_) => true,
+        IdentitySource::Authorizer(_) => written.api_keys.is_some(),
         IdentitySource::StageVariable(_) | IdentitySource::Context(_) => false,
     };
     if !sources.iter().all(in_request) {
@@ -354,6 +369,9 @@ fn parse_source(text: &str) -> Option<IdentitySource> {
     }
     if let Some(name) = named("stageVariables.") {
         return Some(IdentitySource::StageVariable(name.to_owned()));
+    }
+    if let Some(name) = named("context.authorizer.") {
+        return Some(IdentitySource::Authorizer(name.to_owned()));
     }
     let name = named("context.")?;
     let (_, variable) = CONTEXT.iter().find(|(known, _)| *known == name)?;

@@ -41,6 +41,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     let apis = api::apis(file.apis, &integrations, report);
     let plans = usage_plan::usage_plans(file.usage_plans, report);
     let authorizers = authorizer::authorizers(file.authorizers, &plans, report);
+    usage_plan::check_api_keys(&apis, &authorizers, report);
     let access_keys = access_key::access_keys(file.access_keys, report);
     let limits = GatewayLimits::from(file.limits);
     let sources = plugin::ComponentSources {

@@ -23,7 +23,7 @@ pub(super) fn unused<'a>(
         .collect();
     let stages = apis.iter().flat_map(|api| &api.stages);
     let needed: BTreeSet<_> = stages
-        .filter_map(|stage| stage.authorizer.as_ref())
+        .flat_map(|stage| stage.authorizer.iter().chain(&stage.api_key))
         .collect();
     for authorizer in authorizers {
         if !needed.contains(&authorizer.name) {

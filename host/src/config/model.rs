@@ -238,6 +238,8 @@ pub(crate) struct Stage {
     pub(crate) origins: Origins,
     /// The name of the authorizer that decides who may connect; `None` lets everyone on to `$connect`.
     pub(crate) authorizer: Option<String>,
+    /// The name of another authorizer, one of whose API keys a client needs as well.
+    pub(crate) api_key: Option<String>,
     /// Whether the listeners serve its connections API.
     pub(crate) connections_api: bool,
     /// Bounds of each connection.

@@ -1,13 +1,15 @@
 //! Usage plans: what the holder of an API key may use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::authorizer::{Authorizer, AuthorizerKind};
 use super::file;
+use super::model::Api;
 use super::names::list;
 use super::report::{Report, join};
 
@@ -109,6 +111,48 @@ pub(super) fn api_keys(
         usage_file: usage_file.into(),
         default_plan,
         plans: plans.to_vec(),
+    }
+}
+
+/// Checks that stages which ask for an API key beside their authorizer name an authorizer that has keys, and ask for one
+/// key only: a connection has one usage plan.
+pub(super) fn check_api_keys(apis: &[Api], authorizers: &[Authorizer], report: &mut Report<'_>) {
+    let has_keys = |name: &String| {
+        let mut named = authorizers.iter().filter(|one| one.name == *name);
+        named
+            .next()
+            .map(|one| matches!(one.kind, AuthorizerKind::ApiKeys(_)))
+    };
+    let mut seen = BTreeSet::new();
+    for api in apis {
+        for stage in &api.stages {
+            let Some(name) = &stage.api_key else { continue };
+            let api_key = join("apis", &api.name);
+            let stage_key = join(&join(&api_key, "stages"), &stage.name);
+            let own = join(&stage_key, "api_key");
+            let key = match report.is_written(&own) {
+                true => own,
+                false => join(&api_key, "api_key"),
+            };
+            if has_keys(name) == Some(false) && seen.insert(key.clone()) {
+                report.problem(
+                    &key,
+                    format!("the authorizer {name:?} has no API keys"),
+                    "name an authorizer with api_keys; any other is named by authorizer",
+                );
+            }
+            let asks_already = stage.authorizer.as_ref().and_then(has_keys) == Some(true);
+            if asks_already && seen.insert(key.clone()) {
+                report.problem(
+                    &key,
+                    format!(
+                        "the authorizer of the stage {:?} asks for an API key already",
+                        stage.name
+                    ),
+                    "remove api_key, or name an authorizer of another kind",
+                );
+            }
+        }
     }
 }
 

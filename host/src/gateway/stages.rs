@@ -111,6 +111,12 @@ pub(super) fn install(
             let directory = existing
                 .as_ref()
                 .map(|existing| Arc::clone(&existing.load().scope.directory));
+            let authorizer = |name: &Option<String>| {
+                let authorizer = table.authorizers.get(name.as_ref()?);
+                Some(Arc::clone(
+                    authorizer.expect("checked with the configuration"),
+                ))
+            };
             let snapshot = Arc::new(Stage {
                 scope: Arc::new(Scope {
                     api: api.name.as_str().into(),
@@ -121,10 +127,8 @@ pub(super) fn install(
                     counters: counters.stage,
                 }),
                 origins: stage.origins.clone(),
-                authorizer: stage.authorizer.as_ref().map(|name| {
-                    let authorizer = table.authorizers.get(name);
-                    Arc::clone(authorizer.expect("checked with the configuration"))
-                }),
+                authorizer: authorizer(&stage.authorizer),
+                api_key: authorizer(&stage.api_key),
                 connections_api: stage.connections_api,
                 limits: stage.limits.clone(),
                 logged_one_in: logged.one_in,
@@ -193,7 +197,8 @@ fn use_newest_plugins(stage: &CurrentStage) {
         .flatten()
         .chain(routes.custom.values_mut());
     all.for_each(|route| route.integration = route.integration.newest());
-    if let Some(authorizer) = &mut last.authorizer {
+    let authorizers = [&mut last.authorizer, &mut last.api_key];
+    for authorizer in authorizers.into_iter().flatten() {
         *authorizer = Arc::new(authorizer.newest());
     }
     stage.store(Arc::new(last));
@@ -315,7 +320,7 @@ type StageConfig<'a> = (
     &'a config::Stage,
     &'a Selection,
     &'a [config::Route],
-    Option<&'a config::Authorizer>,
+    [Option<&'a config::Authorizer>; 2],
     Option<NonZeroU32>,
 );
 
@@ -323,11 +328,12 @@ fn by_name(config: &Config) -> BTreeMap<String, StageConfig<'_>> {
     let mut stages = BTreeMap::new();
     for api in &config.apis {
         for stage in &api.stages {
-            let mut authorizers = config.authorizers.iter();
-            let authorizer = stage.authorizer.as_ref();
-            let authorizer = authorizer.and_then(|name| authorizers.find(|one| one.name == *name));
+            let authorizers = [&stage.authorizer, &stage.api_key].map(|name| {
+                let mut authorizers = config.authorizers.iter();
+                authorizers.find(|one| Some(&one.name) == name.as_ref())
+            });
             let rate = api.connections_per_s;
-            let config = (stage, &api.selection, &*api.routes, authorizer, rate);
+            let config = (stage, &api.selection, &*api.routes, authorizers, rate);
             stages.insert(format!("{}/{}", api.name, stage.name), config);
         }
     }

@@ -17,7 +17,7 @@ use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
 use super::token_offer::TokenOffer;
-use crate::auth::ClientCertificate;
+use crate::auth::{ClientCertificate, Identity};
 use crate::authorizer::{Authorizer, Denial, Request};
 use crate::clock::now_ms;
 use crate::config::Compat;
@@ -51,8 +51,8 @@ pub(super) async fn admit(
     candidate: &Candidate<'_>,
 ) -> Result<Acceptance, Refusal> {
     let mut stage = current.load_full();
-    // Who has let the client on: a newer snapshot with the same authorizer need not ask it again.
-    let mut authorized_by = None;
+    // Who has let the client on: a newer snapshot with the same authorizers need not ask them again.
+    let mut authorized_by = AuthorizedBy::default();
     loop {
         candidate.check_origin(&stage)?;
         let invocation = candidate.invocation(&stage);
@@ -79,6 +79,21 @@ pub(super) async fn admit(
             return Err(Refusal::Failed(InvokeError::Removed));
         }
         stage = newest;
+    }
+}
+
+/// The authorizers that have let a client on: that of the stage, and that of its API key.
+#[derive(Default)]
+struct AuthorizedBy([Option<Arc<Authorizer>>; 2]);
+
+impl AuthorizedBy {
+    fn of(stage: &Stage) -> Self {
+        Self([stage.authorizer.clone(), stage.api_key.clone()])
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        let places = |by: &Self| by.0.each_ref().map(|one| one.as_ref().map(Arc::as_ptr));
+        places(self) == places(other)
     }
 }
 
@@ -129,21 +144,15 @@ impl Candidate<'_> {
         Ok(())
     }
 
-    /// Asks the authorizer, then the `$connect` handler. None if a reload has emptied what the snapshot has in their place.
+    /// Asks the authorizers, then the `$connect` handler. None if a reload has emptied what the snapshot has in their place.
     async fn decide(
         &self,
         stage: &Stage,
         asked: &Asked<'_>,
-        authorized_by: &mut Option<Arc<Authorizer>>,
+        authorized_by: &mut AuthorizedBy,
     ) -> Result<Option<Acceptance>, Refusal> {
         match self.authorize(stage, asked, authorized_by).await {
             Ok(()) => {
-                let route = stage.routes.connect.as_ref();
-                let granted = stage.routes.granted_to(self.connection);
-                if route.is_some_and(|route| !granted.contain(route.scopes)) {
-                    let missing = Denial::Forbidden("a scope is missing".into());
-                    return Err(Refusal::Unauthorized(missing));
-                }
                 self.check_principal(stage)?;
                 connect(stage, asked.invocation, asked.handshake).await
             }
@@ -164,42 +173,65 @@ impl Candidate<'_> {
         checked.map_err(Refusal::TooManyOfPrincipal)
     }
 
-    /// Asks the stage's authorizer, unless it has been asked, and notes who the client is.
+    /// Asks the stage's authorizers, unless they have been asked, and notes who the client is. As in API Gateway, a client
+    /// shows its API key once it may connect otherwise: nobody else uses up its plan.
     async fn authorize(
         &self,
         stage: &Stage,
         asked: &Asked<'_>,
-        authorized_by: &mut Option<Arc<Authorizer>>,
+        authorized_by: &mut AuthorizedBy,
     ) -> Result<(), Denial> {
-        let Some(authorizer) = &stage.authorizer else {
-            self.connection.set_identity(None);
-            return Ok(());
-        };
-        if authorized_by
-            .as_ref()
-            .is_some_and(|before| Arc::ptr_eq(before, authorizer))
-        {
-            return Ok(());
+        let now = AuthorizedBy::of(stage);
+        if authorized_by.is(&now) {
+            return self.check_scopes(stage);
         }
+        let identity = match &stage.authorizer {
+            Some(authorizer) => Some(self.ask(authorizer, stage, asked, None).await?),
+            None => None,
+        };
+        self.connection.set_identity(identity.clone());
+        self.check_scopes(stage)?;
+        if let Some(authorizer) = &stage.api_key {
+            let before = identity.as_deref();
+            let identity = self.ask(authorizer, stage, asked, before).await?;
+            self.connection.set_identity(Some(identity));
+        }
+        *authorized_by = now;
+        Ok(())
+    }
+
+    fn check_scopes(&self, stage: &Stage) -> Result<(), Denial> {
+        let route = stage.routes.connect.as_ref();
+        let granted = stage.routes.granted_to(self.connection);
+        if route.is_some_and(|route| !granted.contain(route.scopes)) {
+            return Err(Denial::Forbidden("a scope is missing".into()));
+        }
+        Ok(())
+    }
+
+    /// Asks one authorizer about a client, of whom another may have said who it is.
+    async fn ask(
+        &self,
+        authorizer: &Authorizer,
+        stage: &Stage,
+        asked: &Asked<'_>,
+        identity: Option<&Identity>,
+    ) -> Result<Arc<Identity>, Denial> {
         let request = Request {
             invocation: asked.invocation,
             handshake: asked.handshake,
             offered_token: asked.offer.map(|offer| &*offer.token),
             query: &self.head.query,
+            identity,
             waiting: self.waiting,
         };
-        let identity = authorizer
-            .authorize(&request)
-            .await
-            .inspect_err(|denial| {
-                if denial.is_fault() {
-                    tracing::warn!(client = %self.connection.client.source_ip, connection = %self.connection.id, stage = %stage.scope,
-                        route = route::CONNECT, request_id = %self.request_id, authorizer = authorizer.name(), "{denial}");
-                }
-            })?;
-        self.connection.set_identity(Some(identity));
-        *authorized_by = Some(Arc::clone(authorizer));
-        Ok(())
+        let answer = authorizer.authorize(&request).await;
+        answer.inspect_err(|denial| {
+            if denial.is_fault() {
+                tracing::warn!(client = %self.connection.client.source_ip, connection = %self.connection.id, stage = %stage.scope,
+                    route = route::CONNECT, request_id = %self.request_id, authorizer = authorizer.name(), "{denial}");
+            }
+        })
     }
 }
 

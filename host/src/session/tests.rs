@@ -110,6 +110,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
         }),
         origins: Origins::default(),
         authorizer: None,
+        api_key: None,
         connections_api: false,
         limits,
         logged_one_in: 0,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::StatusCode;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -71,20 +70,16 @@ impl ApiKeysAuthorizer {
 
     /// Decides on a client that presents this text as its key, counts its handshake, and gives the connection its
     /// allowance.
-    pub(super) fn authorize(
+    pub(super) fn take(
         &self,
         presented: Option<&str>,
         connection: &Connection,
-    ) -> Result<Arc<Identity>, Denial> {
+    ) -> Result<Record, Denial> {
         let keys = self.shared.keys.load();
         let record = presented.and_then(|key| keys.table.find(key));
-        let Some(record) = record else {
-            // As API Gateway answers to a missing key and to a wrong one.
-            return Err(Denial::Refused {
-                status: StatusCode::FORBIDDEN,
-                message: None,
-            });
-        };
+        // API Gateway has one answer to a missing key and to a wrong one.
+        let missing = || Denial::Forbidden("it shows no valid API key".to_owned());
+        let record = record.ok_or_else(missing)?;
         let usage = keys.usages.get(&record.prefix);
         if usage.is_none() && self.shared.config.plan_of(record.plan.as_deref()).is_err() {
             return Err(Denial::Failed(format!(
@@ -97,7 +92,7 @@ impl ApiKeysAuthorizer {
             let store = Arc::clone(&self.shared.store);
             connection.set_allowance(Allowance::new(Arc::clone(usage), store));
         }
-        identity(record).map(Arc::new)
+        Ok(record.clone())
     }
 
     /// Saves what has been used so far.
@@ -106,12 +101,32 @@ impl ApiKeysAuthorizer {
     }
 }
 
-fn identity(record: &Record) -> Result<Identity, Denial> {
-    let mut values = vec![("key".into(), Value::Text(record.prefix.as_str().into()))];
-    if let Some(plan) = &record.plan {
-        values.push(("plan".into(), Value::Text(plan.as_str().into())));
+/// Adds what handlers learn of a key. The gateway's own values win over those of the same name.
+pub(super) fn add_values(identity: Identity, record: &Record) -> Result<Identity, Denial> {
+    let text = |text: &str| Value::Text(text.into());
+    let mut own = vec![
+        ("api_key_id".into(), text(&record.prefix)),
+        ("api_key_name".into(), text(&record.name)),
+    ];
+    own.extend(
+        record
+            .plan
+            .as_deref()
+            .map(|plan| ("usage_plan".into(), text(plan))),
+    );
+    let Identity {
+        principal,
+        values: others,
+        scopes,
+        expires_at,
+    } = identity;
+    let mut values = own;
+    for (name, value) in others {
+        if values.iter().all(|(own, _)| *own != name) {
+            values.push((name, value));
+        }
     }
-    let identity = Identity::new(Some(record.name.as_str().into()), values, Vec::new(), None);
+    let identity = Identity::new(principal, values, scopes, expires_at);
     identity.map_err(|error| Denial::Failed(error.to_string()))
 }
 

@@ -19,6 +19,10 @@ pub(in crate::config) struct Api {
     /// The name of the authorizer that decides who may connect. Without it, everyone comes to `$connect`.
     #[schemars(extend("x-example" = "authorizer = \"NAME\", where there is an [authorizers.NAME]"))]
     pub(in crate::config) authorizer: Option<String>,
+    /// The name of an authorizer with `api_keys`, one of whose keys clients need beside what `authorizer` asks
+    /// for. It is looked at after that, and counted by its usage plan.
+    #[schemars(extend("x-example" = "api_key = \"NAME\", where there is an [authorizers.NAME] with api_keys"))]
+    pub(in crate::config) api_key: Option<String>,
     /// `"aws"` gives the API the limits, close codes and bytes of API Gateway, where the defaults here are
     /// others: docs/api-gateway.md has the list. Limits that a stage sets hold all the same.
     #[schemars(extend("x-example" = "compat = \"aws\", or leave it out"))]
@@ -40,6 +44,7 @@ impl Default for Api {
         Self {
             route_selection_expression: "$request.body.action".to_owned(),
             authorizer: None,
+            api_key: None,
             compat: Compat::default(),
             connections_per_s: None,
             stages: BTreeMap::new(),
@@ -120,6 +125,10 @@ pub(in crate::config) struct Stage {
     /// `$connect`.
     #[schemars(extend("x-example" = "authorizer = \"NAME\", where there is an [authorizers.NAME]"))]
     pub(in crate::config) authorizer: Option<String>,
+    /// The name of the authorizer with the stage's own `api_keys`, in place of the API's. `"none"` asks for no
+    /// key.
+    #[schemars(extend("x-example" = "api_key = \"NAME\", where there is an [authorizers.NAME] with api_keys"))]
+    pub(in crate::config) api_key: Option<String>,
     /// Lets the pages of every site connect. Written in place of `origins`.
     pub(in crate::config) allow_any_origin: bool,
     /// Serves the connections API on the listeners, at `/@connections/ID` below the stage's address:

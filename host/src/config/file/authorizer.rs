@@ -40,7 +40,8 @@ pub(in crate::config) struct Authorizer {
     /// Where a request says who the client is: `route.request.header.NAME`,
     /// `route.request.querystring.NAME`, `route.request.cookie.NAME`, `stageVariables.NAME`, or
     /// `context.NAME` with `apiId`, `stage`, `domainName`, `routeKey`, `identity.sourceIp` or
-    /// `identity.userAgent`. If one is missing or empty, the client gets 401, and nobody is asked. For `jwt`,
+    /// `identity.userAgent`. For `api_keys` also `context.authorizer.NAME`, a value that the authorizer before
+    /// gives, and that handlers then do not get. If one is missing or empty, the client gets 401, and nobody is asked. For `jwt`,
     /// the first that has a value has the token; the default is `Authorization` and a subprotocol, as in
     /// `Sec-WebSocket-Protocol: bearer, TOKEN`.
     pub(in crate::config) identity_source: Vec<String>,
