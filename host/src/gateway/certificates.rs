@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use time::OffsetDateTime;
 use tokio::time::{Instant, interval_at};
 
 use super::Gateway;
@@ -195,12 +196,47 @@ impl Gateway {
         certificates.for_each(|(_, certificate)| certificate.warn());
     }
 
-    /// Warns every day of certificates that expire soon.
+    /// Gives the digests of the keys of the self-signed certificates that are shown over QUIC.
+    pub(crate) fn quic_key_digests(&self) -> Vec<[u8; 32]> {
+        let open = self.lock().open.clone();
+        let over_quic = open
+            .iter()
+            .filter(|opened| opened.config.quic == Some(true));
+        let shown = over_quic.filter_map(|opened| Some(opened.tls.as_ref()?.certificates()));
+        shown
+            .flat_map(|certificates| certificates.all().to_vec())
+            .filter(|certificate| certificate.files.is_none())
+            .filter_map(|certificate| certificate.key_digest())
+            .collect()
+    }
+
+    /// Warns every day of certificates that expire soon, and makes self-signed ones anew before they do.
     pub(super) async fn watch_expiry(self: Arc<Self>) {
         let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             days.tick().await;
+            self.renew_self_signed(OffsetDateTime::now_utc().unix_timestamp());
             self.note_certificates();
+        }
+    }
+
+    fn renew_self_signed(&self, now: i64) {
+        let open = self.lock().open.clone();
+        for (index, opened) in open.iter().enumerate() {
+            let shown = opened.tls.as_ref().map(|tls| tls.certificates());
+            let mut all = shown.iter().flat_map(|certificates| certificates.all());
+            if !all.any(|certificate| certificate.is_half_over(now)) {
+                continue;
+            }
+            match Certificates::read(&opened.config.tls, &tls_key(index)) {
+                Ok(Some(certificates)) => {
+                    for change in opened.show(certificates) {
+                        tracing::info!("{change}");
+                    }
+                }
+                Ok(None) => {}
+                Err(faults) => tracing::warn!("{}", Faults(faults)),
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod pages;
 pub(crate) mod pem;
 pub(crate) mod proxy;
 mod quic;
+mod self_signed;
 mod streams;
 mod tls;
 pub(crate) mod x509;
@@ -178,6 +179,9 @@ impl Listener {
         let (stop, mut own_context) = (context.stop.clone(), context.clone());
         own_context.alt_svc = self.alt_svc;
         if let Some(quic) = self.quic {
+            if let Some(pages) = &mut own_context.pages {
+                pages.quic.clone_from(&options.tls);
+            }
             let accepting = quic.accept(options.clone(), own_context.clone());
             context.accepting.spawn(accepting);
         }

@@ -1,33 +1,52 @@
 //! The web page that `lockgate dev` serves beside the socket: the files of one folder, for this machine's browser.
 //! Nothing else serves files.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
+use serde_json::json;
+
+use super::tls::Tls;
 
 /// The content security policy: a page may load from and connect to its own host.
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'self'; connect-src 'self' ws: wss:");
 
-#[derive(Clone, Debug)]
+/// The path of the options with which a page's client reaches its own host: those of `connect` in `@lockgate/client`.
+const OPTIONS: &str = "/lockgate-dev.json";
+
+#[derive(Clone)]
 pub(crate) struct Pages {
-    pub(crate) folder: PathBuf,
+    folder: PathBuf,
+    /// The TLS of the listener's QUIC, where it serves any.
+    pub(super) quic: Option<Arc<Tls>>,
 }
 
 impl Pages {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, quic: None }
+    }
+
     pub(super) async fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
         if request.method != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED);
         }
-        let Some(path) = self.resolve(request.uri.path()) else {
-            return plain(StatusCode::NOT_FOUND);
-        };
-        let Ok(content) = tokio::fs::read(&path).await else {
-            return plain(StatusCode::NOT_FOUND);
+        let (path, content) = if request.uri.path() == OPTIONS {
+            (PathBuf::from(OPTIONS), self.options())
+        } else {
+            let Some(path) = self.resolve(request.uri.path()) else {
+                return plain(StatusCode::NOT_FOUND);
+            };
+            let Ok(content) = tokio::fs::read(&path).await else {
+                return plain(StatusCode::NOT_FOUND);
+            };
+            (path, content)
         };
         let mut response = Response::new(Full::from(content));
         let headers = response.headers_mut();
@@ -35,6 +54,21 @@ impl Pages {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_SECURITY_POLICY, POLICY);
         response
+    }
+
+    /// A browser takes a session's certificate by its digest, and not because its user took the page's.
+    fn options(&self) -> Vec<u8> {
+        let certificates = self.quic.as_ref().map(|tls| tls.certificates());
+        let all = certificates
+            .iter()
+            .flat_map(|certificates| certificates.all());
+        let digests = all.filter_map(|certificate| certificate.digest());
+        let hashes: Vec<_> = digests
+            .map(|value| json!({ "algorithm": "sha-256", "value": value }))
+            .collect();
+        let options =
+            json!({ "webTransport": self.quic.is_some(), "serverCertificateHashes": hashes });
+        options.to_string().into()
     }
 
     /// Resolves a request's path to a file, never outside the folder.
@@ -49,6 +83,13 @@ impl Pages {
             relative.to_owned()
         };
         inside.then(|| self.folder.join(file))
+    }
+}
+
+/// Does not show keys.
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pages of {}", self.folder.display())
     }
 }
 
@@ -79,9 +120,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, expected: Option<&str>) {
-        let pages = Pages {
-            folder: "web".into(),
-        };
+        let pages = Pages::new("web".into());
         assert_eq!(
             pages.resolve(path).as_deref(),
             expected.map(Path::new),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -349,7 +351,7 @@ impl<'a> DevServer<'a> {
                 folder.display()
             );
         }
-        Some(Pages { folder })
+        Some(Pages::new(folder))
     }
 }
 
@@ -387,7 +389,7 @@ fn listeners(wss_port: u16, ws_port: u16) -> Vec<Listener> {
         clients: None,
         address: SocketAddr::new(ip, port).into(),
         http2: tls != Tls::Off,
-        quic: None,
+        quic: (tls != Tls::Off).then_some(true),
         tls,
         proxies: Proxies::default(),
     };
@@ -412,7 +414,8 @@ fn loopback() -> Vec<IpAddr> {
 
 /// Prints how to reach the stages.
 fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: bool) -> Result<()> {
-    let mut lines = String::new();
+    let (mut lines, mut quic) = (String::new(), String::new());
+    let keys = gateway.quic_key_digests();
     // The IPv4 address of localhost suffices.
     for address in gateway
         .addresses()
@@ -420,11 +423,8 @@ fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: b
         .filter(|address| !address.contains('['))
     {
         let address = address.replace("127.0.0.1", "localhost");
-        let unverified = if address.starts_with("wss") {
-            " --no-check"
-        } else {
-            ""
-        };
+        let secure = address.strip_prefix("wss://");
+        let unverified = if secure.is_some() { " --no-check" } else { "" };
         if with_page {
             let page = address.replacen("ws", "http", 1);
             lines += &format!("  in a browser   {page}/\n");
@@ -437,8 +437,31 @@ fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: b
                 stage.path
             );
         }
+        if let Some(authority) = secure.filter(|_| !keys.is_empty()) {
+            for stage in stages {
+                quic += &format!("  WebTransport   https://{authority}/{}\n", stage.path);
+            }
+            quic += &over_http3(authority, &keys, with_page);
+        }
+    }
+    if !quic.is_empty() {
+        quic = format!("\nOr over QUIC:\n{quic}");
     }
     super::print(&format!(
-        "\nTalk to it:\n{lines}\nEvery save rebuilds it; ctrl-c stops.\n"
+        "\nTalk to it:\n{lines}{quic}\nEvery save rebuilds it; ctrl-c stops.\n"
     ))
+}
+
+/// The command that opens the page over HTTP/3. A browser takes no certificate for it because its user did, so the keys are
+/// named.
+fn over_http3(authority: &str, keys: &[[u8; 32]], with_page: bool) -> String {
+    if !with_page {
+        return String::new();
+    }
+    let keys: Vec<_> = keys.iter().map(|key| STANDARD.encode(key)).collect();
+    format!(
+        "  HTTP/3         chromium --user-data-dir=$(mktemp -d) --origin-to-force-quic-on={authority} \
+         --ignore-certificate-errors-spki-list={} https://{authority}/\n",
+        keys.join(",")
+    )
 }

@@ -180,8 +180,8 @@ fn configuration(key: &str, place: &str, routes: &[String]) -> String {
     format!(
         r#"
 limits.drain_s = 1
-# The watcher has something to say whenever a folder goes.
-log.level = "info,notify=error"
+# The watcher has something to say whenever a folder goes, and QUIC about the buffers that many clients would need.
+log.level = "info,notify=error,lockgate::listener::quic=error"
 
 [apis.{NAME}.stages.{NAME}]
 
