@@ -39,12 +39,12 @@ const TAKEN: [&str; 15] = [
 #[derive(Debug, clap::Args)]
 pub(super) struct NewOptions {
     /// The folder to make; its name is the plugin's: lower-case letters, digits and hyphens
-    #[arg(required_unless_present = "sdk", value_name = "NAME")]
+    #[arg(required_unless_present_any = ["sdk", "client"], value_name = "NAME")]
     dir: Option<PathBuf>,
     /// The language to write the plugin in
     #[arg(
         long,
-        required_unless_present = "sdk",
+        required_unless_present_any = ["sdk", "client"],
         value_name = "rust|js|ts|go",
         hide_possible_values = true
     )]
@@ -55,7 +55,16 @@ pub(super) struct NewOptions {
     /// Instead: replace the SDK of the project in DIR, with all changes made to it, by that of this version
     #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "language", "template"])]
     sdk: Option<PathBuf>,
+    /// Instead: write the client for web pages, @lockgate/client, into DIR; one of another version is replaced
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "language", "template", "sdk"])]
+    client: Option<PathBuf>,
 }
+
+/// The files of the client for web pages, and their names beside a page.
+const CLIENT: [(&str, &str); 2] = [
+    ("index.js", "lockgate-client.js"),
+    ("index.d.ts", "lockgate-client.d.ts"),
+];
 
 /// A language to choose: JavaScript and TypeScript have templates of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -99,6 +108,18 @@ pub(super) fn new(options: &NewOptions) -> Result<()> {
     if let Some(project) = &options.sdk {
         let sdk = sdk::replace(project)?;
         return super::print(&format!("{} is that of this version", sdk.display()));
+    }
+    if let Some(dir) = &options.client {
+        for (path, content) in embedded::files("js/client") {
+            if let Some((_, name)) = CLIENT.iter().find(|(file, _)| *file == path) {
+                write(&dir.join(name), content)?;
+            }
+        }
+        let [(_, module), _] = CLIENT;
+        return super::print(&format!(
+            "{} is a module for pages: import {{ connect }} from \"./{module}\"",
+            dir.join(module).display()
+        ));
     }
     let (Some(dir), Some(language)) = (&options.dir, options.language) else {
         bail!("name a folder and a language: lockgate new hello --language rust|js|ts|go");
@@ -259,6 +280,31 @@ mod tests {
     fn templates_name_the_project() {
         let text = named("name = \"my-plugin\"\nlib = \"my_plugin.wasm\"", "a-b");
         assert_eq!(text, "name = \"a-b\"\nlib = \"a_b.wasm\"");
+    }
+
+    #[test]
+    fn client_is_written_with_its_types_and_again() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let web = folder.path().join("web");
+        let options = NewOptions {
+            dir: None,
+            language: None,
+            template: "echo".into(),
+            sdk: None,
+            client: Some(web.clone()),
+        };
+        for _ in 0..2 {
+            new(&options).expect("it is written");
+            for (name, part) in [
+                ("lockgate-client.js", "export function connect("),
+                ("lockgate-client.d.ts", "export function connect("),
+            ] {
+                let file = web.join(name);
+                let text = fs::read_to_string(&file).expect(name);
+                assert!(text.contains(part), "{name}");
+                fs::write(&file, "// that of another version").expect(name);
+            }
+        }
     }
 
     #[test]
