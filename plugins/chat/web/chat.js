@@ -1,10 +1,10 @@
-// The page of the chat: one socket, whose events are shown as they come. Texts of other members only ever
+// The page of the chat: one connection, whose events are shown as they come. Texts of other members only ever
 // become text nodes.
+
+import { connect } from "./lockgate-client.js";
 
 const FIRST_ROOM = "lobby";
 const MAX_LINES = 500;
-const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 15_000;
 
 const byId = (id) => document.getElementById(id);
 const page = {
@@ -40,34 +40,15 @@ let recipient = null;
 
 // The connection ---------------------------------------------------------------------------------
 
-let socket = null;
-let failures = 0;
-let retryTimer = 0;
+/** `lockgate dev` says whether it serves WebTransport, and by which digest its certificate is known. */
+const options = await fetch("/lockgate-dev.json").then((answer) => answer.json(), () => ({}));
+const connection = connect(address, [], { ...options, reconnect: () => true });
+let attemptTimer = 0;
 
-function connect() {
-  clearTimeout(retryTimer);
-  if (socket && socket.readyState <= WebSocket.OPEN) return;
-  const url = new URL("/dev", location.href);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  if (me.name) url.searchParams.set("name", me.name);
+connection.onmessage = ({ data }) => receive(data);
 
-  showState("connecting", "Connecting …");
-  const opening = new WebSocket(url);
-  socket = opening;
-  opening.addEventListener("message", ({ data }) => receive(data));
-  opening.addEventListener("close", ({ code, reason }) => {
-    if (socket !== opening) return;
-    socket = null;
-    retryLater(code, reason);
-  });
-}
-
-function retryLater(code, reason) {
-  const limit = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures);
-  failures += 1;
-  // A random delay, since a gateway that restarts has many clients.
-  const wait = limit * (0.5 + Math.random() / 2);
-  const seconds = Math.max(1, Math.round(wait / 1000));
+connection.onclose = ({ code, reason, retryIn }) => {
+  const seconds = Math.max(1, Math.round(retryIn / 1000));
   showState("waiting", `Not connected. Trying again in ${seconds} s`);
   page.state.title = reason ? `${code}: ${reason}` : `code ${code}`;
   for (const room of rooms.values()) {
@@ -76,12 +57,23 @@ function retryLater(code, reason) {
   }
   speakToRoom();
   showMembers();
-  retryTimer = setTimeout(connect, wait);
+  clearTimeout(attemptTimer);
+  attemptTimer = setTimeout(showAttempt, retryIn);
+};
+
+function address() {
+  const url = new URL("/dev", location.href);
+  if (me.name) url.searchParams.set("name", me.name);
+  return url;
+}
+
+function showAttempt() {
+  showState("connecting", "Connecting …");
 }
 
 function request(action, fields) {
-  if (socket?.readyState !== WebSocket.OPEN) return false;
-  socket.send(JSON.stringify({ action, ...fields }));
+  if (connection.readyState !== connection.OPEN) return false;
+  connection.send(JSON.stringify({ action, ...fields }));
   return true;
 }
 
@@ -115,8 +107,10 @@ function receive(data) {
 
 const handlers = {
   welcome({ id, name }) {
-    failures = 0;
+    clearTimeout(attemptTimer);
     showState("open", "Connected");
+    page.state.dataset.transport = connection.transport;
+    page.state.title = `by ${connection.transport}`;
     me.id = id;
     showOwnName(name);
     page.ownId.textContent = id;
@@ -413,12 +407,12 @@ page.text.addEventListener("keydown", (event) => {
   }
 });
 
-page.retry.addEventListener("click", connect);
-addEventListener("online", connect);
+page.retry.addEventListener("click", () => {
+  showAttempt();
+  connection.retry();
+});
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || current === null) return;
   rooms.get(current).unread = 0;
   showRooms();
 });
-
-connect();
