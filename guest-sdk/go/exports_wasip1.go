@@ -14,15 +14,55 @@ import (
 //go:linkname programMain main.main
 func programMain()
 
-// registered returns the program's handler.
-func registered() Handler {
-	if handler == nil {
+var mainHasRun bool
+
+// runMain runs the program's main, unless an event before has.
+func runMain() {
+	if !mainHasRun {
+		mainHasRun = true
 		programMain()
 	}
+}
+
+// registered returns the program's handler.
+func registered() Handler {
+	runMain()
 	if handler == nil {
 		panic("the plugin has no handler; call lockgate.Handle in main")
 	}
 	return handler
+}
+
+// lockgate build leaves this export out of the component, unless Authorize is in the program.
+//
+//go:wasmexport lockgate:plugin/authorizer@0.1.0#authorize
+func onAuthorize(arguments uint32) unsafe.Pointer {
+	lift := gateway.Arguments()
+	base := gateway.Pointer(arguments)
+	id := gateway.StringAt(base, gateway.AuthorizeID)
+	handshake := liftHandshake(unsafe.Add(base, gateway.AuthorizeRequest))
+	lift()
+	identity, err := authorize(id, handshake)
+	gateway.Yield()
+	var checked gateway.Identity
+	if err == nil {
+		checked, err = gateway.Identity(identity).Checked()
+	}
+	if err != nil {
+		return lowerRefusal(gateway.AuthorizeResultPayload, err)
+	}
+	return gateway.LowerIdentity(checked)
+}
+
+func authorize(id ConnectionID, handshake Handshake) (identity Identity, err error) {
+	ctx := beginEvent()
+	defer ctx.end()
+	defer recovered(&err)
+	runMain()
+	if authorizer == nil {
+		panic("the plugin has no authorizer; call lockgate.Authorize in main")
+	}
+	return authorizer(ctx, id, handshake)
 }
 
 //go:wasmexport lockgate:plugin/handler@0.1.0#on-connect
@@ -33,7 +73,18 @@ func onConnect(arguments uint32) unsafe.Pointer {
 		ConnectionID: gateway.StringAt(base, gateway.OnConnectEvent+gateway.EventConnectionID),
 		RouteKey:     gateway.StringAt(base, gateway.OnConnectEvent+gateway.EventRouteKey),
 	}
-	request := unsafe.Add(base, gateway.OnConnectRequest)
+	handshake := liftHandshake(unsafe.Add(base, gateway.OnConnectRequest))
+	lift()
+	acceptance, err := connect(event, handshake)
+	gateway.Yield()
+	if err != nil {
+		return lowerRefusal(gateway.OnConnectResultPayload, err)
+	}
+	return gateway.LowerAcceptance(acceptance.Subprotocol, acceptance.Headers)
+}
+
+// liftHandshake lifts a client's request, which handlers and authorizers get alike.
+func liftHandshake(request unsafe.Pointer) Handshake {
 	handshake := Handshake{
 		Query:        gateway.FieldsAt(request, gateway.HandshakeQuery),
 		Headers:      gateway.FieldsAt(request, gateway.HandshakeHeaders),
@@ -45,21 +96,20 @@ func onConnect(arguments uint32) unsafe.Pointer {
 		Secure:       gateway.BoolAt(request, gateway.HandshakeSecure),
 	}
 	handshake.CertificateSubject, _ = gateway.OptionalStringAt(request, gateway.HandshakeCertificateSubject)
-	lift()
-	acceptance, err := connect(event, handshake)
-	gateway.Yield()
-	if err != nil {
-		var refusal *Refusal
-		if !errors.As(err, &refusal) {
-			refusal = &Refusal{Status: 500, Cause: err}
-		}
-		if refusal.Cause != nil {
-			printLines(levelWarn, fmt.Sprintf("refused with %d: %v", refusal.Status, refusal.Cause))
-		}
-		// A status that is too large for the contract's type is as wrong as this one.
-		return gateway.LowerRefusal(uint16(min(uint(refusal.Status), 0xffff)), refusal.Message)
+	return handshake
+}
+
+// lowerRefusal lowers the answer that refuses a client, at the offset of the result's payload, and prints its cause.
+func lowerRefusal(payload uintptr, err error) unsafe.Pointer {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) {
+		refusal = &Refusal{Status: 500, Cause: err}
 	}
-	return gateway.LowerAcceptance(acceptance.Subprotocol, acceptance.Headers)
+	if refusal.Cause != nil {
+		printLines(levelWarn, fmt.Sprintf("refused with %d: %v", refusal.Status, refusal.Cause))
+	}
+	// A status that is too large for the contract's type is as wrong as this one.
+	return gateway.LowerRefusal(payload, uint16(min(uint(refusal.Status), 0xffff)), refusal.Message)
 }
 
 func connect(event Event, handshake Handshake) (acceptance Acceptance, err error) {

@@ -35,6 +35,12 @@ log = {{ level = "info,guest=debug", format = "json" }}
 [apis.a.stages.s]
 limits = {{ message_kib = 2048 }}
 
+[apis.a.stages.guarded]
+authorizer = "probe"
+
+[authorizers.probe]
+plugin = "probe"
+
 [apis.a.routes]
 "$connect" = {{ integration = "probe" }}
 "$disconnect" = {{ integration = "probe" }}
@@ -139,6 +145,51 @@ pub(crate) async fn go_handler_refuses_and_fails_as_it_says() {
     );
     let count = ask(&mut client, json!({"do": "count", "group": "g"})).await;
     assert_eq!(count, json!(0));
+}
+
+pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
+    let gateway = probe().await;
+    for (query, status, body) in [
+        ("", 401, r#"{"message":"Unauthorized"}"#),
+        ("?as=refused", 418, r#"{"message":"not you"}"#),
+        ("?as=error", 500, r#"{"message":"Internal Server Error"}"#),
+        ("?as=panic", 500, r#"{"message":"Internal Server Error"}"#),
+        ("?as=no+value", 500, r#"{"message":"Internal Server Error"}"#),
+        (
+            "?as=before+1970",
+            500,
+            r#"{"message":"Internal Server Error"}"#,
+        ),
+    ] {
+        let refused = gateway.ws(&format!("/guarded{query}")).refused().await;
+        assert_eq!((refused.status, refused.text()), (status, body), "{query}");
+    }
+    for said in [
+        "refused with 500: no luck",
+        "refused with 500: panic: it cannot decide",
+        "the value \\\"list\\\" of the identity is []int",
+        "the identity expires before 1970",
+    ] {
+        gateway.log().line(&[said]).await;
+    }
+
+    let (mut ada, id, _) = connect(&gateway, "/guarded?as=ada").await;
+    let values = json!({
+        "id": id, "stage": "guarded", "path": "/guarded", "empty": "", "number": 3, "half": 0.5, "yes": true, "no": false,
+    });
+    let who = json!({"do": "who"});
+    let told = ask(&mut ada, who.clone()).await;
+    assert_eq!(told, json!({"principal": "ada", "values": values}));
+    for (query, expected) in [
+        ("nobody", json!({"principal": "", "values": {}})),
+        (
+            "broken",
+            json!({"principal": "a\u{fffd}", "values": {"b\u{fffd}": "c\u{fffd}"}}),
+        ),
+    ] {
+        let (mut client, _, _) = connect(&gateway, &format!("/guarded?as={query}")).await;
+        assert_eq!(ask(&mut client, who.clone()).await, expected);
+    }
 }
 
 pub(crate) async fn go_log_lines_have_their_levels() {

@@ -95,6 +95,32 @@ func (g *Gateway) ConnectWith(handshake lockgate.Handshake) (lockgate.Connection
 	return id, nil
 }
 
+// Authorize asks an authorizer about a client with this request. The error is a *lockgate.Refusal: the authorizer's own; or one
+// with 500 and the cause for another error, or for an identity that the gateway does not take. Numbers of the identity are
+// float64, as handlers get them.
+//
+// Nobody is connected by it: [Gateway.SetPrincipal] says who the clients are that connect.
+func (g *Gateway) Authorize(decide lockgate.AuthorizeFunc, handshake lockgate.Handshake) (lockgate.Identity, error) {
+	// The gateway knows nothing of the client yet.
+	principal, values := g.state.principal, g.state.authorizer
+	g.SetPrincipal("", nil)
+	defer g.SetPrincipal(principal, values)
+	id := g.state.open(handshake)
+	defer g.state.turnAway(id)
+	var identity lockgate.Identity
+	var err error
+	g.run(id, "$connect", func(ctx context.Context, _ lockgate.Event) {
+		identity, err = decide(ctx, id, handshake)
+	})
+	if err == nil {
+		identity, err = checked(identity)
+	}
+	if err != nil {
+		return lockgate.Identity{}, denialOf(err)
+	}
+	return identity, nil
+}
+
 // Message sends a message from a client to the route $default, and returns the handler's answer.
 //
 // The limit of a message is the gateway's: a client that sends more is closed with 1009, and a longer answer is an error.

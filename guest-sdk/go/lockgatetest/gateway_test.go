@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
 	"github.com/lockgate/lockgate/guest-sdk/go/connections"
@@ -243,6 +246,77 @@ func TestContextIsOfTheEvent(t *testing.T) {
 	}
 	answer, err := gateway.MessageOn("mine", ada, lockgate.Text("route"))
 	expect(t, []any{answer.Text(), err}, []any{"mine", nil})
+}
+
+// plan is a type of a value that has another kind's name.
+type plan string
+
+func TestAuthorizerDecidesOnAClient(t *testing.T) {
+	gateway := lockgatetest.New(t, word{})
+	gateway.SetVariable("ticket", "swordfish")
+	gateway.SetPrincipal("before", nil)
+	authorize := func(ctx context.Context, id string, handshake lockgate.Handshake) (lockgate.Identity, error) {
+		ticket, ok := handshake.QueryParameter("ticket")
+		wanted, _ := lockgate.Variable(ctx, "ticket")
+		switch {
+		case !ok:
+			return lockgate.Identity{}, lockgate.Refuse(401, "")
+		case ticket == "status":
+			return lockgate.Identity{}, lockgate.Refuse(200, "")
+		case ticket != wanted:
+			return lockgate.Identity{}, errors.New("no such ticket")
+		}
+		return lockgate.Identity{
+			Principal: id + " " + lockgate.Principal(ctx),
+			Values:    map[string]any{"plan": plan("gold"), "seats": 3, "staff": true, "share": float32(0.5)},
+			Scopes:    []string{"write"},
+		}, nil
+	}
+	for ticket, status := range map[string]int{"": 401, "marlin": 500, "status": 500, "swordfish": 0} {
+		request := lockgatetest.Handshake()
+		if ticket != "" {
+			request.Query = lockgate.Fields{{Name: "ticket", Value: ticket}}
+		}
+		identity, err := gateway.Authorize(authorize, request)
+		var refusal *lockgate.Refusal
+		if errors.As(err, &refusal) {
+			expect(t, refusal.Status, status)
+			continue
+		}
+		expect(t, status, 0)
+		expect(t, strings.HasSuffix(identity.Principal, " "), true)
+		expect(t, identity.Values, map[string]any{"plan": "gold", "seats": 3.0, "staff": true, "share": 0.5})
+	}
+}
+
+func TestIdentityHasTheGatewaysBounds(t *testing.T) {
+	long := strings.Repeat("x", 1_024)
+	room := strings.Repeat("x", 8<<10-32-1)
+	for _, row := range []struct {
+		identity lockgate.Identity
+		taken    bool
+	}{
+		{lockgate.Identity{}, true},
+		{lockgate.Identity{Principal: long}, true},
+		{lockgate.Identity{Principal: long + "x"}, false},
+		{lockgate.Identity{Principal: "a\nb"}, false},
+		{lockgate.Identity{Values: map[string]any{"a": room}}, true},
+		{lockgate.Identity{Values: map[string]any{"a": room + "x"}}, false},
+		{lockgate.Identity{Values: map[string]any{"": true}}, false},
+		{lockgate.Identity{Values: map[string]any{"a": nil}}, false},
+		{lockgate.Identity{Values: map[string]any{"a": []string{"b"}}}, false},
+		{lockgate.Identity{Values: map[string]any{"a": math.NaN()}}, false},
+		{lockgate.Identity{Scopes: slices.Repeat([]string{"s"}, 8<<10)}, true},
+		{lockgate.Identity{Scopes: []string{""}}, false},
+		{lockgate.Identity{ExpiresAt: time.UnixMilli(0)}, true},
+		{lockgate.Identity{ExpiresAt: time.UnixMilli(-1)}, false},
+	} {
+		authorize := func(context.Context, string, lockgate.Handshake) (lockgate.Identity, error) { return row.identity, nil }
+		_, err := lockgatetest.New(t, word{}).Authorize(authorize, lockgatetest.Handshake())
+		if (err == nil) != row.taken {
+			t.Errorf("%.80v: %v", row.identity, err)
+		}
+	}
 }
 
 // kept keeps the context of its last event.

@@ -24,6 +24,7 @@ import (
 func main() {
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	lockgate.Handle(probe{})
+	lockgate.Authorize(authorize)
 }
 
 type probe struct{ lockgate.Defaults }
@@ -86,6 +87,8 @@ func do(ctx context.Context, step step) (any, error) {
 		return nil, connections.Send(ctx, step.ID, lockgate.Text("\xff"))
 	case "send binary":
 		return nil, connections.Send(ctx, step.ID, lockgate.Binary(bytes.Repeat([]byte{0xff}, step.Count)))
+	case "who":
+		return map[string]any{"principal": lockgate.Principal(ctx), "values": lockgate.Authorizer(ctx)}, nil
 	case "count":
 		return groups.Count(ctx, step.Group)
 	case "print":

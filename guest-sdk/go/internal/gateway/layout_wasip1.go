@@ -89,6 +89,8 @@ const (
 	PrincipalResultSize          = 12
 	AuthorizerResultSize         = 8
 	VariablesResultSize          = 8
+	AuthorizeID                  = 0
+	AuthorizeRequest             = 8
 	AuthorizeResultSize          = 56
 	AuthorizeResultPayload       = 8
 	JoinResultSize               = 16

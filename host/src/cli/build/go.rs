@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_PROXY_ADAPTER as ADAPTER;
 use wasm_metadata::Producers;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::{Resolve, SourceMap, WorldId};
+use wit_parser::{PackageId, Resolve, SourceMap};
 
 use super::super::embedded;
 use super::tool::command;
@@ -21,11 +21,19 @@ use crate::net::write_whole;
 /// The folder inside the plugin's that has the core module and the component.
 const OUTPUT: &str = ".lockgate";
 
-/// The world of a plugin in Go, beside the contract: its adapter has no environment, so that the SDK asks for it.
-const WORLD: &str = "package lockgate:go;
-world plugin {
+/// The worlds of plugins in Go, beside the contract: their adapter has no environment, so that the SDK asks for it.
+const WORLDS: &str = "package lockgate:go;
+world handler {
     include lockgate:plugin/handler-plugin@0.1.0;
     import wasi:cli/environment@0.2.0;
+}
+world authorizer {
+    include lockgate:plugin/authorizer-plugin@0.1.0;
+    import wasi:cli/environment@0.2.0;
+}
+world both {
+    include handler;
+    include authorizer;
 }
 package wasi:cli@0.2.0 {
     interface environment {
@@ -33,6 +41,11 @@ package wasi:cli@0.2.0 {
     }
 }
 ";
+
+/// What the SDK's functions say when they are called twice. The linker leaves out the texts of functions that nothing calls, so
+/// that these tell what a program registers. The exports themselves are always there.
+const HANDLE: &str = "lockgate.Handle was called twice";
+const AUTHORIZE: &str = "lockgate.Authorize was called twice";
 
 /// The field of the producers section for the languages of the source.
 const LANGUAGE: &str = "language";
@@ -52,7 +65,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
     {
         bail!(
             "{}: its package is {}, and a plugin is a program; write package main, and a func main that calls \
-             lockgate.Handle",
+             lockgate.Handle or lockgate.Authorize",
             dir.display(),
             main.name
         );
@@ -157,7 +170,8 @@ fn go(dir: &Path) -> tokio::process::Command {
 
 /// Makes a component of a core module: the contract's world around it, and WASI 0.2 behind its imports of preview 1.
 fn componentize(core: &[u8]) -> Result<Vec<u8>> {
-    let (resolve, world) = contract()?;
+    let (resolve, package) = contract()?;
+    let world = resolve.select_world(&[package], Some(world(core)))?;
     let language = languages(core)?;
     let mut core = core.to_vec();
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
@@ -168,6 +182,20 @@ fn componentize(core: &[u8]) -> Result<Vec<u8>> {
         .encode()
         .map_err(|error| without_handler(&error))?;
     language.add_to_wasm(&component)
+}
+
+/// The world of a program: what it exports of the contract. One that registers nothing is to have a handler, and says so when it
+/// is called.
+fn world(core: &[u8]) -> &'static str {
+    let has = |text: &str| {
+        let mut places = core.windows(text.len());
+        places.any(|place| place == text.as_bytes())
+    };
+    match (has(HANDLE), has(AUTHORIZE)) {
+        (true, true) => "both",
+        (false, true) => "authorizer",
+        (_, false) => "handler",
+    }
 }
 
 /// The languages that a core module names, for the component as a whole: its adapter is in Rust.
@@ -194,8 +222,8 @@ fn without_handler(error: &anyhow::Error) -> anyhow::Error {
     anyhow!(said)
 }
 
-/// Parses the contract that travels in this program, and the world of a plugin in Go.
-fn contract() -> Result<(Resolve, WorldId)> {
+/// Parses the contract that travels in this program, and the package of the worlds of plugins in Go.
+fn contract() -> Result<(Resolve, PackageId)> {
     let mut sources = SourceMap::new();
     for (path, content) in embedded::files("wit") {
         if path.ends_with(".wit") {
@@ -205,9 +233,8 @@ fn contract() -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let group = sources.parse().map_err(|(_, error)| anyhow!("{error}"))?;
     resolve.push_group(group)?;
-    let package = resolve.push_str("go.wit", WORLD)?;
-    let world = resolve.select_world(&[package], Some("plugin"))?;
-    Ok((resolve, world))
+    let package = resolve.push_str("go.wit", WORLDS)?;
+    Ok((resolve, package))
 }
 
 fn describe(component: PathBuf, output: PathBuf, packages: &[Package]) -> Built {
@@ -380,8 +407,8 @@ mod tests {
                 .iter()
                 .map(|parameter| &parameter.ty)
                 .collect();
-            if name == "OnConnect" {
-                // Its arguments are too many for the stack.
+            if ["OnConnect", "Authorize"].contains(&&*name) {
+                // Their arguments are too many for the stack.
                 let offsets = self.sizes.field_offsets(parameters);
                 for (parameter, (offset, _)) in function.params.iter().zip(offsets) {
                     self.constant(
