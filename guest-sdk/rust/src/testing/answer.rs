@@ -1,6 +1,15 @@
-//! The gateway's check of a handler's answer in `$connect`.
+//! The gateway's check of the answers in `$connect`: a handler's, and an authorizer's.
 
-use crate::{Acceptance, Refusal};
+use std::collections::BTreeSet;
+
+use crate::context::Value;
+use crate::{Acceptance, Identity, Refusal};
+
+// The bounds of an identity.
+const PRINCIPAL: usize = 1_024;
+const IDENTITY: usize = 8 << 10;
+/// Bytes that a value or a scope counts beside its text.
+const ENTRY: usize = 32;
 
 /// The answer, or the refusal that a client gets in place of an invalid answer.
 pub(super) fn checked(
@@ -17,6 +26,62 @@ pub(super) fn checked(
             "the status {status}, and 300 to 599 refuse"
         ))),
     }
+}
+
+/// The identity, or the refusal that a client gets in place of an invalid answer.
+pub(super) fn identity(answer: Result<Identity, Refusal>) -> Result<Identity, Refusal> {
+    match answer {
+        Ok(identity) => match identity_flaw(&identity) {
+            None => Ok(identity),
+            Some(flaw) => Err(Refusal::new(500).cause(flaw)),
+        },
+        Err(refusal) if (300..=599).contains(&refusal.status) => Err(refusal),
+        Err(Refusal { status, .. }) => Err(Refusal::new(500).cause(format!(
+            "an authorizer refuses with a status from 300 to 599, and it answered {status}"
+        ))),
+    }
+}
+
+fn identity_flaw(identity: &Identity) -> Option<String> {
+    let mut bytes = 0;
+    if let Some(principal) = &identity.principal {
+        bytes = principal.len();
+        let is_name = !principal.is_empty() && !principal.chars().any(char::is_control);
+        if bytes > PRINCIPAL || !is_name {
+            return Some(format!(
+                "the principal has 1 to {PRINCIPAL} bytes, and no control character"
+            ));
+        }
+    }
+    let mut names: Vec<_> = identity.values.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    if let Some([twice, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Some(format!("the value {twice:?} occurs twice"));
+    }
+    for (name, value) in &identity.values {
+        bytes += ENTRY + name.len();
+        match value {
+            Value::Text(text) => bytes += text.len(),
+            Value::Number(number) if !number.is_finite() => {
+                return Some(format!("the value {name:?} is not a finite number"));
+            }
+            Value::Number(_) | Value::Flag(_) => {}
+        }
+    }
+    let scopes: BTreeSet<_> = identity.scopes.iter().collect();
+    bytes += scopes
+        .iter()
+        .map(|scope| ENTRY + scope.len())
+        .sum::<usize>();
+    if names.iter().chain(&scopes).any(|name| name.is_empty()) {
+        return Some("a value or a scope has no name".to_owned());
+    }
+    (bytes > IDENTITY).then(|| {
+        format!(
+            "principal, values and scopes have {bytes} bytes, each entry counted as {ENTRY} more than it has, and {IDENTITY} \
+             are the limit"
+        )
+    })
 }
 
 fn bad_answer(what: &str) -> Refusal {

@@ -1,4 +1,4 @@
-//! A gateway for the tests of a [`Handler`]: it runs the handler where `cargo test` runs, without a component, a socket
+//! A gateway for the tests of a [`Handler`] or an [`Authorizer`]: it runs the plugin where `cargo test` runs, without a component, a socket
 //! or a configuration.
 //!
 //! ```
@@ -43,25 +43,26 @@ use std::marker::PhantomData;
 
 use crate::context::Value;
 use crate::{
-    Closing, ConnectionId, Error, Event, Fields, Handler, Handshake, Message, Refusal, Result,
+    Authorizer, Closing, ConnectionId, Error, Event, Fields, Handler, Handshake, Identity, Message,
+    Refusal, Result,
 };
 
 pub use state::Call;
-use state::{GatewayState, Identity};
+use state::GatewayState;
 
-/// A gateway that has the handler `H` behind every route.
+/// A gateway that has the plugin `P`: the handler behind every route, the authorizer, or both.
 #[derive(Debug)]
-pub struct Gateway<H> {
+pub struct Gateway<P> {
     state: GatewayState,
-    handler: PhantomData<H>,
+    plugin: PhantomData<P>,
 }
 
-impl<H: Handler> Gateway<H> {
+impl<P> Gateway<P> {
     /// A gateway with the API `api` and its stage `stage`, which has no variables.
     pub fn new() -> Self {
         Self {
             state: GatewayState::default(),
-            handler: PhantomData,
+            plugin: PhantomData,
         }
     }
 
@@ -90,7 +91,7 @@ impl<H: Handler> Gateway<H> {
         values: impl IntoIterator<Item = (&'a str, Value)>,
     ) {
         let values = values.into_iter();
-        self.state.identify(Identity {
+        self.state.identify(state::Identity {
             principal: Some(principal.to_owned()),
             values: values
                 .map(|(name, value)| (name.to_owned(), value))
@@ -98,6 +99,50 @@ impl<H: Handler> Gateway<H> {
         });
     }
 
+    /// Runs the plugin for one event.
+    fn run<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
+        self.state.begin(id, route_key);
+        let event = Event {
+            connection_id: id.to_owned(),
+            route_key: route_key.to_owned(),
+        };
+        calls::answered_by(&mut self.state, || handle(event))
+    }
+}
+
+impl<A: Authorizer> Gateway<A> {
+    /// Asks the authorizer about a client with this request. Fails when it refuses the client; and with 500 and the cause, as the
+    /// gateway does, when its answer is no identity. Nobody is connected by it.
+    ///
+    /// ```
+    /// # use lockgate_plugin::testing::{Gateway, handshake};
+    /// # use lockgate_plugin::{Authorizer, ConnectionId, Handshake, Identity, Refusal, Result};
+    /// # struct Door;
+    /// # impl Authorizer for Door {
+    /// #     fn authorize(_: ConnectionId, _: Handshake) -> Result<Identity, Refusal> {
+    /// #         Ok(Identity::new("ada"))
+    /// #     }
+    /// # }
+    /// let request = Handshake {
+    ///     query: vec![("ticket".into(), "swordfish".into())],
+    ///     ..handshake()
+    /// };
+    /// assert_eq!(Gateway::<Door>::new().authorize(request), Ok(Identity::new("ada")));
+    /// ```
+    pub fn authorize(&mut self, handshake: Handshake) -> Result<Identity, Refusal> {
+        // The gateway knows nothing of the client yet.
+        let before = self.state.identify(state::Identity::default());
+        let id = self.state.open(&handshake);
+        let answer = self.run(&id, "$connect", |event| {
+            A::authorize(event.connection_id, handshake)
+        });
+        self.state.turn_away(&id);
+        self.state.identify(before);
+        answer::identity(answer)
+    }
+}
+
+impl<H: Handler> Gateway<H> {
     /// Connects a client, as [`handshake`] makes its request.
     pub fn connect(&mut self) -> Result<ConnectionId, Refusal> {
         self.connect_with(handshake())
@@ -258,19 +303,9 @@ impl<H: Handler> Gateway<H> {
     pub fn attributes(&self, id: &str) -> Fields {
         self.state.expect(id).attributes()
     }
-
-    /// Runs the handler for one event.
-    fn run<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
-        self.state.begin(id, route_key);
-        let event = Event {
-            connection_id: id.to_owned(),
-            route_key: route_key.to_owned(),
-        };
-        calls::answered_by(&mut self.state, || handle(event))
-    }
 }
 
-impl<H: Handler> Default for Gateway<H> {
+impl<P> Default for Gateway<P> {
     fn default() -> Self {
         Self::new()
     }

@@ -119,8 +119,9 @@ impl GatewayState {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
-    pub(super) fn identify(&mut self, identity: Identity) {
-        self.identity = identity;
+    /// Says who the clients to come are. Gives who they were before.
+    pub(super) fn identify(&mut self, identity: Identity) -> Identity {
+        std::mem::replace(&mut self.identity, identity)
     }
 
     /// Adds the connection of a client that asks to be let in.

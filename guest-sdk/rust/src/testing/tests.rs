@@ -304,3 +304,67 @@ fn panicking_handler_leaves_the_gateway_usable() {
     assert_eq!(gateway.message(&ada, "count"), Ok(Some("2".into())));
     assert_eq!(gateway.members("lobby"), [ada, bob]);
 }
+
+/// An authorizer that has one ticket, the stage's.
+struct Door;
+
+impl Authorizer for Door {
+    fn authorize(id: ConnectionId, request: Handshake) -> Result<Identity, Refusal> {
+        assert_eq!(
+            (context::principal(), context::authorizer()),
+            (None, vec![])
+        );
+        match request.query_parameter("ticket") {
+            None => Err(Refusal::new(401)),
+            Some(ticket) if Some(ticket) == context::variable("ticket").as_deref() => {
+                Ok(Identity::new(id))
+            }
+            Some(ticket) => Err(Refusal::new(ticket.parse()?)),
+        }
+    }
+}
+
+#[test]
+fn authorizer_decides_on_a_client_that_is_unknown() {
+    let mut gateway = Gateway::<Door>::new().variable("ticket", "swordfish");
+    gateway.identify("before", []);
+    let mut ask = |ticket: &str| {
+        let query = vec![("ticket".to_owned(), ticket.to_owned())];
+        let asked = gateway.authorize(Handshake {
+            query,
+            ..handshake()
+        });
+        asked.map_err(|refusal| refusal.status)
+    };
+    assert!(ask("swordfish").unwrap().principal.is_some());
+    assert_eq!(ask("403"), Err(403));
+    for no_status in ["marlin", "200", "600"] {
+        assert_eq!(ask(no_status), Err(500), "{no_status}");
+    }
+    let unknown = gateway.authorize(handshake()).unwrap_err();
+    assert_eq!(unknown.status, 401);
+}
+
+#[test]
+fn identity_has_the_bounds_of_the_gateway() {
+    let long = "x".repeat(1_024);
+    let room = "x".repeat((8 << 10) - 32 - 1);
+    let none = Identity::anonymous;
+    for (identity, taken) in [
+        (none(), true),
+        (Identity::new(&*long), true),
+        (Identity::new(format!("{long}x")), false),
+        (Identity::new(""), false),
+        (Identity::new("a\nb"), false),
+        (none().value("a", &*room), true),
+        (none().value("a", format!("{room}x")), false),
+        (none().value("", true), false),
+        (none().value("a", true).value("a", true), false),
+        (none().value("a", f64::NAN), false),
+        (none().scope("s").scope("s"), true),
+        (none().scope(""), false),
+    ] {
+        let shown = format!("{identity:.80?}");
+        assert_eq!(answer::identity(Ok(identity)).is_ok(), taken, "{shown}");
+    }
+}
