@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use super::file;
 use super::is_loopback_authority;
-use super::jwt::{self, JwtIssuer};
+use super::jwt::{self, JwtIssuer, JwtKeys};
 use super::names::{self, nearest};
 use super::report::{Report, join};
 use super::units::seconds_unless_0;
@@ -100,6 +100,21 @@ pub(crate) enum IdentitySource {
     Context(ContextVariable),
     /// A value that the authorizer before gives, by its name; for API keys alone.
     Authorizer(String),
+}
+
+impl Authorizer {
+    /// Whether it decides by the request, the configuration and a plugin alone. The others need a network, a certificate of TLS, or
+    /// a file in which they count.
+    pub(crate) fn decides_in_memory(&self) -> bool {
+        match &self.kind {
+            AuthorizerKind::Plugin(_) | AuthorizerKind::Iam => true,
+            AuthorizerKind::Jwt(issuers) => {
+                let mut keys = issuers.iter().map(|issuer| &issuer.keys);
+                keys.all(|keys| matches!(keys, JwtKeys::File(_) | JwtKeys::Pem(_)))
+            }
+            AuthorizerKind::ApiKeys(_) | AuthorizerKind::Forward(_) | AuthorizerKind::Mtls => false,
+        }
+    }
 }
 
 impl IdentitySource {

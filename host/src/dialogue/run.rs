@@ -53,12 +53,13 @@ pub(crate) fn run(script: &Script, config: &Config) -> Result<Ran> {
             clock::set(script.start);
             let deadlines = config.plugins.iter().map(|plugin| plugin.limits.deadline);
             let stages = config.apis.iter().flat_map(|api| &api.stages);
+            let stages = stages.map(|stage| StageAddress::new(stage, config));
             let mut running = Running {
                 gateway,
                 world,
                 log: log.clone(),
                 logged: 0,
-                stages: stages.map(address).collect(),
+                stages: stages.collect(),
                 patience: deadlines.max().unwrap_or_default() + MARGIN,
                 clients: BTreeMap::new(),
                 connected: 0,
@@ -73,13 +74,31 @@ pub(crate) fn run(script: &Script, config: &Config) -> Result<Ran> {
     })
 }
 
-/// The host and path of a stage.
-fn address(stage: &config::Stage) -> (String, String) {
-    match stage.domains.first() {
-        None => (LOCALHOST.into(), format!("/{}", stage.name)),
-        Some(domain) => {
-            let path = domain.base_path.as_deref().unwrap_or_default();
-            (domain.host.clone(), format!("/{path}"))
+/// Where a stage is, and which authorizer it has that no dialogue can ask.
+struct StageAddress {
+    host: String,
+    path: String,
+    out_of_reach: Option<String>,
+}
+
+impl StageAddress {
+    fn new(stage: &config::Stage, config: &Config) -> Self {
+        let (host, path) = match stage.domains.first() {
+            None => (LOCALHOST, stage.name.as_str()),
+            Some(domain) => (
+                domain.host.as_str(),
+                domain.base_path.as_deref().unwrap_or_default(),
+            ),
+        };
+        let mut authorizers = config.authorizers.iter();
+        let authorizer = stage.authorizer.as_ref();
+        let authorizer = authorizer.and_then(|name| authorizers.find(|one| one.name == *name));
+        Self {
+            host: host.to_owned(),
+            path: format!("/{path}"),
+            out_of_reach: authorizer
+                .filter(|authorizer| !authorizer.decides_in_memory())
+                .map(|authorizer| authorizer.name.clone()),
         }
     }
 }
@@ -90,7 +109,7 @@ struct Running {
     log: CapturedLog,
     /// Log lines that steps have asked for.
     logged: usize,
-    stages: Vec<(String, String)>,
+    stages: Vec<StageAddress>,
     /// How long a message may take to come: until then the handler of any message has ended.
     patience: Duration,
     clients: BTreeMap<String, Answer>,
@@ -205,8 +224,12 @@ impl Running {
             FIRST_PORT.saturating_add(self.connected),
         );
         self.connected = self.connected.saturating_add(1);
+        let identity = request.identity.clone();
         let request = self.request(request)?;
-        let asked = connect(self.gateway.connect(address), request);
+        if identity.is_none() {
+            self.check_in_reach(name, request.uri().path())?;
+        }
+        let asked = connect(self.gateway.connect(address, identity), request);
         let answer = match self.world.within(self.patience, asked).await? {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => return Err(came(format!("the handshake failed: {error:#}"))),
@@ -223,21 +246,39 @@ impl Running {
         Ok(())
     }
 
+    /// Refuses to connect a client on which an authorizer decides that no dialogue can ask. A path that is no stage's own may be that
+    /// of any.
+    fn check_in_reach(&self, name: &str, path: &str) -> Result<(), Details> {
+        let own = self.stages.iter().find(|stage| stage.path == path);
+        let mut stages = self.stages.iter();
+        let out_of_reach = match own {
+            Some(stage) => stage.out_of_reach.as_ref(),
+            None => stages.find_map(|stage| stage.out_of_reach.as_ref()),
+        };
+        match out_of_reach {
+            None => Ok(()),
+            Some(authorizer) => Err(came(format!(
+                "authorizers.{authorizer} needs a network, a certificate or a file of keys, and a dialogue has none; say whom it \
+                 lets in, as in {name} connects as ada"
+            ))),
+        }
+    }
+
     fn request(&self, request: &Request) -> Result<http::Request<Empty<Bytes>>, Details> {
         let (host, path) = match (&request.path, self.stages.as_slice()) {
             (Some(path), stages) => {
-                let same = stages.iter().find(|(_, own)| own == path);
+                let same = stages.iter().find(|stage| stage.path == *path);
                 let host = request.host.as_deref();
-                let host = host.or_else(|| same.map(|(host, _)| host.as_str()));
+                let host = host.or_else(|| same.map(|stage| stage.host.as_str()));
                 (host.unwrap_or(LOCALHOST), path)
             }
-            (None, [(host, path)]) => (host.as_str(), path),
+            (None, [stage]) => (stage.host.as_str(), &stage.path),
             (None, stages) => {
                 let places: Vec<_> = stages
                     .iter()
-                    .map(|(host, path)| match host.as_str() {
-                        LOCALHOST => path.clone(),
-                        host => format!("{host}{path}"),
+                    .map(|stage| match stage.host.as_str() {
+                        LOCALHOST => stage.path.clone(),
+                        host => format!("{host}{}", stage.path),
                     })
                     .collect();
                 return Err(came(format!(

@@ -1,10 +1,12 @@
 //! A dialogue as it was read: its steps, in order.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::expected::{Expected, Text};
 use super::holes::Template;
+use crate::auth::Identity;
 
 /// The start of the clock where the dialogue sets none: 2026-01-01T00:00:00Z.
 const DEFAULT_START: Duration = Duration::from_secs(1_767_225_600);
@@ -77,6 +79,8 @@ pub(crate) struct Request {
     pub(crate) path: Option<String>,
     pub(crate) query: Option<Template>,
     pub(crate) from: Option<IpAddr>,
+    /// Who the client is. None lets the stage's authorizer decide.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) subprotocols: Option<String>,
     pub(crate) headers: Vec<(String, Template)>,
 }

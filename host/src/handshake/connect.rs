@@ -41,6 +41,8 @@ pub(super) struct Candidate<'a> {
     pub(super) destination: &'a Destination,
     pub(super) request_id: RequestId,
     pub(super) certificate: &'a Option<Arc<ClientCertificate>>,
+    /// Who the client is, if no authorizer is to be asked.
+    pub(super) identity: Option<&'a Arc<Identity>>,
     /// The room for those that wait for their authorizers.
     pub(super) waiting: &'a Arc<Permits>,
 }
@@ -181,6 +183,10 @@ impl Candidate<'_> {
         asked: &Asked<'_>,
         authorized_by: &mut AuthorizedBy,
     ) -> Result<(), Denial> {
+        if let Some(identity) = self.identity {
+            self.connection.set_identity(Some(Arc::clone(identity)));
+            return self.check_scopes(stage);
+        }
         let now = AuthorizedBy::of(stage);
         if authorized_by.is(&now) {
             return self.check_scopes(stage);

@@ -38,7 +38,7 @@ use self::origin::Destination;
 use self::record::Arrival;
 pub(crate) use self::record::EarlyLines;
 use self::refusal::Refusal;
-use crate::auth::ClientCertificate;
+use crate::auth::{ClientCertificate, Identity};
 use crate::config::{Compat, Proxies};
 use crate::connections::{Client, Connection, ConnectionId, RequestId};
 use crate::counters::{Counters, Outcome};
@@ -96,6 +96,8 @@ pub(crate) struct Peer {
     pub(crate) tls: Option<&'static str>,
     /// The certificate that the client has shown in TLS.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// Who the client is, if a dialogue says it: then no authorizer is asked.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
     pub(crate) loopback: bool,
 }
@@ -233,6 +235,8 @@ struct PendingHandshake {
     head_faults: Arc<HeadFaults>,
     arrival: Arrival,
     certificate: Option<Arc<ClientCertificate>>,
+    /// As [`Peer::identity`].
+    identity: Option<Arc<Identity>>,
     guards: ConnectionGuards,
     /// Held until the client has its answer, or is gone and its call has ended: clients that come and go get no more
     /// calls under way than those that wait.
@@ -322,6 +326,7 @@ fn judge(
         arrival,
         // That of a proxy is not its clients'.
         certificate: peer.certificate.filter(|_| !sender.via_proxy),
+        identity: peer.identity,
         guards: ConnectionGuards {
             _permit: connection_permit,
             _stream: peer.stream,
@@ -354,6 +359,7 @@ impl PendingHandshake {
             destination: &self.destination,
             request_id: self.arrival.request_id,
             certificate: &self.certificate,
+            identity: self.identity.as_ref(),
             waiting: &context.waiting,
         };
         let admitting = async {

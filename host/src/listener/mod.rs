@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Identity;
 use crate::config::{Address, Proxies};
 use crate::counters::Outcome;
 use crate::handover::{Acceptor, Listening, Sockets};
@@ -210,10 +211,12 @@ async fn accept(socket: &Acceptor, options: &ListenerOptions, context: &Listener
     }
 }
 
-/// Starts to serve a client over a stream in memory, or refuses it: as if it had come from `address`.
+/// Starts to serve a client over a stream in memory, or refuses it: as if it had come from `address`. If `identity` says who the
+/// client is, no authorizer is asked.
 pub(crate) fn serve_in_memory(
     stream: DuplexStream,
     address: SocketAddr,
+    identity: Option<Arc<Identity>>,
     context: &ListenerContext,
 ) {
     let options = ListenerOptions::default();
@@ -224,6 +227,7 @@ pub(crate) fn serve_in_memory(
     };
     match admit_peer(from, &options, context) {
         Ok(peer) => {
+            let peer = Peer { identity, ..peer };
             let deadline = Instant::now() + **context.handshake_timeout.load();
             let serving = http1::serve(stream, peer, context.clone(), deadline);
             context.tasks.spawn(serving);
@@ -305,6 +309,7 @@ fn admit_peer(
         secure: options.tls.is_some(),
         tls: None,
         certificate: None,
+        identity: None,
         loopback: from.loopback,
     })
 }

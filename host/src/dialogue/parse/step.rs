@@ -1,14 +1,17 @@
 //! One step of a dialogue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use http::uri::PathAndQuery;
+use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::message::{self, Written};
 use super::{Lines, Wrong};
+use crate::auth::{Identity, Value};
 use crate::dialogue::expected::{Expected, Text};
 use crate::dialogue::holes::{Template, is_name, pieces};
 use crate::dialogue::script::{Action, ClientAction, Outgoing, Request, Script};
@@ -134,10 +137,17 @@ fn set_time(time: &str, script: &mut Script) -> Result<(), Wrong> {
 
 fn connect(rest: &str, lines: &mut Lines<'_>) -> Result<ClientAction, Wrong> {
     let mut request = Request::default();
+    let mut identity = Named::default();
     let mut rest = rest;
     while !rest.is_empty() {
         let (first, behind) = word(rest);
         match first {
+            "as" => rest = identity.read(behind)?,
+            "scopes" => {
+                let (scopes, others) = word(behind);
+                identity.scopes = scopes.split(',').map(Box::from).collect();
+                rest = others;
+            }
             "to" => {
                 let (target, others) = word(behind);
                 set_target(&mut request, target)?;
@@ -165,17 +175,80 @@ fn connect(rest: &str, lines: &mut Lines<'_>) -> Result<ClientAction, Wrong> {
             other => {
                 return Err((
                     format!("{other:?} says nothing about a connection"),
-                    "write a connects to HOST/PATH ?QUERY from ADDRESS offering SUBPROTOCOL, SUBPROTOCOL; each part may be left out"
+                    "write a connects as NAME to HOST/PATH ?QUERY from ADDRESS offering SUBPROTOCOL, SUBPROTOCOL; each part may be \
+                     left out"
                         .into(),
                 ));
             }
         }
     }
+    request.identity = identity.checked()?;
     while let Some(header) = lines.next_indented() {
         let (name, value) = header_line(header)?;
         request.headers.push((name, Template::plain(value)?));
     }
     Ok(ClientAction::Connect(request))
+}
+
+/// The client as a step names it, in place of an authorizer.
+#[derive(Default)]
+struct Named {
+    principal: Option<Box<str>>,
+    values: Vec<(Box<str>, Value)>,
+    scopes: Vec<Box<str>>,
+}
+
+impl Named {
+    /// Reads the name, and the values if there are some: `ada {"plan": "gold"}`. Gives the rest.
+    fn read<'a>(&mut self, text: &'a str) -> Result<&'a str, Wrong> {
+        let (name, rest) = word(text);
+        self.principal = Some(name.into());
+        if !rest.starts_with('{') {
+            return Ok(rest);
+        }
+        let mut objects = serde_json::Deserializer::from_str(rest).into_iter();
+        let object: Option<serde_json::Map<_, _>> = objects.next().and_then(Result::ok);
+        let behind = rest.get(objects.byte_offset()..).unwrap_or_default();
+        let values = object.and_then(|object| {
+            let named = object.into_iter().map(|(name, value)| {
+                let value = match value {
+                    Json::String(text) => Value::Text(text.into()),
+                    Json::Bool(flag) => Value::Flag(flag),
+                    Json::Number(number) => Value::Number(number.as_f64()?),
+                    Json::Null | Json::Array(_) | Json::Object(_) => return None,
+                };
+                Some((name.into(), value))
+            });
+            named.collect()
+        });
+        self.values = values.ok_or_else(|| {
+            (
+                format!("{rest:?} are no values of a client"),
+                "write texts, numbers and flags by their names, on one line: as ada {\"plan\": \"gold\", \"staff\": true}"
+                    .to_owned(),
+            )
+        })?;
+        Ok(behind.trim_start())
+    }
+
+    fn checked(self) -> Result<Option<Arc<Identity>>, Wrong> {
+        if self.principal.is_none() && !self.scopes.is_empty() {
+            return Err((
+                "scopes are a client's that has a name here".into(),
+                "write a connects as ada scopes chat:read,chat:write".into(),
+            ));
+        }
+        if self.principal.is_none() {
+            return Ok(None);
+        }
+        let identity = Identity::new(self.principal, self.values, self.scopes, None);
+        identity
+            .map(|identity| Some(Arc::new(identity)))
+            .map_err(|error| {
+                let remedy = "write a connects as NAME {\"VALUE\": \"TEXT\"} scopes SCOPE,SCOPE";
+                (error.to_string(), remedy.to_owned())
+            })
+    }
 }
 
 fn set_target(request: &mut Request, target: &str) -> Result<(), Wrong> {

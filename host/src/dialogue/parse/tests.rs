@@ -18,7 +18,7 @@ a connects to example.com/v1?x=1 from 203.0.113.7 offering chat.v2, chat.v1
   Cookie: a=b
 a is let in with chat.v2
   Set-Cookie: session=${session}
-b and c connect ?session=${session}
+b and c connect as bob {"plan": "gold", "staff": true, "seats": 3} ?session=${session} scopes read,write
 d connects
 d is refused with 403 Forbidden
 d connects
@@ -68,6 +68,16 @@ fn mistake_names_its_line_and_its_remedy() {
         ("", 1, "there is no step", "a connects"),
         ("# only this\n", 1, "there is no step", "a connects"),
         ("a connects\n  x\n", 2, "is no header", "Name: value"),
+        ("a connects as", 1, "the principal is empty", "as NAME"),
+        (
+            "a connects as ada {\"a\": []}",
+            1,
+            "no values",
+            "on one line",
+        ),
+        ("a connects as ada {\"a\": 1", 1, "no values", "on one line"),
+        ("a connects scopes read", 1, "has a name", "as ada scopes"),
+        ("a connects as ada scopes", 1, "has no name", "SCOPE,SCOPE"),
         ("a connects\nb jumps", 2, "is no step", "a sends TEXT"),
         (
             "a connects\n1st sends x",
