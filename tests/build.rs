@@ -40,7 +40,7 @@ fn main() {
 
     add_target();
     let mut guests = build(&here.join("guests"), &target);
-    for plugin in ["chat", "echo"] {
+    for plugin in ["chat", "doorkeeper", "echo"] {
         let folder = root.join("plugins").join(plugin);
         for path in ["src", "Cargo.toml"] {
             println!("cargo::rerun-if-changed={}", folder.join(path).display());

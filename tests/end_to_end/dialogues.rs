@@ -317,3 +317,99 @@ async fn gateway_that_does_not_start_is_the_configurations_mistake() {
     let tested = Tested::configuration(configuration, "a connects\n").await;
     tested.failed(&["gateway.toml:5: plugins.probe.", "grants"]);
 }
+
+/// An API on whose clients the plugin `doorkeeper` decides.
+const DOOR: &str = r#"
+listeners = [{ address = "127.0.0.1:0", tls = "off" }]
+
+[authorizers.tickets]
+plugin = "doorkeeper"
+on_expiry = "close"
+
+[apis.a]
+authorizer = "tickets"
+[apis.a.stages.s]
+[apis.a.routes]
+"$default" = { integration = "doorkeeper", two_way = true }
+
+[plugins.doorkeeper]
+component = {doorkeeper}
+environment = { TICKET_SECRET = "for development only" }
+"#;
+
+#[tokio::test]
+pub(crate) async fn authorizer_of_the_configuration_decides_on_clients() {
+    let ticket =
+        "ada.gold.1767225660.7f75f0703c22b4e10892f25783d02c2cf45374debc69dc7fecc1ca645377fbee";
+    let dialogue = "
+the time is 2026-01-01T00:00:00Z
+ada connects ?ticket=TICKET
+ada sends who am I?
+ada gets ada (gold)
+bob connects
+bob is refused with 401
+eve connects ?ticket=eve.TICKET
+eve is refused with 403 this is no ticket of ours
+60 seconds pass
+ada is closed with 1008 authorization expired
+ada connects ?ticket=TICKET
+ada is refused with 401
+";
+    let dialogue = dialogue.replace("TICKET", ticket);
+    Tested::configuration(DOOR, &dialogue).await.passed();
+}
+
+/// An API whose authorizer asks an issuer over the network, and one route for moderators alone.
+const ISSUER: &str = r#"
+listeners = [{ address = "127.0.0.1:0", tls = "off" }]
+
+[authorizers.users]
+jwt = { issuer = "http://ISSUER", jwks_url = "http://ISSUER/keys", audience = ["a"] }
+
+[apis.a]
+authorizer = "users"
+route_selection_expression = "$request.body.action"
+[apis.a.stages.s]
+[apis.a.routes]
+"$default" = { integration = "doorkeeper", two_way = true }
+moderate = { integration = "doorkeeper", two_way = true, scopes = ["moderate"] }
+
+[plugins.doorkeeper]
+component = {doorkeeper}
+"#;
+
+#[tokio::test]
+async fn client_is_whom_its_step_names_and_no_issuer_is_asked() {
+    let issuer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    issuer.set_nonblocking(true).unwrap();
+    let address = issuer.local_addr().unwrap().to_string();
+    let configuration = ISSUER.replace("ISSUER", &address);
+    let dialogue = r#"
+ada connects as ada {"plan": "gold", "seats": 3, "staff": true} scopes read,moderate
+ada sends who am I?
+ada gets ada (gold)
+ada sends {"action": "moderate"}
+ada gets ada (gold)
+bob connects to /s as bob from 203.0.113.7
+bob sends who am I?
+bob gets bob (no plan)
+bob sends {"action": "moderate"}
+bob gets error Forbidden
+"#;
+    Tested::configuration(&configuration, dialogue)
+        .await
+        .passed();
+    let unnamed = Tested::configuration(&configuration, "ada connects\n").await;
+    unnamed.failed(&[
+        "FILE:1: ada connects\n",
+        "authorizers.users needs a network, a certificate or a file of keys",
+        "as in ada connects as ada",
+    ]);
+    let asked = issuer.accept().unwrap_err();
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
+    // Without an authorizer, too.
+    let dialogue = "ada connects as ada\nada sends who am I?\nada gets ada (no plan)\n";
+    Tested::component(Guest::Doorkeeper, dialogue)
+        .await
+        .passed();
+}

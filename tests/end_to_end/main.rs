@@ -122,6 +122,7 @@ fn tested_by(guest: Guest) -> fn() {
         Guest::Chat => dev::dev_says_how_to_connect_and_listens_on_this_machine_alone,
         Guest::Command => plugin::component_of_another_world_is_refused,
         Guest::Doorman => authorizers::authorizer_lets_in_and_every_event_knows_the_client,
+        Guest::Doorkeeper => dialogues::authorizer_of_the_configuration_decides_on_clients,
         Guest::Echo => connect::text_is_echoed,
         Guest::Filesystem => plugin::import_of_the_file_system_is_refused,
         Guest::Hostile => hostile::guest_that_runs_too_long_is_stopped,

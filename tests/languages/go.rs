@@ -24,6 +24,10 @@ pub(crate) async fn saved_change_of_a_new_go_project_is_served() {
     project::is_built_served_and_saved(&GO).await;
 }
 
+pub(crate) async fn new_go_authorizer_decides_who_may_connect() {
+    project::authorizer_decides_who_may_connect(&GO).await;
+}
+
 pub(crate) async fn new_go_chat_serves_its_page_and_its_clients() {
     project::chat_serves_its_page_and_its_clients(&GO).await;
 }
@@ -31,7 +35,7 @@ pub(crate) async fn new_go_chat_serves_its_page_and_its_clients() {
 /// What an editor shows: the server of the language finds the SDK in the project, and nothing to complain of.
 pub(crate) async fn new_go_projects_are_as_their_language_server_wants_them() {
     let gopls = Gopls::find(LOCKGATE.target()).unwrap();
-    for template in ["echo", "chat", "lambda"] {
+    for template in ["echo", "chat", "authorizer", "lambda"] {
         let project = Project::named(&format!("gopls-{template}"), "go", template).await;
         let check = format!("{} check *.go", gopls.program.display());
         for (mistake, said) in [

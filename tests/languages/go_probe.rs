@@ -154,7 +154,11 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
         ("?as=refused", 418, r#"{"message":"not you"}"#),
         ("?as=error", 500, r#"{"message":"Internal Server Error"}"#),
         ("?as=panic", 500, r#"{"message":"Internal Server Error"}"#),
-        ("?as=no+value", 500, r#"{"message":"Internal Server Error"}"#),
+        (
+            "?as=no+value",
+            500,
+            r#"{"message":"Internal Server Error"}"#,
+        ),
         (
             "?as=before+1970",
             500,

@@ -31,6 +31,99 @@ pub(crate) async fn new_go_project_tells_everyone() {
     project.check(&checks).await;
 }
 
+pub(crate) async fn authorizer_in_javascript_runs_as_it_is() {
+    let project = Project::named("lambda-js-authorizer", "js", "lambda").await;
+    let authorizer = r#"
+exports.handler = async (event) => {
+  const { token } = event.queryStringParameters;
+  if (token === undefined) throw new Error("Unauthorized");
+  const Effect = token === "swordfish" ? "Allow" : "Deny";
+  const statement = { Action: "execute-api:Invoke", Effect, Resource: event.methodArn };
+  return { principalId: "ada", policyDocument: { Version: "2012-10-17", Statement: [statement] }, context: { plan: "gold" } };
+};
+"#;
+    let handler = r#"
+exports.handler = async ({ requestContext: { authorizer } }) => ({ statusCode: 200, body: `${authorizer.principalId} ${authorizer.plan}` });
+"#;
+    project.save("src/authorizer.js", authorizer);
+    project.save("src/default.js", handler);
+    let manifest = project.read("package.json");
+    let lambda = "\"lockgate\": {";
+    let both = format!("{lambda}\n    \"lambdaAuthorizer\": \"src/authorizer.handler\",");
+    project.save("package.json", &manifest.replacen(lambda, &both, 1));
+    lambda_authorizer_decides(&project, "lambda-js-authorizer").await;
+}
+
+pub(crate) async fn authorizer_in_go_runs_as_it_is() {
+    let project = Project::named("lambda-go-authorizer", "go", "lambda").await;
+    let main = r#"package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/lockgate/lockgate/guest-sdk/go/lambda"
+)
+
+func authorize(_ context.Context, request events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+	var response events.APIGatewayCustomAuthorizerResponse
+	token, ok := request.QueryStringParameters["token"]
+	if !ok {
+		return response, errors.New("Unauthorized")
+	}
+	effect := "Deny"
+	if token == "swordfish" {
+		effect = "Allow"
+	}
+	response.PrincipalID = "ada"
+	response.Context = map[string]any{"plan": "gold"}
+	response.PolicyDocument = events.APIGatewayCustomAuthorizerPolicy{
+		Version:   "2012-10-17",
+		Statement: []events.IAMPolicyStatement{{Action: []string{"execute-api:Invoke"}, Effect: effect, Resource: []string{request.MethodArn}}},
+	}
+	return response, nil
+}
+
+func handle(_ context.Context, request events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
+	authorizer, _ := request.RequestContext.Authorizer.(map[string]any)
+	return events.APIGatewayProxyResponse{StatusCode: 200, Body: fmt.Sprint(authorizer["principalId"], " ", authorizer["plan"])}, nil
+}
+
+func main() {
+	lambda.StartAuthorizer(authorize)
+	lambda.Start(handle)
+}
+"#;
+    project.save("main.go", main);
+    let events = "github.com/aws/aws-lambda-go/events@v1.47.0";
+    project.check(&[&["go", "get", events]]).await;
+    lambda_authorizer_decides(&project, "lambda-go-authorizer").await;
+}
+
+/// Runs a dialogue against a project whose Lambda authorizer lets in who has the token `swordfish`.
+async fn lambda_authorizer_decides(project: &Project, name: &str) {
+    let configuration = project.read("gateway.toml");
+    let stage = format!("[apis.{name}.stages.dev]\n");
+    let guarded = format!("{stage}authorizer = \"users\"\n");
+    let named = configuration.replacen(&stage, &guarded, 1);
+    let configuration = format!("{named}\n[authorizers.users]\nplugin = {name:?}\n");
+    project.save("gateway.toml", &configuration);
+    let dialogue = "
+ada connects ?token=swordfish
+ada sends who am I?
+ada gets ada gold
+bob connects
+bob is refused with 401
+eve connects ?token=marlin
+eve is refused with 403
+";
+    project.save("tests/chat.dialogue", dialogue);
+    let tested = project.lockgate(&["test", "."]).await;
+    assert_eq!(tested.code, Some(0), "{}{}", tested.output, tested.error);
+}
+
 async fn new_project_serves_a_table_of_connections(language: &str) -> Project {
     let project = Project::new(language, "lambda").await;
     let tested = project.lockgate(&["test", "."]).await;

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let _place = project::Place::take();
     let mut cases = cases![
         rust::saved_change_of_a_new_project_is_served: ;
+        rust::new_authorizer_decides_who_may_connect: ;
         rust::new_chat_serves_its_page_and_its_clients: ;
         javascript::saved_change_of_a_new_javascript_project_is_served: Npm;
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
@@ -37,14 +38,19 @@ fn main() -> ExitCode {
         javascript::behaviour::value_made_when_a_module_is_loaded_differs_in_each_instance: Npm;
         javascript::behaviour::module_that_a_plugin_cannot_have_is_named_with_its_import: Npm;
         javascript::behaviour::mistake_in_types_is_said_and_the_plugin_is_built: Npm;
+        javascript::new_javascript_authorizer_decides_who_may_connect: Npm;
+        javascript::new_typescript_authorizer_decides_who_may_connect: Npm;
         javascript::new_javascript_chat_serves_its_page_and_its_clients: Npm;
         javascript::new_typescript_chat_serves_its_page_and_its_clients: Npm;
         go::saved_change_of_a_new_go_project_is_served: Go;
         go::new_go_projects_are_as_their_language_server_wants_them: Gopls;
+        go::new_go_authorizer_decides_who_may_connect: Go;
         go::new_go_chat_serves_its_page_and_its_clients: Go;
         lambda::new_javascript_project_serves_a_table_of_connections: Npm;
         lambda::new_typescript_project_serves_a_table_of_connections: Npm;
         lambda::new_go_project_tells_everyone: Go;
+        lambda::authorizer_in_javascript_runs_as_it_is: Npm;
+        lambda::authorizer_in_go_runs_as_it_is: Go;
         lambda::tutorial_for_sdk_v2_runs_as_it_is: Npm;
         lambda::function_for_sdk_v3_runs_as_it_is: Npm;
         lambda::callback_style_runs_as_it_is: Npm;
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         page::lambda_page_runs_as_written: Npm;
         go_probe::go_handler_has_its_environment_and_sends_no_broken_text: Go;
         go_probe::go_handler_refuses_and_fails_as_it_says: Go;
+        go_probe::go_authorizer_says_who_a_client_is_or_refuses: Go;
         go_probe::go_log_lines_have_their_levels: Go;
         go_probe::go_contexts_end_at_the_deadline_and_with_the_event: Go;
         go_probe::go_routines_of_one_event_call_at_the_same_time: Go;

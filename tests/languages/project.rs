@@ -16,6 +16,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::LOCKGATE;
 
+/// A ticket for the projects of the template `authorizer`, signed by openssl with their secret. It expires in 2100.
+const TICKET: &str =
+    "ada.gold.4102444800.583c998dea4bfd36050b1eb57ab0175e410b8d1b716e4e39b0a484914ee1b129";
+
 /// Clients that talk while builds are replaced.
 const TALKERS: usize = 8;
 
@@ -325,6 +329,34 @@ pub(crate) async fn chat_serves_its_page_and_its_clients(language: &Language) {
     drop(gateway);
     project.talk().await;
     project.check(language.checks).await;
+}
+
+/// The authorizer of a language lets in whoever has a ticket, says who it is, and has passed its own tests.
+pub(crate) async fn authorizer_decides_who_may_connect(language: &Language) {
+    let project = Project::new(language.name, "authorizer").await;
+    project.talk().await;
+    let gateway = project.dev("gateway.toml").await;
+    let refused = gateway.ws("/dev").refused().await;
+    assert_eq!(refused.status, 401, "{}", refused.text());
+    let forged = "/dev?ticket=ada.gold.4102444800.00";
+    let refused = gateway.ws(forged).refused().await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let mut client = gateway.connect(&format!("/dev?ticket={TICKET}")).await;
+    client.send("who am I?").await;
+    client.expect("ada (gold)").await;
+    assert!(!gateway.log().contains(&[TICKET]), "no ticket is logged");
+    drop((client, gateway));
+    project.check(language.checks).await;
+    let valid = project.lockgate(&["build", "."]).await;
+    let component = valid.output.lines().last().unwrap();
+    let inspected = project.lockgate(&["inspect", component]).await;
+    assert!(
+        inspected
+            .output
+            .contains("lockgate:plugin/authorizer@0.1.0"),
+        "{}",
+        inspected.output
+    );
 }
 
 /// The resident memory of the gateway's process, in KiB.

@@ -17,6 +17,10 @@ pub(crate) async fn saved_change_of_a_new_project_is_served() {
     project::is_built_served_and_saved(&RUST).await;
 }
 
+pub(crate) async fn new_authorizer_decides_who_may_connect() {
+    project::authorizer_decides_who_may_connect(&RUST).await;
+}
+
 pub(crate) async fn new_chat_serves_its_page_and_its_clients() {
     project::chat_serves_its_page_and_its_clients(&RUST).await;
 }

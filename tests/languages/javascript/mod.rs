@@ -48,3 +48,11 @@ pub(crate) async fn new_javascript_chat_serves_its_page_and_its_clients() {
 pub(crate) async fn new_typescript_chat_serves_its_page_and_its_clients() {
     project::chat_serves_its_page_and_its_clients(&TYPESCRIPT).await;
 }
+
+pub(crate) async fn new_javascript_authorizer_decides_who_may_connect() {
+    project::authorizer_decides_who_may_connect(&JAVASCRIPT).await;
+}
+
+pub(crate) async fn new_typescript_authorizer_decides_who_may_connect() {
+    project::authorizer_decides_who_may_connect(&TYPESCRIPT).await;
+}

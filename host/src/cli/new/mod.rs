@@ -49,7 +49,7 @@ pub(super) struct NewOptions {
         hide_possible_values = true
     )]
     language: Option<Choice>,
-    /// What the plugin does at first: echo, chat or lambda (handlers written for AWS Lambda)
+    /// What the plugin does at first: echo, chat, authorizer (who may connect) or lambda (handlers written for AWS Lambda)
     #[arg(long, default_value = "echo")]
     template: String,
     /// Instead: replace the SDK of the project in DIR, with all changes made to it, by that of this version
@@ -142,8 +142,8 @@ pub(super) fn new(options: &NewOptions) -> Result<()> {
     } else {
         format!("  cd {}\n", dir.display())
     };
-    // Lambda handlers need their routes and their environment, which the configuration has.
-    let what = if options.template == "lambda" {
+    // Lambda handlers need their routes and their environment, an authorizer its API: the configuration has them.
+    let what = if ["lambda", "authorizer"].contains(&&*options.template) {
         "gateway.toml"
     } else {
         "."
@@ -327,6 +327,10 @@ mod tests {
             }
         }
         let refused = template(Choice::Rust, "lambda").expect_err("there is none");
-        assert!(refused.to_string().contains("--template: chat, echo"));
+        assert!(
+            refused
+                .to_string()
+                .contains("--template: authorizer, chat, echo")
+        );
     }
 }

@@ -1,0 +1,1 @@
+../../../../plugins/doorkeeper-go/main_test.go

@@ -1,0 +1,1 @@
+../../../../../plugins/doorkeeper-ts/tests/plugin.test.ts
