@@ -50,7 +50,10 @@ const NAMED_IN: [(&str, &[&str]); 12] = [
     ("wasmparser", &["plugin"]),
     ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
-    ("reqwest", &["authorizer", "config", "net", "registry"]),
+    (
+        "reqwest",
+        &["authorizer", "config", "net", "otlp", "registry"],
+    ),
     (
         "aws_lc_rs",
         &["auth", "listener", "management", "signature", "net"],

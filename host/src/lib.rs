@@ -66,6 +66,9 @@ mod invocation;
 /// The access log: a line for each handshake, each end, and messages.
 mod access_log;
 
+/// Traces and logs for a collector, by OTLP.
+mod otlp;
+
 /// Lines for a reader that nobody waits for.
 mod output;
 
@@ -83,6 +86,9 @@ mod config;
 
 /// Which route a message asks for: pure.
 mod route;
+
+/// The ids of traces and spans, and the header that carries them: pure.
+mod trace_context;
 
 /// Cache-padded shards, one a thread at best.
 mod sharded;

@@ -60,6 +60,7 @@ mod oci;
 mod open_files;
 mod operators;
 mod origins;
+mod otlp;
 mod plugin;
 mod principals;
 mod proxies;

@@ -17,6 +17,7 @@
 mod cable;
 mod cases;
 mod client;
+mod collector;
 mod configurations;
 mod gateway;
 mod guests;
@@ -42,6 +43,7 @@ mod webtransport;
 pub use cable::Cable;
 pub use cases::{Case, long, run};
 pub use client::Client;
+pub use collector::{Collector, CollectorAnswer, Export, ExportedLine, ExportedSpan};
 pub use configurations::{echo_configuration, probe_configuration};
 pub use gateway::{CommandResult, Gateway, Lockgate, request_at, write_configuration};
 pub use guests::Guest;

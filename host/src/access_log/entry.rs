@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use crate::connections::{Closer, ConnectionId, RequestId};
+use crate::trace_context::{SpanId, TraceId};
 
 /// The most bytes of one value that a stranger has chosen.
 const MAX_TEXT: usize = 512;
@@ -102,9 +103,12 @@ pub(crate) struct Entry<'a> {
     /// The client's name, by its authorizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) principal: Option<Text<'a>>,
-    /// The trace that the handshake belongs to, by its `traceparent`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) trace_id: Option<Text<'a>>,
+    /// The trace of the event, if it is recorded, or of a handshake's `traceparent`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    pub(crate) trace_id: Option<TraceId>,
+    /// The event's span, if it is recorded.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    pub(crate) span_id: Option<SpanId>,
     /// The version of TLS between the client, or the nearest proxy, and the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<&'static str>,
@@ -167,13 +171,13 @@ impl Entry<'_> {
     pub(super) fn log(&self) {
         match (self.event, self.refused) {
             (Event::Connect, None) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = text(self.trace_id), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "connected")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "connected")
             }
             (Event::Connect, Some(Text(why))) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = text(self.trace_id), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "refused: {why}")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "refused: {why}")
             }
             (Event::Message, _) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), route = text(self.route), principal = text(self.principal), status = self.status, error = text(self.error), took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, "message")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), route = text(self.route), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), status = self.status, error = text(self.error), took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, "message")
             }
             (Event::Disconnect, _) => {
                 tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), principal = text(self.principal), code = self.code, reason = text(self.reason), closed_by = self.closed_by.map(Closer::as_str), cause = self.cause, open_s = self.open_s, messages_in = self.messages_in, messages_out = self.messages_out, bytes_in = self.bytes_in, bytes_out = self.bytes_out, outbox_peak_bytes = self.outbox_peak_bytes, "disconnected")

@@ -8,20 +8,17 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Response};
+use reqwest::{Client, Response};
 use tokio::time::timeout;
 
 use super::{Answer, Denial, Request};
 use crate::auth::{Identity, IdentityError, Value};
 use crate::config::{self, Fault};
-use crate::net::shown;
-use crate::net::watch::{self, Stamp};
+use crate::net::watch::Stamp;
+use crate::net::{Authorities, shown};
 
 /// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
 const MAX_BODY: usize = 16 << 10;
-
-/// Bytes of the file with the authority's certificates.
-const MAX_CA_BYTES: u64 = 1 << 20;
 
 /// The headers of a refusal that the client gets.
 const PASSED_ON: [HeaderName; 5] = [
@@ -65,27 +62,16 @@ impl ForwardAuthorizer {
             .redirect(Policy::none())
             // What clients present goes to the configured place, whatever the environment says.
             .no_proxy()
+            .http1_only()
             .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
         if let Some(ca) = &config.ca {
-            let fault = |message: String, remedy: &str, is_passing| Fault {
+            let authorities = Authorities::read(ca).map_err(|unread| Fault {
                 key: format!("{key}.ca"),
-                message,
-                remedy: remedy.to_owned(),
-                is_passing,
-            };
-            let otherwise = "name a PEM file with the authority's certificates";
-            let (bytes, _) = watch::read(ca, MAX_CA_BYTES).map_err(|error| {
-                let message = format!("{} cannot be read: {error}", ca.display());
-                let remedy = watch::remedy(&error, otherwise);
-                fault(message, remedy, watch::is_passing(&error))
+                message: unread.message,
+                remedy: unread.remedy.to_owned(),
+                is_passing: unread.is_passing,
             })?;
-            let authorities = Certificate::from_pem_bundle(&bytes);
-            let authorities = authorities.ok().filter(|all| !all.is_empty());
-            let authorities = authorities.ok_or_else(|| {
-                let message = format!("{} holds no certificate", ca.display());
-                fault(message, otherwise, false)
-            })?;
-            http = http.tls_certs_only(authorities);
+            http = http.tls_certs_only(authorities.certificates);
         }
         let http = http.build().map_err(|error| Fault {
             key: key.to_owned(),

@@ -111,6 +111,7 @@ variables! {
     UserAgent: "identity.userAgent" | "user_agent";
     Principal: "authorizer.principalId" | "identity.user" | "principal";
     Trace: "trace_id";
+    Span: "span_id";
     Tls: "tls";
     Http: "http";
     Status: "status" | "integration.status" | "integration.integrationStatus";

@@ -20,6 +20,7 @@ use super::management;
 use super::model::{
     CertificateFiles, ClientCertificates, Config, GatewayLimits, Health, Listener, Log, Tls,
 };
+use super::otlp;
 use super::plugin;
 use super::proxies;
 use super::report::{Report, join};
@@ -60,6 +61,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     doubt::certificates(&authorizers, &listeners, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);
+    let otlp = file.otlp.map(|written| otlp::otlp(written, report));
     access_key::doubt_unused(&apis, &authorizers, &access_keys, report);
     Config {
         listeners,
@@ -75,6 +77,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
             .map(|folder| report.path("compile_cache", &folder)),
         log: logging(file.log, report),
         access_log,
+        otlp,
         doubts: report.take_doubts(),
     }
 }

@@ -24,6 +24,7 @@ mod management;
 mod model;
 mod names;
 mod origin;
+mod otlp;
 mod plugin;
 mod problem;
 mod proxies;
@@ -56,6 +57,7 @@ pub(crate) use model::*;
 pub(crate) use origin::{
     Host, Origin, OriginPattern, Site, is_loopback_authority, port_unless_implied,
 };
+pub(crate) use otlp::{ClientTraces, Otlp, OtlpProtocol};
 pub(crate) use plugin::{is_digest, signature_beside};
 pub(crate) use problem::{Fault, Faults, Problem, Problems};
 use report::Report;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
 use super::grant::Grants;
-use super::{AccessKey, Address, Authorizer, Compat, OriginPattern, Problem};
+use super::{AccessKey, Address, Authorizer, Compat, OriginPattern, Otlp, Problem};
 use crate::route;
 
 /// The configuration of one gateway.
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// The access log.
     pub(crate) access_log: AccessLog,
+    /// The collector of traces and logs, if there is one.
+    pub(crate) otlp: Option<Otlp>,
     /// Values that are valid and probably not intended.
     pub(crate) doubts: Vec<Problem>,
 }

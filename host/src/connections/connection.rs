@@ -14,6 +14,7 @@ use super::outbox::{Closing, Outbox, OutboxLimits, PostError};
 use super::trace::{Trace, TraceStep};
 use crate::auth::{Allowance, Identity};
 use crate::clock::now_ms;
+use crate::trace_context::SpanContext;
 
 /// The client, as its handshake shows it.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// Milliseconds since the Unix epoch.
     pub(crate) connected_at: u64,
+    /// The span of its handshake, if that is recorded.
+    pub(crate) span: Option<Box<SpanContext>>,
     last_active_at: AtomicU64,
     pub(crate) outbox: Outbox,
     pub(super) membership: Mutex<Membership>,
@@ -86,6 +89,7 @@ impl Connection {
             id: ConnectionId::random(),
             client,
             connected_at: now,
+            span: None,
             last_active_at: AtomicU64::new(now),
             outbox: Outbox::new(),
             membership: Mutex::default(),

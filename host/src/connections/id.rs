@@ -93,6 +93,11 @@ impl RequestId {
         count > 0 && (self.0 & !PADDED).is_multiple_of(count.into())
     }
 
+    /// The number that no other request of the process has.
+    pub(crate) fn number(self) -> u64 {
+        self.0 & !PADDED
+    }
+
     pub(crate) fn next() -> Self {
         let mut number = NUMBER.get();
         if number.is_multiple_of(NUMBERS) {

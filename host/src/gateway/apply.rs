@@ -11,6 +11,7 @@ use crate::access_log;
 use crate::authorizer;
 use crate::config::{Config, Fault, Faults};
 use crate::management::Change;
+use crate::otlp;
 use crate::plugin::{ByName, Cause, Plugins, Ready};
 use crate::stage::CurrentStage;
 use crate::telemetry;
@@ -45,6 +46,7 @@ impl Gateway {
         let management = self.plan_management(&config, own.as_ref())?;
         let access_log = access_log::open(&config.access_log);
         let access_log = access_log.map_err(|fault| Faults(vec![fault]))?;
+        let otlp = otlp::open(config.otlp.as_ref()).map_err(|fault| Faults(vec![fault]))?;
         let mut gone = Vec::new();
         let keep = |name: &str| config.plugins.iter().any(|plugin| plugin.name == name);
         let committed = held.commit(keep, |plugins| {
@@ -54,6 +56,7 @@ impl Gateway {
         stages::changes(&self.lock().config, &config, &mut changes);
         self.set_limits(&config, &mut changes);
         access_log.serve();
+        otlp.serve();
         self.serve_management((management, own), &config, &mut changes);
         self.serve_listeners(planned, &config.listeners, &mut changes);
         self.sockets.mark_serving();
@@ -119,6 +122,9 @@ impl Gateway {
         }
         if before.access_log != config.access_log {
             changes.push(Change::AccessLog);
+        }
+        if before.otlp != config.otlp {
+            changes.push(Change::Otlp);
         }
         if before.compile_cache != config.compile_cache {
             changes.push(Change::CompileCache);

@@ -11,6 +11,7 @@ use crate::authorizer;
 use crate::config::{Address, Config, Fault, Faults};
 use crate::handover::find_socket;
 use crate::listener::Certificates;
+use crate::otlp;
 use crate::plugin::{Cause, Plugins};
 
 /// Loads and compiles everything that a configuration names, and opens no port. Failures are [`Faults`].
@@ -37,6 +38,7 @@ pub(crate) async fn check(config: &Config) -> Result<()> {
             .into_iter()
             .flatten(),
     );
+    faults.extend(otlp::check(config.otlp.as_ref()));
     faults.extend(blocked_paths(config));
     if faults.is_empty() {
         Ok(())

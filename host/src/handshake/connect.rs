@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
 use super::refusal::Refusal;
+use super::spans::{Step, StepPlace};
 use super::token_offer::TokenOffer;
 use crate::auth::{ClientCertificate, Identity};
 use crate::authorizer::{Authorizer, Denial, Request};
@@ -192,14 +193,18 @@ impl Candidate<'_> {
             return self.check_scopes(stage);
         }
         let identity = match &stage.authorizer {
-            Some(authorizer) => Some(self.ask(authorizer, stage, asked, None).await?),
+            Some(authorizer) => {
+                let asking = self.ask((authorizer, StepPlace::Authorizer), stage, asked, None);
+                Some(asking.await?)
+            }
             None => None,
         };
         self.connection.set_identity(identity.clone());
         self.check_scopes(stage)?;
         if let Some(authorizer) = &stage.api_key {
             let before = identity.as_deref();
-            let identity = self.ask(authorizer, stage, asked, before).await?;
+            let asking = self.ask((authorizer, StepPlace::ApiKey), stage, asked, before);
+            let identity = asking.await?;
             self.connection.set_identity(Some(identity));
         }
         *authorized_by = now;
@@ -218,7 +223,7 @@ impl Candidate<'_> {
     /// Asks one authorizer about a client, of whom another may have said who it is.
     async fn ask(
         &self,
-        authorizer: &Authorizer,
+        (authorizer, place): (&Authorizer, StepPlace),
         stage: &Stage,
         asked: &Asked<'_>,
         identity: Option<&Identity>,
@@ -231,11 +236,20 @@ impl Candidate<'_> {
             identity,
             waiting: self.waiting,
         };
+        let step = Step::begin(self.connection, place);
         let answer = authorizer.authorize(&request).await;
+        if let Some(step) = step {
+            let fault = answer.as_ref().err().filter(|denial| denial.is_fault());
+            let fault = fault.map(ToString::to_string);
+            let error = fault.as_deref().map(|fault| ("authorizer", fault));
+            let name = format!("authorize {}", authorizer.name());
+            step.end(&name, ("lockgate.authorizer", authorizer.name()), error);
+        }
         answer.inspect_err(|denial| {
             if denial.is_fault() {
+                let (trace_id, span_id) = asked.invocation.trace_ids();
                 tracing::warn!(client = %self.connection.client.source_ip, connection = %self.connection.id, stage = %stage.scope,
-                    route = route::CONNECT, request_id = %self.request_id, authorizer = authorizer.name(), "{denial}");
+                    route = route::CONNECT, request_id = %self.request_id, trace_id, span_id, authorizer = authorizer.name(), "{denial}");
             }
         })
     }
@@ -252,10 +266,18 @@ async fn connect(
         return Ok(Some(Acceptance::default()));
     };
     let begun = Instant::now();
+    let step = Step::begin(&invocation.connection, StepPlace::Connect);
     let called = route.integration.invoke(invocation, handshake.clone());
     let Called::Ended(answer) = called.await else {
         return Ok(None);
     };
+    if let Some(step) = step {
+        let error = answer.as_ref().err();
+        let error = error.map(|error| (error.kind(), error.to_string()));
+        let error = error.as_ref().map(|(kind, text)| (*kind, text.as_str()));
+        let plugin = ("lockgate.plugin", route.integration.name());
+        step.end(route::CONNECT, plugin, error);
+    }
     if !route.integration.is_mock() {
         stage.scope.counters.latency.observe(begun.elapsed());
     }
@@ -290,8 +312,9 @@ async fn connect(
     checked.map(Some).inspect_err(|refusal| {
         if let Refusal::BadAnswer(_) = refusal {
             let connection = &invocation.connection;
+            let (trace_id, span_id) = invocation.trace_ids();
             tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
-                stage = %stage.scope, route = route::CONNECT, request_id = %invocation.request_id,
+                stage = %stage.scope, route = route::CONNECT, request_id = %invocation.request_id, trace_id, span_id,
                 plugin = route.integration.name(), "{refusal}");
         }
     })

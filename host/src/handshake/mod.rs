@@ -11,6 +11,7 @@ mod header_case;
 pub(crate) mod origin;
 mod record;
 pub(crate) mod refusal;
+mod spans;
 mod token_offer;
 mod trace;
 
@@ -316,6 +317,7 @@ fn judge(
     if pads_ids {
         connection.id = ConnectionId::random_padded();
     }
+    connection.span = arrival.span.map(Box::new);
     arrival.request_id = arrival.request_id.padded(pads_ids);
     Ok(PendingHandshake {
         current,

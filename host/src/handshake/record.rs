@@ -15,12 +15,13 @@ use super::admission::AddressLimiter;
 use super::forwarded::RequestSender;
 use super::head::{self, Head};
 use super::refusal::Refusal;
-use super::trace::TraceId;
-use super::{HandshakeContext, Peer};
+use super::{HandshakeContext, Peer, spans, trace};
 use crate::access_log::{self, Entry, milliseconds};
 use crate::connections::{Connection, RequestId};
 use crate::counters::Outcome;
 use crate::invocation::Scope;
+use crate::otlp;
+use crate::trace_context::{SpanContext, TraceParent};
 
 /// Lines about clients that were turned away before their request was read, for one address: as many at once, and one
 /// a second. Nothing bounds such clients but their number.
@@ -64,17 +65,21 @@ pub(super) struct Arrival {
     pub(super) request_id: RequestId,
     client: IpAddr,
     tls: Option<&'static str>,
-    trace: Option<TraceId>,
+    client_trace: Option<TraceParent>,
+    /// Its span, if it is recorded.
+    pub(super) span: Option<SpanContext>,
     since: Instant,
 }
 
 impl Arrival {
     pub(super) fn new(peer: &Peer, sender: &RequestSender, headers: &HeaderMap) -> Self {
+        let (request_id, client_trace) = (RequestId::next(), trace::read(headers));
         Self {
-            request_id: RequestId::next(),
+            request_id,
             client: sender.address,
             tls: peer.tls,
-            trace: TraceId::read(headers),
+            client_trace,
+            span: otlp::handshake_span(request_id, client_trace),
             since: Instant::now(),
         }
     }
@@ -90,7 +95,7 @@ impl Arrival {
         let why = refusal.to_string();
         let (host, origin) = (host(request), text(request, &ORIGIN));
         let user_agent = text(request, &USER_AGENT);
-        access_log::write(&Entry {
+        self.write(&Entry {
             host: host.as_deref().map(Into::into),
             path: Some(request.uri().path().into()),
             origin: origin.as_deref().map(Into::into),
@@ -119,7 +124,7 @@ impl Arrival {
         let why = outcome.err().map(ToString::to_string);
         let principal = connection.principal();
         let origin = head.origin.as_ref().map(head::shown);
-        access_log::write(&Entry {
+        self.write(&Entry {
             connection: Some(connection.id),
             connected_at: Some(connection.connected_at),
             stage: Some(scope.name()),
@@ -135,12 +140,22 @@ impl Arrival {
         });
     }
 
+    fn write(&self, entry: &Entry<'_>) {
+        access_log::write(entry);
+        if let Some(span) = self.span {
+            spans::handshake(span, self.client_trace, self.since.elapsed(), entry);
+        }
+    }
+
     fn entry(&self) -> Entry<'_> {
+        let trace = self.span.map(|span| span.trace);
+        let client_trace = self.client_trace.map(|client| client.context.trace);
         Entry {
             request_id: Some(self.request_id),
             client: Some(self.client),
             tls: self.tls,
-            trace_id: self.trace.as_ref().map(|trace| trace.as_str().into()),
+            trace_id: trace.or(client_trace),
+            span_id: self.span.map(|span| span.span),
             took_ms: Some(milliseconds(self.since.elapsed())),
             ..Entry::default()
         }

@@ -43,6 +43,19 @@ impl InvokeError {
         }
     }
 
+    /// Its kind, one word for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Busy(_) => "busy",
+            Self::Deadline(_) => "deadline",
+            Self::Failed(_) => "failed",
+            Self::Trapped(_) => "trapped",
+            Self::Removed => "removed",
+            Self::GivenUp => "given_up",
+            Self::Host(_) => "host",
+        }
+    }
+
     /// Whether the code is to blame: it trapped, or computed for too long. Timeouts do not count: a client could
     /// force a rollback by making a handler wait.
     pub(crate) fn blames_the_code(&self) -> bool {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use tracing::field::{DisplayValue, display};
+
 pub(crate) use answer::{Acceptance, Called, Denial};
 pub(crate) use error::{Busy, Cut, InvokeError};
 pub(crate) use event::{Authorize, Event, Handshake};
@@ -15,7 +17,9 @@ pub(crate) use event::{Authorize, Event, Handshake};
 use crate::access_log::StageName;
 use crate::connections::{Connection, ConnectionLimits, Directory, MessageId, RequestId, View};
 use crate::counters::StageCounters;
+use crate::otlp;
 use crate::route;
+use crate::trace_context::{SpanContext, SpanId, TraceId};
 
 /// The stage that an event belongs to.
 #[derive(Debug)]
@@ -60,6 +64,25 @@ impl Invocation {
     pub(crate) fn message_id(&self) -> Option<MessageId> {
         let is_message = !matches!(&*self.route_key, route::CONNECT | route::DISCONNECT);
         is_message.then(|| self.request_id.into())
+    }
+
+    /// The span that the event belongs to, if it is recorded: of `$connect`, the handshake's.
+    pub(crate) fn span(&self) -> Option<SpanContext> {
+        match &*self.route_key {
+            route::CONNECT => self.connection.span.as_deref().copied(),
+            _ => otlp::span_of(self.request_id),
+        }
+    }
+
+    /// The ids of trace and span, for its lines in the log.
+    pub(crate) fn trace_ids(
+        &self,
+    ) -> (Option<DisplayValue<TraceId>>, Option<DisplayValue<SpanId>>) {
+        let span = self.span();
+        (
+            span.map(|span| display(span.trace)),
+            span.map(|span| display(span.span)),
+        )
     }
 
     /// The directory of the stage. It finds the event's own connection even before it is let in and after its end.

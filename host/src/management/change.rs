@@ -33,8 +33,9 @@ pub(crate) enum Change {
     /// Keys of the connections API were added, changed or removed.
     AccessKeys,
     Log,
-    /// The file has another value, which takes effect at the next start.
     AccessLog,
+    Otlp,
+    /// The file has another value, which takes effect at the next start.
     CompileCache,
 }
 
@@ -70,6 +71,7 @@ impl fmt::Display for Change {
             Self::AccessKeys => f.write_str("access_keys: changed"),
             Self::Log => f.write_str("log: changed"),
             Self::AccessLog => f.write_str("access log: changed"),
+            Self::Otlp => f.write_str("otlp: changed"),
             Self::CompileCache => {
                 f.write_str("compile_cache: the change takes effect at the next start")
             }

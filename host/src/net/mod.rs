@@ -1,5 +1,6 @@
 //! The operating system's part: connections, sockets for datagrams, and files that are read again while the gateway serves.
 
+mod authorities;
 mod datagrams;
 mod file;
 mod stream;
@@ -8,6 +9,7 @@ mod turns;
 mod url;
 pub(crate) mod watch;
 
+pub(crate) use authorities::Authorities;
 pub(crate) use datagrams::{bind_datagrams, raise_buffers};
 pub(crate) use file::{lock_beside, write_private, write_whole};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};

@@ -67,6 +67,7 @@ impl<'a> RegistryClient<'a> {
         let judge = bounds.clone();
         let mut http = reqwest::Client::builder()
             .https_only(!image.plain_http)
+            .http1_only()
             .connect_timeout(SILENCE_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT)
             .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")))

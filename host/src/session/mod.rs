@@ -8,6 +8,7 @@ mod driver;
 mod end;
 mod error_frame;
 mod record;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod traced;
@@ -151,6 +152,7 @@ impl<T: Transport> Session<T> {
             let (connection, why) = (&driver.connection, (429, "over its usage plan"));
             traced::turned_away(connection, request_id, message.len(), why.1);
             record::turned_away(&self.stage, connection, request_id, message.len(), why);
+            spans::turned_away(&self.stage, connection, request_id, message.len(), why);
             let frame = error_frame("Too Many Requests", connection, request_id);
             driver.send(frame);
             return Ok(());
@@ -180,6 +182,7 @@ impl<T: Transport> Session<T> {
                 let connection = &driver.connection;
                 traced::turned_away(connection, request_id, bytes, why);
                 record::turned_away(stage, connection, request_id, bytes, (403, why));
+                spans::turned_away(stage, connection, request_id, bytes, (403, why));
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
@@ -220,6 +223,7 @@ impl<T: Transport> Session<T> {
         let took = driver.end_call(begun);
         record::handled(&invocation, route, bytes, took, &answer);
         traced::handled(&invocation, route, bytes, took, &answer);
+        spans::handled(&invocation, route, bytes, took, &answer);
         match answer {
             Ok(Some(reply)) if route.two_way => {
                 if reply.len() <= invocation.scope.limits.message_bytes {
@@ -271,8 +275,9 @@ impl<T: Transport> Session<T> {
             return driver.send(reply);
         }
         let connection = &driver.connection;
+        let (trace_id, span_id) = invocation.trace_ids();
         tracing::warn!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
-            stage = %stage.scope, route = &*invocation.route_key, request_id = %invocation.request_id, bytes = reply.len(), limit = stage.limits.message_bytes,
+            stage = %stage.scope, route = &*invocation.route_key, request_id = %invocation.request_id, trace_id, span_id, bytes = reply.len(), limit = stage.limits.message_bytes,
             "the handler's reply is over limits.message_kib of the stage and was not sent; answer with less, or raise it");
         driver.send(error_frame(
             "Internal server error",
@@ -340,8 +345,12 @@ async fn disconnect(
         });
         let begun = Instant::now();
         let called = route.integration.invoke(&invocation, closing).await;
+        let took = begun.elapsed();
         if !route.integration.is_mock() {
-            stage.scope.counters.latency.observe(begun.elapsed());
+            stage.scope.counters.latency.observe(took);
+        }
+        if let Called::Ended(answer) = &called {
+            spans::disconnected(&invocation, route, took, answer.as_ref().copied());
         }
         let newest = match called {
             Called::Ended(Ok(())) => return,
@@ -393,9 +402,10 @@ pub(crate) fn note_failure(invocation: &Invocation, route: &Route, error: &Invok
     let principal = invocation.connection.principal();
     let (connection, stage) = (invocation.connection.id, &invocation.scope);
     let (route, request_id) = (&*invocation.route_key, invocation.request_id);
+    let (trace_id, span_id) = invocation.trace_ids();
     match error {
         InvokeError::Host(_) => {
-            tracing::error!(%client, %connection, principal, %stage, route, %request_id, plugin, "{error}")
+            tracing::error!(%client, %connection, principal, %stage, route, %request_id, trace_id, span_id, plugin, "{error}")
         }
         InvokeError::Busy(_)
         | InvokeError::Deadline(_)
@@ -403,7 +413,7 @@ pub(crate) fn note_failure(invocation: &Invocation, route: &Route, error: &Invok
         | InvokeError::Removed
         | InvokeError::GivenUp
         | InvokeError::Trapped(_) => {
-            tracing::warn!(%client, %connection, principal, %stage, route, %request_id, plugin, "{error}");
+            tracing::warn!(%client, %connection, principal, %stage, route, %request_id, trace_id, span_id, plugin, "{error}");
         }
     }
 }

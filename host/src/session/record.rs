@@ -9,6 +9,7 @@ use crate::access_log::{self, Entry, Event, milliseconds};
 use crate::clock::now_ms;
 use crate::connections::{Connection, Message, RequestId};
 use crate::invocation::{Invocation, InvokeError, Scope};
+use crate::otlp;
 use crate::stage::{Route, Stage};
 
 /// Counts a connection's end, and writes its line. `leaves_by` is the limit by which it was told to end.
@@ -80,10 +81,13 @@ pub(super) fn handled(
         Err(error) => (error.status(), Some(error.to_string()), None),
     };
     let principal = invocation.connection.principal();
+    let span = otlp::span_of(invocation.request_id);
     access_log::write(&Entry {
         event: Event::Message,
         principal: principal.as_deref().map(Into::into),
         request_id: Some(invocation.request_id),
+        trace_id: span.map(|span| span.trace),
+        span_id: span.map(|span| span.span),
         route: Some((&*route.key).into()),
         status: Some(status),
         error: error.as_deref().map(Into::into),
@@ -112,9 +116,12 @@ pub(super) fn turned_away(
         return;
     }
     let principal = connection.principal();
+    let span = otlp::span_of(request_id);
     access_log::write(&Entry {
         event: Event::Message,
         request_id: Some(request_id),
+        trace_id: span.map(|span| span.trace),
+        span_id: span.map(|span| span.span),
         principal: principal.as_deref().map(Into::into),
         status: Some(status),
         error: Some(why.into()),

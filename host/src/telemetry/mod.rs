@@ -1,9 +1,10 @@
-//! Logs and metrics. The log writes one line an event to standard error, for a person or for a machine; the metrics are
-//! one page.
+//! Logs and metrics. The log writes one line an event to standard error, for a person or for a machine, and to a
+//! collector if there is one; the metrics are one page.
 //!
 //! Writing never waits for the log's reader (`output/writer`), and no client fills the log (`limiter`).
 
 mod capture;
+mod exported;
 mod json;
 mod limiter;
 mod metrics;
@@ -24,8 +25,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::access_log;
 use crate::config::{self, Fault, Faults, Log, LogFormat};
+use crate::otlp;
 use crate::output::{Report, Standard, Writer};
 pub(crate) use capture::{CapturedLog, capture};
+use exported::Exported;
 use json::Json;
 use limiter::Limiter;
 pub(crate) use metrics::{Expiry, Metrics};
@@ -74,6 +77,7 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .with(filter)
         .with(&LIMITER)
         .with(lines)
+        .with(Exported)
         .try_init();
     if started.is_ok() {
         let out = Standard::error().context("cannot write to standard error")?;
@@ -89,6 +93,7 @@ pub(crate) fn start(log: &Log) -> Result<()> {
 pub(crate) fn finish(served: bool) {
     if LOGS.get().is_some() {
         LIMITER.report(true);
+        otlp::finish();
         access_log::flush(FLUSH_TIMEOUT);
         WRITER.flush(served.then_some(FLUSH_TIMEOUT));
     }

@@ -136,6 +136,7 @@ async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
     let unreachable = |error: &reqwest::Error| FetchError::Unreachable(shown(url), causes(error));
     let mut client = Client::builder()
         .redirect(Policy::none())
+        .http1_only()
         .https_only(is_https(url))
         .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
     if !is_https(url) {

@@ -9,6 +9,7 @@ mod api;
 mod authorizer;
 mod jwt;
 mod limits;
+mod otlp;
 mod plugin;
 mod usage_plan;
 
@@ -27,6 +28,7 @@ pub(in crate::config) use limits::{
     BeyondPrincipal, CPU_MS, GatewayLimits, OUTBOX_KIB, PING_INTERVAL_S, PluginLimits, Rollback,
     StageLimits,
 };
+pub(in crate::config) use otlp::Otlp;
 pub(in crate::config) use plugin::{Plugin, Signature};
 pub(in crate::config) use usage_plan::{ApiKeys, UsagePlan};
 
@@ -83,6 +85,9 @@ pub(in crate::config) struct File {
     pub(in crate::config) log: Log,
     /// The access log: a line for each handshake and for each end of a connection.
     pub(in crate::config) access_log: AccessLog,
+    /// Traces and logs for a collector, by the OpenTelemetry Protocol. Without this table, nothing is traced.
+    #[schemars(extend("x-example" = "[otlp] with endpoint = \"http://127.0.0.1:4318\" below it"))]
+    pub(in crate::config) otlp: Option<Otlp>,
 }
 
 /// Access to one registry.

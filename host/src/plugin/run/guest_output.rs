@@ -224,9 +224,10 @@ impl GuestLines {
         let principal = call.connection.principal();
         let (connection, stage) = (call.connection.id, &call.scope);
         let (route, request_id) = (&*call.route_key, call.request_id);
+        let (trace_id, span_id) = call.trace_ids();
         macro_rules! log {
             ($level:ident) => {
-                tracing::$level!(target: "guest", plugin, %client, %connection, principal, %stage, route, %request_id, "{line}")
+                tracing::$level!(target: "guest", plugin, %client, %connection, principal, %stage, route, %request_id, trace_id, span_id, "{line}")
             };
         }
         match level {

@@ -18,6 +18,7 @@ use encode::{counter, counters, gauge, gauges};
 
 use crate::access_log;
 use crate::handshake::HandshakeContext;
+use crate::otlp;
 use crate::plugin::Plugins;
 
 /// The sources of the numbers.
@@ -132,6 +133,20 @@ fn gateway(metrics: &Metrics, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         "access_log_dropped",
         "Lines of the access log that were dropped: their reader took them too slowly, or the disk was full",
         access_log::dropped(),
+    )?;
+    counters(
+        encoder,
+        "otlp_exported",
+        "Spans and log lines that the collector took",
+        otlp::exported().map(|(signal, count)| ([("signal", signal.label())], count)),
+    )?;
+    let dropped = otlp::dropped()
+        .map(|(signal, why, count)| ([("signal", signal.label()), ("reason", why.label())], count));
+    counters(
+        encoder,
+        "otlp_dropped",
+        "Spans and log lines that the collector did not get: the queue was full, it refused them, or did not take them in time",
+        dropped,
     )?;
     let reloads = &metrics.reloads;
     let reloads = [
