@@ -11,6 +11,7 @@
 
 mod aws;
 mod clients;
+mod collector;
 mod machine;
 mod silence;
 mod tokens;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         clients::two_browser_tabs_chat_over_wss: Node, Chromium;
         clients::page_of_another_site_in_a_browser_is_refused: Node, Chromium;
         clients::openssl_client_gets_safe_tls_alone: OpenSsl;
+        collector::opentelemetrys_classes_read_traces_and_logs: Python, PythonOtlp;
         machine::component_loads_without_proc: Mounts;
         machine::dev_polls_folders_that_cannot_be_watched: UserNamespaces;
         tokens::openid_provider_rotates_its_keys: Node;

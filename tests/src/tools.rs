@@ -29,6 +29,8 @@ pub enum Tool {
     /// Go with the server of the language for editors.
     Gopls,
     Python,
+    /// The classes of OpenTelemetry, and gRPC.
+    PythonOtlp,
     /// The tools for plugins in languages without an SDK.
     OtherLanguages,
     Chromium,
@@ -51,6 +53,7 @@ impl Tool {
             Self::Go => "Go 1.24 or newer",
             Self::Gopls => "gopls, which `.ci/run toolchain` installs",
             Self::Python => "Python with the packages of tests/foreign/python",
+            Self::PythonOtlp => "grpcio and opentelemetry-proto of tests/foreign/python",
             Self::OtherLanguages => "the Python packages of tests/languages/requirements.txt",
             Self::Chromium => "Chromium",
             Self::OpenSsl => "openssl",
@@ -69,6 +72,8 @@ impl Tool {
             Self::Go => prints("go", "version"),
             Self::Gopls => prints("go", "version") && Gopls::find(target).is_some(),
             Self::Python => Python::find(target).is_some(),
+            Self::PythonOtlp => Python::find(target)
+                .is_some_and(|python| python.has("grpc") && python.has("opentelemetry")),
             Self::OtherLanguages => OtherLanguages::find(target).is_some(),
             Self::Chromium => Chromium::find().is_some(),
             Self::OpenSsl => OpenSsl::find().is_some(),
@@ -191,6 +196,23 @@ impl Python {
             .iter()
             .all(|name| bin.join(name).exists())
             .then_some(Self { bin })
+    }
+
+    /// Whether it has a package, by the name under which programs import it.
+    fn has(&self, package: &str) -> bool {
+        let words = [
+            "-c",
+            &format!("import importlib.util as i; exit(not i.find_spec({package:?}))"),
+        ];
+        succeeds(self.command("python", &words))
+    }
+
+    /// A command of the environment.
+    #[must_use]
+    pub fn command(&self, name: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.args(words);
+        command
     }
 
     /// Runs a command of the environment, such as `python`, to its end.
