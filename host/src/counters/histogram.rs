@@ -74,7 +74,7 @@ impl Histogram {
             sum,
             count: counts.iter().sum(),
             buckets: bounds
-                .chain([f64::MAX])
+                .chain([f64::INFINITY])
                 .zip(counts.iter().copied())
                 .collect(),
         }
@@ -136,7 +136,7 @@ mod tests {
         let read = histogram.read();
         assert_eq!((read.count, read.buckets.len()), (4, 19));
         assert_eq!(read.buckets[..2], [(0.000_01, 2), (0.000_1, 1)]);
-        assert_eq!(read.buckets[18], (f64::MAX, 1));
+        assert_eq!(read.buckets[18], (f64::INFINITY, 1));
         assert!((read.sum - 40.000_020_002).abs() < 1e-9, "{}", read.sum);
     }
 
@@ -148,6 +148,6 @@ mod tests {
         }
         let read = histogram.read();
         assert_eq!(read.buckets[..2], [(1_024.0, 2), (16_384.0, 1)]);
-        assert_eq!(read.buckets[6], (f64::MAX, 1));
+        assert_eq!(read.buckets[6], (f64::INFINITY, 1));
     }
 }
