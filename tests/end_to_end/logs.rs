@@ -269,7 +269,8 @@ integration = "echo"
 component = "{echo}"
 "#;
     let gateway = LOCKGATE.serve(configuration).await;
-    let (_, page) = gateway.page("/metrics").await;
+    let accept = "Host: localhost\r\nAccept: application/openmetrics-text\r\n";
+    let (_, page) = gateway.ask("GET", "/metrics", accept).await;
     for line in page.lines() {
         assert!(
             line.starts_with("# ") || line.starts_with("lockgate_"),

@@ -68,7 +68,30 @@ async fn clients_are_counted_by_stage_route_direction_and_outcome() {
     )
     .await;
     let exemplar = format!("# {{request_id=\"{request_id}\"}} 1");
-    assert!(page(&gateway).await.contains(&exemplar), "{exemplar}");
+    let accept = "Host: localhost\r\nAccept: application/openmetrics-text; version=1.0.0, text/plain;q=0.5\r\n";
+    let (_, asked) = gateway.ask("GET", "/metrics", accept).await;
+    assert!(
+        asked.contains(&exemplar) && asked.ends_with("# EOF\n"),
+        "{exemplar}"
+    );
+    // Of each histogram, the last bucket has all.
+    for histogram in [
+        "integration_latency_seconds",
+        "handler_cpu_seconds",
+        "outbox_peak_bytes",
+    ] {
+        let bucket = format!("lockgate_{histogram}_bucket{{le=\"+Inf\",api=\"a\",stage=\"s\"}} ");
+        assert!(asked.contains(&bucket), "{asked}");
+    }
+    let plain = page(&gateway).await;
+    assert!(
+        !plain.contains(" # {") && !plain.contains("# EOF"),
+        "{plain}"
+    );
+    assert!(
+        plain.contains("# TYPE lockgate_integration_error_total counter\n"),
+        "{plain}"
+    );
     step(&mut second, json!({"do": "trap"})).await;
     second.expect_error("Internal server error").await;
     expect(

@@ -71,7 +71,7 @@ async fn check_traces(collector: &Collector, gateway: &Gateway) {
     client.send(printed.to_string()).await;
     client.expect(CANARY).await;
     client
-        .send(json!([{"do": "fail", "reason": "no luck"}]).to_string())
+        .send(json!([{"do": "fail", "reason": format!("no luck{}", "!".repeat(600))}]).to_string())
         .await;
     let (_, request_id) = client.expect_error("Internal server error").await;
     client.close(4_321, "").await;
@@ -141,6 +141,23 @@ async fn check_traces(collector: &Collector, gateway: &Gateway) {
     ];
     gateway.log().line(&["here I am", &ids[0], &ids[1]]).await;
 
+    // So do the metrics, for those who ask for exemplars.
+    let accept = "Host: localhost\r\nAccept: application/openmetrics-text\r\n";
+    let (_, page) = gateway.ask("GET", "/metrics", accept).await;
+    let mut exemplars = page
+        .lines()
+        .filter_map(|line| line.split_once(" # {trace_id=\""));
+    let (bucket, exemplar) = exemplars.next().unwrap();
+    assert!(
+        bucket.starts_with("lockgate_integration_latency_seconds_bucket{"),
+        "{page}"
+    );
+    let trace = &exemplar[..32];
+    assert!(
+        collector.spans().iter().any(|span| span.trace == trace),
+        "{exemplar}"
+    );
+
     let failed = collector
         .span("of the failure", |span| {
             span.attributes.get("lockgate.request_id") == Some(&request_id)
@@ -150,6 +167,7 @@ async fn check_traces(collector: &Collector, gateway: &Gateway) {
         (failed.status, &*failed.attributes["error.type"]),
         (2, "failed")
     );
+    assert_eq!(failed.status_message.len(), 512);
     let warned = collector.line("no luck").await;
     assert_eq!((&warned.span, &*warned.severity), (&failed.id, "WARN"));
     let end = collector
@@ -319,6 +337,14 @@ async fn batch_is_sent_again_when_the_collector_says_so_and_a_part_is_not() {
     let http = Collector::http().await;
     http.answer([busy.clone(), busy]);
     check_again(&http, "logs = false").await;
+
+    // One that does not answer in time, and one that answers with too much.
+    let slow = Collector::http().await;
+    slow.answer([
+        CollectorAnswer::Silence,
+        CollectorAnswer::Long((64 << 10) + 1),
+    ]);
+    check_again(&slow, "logs = false\ntimeout_ms = 300").await;
 
     let grpc = Collector::grpc().await;
     let unavailable = &[("grpc-status", "14"), ("grpc-message", "not%20yet")];

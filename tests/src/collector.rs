@@ -57,6 +57,8 @@ pub enum CollectorAnswer {
     Status(u16, &'static str),
     /// A status of gRPC, with further trailers.
     Grpc(&'static [(&'static str, &'static str)]),
+    /// As many bytes.
+    Long(usize),
     /// None at all.
     Silence,
 }
@@ -299,7 +301,10 @@ async fn serve_http(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<
             CollectorAnswer::Silence => std::future::pending().await,
             _ => (200, ""),
         };
-        let body = partial_success(&answer);
+        let body = match answer {
+            CollectorAnswer::Long(bytes) => vec![0; bytes],
+            _ => partial_success(&answer),
+        };
         let head = format!(
             "HTTP/1.1 {status} As told\r\nContent-Type: application/x-protobuf\r\n{lines}Content-Length: {}\r\n\r\n",
             body.len()

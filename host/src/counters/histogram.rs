@@ -1,9 +1,12 @@
 //! Histograms of times and of bytes, with fixed buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock::now;
 use crate::sharded::Sharded;
+use crate::trace_context::TraceId;
 
 /// The upper bounds of the buckets of a time, in microseconds: from a short handler in Rust to the longest deadline.
 const MICROSECONDS: [u64; 18] = [
@@ -16,25 +19,59 @@ const BYTES: [u64; 6] = [1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 
 
 /// A histogram of times. Threads that observe at once share no cache line.
 #[derive(Debug, Default)]
-pub(crate) struct TimeHistogram(Sharded<Buckets<{ MICROSECONDS.len() + 1 }>>);
+pub(crate) struct TimeHistogram {
+    shards: Sharded<Buckets<{ MICROSECONDS.len() + 1 }>>,
+    /// The last traced time of each bucket; nothing before the first one.
+    exemplars: Mutex<Vec<Option<Exemplar>>>,
+}
+
+/// A time that was traced: its trace tells more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Exemplar {
+    pub(crate) trace: TraceId,
+    pub(crate) seconds: f64,
+    /// Since the Unix epoch.
+    pub(crate) at: Duration,
+}
 
 impl TimeHistogram {
+    /// Notes that a time which is observed was traced.
+    pub(crate) fn note_traced(&self, time: Duration, trace: TraceId) {
+        let mut exemplars = self
+            .exemplars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        exemplars.resize(MICROSECONDS.len() + 1, None);
+        let (seconds, at) = (time.as_secs_f64(), now());
+        if let Some(place) = exemplars.get_mut(place_of(time)) {
+            *place = Some(Exemplar { trace, seconds, at });
+        }
+    }
+
+    /// The last traced time of each bucket, or nothing.
+    pub(crate) fn exemplars(&self) -> Vec<Option<Exemplar>> {
+        let exemplars = self
+            .exemplars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        exemplars.clone()
+    }
+
     pub(crate) fn observe(&self, time: Duration) {
         self.observe_many(time, 1);
     }
 
     /// Observes a time that stands for as many.
     pub(crate) fn observe_many(&self, time: Duration, count: u64) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let place = place(&MICROSECONDS, nanoseconds.div_ceil(1_000));
-        self.0.own().add(place, nanoseconds, count);
+        let own = self.shards.own();
+        own.add(place_of(time), nanoseconds(time), count);
     }
 
     /// The counts so far, in seconds.
     pub(crate) fn read(&self) -> Histogram {
         let mut counts = [0; MICROSECONDS.len() + 1];
         let mut sum = 0;
-        for shard in self.0.all() {
+        for shard in self.shards.all() {
             sum += shard.read(&mut counts);
         }
         Histogram::new(&MICROSECONDS, &counts, sum as f64 / 1e9, 1e6)
@@ -115,6 +152,15 @@ impl<const N: usize> Buckets<N> {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The bucket of a time.
+fn place_of(time: Duration) -> usize {
+    place(&MICROSECONDS, nanoseconds(time).div_ceil(1_000))
+}
+
 /// The bucket of a value: the first whose bound is not below it.
 fn place(bounds: &[u64], value: u64) -> usize {
     bounds
@@ -138,6 +184,24 @@ mod tests {
         assert_eq!(read.buckets[..2], [(0.000_01, 2), (0.000_1, 1)]);
         assert_eq!(read.buckets[18], (f64::INFINITY, 1));
         assert!((read.sum - 40.000_020_002).abs() < 1e-9, "{}", read.sum);
+    }
+
+    #[test]
+    fn last_traced_time_of_each_bucket_is_kept() {
+        let histogram = TimeHistogram::default();
+        assert_eq!(histogram.exemplars(), []);
+        let trace = |digit: &str| TraceId::parse(&digit.repeat(32)).unwrap();
+        for (nanoseconds, digit) in [(1, "1"), (10_000, "2"), (40_000_000_000, "3")] {
+            histogram.note_traced(Duration::from_nanos(nanoseconds), trace(digit));
+        }
+        let exemplars = histogram.exemplars();
+        assert_eq!(exemplars.len(), 19);
+        let traces: Vec<_> = exemplars
+            .iter()
+            .map(|one| one.map(|one| one.trace))
+            .collect();
+        assert_eq!(traces[..2], [Some(trace("2")), None]);
+        assert_eq!(traces[18], Some(trace("3")));
     }
 
     #[test]

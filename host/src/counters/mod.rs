@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use handshakes::{Handshakes, Outcome};
-pub(crate) use histogram::{Histogram, TimeHistogram};
+pub(crate) use histogram::{Exemplar, Histogram, TimeHistogram};
 pub(crate) use stage::{LastError, POSTED, RouteCounters, StageCounters, UNROUTED};
 
 use stage::MAX_ROUTES;

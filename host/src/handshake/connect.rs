@@ -275,6 +275,10 @@ async fn connect(
         let error = answer.as_ref().err();
         let error = error.map(|error| (error.kind(), error.to_string()));
         let error = error.as_ref().map(|(kind, text)| (*kind, text.as_str()));
+        if !route.integration.is_mock() {
+            let latency = &stage.scope.counters.latency;
+            latency.note_traced(begun.elapsed(), step.trace());
+        }
         let plugin = ("lockgate.plugin", route.integration.name());
         step.end(route::CONNECT, plugin, error);
     }

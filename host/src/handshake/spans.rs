@@ -6,7 +6,7 @@ use crate::access_log::Entry;
 use crate::clock::now;
 use crate::connections::Connection;
 use crate::otlp::{Attribute, Origin, Span, SpanKind};
-use crate::trace_context::{SpanContext, TraceParent};
+use crate::trace_context::{SpanContext, TraceId, TraceParent};
 
 /// Records the span of a handshake that is over, with the values of its line in the access log, by the conventions of
 /// OpenTelemetry for servers of HTTP.
@@ -100,6 +100,10 @@ impl Step {
             place,
             begun,
         })
+    }
+
+    pub(super) fn trace(&self) -> TraceId {
+        self.handshake.trace
     }
 
     /// Records the span. `error` is the kind of the step's error, and what there is to say of it.

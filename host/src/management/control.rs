@@ -10,7 +10,7 @@ use crate::plugin::{
     NoChange, Plugin, PluginChange, PluginInfo, Upgrading, VersionInfo, Withdrawn,
 };
 use crate::stage::Stages;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, MetricsFormat};
 
 /// The handle for every action. A request continues if its asker is gone.
 #[derive(Clone)]
@@ -130,8 +130,8 @@ impl Control {
     }
 
     /// The metrics page.
-    pub(crate) fn metrics(&self) -> String {
-        self.metrics.render()
+    pub(crate) fn metrics(&self, format: MetricsFormat) -> String {
+        self.metrics.render(format)
     }
 
     /// Gives a permit for a trace; none if there are as many as there may be.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Control, METRICS_TYPE, Purpose, accept};
+use super::{Control, Purpose, accept, metrics_format};
 use crate::handover::{Acceptor, Listening};
 use crate::net::Stream;
 
@@ -88,7 +88,7 @@ impl HealthServer {
 
     async fn answer(self, stream: Stream) {
         let answer = |request: Request<Incoming>| {
-            let page = self.page(request.method(), request.uri().path());
+            let page = self.page(request.method(), request.uri().path(), request.headers());
             async move { Ok::<_, Infallible>(page) }
         };
         let served = http1::Builder::new()
@@ -100,7 +100,7 @@ impl HealthServer {
         let _ = served.await;
     }
 
-    fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn page(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let text = |status, text: &'static str| {
             let mut page = Response::new(Full::from(text));
             *page.status_mut() = status;
@@ -119,8 +119,9 @@ impl HealthServer {
                 text(status, said)
             }
             "/metrics" if self.metrics => {
-                let mut page = Response::new(Full::from(self.control.metrics()));
-                let kind = HeaderValue::from_static(METRICS_TYPE);
+                let format = metrics_format(headers);
+                let mut page = Response::new(Full::from(self.control.metrics(format)));
+                let kind = HeaderValue::from_static(format.content_type());
                 page.headers_mut().insert(CONTENT_TYPE, kind);
                 page
             }

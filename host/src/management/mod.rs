@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Address, Health};
 use crate::handover::{Acceptor, Listening, Sockets};
 use crate::net::Stream;
+use crate::telemetry::MetricsFormat;
 
 use access::{Access, Tokens};
 pub(crate) use admin::TlsHandshake;
@@ -43,9 +44,6 @@ pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
 pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
-
-/// The content type of the metrics page.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A listener as configured: its address, its TLS and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,8 +236,16 @@ async fn ready(State(control): State<Control>) -> (StatusCode, &'static str) {
     health::ready(&control)
 }
 
-async fn metrics_page(State(control): State<Control>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], control.metrics()).into_response()
+async fn metrics_page(State(control): State<Control>, headers: HeaderMap) -> Response {
+    let format = metrics_format(&headers);
+    let page = control.metrics(format);
+    ([(CONTENT_TYPE, format.content_type())], page).into_response()
+}
+
+/// The format of the metrics page that a request asks for.
+fn metrics_format(headers: &HeaderMap) -> MetricsFormat {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    MetricsFormat::accepted(accept)
 }
 
 async fn upgrade(State(control): State<Control>) -> (StatusCode, String) {

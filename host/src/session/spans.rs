@@ -80,6 +80,10 @@ fn called(
     took: Duration,
     answer: Result<Option<usize>, &InvokeError>,
 ) {
+    if !route.integration.is_mock() {
+        let latency = &invocation.scope.counters.latency;
+        latency.note_traced(took, context.trace);
+    }
     let error = answer.err();
     let error = error.map(|error| (error.kind(), error.to_string()));
     let key = &*invocation.route_key;

@@ -31,7 +31,7 @@ pub(crate) use capture::{CapturedLog, capture};
 use exported::Exported;
 use json::Json;
 use limiter::Limiter;
-pub(crate) use metrics::{Expiry, Metrics};
+pub(crate) use metrics::{Expiry, Metrics, MetricsFormat};
 
 /// The environment variable that replaces the level of the configuration.
 const LEVEL_VARIABLE: &str = "LOCKGATE_LOG";

@@ -3,20 +3,23 @@
 mod encode;
 mod plugins;
 mod stages;
+mod text;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::text::encode as encode_text;
 use prometheus_client::registry::Registry;
 use time::OffsetDateTime;
 
 use encode::{counter, counters, gauge, gauges};
 
 use crate::access_log;
+use crate::counters::Exemplar;
 use crate::handshake::HandshakeContext;
 use crate::otlp;
 use crate::plugin::Plugins;
@@ -49,7 +52,39 @@ pub(crate) struct Reloads {
     pub(crate) refused: AtomicU64,
 }
 
-struct MetricsPage(Arc<Metrics>);
+struct MetricsPage {
+    metrics: Arc<Metrics>,
+    format: MetricsFormat,
+    /// The exemplars of the stages' histograms of latency, which the library's encoder does not take.
+    exemplars: Arc<Mutex<Vec<Option<Exemplar>>>>,
+}
+
+/// The format of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsFormat {
+    OpenMetrics,
+    /// That of Prometheus, for those who do not ask for the other.
+    Plain,
+}
+
+impl MetricsFormat {
+    /// The best one that a request accepts, by its header.
+    pub(crate) fn accepted(accept: Option<&str>) -> Self {
+        let is_asked = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+        if is_asked {
+            Self::OpenMetrics
+        } else {
+            Self::Plain
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 impl fmt::Debug for MetricsPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,21 +102,38 @@ impl Metrics {
         }
     }
 
-    /// Renders the page in OpenMetrics text.
-    pub(crate) fn render(self: &Arc<Self>) -> String {
+    /// Renders the page.
+    pub(crate) fn render(self: &Arc<Self>, format: MetricsFormat) -> String {
         let mut registry = Registry::with_prefix("lockgate");
-        registry.register_collector(Box::new(MetricsPage(Arc::clone(self))));
+        let exemplars = Arc::<Mutex<_>>::default();
+        registry.register_collector(Box::new(MetricsPage {
+            metrics: Arc::clone(self),
+            format,
+            exemplars: Arc::clone(&exemplars),
+        }));
         let mut page = String::new();
-        text::encode(&mut page, &registry).expect("a string takes what is written");
-        page
+        encode_text(&mut page, &registry).expect("a string takes what is written");
+        let exemplars = exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        match format {
+            MetricsFormat::Plain => text::plain(&page),
+            MetricsFormat::OpenMetrics if exemplars.iter().all(Option::is_none) => page,
+            MetricsFormat::OpenMetrics => {
+                let bucket = format!("lockgate_{}_bucket{{", stages::LATENCY);
+                text::with_exemplars(&page, &bucket, &exemplars)
+            }
+        }
     }
 }
 
 impl Collector for MetricsPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metrics = &*self.0;
+        let metrics = &*self.metrics;
         gateway(metrics, &mut encoder)?;
-        stages::encode(&metrics.handshakes.counters, &mut encoder)?;
+        let exemplars = stages::encode(&metrics.handshakes.counters, self.format, &mut encoder)?;
+        *self
+            .exemplars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = exemplars;
         plugins::encode(&metrics.plugins, &mut encoder)
     }
 }

@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::DescriptorEncoder;
 
+use super::MetricsFormat;
 use super::encode::{Labels, counters, errors, gauges, histograms};
-use crate::counters::{Counters, LastError, POSTED, RouteCounters, StageCounters, UNROUTED};
+use crate::counters::{
+    Counters, Exemplar, LastError, POSTED, RouteCounters, StageCounters, UNROUTED,
+};
 use crate::route;
 
 /// A stage with its routes, all read at one time.
@@ -50,8 +53,16 @@ impl Stage {
     }
 }
 
-/// Encodes the numbers of each stage, and those of API Gateway by their names.
-pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+/// The histogram whose buckets have exemplars.
+pub(super) const LATENCY: &str = "integration_latency_seconds";
+
+/// Encodes the numbers of each stage, and those of API Gateway by their names. Gives the exemplars of the buckets of
+/// [`LATENCY`], in their order.
+pub(super) fn encode(
+    all: &Counters,
+    format: MetricsFormat,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<Vec<Option<Exemplar>>, fmt::Error> {
     let stages: Vec<_> = all.stages().into_iter().map(stage).collect();
     let gauge = |read: fn(&StageCounters) -> i64| {
         let stages = stages.iter();
@@ -111,7 +122,11 @@ pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt
         let stages = stages.iter();
         let samples = stages.flat_map(move |stage| {
             let routes = stage.routes.iter();
-            routes.map(move |(key, route)| (stage.route_labels(key), read(route)))
+            routes.map(move |(key, route)| {
+                let (count, last) = read(route);
+                let last = last.filter(|_| format == MetricsFormat::OpenMetrics);
+                (stage.route_labels(key), (count, last))
+            })
         });
         samples.filter(|(_, (count, _))| *count > 0)
     };
@@ -137,13 +152,19 @@ pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt
         "Events turned away with Too Many Requests: every instance was busy, or over a usage plan",
         throttled,
     )?;
+    let mut exemplars = Vec::new();
+    let latency = stages.iter().map(|stage| {
+        let histogram = &stage.counters.latency;
+        let (read, traced) = (histogram.read(), histogram.exemplars());
+        let places = 0..read.buckets.len();
+        exemplars.extend(places.map(|place| traced.get(place).copied().flatten()));
+        (stage.labels(), read)
+    });
     histograms(
         encoder,
-        "integration_latency_seconds",
+        LATENCY,
         "Time of calls of handlers, the time that they wait for an instance included",
-        stages
-            .iter()
-            .map(|stage| (stage.labels(), stage.counters.latency.read())),
+        latency,
     )?;
     histograms(
         encoder,
@@ -176,7 +197,8 @@ pub(super) fn encode(all: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt
         "closes",
         "Connections that have ended, by close code and side",
         closes,
-    )
+    )?;
+    Ok(exemplars)
 }
 
 fn stage(((api, name), counters): ((String, String), Arc<StageCounters>)) -> Stage {
