@@ -17,6 +17,7 @@ mod doubt;
 mod expand;
 mod file;
 mod grant;
+mod issuer;
 mod jwt;
 mod key_check;
 mod log;
@@ -51,7 +52,8 @@ pub(crate) use authorizer::{
 pub(crate) use check::overlap;
 pub(crate) use compat::Compat;
 pub(crate) use grant::{Grant, Grants};
-pub(crate) use jwt::{JwtAlgorithm, JwtIssuer, JwtKeys, may_have_keys};
+pub(crate) use issuer::{JwtAlgorithm, JwtIssuer, JwtKeys};
+pub(crate) use jwt::may_have_keys;
 pub(crate) use log::filter as log_filter;
 pub(crate) use model::*;
 pub(crate) use origin::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::jwt::JwtAlgorithm;
+use crate::config::issuer::JwtAlgorithm;
 
 /// The issuers whose tokens are taken.
 #[derive(Debug, Deserialize, JsonSchema)]
