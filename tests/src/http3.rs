@@ -2,32 +2,24 @@
 //!
 //! [`Http3::quic`] is the connection itself, for tests that break the protocol.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use quinn::{
     ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream,
     crypto::rustls::QuicClientConfig,
 };
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UdpSocket,
-    sync::watch,
-    task::JoinSet,
+use tokio::{net::UdpSocket, sync::watch, task::JoinSet};
+
+use crate::{
+    Answer, Client,
+    http3_wire::{
+        ByteStream, DATA, GOAWAY, HEADERS, SETTINGS, decode, encode, put_frame, read_frame,
+        read_integer, take_integer,
+    },
+    tls::Tls,
+    within,
 };
-
-use crate::{Answer, Client, tls::Tls, within};
-
-const DATA: u64 = 0x00;
-const HEADERS: u64 = 0x01;
-const SETTINGS: u64 = 0x04;
-const GOAWAY: u64 = 0x07;
 
 /// An HTTP/3 connection whose server has sent its settings.
 pub struct Http3 {
@@ -277,13 +269,7 @@ impl Http3Request {
     pub async fn open(mut self) -> Client {
         let answer = self.head().await;
         assert_eq!(answer.status, 200, "not let in: {answer:?}");
-        let stream = ByteStream {
-            send: self.send,
-            receive: self.receive,
-            received: Vec::new(),
-            left: 0,
-            unsent: Vec::new(),
-        };
+        let stream = ByteStream::new(self.send, self.receive);
         Client::new(Box::new(stream), Vec::new(), answer).await
     }
 
@@ -342,196 +328,4 @@ fn config(early_data: bool) -> ClientConfig {
     let mut tls = tls.config();
     tls.enable_early_data = early_data;
     ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
-}
-
-/// Appends a frame.
-pub fn put_frame(out: &mut Vec<u8>, kind: u64, payload: &[u8]) {
-    put_integer(out, kind);
-    put_integer(out, payload.len() as u64);
-    out.extend_from_slice(payload);
-}
-
-/// Appends an integer (RFC 9000 §16).
-pub fn put_integer(out: &mut Vec<u8>, value: u64) {
-    match value {
-        0..=0x3f => out.push(value as u8),
-        0x40..=0x3fff => out.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
-        0x4000..=0x3fff_ffff => out.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
-        _ => out.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
-    }
-}
-
-fn take_integer(bytes: &mut &[u8]) -> Option<u64> {
-    let length = 1_usize << (bytes.first()? >> 6);
-    let (own, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    let first = u64::from(own[0] & 0x3f);
-    Some(
-        own[1..]
-            .iter()
-            .fold(first, |value, byte| value << 8 | u64::from(*byte)),
-    )
-}
-
-async fn read_integer(receive: &mut RecvStream) -> Option<u64> {
-    let mut bytes = [0; 8];
-    receive.read_exact(&mut bytes[..1]).await.ok()?;
-    let length = 1_usize << (bytes[0] >> 6);
-    receive.read_exact(&mut bytes[1..length]).await.ok()?;
-    take_integer(&mut &bytes[..length])
-}
-
-/// The next frame; none at the end of the stream.
-async fn read_frame(receive: &mut RecvStream) -> Option<(u64, Vec<u8>)> {
-    let kind = read_integer(receive).await?;
-    let length = read_integer(receive).await?;
-    let mut payload = vec![0; usize::try_from(length).unwrap()];
-    receive.read_exact(&mut payload).await.ok()?;
-    Some((kind, payload))
-}
-
-/// A field section of literals (RFC 9204 §4.5.6).
-#[must_use]
-pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
-    fn put(out: &mut Vec<u8>, flags: u8, mask: u8, text: &str) {
-        if text.len() < usize::from(mask) {
-            out.push(flags | text.len() as u8);
-        } else {
-            out.push(flags | mask);
-            let mut rest = text.len() - usize::from(mask);
-            while rest >= 0x80 {
-                out.push(rest as u8 | 0x80);
-                rest >>= 7;
-            }
-            out.push(rest as u8);
-        }
-        out.extend_from_slice(text.as_bytes());
-    }
-    let mut out = vec![0, 0];
-    for (name, value) in fields {
-        put(&mut out, 0x20, 0x07, name);
-        put(&mut out, 0, 0x7f, value);
-    }
-    out
-}
-
-/// The fields of a section of literals, as this server writes them.
-fn decode(section: &[u8]) -> Vec<(String, String)> {
-    fn take(bytes: &mut &[u8], mask: u8) -> String {
-        let mut length = usize::from(bytes[0] & mask);
-        *bytes = &bytes[1..];
-        if length == usize::from(mask) {
-            let mut shift = 0;
-            loop {
-                let byte = bytes[0];
-                *bytes = &bytes[1..];
-                length += usize::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte & 0x80 == 0 {
-                    break;
-                }
-            }
-        }
-        let (text, rest) = bytes.split_at(length);
-        *bytes = rest;
-        String::from_utf8(text.to_vec()).unwrap()
-    }
-    let (start, mut rest) = section.split_at(2);
-    assert_eq!(start, [0, 0], "the dynamic table is used");
-    let mut fields = Vec::new();
-    while let Some(first) = rest.first() {
-        assert_eq!(first & 0xe8, 0x20, "not a plain literal");
-        fields.push((take(&mut rest, 0x07), take(&mut rest, 0x7f)));
-    }
-    fields
-}
-
-/// The two halves of a request's stream as one stream of bytes.
-struct ByteStream {
-    send: SendStream,
-    receive: RecvStream,
-    /// Bytes of frames that were not taken apart.
-    received: Vec<u8>,
-    /// Data of the current frame to come.
-    left: usize,
-    /// A frame that was begun.
-    unsent: Vec<u8>,
-}
-
-impl ByteStream {
-    /// Writes the frame that was begun.
-    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.send).poll_write(context, &self.unsent))?;
-            self.unsent.drain(..written);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for ByteStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        loop {
-            if stream.left == 0 {
-                let mut rest = &stream.received[..];
-                let head = (take_integer(&mut rest), take_integer(&mut rest));
-                if let (Some(kind), Some(length)) = head {
-                    assert_eq!(kind, DATA);
-                    stream.left = usize::try_from(length).unwrap();
-                    stream.received = rest.to_vec();
-                    continue;
-                }
-            } else if !stream.received.is_empty() {
-                let length = stream
-                    .left
-                    .min(stream.received.len())
-                    .min(buffer.remaining());
-                buffer.put_slice(&stream.received[..length]);
-                stream.received.drain(..length);
-                stream.left -= length;
-                return Poll::Ready(Ok(()));
-            }
-            let mut bytes = [0; 4_096];
-            let mut more = ReadBuf::new(&mut bytes);
-            ready!(AsyncRead::poll_read(
-                Pin::new(&mut stream.receive),
-                context,
-                &mut more
-            ))?;
-            if more.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            stream.received.extend_from_slice(more.filled());
-        }
-    }
-}
-
-impl AsyncWrite for ByteStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let stream = self.get_mut();
-        ready!(stream.poll_unsent(context))?;
-        put_frame(&mut stream.unsent, DATA, bytes);
-        let _ = stream.poll_unsent(context)?;
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_unsent(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        ready!(stream.poll_unsent(context))?;
-        let _ = stream.send.finish();
-        Poll::Ready(Ok(()))
-    }
 }

@@ -24,6 +24,7 @@ mod guests;
 mod http;
 mod http2;
 mod http3;
+mod http3_wire;
 mod issuer;
 mod log;
 mod orphan;
@@ -49,7 +50,8 @@ pub use gateway::{CommandResult, Gateway, Lockgate, request_at, write_configurat
 pub use guests::Guest;
 pub use http::Http;
 pub use http2::{Http2, PendingRequest};
-pub use http3::{Http3, Http3Options, Http3Request, encode, put_frame, put_integer};
+pub use http3::{Http3, Http3Options, Http3Request};
+pub use http3_wire::{encode, put_frame, put_integer, stream_head};
 pub use issuer::Issuer;
 pub use log::Log;
 pub use orphan::Orphan;
@@ -66,7 +68,7 @@ pub use tools::{
     Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
 };
 pub use versions::{replace, version};
-pub use webtransport::{WebTransport, stream_head};
+pub use webtransport::WebTransport;
 
 use std::time::Duration;
 

@@ -3,7 +3,11 @@
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{Answer, Http3, Http3Request, put_frame, put_integer, within};
+use crate::{
+    Answer, Http3, Http3Request,
+    http3_wire::{put_frame, put_integer, stream_head},
+    within,
+};
 
 const CLOSE_SESSION: u64 = 0x2843;
 
@@ -48,15 +52,6 @@ impl Http3 {
             receive,
         }
     }
-}
-
-/// The beginning of a stream of a session.
-#[must_use]
-pub fn stream_head(session: u64) -> Vec<u8> {
-    let mut head = Vec::new();
-    put_integer(&mut head, 0x41);
-    put_integer(&mut head, session);
-    head
 }
 
 impl WebTransport {
