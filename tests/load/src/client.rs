@@ -1,6 +1,7 @@
 //! Clients: raw frames over a socket with as little work as possible, so that the figures are the server's.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::frame::{self, Template};
+use crate::frame::Template;
 use crate::http2::Http2;
+use crate::http3;
 use crate::server::Server;
 use crate::tls::{self, HTTP1};
 
@@ -36,6 +38,28 @@ pub(crate) enum Scheme {
     Wss,
     /// WebSockets as streams of HTTP/2 connections, over TLS.
     H2,
+    /// A WebSocket on a QUIC connection of its own, by HTTP/3.
+    H3,
+    /// A WebTransport session on a QUIC connection of its own.
+    Wt,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::H2 => "h2",
+            Self::H3 => "h3",
+            Self::Wt => "WebTransport",
+        })
+    }
+}
+
+impl Scheme {
+    pub(crate) fn is_quic(self) -> bool {
+        matches!(self, Self::H3 | Self::Wt)
+    }
 }
 
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -136,7 +160,7 @@ impl Client {
         let (before, now) = (self.answered, Instant::now());
         let measuring = load.measuring.load(Ordering::Relaxed);
         let mut rest = &*self.input;
-        while let Some((payload, after)) = frame::read(rest)? {
+        while let Some((payload, after)) = self.expects.read(rest)? {
             if !self.expects.is(self.answered, payload) {
                 let text = String::from_utf8_lossy(payload);
                 bail!("in place of answer {} came {text}", self.answered);
@@ -170,7 +194,7 @@ impl Client {
         loop {
             let read = self.socket.read_buf(&mut self.input).await?;
             ensure!(read > 0, "the server ended the connection");
-            if let Some((payload, rest)) = frame::read(&self.input)? {
+            if let Some((payload, rest)) = message.read(&self.input)? {
                 ensure!(rest.is_empty(), "two answers to one message");
                 let answer = payload.to_vec();
                 self.input.clear();
@@ -191,10 +215,11 @@ pub(crate) async fn connect(
         Scheme::H2 => Http2::sockets(server.secure, count).await?,
         Scheme::Ws | Scheme::Wss => {
             let tls = tls::connector(HTTP1);
-            let one = |_| open(server, scheme, &tls);
+            let one = |_| open(server, scheme, &tls, "");
             let opened = stream::iter(0..count).map(one).buffer_unordered(CONNECTING);
             opened.try_collect().await?
         }
+        Scheme::H3 | Scheme::Wt => http3::sockets(server.secure, scheme, count).await?,
     };
     let clients = sockets
         .into_iter()
@@ -202,17 +227,20 @@ pub(crate) async fn connect(
     Ok(clients.collect())
 }
 
-/// Connects and upgrades one client over HTTP/1.1.
+/// Connects and upgrades one client over HTTP/1.1, with these header lines in addition. TLS, unless it is `ws`.
 pub(crate) async fn open(
     server: &Server,
     scheme: Scheme,
     tls: &TlsConnector,
+    headers: &str,
 ) -> Result<Box<dyn Socket>> {
     let opened = async {
-        Ok(match scheme {
-            Scheme::Ws => Box::new(upgrade(tcp(server.plain).await?).await?) as Box<dyn Socket>,
-            Scheme::Wss | Scheme::H2 => Box::new(upgrade(secure(server.secure, tls).await?).await?),
-        })
+        if scheme == Scheme::Ws {
+            let socket = upgrade(tcp(server.plain).await?, headers).await?;
+            return Ok(Box::new(socket) as Box<dyn Socket>);
+        }
+        let socket = upgrade(secure(server.secure, tls).await?, headers).await?;
+        Ok(Box::new(socket) as Box<dyn Socket>)
     };
     let done = tokio::time::timeout(HANDSHAKE, opened).await;
     done.context("a handshake took too long")?
@@ -235,10 +263,11 @@ pub(crate) async fn secure(
     socket.context("the TLS handshake")
 }
 
-async fn upgrade<S: Socket>(mut socket: S) -> Result<S> {
-    const REQUEST: &[u8] = b"GET /load HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    socket.write_all(REQUEST).await?;
+async fn upgrade<S: Socket>(mut socket: S, headers: &str) -> Result<S> {
+    const REQUEST: &str = "GET /load HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let request = [REQUEST, headers, "\r\n"].concat();
+    socket.write_all(request.as_bytes()).await?;
     socket.flush().await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

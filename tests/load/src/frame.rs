@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::client::Scheme;
+
 /// A client's frames are masked; the key may be any.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -16,10 +18,20 @@ pub(crate) const MIN_BYTES: usize = 64;
 pub(crate) struct Template {
     /// The payload, with zeros for the number.
     payload: Vec<u8>,
-    /// The masked frame of that payload.
+    /// The frame of that payload, masked in a WebSocket.
     frame: Vec<u8>,
     /// The offset of the number in the payload.
     id_at: usize,
+    framing: Framing,
+}
+
+/// The form of a message on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// RFC 6455 §5.2.
+    WebSocket,
+    /// That of WebTransport sessions: as a WebSocket's without its first byte, and without a mask.
+    Session,
 }
 
 impl Template {
@@ -50,12 +62,31 @@ impl Template {
             payload,
             frame,
             id_at,
+            framing: Framing::WebSocket,
+        }
+    }
+
+    /// The same message in the form that goes over this scheme.
+    pub(crate) fn over(self, scheme: Scheme) -> Self {
+        if scheme != Scheme::Wt {
+            return self;
+        }
+        let mut frame = Vec::new();
+        unmasked(&self.payload, &mut frame);
+        frame.remove(0);
+        Self {
+            frame,
+            framing: Framing::Session,
+            ..self
         }
     }
 
     /// The length of the frame from the server.
     pub(crate) fn len(&self) -> usize {
-        self.frame.len() - MASK.len()
+        match self.framing {
+            Framing::WebSocket => self.frame.len() - MASK.len(),
+            Framing::Session => self.frame.len(),
+        }
     }
 
     /// Appends the client's frame of message number `id` to `out`.
@@ -63,10 +94,32 @@ impl Template {
         let start = out.len() + self.frame.len() - self.payload.len() + self.id_at;
         out.extend_from_slice(&self.frame);
         let place = out.get_mut(start..).unwrap_or_default();
-        let masks = MASK.iter().cycle().skip(self.id_at % MASK.len());
+        let mask = match self.framing {
+            Framing::WebSocket => MASK,
+            Framing::Session => [0; MASK.len()],
+        };
+        let masks = mask.iter().cycle().skip(self.id_at % mask.len());
         for ((byte, digit), mask) in place.iter_mut().zip(digits(id)).zip(masks) {
             *byte = digit ^ mask;
         }
+    }
+
+    /// The payload of the message at the start of `bytes`, and the bytes after it; none while it is incomplete.
+    ///
+    /// Fails at anything but a text, which no server here has a reason to send.
+    pub(crate) fn read<'b>(&self, bytes: &'b [u8]) -> Result<Option<(&'b [u8], &'b [u8])>> {
+        let (kind, rest) = match (self.framing, bytes) {
+            (Framing::WebSocket, [first, rest @ ..]) => (*first == 0x81, rest),
+            (Framing::Session, [first, ..]) => (first & 0x80 == 0, bytes),
+            (_, []) => return Ok(None),
+        };
+        if !kind {
+            bail!(
+                "in place of an answer came {:?}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+        Ok(payload(rest))
     }
 
     /// Whether the payload is message number `id`, to the byte.
@@ -110,31 +163,21 @@ pub(crate) fn unmasked(payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// The payload of the text frame at the start of `bytes`, and the bytes after it; none while the frame is incomplete.
-///
-/// Fails at any other frame, which no server here has a reason to send.
-pub(crate) fn read(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
-    let [first, second, rest @ ..] = bytes else {
-        return Ok(None);
+/// The payload behind its length, and the bytes after it; none while it is incomplete.
+fn payload(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (length, rest) = match first {
+        0..=125 => (usize::from(*first), rest),
+        126 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (u16::from_be_bytes(*length).into(), rest)
+        }
+        _ => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (u64::from_be_bytes(*length) as usize, rest)
+        }
     };
-    if *first != 0x81 {
-        bail!(
-            "a frame that begins with {first:#x} instead of an answer: {:?}",
-            String::from_utf8_lossy(bytes)
-        );
-    }
-    let (length, rest) = match second {
-        0..=125 => (usize::from(*second), rest),
-        126 => match rest.split_first_chunk() {
-            Some((length, rest)) => (u16::from_be_bytes(*length).into(), rest),
-            None => return Ok(None),
-        },
-        _ => match rest.split_first_chunk() {
-            Some((length, rest)) => (u64::from_be_bytes(*length) as usize, rest),
-            None => return Ok(None),
-        },
-    };
-    Ok(rest.split_at_checked(length))
+    rest.split_at_checked(length)
 }
 
 #[cfg(test)]
@@ -143,29 +186,38 @@ mod tests {
 
     #[track_caller]
     fn check(action: &str, to: Option<&str>, bytes: usize) {
-        let template = Template::new(action, to, bytes);
-        let mut sent = Vec::new();
-        template.write(41, &mut sent);
-        template.write(123_456_789_012, &mut sent);
-        // Unmasked, as a server sends it.
-        let mut answered = Vec::new();
-        for frame in sent.chunks(sent.len() / 2) {
-            let masked = &frame[frame.len() - template.payload.len()..];
-            let payload: Vec<_> = masked
-                .iter()
-                .zip(MASK.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask)
-                .collect();
-            assert_eq!(payload.len(), bytes);
-            serde_json::from_slice::<serde_json::Value>(&payload).unwrap();
-            unmasked(&payload, &mut answered);
+        for scheme in [Scheme::Ws, Scheme::Wt] {
+            let template = Template::new(action, to, bytes).over(scheme);
+            let mut sent = Vec::new();
+            template.write(41, &mut sent);
+            template.write(123_456_789_012, &mut sent);
+            let mut answered = Vec::new();
+            for frame in sent.chunks(sent.len() / 2) {
+                answered.extend(as_answer(&template, frame));
+            }
+            let (first, rest) = template.read(&answered).unwrap().unwrap();
+            assert_eq!(first.len(), bytes);
+            serde_json::from_slice::<serde_json::Value>(first).unwrap();
+            assert!(template.is(41, first) && !template.is(42, first));
+            let (second, rest) = template.read(rest).unwrap().unwrap();
+            assert!(template.is(123_456_789_012, second));
+            assert!(rest.is_empty());
+            let unfinished = &answered[..template.len() - 1];
+            assert!(template.read(unfinished).unwrap().is_none());
         }
-        let (first, rest) = read(&answered).unwrap().unwrap();
-        assert!(template.is(41, first) && !template.is(42, first));
-        let (second, rest) = read(rest).unwrap().unwrap();
-        assert!(template.is(123_456_789_012, second));
-        assert!(rest.is_empty());
-        assert!(read(&answered[..template.len() - 1]).unwrap().is_none());
+    }
+
+    /// A client's frame as a server sends it back.
+    fn as_answer(template: &Template, frame: &[u8]) -> Vec<u8> {
+        if template.framing == Framing::Session {
+            return frame.to_vec();
+        }
+        let masked = &frame[frame.len() - template.payload.len()..];
+        let payload = masked.iter().zip(MASK.iter().cycle());
+        let payload: Vec<_> = payload.map(|(byte, mask)| byte ^ mask).collect();
+        let mut answer = Vec::new();
+        unmasked(&payload, &mut answer);
+        answer
     }
 
     #[test]

@@ -2,11 +2,16 @@
 //! run. `tests/load/README.md` explains each figure.
 #![forbid(unsafe_code)]
 
+#[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
+mod auth;
 mod bare;
 mod client;
 mod conditions;
+#[allow(dead_code, reason = "the bench uses a part of it")]
+mod config;
 mod frame;
 mod http2;
+mod http3;
 mod measure;
 mod modes;
 mod raw;
@@ -23,6 +28,7 @@ mod server;
 #[path = "../../src/sigv4.rs"]
 mod sigv4;
 mod tls;
+mod token;
 mod versions;
 
 use std::collections::BTreeSet;
@@ -101,8 +107,14 @@ enum Mode {
     Publish,
     /// Posts by the connections API
     Calls,
-    /// TLS, upgrade and the $connect handler
+    /// Tokens and signatures that are verified
+    Verify,
+    /// Handshakes: TLS, upgrade and the $connect handler; with a token; over QUIC
     Handshakes,
+    /// WebSockets over HTTP/3 and WebTransport sessions beside wss
+    Quic,
+    /// Echo with access log, trace and scrapes of the metrics
+    Watching,
     /// Memory of a connection that waits
     Idle,
     /// Cost of a message with 10, 1,000 and 15,000 connections open
@@ -195,6 +207,9 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Post => modes::echo::post(&bench).await,
             Mode::Publish => modes::publish::publish(&bench).await,
             Mode::Calls => modes::calls::calls(&bench).await,
+            Mode::Verify => modes::verify::verify(&bench),
+            Mode::Quic => modes::quic::quic(&bench).await,
+            Mode::Watching => modes::watching::watching(&bench).await,
             Mode::Handshakes => modes::handshakes::handshakes(&bench).await,
             Mode::Idle => modes::idle::idle(&bench).await,
             Mode::Scale => modes::scale::scale(&bench).await,

@@ -35,6 +35,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) isolation: &'static str,
     /// Route keys beside `$default`.
     pub(crate) routes: &'static [&'static str],
+    /// Whether the listener with TLS serves QUIC too.
+    pub(crate) quic: bool,
 }
 
 /// A running server. Its process is killed when this value is dropped.
@@ -104,8 +106,8 @@ impl Lockgate {
     /// Starts a gateway with this configuration, which begins with [`Self::preamble`].
     pub(crate) async fn serve_text(&self, text: &str) -> Result<Server> {
         let file = self.write(text)?;
-        let mut command = leashed(&self.binary)?;
-        command.arg("run").arg(&file).env_remove("LOCKGATE_LOG");
+        let mut command = self.command(&["run"])?;
+        command.arg(&file);
         Server::start("the gateway", command).await
     }
 
@@ -124,6 +126,13 @@ impl Lockgate {
         Ok(line.map_or_else(|| said.trim(), |(_, why)| why).to_owned())
     }
 
+    /// A command of the gateway's program, which is killed with this process.
+    pub(crate) fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = leashed(&self.binary)?;
+        command.args(words).env_remove("LOCKGATE_LOG");
+        Ok(command)
+    }
+
     /// A file that a measurement may write.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
@@ -137,21 +146,25 @@ impl Lockgate {
 
     /// The start of every configuration.
     pub(crate) fn preamble(&self) -> String {
+        self.listeners("")
+    }
+
+    fn listeners(&self, quic: &str) -> String {
         let compiled = self.scratch.join("compiled");
         format!(
             r#"
 compile_cache = {compiled:?}
 listeners = [
     {{ address = "127.0.0.1:0", tls = "off" }},
-    {{ address = "127.0.0.1:0", tls = "self-signed" }},
+    {{ address = "127.0.0.1:0", tls = "self-signed"{quic} }},
 ]
 "#
         )
     }
 
-    /// The default settings, except those that would disturb a measurement.
-    fn configuration(&self, setup: &Setup<'_>) -> String {
-        let mut text = self.preamble();
+    /// The default settings, except those that would disturb a measurement. Tables may be added at the end.
+    pub(crate) fn configuration(&self, setup: &Setup<'_>) -> String {
+        let mut text = self.listeners(if setup.quic { ", quic = true" } else { "" });
         text += &format!(
             r#"
 [plugins.load]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use anyhow::Result;
+use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::aws_lc_rs;
@@ -15,8 +17,21 @@ pub(crate) const HTTP1: &[u8] = b"http/1.1";
 /// The protocol with a stream for each WebSocket.
 pub(crate) const HTTP2: &[u8] = b"h2";
 
-/// TLS that offers one protocol, checks nothing and never resumes: every handshake is a full one.
+/// The protocol over QUIC.
+const HTTP3: &[u8] = b"h3";
+
 pub(crate) fn connector(protocol: &[u8]) -> TlsConnector {
+    TlsConnector::from(Arc::new(config(protocol)))
+}
+
+/// The same for QUIC.
+pub(crate) fn quic() -> Result<quinn::ClientConfig> {
+    let tls = QuicClientConfig::try_from(config(HTTP3))?;
+    Ok(quinn::ClientConfig::new(Arc::new(tls)))
+}
+
+/// TLS that offers one protocol, checks nothing and never resumes: every handshake is a full one.
+fn config(protocol: &[u8]) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -26,7 +41,7 @@ pub(crate) fn connector(protocol: &[u8]) -> TlsConnector {
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config))
+    config
 }
 
 /// Checks nothing: the peer is a child process, and the client's work is not measured.

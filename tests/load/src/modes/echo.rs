@@ -119,7 +119,7 @@ pub(super) async fn echo_by(
     };
     let what = format!(
         "{name}{routes}, {}, {} connections, window {}, {}",
-        format!("{:?}", case.scheme).to_lowercase(),
+        case.scheme,
         case.connections,
         case.window,
         size(case.bytes)
@@ -142,7 +142,7 @@ async fn rounds(
     case: Case,
     isolation: &'static str,
 ) -> Result<(Vec<Round>, Vec<Round>)> {
-    let template = Arc::new(Template::new("echo", None, case.bytes));
+    let template = Arc::new(Template::new("echo", None, case.bytes).over(case.scheme));
     let connect = async |server| {
         let clients = client::connect(server, case.scheme, case.connections, &template).await?;
         anyhow::Ok(alone(clients))
@@ -151,12 +151,13 @@ async fn rounds(
         component,
         isolation,
         routes: case.routes,
+        quic: case.scheme.is_quic(),
     };
     let gateway = bench.lockgate.serve(&setup).await?;
     let mut ours = connect(&gateway).await?;
-    // The bare server has no HTTP/2.
+    // The bare server has HTTP/1.1 alone.
     let mut bare = None;
-    if case.scheme != Scheme::H2 {
+    if matches!(case.scheme, Scheme::Ws | Scheme::Wss) {
         let server = Server::bare().await?;
         let clients = connect(&server).await?;
         bare = Some((server, clients));
@@ -209,11 +210,11 @@ pub(crate) async fn post(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// Groups of one client each.
-fn alone(clients: Vec<Client>) -> Vec<Vec<Client>> {
+pub(super) fn alone(clients: Vec<Client>) -> Vec<Vec<Client>> {
     clients.into_iter().map(|client| vec![client]).collect()
 }
 
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) {
         format!("{} KiB", bytes / 1024)
     } else {

@@ -12,9 +12,12 @@ pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod languages;
 pub(crate) mod publish;
+pub(crate) mod quic;
 pub(crate) mod scale;
 pub(crate) mod start;
 pub(crate) mod swap;
+pub(crate) mod verify;
+pub(crate) mod watching;
 
 use std::path::{Path, PathBuf};
 
@@ -56,11 +59,23 @@ impl Bench {
     }
 
     async fn gateway(&self, component: &Path, routes: &'static [&'static str]) -> Result<Server> {
+        self.gateway_with(component, routes, "").await
+    }
+
+    /// As [`Self::gateway`], with these tables added to its configuration.
+    async fn gateway_with(
+        &self,
+        component: &Path,
+        routes: &'static [&'static str],
+        tables: &str,
+    ) -> Result<Server> {
         let setup = Setup {
             component,
             isolation: "reused",
             routes,
+            quic: false,
         };
-        self.lockgate.serve(&setup).await
+        let text = self.lockgate.configuration(&setup) + tables;
+        self.lockgate.serve_text(&text).await
     }
 }
