@@ -61,16 +61,15 @@ const region = () => new Map(environment()).get("AWS_REGION") ?? "us-east-1";
 
 export function messageEvent(event, message) {
   const isText = typeof message === "string";
-  return {
-    ...stageVariables(),
-    requestContext: requestContext(event, "MESSAGE"),
-    body: isText ? message : encodeBase64(message),
-    isBase64Encoded: !isText,
-  };
+  const requested = requestContext(event, "MESSAGE");
+  const body = isText ? message : encodeBase64(message);
+  const stageVariables = variables();
+  if (stageVariables === undefined) return { requestContext: requested, body, isBase64Encoded: !isText };
+  return { stageVariables, requestContext: requested, body, isBase64Encoded: !isText };
 }
 
 export function disconnectEvent(event, closing) {
-  const circumstances = requestContext(event, "DISCONNECT", { disconnectStatusCode: closing.code, disconnectReason: closing.reason });
+  const circumstances = requestContext(event, "DISCONNECT", closing);
   const headers = { "Host": circumstances.domainName, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": "" };
   return {
     headers,
@@ -81,28 +80,31 @@ export function disconnectEvent(event, closing) {
   };
 }
 
+/** Written key by key: an engine without a compiler copies whole objects slowly, and every message has one of these. */
 function requestContext({ connectionId, routeKey }, eventType, closing) {
   const { requestId, messageId, api, stage, requestedAt } = context.current();
   const { connectedAt, sourceIp, userAgent, domainName } = client(connectionId, eventType);
   const authorizer = authorizerOf();
-  return {
-    routeKey,
-    ...closing,
-    ...(authorizer && { authorizer }),
-    ...(messageId !== undefined && { messageId }),
-    eventType,
-    extendedRequestId: requestId,
-    requestTime: commonLogTime(requestedAt),
-    messageDirection: "IN",
-    stage,
-    connectedAt,
-    requestTimeEpoch: requestedAt,
-    identity: userAgent === undefined ? { sourceIp } : { userAgent, sourceIp },
-    requestId,
-    domainName,
-    connectionId,
-    apiId: api,
-  };
+  const requested = { routeKey };
+  if (closing !== undefined) {
+    requested.disconnectStatusCode = closing.code;
+    requested.disconnectReason = closing.reason;
+  }
+  if (authorizer !== undefined) requested.authorizer = authorizer;
+  if (messageId !== undefined) requested.messageId = messageId;
+  requested.eventType = eventType;
+  requested.extendedRequestId = requestId;
+  requested.requestTime = commonLogTime(requestedAt);
+  requested.messageDirection = "IN";
+  requested.stage = stage;
+  requested.connectedAt = connectedAt;
+  requested.requestTimeEpoch = requestedAt;
+  requested.identity = userAgent === undefined ? { sourceIp } : { userAgent, sourceIp };
+  requested.requestId = requestId;
+  requested.domainName = domainName;
+  requested.connectionId = connectionId;
+  requested.apiId = api;
+  return requested;
 }
 
 /** The clients of the last connections: what an event says of a client does not change. */
@@ -166,10 +168,16 @@ function queryOf(query) {
   return { queryStringParameters: last, multiValueQueryStringParameters: every };
 }
 
-function stageVariables() {
-  const variables = context.variables();
-  for (const _ in variables) return { stageVariables: variables };
+/** The variables of the stage; undefined without any, as in captures. */
+function variables() {
+  const values = context.variables();
+  for (const _ in values) return values;
   return undefined;
+}
+
+function stageVariables() {
+  const values = variables();
+  return values && { stageVariables: values };
 }
 
 /** The last value of each name, and every value of each. */

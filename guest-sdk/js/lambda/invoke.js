@@ -25,8 +25,14 @@ export function invoke(handler, event, finish) {
 
 /** Lambda's context. The call does not refer to it: circles wait for the engine's collector, which stops everything. */
 function contextOf({ requestId, apiId }, call) {
+  const { functionName, functionVersion, invokedFunctionArn, memoryLimitInMB, logGroupName, logStreamName } = functionFacts(apiId);
   return {
-    ...functionFacts(apiId),
+    functionName,
+    functionVersion,
+    invokedFunctionArn,
+    memoryLimitInMB,
+    logGroupName,
+    logStreamName,
     awsRequestId: requestId,
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: timeLeft,

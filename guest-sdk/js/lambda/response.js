@@ -21,11 +21,19 @@ export function acceptance(response) {
 
 /** Gives the message for the client of a two-way route, whatever the status. */
 export function reply(response) {
+  if (isPlainText(response)) return response.body;
   const { body, isBase64Encoded } = checkResponse(response);
   if (!isBase64Encoded || body === undefined) return body;
   const bytes = decodeBase64(body);
   if (bytes === undefined) throw malformed("a body that is not base64", "isBase64Encoded is true");
   return bytes;
+}
+
+/** Whether it is the usual response, `{ statusCode: 200, body: "…" }`, in which nothing is to be found wrong. */
+function isPlainText(response) {
+  if (typeof response?.body !== "string" || response.statusCode !== 200) return false;
+  for (const key in response) if (key !== "statusCode" && key !== "body") return false;
+  return true;
 }
 
 /** Checks the response to any event. Nothing at all is one, but for `$connect`. */

@@ -18,11 +18,13 @@ export function principal() {
 }
 
 export function authorizer() {
-  return Object.fromEntries(contract.authorizer().map(([name, value]) => [name, value.val]));
+  const values = contract.authorizer();
+  return values.length === 0 ? {} : Object.fromEntries(values.map(([name, value]) => [name, value.val]));
 }
 
 export function variables() {
-  return Object.fromEntries(contract.variables());
+  const values = contract.variables();
+  return values.length === 0 ? {} : Object.fromEntries(values);
 }
 
 export function variable(name) {
