@@ -23,7 +23,9 @@ pub(crate) use groups::{
 };
 pub(crate) use id::{ConnectionId, MessageId, RequestId};
 pub(crate) use message::{Message, MessageKind, Payload};
-pub(crate) use outbox::{Closer, Closing, Outbox, OutboxLimits, PostError, Taken, woke_others};
+pub(crate) use outbox::{
+    Closer, Closing, Outbox, OutboxLimits, PostError, Taken, has_posted_enough,
+};
 pub(crate) use trace::{TraceEvent, TraceReader, TraceStep, Traced};
 pub(crate) use walk::{Description, Filter, Walk};
 

@@ -205,14 +205,25 @@ impl SessionState {
 }
 
 thread_local! {
-    /// Whether this thread has woken a session since [`woke_others`] was last called.
+    /// Whether this thread has woken a session since [`has_posted_enough`] was last true.
     static WOKE_OTHERS: Cell<bool> = const { Cell::new(false) };
+    /// Messages that this thread has queued since then. One of many bytes counts as several.
+    static POSTS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Whether this thread has woken a session since the last call of this function. A woken session should run before
-/// the one that woke it goes on: its outbox fills meanwhile.
-pub(crate) fn woke_others() -> bool {
-    WOKE_OTHERS.take()
+/// Posts of one turn: so few that no outbox fills meanwhile, and so many that those to one client leave in one write.
+const TURN_POSTS: usize = 8;
+
+/// Bytes of a message that count as another post.
+const POST_BYTES: usize = 1 << 10;
+
+/// Whether this thread has woken a session, and has posted as much as it may before that session runs.
+pub(crate) fn has_posted_enough() -> bool {
+    let enough = POSTS.get() >= TURN_POSTS && WOKE_OTHERS.take();
+    if enough {
+        POSTS.set(0);
+    }
+    enough
 }
 
 impl Outbox {
@@ -243,8 +254,10 @@ impl Outbox {
             {
                 return Err(PostError::Busy);
             }
+            let posts = 1 + payload.bytes.len() / POST_BYTES;
             contents.enqueue(payload);
             self.pending.store(true, Ordering::Release);
+            POSTS.set(POSTS.get().saturating_add(posts));
             contents.session.wake()
         };
         if let Some(waker) = waker {
@@ -459,6 +472,32 @@ mod tests {
             assert_eq!(outbox.push(text(""), LIMITS), Ok(()));
         }
         assert_eq!(outbox.push(text(""), LIMITS), Err(PostError::Busy));
+    }
+
+    #[test]
+    fn thread_has_posted_enough_after_several_messages_or_a_large_one() {
+        let limits = OutboxLimits {
+            bytes: 1 << 20,
+            messages: 100,
+        };
+        let context = Context::from_waker(Waker::noop());
+        has_posted_enough(); // what another test of this thread has left
+        for (message, count) in [
+            ("x".to_owned(), TURN_POSTS),
+            ("x".repeat(TURN_POSTS * POST_BYTES), 1),
+        ] {
+            let outbox = Outbox::new();
+            for _ in 1..count {
+                assert_eq!(outbox.push(text(&message), limits), Ok(()));
+                assert!(!has_posted_enough());
+            }
+            assert!(!has_posted_enough(), "nobody is woken");
+            take(&outbox, &mut Vec::new(), 0, 1 << 20);
+            assert!(outbox.poll_wait(&context, 0).is_pending());
+            assert_eq!(outbox.push(text(&message), limits), Ok(()));
+            assert!(has_posted_enough());
+            assert!(!has_posted_enough());
+        }
     }
 
     #[test]

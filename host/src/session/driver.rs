@@ -15,7 +15,7 @@ use super::deadlines::{Deadlines, Due, LAST_WRITES, expired, going_away};
 use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
-use crate::connections::{Closing, Connection, Message, Taken, woke_others};
+use crate::connections::{Closing, Connection, Message, Taken, has_posted_enough};
 use crate::counters::StageCounters;
 use crate::transport::{ReadError, Received, Transport};
 
@@ -127,12 +127,12 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Counts a message that has been handled. When the session has had its turn, writes the buffer and lets others
-    /// run, however many messages its client has sent. Its turn ends at once when its posts have woken another
-    /// session.
+    /// run, however many messages its client has sent. Its turn ends early when it has woken another session and
+    /// posted several messages: the other's outbox fills meanwhile.
     pub(super) async fn end_message(&mut self, limits: &StageLimits) {
         let turn = &mut self.turn;
         turn.messages += 1;
-        let over = woke_others()
+        let over = has_posted_enough()
             || turn.messages >= TURN_MESSAGES
             || turn
                 .since
