@@ -123,6 +123,8 @@ func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
 		PrincipalID    *string        `json:"principalId"`
 		PolicyDocument policy         `json:"policyDocument"`
 		Context        map[string]any `json:"context"`
+		// A stage's api_key may look for it among the values.
+		UsageIdentifierKey string `json:"usageIdentifierKey"`
 	}
 	if len(answer) == 0 {
 		return none, malformedPolicy("it is empty; return principalId and policyDocument")
@@ -146,7 +148,14 @@ func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
 	if !parsed.PolicyDocument.allows(arn) {
 		return none, lockgate.Refuse(403, "")
 	}
-	return lockgate.Identity{Principal: *parsed.PrincipalID, Values: parsed.Context}, nil
+	values := parsed.Context
+	if key := parsed.UsageIdentifierKey; key != "" {
+		if values == nil {
+			values = map[string]any{}
+		}
+		values["usageIdentifierKey"] = key
+	}
+	return lockgate.Identity{Principal: *parsed.PrincipalID, Values: values}, nil
 }
 
 func malformedPolicy(what string, values ...any) error {

@@ -53,6 +53,12 @@ func TestAuthorizerGetsTheRequestAsAPIGatewayTellsIt(t *testing.T) {
 	expect(t, known, false)
 }
 
+func TestUsageIdentifierKeyIsAValueForTheStagesAPIKey(t *testing.T) {
+	r := &recorder{answer: object{"principalId": "ada", "policyDocument": policy("Allow", "*"), "usageIdentifierKey": "prefix.secret"}}
+	identity, _ := decided(t, r)
+	expect(t, identity.Values, object{"usageIdentifierKey": "prefix.secret"})
+}
+
 func TestPolicyIsEvaluatedForTheStagesConnect(t *testing.T) {
 	both := policy("Allow", "*")
 	both["Statement"] = append(both["Statement"].([]object), policy("Deny", arn)["Statement"].([]object)...)

@@ -21,9 +21,11 @@ export async function authorize(authorizer, connectionId, request) {
     if (error?.message === UNAUTHORIZED) throw new Refusal(401);
     throw error;
   }
-  const { principalId, policyDocument, context } = checkAnswer(answer);
+  const { principalId, policyDocument, context, usageIdentifierKey } = checkAnswer(answer);
   if (!allows(policyDocument, event.methodArn)) throw new Refusal(403);
-  return { principal: principalId, values: context ?? {} };
+  // A stage's `api_key` may look for it among the values.
+  const key = typeof usageIdentifierKey === "string" ? { usageIdentifierKey } : {};
+  return { principal: principalId, values: { ...context, ...key } };
 }
 
 function checkAnswer(answer) {

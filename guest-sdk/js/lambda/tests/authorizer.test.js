@@ -39,6 +39,12 @@ test("allowed: principal and context reach every event", async () => {
   assert.deepEqual(await decided(answer), { principal: "ada", values: { plan: "gold", age: 36, staff: true }, scopes: [], expiresAt: undefined });
 });
 
+test("usageIdentifierKey: is a value, for the API key of the stage", async () => {
+  const answer = { principalId: "ada", policyDocument: policy("Allow", "*"), usageIdentifierKey: "prefix.secret" };
+  assert.deepEqual((await decided(answer)).values, { usageIdentifierKey: "prefix.secret" });
+  assert.deepEqual((await decided({ ...answer, usageIdentifierKey: null })).values, {});
+});
+
 test("policy: is evaluated against the stage's $connect", async () => {
   const allow = (document) => decided({ principalId: "a", policyDocument: document });
   for (const resource of [ARN, "*", "arn:aws:execute-api:*:*:*", "arn:aws:execute-api:us-east-1:123456789012:api/stage/*", "arn:aws:execute-api:eu-west-1:1:api/*/$connect", "arn:*:execute-api:::api/stage/$conn?ct"]) {
