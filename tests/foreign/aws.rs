@@ -1,6 +1,6 @@
 //! AWS's own clients, unmodified: the connections API, and signed handshakes.
 
-use lockgate_tests::{Client, Gateway, Node, Python, probe_configuration};
+use lockgate_tests::{AwsSdkForGo, Client, Gateway, Node, Python, probe_configuration};
 
 use crate::{
     LOCKGATE,
@@ -65,6 +65,20 @@ pub(crate) async fn sdk_for_javascript_uses_the_connections_api() {
     let passed = said.lines().filter(|line| line.starts_with("ok ")).count();
     assert_eq!(passed, 4, "{said}");
     client.expect("from the SDK for JavaScript").await;
+    assert_eq!(client.binary().await.as_ref(), [0, 255]);
+    client
+        .expect_close(1000, "Connection Closed Normally")
+        .await;
+}
+
+pub(crate) async fn sdk_for_go_uses_the_connections_api() {
+    let go = AwsSdkForGo::find(LOCKGATE.target()).unwrap();
+    let (gateway, mut client, id) = serve().await;
+    let endpoint = format!("http://{}/s", gateway.plain());
+    let said = check(&go.run_with(&BACKEND, &[&endpoint, &id]).await);
+    let passed = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(passed, 4, "{said}");
+    client.expect("from the SDK for Go").await;
     assert_eq!(client.binary().await.as_ref(), [0, 255]);
     client
         .expect_close(1000, "Connection Closed Normally")

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let cases = cases![
         aws::boto3_and_the_aws_cli_use_the_connections_api: Python;
         aws::handshake_signed_by_botocore_is_let_in: Python;
+        aws::sdk_for_go_uses_the_connections_api: AwsSdkForGo;
         aws::sdk_for_javascript_uses_the_connections_api: Node;
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;

@@ -65,7 +65,8 @@ pub use sigv4::Signer;
 pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
 pub use tools::{
-    Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc, without_watches,
+    AwsSdkForGo, Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc,
+    without_watches,
 };
 pub use versions::{replace, version};
 pub use webtransport::WebTransport;
