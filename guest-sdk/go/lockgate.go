@@ -27,6 +27,11 @@
 // that calls a function of connections or of groups needs the operator's grant for it. Each function takes the context
 // that the handler was given.
 //
+// # Deciding who may connect
+//
+// A function that main gives to [Authorize] decides who may connect to the APIs whose configuration names the plugin as their
+// authorizer. A plugin may have a handler too.
+//
 // # Goroutines
 //
 // An instance handles one event at a time. A handler may start goroutines, sleep and wait; but between events nothing
