@@ -272,8 +272,19 @@ export namespace context {
   function timeLeft(): number;
   /** Who the client is, as the API's authorizer says; undefined when the API has no authorizer. */
   function principal(): string | undefined;
-  /** What the API's authorizer says about the client beside that. */
+  /** What the API's authorizer says about the client beside that. It stays the same until the client renews what let it in. */
   function authorizer(): Record<string, string | number | boolean>;
+  /**
+   * Renews what let the client of the present message in, by the handler's own judgement of what the client shows anew: it holds
+   * until then (a time, or milliseconds since 1970-01-01 UTC), which may be sooner than before. With `values` the client has
+   * these from now on. Principal and scopes stay.
+   *
+   * Throws a {@link GatewayError}: `denied`, unless the route's configuration says `renews = "handler"` and an authorizer has let
+   * the client in; `gone`, when the connection is closed or closing; `invalid`, when the time has passed, a name is empty or a
+   * number is not finite; `too-large`, when principal, values and scopes are over 8 KiB. The last of several calls holds, also
+   * when the handler fails afterwards.
+   */
+  function renew(expiresAt: Date | number, values?: Record<string, string | number | boolean>): void;
   /** The stage's variables. */
   function variables(): Record<string, string>;
   /** The value of a variable of the stage. */

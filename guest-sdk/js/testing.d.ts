@@ -70,6 +70,11 @@ export class Gateway {
   fail(id: ConnectionId, code?: ErrorCode, reason?: string): void;
   /** The members of a group, ordered by id. */
   members(group: string): ConnectionId[];
+  /**
+   * Until when holds what let a client in, in milliseconds since 1970-01-01 UTC; undefined until a handler renews it with
+   * `context.renew`, as a message of any route may here.
+   */
+  expiresAt(id: ConnectionId): number | undefined;
   /** The attributes of a connection; after its end, its last ones. */
   attributes(id: ConnectionId): Record<string, string>;
 }

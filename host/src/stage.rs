@@ -11,7 +11,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::auth::AccessKeys;
 use crate::authorizer::Authorizer;
-use crate::config::{Origins, StageLimits};
+use crate::config::{Origins, Renews, StageLimits};
 use crate::connections::{Connection, Message};
 use crate::counters::RouteCounters;
 use crate::integration::Integration;
@@ -107,6 +107,8 @@ pub(crate) struct Route {
     pub(crate) logged_one_in: u32,
     /// The scopes that a client needs for it.
     pub(crate) scopes: Scopes,
+    /// Who renews what let the client of a message in.
+    pub(crate) renews: Option<Renews>,
     /// Whether the log has the warning that this one-way route drops an answer.
     pub(crate) drop_logged: Arc<AtomicBool>,
 }
@@ -148,10 +150,7 @@ impl Routes {
         if self.custom.is_empty() {
             return self.default.as_ref();
         }
-        let text = match message {
-            Message::Text(text) => Some(text.as_str()),
-            Message::Binary(bytes) => str::from_utf8(bytes).ok(),
-        };
+        let text = message.json_text();
         text.and_then(|text| self.selection.evaluate(text))
             .and_then(|key| self.custom.get(&*key))
             .or(self.default.as_ref())

@@ -312,6 +312,43 @@ a is closed with 4002 enough
 }
 
 #[tokio::test]
+async fn client_that_renews_stays_and_another_is_closed_when_it_expires() {
+    let configuration = r#"
+[apis.a]
+authorizer = "door"
+[apis.a.stages.s]
+[apis.a.routes]
+renew = { integration = "probe", two_way = true, renews = "handler" }
+[authorizers.door]
+plugin = "doorman"
+on_expiry = "close"
+[plugins.doorman]
+component = {doorman}
+[plugins.probe]
+component = {probe}
+grants = ["connections", "groups"]
+"#;
+    // What lets them in holds for ten minutes.
+    let dialogue = r#"
+a and b connect ?say=%7B%22expires_in%22%3A600%7D
+9 minutes pass
+a sends {"action": "renew", "steps": [{"do": "renew", "for_ms": 600000}]}
+a gets ["ok"]
+59 seconds pass
+b gets nothing
+2 seconds pass
+b is closed with 1008 authorization expired
+8 minutes pass
+a gets nothing
+60 seconds pass
+a is closed with 1008 authorization expired
+"#;
+    Tested::configuration(configuration, dialogue)
+        .await
+        .passed();
+}
+
+#[tokio::test]
 async fn gateway_that_does_not_start_is_the_configurations_mistake() {
     let configuration = "apis.a.stages.s = {}\n[apis.a.routes]\n\"$default\" = { integration = \"probe\" }\n[plugins.probe]\ncomponent = {probe}\n";
     let tested = Tested::configuration(configuration, "a connects\n").await;

@@ -69,6 +69,7 @@ mod reconfigure;
 mod registries;
 mod reload;
 mod remote;
+mod renewals;
 mod rollout;
 mod room;
 mod route;

@@ -230,6 +230,18 @@ route_selection_expression = "request.body.do"
 [apis.b.routes.default]
 integration = "pong"
 two_way = true
+[apis.c]
+authorizer = "signed"
+[apis.c.stages.c]
+[apis.c.stages.open]
+authorizer = "none"
+[apis.c.routes]
+refresh = { integration = "gone", two_way = true, renews = "$request.body.token" }
+renew = { integration = "used", renews = "handler" }
+[plugins.used]
+component = "{echo}"
+[authorizers.signed]
+iam = {}
 "#;
     let folder = TempDir::new().unwrap();
     let file = write_configuration(folder.path(), configuration);
@@ -248,6 +260,9 @@ two_way = true
         ":17: plugins.idle: no route points to it, so that it answers nothing",
         ":20: apis.b.route_selection_expression: it has no variable, so that every message selects the route \"request.body.do\"",
         ":22: apis.b.routes.default: only a message that names \"default\" selects it",
+        ":27: apis.c.stages.c.authorizer: no access key may connect to c/c",
+        ":31: apis.c.routes.refresh.renews: \"signed\", the authorizer of the stage \"c\", judges no tokens, so that nobody there is renewed",
+        ":32: apis.c.routes.renew.renews: the stage \"open\" has no authorizer, so that nobody there is renewed",
     ];
     assert_eq!(warned.len(), expected.len(), "{}", ended.error);
     for (line, expected) in warned.iter().zip(expected) {

@@ -66,27 +66,36 @@ export function identity(answer) {
   if (principal !== undefined && principal !== null && typeof principal !== "string") {
     throw new TypeError(`authorize returned a principal that is ${kind(principal)}; it has to be a string`);
   }
-  const time = expiresAt instanceof Date ? expiresAt.getTime() : expiresAt;
-  if (time !== undefined && time !== null && !(Number.isSafeInteger(time) && time >= 0)) {
-    throw new TypeError(`authorize returned an expiresAt that is ${kind(expiresAt)}; it has to be a Date, or whole milliseconds since 1970`);
-  }
   return {
     principal: principal ?? undefined,
-    values: Object.entries(values ?? {}).filter(([, value]) => value !== undefined).map(([name, value]) => [name, identityValue(name, value)]),
+    values: identityValues("authorize returned a value", values ?? {}),
     scopes: [...(scopes ?? [])].map((scope) => {
       if (typeof scope !== "string") throw new TypeError(`authorize returned a scope that is ${kind(scope)}; scopes are strings`);
       return scope;
     }),
-    expiresAt: time ?? undefined,
+    expiresAt: identityTime("authorize returned an expiresAt that", expiresAt),
   };
+}
+
+/** A time as milliseconds since 1970, or undefined. `what` begins the error. */
+export function identityTime(what, written) {
+  const time = written instanceof Date ? written.getTime() : (written ?? undefined);
+  if (time !== undefined && !(Number.isSafeInteger(time) && time >= 0)) {
+    throw new TypeError(`${what} is ${kind(written)}; it has to be a Date, or whole milliseconds since 1970`);
+  }
+  return time;
 }
 
 const TAGS = { string: "text", number: "number", boolean: "flag" };
 
-function identityValue(name, val) {
-  const tag = TAGS[typeof val];
-  if (tag === undefined) throw new TypeError(`authorize returned a value "${name}" that is ${kind(val)}; values are strings, numbers and booleans`);
-  return { tag, val };
+/** The values of a client as the contract's. `what` begins the error. */
+export function identityValues(what, values) {
+  const given = Object.entries(values).filter(([, val]) => val !== undefined);
+  return given.map(([name, val]) => {
+    const tag = TAGS[typeof val];
+    if (tag === undefined) throw new TypeError(`${what} "${name}" that is ${kind(val)}; values are strings, numbers and booleans`);
+    return [name, { tag, val }];
+  });
 }
 
 /** A thrown value as the contract's refusal, with the error to log if it is no decision of the handler. */

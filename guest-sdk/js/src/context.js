@@ -2,7 +2,8 @@
 
 import * as contract from "#gateway/context";
 
-import { optional, text } from "./call.js";
+import { identityTime, identityValues } from "./answers.js";
+import { call, optional, text } from "./call.js";
 
 export function current() {
   const { requestId, api, stage, requestedAt, messageId } = contract.current();
@@ -20,6 +21,13 @@ export function principal() {
 export function authorizer() {
   const values = contract.authorizer();
   return values.length === 0 ? {} : Object.fromEntries(values.map(([name, value]) => [name, value.val]));
+}
+
+export function renew(expiresAt, values) {
+  const time = identityTime("context.renew: the time", expiresAt);
+  if (time === undefined) throw new TypeError("context.renew: the time is missing; it has to be a Date, or whole milliseconds since 1970");
+  const having = values === undefined ? undefined : identityValues("context.renew: a value", values);
+  return call(() => contract.renew(BigInt(time), having));
 }
 
 export function variables() {

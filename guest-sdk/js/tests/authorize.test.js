@@ -45,3 +45,29 @@ test("authorize: an answer that is none refuses with 500 and says why", async ()
 test("authorize: is optional, and a gateway without it says so", async () => {
   await assert.rejects(new Gateway(define({})).authorize(), /no authorize/);
 });
+
+const FAR = 253_402_300_800_000;
+
+test("renew: renews what let the client in, and tells of what is none", async () => {
+  let renewing = () => context.renew(FAR);
+  const gateway = new Gateway(define({ message: () => renewing(), connect: (event, { query }) => (query.length > 0 ? renewing() : undefined) }));
+  const anyone = await gateway.connect();
+  await assert.rejects(gateway.message(anyone, ""), { code: "denied" });
+  gateway.identify("ada", { plan: "gold" });
+  await assert.rejects(gateway.connect({ query: { early: "" } }), ({ cause }) => cause.code === "denied");
+  const ada = await gateway.connect();
+  for (const [words, error] of [
+    [[1_700_000_000], { code: "invalid", reason: /milliseconds/ }], [[FAR, { "": 1 }], { code: "invalid", reason: /no name/ }],
+    [[FAR, { a: NaN }], { code: "invalid", reason: /finite/ }], [[FAR, { a: "x".repeat(8 << 10) }], { code: "too-large" }],
+    [[], /the time is missing/], [["soon"], /the time is/], [[2 ** 53], /the time is/], [[FAR, { a: [] }], /value "a" that is/],
+  ]) {
+    renewing = () => context.renew(...words);
+    await assert.rejects(gateway.message(ada, ""), error);
+  }
+  assert.equal(gateway.expiresAt(ada), undefined);
+  renewing = () => JSON.stringify([context.renew(new Date(FAR)) ?? null, context.authorizer()]);
+  assert.equal(await gateway.message(ada, ""), '[null,{"plan":"gold"}]');
+  renewing = () => JSON.stringify([context.renew(FAR - 1, { age: 36.5 }) ?? null, context.authorizer(), context.principal()]);
+  assert.equal(await gateway.message(ada, ""), '[null,{"age":36.5},"ada"]');
+  assert.equal(gateway.expiresAt(ada), FAR - 1);
+});

@@ -33,7 +33,7 @@ pub mod authorizer {
         path: "wit",
         world: "authorizer-plugin",
         with: {
-            "lockgate:plugin/types@0.1.0": crate::bindings::lockgate::plugin::types,
+            "lockgate:plugin/types@0.1.0/error": crate::Error,
             "lockgate:plugin/context@0.1.0/value": crate::context::Value,
         },
         additional_derives: [PartialEq],

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::Fields;
 use crate::gateway::context as contract;
+use crate::{Error, Fields};
 
 pub use crate::bindings::lockgate::plugin::context::Invocation;
 
@@ -40,9 +40,45 @@ pub fn principal() -> Option<String> {
     contract::principal()
 }
 
-/// Returns what the API's authorizer says about the client beside that, ordered by name.
+/// Returns what the API's authorizer says about the client beside that, ordered by name. It is the same for every event of a
+/// connection until the client renews what let it in.
 pub fn authorizer() -> Vec<(String, Value)> {
     contract::authorizer()
+}
+
+/// Renews what let the client of the present message in, by the handler's own judgement of what the client shows anew: it holds
+/// until `expires_at`, in milliseconds since 1970-01-01 UTC, which may be sooner than before. Principal, values and scopes stay.
+///
+/// Only a message of a route whose configuration says `renews = "handler"` may do that, and only for a client that an authorizer
+/// has let in: else it fails with [`Error::Denied`]. It fails with [`Error::Gone`], when the connection is closed or closing, and
+/// with [`Error::Invalid`], when the time has passed or is not below 2^53. The last of several calls holds, also when the handler
+/// fails afterwards.
+///
+/// ```no_run
+/// # use lockgate_plugin::{Event, Message, Result, context};
+/// # fn judge(ticket: &Message) -> Result<u64> { Ok(0) }
+/// fn message(event: Event, ticket: Message) -> Result<Option<Message>> {
+///     context::renew(judge(&ticket)?)?;
+///     Ok(Some("renewed".into()))
+/// }
+/// ```
+pub fn renew(expires_at: u64) -> Result<(), Error> {
+    contract::renew(expires_at, None)
+}
+
+/// As [`renew`], and the client has these values from now on in place of those that it had.
+///
+/// Fails with [`Error::Invalid`], too, when a name is empty or occurs twice, or a number is not finite; and with
+/// [`Error::TooLarge`], when principal, values and scopes are over 8 KiB.
+pub fn renew_with<N: Into<String>, V: Into<Value>>(
+    expires_at: u64,
+    values: impl IntoIterator<Item = (N, V)>,
+) -> Result<(), Error> {
+    let values = values.into_iter();
+    let values: Vec<_> = values
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    contract::renew(expires_at, Some(&values))
 }
 
 /// Returns the stage's variables, ordered by name.

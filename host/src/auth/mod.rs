@@ -10,5 +10,5 @@ mod usage;
 
 pub(crate) use access_keys::{AccessKey, AccessKeys};
 pub(crate) use certificate::ClientCertificate;
-pub(crate) use identity::{Identity, IdentityError, Value};
+pub(crate) use identity::{Identity, IdentityError, MAX_IDENTITY, Value};
 pub(crate) use usage::{Allowance, Exceeded, Unsaved, Usage};

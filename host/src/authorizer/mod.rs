@@ -220,7 +220,7 @@ impl Authorizer {
             }
             Kind::Jwt(jwt) => {
                 let presented = source::first(&self.config.identity_source, request);
-                jwt.authorize(presented, request.waiting).await?
+                jwt.authorize(presented, Some(request.waiting)).await?
             }
             Kind::ApiKeys(keys) => {
                 let presented = source::first(&self.config.identity_source, request);
@@ -240,6 +240,17 @@ impl Authorizer {
             return Err(Denial::Unauthorized("what lets the client in has expired"));
         }
         Ok(identity)
+    }
+
+    /// Judges a token that an open connection presents anew. One that waits for the issuer's keys holds up its own connection
+    /// alone, which reads no further, so that nothing else bounds how many wait.
+    pub(crate) async fn judge_token(&self, presented: &str) -> Result<Arc<Identity>, Denial> {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.authorize(Some(presented), None).await,
+            Kind::Plugin(_) | Kind::ApiKeys(_) | Kind::Iam(_) | Kind::Forward(_) | Kind::Mtls => {
+                Err(Denial::Forbidden("the authorizer judges no tokens".into()))
+            }
+        }
     }
 }
 

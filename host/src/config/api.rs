@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::authorizer;
 use super::compat::Compat;
 use super::file;
-use super::model::{Api, Domain, Integration, Mock, Origins, Route, Stage};
+use super::model::{Api, Domain, Integration, Mock, Origins, Renews, Route, Stage};
 use super::names::{self, nearest};
 use super::origin::OriginPattern;
 use super::report::{Report, join};
@@ -14,6 +14,9 @@ use crate::route::{self, Selection};
 
 /// The route keys that begin with `$`, each with a meaning of its own.
 const RESERVED_KEYS: [&str; 3] = [route::CONNECT, route::DISCONNECT, route::DEFAULT];
+
+/// The word for a route whose handler renews what let its clients in.
+const HANDLER: &str = "handler";
 
 /// Scopes that the routes of one API name: a connection holds a bit for each.
 const MAX_SCOPES: usize = 64;
@@ -216,15 +219,64 @@ fn route(
             "write the scope's name, as the authorizer gives it",
         );
     }
+    let integration = match integrations.get(named) {
+        Some(mock) => Integration::Mock(mock.clone()),
+        None => Integration::Plugin(written.integration),
+    };
+    let renews = written
+        .renews
+        .and_then(|text| renews(&join(&key, "renews"), &text, &name, &integration, report));
     Route {
         scopes: written.scopes,
+        renews,
         key: name,
-        integration: match integrations.get(named) {
-            Some(mock) => Integration::Mock(mock.clone()),
-            None => Integration::Plugin(written.integration),
-        },
+        integration,
         two_way: written.two_way,
     }
+}
+
+/// Who renews what let the clients of a route's messages in.
+fn renews(
+    key: &str,
+    written: &str,
+    route_key: &str,
+    integration: &Integration,
+    report: &mut Report<'_>,
+) -> Option<Renews> {
+    if matches!(route_key, route::CONNECT | route::DISCONNECT) {
+        report.problem(
+            key,
+            format!("{route_key:?} has no messages, and a message renews"),
+            "write it into the route of another key",
+        );
+        return None;
+    }
+    if written == HANDLER {
+        if let Integration::Mock(mock) = integration {
+            report.problem(
+                key,
+                format!("the mock {:?} is no handler, and renews nobody", mock.name),
+                "name a plugin in integration, or write the place of a token, as in \"$request.body.token\"",
+            );
+        }
+        return Some(Renews::Handler);
+    }
+    let place = Selection::parse(written).ok();
+    let place = place.filter(|place| place.constant().is_none());
+    if place.is_none() {
+        report.problem(
+            key,
+            format!("{written:?} is no place in a message"),
+            format!("write {HANDLER:?}, or the place of a token, as in \"$request.body.token\""),
+        );
+    } else if route_key == route::DEFAULT {
+        report.problem(
+            key,
+            "a message of \"$default\" may be any, and would have to have a token",
+            format!("write it into the route of another key, or write {HANDLER:?}"),
+        );
+    }
+    place.map(Renews::Token)
 }
 
 /// The remedy for a route that names no existing integration.

@@ -58,6 +58,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     doubt::unused(&apis, &authorizers, &plugins, integrations.values(), report);
     doubt::mocks(&apis, report);
     doubt::scopes(&apis, report);
+    doubt::renewals(&apis, &authorizers, report);
     doubt::certificates(&authorizers, &listeners, report);
     doubt::selection(&apis, report);
     let access_log = access_log::access_log(file.access_log, &apis, report);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Api, Integration, Listener, Mock, Plugin, Route};
+use super::model::{Api, Integration, Listener, Mock, Plugin, Renews, Route};
 use super::report::{Report, join};
 use super::{Authorizer, AuthorizerKind};
 use crate::route;
@@ -67,6 +67,7 @@ pub(super) fn mocks(apis: &[Api], report: &mut Report<'_>) {
             integration,
             two_way,
             scopes: _,
+            renews: _,
         },
     ) in routes(apis)
     {
@@ -144,6 +145,47 @@ pub(super) fn scopes(apis: &[Api], report: &mut Report<'_>) {
                         "the stage {stage:?} has no authorizer, so that nobody there has scopes"
                     ),
                     "write authorizer = \"…\" into the API or the stage, or remove scopes",
+                );
+            }
+        }
+    }
+}
+
+/// Doubts routes that renew what an authorizer has to have decided, since a stage has none, or none that judges tokens.
+pub(super) fn renewals(apis: &[Api], authorizers: &[Authorizer], report: &mut Report<'_>) {
+    let judges_tokens = |name: &str| {
+        let mut authorizers = authorizers.iter();
+        authorizers.any(|one| one.name == name && matches!(one.kind, AuthorizerKind::Jwt(_)))
+    };
+    for api in apis {
+        let key = join(&join("apis", &api.name), "routes");
+        for route in &api.routes {
+            let Some(renews) = &route.renews else {
+                continue;
+            };
+            let why = api
+                .stages
+                .iter()
+                .find_map(|stage| match (&stage.authorizer, renews) {
+                    (None, _) => Some(format!("the stage {:?} has no authorizer", stage.name)),
+                    (Some(name), Renews::Token(_)) if !judges_tokens(name) => Some(format!(
+                        "{name:?}, the authorizer of the stage {:?}, judges no tokens",
+                        stage.name
+                    )),
+                    (Some(_), Renews::Token(_) | Renews::Handler) => None,
+                });
+            if let Some(why) = why {
+                report.doubt(
+                    &join(&join(&key, &route.key), "renews"),
+                    format!("{why}, so that nobody there is renewed"),
+                    match renews {
+                        Renews::Handler => {
+                            "write authorizer = \"…\" into the API or the stage, or remove renews"
+                        }
+                        Renews::Token(_) => {
+                            "name an authorizer with jwt in the API or the stage, or remove renews"
+                        }
+                    },
                 );
             }
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::access_log::AccessLog;
 use super::grant::Grants;
 use super::{AccessKey, Address, Authorizer, Compat, OriginPattern, Otlp, Problem};
-use crate::route;
+use crate::route::Selection;
 
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
@@ -189,7 +189,7 @@ pub(crate) struct Api {
     /// Its name, of `A-Z a-z 0-9 _ -`.
     pub(crate) name: String,
     /// The route selection expression.
-    pub(crate) selection: route::Selection,
+    pub(crate) selection: Selection,
     /// New connections a second, of all stages together; `None` is without limit.
     pub(crate) connections_per_s: Option<NonZeroU32>,
     /// The routes, by key.
@@ -208,6 +208,17 @@ pub(crate) struct Route {
     pub(crate) two_way: bool,
     /// The scopes that a client needs for it.
     pub(crate) scopes: Vec<String>,
+    /// Who renews what let the client of a message in; none if nobody does.
+    pub(crate) renews: Option<Renews>,
+}
+
+/// Who renews what let the client of a message in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Renews {
+    /// The route's handler, by `context.renew`.
+    Handler,
+    /// The stage's authorizer, by the token that the message has at this place.
+    Token(Selection),
 }
 
 /// The integration that a route points to.

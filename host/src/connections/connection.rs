@@ -82,6 +82,19 @@ pub(crate) enum AttributeError {
     TooLarge,
 }
 
+/// Why what lets a client in was not renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RenewError {
+    #[error("no authorizer has let the client in")]
+    NoIdentity,
+    #[error("it is of another principal")]
+    OtherPrincipal,
+    #[error("the time until which it holds has passed")]
+    Expired,
+    #[error("the connection is closed or closing")]
+    Gone,
+}
+
 impl Connection {
     pub(crate) fn new(client: Client) -> Self {
         let now = now_ms();
@@ -113,9 +126,28 @@ impl Connection {
         principal.map(str::to_owned)
     }
 
-    /// Notes who the client is: before its `$connect`, and when what lets it in is renewed.
+    /// Notes who the client is, before its `$connect`.
     pub(crate) fn set_identity(&self, identity: Option<Arc<Identity>>) {
         self.identity.store(identity);
+    }
+
+    /// Renews what lets the client in. It stays the same client: its principal is what it was. The session finds out at the
+    /// end of the message that renews.
+    pub(crate) fn renew(&self, identity: Arc<Identity>) -> Result<(), RenewError> {
+        let before = self.identity.load();
+        let before = before.as_ref().ok_or(RenewError::NoIdentity)?;
+        if before.principal != identity.principal {
+            return Err(RenewError::OtherPrincipal);
+        }
+        if identity.has_expired(now_ms()) {
+            return Err(RenewError::Expired);
+        }
+        // A close stands, be it by the expiry that comes too late now.
+        if self.outbox.closing().is_some() {
+            return Err(RenewError::Gone);
+        }
+        self.identity.store(Some(identity));
+        Ok(())
     }
 
     /// What the client's usage plan allows; none without a plan.

@@ -22,6 +22,14 @@ impl Message {
         }
     }
 
+    /// The text that routes are selected by: a binary message may be one, too.
+    pub(crate) fn json_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(bytes) => str::from_utf8(bytes).ok(),
+        }
+    }
+
     pub(crate) fn kind(&self) -> MessageKind {
         match self {
             Self::Text(_) => MessageKind::Text,

@@ -15,7 +15,7 @@ mod shards;
 mod trace;
 mod walk;
 
-pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits};
+pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, RenewError};
 pub(crate) use directory::{Directory, Gone, Info, Registration, View};
 pub(crate) use groups::{
     GroupInfo, JoinError, MAX_NAME, MAX_PAGE, PrincipalLimit, Published, TooManyOfPrincipal,

@@ -122,6 +122,7 @@ pub(super) fn install(
                     api: api.name.as_str().into(),
                     stage: stage.name.as_str().into(),
                     variables: stage.variables.clone(),
+                    renewing: renewing(api),
                     limits: connection_limits(&stage.limits),
                     directory: directory.unwrap_or_default(),
                     counters: counters.stage,
@@ -204,6 +205,13 @@ fn use_newest_plugins(stage: &CurrentStage) {
     stage.store(Arc::new(last));
 }
 
+/// The keys of the routes whose handlers may renew what let their clients in.
+fn renewing(api: &config::Api) -> Vec<Box<str>> {
+    let routes = api.routes.iter();
+    let renewing = routes.filter(|route| route.renews == Some(config::Renews::Handler));
+    renewing.map(|route| route.key.as_str().into()).collect()
+}
+
 fn routes(
     api: &config::Api,
     plugins: &ByName,
@@ -235,6 +243,7 @@ fn routes(
             two_way: route.two_way,
             logged_one_in: logged.one_in(&route.key),
             scopes: routes.scopes_of(route.scopes.iter().map(String::as_str)),
+            renews: route.renews.clone(),
             drop_logged: Arc::default(),
         };
         match route.key.as_str() {

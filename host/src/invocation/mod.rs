@@ -27,6 +27,9 @@ pub(crate) struct Scope {
     pub(crate) api: Box<str>,
     pub(crate) stage: Box<str>,
     pub(crate) variables: BTreeMap<String, String>,
+    /// The keys of the routes whose handlers may renew what let their clients in. Few routes are among them, and no message
+    /// looks: only a handler that renews.
+    pub(crate) renewing: Vec<Box<str>>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) directory: Arc<Directory>,
     pub(crate) counters: Arc<StageCounters>,

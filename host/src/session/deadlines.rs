@@ -60,7 +60,7 @@ pub(super) enum Due {
     Ping,
     /// The connection is to end in good order, with its whole queue written. The limit, for the log.
     Leave(&'static str),
-    /// What let the client in has expired. The connection is to end in good order.
+    /// What let the client in has expired, unless it has been renewed meanwhile. The connection is to end in good order.
     Expired,
     /// The time to end in good order is over.
     Left,
@@ -197,7 +197,7 @@ impl Deadlines {
                 return Poll::Ready(Due::Left);
             }
             if past(self.expires) && self.leaving.is_none() {
-                self.start_leaving(limits);
+                self.expires = None;
                 return Poll::Ready(Due::Expired);
             }
             let leaves = if past(self.idle_deadline(limits)) {

@@ -260,6 +260,14 @@ impl<T: Transport> Driver<T> {
                     continue;
                 }
                 Poll::Ready(Due::Expired) => {
+                    // The handler under way may have renewed it.
+                    let identity = self.connection.identity();
+                    let expires_at = identity.and_then(|identity| identity.expires_at);
+                    if expires_at.is_none_or(|expires_at| now_ms() < expires_at) {
+                        self.set_expiry(expires_at, limits);
+                        continue;
+                    }
+                    self.deadlines.start_leaving(limits);
                     self.leaves_by = Some("what let the client in has expired");
                     self.connection.close(expired());
                     continue;

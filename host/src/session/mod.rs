@@ -8,6 +8,7 @@ mod driver;
 mod end;
 mod error_frame;
 mod record;
+mod renewal;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use self::driver::{Driver, Input, Traffic};
 use self::end::End;
 use self::error_frame::{client_text, error_frame};
 use crate::clock::now_ms;
+use crate::config::{Renews, StageLimits};
 use crate::connections::{Connection, Message, Registration, RequestId};
 use crate::invocation::{Called, Invocation, InvokeError};
 use crate::route;
@@ -90,6 +92,34 @@ async fn catch_panic<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
     };
     poll_fn(poll).await
+}
+
+/// Runs a call for a message, and meanwhile everything else of the connection. An end that comes meanwhile is noted.
+///
+/// Takes the call pinned, as [`catch_panic`] does.
+async fn alongside<T, C: Transport>(
+    driver: &mut Driver<C>,
+    limits: &StageLimits,
+    end: &mut Option<End>,
+    mut call: Pin<&mut impl Future<Output = T>>,
+) -> T {
+    poll_fn(|context| {
+        if let Poll::Ready(called) = call.as_mut().poll(context) {
+            return Poll::Ready(called);
+        }
+        while end.is_none()
+            && let Poll::Ready(event) = driver.poll_event(context, limits, !driver.is_ahead())
+        {
+            match event {
+                Input::Message(message) => driver.read_ahead(message),
+                // The message has brought the newest snapshot.
+                Input::Due => {}
+                Input::End(ended) => *end = Some(ended),
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 struct Session<T> {
@@ -159,7 +189,7 @@ impl<T: Transport> Session<T> {
         }
         let mut end = None;
         let bytes = message.len();
-        let (driver, compat, route, invocation, begun, answer) = loop {
+        let (driver, compat, route, invocation, begun, before, answer) = loop {
             let requested_at = self.begin_message();
             let compat = self.stage.limits.compat;
             let request_id = next_request_id(&self.stage);
@@ -188,33 +218,46 @@ impl<T: Transport> Session<T> {
             };
             let invocation =
                 next_invocation(invocation, driver, stage, route, request_id, requested_at);
-            let begun = driver.begin_call();
+            let mut begun = driver.begin_call();
+            let before = match route.renews {
+                Some(_) => driver.connection.identity(),
+                None => None,
+            };
+            if let Some(Renews::Token(place)) = &route.renews {
+                // Boxed, as it is rare: every session has the room of the largest.
+                let mut renewal = Box::pin(renewal::by_token(
+                    stage,
+                    &invocation.connection,
+                    place,
+                    &message,
+                ));
+                let limits = &stage.limits;
+                let renewed = alongside(driver, limits, &mut end, renewal.as_mut()).await;
+                driver.end_call(begun);
+                if let Err(denial) = renewed {
+                    renewal::note_denial(&invocation, route, &denial);
+                    let (connection, why) = (&driver.connection, denial.to_string());
+                    traced::turned_away(connection, request_id, bytes, &why);
+                    let why = (denial.status().as_u16(), &*why);
+                    record::turned_away(stage, connection, request_id, bytes, why);
+                    spans::turned_away(stage, connection, request_id, bytes, why);
+                    let text = renewal::client_text(&denial);
+                    driver.send(error_frame(text, &driver.connection, request_id));
+                    return end.map_or(Ok(()), Err);
+                }
+                begun = driver.begin_call();
+            }
             let called = {
-                let mut call = pin!(route.integration.invoke(&invocation, message));
-                poll_fn(|context| {
-                    if let Poll::Ready(called) = call.as_mut().poll(context) {
-                        return Poll::Ready(called);
-                    }
-                    while end.is_none()
-                        && let Poll::Ready(event) =
-                            driver.poll_event(context, &stage.limits, !driver.is_ahead())
-                    {
-                        match event {
-                            Input::Message(message) => driver.read_ahead(message),
-                            // The message has brought the newest snapshot.
-                            Input::Due => {}
-                            Input::End(ended) => end = Some(ended),
-                        }
-                    }
-                    Poll::Pending
-                })
-                .await
+                let call = pin!(route.integration.invoke(&invocation, message));
+                alongside(driver, &stage.limits, &mut end, call).await
             };
             match called {
-                Called::Ended(answer) => break (driver, compat, route, invocation, begun, answer),
+                Called::Ended(answer) => {
+                    break (driver, compat, route, invocation, begun, before, answer);
+                }
                 Called::Retired(_) if Arc::ptr_eq(stage, &current.load()) => {
                     let removed = Err(InvokeError::Removed);
-                    break (driver, compat, route, invocation, begun, removed);
+                    break (driver, compat, route, invocation, begun, before, removed);
                 }
                 // A reload came before the call began: the newest snapshot has the versions that serve.
                 Called::Retired(again) => message = again,
@@ -243,6 +286,9 @@ impl<T: Transport> Session<T> {
                 driver.send(error_frame(text, &driver.connection, invocation.request_id));
             }
         }
+        if before.is_some() && renewal::has_renewed(&invocation, before.as_ref()) {
+            self.take_identity();
+        }
         end.map_or(Ok(()), Err)
     }
 
@@ -262,11 +308,16 @@ impl<T: Transport> Session<T> {
         if !Arc::ptr_eq(&self.stage, &self.current.load()) {
             let before = std::mem::replace(&mut self.stage, self.current.load_full());
             self.driver.set_limits(&before.limits, &self.stage.limits);
-            let connection = &self.driver.connection;
-            self.scopes = self.stage.routes.granted_to(connection);
-            let expires_at = self.stage.expiry_of(connection);
-            self.driver.set_expiry(expires_at, &self.stage.limits);
+            self.take_identity();
         }
+    }
+
+    /// Takes what the client may do, and until when.
+    fn take_identity(&mut self) {
+        let connection = &self.driver.connection;
+        self.scopes = self.stage.routes.granted_to(connection);
+        let expires_at = self.stage.expiry_of(connection);
+        self.driver.set_expiry(expires_at, &self.stage.limits);
     }
 
     fn reply(&mut self, reply: Message, invocation: &Invocation) {

@@ -98,7 +98,7 @@ pub(super) fn handled(
     });
 }
 
-/// Counts a message that no route gets, and writes its line if it has one: with this status and this reason.
+/// Counts a message that no handler gets, and writes its line if it has one: with this status and this reason.
 pub(super) fn turned_away(
     stage: &Stage,
     connection: &Connection,
@@ -108,7 +108,9 @@ pub(super) fn turned_away(
 ) {
     let counters = &stage.scope.counters;
     counters.unrouted.add(1, bytes as u64);
-    counters.client_errors.fetch_add(1, Ordering::Relaxed);
+    if status < 500 {
+        counters.client_errors.fetch_add(1, Ordering::Relaxed);
+    }
     if status == 429 {
         counters.throttled.fetch_add(1, Ordering::Relaxed);
     }

@@ -86,6 +86,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             two_way: true,
             logged_one_in: 0,
             scopes: Scopes::default(),
+            renews: None,
             drop_logged: Arc::default(),
         })
     };
@@ -94,6 +95,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
             api: "a".into(),
             stage: "s".into(),
             variables: BTreeMap::new(),
+            renewing: Vec::new(),
             limits: ConnectionLimits {
                 outbox: OutboxLimits {
                     bytes: limits.outbox_bytes,

@@ -31,12 +31,7 @@ pub(super) fn handled(
 }
 
 /// Tells them of a message that was turned away before any handler.
-pub(super) fn turned_away(
-    connection: &Connection,
-    request_id: RequestId,
-    bytes: usize,
-    why: &'static str,
-) {
+pub(super) fn turned_away(connection: &Connection, request_id: RequestId, bytes: usize, why: &str) {
     if connection.is_traced() {
         connection.trace(TraceStep::Handled {
             request_id,
@@ -44,7 +39,7 @@ pub(super) fn turned_away(
             bytes,
             took: Duration::ZERO,
             answer: None,
-            error: Some(why.into()),
+            error: Some(why.to_owned().into()),
         });
     }
 }

@@ -17,6 +17,9 @@ extern void __wasm_import_lockgate_plugin_context_principal(uint8_t *);
 __attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("authorizer")))
 extern void __wasm_import_lockgate_plugin_context_authorizer(uint8_t *);
 
+__attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("renew")))
+extern void __wasm_import_lockgate_plugin_context_renew(int64_t, int32_t, uint8_t *, size_t, uint8_t *);
+
 __attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("variables")))
 extern void __wasm_import_lockgate_plugin_context_variables(uint8_t *);
 
@@ -220,6 +223,10 @@ void lockgate_plugin_types_error_free(lockgate_plugin_types_error_t *ptr) {
   }
 }
 
+void lockgate_plugin_context_error_free(lockgate_plugin_context_error_t *ptr) {
+  lockgate_plugin_types_error_free(ptr);
+}
+
 void lockgate_plugin_context_fields_free(lockgate_plugin_context_fields_t *ptr) {
   lockgate_plugin_types_fields_free(ptr);
 }
@@ -265,6 +272,19 @@ void lockgate_plugin_context_list_tuple2_string_value_free(lockgate_plugin_conte
       lockgate_plugin_context_tuple2_string_value_free(&list_ptr[i]);
     }
     free(list_ptr);
+  }
+}
+
+void lockgate_plugin_context_option_list_tuple2_string_value_free(lockgate_plugin_context_option_list_tuple2_string_value_t *ptr) {
+  if (ptr->is_some) {
+    lockgate_plugin_context_list_tuple2_string_value_free(&ptr->val);
+  }
+}
+
+void lockgate_plugin_context_result_void_error_free(lockgate_plugin_context_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    lockgate_plugin_context_error_free(&ptr->val.err);
   }
 }
 
@@ -529,6 +549,72 @@ void lockgate_plugin_context_authorizer(lockgate_plugin_context_list_tuple2_stri
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_lockgate_plugin_context_authorizer(ptr);
   *ret = (lockgate_plugin_context_list_tuple2_string_value_t) { (lockgate_plugin_context_tuple2_string_value_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool lockgate_plugin_context_renew(uint64_t expires_at, lockgate_plugin_context_list_tuple2_string_value_t *maybe_values, lockgate_plugin_context_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  lockgate_plugin_context_option_list_tuple2_string_value_t values;
+  values.is_some = maybe_values != NULL;if (maybe_values) {
+    values.val = *maybe_values;
+  }
+  int32_t option;
+  uint8_t * option4;
+  size_t option5;
+  if ((values).is_some) {
+    const lockgate_plugin_context_list_tuple2_string_value_t *payload0 = &(values).val;
+    option = 1;
+    option4 = (uint8_t *) (*payload0).ptr;
+    option5 = (*payload0).len;
+  } else {
+    option = 0;
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_lockgate_plugin_context_renew((int64_t) (expires_at), option, option4, option5, ptr);
+  lockgate_plugin_context_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      lockgate_plugin_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          variant.val.invalid = (handler_plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 void lockgate_plugin_context_variables(lockgate_plugin_context_fields_t *ret) {

@@ -75,6 +75,8 @@ typedef struct lockgate_plugin_types_error_t {
 // An argument that can never be right, and the reason. A mistake in the handler.
 #define LOCKGATE_PLUGIN_TYPES_ERROR_INVALID 5
 
+typedef lockgate_plugin_types_error_t lockgate_plugin_context_error_t;
+
 typedef lockgate_plugin_types_fields_t lockgate_plugin_context_fields_t;
 
 typedef struct {
@@ -122,6 +124,18 @@ typedef struct {
   lockgate_plugin_context_tuple2_string_value_t *ptr;
   size_t len;
 } lockgate_plugin_context_list_tuple2_string_value_t;
+
+typedef struct {
+  bool is_some;
+  lockgate_plugin_context_list_tuple2_string_value_t val;
+} lockgate_plugin_context_option_list_tuple2_string_value_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    lockgate_plugin_context_error_t err;
+  } val;
+} lockgate_plugin_context_result_void_error_t;
 
 typedef lockgate_plugin_types_connection_id_t lockgate_plugin_connections_connection_id_t;
 
@@ -324,6 +338,17 @@ extern bool lockgate_plugin_context_principal(handler_plugin_string_t *ret);
 // Returns what the API's authorizer says about the client beside that, ordered by name. It is the same for every
 // event of a connection until the client renews what let it in.
 extern void lockgate_plugin_context_authorizer(lockgate_plugin_context_list_tuple2_string_value_t *ret);
+// Renews what let the client of the present event in, by the handler's own judgement of what the client shows anew: it
+// holds until `expires-at`, in milliseconds since 1970-01-01 UTC and below 2^53, which may be sooner than before. With
+// `values` the client has these from now on, and with none those that it has. Principal and scopes stay what the authorizer
+// said.
+// 
+// Only a message of a route whose configuration says `renews = "handler"` may do that, and only for a client that an
+// authorizer has let in: else it fails with `denied`. It fails with `gone`, when the connection is closed or closing, as it is
+// once a client has expired that is to be closed then; with `invalid`, when the time has passed or is not below 2^53, when a
+// name is empty or occurs twice, or a number is not finite; and with `too-large`, when principal, values and scopes are over
+// 8 KiB. The last of several calls holds, also when the handler fails afterwards.
+extern bool lockgate_plugin_context_renew(uint64_t expires_at, lockgate_plugin_context_list_tuple2_string_value_t *maybe_values, lockgate_plugin_context_error_t *err);
 // Returns the stage's variables, ordered by name.
 extern void lockgate_plugin_context_variables(lockgate_plugin_context_fields_t *ret);
 
@@ -362,10 +387,11 @@ extern bool lockgate_plugin_connections_set_attribute(lockgate_plugin_connection
 // Imported Functions from `lockgate:plugin/groups@0.1.0`
 // Adds a connection to a group. Joining twice is joining once.
 // 
-// Fails with `gone`; with `invalid`, unless the group's name has 1 to 128 bytes; and with `busy`, when the
-// connection is in as many groups as the stage allows (64 unless configured).
+// Fails with `gone`; with `invalid`, unless the group's name has 1 to 128 bytes and is no principal's; and with `busy`,
+// when the connection is in as many groups as the stage allows (64 unless configured).
 extern bool lockgate_plugin_groups_join(handler_plugin_string_t *group, lockgate_plugin_groups_connection_id_t *id, lockgate_plugin_groups_error_t *err);
-// Takes a connection out of a group. Leaving a group that it is not in is no error. Fails with `gone`.
+// Takes a connection out of a group. Leaving a group that it is not in is no error. Fails with `gone`, and with `invalid`
+// if the group is a principal's.
 extern bool lockgate_plugin_groups_leave(handler_plugin_string_t *group, lockgate_plugin_groups_connection_id_t *id, lockgate_plugin_groups_error_t *err);
 // Queues a message for every member of a group but `exclude`, and never waits. Returns the number of members
 // that it was queued for.
@@ -402,6 +428,8 @@ void lockgate_plugin_types_fields_free(lockgate_plugin_types_fields_t *ptr);
 
 void lockgate_plugin_types_error_free(lockgate_plugin_types_error_t *ptr);
 
+void lockgate_plugin_context_error_free(lockgate_plugin_context_error_t *ptr);
+
 void lockgate_plugin_context_fields_free(lockgate_plugin_context_fields_t *ptr);
 
 void handler_plugin_option_string_free(handler_plugin_option_string_t *ptr);
@@ -413,6 +441,10 @@ void lockgate_plugin_context_value_free(lockgate_plugin_context_value_t *ptr);
 void lockgate_plugin_context_tuple2_string_value_free(lockgate_plugin_context_tuple2_string_value_t *ptr);
 
 void lockgate_plugin_context_list_tuple2_string_value_free(lockgate_plugin_context_list_tuple2_string_value_t *ptr);
+
+void lockgate_plugin_context_option_list_tuple2_string_value_free(lockgate_plugin_context_option_list_tuple2_string_value_t *ptr);
+
+void lockgate_plugin_context_result_void_error_free(lockgate_plugin_context_result_void_error_t *ptr);
 
 void lockgate_plugin_connections_connection_id_free(lockgate_plugin_connections_connection_id_t *ptr);
 

@@ -67,6 +67,7 @@ const (
 	TupleStringValue0            = 0
 	TupleStringValue1            = 8
 	ListTupleStringValueElement  = 24
+	OptionlistPayload            = 4
 	ListStringElement            = 8
 	OptionU64Payload             = 8
 	OptionMessagePayload         = 4
@@ -88,6 +89,8 @@ const (
 	TimeLeftResultSize           = 4
 	PrincipalResultSize          = 12
 	AuthorizerResultSize         = 8
+	RenewResultSize              = 16
+	RenewResultPayload           = 4
 	VariablesResultSize          = 8
 	AuthorizeID                  = 0
 	AuthorizeRequest             = 8

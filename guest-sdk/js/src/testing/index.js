@@ -112,6 +112,10 @@ export class Gateway {
     return this.#state.membersOf(group);
   }
 
+  expiresAt(id) {
+    return this.#state.expect(id).identity.expiresAt;
+  }
+
   attributes(id) {
     return Object.fromEntries([...this.#state.expect(id).attributes].sort());
   }

@@ -16,6 +16,9 @@ const DEADLINE = 3_000;
 const GROUP_NAME = 128;
 const PAGE = 1_000;
 const REASON = 123;
+const IDENTITY = 8 << 10;
+/** Bytes that a value counts beside its texts. */
+const VALUE = 32;
 
 /** The time before the first event: the clock of a test advances only by a millisecond an event. */
 const FIRST = 1_700_000_000_000;
@@ -242,6 +245,18 @@ export class State {
       .map(([name, val]) => [name, { tag: tags[typeof val], val }]);
   }
 
+  renew(expiresAt, values) {
+    const time = Number(expiresAt);
+    const connection = this.reachable(this.own);
+    const { identity } = connection;
+    if (this.messageId === undefined || identity.principal === undefined) throw new GatewayError("denied");
+    if (values !== undefined) checkValues(identity.principal, values);
+    if (time <= FIRST + this.events) throw invalid("the time until which it holds has passed; it is in milliseconds since 1970-01-01 UTC");
+    if (connection.closing !== undefined) throw new GatewayError("gone");
+    const having = values === undefined ? identity.values : Object.fromEntries(values.map(([name, { val }]) => [name, val]));
+    connection.identity = { ...identity, values: having, expiresAt: time };
+  }
+
   variables() {
     return [...this.stageVariables].sort(byName);
   }
@@ -252,6 +267,17 @@ function take(connection, message) {
   if (connection.closing !== undefined || connection.life === "ended") throw new GatewayError("gone");
   if (connection.fails !== undefined) throw connection.fails;
   connection.received.push(message);
+}
+
+/** Checks the values that a client is to have. */
+function checkValues(principal, values) {
+  let bytes = size(principal);
+  for (const [name, { tag, val }] of values) {
+    if (name === "") throw invalid("a value or a scope has no name");
+    if (tag === "number" && !Number.isFinite(val)) throw invalid(`the value ${JSON.stringify(name)} is not a finite number`);
+    bytes += VALUE + size(name) + (tag === "text" ? size(val) : 0);
+  }
+  if (bytes > IDENTITY) throw new GatewayError("too-large");
 }
 
 function checkLength(message) {

@@ -31,7 +31,7 @@ pub(super) fn checked(
 /// The identity, or the refusal that a client gets in place of an invalid answer.
 pub(super) fn identity(answer: Result<Identity, Refusal>) -> Result<Identity, Refusal> {
     match answer {
-        Ok(identity) => match identity_flaw(&identity) {
+        Ok(identity) => match identity_flaw(&identity).or_else(|| identity_excess(&identity)) {
             None => Ok(identity),
             Some(flaw) => Err(Refusal::new(500).cause(flaw)),
         },
@@ -42,12 +42,11 @@ pub(super) fn identity(answer: Result<Identity, Refusal>) -> Result<Identity, Re
     }
 }
 
-fn identity_flaw(identity: &Identity) -> Option<String> {
-    let mut bytes = 0;
+/// The rule that an identity breaks, its size apart.
+pub(super) fn identity_flaw(identity: &Identity) -> Option<String> {
     if let Some(principal) = &identity.principal {
-        bytes = principal.len();
         let is_name = !principal.is_empty() && !principal.chars().any(char::is_control);
-        if bytes > PRINCIPAL || !is_name {
+        if principal.len() > PRINCIPAL || !is_name {
             return Some(format!(
                 "the principal has 1 to {PRINCIPAL} bytes, and no control character"
             ));
@@ -58,24 +57,33 @@ fn identity_flaw(identity: &Identity) -> Option<String> {
     if let Some([twice, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Some(format!("the value {twice:?} occurs twice"));
     }
-    for (name, value) in &identity.values {
-        bytes += ENTRY + name.len();
-        match value {
-            Value::Text(text) => bytes += text.len(),
-            Value::Number(number) if !number.is_finite() => {
-                return Some(format!("the value {name:?} is not a finite number"));
-            }
-            Value::Number(_) | Value::Flag(_) => {}
-        }
-    }
-    let scopes: BTreeSet<_> = identity.scopes.iter().collect();
-    bytes += scopes
+    if names
         .iter()
-        .map(|scope| ENTRY + scope.len())
-        .sum::<usize>();
-    if names.iter().chain(&scopes).any(|name| name.is_empty()) {
+        .copied()
+        .chain(&identity.scopes)
+        .any(|name| name.is_empty())
+    {
         return Some("a value or a scope has no name".to_owned());
     }
+    let mut values = identity.values.iter();
+    let odd =
+        values.find(|(_, value)| matches!(value, Value::Number(number) if !number.is_finite()));
+    odd.map(|(name, _)| format!("the value {name:?} is not a finite number"))
+}
+
+/// By how much an identity is too large.
+pub(super) fn identity_excess(identity: &Identity) -> Option<String> {
+    let principal = identity.principal.as_ref().map_or(0, String::len);
+    let values = identity.values.iter().map(|(name, value)| {
+        let text = match value {
+            Value::Text(text) => text.len(),
+            Value::Number(_) | Value::Flag(_) => 0,
+        };
+        ENTRY + name.len() + text
+    });
+    let scopes: BTreeSet<_> = identity.scopes.iter().collect();
+    let scopes = scopes.iter().map(|scope| ENTRY + scope.len());
+    let bytes = principal + values.chain(scopes).sum::<usize>();
     (bytes > IDENTITY).then(|| {
         format!(
             "principal, values and scopes have {bytes} bytes, each entry counted as {ENTRY} more than it has, and {IDENTITY} \

@@ -119,8 +119,8 @@ pub(crate) mod groups {
 
 pub(crate) mod context {
     use super::ask;
-    use crate::Fields;
     use crate::context::{Invocation, Value};
+    use crate::{Error, Fields};
 
     pub(crate) fn current() -> Invocation {
         ask("context::current", |gateway| gateway.invocation())
@@ -136,6 +136,14 @@ pub(crate) mod context {
 
     pub(crate) fn authorizer() -> Vec<(String, Value)> {
         ask("context::authorizer", |gateway| gateway.authorizer())
+    }
+
+    pub(crate) fn renew(expires_at: u64, values: Option<&[(String, Value)]>) -> Result<(), Error> {
+        let function = match values {
+            None => "context::renew",
+            Some(_) => "context::renew_with",
+        };
+        ask(function, |gateway| gateway.renew(expires_at, values))
     }
 
     pub(crate) fn variables() -> Fields {

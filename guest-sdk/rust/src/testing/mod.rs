@@ -96,6 +96,7 @@ impl<P> Gateway<P> {
             values: values
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
+            expires_at: None,
         });
     }
 
@@ -292,6 +293,17 @@ impl<H: Handler> Gateway<H> {
     /// Returns the members of a group, ordered by id.
     pub fn members(&self, group: &str) -> Vec<ConnectionId> {
         self.state.members_of(group)
+    }
+
+    /// Returns until when holds what let a client in, in milliseconds since 1970-01-01 UTC; `None` until a handler renews it with
+    /// [`context::renew`](crate::context::renew), as a message of any route may here.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn expires_at(&self, id: &str) -> Option<u64> {
+        self.state.expect(id).identity.expires_at
     }
 
     /// Returns the attributes of a connection, ordered by name; after its end, its last ones.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::answer;
 use crate::connections::ConnectionInfo;
 use crate::context::{Invocation, Value};
 use crate::groups::PRINCIPAL;
@@ -19,6 +20,7 @@ const DEADLINE: u32 = 3_000;
 const GROUP_NAME: usize = 128;
 const PAGE: u32 = 1_000;
 const REASON: usize = 123;
+const TIMES_END: u64 = 1 << 53;
 
 /// The time before the first event: the clock of a test advances only by a millisecond an event.
 const FIRST: u64 = 1_700_000_000_000;
@@ -73,12 +75,31 @@ pub(crate) struct GatewayState {
 pub(super) struct Identity {
     pub(super) principal: Option<String>,
     pub(super) values: BTreeMap<String, Value>,
+    pub(super) expires_at: Option<u64>,
+}
+
+impl Identity {
+    /// These values, if they may be the client's.
+    fn checked(&self, values: &[(String, Value)]) -> Result<BTreeMap<String, Value>, Error> {
+        let renewed = crate::Identity {
+            principal: self.principal.clone(),
+            values: values.to_vec(),
+            ..crate::Identity::anonymous()
+        };
+        if let Some(flaw) = answer::identity_flaw(&renewed) {
+            return Err(Error::Invalid(flaw));
+        }
+        match answer::identity_excess(&renewed) {
+            None => Ok(renewed.values.into_iter().collect()),
+            Some(_) => Err(Error::TooLarge),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     life: Life,
-    identity: Identity,
+    pub(super) identity: Identity,
     info: ConnectionInfo,
     attributes: BTreeMap<String, String>,
     groups: BTreeSet<String>,
@@ -418,6 +439,36 @@ impl GatewayState {
             .clone()
             .into_iter()
             .collect()
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        expires_at: u64,
+        values: Option<&[(String, Value)]>,
+    ) -> Result<(), Error> {
+        let (now, is_message) = (FIRST + self.events, self.message_id.is_some());
+        let connection = self.connection(&self.current.clone())?;
+        if !is_message || connection.identity.principal.is_none() {
+            return Err(Error::Denied);
+        }
+        if expires_at >= TIMES_END {
+            let why = "the time until which it holds is not below 2^53";
+            return Err(Error::Invalid(why.into()));
+        }
+        let values = match values {
+            Some(values) => connection.identity.checked(values)?,
+            None => connection.identity.values.clone(),
+        };
+        if expires_at <= now {
+            let why = "the time until which it holds has passed; it is in milliseconds since 1970-01-01 UTC";
+            return Err(Error::Invalid(why.into()));
+        }
+        if connection.closing.is_some() {
+            return Err(Error::Gone);
+        }
+        connection.identity.values = values;
+        connection.identity.expires_at = Some(expires_at);
+        Ok(())
     }
 
     fn identity_of_event(&self) -> &Identity {

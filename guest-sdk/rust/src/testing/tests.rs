@@ -4,6 +4,9 @@ use super::*;
 use crate::context::Value;
 use crate::{Acceptance, connections, context, groups};
 
+/// The year 10,000.
+const FAR: u64 = 253_402_300_800_000;
+
 /// A handler that obeys its client: the first word of a message is the call, the rest its argument.
 struct Word;
 
@@ -26,7 +29,7 @@ impl Handler for Word {
         let own = &event.connection_id;
         let line = message.as_text().unwrap_or_default();
         let (word, rest) = match line {
-            "long reply" => (line, ""),
+            "long reply" | "renew twice" => (line, ""),
             _ => line.split_once(' ').unwrap_or((line, "")),
         };
         match word {
@@ -61,6 +64,9 @@ impl Handler for Word {
                     format!("{principal} {:?}", context::authorizer()).into(),
                 ));
             }
+            "renew" => context::renew(rest.parse()?)?,
+            "rename" => context::renew_with(FAR, [(rest, 1.0)])?,
+            "renew twice" => context::renew_with(FAR, [("a", true), ("a", true)])?,
             "room" => return Ok(context::variable("room").map(Message::from)),
             "trap" => panic!("as told"),
             _ => return Err("no such word".into()),
@@ -154,6 +160,39 @@ fn handler_is_told_who_its_client_is() {
     let told = gateway.message(&ada, "who");
     assert_eq!(told, Ok(Some("ada [(\"seats\", Number(3.0))]".into())));
     assert_eq!(gateway.message(&anyone, "who"), Ok(Some(" []".into())));
+}
+
+#[test]
+fn handler_renews_what_let_its_client_in() {
+    let mut gateway = Gateway::<Word>::new();
+    let anyone = gateway.connect().unwrap();
+    let far = format!("renew {FAR}");
+    let denied = Err(Error::Denied.into());
+    assert_eq!(gateway.message(&anyone, far.clone()), denied);
+    gateway.identify("ada", [("seats", Value::Number(3.0))]);
+    let ada = gateway.connect().unwrap();
+    assert_eq!(gateway.expires_at(&ada), None);
+    for (word, why) in [
+        ("renew 1700000000", "in milliseconds"),
+        ("renew 9007199254740992", "2^53"),
+        ("rename ", "no name"),
+        ("renew twice", "twice"),
+    ] {
+        let failure = gateway.message(&ada, word).unwrap_err();
+        assert!(failure.as_str().contains(why), "{word}: {failure:?}");
+    }
+    let long = format!("rename {}", "x".repeat(8 << 10));
+    assert_eq!(gateway.message(&ada, long), Err(Error::TooLarge.into()));
+    assert_eq!(gateway.expires_at(&ada), None);
+    assert_eq!(gateway.message(&ada, far.clone()), Ok(None));
+    assert_eq!(gateway.expires_at(&ada), Some(FAR));
+    let told = |values: &str| Ok(Some(format!("ada [{values}]").into()));
+    let before = told("(\"seats\", Number(3.0))");
+    assert_eq!(gateway.message(&ada, "who"), before);
+    assert_eq!(gateway.message(&ada, "rename age"), Ok(None));
+    assert_eq!(gateway.message(&ada, "who"), told("(\"age\", Number(1.0))"));
+    assert_eq!(gateway.message(&ada, "close 4000"), Ok(None));
+    assert_eq!(gateway.message(&ada, far), Err(Error::Gone.into()));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::net::{shown, watch};
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest JWK set and OpenID Connect configuration in bytes. Those of large providers have 20 KiB.
-const LONGEST: usize = 64 << 10;
+pub(super) const LONGEST: usize = 64 << 10;
 
 /// The reason why keys are not there.
 #[derive(Debug, thiserror::Error)]

@@ -97,11 +97,11 @@ impl KeySource {
     }
 
     /// Verifies a token of this issuer. Waits for the keys if there are none yet, or if the token names one that is
-    /// unknown and may be new, with a place in `waiting`.
+    /// unknown and may be new, with a place in `waiting`, if there is a bound.
     pub(super) async fn verify(
         &self,
         token: &Token<'_>,
-        waiting: &Arc<Permits>,
+        waiting: Option<&Arc<Permits>>,
     ) -> Result<Identity, NotVerified> {
         match self.shared.verify(token) {
             Err(NotVerified::NoKeys | NotVerified::Invalid(Invalid::UnknownKey)) => {}
@@ -121,13 +121,14 @@ impl Shared {
     }
 
     /// Waits for the end of the attempt under way, or of a new one unless the last is recent.
-    async fn await_attempt(&self, waiting: &Arc<Permits>) -> Result<(), NotVerified> {
+    async fn await_attempt(&self, waiting: Option<&Arc<Permits>>) -> Result<(), NotVerified> {
         let mut attempts = self.attempts.subscribe();
         let now = *attempts.borrow();
         if !now.under_way && now.began.elapsed() < REFETCH {
             return Ok(());
         }
-        let _place = waiting.take().ok_or(NotVerified::Busy)?;
+        let place = waiting.map(|waiting| waiting.take().ok_or(NotVerified::Busy));
+        let _place = place.transpose()?;
         if !now.under_way {
             self.wanted.notify_one();
         }

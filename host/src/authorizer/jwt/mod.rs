@@ -41,11 +41,12 @@ impl JwtAuthorizer {
         self.sources.iter().filter_map(KeySource::known)
     }
 
-    /// Decides on a client that presents this text as its token. It takes a place in `waiting` while it waits for keys.
+    /// Decides on a client that presents this text as its token. It takes a place in `waiting`, if there is a bound, while it
+    /// waits for keys.
     pub(super) async fn authorize(
         &self,
         presented: Option<&str>,
-        waiting: &Arc<Permits>,
+        waiting: Option<&Arc<Permits>>,
     ) -> Result<Arc<Identity>, Denial> {
         let presented = presented.ok_or(Denial::Unauthorized("it has no token"))?;
         let token = Token::read(without_scheme(presented)).map_err(Denial::InvalidToken)?;

@@ -70,7 +70,7 @@ impl Provider {
 }
 
 async fn admits(authorizer: &JwtAuthorizer, token: &str) {
-    let identity = authorizer.authorize(Some(token), &room()).await;
+    let identity = authorizer.authorize(Some(token), Some(&room())).await;
     let identity = identity.unwrap_or_else(|denial| panic!("{denial}"));
     assert_eq!(identity.principal.as_deref(), Some("ada"));
 }
@@ -78,7 +78,11 @@ async fn admits(authorizer: &JwtAuthorizer, token: &str) {
 /// As [`admits`], once the keys are there that are being got.
 async fn admits_soon(authorizer: &JwtAuthorizer, token: &str) {
     let admitted = async {
-        while authorizer.authorize(Some(token), &room()).await.is_err() {
+        while authorizer
+            .authorize(Some(token), Some(&room()))
+            .await
+            .is_err()
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -87,7 +91,7 @@ async fn admits_soon(authorizer: &JwtAuthorizer, token: &str) {
 }
 
 async fn refuses(authorizer: &JwtAuthorizer, token: &str, expected: &str) {
-    let denial = authorizer.authorize(Some(token), &room()).await.err();
+    let denial = authorizer.authorize(Some(token), Some(&room())).await.err();
     let denial = denial.expect("it is refused").to_string();
     assert!(denial.contains(expected), "{denial}");
 }
@@ -244,6 +248,30 @@ async fn known_keys_stay_while_the_issuer_answers_anything_else() {
 }
 
 #[tokio::test]
+async fn keys_over_their_bound_are_not_taken() {
+    let provider = Provider::start().await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("keys.json");
+    let from_file = JwtIssuer {
+        keys: JwtKeys::File(file.clone()),
+        ..provider.rules()
+    };
+    let set = json!({ "keys": [ec_jwk("ec", &provider.key)] }).to_string();
+    for (bytes, is_taken) in [(fetch::LONGEST, true), (fetch::LONGEST + 1, false)] {
+        let set = set.clone() + &" ".repeat(bytes - set.len());
+        provider.server.put(KEYS, set.as_bytes());
+        std::fs::write(&file, &set).expect("it can be written");
+        let read = fetch::read_file(&file, &from_file);
+        assert_eq!(read.is_ok(), is_taken, "{:?}", read.err());
+        let (authorizer, token) = (provider.authorizer(), provider.token("ec"));
+        match is_taken {
+            true => admits(&authorizer, &token).await,
+            false => refuses(&authorizer, &token, "are not there yet").await,
+        }
+    }
+}
+
+#[tokio::test]
 async fn redirect_of_the_keys_is_not_followed() {
     let (provider, elsewhere) = (Provider::start().await, Provider::start().await);
     for status in [301, 302, 303, 307, 308] {
@@ -300,14 +328,22 @@ async fn handshakes_that_wait_for_keys_of_all_issuers_have_one_bound() {
     for provider in [&one, &other].repeat(4) {
         let (authorizer, waiting) = (Arc::clone(&authorizer), Arc::clone(&waiting));
         let token = provider.token("ec");
-        refused.spawn(async move { authorizer.authorize(Some(&token), &waiting).await.is_err() });
+        refused.spawn(async move {
+            authorizer
+                .authorize(Some(&token), Some(&waiting))
+                .await
+                .is_err()
+        });
     }
     while waiting.taken() < 8 {
         tokio::task::yield_now().await;
     }
     for provider in [&one, &other] {
         let token = provider.token("ec");
-        let denial = authorizer.authorize(Some(&token), &waiting).await.err();
+        let denial = authorizer
+            .authorize(Some(&token), Some(&waiting))
+            .await
+            .err();
         assert_eq!(denial.expect("it is refused").status(), 429);
     }
     pass(Duration::from_secs(5)).await;
@@ -426,7 +462,7 @@ async fn missing_scope_is_no_invalid_token() {
     };
     let authorizer = JwtAuthorizer::new(&[rules], &KnownKeys::default());
     let denial = authorizer
-        .authorize(Some(&provider.token("ec")), &room())
+        .authorize(Some(&provider.token("ec")), Some(&room()))
         .await;
     let denial = denial.expect_err("it has no scope");
     assert_eq!(denial.status(), 403);
@@ -436,7 +472,7 @@ async fn missing_scope_is_no_invalid_token() {
         "Bearer error=\"insufficient_scope\", scope=\"join chat\""
     );
     let denial = authorizer
-        .authorize(None, &room())
+        .authorize(None, Some(&room()))
         .await
         .expect_err("there is no token");
     assert_eq!(denial.challenge().expect("there is one"), "Bearer");

@@ -68,6 +68,12 @@ pub(in crate::config) struct Route {
     /// `$disconnect`. The routes of an API name 64 scopes at most.
     #[serde(default)]
     pub(in crate::config) scopes: Vec<String>,
+    /// Messages of this route renew what let their client in, which an authorizer has to have done. `"handler"` lets the
+    /// route's handler do it, by `context.renew`. A place in the message, as in `"$request.body.token"`, has a fresh
+    /// token, which the stage's authorizer (`jwt`) judges before the handler is called: it must be of the same
+    /// principal, and any other gets an error frame.
+    #[schemars(extend("x-example" = "renews = \"handler\", or the place of a token as in renews = \"$request.body.token\"", "x-verbatim" = true))]
+    pub(in crate::config) renews: Option<String>,
 }
 
 /// An integration that is not a plugin.

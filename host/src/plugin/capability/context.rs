@@ -1,13 +1,20 @@
 //! `lockgate:plugin/context`: the current call and its stage. Every plugin has it.
 
+use std::sync::Arc;
+
 use wasmtime::component::HasSelf;
 
 use super::{Capability, Interface};
-use crate::auth::Value;
-use crate::plugin::run::bindings::lockgate::plugin::types::FieldsResult as Fields;
+use crate::auth::{Identity, IdentityError, Value};
+use crate::connections::RenewError;
+use crate::plugin::run::bindings::lockgate::plugin::types::{Error, FieldsResult as Fields};
 use crate::plugin::run::bindings::lockgate::plugin::{context, types};
 use crate::plugin::run::cpu_time;
 use crate::plugin::run::instance::HostState;
+use crate::plugin::run::limit::Limit;
+
+/// The times of the contract are below it: they fit in a JavaScript number.
+const TIMES_END: u64 = 1 << 53;
 
 pub(super) const CAPABILITY: Capability = Capability {
     grant: None,
@@ -68,6 +75,58 @@ impl context::Host for HostState {
                 (name.to_string(), value)
             })
             .collect()
+    }
+
+    fn renew(
+        &mut self,
+        expires_at: u64,
+        values: Option<Vec<(String, context::Value)>>,
+    ) -> Result<(), Error> {
+        let call = Arc::clone(self.invocation()?);
+        let may = call
+            .scope
+            .renewing
+            .iter()
+            .any(|key| **key == *call.route_key);
+        let Some(before) = call.connection.identity().filter(|_| may) else {
+            self.log_limit(Limit::Renewal);
+            return Err(Error::Denied);
+        };
+        if expires_at >= TIMES_END {
+            return Err(Error::Invalid(
+                "the time until which it holds is not below 2^53".into(),
+            ));
+        }
+        let values = match values {
+            Some(values) => {
+                let values = values.into_iter();
+                let values = values.map(|(name, value)| (name.into(), value.into()));
+                values.collect()
+            }
+            None => before.values.clone(),
+        };
+        let (principal, scopes) = (before.principal.clone(), before.scopes.clone());
+        let renewed = Identity::new(principal, values, scopes, Some(expires_at));
+        let renewed = renewed.map_err(|error| match error {
+            IdentityError::TooLarge(_) => {
+                self.log_limit(Limit::Identity);
+                Error::TooLarge
+            }
+            IdentityError::EmptyPrincipal
+            | IdentityError::LongPrincipal(_)
+            | IdentityError::Unprintable
+            | IdentityError::EmptyName
+            | IdentityError::Twice(_)
+            | IdentityError::NotFinite(_) => Error::Invalid(error.to_string()),
+        })?;
+        let renewed = call.connection.renew(Arc::new(renewed));
+        renewed.map_err(|error| match error {
+            RenewError::Gone => Error::Gone,
+            RenewError::NoIdentity | RenewError::OtherPrincipal => Error::Denied,
+            RenewError::Expired => Error::Invalid(format!(
+                "{error}; it is in milliseconds since 1970-01-01 UTC"
+            )),
+        })
     }
 
     fn variables(&mut self) -> Fields {

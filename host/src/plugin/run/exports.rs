@@ -202,18 +202,22 @@ impl Export for Authorize {
 }
 
 fn identity(said: authorizer::Identity) -> Result<Identity, String> {
-    let values = said.values.into_iter().map(|(name, value)| {
-        let value = match value {
-            context::Value::Text(text) => Value::Text(text.into()),
-            context::Value::Number(number) => Value::Number(number),
-            context::Value::Flag(flag) => Value::Flag(flag),
-        };
-        (name.into(), value)
-    });
+    let values = said.values.into_iter();
+    let values = values.map(|(name, value)| (name.into(), value.into()));
     let scopes = said.scopes.into_iter().map(Into::into).collect();
     let principal = said.principal.map(Into::into);
     let identity = Identity::new(principal, values.collect(), scopes, said.expires_at);
     identity.map_err(|error| error.to_string())
+}
+
+impl From<context::Value> for Value {
+    fn from(value: context::Value) -> Self {
+        match value {
+            context::Value::Text(text) => Self::Text(text.into()),
+            context::Value::Number(number) => Self::Number(number),
+            context::Value::Flag(flag) => Self::Flag(flag),
+        }
+    }
 }
 
 fn borrow(fields: &[(String, String)]) -> Vec<(&str, &str)> {

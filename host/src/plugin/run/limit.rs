@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::auth::MAX_IDENTITY;
 use crate::connections::OutboxLimits;
 
 /// A limit that refused a request of a guest. The error that the guest gets carries no text.
@@ -17,6 +18,10 @@ pub(crate) enum Limit {
     Attributes(usize),
     /// The outbox of a connection.
     Outbox(OutboxLimits),
+    /// The bytes of a client's identity.
+    Identity,
+    /// The routes that renew what let a client in are others, or nothing has let it in.
+    Renewal,
 }
 
 impl Limit {
@@ -28,6 +33,8 @@ impl Limit {
             Self::Message(..) => 4,
             Self::Attributes(_) => 8,
             Self::Outbox(_) => 16,
+            Self::Identity => 32,
+            Self::Renewal => 64,
         }
     }
 }
@@ -60,6 +67,14 @@ impl fmt::Display for Limit {
                 "busy: the outbox of the connection is full: {} KiB, which is limits.outbox_kib of the stage, or {} messages, which is limits.outbox_messages, or four times as many while the client takes them; send less for one event, or raise them",
                 limits.bytes >> 10,
                 limits.messages
+            ),
+            Self::Identity => write!(
+                f,
+                "too-large: the principal, values and scopes of the client would be over {} KiB; keep less there",
+                MAX_IDENTITY >> 10
+            ),
+            Self::Renewal => f.write_str(
+                "denied: only a message of a route with renews = \"handler\" renews what let its client in, and only if an authorizer has",
             ),
         }
     }

@@ -58,6 +58,9 @@ impl Authorizer for Doorman {
                 .expect("it is past 1970");
             identity = identity.expires_at((now.as_millis() as f64 + seconds * 1_000.0) as u64);
         }
+        if say["renew"].as_bool() == Some(true) {
+            identity = identity.value("renewed", format!("{:?}", context::renew(1 << 50)));
+        }
         if say["circumstances"].as_bool() == Some(true) {
             let current = context::current();
             let subject = request.certificate_subject.clone();

@@ -152,6 +152,7 @@ impl Step<'_> {
                 let values: Map<_, _> = values.collect();
                 json!({"principal": context::principal(), "values": values})
             }
+            "renew" => ok_or_error(self.renew()),
             "time left" => json!(context::time_left().as_millis() as u64),
             "variables" => json!(context::variables()),
             "counter" => json!(COUNTER.fetch_add(1, Ordering::Relaxed)),
@@ -175,12 +176,7 @@ impl Step<'_> {
                 "variables": std::env::vars().collect::<Vec<_>>(),
                 "arguments": std::env::args().collect::<Vec<_>>(),
             }),
-            "clock" => {
-                let now = SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap();
-                json!(now.as_millis() as u64)
-            }
+            "clock" => json!(now()),
             "spin" => faults::spin(),
             "spin for" => faults::spin_for(self.number("ms")),
             "compute" => faults::compute(self.number("rounds")),
@@ -201,6 +197,26 @@ impl Step<'_> {
             }),
             Err(error) => word(&error),
         }
+    }
+
+    /// Renews what let the client in: until `at`, or for `for_ms` from now on; with `values` if there are some.
+    fn renew(&self) -> Result<(), Error> {
+        let until = self.fields.get("at").and_then(Value::as_u64);
+        let until = until.unwrap_or_else(|| now() + self.number("for_ms"));
+        let Some(values) = self.fields.get("values") else {
+            return context::renew(until);
+        };
+        let values = values.as_array().expect("a list of pairs").iter();
+        let values = values.map(|pair| {
+            let value = match &pair[1] {
+                Value::Bool(flag) => context::Value::Flag(*flag),
+                Value::Number(number) => context::Value::Number(number.as_f64().unwrap()),
+                Value::Null => context::Value::Number(f64::NAN),
+                text => context::Value::Text(text.as_str().unwrap().to_owned()),
+            };
+            (pair[0].as_str().unwrap(), value)
+        });
+        context::renew_with(until, values)
     }
 
     /// Sends the same message `times` times; the result is the number of successes and the error of the next.
@@ -256,6 +272,12 @@ impl Step<'_> {
         };
         serde_json::from_value(pairs.clone()).unwrap()
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap().as_millis() as u64
 }
 
 fn ok_or_error(result: Result<(), Error>) -> Value {
