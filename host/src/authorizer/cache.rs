@@ -115,3 +115,34 @@ impl Cache {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GENERATION: Generation = (1, 1);
+
+    fn key(number: usize) -> Key {
+        Key(number.to_string().into())
+    }
+
+    #[test]
+    fn oldest_identity_makes_room() {
+        let cache = Cache::new(Duration::from_secs(3_600));
+        let identity = Arc::new(Identity::default());
+        let keep = |number| cache.keep(key(number), GENERATION, &identity);
+        let has = |number| cache.find(&key(number), GENERATION).is_some();
+        (0..MAX_ENTRIES).for_each(keep);
+        assert!(has(0) && has(MAX_ENTRIES - 1));
+        keep(MAX_ENTRIES);
+        assert!(!has(0) && has(1) && has(MAX_ENTRIES));
+        // One that is kept again and again takes the room of as many.
+        (0..MAX_ENTRIES).for_each(|_| keep(1));
+        assert!(has(1) && !has(MAX_ENTRIES));
+        let entries = cache.lock();
+        assert_eq!(
+            (entries.by_key.len(), entries.order.len()),
+            (1, MAX_ENTRIES)
+        );
+    }
+}

@@ -1,3 +1,4 @@
+use super::table::MAX_KEYS;
 use super::*;
 
 fn table_with(names: &[&str]) -> (Table, Vec<NewKey>) {
@@ -106,4 +107,41 @@ fn damaged_file_is_refused_without_a_word_of_it() {
         let hash = text.split("hash = \"").nth(1).expect("a hash");
         assert!(!error.contains(&hash[..10]) && keys.len() == 1);
     }
+}
+
+#[test]
+fn key_over_its_bound_is_nobodys() {
+    let mut table = Table::new().expect("there are random bytes");
+    let key = |letters: usize| NewKey {
+        prefix: format!("lk_{letters}"),
+        text: format!("{:s<letters$}", format!("lk_{letters}.")),
+    };
+    for letters in [MAX_KEY, MAX_KEY + 1] {
+        let added = table.add(&key(letters), &letters.to_string(), None, "");
+        added.expect("it is new");
+    }
+    assert_eq!(
+        name_of(&table, &key(MAX_KEY).text),
+        Some(MAX_KEY.to_string())
+    );
+    assert_eq!(name_of(&table, &key(MAX_KEY + 1).text), None);
+}
+
+#[test]
+fn table_has_a_bound() {
+    let (one, keys) = table_with(&["mobile"]);
+    let text = one.to_text();
+    let (head, key) = text.split_once("[keys.").expect("it has a key");
+    let with = |count: usize| {
+        let keys = (0..count).map(|number| {
+            let key = key.replace(&keys[0].prefix, &format!("lk_{number}"));
+            format!("[keys.{key}")
+        });
+        Table::parse(&format!("{head}{}", keys.collect::<String>()))
+    };
+    let mut full = with(MAX_KEYS).expect("it is at its bound");
+    assert_eq!(full.records().count(), MAX_KEYS);
+    let key = NewKey::generate().expect("there are random bytes");
+    assert_eq!(full.add(&key, "web", None, ""), Err(BadTable::TooMany));
+    assert_eq!(with(MAX_KEYS + 1).err(), Some(BadTable::TooMany));
 }

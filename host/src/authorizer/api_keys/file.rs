@@ -63,3 +63,23 @@ pub(crate) fn read_api_keys(file: &Path) -> Result<Table, BadFile> {
 pub(crate) fn write_api_keys(file: &Path, table: &Table) -> io::Result<()> {
     write_private(file, table.to_text().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_over_its_bound_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("keys.toml");
+        let mut text = Table::empty().to_text();
+        let longest = usize::try_from(LONGEST).expect("it fits");
+        text.push_str(&"#".repeat(longest - text.len()));
+        write_private(&file, text.as_bytes()).expect("it can be written");
+        assert!(read_api_keys(&file).is_ok());
+        text.push('#');
+        write_private(&file, text.as_bytes()).expect("it can be written");
+        let error = read_api_keys(&file).expect_err("it is too long");
+        assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
+    }
+}

@@ -95,3 +95,22 @@ impl From<&Saved> for Unsaved {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_over_its_bound_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("keys.toml.usage");
+        let longest = usize::try_from(LONGEST).expect("it fits");
+        let mut text = format!("{{}}{}", " ".repeat(longest - 2));
+        fs::write(&file, &text).expect("it can be written");
+        assert!(read(&file).is_ok_and(|saved| saved.is_some()));
+        text.push(' ');
+        fs::write(&file, &text).expect("it can be written");
+        let error = read(&file).err().expect("it is too long");
+        assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
+    }
+}

@@ -305,8 +305,42 @@ fn token_of_another_form_is_refused() {
             "{name}: {refused}"
         );
     }
-    let long = with(claims(), "filler", "x".repeat(super::super::MAX_TOKEN));
-    assert_eq!(verify(&es256(&ec_header(), &long)), Err(Invalid::TooLong));
+}
+
+#[test]
+fn token_over_its_bound_is_refused() {
+    use super::super::MAX_TOKEN;
+    let bare = es256(&ec_header(), &claims()).len();
+    let room = (MAX_TOKEN - bare) / 4 * 3;
+    let filled = |letters| es256(&ec_header(), &with(claims(), "filler", "x".repeat(letters)));
+    let lengths: Vec<_> = (room - 20..room + 20)
+        .map(|letters| {
+            let token = filled(letters);
+            let refused = verify(&token).err();
+            let expected = (token.len() > MAX_TOKEN).then_some(Invalid::TooLong);
+            assert_eq!(refused, expected, "{}", token.len());
+            token.len()
+        })
+        .collect();
+    let beside = |length: usize| MAX_TOKEN.abs_diff(length) <= 1;
+    assert!(
+        lengths
+            .iter()
+            .any(|length| *length <= MAX_TOKEN && beside(*length))
+    );
+    assert!(
+        lengths
+            .iter()
+            .any(|length| *length > MAX_TOKEN && beside(*length))
+    );
+}
+
+#[test]
+fn time_beyond_those_of_the_contract_is_refused() {
+    let until = |exp: u64| verify(&es256(&ec_header(), &with(claims(), "exp", exp)));
+    let last = (1_u64 << 53) - 1;
+    assert!(until(last).is_ok());
+    assert_eq!(until(last + 1), Err(Invalid::Claim("exp".into())));
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn key_for_another_use_is_left_out() {
         ),
         ("with an id that is no text", with(ec(), "kid", 1)),
         ("too short", with(rsa(), "n", base64([0xff; 128]))),
+        ("too short by a byte", with(rsa(), "n", base64([0xff; 255]))),
         ("without a modulus", without(rsa(), "n")),
         ("no object", json!("key")),
     ] {

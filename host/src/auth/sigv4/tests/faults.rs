@@ -205,6 +205,19 @@ fn signature_counts_for_five_minutes_around_its_time() {
 }
 
 #[test]
+fn presigned_request_counts_for_seven_days_at_most() {
+    let longest = presigned().replace("X-Amz-Expires=300", "X-Amz-Expires=604800");
+    let request = Recorded::parse(longest.as_bytes()).unwrap();
+    let signature = request.read(SERVICE).unwrap().unwrap();
+    let end = signature.time + 604_800;
+    assert_eq!(signature.check_time(end), Ok(()));
+    assert_eq!(signature.check_time(end + 1), Err(SignatureFault::Expired));
+    let longer = presigned().replace("X-Amz-Expires=300", "X-Amz-Expires=604801");
+    let request = Recorded::parse(longer.as_bytes()).unwrap();
+    assert!(request.read(SERVICE).is_err());
+}
+
+#[test]
 fn presigned_request_counts_until_it_expires() {
     let text = presigned().replace("X-Amz-Expires=300", "X-Amz-Expires=7");
     let request = Recorded::parse(text.as_bytes()).unwrap();
