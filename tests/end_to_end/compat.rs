@@ -348,6 +348,11 @@ async fn handshake_has_the_status_of_connect() {
         // A handler's own answer is no error of the gateway's.
         assert_eq!(answer.header("x-amzn-errortype"), None);
     }
+    // Without a text, too: it is told from an error of the handler's, which is 502.
+    let steps = json!([{"do": "refuse", "status": 500}]);
+    let own = answer(&gateway.ws(&connecting(&steps))).await;
+    let phrase = "{\"message\":\"Internal Server Error\"}";
+    assert_eq!((own.status, own.text()), (500, phrase));
     let unknown = answer(&gateway.ws("/other")).await;
     assert_eq!(unknown.status, 403);
     let plain = answer(&gateway.ws("/s").without("Upgrade")).await;

@@ -109,7 +109,8 @@ export function refusal(thrown) {
   if (text !== undefined && text !== null && typeof text !== "string") {
     return { status: 500, message: undefined, cause: new TypeError(`a Refusal has the message ${kind(text)}; it has to be a string`) };
   }
-  return { status, message: text?.toWellFormed(), cause };
+  // A gateway with `compat = "aws"` takes a refusal with 500 and without a text for an error: this one is meant.
+  return { status, message: text?.toWellFormed() ?? (status === 500 ? "Internal Server Error" : undefined), cause };
 }
 
 /** The answer of `message` as the contract's optional message. */

@@ -53,6 +53,9 @@ test("a refusal has its status and text, and any other throw is 500 and logged",
   const error = new Error("x");
   assert.deepEqual(refusal(error), { status: 500, message: undefined, cause: error });
   assert.equal(refusal(new Refusal(200)).status, 500);
+  assert.equal(refusal(new Refusal(200)).message, undefined);
+  // It is told from an error by its text.
+  assert.equal(refusal(new Refusal(500)).message, "Internal Server Error");
   assert.match(refusal(new Refusal(200)).cause.message, /has to be 300 to 599/);
   assert.match(refusal(new Refusal("403")).cause.message, /status a string/);
 });

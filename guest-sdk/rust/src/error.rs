@@ -136,8 +136,11 @@ impl Refusal {
     pub(crate) fn told(self) -> (u16, Option<String>) {
         if let Some(cause) = self.cause {
             eprintln!("refused with {}: {cause}", self.status);
+            return (self.status, self.message);
         }
-        (self.status, self.message)
+        // A gateway with `compat = "aws"` takes a refusal with 500 and without a text for an error: this one is meant.
+        let phrase = (self.status == 500).then(|| "Internal Server Error".to_owned());
+        (self.status, self.message.or(phrase))
     }
 }
 

@@ -300,7 +300,7 @@ async fn connect(
             let is_error = refusal.status == 500 && refusal.message.is_none();
             Err(match StatusCode::from_u16(refusal.status) {
                 Ok(_) if is_error && stage.limits.compat.fails_by_error() => Refusal::BadAnswer(
-                    "an error of its own, or a refusal with 500 and no text".into(),
+                    "an error of its own, which is a refusal with 500 and no text".into(),
                 ),
                 Ok(status) if (300..=599).contains(&refusal.status) => Refusal::Denied {
                     status,
