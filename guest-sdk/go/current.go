@@ -41,6 +41,26 @@ func Principal(ctx context.Context) string { return gateway.Principal(ctx) }
 // the API has no authorizer.
 func Authorizer(ctx context.Context) map[string]any { return gateway.Authorizer(ctx) }
 
+// Renew renews what let the client of the present message in, by the handler's own judgement of what the client shows anew: it
+// holds until expiresAt, which may be sooner than before. With values the client has these from now on, as [Identity] has
+// them; nil leaves those that it has. Principal and scopes stay.
+//
+// Only a message of a route whose configuration says renews = "handler" may do that, and only for a client that an authorizer
+// has let in: else the error is [ErrDenied]. It is [ErrGone], when the connection is closed or closing; [ErrInvalid], when the
+// time has passed or a value cannot be one; and [ErrTooLarge], when principal, values and scopes are over 8 KiB. The last of
+// several calls holds, also when the handler fails afterwards.
+func Renew(ctx context.Context, expiresAt time.Time, values map[string]any) error {
+	checked, err := gateway.Identity{Values: values}.Checked()
+	if err != nil {
+		return gateway.Invalid(err.Error())
+	}
+	if values == nil {
+		checked.Values = nil
+	}
+	// The zero time, which is never in an Identity, and one before 1970 have passed.
+	return gateway.Renew(ctx, max(expiresAt.UnixMilli(), 0), checked.Values)
+}
+
 // Variables returns the stage's variables, ordered by name.
 func Variables(ctx context.Context) Fields { return gateway.Variables(ctx) }
 

@@ -104,6 +104,9 @@ func lowerRefusal(payload uintptr, err error) unsafe.Pointer {
 	var refusal *Refusal
 	if !errors.As(err, &refusal) {
 		refusal = &Refusal{Status: 500, Cause: err}
+	} else if refusal.Status == 500 && refusal.Message == "" {
+		// A gateway with compat = "aws" takes a refusal with 500 and without a text for an error: this one is meant.
+		refusal = &Refusal{Status: 500, Message: "Internal Server Error", Cause: refusal.Cause}
 	}
 	if refusal.Cause != nil {
 		printLines(levelWarn, fmt.Sprintf("refused with %d: %v", refusal.Status, refusal.Cause))

@@ -40,11 +40,12 @@ authorizer = "probe"
 
 [authorizers.probe]
 plugin = "probe"
+on_expiry = "close"
 
 [apis.a.routes]
 "$connect" = {{ integration = "probe" }}
 "$disconnect" = {{ integration = "probe" }}
-"$default" = {{ integration = "probe", two_way = true }}
+"$default" = {{ integration = "probe", two_way = true, renews = "handler" }}
 
 [plugins.probe]
 component = {:?}
@@ -194,6 +195,37 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
         let (mut client, _, _) = connect(&gateway, &format!("/guarded?as={query}")).await;
         assert_eq!(ask(&mut client, who.clone()).await, expected);
     }
+}
+
+pub(crate) async fn go_handler_renews_what_let_its_client_in() {
+    let gateway = probe().await;
+    let (mut ada, _, _) = connect(&gateway, "/guarded?as=nobody").await;
+    let renew =
+        |ms: i64, plan: &str| json!({"do": "renew", "milliseconds": ms, "text": plan, "count": 3});
+    let who = json!({"do": "who"});
+    for (plan, values) in [
+        ("", json!({})),
+        ("gold", json!({"plan": "gold", "seats": 3, "yes": true})),
+        ("", json!({"plan": "gold", "seats": 3, "yes": true})),
+        (
+            "a\u{0}b",
+            json!({"plan": "a\u{0}b", "seats": 3, "yes": true}),
+        ),
+    ] {
+        assert_eq!(ask(&mut ada, renew(3_600_000, plan)).await, Value::Null);
+        let told = ask(&mut ada, who.clone()).await;
+        assert_eq!(told, json!({"principal": "", "values": values}));
+    }
+    let failed = ask(&mut ada, renew(-3_600_000, "")).await;
+    assert_eq!(failed["invalid"], true, "{failed}");
+    let failed = ask(&mut ada, renew(3_600_000, &"x".repeat(8 << 10))).await;
+    assert!(failed["error"].as_str().unwrap().contains("over a limit"));
+    // Who has no authorizer is not renewed.
+    let (mut bob, _, _) = connect(&gateway, "/s").await;
+    let failed = ask(&mut bob, renew(3_600_000, "")).await;
+    assert!(failed["error"].as_str().unwrap().contains("configuration"));
+    assert_eq!(ask(&mut ada, renew(200, "")).await, Value::Null);
+    ada.expect_close(1008, "authorization expired").await;
 }
 
 pub(crate) async fn go_log_lines_have_their_levels() {

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         go_probe::go_handler_has_its_environment_and_sends_no_broken_text: Go;
         go_probe::go_handler_refuses_and_fails_as_it_says: Go;
         go_probe::go_authorizer_says_who_a_client_is_or_refuses: Go;
+        go_probe::go_handler_renews_what_let_its_client_in: Go;
         go_probe::go_log_lines_have_their_levels: Go;
         go_probe::go_contexts_end_at_the_deadline_and_with_the_event: Go;
         go_probe::go_routines_of_one_event_call_at_the_same_time: Go;

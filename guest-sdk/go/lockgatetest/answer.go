@@ -96,8 +96,8 @@ func checked(identity lockgate.Identity) (lockgate.Identity, error) {
 		held += entryBytes + len(scope)
 	}
 	if held > maxIdentity {
-		return identity, fmt.Errorf("principal, values and scopes have %d bytes, each entry counted as %d more than it has, and %d are the limit",
-			held, entryBytes, maxIdentity)
+		return identity, fmt.Errorf("%w: principal, values and scopes have %d bytes, each entry counted as %d more than it has, and %d are the limit",
+			lockgate.ErrTooLarge, held, entryBytes, maxIdentity)
 	}
 	return identity, nil
 }

@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
@@ -214,6 +215,13 @@ func (g *Gateway) Fail(id lockgate.ConnectionID, err error) {
 
 // Members returns the members of a group, ordered by id.
 func (g *Gateway) Members(group string) []lockgate.ConnectionID { return g.state.membersOf(group) }
+
+// ExpiresAt returns until when holds what let a client in; the zero time until a handler renews it with lockgate.Renew, as a
+// message of any route may here.
+func (g *Gateway) ExpiresAt(id lockgate.ConnectionID) time.Time {
+	g.t.Helper()
+	return g.connection(id).expiresAt
+}
 
 // Attributes returns the attributes of a connection, ordered by name; after its end, its last ones.
 func (g *Gateway) Attributes(id lockgate.ConnectionID) lockgate.Fields {

@@ -319,6 +319,63 @@ func TestIdentityHasTheGatewaysBounds(t *testing.T) {
 	}
 }
 
+// renewing renews what let its client in, as it is told.
+type renewing struct {
+	lockgate.Defaults
+	until  *time.Time
+	values *map[string]any
+}
+
+func (r renewing) Message(ctx context.Context, _ lockgate.Event, _ lockgate.Message) (*lockgate.Message, error) {
+	if err := lockgate.Renew(ctx, *r.until, *r.values); err != nil {
+		return nil, err
+	}
+	return lockgate.Text(fmt.Sprintf("%s %v", lockgate.Principal(ctx), lockgate.Authorizer(ctx))), nil
+}
+
+func TestHandlerRenewsWhatLetItsClientIn(t *testing.T) {
+	far := time.UnixMilli(253_402_300_800_000)
+	until, values := far, map[string]any(nil)
+	gateway := lockgatetest.New(t, renewing{until: &until, values: &values})
+	ada, _ := gateway.Connect()
+	_, err := gateway.Message(ada, lockgate.Text(""))
+	expect(t, err, lockgate.ErrDenied)
+	gateway.SetPrincipal("ada", map[string]any{"plan": "gold"})
+	for _, row := range []struct {
+		until  time.Time
+		values map[string]any
+		err    error
+	}{
+		{time.Time{}, nil, lockgate.ErrInvalid},
+		{time.UnixMilli(1_700_000_000), nil, lockgate.ErrInvalid},
+		{time.UnixMilli(1 << 53), nil, lockgate.ErrInvalid},
+		{far, map[string]any{"": 1}, lockgate.ErrInvalid},
+		{far, map[string]any{"a": math.NaN()}, lockgate.ErrInvalid},
+		{far, map[string]any{"a": []int{1}}, lockgate.ErrInvalid},
+		{far, map[string]any{"a": strings.Repeat("x", 8<<10)}, lockgate.ErrTooLarge},
+	} {
+		until, values = row.until, row.values
+		if _, err := gateway.Message(ada, lockgate.Text("")); !errors.Is(err, row.err) {
+			t.Errorf("%.80v: %v", row, err)
+		}
+	}
+	expect(t, gateway.ExpiresAt(ada), time.Time{})
+	for _, row := range []struct {
+		values   map[string]any
+		expected string
+	}{
+		{nil, "ada map[plan:gold]"},
+		{map[string]any{"seats": 3}, "ada map[seats:3]"},
+		{nil, "ada map[seats:3]"},
+		{map[string]any{}, "ada map[]"},
+	} {
+		until, values = far, row.values
+		answer, err := gateway.Message(ada, lockgate.Text(""))
+		expect(t, []any{answer.Text(), err}, []any{row.expected, nil})
+		expect(t, gateway.ExpiresAt(ada), far)
+	}
+}
+
 // kept keeps the context of its last event.
 type kept struct {
 	lockgate.Defaults

@@ -1,11 +1,13 @@
 package lockgatetest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
@@ -25,6 +27,7 @@ const (
 	maxGroupName = 128
 	maxPage      = 1_000
 	maxReason    = 123
+	timesEnd     = 1 << 53
 )
 
 // The time before the first event: the clock of a test advances only by a millisecond an event.
@@ -87,8 +90,11 @@ func checkChosen(group string) error {
 }
 
 type connection struct {
-	life       life
-	principal  string
+	life      life
+	principal string
+	expiresAt time.Time
+	// Those of the renewal; nil leaves those of the authorizer.
+	renewed    map[string]any
 	info       gateway.Info
 	attributes map[string]string
 	groups     map[string]bool
@@ -423,7 +429,45 @@ func (s *state) Current() gateway.Invocation {
 
 func (s *state) Principal() string { return s.principal }
 
-func (s *state) Authorizer() map[string]any { return maps.Clone(s.authorizer) }
+func (s *state) Authorizer() map[string]any {
+	s.Lock()
+	defer s.Unlock()
+	if renewed := s.connections[s.current].renewed; renewed != nil {
+		return maps.Clone(renewed)
+	}
+	return maps.Clone(s.authorizer)
+}
+
+func (s *state) Renew(expiresAt int64, values map[string]any) error {
+	s.Lock()
+	defer s.Unlock()
+	connection, err := s.find(s.current)
+	if err != nil {
+		return err
+	}
+	if !s.isMessage || s.principal == "" {
+		return lockgate.ErrDenied
+	}
+	if expiresAt >= timesEnd {
+		return gateway.Invalid("the time until which it holds is not below 2^53")
+	}
+	if _, err := checked(lockgate.Identity{Principal: s.principal, Values: values}); errors.Is(err, lockgate.ErrTooLarge) {
+		return lockgate.ErrTooLarge
+	} else if err != nil {
+		return gateway.Invalid(err.Error())
+	}
+	if expiresAt <= first+s.events {
+		return gateway.Invalid("the time until which it holds has passed")
+	}
+	if connection.closing != nil {
+		return lockgate.ErrGone
+	}
+	connection.expiresAt = time.UnixMilli(expiresAt)
+	if values != nil {
+		connection.renewed = values
+	}
+	return nil
+}
 
 func (s *state) Variables() []gateway.Field { return sorted(s.variables) }
 

@@ -89,6 +89,12 @@ func do(ctx context.Context, step step) (any, error) {
 		return nil, connections.Send(ctx, step.ID, lockgate.Binary(bytes.Repeat([]byte{0xff}, step.Count)))
 	case "who":
 		return map[string]any{"principal": lockgate.Principal(ctx), "values": lockgate.Authorizer(ctx)}, nil
+	case "renew":
+		var values map[string]any
+		if step.Text != "" {
+			values = map[string]any{"plan": step.Text, "seats": step.Count, "yes": true}
+		}
+		return nil, lockgate.Renew(ctx, time.Now().Add(time.Duration(step.Milliseconds)*time.Millisecond), values)
 	case "count":
 		return groups.Count(ctx, step.Group)
 	case "print":

@@ -67,6 +67,10 @@ func Authorizer(ctx context.Context) map[string]any {
 	return of(ctx, "lockgate.Authorizer").Authorizer()
 }
 
+func Renew(ctx context.Context, expiresAt int64, values map[string]any) error {
+	return of(ctx, "lockgate.Renew").Renew(expiresAt, values)
+}
+
 func Variables(ctx context.Context) []Field {
 	return of(ctx, "lockgate.Variables").Variables()
 }

@@ -23,6 +23,8 @@ type Fake interface {
 	Principal() string
 	// Authorizer returns values of the types string, float64 and bool.
 	Authorizer() map[string]any
+	// Renew takes a time in milliseconds since 1970 and checked values; it leaves the values when these are nil.
+	Renew(expiresAt int64, values map[string]any) error
 	Variables() []Field
 }
 

@@ -52,6 +52,9 @@ func importPrincipal(result unsafe.Pointer)
 //go:wasmimport lockgate:plugin/context@0.1.0 authorizer
 func importAuthorizer(result unsafe.Pointer)
 
+//go:wasmimport lockgate:plugin/context@0.1.0 renew
+func importRenew(expiresAt uint64, hasValues bool, values unsafe.Pointer, count uint32, result unsafe.Pointer)
+
 //go:wasmimport lockgate:plugin/context@0.1.0 variables
 func importVariables(result unsafe.Pointer)
 
@@ -301,6 +304,19 @@ func Authorizer(_ context.Context) map[string]any {
 	defer lifted()
 	result := ask(importAuthorizer)
 	return valuesAt(unsafe.Pointer(&result), 0)
+}
+
+func Renew(_ context.Context, expiresAt int64, values map[string]any) error {
+	// The host has read the result of the export before.
+	lowered.texts, lowered.values = nil, make([][3]uint64, 0, len(values))
+	for name, value := range values {
+		lowered.values = append(lowered.values, lowerValue(name, value))
+	}
+	first, count := unsafe.Pointer(unsafe.SliceData(lowered.values)), uint32(len(values))
+	lifting()
+	defer lifted()
+	result := ask(func(result unsafe.Pointer) { importRenew(uint64(expiresAt), values != nil, first, count, result) })
+	return result.failed(RenewResultPayload)
 }
 
 func Variables(_ context.Context) []Field {
