@@ -5,6 +5,7 @@ use std::fs;
 use lockgate_tests::{Client, Gateway, Issuer};
 use serde_json::{Value, json};
 
+use crate::api_keys::Keys;
 use crate::authorizers::{behind_a_door, saying};
 use crate::connect::connecting;
 use crate::operators::get;
@@ -284,6 +285,26 @@ async fn fresh_token_in_a_message_renews_its_client() {
         let (_, signature) = token.rsplit_once('.').unwrap();
         assert!(!log.contains(signature), "{signature}");
     }
+}
+
+#[tokio::test]
+async fn fresh_token_leaves_what_is_known_of_the_api_key() {
+    let (issuer, keys) = (Issuer::start().await, Keys::new());
+    let key = keys.make("mobile", &[]).await;
+    let file = keys.path().join("api-keys.toml");
+    let both = "authorizer = \"users\"\napi_key = \"keys\"";
+    let configuration = refreshing(&issuer).replacen("authorizer = \"users\"", both, 1);
+    let keys = format!("[authorizers.keys]\napi_keys = {{ file = {file:?} }}\n");
+    let gateway = LOCKGATE.serve(&(configuration + &keys)).await;
+    let bearer = format!("Bearer {}", issuer.token(json!({"tenant": "blue"})));
+    let request = gateway.ws("/s").header("Authorization", &bearer);
+    let mut client = request.header("X-Api-Key", &key).open().await;
+    let claims = json!({"tenant": "red"});
+    client.send(with("refresh", &issuer.token(claims))).await;
+    let who = client.json().await[0].clone();
+    let id = key.split_once('.').unwrap().0;
+    let values = json!({"tenant": "red", "api_key_id": id, "api_key_name": "mobile"});
+    assert_eq!(who, json!({"principal": "ada", "values": values}));
 }
 
 #[tokio::test]

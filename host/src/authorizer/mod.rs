@@ -188,21 +188,32 @@ impl Authorizer {
     /// with a key are for this authorizer alone.
     fn with_key(&self, before: Option<&Identity>, record: &Record) -> Result<Identity, Denial> {
         let identity = match before {
-            Some(before) => {
-                let sources = &self.config.identity_source;
-                let mut identity = before.clone();
-                identity.values.retain(|(name, _)| {
-                    let is_key = |source: &IdentitySource| matches!(source, IdentitySource::Authorizer(key) if key.as_str() == &**name);
-                    !sources.iter().any(is_key)
-                });
-                identity
-            }
+            Some(before) => self.without_keys(before),
             None => Identity {
                 principal: Some(record.name.as_str().into()),
                 ..Identity::default()
             },
         };
         api_keys::add_values(identity, record)
+    }
+
+    /// Who a client is that has shown an API key to this authorizer, and that another authorizer has renewed since.
+    pub(crate) fn keep_key(
+        &self,
+        renewed: &Identity,
+        before: &Identity,
+    ) -> Result<Identity, Denial> {
+        api_keys::keep_values(self.without_keys(renewed), before)
+    }
+
+    fn without_keys(&self, identity: &Identity) -> Identity {
+        let sources = &self.config.identity_source;
+        let mut identity = identity.clone();
+        identity.values.retain(|(name, _)| {
+            let is_key = |source: &IdentitySource| matches!(source, IdentitySource::Authorizer(key) if key.as_str() == &**name);
+            !sources.iter().any(is_key)
+        });
+        identity
     }
 
     /// Decides on a client. [`Denial::Replaced`] asks for the authorizer of the newest snapshot of the stage.

@@ -9,8 +9,8 @@ use crate::invocation::Invocation;
 use crate::route::Selection;
 use crate::stage::{Route, Stage};
 
-/// Renews what lets the client in by the token that the message has at this place. The whole identity is the new token's, and
-/// of the same principal.
+/// Renews what lets the client in by the token that the message has at this place. The whole identity is the new token's, of the
+/// same principal; what the gateway says of the client's API key stays.
 pub(super) async fn by_token(
     stage: &Stage,
     connection: &Connection,
@@ -24,7 +24,12 @@ pub(super) async fn by_token(
     let token = text.and_then(|text| place.evaluate(text));
     let token = token.filter(|token| !token.is_empty());
     let token = token.ok_or(Denial::Unauthorized("the message has no token"))?;
-    let identity = authorizer.judge_token(&token).await?;
+    let mut identity = authorizer.judge_token(&token).await?;
+    if let Some(keys) = &stage.api_key
+        && let Some(before) = connection.identity()
+    {
+        identity = Arc::new(keys.keep_key(&identity, &before)?);
+    }
     let renewed = connection.renew(identity);
     renewed.map_err(|error| Denial::Forbidden(error.to_string()))
 }

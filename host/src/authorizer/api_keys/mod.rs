@@ -101,19 +101,30 @@ impl ApiKeysAuthorizer {
     }
 }
 
+/// The names of the values that handlers learn of a key: its id, its name and its plan.
+const OWN_VALUES: [&str; 3] = ["api_key_id", "api_key_name", "usage_plan"];
+
 /// Adds what handlers learn of a key. The gateway's own values win over those of the same name.
 pub(super) fn add_values(identity: Identity, record: &Record) -> Result<Identity, Denial> {
-    let text = |text: &str| Value::Text(text.into());
-    let mut own = vec![
-        ("api_key_id".into(), text(&record.prefix)),
-        ("api_key_name".into(), text(&record.name)),
+    let [id, name, plan] = OWN_VALUES;
+    let own = [
+        (id, Some(record.prefix.as_str())),
+        (name, Some(record.name.as_str())),
+        (plan, record.plan.as_deref()),
     ];
-    own.extend(
-        record
-            .plan
-            .as_deref()
-            .map(|plan| ("usage_plan".into(), text(plan))),
-    );
+    let own = own.into_iter();
+    let own = own.filter_map(|(name, text)| Some((name.into(), Value::Text(text?.into()))));
+    with_own(identity, own.collect())
+}
+
+/// As [`add_values`], for a client that has shown its key before and does not show it again.
+pub(super) fn keep_values(identity: Identity, before: &Identity) -> Result<Identity, Denial> {
+    let own = before.values.iter();
+    let own = own.filter(|(name, _)| OWN_VALUES.contains(&&**name));
+    with_own(identity, own.cloned().collect())
+}
+
+fn with_own(identity: Identity, own: Vec<(Box<str>, Value)>) -> Result<Identity, Denial> {
     let Identity {
         principal,
         values: others,
