@@ -10,6 +10,7 @@
 )]
 
 mod aws;
+mod browser;
 mod clients;
 mod collector;
 mod machine;
@@ -29,6 +30,12 @@ fn main() -> ExitCode {
         aws::handshake_signed_by_botocore_is_let_in: Python;
         aws::sdk_for_go_uses_the_connections_api: AwsSdkForGo;
         aws::sdk_for_javascript_uses_the_connections_api: Node;
+        browser::client_in_a_browser_talks_by_webtransport: Node, Chromium;
+        browser::client_in_a_browser_sends_every_length_in_order: Node, Chromium;
+        browser::client_in_a_browser_falls_back_to_a_websocket: Node, Chromium;
+        browser::client_in_a_browser_has_a_websocket_over_http3: Node, Chromium;
+        browser::client_in_a_browser_comes_back_after_a_restart: Node, Chromium;
+        browser::browser_tabs_and_aioquic_chat_by_different_transports: Node, Python, Chromium;
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;
         clients::python_client_aioquic_is_served_over_quic: Python;

@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         page::plugins_page_runs_as_written: ;
         page::testing_page_runs_as_written: ;
         page::go_page_runs_as_written: Go;
+        page::client_page_runs_as_written: Node, Chromium;
     ];
     cases.extend(long(cases![
         go_probe::million_calls_of_one_go_instance_need_no_more_memory: Go;

@@ -8,6 +8,7 @@
 //! | `console fails` | the same, and the last of them fails |
 //! | `LANGUAGE file=PATH` | writes the file; while `dev` runs, waits until the new build serves; a configuration (`.toml`) is only written |
 //! | `console dev` | starts the `lockgate dev` of the line after `$`, on free ports, until the page's end or the next one |
+//! | `text page` | opens the page that `dev` serves in a browser, and waits until it shows these lines in order |
 //! | `console talk` | connects to the path of the URL, sends the lines after `>`, and expects those after `<` |
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     process::Command,
 };
 
-use lockgate_tests::{Gateway, LONG_PATIENCE};
+use lockgate_tests::{Chromium, Gateway, LONG_PATIENCE, Node};
 use tempfile::TempDir;
 
 use crate::{
@@ -42,6 +43,10 @@ pub(crate) async fn testing_page_runs_as_written() {
 
 pub(crate) async fn javascript_page_runs_as_written() {
     runs_as_written("docs/javascript.md").await;
+}
+
+pub(crate) async fn client_page_runs_as_written() {
+    runs_as_written("docs/client.md").await;
 }
 
 /// A fenced block of a page.
@@ -72,10 +77,11 @@ pub(crate) async fn runs_as_written(page: &str) {
             [_, "fails"] => reader.run(&block, true).await,
             [_, "dev"] => reader.dev(&block).await,
             [_, "talk"] => reader.talk(&block).await,
+            [_, "page"] => reader.look(&block).await,
             [_, file] if file.starts_with("file=") => reader.save(&file[5..], &block).await,
             [] | [_] => continue,
             _ => panic!(
-                "{}: a block is run, fails, dev, talk or file=PATH",
+                "{}: a block is run, fails, dev, talk, page or file=PATH",
                 block.place
             ),
         }
@@ -177,6 +183,22 @@ impl Reader {
         let started = Gateway::start(command, TempDir::new().unwrap(), LONG_PATIENCE);
         self.gateway = Some(started.await);
         self.builds = 0;
+    }
+
+    async fn look(&mut self, block: &Block) {
+        let gateway = self.gateway.as_ref();
+        let gateway = gateway.unwrap_or_else(|| panic!("{}: no dev runs", block.place));
+        let (node, chromium) = (Node::find(LOCKGATE.target()), Chromium::find());
+        let url = format!("https://{}/", gateway.secure());
+        let shown = block.lines.join("\n");
+        let chromium = chromium.unwrap().path;
+        let words = [chromium.to_str().unwrap(), &url, &shown];
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/foreign/node/shown.cjs"
+        );
+        let said = node.unwrap().run(Path::new(script), &words).await;
+        assert!(said.status.success(), "{}: {said:?}", block.place);
     }
 
     async fn talk(&mut self, block: &Block) {

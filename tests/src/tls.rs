@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -55,6 +56,16 @@ impl Certificate {
         let mut params = params(&["localhost", "127.0.0.1"]);
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
+        Self::made(&params)
+    }
+
+    /// A certificate for this machine that lives for less than two weeks: a page may know it by its digest.
+    #[must_use]
+    pub fn of_two_weeks() -> Self {
+        let (hour, now) = (Duration::from_secs(3_600), SystemTime::now());
+        let mut params = params(&["localhost", "127.0.0.1"]);
+        params.not_before = (now - hour).into();
+        params.not_after = (now + hour * 13 * 24).into();
         Self::made(&params)
     }
 

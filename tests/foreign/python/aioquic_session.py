@@ -97,8 +97,8 @@ async def connected():
         yield http3
 
 
-async def opened(http3):
-    session, status = await http3.request(url.path)
+async def opened(http3, target=url.path):
+    session, status = await http3.request(target)
     assert status == 200, status
     return Session(http3, session)
 
@@ -143,4 +143,5 @@ async def main():
         print("ok", test.__name__)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
