@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with, write_configuration};
+use lockgate_tests::{
+    Gateway, LONG_PATIENCE, answer_with, digest, request_at, write_configuration,
+};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{LOCKGATE, probe_configuration};
@@ -83,9 +86,11 @@ pub(crate) async fn dev_says_how_to_connect_and_listens_on_this_machine_alone() 
     let ws = format!("wscat -c ws://localhost:{}/dev", gateway.plain().port());
     let wss = format!("-c wss://localhost:{}/dev", gateway.secure().port());
     let page = format!("https://localhost:{}/", gateway.secure().port());
-    for words in [ws, wss, page] {
-        gateway.output().line(&[&words]).await;
+    let session = format!("WebTransport   {page}dev");
+    for words in [&ws, &wss, &page, &session] {
+        gateway.output().line(&[words]).await;
     }
+    gateway.output().line(&["HTTP/3", "chromium", &page]).await;
     let addresses: Vec<_> = gateway
         .log()
         .lines()
@@ -110,6 +115,49 @@ pub(crate) async fn dev_says_how_to_connect_and_listens_on_this_machine_alone() 
     // Pages of other sites are refused here too.
     let foreign = gateway.ws("/dev").header("Origin", "https://example.com");
     assert_eq!(foreign.refused().await.status, 403);
+}
+
+/// A page's client knows the certificate by its digest, where QUIC is served.
+#[tokio::test]
+async fn page_of_dev_is_served_over_http3_with_the_options_of_its_client() {
+    let folder = LOCKGATE.copy_of("chat", "options-chat");
+    let gateway = Gateway::start_dev(LOCKGATE.dev(&folder, &[])).await;
+    let http3 = gateway.http3().await;
+    let authority = format!("localhost:{}", http3.port());
+    let get = async |path: &str| {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", &*authority),
+            (":path", path),
+        ];
+        http3.request(&fields).await.answer().await
+    };
+    assert!(get("/").await.text().contains("chat.js"));
+    assert!(
+        get("/lockgate-client.js")
+            .await
+            .text()
+            .contains("export function connect(")
+    );
+    let options: Value = serde_json::from_str(get("/lockgate-dev.json").await.text()).unwrap();
+    assert_eq!(options["webTransport"], true);
+    let hash = &options["serverCertificateHashes"][0];
+    let value = hash["value"].as_array().unwrap().iter();
+    let value: String = value
+        .map(|byte| format!("{:02x}", byte.as_u64().unwrap()))
+        .collect();
+    let shown = digest(&http3.certificate());
+    assert_eq!(
+        (&hash["algorithm"], value),
+        (&json!("sha-256"), shown.replace("sha256:", ""))
+    );
+    let plain = gateway.plain();
+    let request = request_at(plain, "GET /lockgate-dev.json", "Host: localhost\r\n", "");
+    let (status, options) = request.await;
+    let options: Value = serde_json::from_str(&options).unwrap();
+    let none = json!({"webTransport": false, "serverCertificateHashes": []});
+    assert_eq!((status, options), (200, none));
 }
 
 /// Files that cargo writes start no build, wherever its target folder is.
