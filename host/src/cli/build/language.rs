@@ -38,8 +38,8 @@ impl Language {
         match found.as_slice() {
             [language] => Ok(*language),
             [] => bail!(
-                "{}: there is no {}; name a plugin's folder, such as plugins/echo, or build the plugin with its own tools \
-                 and name the component in a configuration",
+                "{}: there is no {}; name a plugin's folder, make one with lockgate new NAME --language rust|js|ts|go, \
+                 or build the plugin with its own tools and name the component in a configuration",
                 dir.display(),
                 Self::ALL.map(Self::manifest).join(", ")
             ),

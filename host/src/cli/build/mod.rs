@@ -34,10 +34,7 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
         } else {
             "there is no such folder"
         };
-        bail!(
-            "{}: {what}; name a plugin's, such as plugins/echo",
-            dir.display()
-        );
+        bail!("{}: {what}; name a plugin's folder", dir.display());
     }
     let language = Language::of(dir)?;
     // Tools name packages by canonical paths.

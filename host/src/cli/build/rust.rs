@@ -134,7 +134,7 @@ async fn manifest(dir: &Path) -> Result<PathBuf> {
             own_package.name
         ),
         (None, []) => "it is a workspace without a plugin: none of its packages has a library with crate-type = \
-                       [\"cdylib\"]; name a plugin's folder, such as plugins/echo"
+                       [\"cdylib\"]; name a plugin's folder"
             .into(),
         (None, _) => "it is a workspace of several plugins; name the folder of one".into(),
     };

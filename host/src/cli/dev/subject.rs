@@ -48,14 +48,14 @@ impl Subject {
         }
         let folder = path.canonicalize().with_context(|| {
             format!(
-                "{}: name a plugin's folder, such as plugins/echo, or a configuration file",
+                "{}: name a plugin's folder or a configuration file",
                 path.display()
             )
         })?;
         anyhow::ensure!(
             folder.is_dir(),
-            "{}: it is neither a folder nor a plain file; name a plugin's folder, such as plugins/echo, or a \
-             configuration file",
+            "{}: it is neither a folder nor a plain file; name a plugin's folder or a configuration \
+             file",
             path.display()
         );
         let file = path.join("gateway.toml");
