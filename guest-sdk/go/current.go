@@ -33,6 +33,10 @@ func Current(ctx context.Context) Invocation {
 	}
 }
 
+// IsDatagram returns whether the message of the present event came as a datagram: it may have overtaken others, others may
+// be lost, and an answer goes the way of all messages. It is false for every other event.
+func IsDatagram(ctx context.Context) bool { return gateway.IsDatagram(ctx) }
+
 // Principal returns who the client is, as the API's authorizer says; an empty string when the API has no authorizer.
 func Principal(ctx context.Context) string { return gateway.Principal(ctx) }
 

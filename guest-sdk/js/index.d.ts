@@ -204,6 +204,13 @@ export namespace connections {
   /** Queues a message for a connection. Throws `gone`, `busy` or `too-large`. Messages arrive in the order in which they were sent. */
   function send(id: ConnectionId, message: Sendable): void;
   /**
+   * Sends a datagram to a client that speaks WebTransport. It may be lost, or overtake others and messages; one for which
+   * there is no room is dropped, and so is one to a client that has not been let in yet. Throws `gone`; `busy`, when this
+   * invocation has used up its sends; `denied`, when the stage's `datagrams` is off; `invalid`, when the client takes no
+   * datagrams, as a WebSocket does not; and `too-large`: 1,100 bytes always fit.
+   */
+  function sendDatagram(id: ConnectionId, payload: ArrayBuffer | ArrayBufferView): void;
+  /**
    * Closes a connection after the messages queued for it. `code` is 1000 (the default), 1001 to 1003, 1007 to 1014, or 3000
    * to 4999; `reason` has at most 123 bytes. Throws `invalid` for any other, and `gone`.
    */
@@ -270,6 +277,11 @@ export namespace context {
   function current(): Invocation;
   /** How long the present invocation may go on, waits included, in milliseconds; the gateway ends one that takes longer. */
   function timeLeft(): number;
+  /**
+   * Whether the message of the present invocation came as a datagram: it may have overtaken others, others may be lost, and
+   * an answer goes the way of all messages. False for every other event.
+   */
+  function isDatagram(): boolean;
   /** Who the client is, as the API's authorizer says; undefined when the API has no authorizer. */
   function principal(): string | undefined;
   /** What the API's authorizer says about the client beside that. It stays the same until the client renews what let it in. */

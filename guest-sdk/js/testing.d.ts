@@ -16,6 +16,7 @@ export interface Request {
 /** A call that a handler made to the gateway. */
 export type Call =
   | { call: "send"; to: ConnectionId; message: Message }
+  | { call: "sendDatagram"; to: ConnectionId; payload: Uint8Array }
   | { call: "close"; id: ConnectionId; code: number; reason: string }
   | { call: "publish"; group: string; message: Message; exclude: ConnectionId | undefined };
 
@@ -45,6 +46,11 @@ export class Gateway {
   variable(name: string, value: string): this;
   /** Makes the clients that connect from now on this principal, with these values of the authorizer. */
   identify(principal: string, values?: Record<string, string | number | boolean>): this;
+  /**
+   * Gives the stage `datagrams = true`, and makes the clients that connect from now on speak WebTransport and take them.
+   * Without it, `connections.sendDatagram` throws `denied`.
+   */
+  takeDatagrams(): void;
   /** Asks the plugin's `authorize` about a client. Rejects with its `Refusal`; with 500 when its answer is no identity. */
   authorize(request?: Request): Promise<{
     principal: string | undefined;
@@ -58,10 +64,16 @@ export class Gateway {
   message(id: ConnectionId, message: Sendable): Promise<Message | undefined>;
   /** As `message`, to the route with this key. */
   messageOn(routeKey: string, id: ConnectionId, message: Sendable): Promise<Message | undefined>;
+  /** Sends a datagram from a client to the route `$default`: a message for which `context.isDatagram()` is true. */
+  datagram(id: ConnectionId, payload: ArrayBuffer | ArrayBufferView): Promise<Message | undefined>;
+  /** As `datagram`, to the route with this key. */
+  datagramOn(routeKey: string, id: ConnectionId, payload: ArrayBuffer | ArrayBufferView): Promise<Message | undefined>;
   /** Ends a connection: with this code and reason, with those of the handler's close, or by its client with 1000. */
   disconnect(id: ConnectionId, closing?: Partial<Closing>): Promise<void>;
   /** The messages that the handler has sent and published to a client since the last such call. Answers are not among them. */
   received(id: ConnectionId): Message[];
+  /** The datagrams that the handler has sent to a client since the last such call. */
+  receivedDatagrams(id: ConnectionId): Uint8Array[];
   /** The handler's calls since the last such call: sends, publishes and closes, also those that failed. */
   calls(): Call[];
   /** The code and reason with which the handler has closed a connection, if it has. */

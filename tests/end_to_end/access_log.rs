@@ -81,6 +81,7 @@ async fn connection_has_a_line_for_its_handshake_and_one_for_its_end() {
         ("trace_id", json!(TRACE)),
         ("tls", json!("1.3")),
         ("http", json!("1.1")),
+        ("protocol", json!("websocket")),
     ] {
         assert_eq!(connected[field], value, "{field}: {connected}");
     }
@@ -93,6 +94,8 @@ async fn connection_has_a_line_for_its_handshake_and_one_for_its_end() {
         ("level", json!("INFO")),
         ("client", json!("127.0.0.1")),
         ("stage", json!("a/s")),
+        ("http", json!("1.1")),
+        ("protocol", json!("websocket")),
         ("code", json!(4321)),
         ("reason", json!("enough")),
         ("closed_by", json!("client")),

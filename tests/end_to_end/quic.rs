@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lockgate_tests::{Certificate, Gateway, Http3, Http3Options};
+use lockgate_tests::{Certificate, FirstPackets, Gateway, Http3, Http3Options};
 use tempfile::TempDir;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     upgrade::upgrade,
 };
 
-async fn reload(gateway: &Gateway, from: &str, to: &str) {
+pub(crate) async fn reload(gateway: &Gateway, from: &str, to: &str) {
     let file = gateway.folder().join("gateway.toml");
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(from), "{from} is not in {text}");
@@ -238,12 +238,10 @@ async fn client_that_changes_its_address_keeps_its_websocket_and_its_place() {
 #[tokio::test]
 async fn handshakes_that_are_begun_and_left_keep_nobody_out() {
     let gateway = probe("handshakes = 4\nhandshake_timeout_s = 60", "").await;
-    let mut sockets = Vec::new();
+    let mut packets = FirstPackets::to(gateway.secure());
     for host in 1..=100 {
         let socket = UdpSocket::bind(format!("127.0.2.{host}:0")).unwrap();
-        let packet = Http3::first_packet().await;
-        socket.send_to(&packet, gateway.secure()).unwrap();
-        sockets.push(socket);
+        socket.send_to(&packets.make(), gateway.secure()).unwrap();
     }
     let http3 = gateway.http3().await;
     http3.open("/s").await.id().await;

@@ -45,7 +45,7 @@ async fn messages_of_a_session_are_echoed_in_order() {
     let mut client = http3.open("/s").await;
     client.send("beside it").await;
     client.expect("beside it").await;
-    // Datagrams are dropped.
+    // Datagrams are dropped where the stage does not take them.
     let datagram = vec![u8::try_from(session.id() / 4).unwrap(), 1, 2, 3];
     http3.quic.send_datagram(datagram.into()).unwrap();
     session.send(&Message::text("still here")).await;

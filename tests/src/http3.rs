@@ -2,14 +2,14 @@
 //!
 //! [`Http3::quic`] is the connection itself, for tests that break the protocol.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use quinn::{
     ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream,
     crypto::rustls::QuicClientConfig,
 };
 use rustls_pki_types::CertificateDer;
-use tokio::{net::UdpSocket, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     Answer, Client,
@@ -42,6 +42,8 @@ pub struct Http3Options {
     /// The address that it comes from.
     pub from: SocketAddr,
     pub transport: quinn::TransportConfig,
+    /// Its settings, in a frame's form.
+    pub settings: Vec<u8>,
 }
 
 impl Default for Http3Options {
@@ -50,6 +52,8 @@ impl Default for Http3Options {
             name: Some("localhost".to_owned()),
             from: ([127, 0, 0, 1], 0).into(),
             transport: quinn::TransportConfig::default(),
+            // Datagrams are taken.
+            settings: vec![0x33, 1],
         }
     }
 }
@@ -75,10 +79,11 @@ impl Http3 {
         address: SocketAddr,
         options: Http3Options,
     ) -> Result<Self, ConnectionError> {
+        let settings = options.settings.clone();
         let (endpoint, quic) = Self::quic(address, options).await?;
         let mut control = quic.open_uni().await?;
         let mut start = vec![0];
-        put_frame(&mut start, SETTINGS, &[]);
+        put_frame(&mut start, SETTINGS, &settings);
         control.write_all(&start).await.unwrap();
         let mut receive = within("the control stream", quic.accept_uni()).await?;
         let (kind, frame) = within("the settings", async {
@@ -130,20 +135,6 @@ impl Http3 {
         let connecting = endpoint.connect_with(config, address, &name).unwrap();
         let quic = within("the QUIC handshake", connecting).await?;
         Ok((endpoint, quic))
-    }
-
-    /// The first packet of a new client, which can be sent from any address.
-    pub async fn first_packet() -> Vec<u8> {
-        let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = sink.local_addr().unwrap();
-        let _connecting = endpoint
-            .connect_with(config(false), address, "localhost")
-            .unwrap();
-        let mut packet = vec![0; 1_500];
-        let length = within("a packet", sink.recv(&mut packet)).await.unwrap();
-        packet.truncate(length);
-        packet
     }
 
     /// Whether a second connection may send data before its handshake is over.
@@ -241,6 +232,48 @@ impl Http3 {
         self.request(&[&fields[..], headers].concat()).await
     }
 
+    /// The answer to a request with a body.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = self.begin(method, path, headers).await;
+        let mut bytes = Vec::new();
+        put_frame(&mut bytes, DATA, body);
+        // The server may have answered already.
+        let _ = request.send.write_all(&bytes).await;
+        let _ = request.send.finish();
+        request.answer().await
+    }
+
+    /// Sends the head of a request.
+    pub async fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+    ) -> Http3Request {
+        let authority = format!("{}:{}", self.host, self.port);
+        let fields = [
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", &authority),
+            (":path", path),
+        ];
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.to_lowercase(), value.as_str()))
+            .collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (&**name, *value))
+            .collect();
+        self.request(&[&fields[..], &headers].concat()).await
+    }
+
     /// Makes a request of these fields alone.
     pub async fn request(&self, fields: &[(&str, &str)]) -> Http3Request {
         let mut bytes = Vec::new();
@@ -258,6 +291,37 @@ impl Http3 {
     }
 }
 
+/// Makes the first packets of clients, which can be sent from any address.
+pub struct FirstPackets {
+    endpoint: quinn_proto::Endpoint,
+    config: ClientConfig,
+    server: SocketAddr,
+}
+
+impl FirstPackets {
+    #[must_use]
+    pub fn to(server: SocketAddr) -> Self {
+        let own = Arc::new(quinn::EndpointConfig::default());
+        Self {
+            endpoint: quinn_proto::Endpoint::new(own, None, false, None),
+            config: config(false),
+            server,
+        }
+    }
+
+    /// The first packet of one more client.
+    pub fn make(&mut self) -> Vec<u8> {
+        let (config, now) = (self.config.clone(), Instant::now());
+        let connecting = self.endpoint.connect(now, config, self.server, "localhost");
+        let (_, mut connection) = connecting.unwrap();
+        let mut packet = Vec::new();
+        connection
+            .poll_transmit(now, 1, &mut packet)
+            .expect("a packet");
+        packet
+    }
+}
+
 /// A request on a stream of its own, without an answer yet.
 pub struct Http3Request {
     pub send: SendStream,
@@ -269,8 +333,12 @@ impl Http3Request {
     pub async fn open(mut self) -> Client {
         let answer = self.head().await;
         assert_eq!(answer.status, 200, "not let in: {answer:?}");
-        let stream = ByteStream::new(self.send, self.receive);
-        Client::new(Box::new(stream), Vec::new(), answer).await
+        Client::new(Box::new(self.bytes()), Vec::new(), answer).await
+    }
+
+    /// The stream of bytes that an answer has opened.
+    pub(crate) fn bytes(self) -> ByteStream {
+        ByteStream::new(self.send, self.receive)
     }
 
     /// Waits for the whole answer to a request.

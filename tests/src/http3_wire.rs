@@ -39,7 +39,7 @@ pub fn put_integer(out: &mut Vec<u8>, value: u64) {
 }
 
 /// Takes an integer from the front of bytes; none if they end before it does.
-pub(crate) fn take_integer(bytes: &mut &[u8]) -> Option<u64> {
+pub fn take_integer(bytes: &mut &[u8]) -> Option<u64> {
     let length = 1_usize << (bytes.first()? >> 6);
     let (own, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;

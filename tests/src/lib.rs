@@ -50,8 +50,8 @@ pub use gateway::{CommandResult, Gateway, Lockgate, request_at, write_configurat
 pub use guests::Guest;
 pub use http::Http;
 pub use http2::{Http2, PendingRequest};
-pub use http3::{Http3, Http3Options, Http3Request};
-pub use http3_wire::{encode, put_frame, put_integer, stream_head};
+pub use http3::{FirstPackets, Http3, Http3Options, Http3Request};
+pub use http3_wire::{encode, put_frame, put_integer, stream_head, take_integer};
 pub use issuer::Issuer;
 pub use log::Log;
 pub use orphan::Orphan;

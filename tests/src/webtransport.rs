@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     Answer, Http3, Http3Request,
-    http3_wire::{put_frame, put_integer, stream_head},
+    http3_wire::{put_frame, put_integer, stream_head, take_integer},
     within,
 };
 
@@ -33,6 +33,23 @@ impl Http3 {
             ("sec-webtransport-http3-draft02", "1"),
         ];
         self.request(&[&fields[..], headers].concat()).await
+    }
+
+    /// Sends a datagram for a session.
+    pub fn send_datagram(&self, session: u64, payload: &[u8]) {
+        let mut datagram = Vec::new();
+        put_integer(&mut datagram, session / 4);
+        datagram.extend_from_slice(payload);
+        self.quic.send_datagram(datagram.into()).unwrap();
+    }
+
+    /// The next datagram: the session that it is for, and its payload.
+    pub async fn datagram(&self) -> (u64, Vec<u8>) {
+        let datagram = within("a datagram", self.quic.read_datagram()).await;
+        let datagram = datagram.unwrap();
+        let mut rest = &datagram[..];
+        let quarter = take_integer(&mut rest).expect("a session");
+        (quarter * 4, rest.to_vec())
     }
 
     /// Opens a session and its stream.

@@ -43,6 +43,21 @@ func Send(ctx context.Context, to lockgate.ConnectionID, message *lockgate.Messa
 	return gateway.Send(ctx, to, gateway.Message(*message))
 }
 
+// SendDatagram sends a datagram to a client that speaks WebTransport. It may be lost, or overtake others and messages, and
+// none waits for room: one that finds none is dropped. A nil error says that nothing is wrong with it, not that it arrives;
+// one to a client that has not been let in yet is dropped.
+//
+// Fails with [lockgate.ErrGone]; with [lockgate.ErrBusy], when this invocation has used up its sends and publishes; with
+// [lockgate.ErrDenied], when the stage's datagrams is off; with [lockgate.ErrInvalid], when the client takes no datagrams,
+// as a WebSocket does not; and with [lockgate.ErrTooLarge], when it is over the stage's limit of a message, or does not fit
+// into a packet: 1,100 bytes always do.
+func SendDatagram(ctx context.Context, to lockgate.ConnectionID, payload []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return gateway.SendDatagram(ctx, to, payload)
+}
+
 // Close closes a connection after the messages queued for it. Its client has 25 seconds to take them; the rest is dropped.
 //
 // The code is 1000, 1001, 1002, 1003, 1007 to 1014, or 3000 to 4999; the reason has at most 123 bytes. Fails with

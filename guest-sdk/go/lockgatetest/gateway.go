@@ -56,6 +56,10 @@ func (g *Gateway) SetPrincipal(principal string, values map[string]any) {
 	g.state.principal, g.state.authorizer = principal, values
 }
 
+// TakeDatagrams gives the stage datagrams = true, and makes the clients that connect from now on speak WebTransport and take
+// them. Without it, connections.SendDatagram fails with [lockgate.ErrDenied].
+func (g *Gateway) TakeDatagrams() { g.state.takesDatagrams = true }
+
 // Handshake returns the request of a plain client.
 func Handshake() lockgate.Handshake {
 	return lockgate.Handshake{
@@ -133,6 +137,27 @@ func (g *Gateway) Message(id lockgate.ConnectionID, message *lockgate.Message) (
 // MessageOn is Message to the route with this key.
 func (g *Gateway) MessageOn(routeKey string, id lockgate.ConnectionID, message *lockgate.Message) (*lockgate.Message, error) {
 	g.t.Helper()
+	return g.deliver(routeKey, id, message, false)
+}
+
+// Datagram sends a datagram from a client to the route $default: a binary message for which [lockgate.IsDatagram] is true. It
+// returns the handler's answer.
+func (g *Gateway) Datagram(id lockgate.ConnectionID, payload []byte) (*lockgate.Message, error) {
+	g.t.Helper()
+	return g.DatagramOn("$default", id, payload)
+}
+
+// DatagramOn is Datagram to the route with this key.
+func (g *Gateway) DatagramOn(routeKey string, id lockgate.ConnectionID, payload []byte) (*lockgate.Message, error) {
+	g.t.Helper()
+	if !g.connection(id).takesDatagrams {
+		g.t.Fatalf("the client of %q takes no datagrams: call TakeDatagrams before it connects", id)
+	}
+	return g.deliver(routeKey, id, lockgate.Binary(payload), true)
+}
+
+func (g *Gateway) deliver(routeKey string, id lockgate.ConnectionID, message *lockgate.Message, isDatagram bool) (*lockgate.Message, error) {
+	g.t.Helper()
 	g.openConnection(id)
 	if len(message.Data) > maxMessage {
 		g.DisconnectWith(id, lockgate.Closing{Code: 1009, Reason: "message too big"})
@@ -140,7 +165,8 @@ func (g *Gateway) MessageOn(routeKey string, id lockgate.ConnectionID, message *
 	}
 	var answer *lockgate.Message
 	var err error
-	g.run(id, routeKey, func(ctx context.Context, event lockgate.Event) {
+	g.state.begin(id, routeKey, isDatagram)
+	g.handle(id, routeKey, func(ctx context.Context, event lockgate.Event) {
 		answer, err = g.handler.Message(ctx, event, *message)
 	})
 	switch {
@@ -183,6 +209,15 @@ func (g *Gateway) Received(id lockgate.ConnectionID) []lockgate.Message {
 	received := connection.received
 	connection.received = nil
 	return received
+}
+
+// ReceivedDatagrams returns the datagrams that the handler has sent to a client since the last such call, in order.
+func (g *Gateway) ReceivedDatagrams(id lockgate.ConnectionID) [][]byte {
+	g.t.Helper()
+	connection := g.connection(id)
+	datagrams := connection.datagrams
+	connection.datagrams = nil
+	return datagrams
 }
 
 // Calls returns the handler's calls since the last such call, in order: sends, publishes and closes, also those that
@@ -229,9 +264,13 @@ func (g *Gateway) Attributes(id lockgate.ConnectionID) lockgate.Fields {
 	return sorted(g.connection(id).attributes)
 }
 
-// run runs the handler for one event.
+// run runs the handler for one event that is no message.
 func (g *Gateway) run(id, routeKey string, handle func(context.Context, lockgate.Event)) {
-	g.state.begin(id, routeKey)
+	g.state.begin(id, routeKey, false)
+	g.handle(id, routeKey, handle)
+}
+
+func (g *Gateway) handle(id, routeKey string, handle func(context.Context, lockgate.Event)) {
 	ctx, end := context.WithCancel(gateway.With(context.Background(), g.state))
 	defer end()
 	handle(ctx, lockgate.Event{ConnectionID: id, RouteKey: routeKey})

@@ -405,3 +405,33 @@ func TestCallWithoutAGatewayPanicsWithTheNameOfTheFunction(t *testing.T) {
 	}()
 	_, _ = groups.Count(context.Background(), "lobby")
 }
+
+// position sends each message back as a datagram, and answers whether it came as one.
+type position struct{ lockgate.Defaults }
+
+func (position) Message(ctx context.Context, event lockgate.Event, message lockgate.Message) (*lockgate.Message, error) {
+	if err := connections.SendDatagram(ctx, event.ConnectionID, message.Data); err != nil {
+		return nil, err
+	}
+	return lockgate.Text(strconv.FormatBool(lockgate.IsDatagram(ctx))), nil
+}
+
+func TestDatagramIsAMessageThatSaysSoAndWaitsNowhere(t *testing.T) {
+	gateway := lockgatetest.New(t, position{})
+	ada, _ := gateway.Connect()
+	_, err := gateway.Message(ada, lockgate.Text("x"))
+	expect(t, errors.Is(err, lockgate.ErrDenied), true)
+	gateway.TakeDatagrams()
+	// Her client does not take any.
+	_, err = gateway.Message(ada, lockgate.Text("x"))
+	expect(t, errors.Is(err, lockgate.ErrInvalid), true)
+	bob, _ := gateway.Connect()
+	answer, err := gateway.Datagram(bob, []byte("here"))
+	expect(t, []any{answer.Text(), err}, []any{"true", nil})
+	expect(t, say(gateway, bob, "there"), "false")
+	expect(t, gateway.ReceivedDatagrams(bob), [][]byte{[]byte("here"), []byte("there")})
+	expect(t, len(gateway.Received(bob)), 0)
+	_, err = gateway.Message(bob, lockgate.Text(strings.Repeat("x", 1_201)))
+	expect(t, errors.Is(err, lockgate.ErrTooLarge), true)
+	expect(t, gateway.Calls()[0], lockgatetest.Call(lockgatetest.SendDatagram{To: ada, Payload: []byte("x")}))
+}

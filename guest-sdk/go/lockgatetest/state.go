@@ -28,18 +28,26 @@ const (
 	maxPage      = 1_000
 	maxReason    = 123
 	timesEnd     = 1 << 53
+	// A packet has no room for more. The gateway finds out how much the client's network takes, 1,100 bytes at least.
+	maxDatagram = 1_200
 )
 
 // The time before the first event: the clock of a test advances only by a millisecond an event.
 const first = 1_700_000_000_000
 
-// A Call is one that a handler made to the gateway: a [Send], a [Close] or a [Publish].
+// A Call is one that a handler made to the gateway: a [Send], a [SendDatagram], a [Close] or a [Publish].
 type Call interface{ call() }
 
 // Send is a call of connections.Send.
 type Send struct {
 	To      lockgate.ConnectionID
 	Message lockgate.Message
+}
+
+// SendDatagram is a call of connections.SendDatagram.
+type SendDatagram struct {
+	To      lockgate.ConnectionID
+	Payload []byte
 }
 
 // Close is a call of connections.Close.
@@ -56,21 +64,26 @@ type Publish struct {
 	Exclude lockgate.ConnectionID
 }
 
-func (Send) call()    {}
-func (Close) call()   {}
-func (Publish) call() {}
+func (Send) call()         {}
+func (SendDatagram) call() {}
+func (Close) call()        {}
+func (Publish) call()      {}
 
 // state has the connections, the groups, and the calls of the handler. A handler's goroutines may call at the same time.
 type state struct {
 	sync.Mutex
-	variables   map[string]string
-	principal   string
-	authorizer  map[string]any
-	connections map[string]*connection
-	calls       []Call
+	variables  map[string]string
+	principal  string
+	authorizer map[string]any
+	// Whether the clients to come take datagrams, and the stage too.
+	takesDatagrams bool
+	connections    map[string]*connection
+	calls          []Call
 	// The connection of the event under way, and its route.
 	current   string
 	isMessage bool
+	// Whether its message came as a datagram.
+	isDatagram bool
 	// The number of events so far.
 	events    int64
 	postsLeft int
@@ -99,8 +112,11 @@ type connection struct {
 	attributes map[string]string
 	groups     map[string]bool
 	received   []lockgate.Message
-	closing    *lockgate.Closing
-	fails      error
+	datagrams  [][]byte
+	// Whether its client takes datagrams.
+	takesDatagrams bool
+	closing        *lockgate.Closing
+	fails          error
 }
 
 type life int
@@ -122,7 +138,8 @@ func (s *state) open(handshake lockgate.Handshake) string {
 	now := first + s.events + 1
 	userAgent, _ := handshake.Header("user-agent")
 	s.connections[id] = &connection{
-		principal: s.principal,
+		principal:      s.principal,
+		takesDatagrams: s.takesDatagrams,
 		info: gateway.Info{
 			ConnectedAt:  now,
 			LastActiveAt: now,
@@ -157,9 +174,10 @@ func (s *state) end(id string) {
 }
 
 // begin begins an event.
-func (s *state) begin(id, routeKey string) {
+func (s *state) begin(id, routeKey string, isDatagram bool) {
 	s.Lock()
 	defer s.Unlock()
+	s.isDatagram = isDatagram
 	s.current, s.isMessage = id, routeKey != "$connect" && routeKey != "$disconnect"
 	s.events++
 	s.postsLeft = maxPosts
@@ -232,6 +250,35 @@ func (s *state) Send(to string, sent gateway.Message) error {
 		return lockgate.ErrTooLarge
 	}
 	return connection.take(message)
+}
+
+func (s *state) SendDatagram(to string, payload []byte) error {
+	s.Lock()
+	defer s.Unlock()
+	payload = slices.Clone(payload)
+	s.calls = append(s.calls, SendDatagram{To: to, Payload: payload})
+	connection, err := s.find(to)
+	if err != nil {
+		return err
+	}
+	if err := s.takePost(); err != nil {
+		return err
+	}
+	switch {
+	case !s.takesDatagrams:
+		return lockgate.ErrDenied
+	case !connection.takesDatagrams:
+		return gateway.Invalid("the client takes no datagrams")
+	case connection.closing != nil || connection.life == ended:
+		return lockgate.ErrGone
+	case len(payload) > maxDatagram:
+		return lockgate.ErrTooLarge
+	case connection.fails != nil:
+		return connection.fails
+	case connection.life == open:
+		connection.datagrams = append(connection.datagrams, payload)
+	}
+	return nil
 }
 
 func (s *state) Close(id string, code uint16, reason string) error {
@@ -425,6 +472,12 @@ func (s *state) Current() gateway.Invocation {
 		current.MessageID = fmt.Sprintf("message-%04d", s.events)
 	}
 	return current
+}
+
+func (s *state) IsDatagram() bool {
+	s.Lock()
+	defer s.Unlock()
+	return s.isDatagram
 }
 
 func (s *state) Principal() string { return s.principal }

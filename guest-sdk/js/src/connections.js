@@ -11,6 +11,13 @@ export function send(id, message) {
   return call(() => contract.send(to, packed));
 }
 
+export function sendDatagram(id, payload) {
+  const to = text("connections.sendDatagram", "the connection id", id);
+  const { tag, val } = toContract(payload, "connections.sendDatagram: the payload");
+  if (tag !== "binary") throw new TypeError("connections.sendDatagram: the payload is a string; a datagram has bytes");
+  return call(() => contract.sendDatagram(to, val));
+}
+
 export function close(id, code = 1000, reason = "") {
   const whose = text("connections.close", "the connection id", id);
   number("connections.close", "the code", code, 65_535);

@@ -14,6 +14,10 @@ export function timeLeft() {
   return contract.timeLeft();
 }
 
+export function isDatagram() {
+  return contract.isDatagram();
+}
+
 export function principal() {
   return optional(contract.principal());
 }

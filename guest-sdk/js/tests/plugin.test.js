@@ -190,3 +190,35 @@ test("the group of a principal has its connections, and nobody joins or leaves i
   assert.deepEqual(gateway.received(own[1]), ["hello"]);
   assert.deepEqual(gateway.received(bob), []);
 });
+
+test("a datagram is a message that says so and waits nowhere", async () => {
+  const gateway = new Gateway(
+    define({
+      connect({ connectionId }) {
+        try {
+          connections.sendDatagram(connectionId, new Uint8Array([0]));
+        } catch (error) {
+          assert.equal(error.code, "denied");
+        }
+      },
+      message({ connectionId }, message) {
+        connections.sendDatagram(connectionId, message);
+        return String(context.isDatagram());
+      },
+    }),
+  );
+  const bytes = new Uint8Array([1, 2, 3]);
+  const ada = await gateway.connect();
+  await assert.rejects(gateway.message(ada, bytes), { code: "denied" });
+  gateway.takeDatagrams();
+  await assert.rejects(gateway.message(ada, bytes), { code: "invalid", reason: /no datagrams/ });
+  const bob = await gateway.connect();
+  assert.equal(await gateway.datagram(bob, bytes.buffer), "true");
+  assert.equal(await gateway.message(bob, bytes), "false");
+  assert.deepEqual(gateway.receivedDatagrams(bob), [bytes, bytes]);
+  assert.deepEqual(gateway.received(bob), []);
+  await assert.rejects(gateway.message(bob, new Uint8Array(1_201)), { code: "too-large" });
+  await assert.rejects(gateway.message(bob, "text"), /a datagram has bytes/);
+  assert.deepEqual(gateway.calls()[0], { call: "sendDatagram", to: ada, payload: new Uint8Array([0]) });
+  await assert.rejects(gateway.datagram(ada, bytes), /takeDatagrams/);
+});

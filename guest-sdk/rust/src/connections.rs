@@ -32,6 +32,30 @@ pub fn send(to: &str, message: impl Into<Message>) -> Result<(), Error> {
     contract::send(to, &message.into())
 }
 
+/// Sends a datagram to a client that speaks WebTransport. It may be lost, or overtake others and messages, and none waits
+/// for room: one that finds none is dropped. `Ok` says that nothing is wrong with it, not that it arrives; one to a client
+/// that has not been let in yet is dropped.
+///
+/// Fails with [`Gone`](Error::Gone); with [`Busy`](Error::Busy), when this invocation has used up its sends and publishes;
+/// with [`Denied`](Error::Denied), when the stage's `datagrams` is off; with [`Invalid`](Error::Invalid), when the client
+/// takes no datagrams, as a WebSocket does not; and with [`TooLarge`](Error::TooLarge), when it is over the stage's limit of a
+/// message, or does not fit into a packet: 1,100 bytes always do.
+///
+/// ```no_run
+/// # use lockgate_plugin::{connections, context, Event, Message, Result};
+/// fn message(event: Event, message: Message) -> Result<Option<Message>> {
+///     if context::is_datagram() {
+///         // The next position makes up for one that is lost.
+///         connections::send_datagram(&event.connection_id, message.as_bytes())?;
+///         return Ok(None);
+///     }
+///     Ok(Some(message))
+/// }
+/// ```
+pub fn send_datagram(to: &str, payload: &[u8]) -> Result<(), Error> {
+    contract::send_datagram(to, payload)
+}
+
 /// Closes a connection after the messages queued for it. Its client has 25 seconds to take them; the rest is
 /// dropped.
 ///

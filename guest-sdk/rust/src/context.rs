@@ -35,6 +35,12 @@ pub fn time_left() -> Duration {
     Duration::from_millis(contract::time_left().into())
 }
 
+/// Returns whether the message of the present invocation came as a datagram: it may have overtaken others, others may be
+/// lost, and an answer goes the way of all messages. False for every other event.
+pub fn is_datagram() -> bool {
+    contract::is_datagram()
+}
+
 /// Returns who the client is, as the API's authorizer says; `None` when the API has no authorizer.
 pub fn principal() -> Option<String> {
     contract::principal()

@@ -115,6 +115,9 @@ pub(crate) struct Entry<'a> {
     /// The version of HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<&'static str>,
+    /// The protocol of the messages: `websocket` or `webtransport`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<&'static str>,
     /// The status of a handshake's answer, or the one that API Gateway's log has for a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<u16>,
@@ -171,16 +174,16 @@ impl Entry<'_> {
     pub(super) fn log(&self) {
         match (self.event, self.refused) {
             (Event::Connect, None) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "connected")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, protocol = self.protocol, status = self.status, took_ms = self.took_ms, "connected")
             }
             (Event::Connect, Some(Text(why))) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, "refused: {why}")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), path = text(self.path), origin = text(self.origin), user_agent = text(self.user_agent), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), tls = self.tls, http = self.http, protocol = self.protocol, status = self.status, took_ms = self.took_ms, "refused: {why}")
             }
             (Event::Message, _) => {
                 tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), route = text(self.route), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), status = self.status, error = text(self.error), took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, "message")
             }
             (Event::Disconnect, _) => {
-                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), principal = text(self.principal), code = self.code, reason = text(self.reason), closed_by = self.closed_by.map(Closer::as_str), cause = self.cause, open_s = self.open_s, messages_in = self.messages_in, messages_out = self.messages_out, bytes_in = self.bytes_in, bytes_out = self.bytes_out, outbox_peak_bytes = self.outbox_peak_bytes, "disconnected")
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), principal = text(self.principal), http = self.http, protocol = self.protocol, code = self.code, reason = text(self.reason), closed_by = self.closed_by.map(Closer::as_str), cause = self.cause, open_s = self.open_s, messages_in = self.messages_in, messages_out = self.messages_out, bytes_in = self.bytes_in, bytes_out = self.bytes_out, outbox_peak_bytes = self.outbox_peak_bytes, "disconnected")
             }
         }
     }

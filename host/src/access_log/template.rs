@@ -88,6 +88,7 @@ fn value(variable: Variable, entry: &Entry<'_>) -> Option<String> {
         Variable::Span => entry.span_id.map(|id| id.to_string()),
         Variable::Tls => entry.tls.map(str::to_owned),
         Variable::Http => entry.http.map(str::to_owned),
+        Variable::Protocol => entry.protocol.map(str::to_owned),
         Variable::Status => entry.status.map(|status| status.to_string()),
         // API Gateway has whole milliseconds here.
         Variable::Latency => entry.took_ms.map(|took| format!("{took:.0}")),

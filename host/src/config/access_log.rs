@@ -114,6 +114,7 @@ variables! {
     Span: "span_id";
     Tls: "tls";
     Http: "http";
+    Protocol: "protocol";
     Status: "status" | "integration.status" | "integration.integrationStatus";
     Latency: "integrationLatency" | "integration.latency";
     TookMs: "took_ms";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::authorizer;
 use super::compat::Compat;
 use super::file;
-use super::model::{Api, Domain, Integration, Mock, Origins, Renews, Route, Stage};
+use super::model::{Api, Domain, Integration, Mock, Origins, Renews, Route, Stage, StageLimits};
 use super::names::{self, nearest};
 use super::origin::OriginPattern;
 use super::report::{Report, join};
@@ -349,6 +349,13 @@ fn stage(
             Some(domain)
         })
         .collect();
+    if written.datagrams && !inherited.compat.takes_binary() {
+        report.problem(
+            &join(&key, "datagrams"),
+            "a datagram is a binary message, which compat = \"aws\" does not take",
+            "remove datagrams, or leave compat out",
+        );
+    }
     let authorizer_key = join(&key, "authorizer");
     let own = written.authorizer.as_deref();
     let authorizer = authorizer::named(&authorizer_key, own, inherited.authorizer, report);
@@ -361,7 +368,10 @@ fn stage(
         authorizer,
         api_key: authorizer::named(&api_key_key, own, inherited.api_key, report),
         connections_api: written.connections_api,
-        limits: units::stage(&limits_key, &written.limits, inherited.compat, report),
+        limits: StageLimits {
+            datagrams: written.datagrams,
+            ..units::stage(&limits_key, &written.limits, inherited.compat, report)
+        },
         variables: written.variables,
         name,
     }

@@ -284,6 +284,8 @@ pub(crate) struct Origins {
 pub(crate) struct StageLimits {
     /// Where API Gateway's limits, close codes and bytes hold.
     pub(crate) compat: Compat,
+    /// Whether WebTransport clients may send datagrams, and handlers may answer with them.
+    pub(crate) datagrams: bool,
     /// The longest message, either way.
     pub(crate) message_bytes: usize,
     /// The longest frame of a message from a client; at most `message_bytes`.

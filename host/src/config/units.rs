@@ -39,6 +39,7 @@ impl StageLimits {
             .unwrap_or_else(|| file::OUTBOX_KIB.max(written.message_kib));
         Self {
             compat,
+            datagrams: false,
             message_bytes,
             frame_bytes: written
                 .frame_kib

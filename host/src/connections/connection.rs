@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::attributes::Attributes;
+use super::datagram::{Datagram, DatagramError, DatagramSink};
 use super::groups::{self, Membership, PrincipalLimit};
 use super::id::{ConnectionId, LastRequests, RequestId};
 use super::message::{Message, Payload};
@@ -25,12 +26,45 @@ pub(crate) struct Client {
     pub(crate) user_agent: Option<Box<str>>,
     /// It came over QUIC: a process that another one succeeds lets go of it early.
     pub(crate) over_quic: bool,
+    pub(crate) carrier: Carrier,
+}
+
+/// What carries a client's messages: a WebSocket over a version of HTTP, or a WebTransport session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Http1,
+    Http2,
+    Http3,
+    WebTransport,
+}
+
+impl Carrier {
+    pub(crate) const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Http3, Self::WebTransport];
+
+    /// The version of HTTP.
+    pub(crate) fn http(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+            Self::Http3 | Self::WebTransport => "3",
+        }
+    }
+
+    /// The protocol of the messages.
+    pub(crate) fn protocol(self) -> &'static str {
+        match self {
+            Self::Http1 | Self::Http2 | Self::Http3 => "websocket",
+            Self::WebTransport => "webtransport",
+        }
+    }
 }
 
 /// The bounds of the memory that one connection takes in the gateway; set by its stage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) outbox: OutboxLimits,
+    /// Whether datagrams are sent.
+    pub(crate) datagrams: bool,
     /// Bytes of one message, either way.
     pub(crate) message_bytes: usize,
     /// Bytes of all attributes together: names and values, with 8 for each attribute.
@@ -54,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) span: Option<Box<SpanContext>>,
     last_active_at: AtomicU64,
     pub(crate) outbox: Outbox,
+    /// None before its session begins, and for a client that takes none.
+    datagrams: OnceLock<Box<dyn DatagramSink>>,
     pub(super) membership: Mutex<Membership>,
     details: Mutex<Details>,
     /// None without an authorizer.
@@ -105,6 +141,7 @@ impl Connection {
             span: None,
             last_active_at: AtomicU64::new(now),
             outbox: Outbox::new(),
+            datagrams: OnceLock::new(),
             membership: Mutex::default(),
             details: Mutex::default(),
             identity: ArcSwapOption::empty(),
@@ -191,6 +228,36 @@ impl Connection {
             }
         }
         pushed
+    }
+
+    /// Gives the client's datagrams their way, once.
+    pub(crate) fn set_datagrams(&self, sink: Box<dyn DatagramSink>) {
+        let _ = self.datagrams.set(sink);
+    }
+
+    /// Sends a datagram to the client.
+    pub(super) fn send_datagram(
+        &self,
+        payload: &[u8],
+        limits: &ConnectionLimits,
+    ) -> Result<Datagram, DatagramError> {
+        if !limits.datagrams {
+            return Err(DatagramError::Off);
+        }
+        if self.client.carrier != Carrier::WebTransport {
+            return Err(DatagramError::NotTaken);
+        }
+        if self.outbox.closing().is_some() {
+            return Err(DatagramError::Gone);
+        }
+        if payload.len() > limits.message_bytes {
+            return Err(DatagramError::TooLarge(limits.message_bytes));
+        }
+        // The client has not been let in.
+        let Some(sink) = self.datagrams.get() else {
+            return Ok(Datagram::Dropped);
+        };
+        sink.send(payload)
     }
 
     /// Whether somebody looks at its messages.

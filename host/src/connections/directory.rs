@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{AttributeError, Client, Connection, ConnectionLimits};
+use super::datagram::{Datagram, DatagramError};
 use super::groups::{Group, GroupInfo, Groups, JoinError, PrincipalLimit, TooManyOfPrincipal};
 use super::id::ConnectionId;
 use super::message::Message;
@@ -226,6 +227,16 @@ impl View<'_> {
     pub(crate) fn send(&self, id: ConnectionId, message: Message) -> Result<(), PostError> {
         let connection = self.find(id).or(Err(PostError::Gone))?;
         connection.post(message, self.limits)
+    }
+
+    /// Sends a datagram to the client of a connection, without waiting.
+    pub(crate) fn send_datagram(
+        &self,
+        id: ConnectionId,
+        payload: &[u8],
+    ) -> Result<Datagram, DatagramError> {
+        let connection = self.find(id).or(Err(DatagramError::Gone))?;
+        connection.send_datagram(payload, self.limits)
     }
 
     /// Closes a connection once its queue is written.

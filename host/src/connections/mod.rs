@@ -5,6 +5,7 @@
 
 mod attributes;
 mod connection;
+mod datagram;
 mod directory;
 mod groups;
 mod id;
@@ -15,7 +16,10 @@ mod shards;
 mod trace;
 mod walk;
 
-pub(crate) use connection::{AttributeError, Client, Connection, ConnectionLimits, RenewError};
+pub(crate) use connection::{
+    AttributeError, Carrier, Client, Connection, ConnectionLimits, RenewError,
+};
+pub(crate) use datagram::{Datagram, DatagramError, DatagramSink};
 pub(crate) use directory::{Directory, Gone, Info, Registration, View};
 pub(crate) use groups::{
     GroupInfo, JoinError, MAX_NAME, MAX_PAGE, PrincipalLimit, Published, TooManyOfPrincipal,

@@ -13,6 +13,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
         bytes: 30,
         messages: 2,
     },
+    datagrams: true,
     message_bytes: 10,
     attributes_bytes: 27,
     groups: 2,
@@ -26,6 +27,7 @@ fn connection() -> Arc<Connection> {
         domain_name: "localhost".into(),
         user_agent: None,
         over_quic: false,
+        carrier: Carrier::Http1,
     }))
 }
 

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use handshakes::{Handshakes, Outcome};
 pub(crate) use histogram::{Exemplar, Histogram, TimeHistogram};
-pub(crate) use stage::{LastError, POSTED, RouteCounters, StageCounters, UNROUTED};
+pub(crate) use stage::{
+    DatagramCounters, LastError, POSTED, RouteCounters, StageCounters, UNROUTED,
+};
 
 use stage::MAX_ROUTES;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::histogram::{ByteHistogram, TimeHistogram};
-use crate::connections::{Closer, RequestId};
+use crate::connections::{Carrier, Closer, RequestId};
 use crate::sharded::Sharded;
 
 /// The routes of all stages that have counts of their own. At 800 bytes of the page each, that is within 2 MB.
@@ -24,8 +24,9 @@ pub(crate) const UNROUTED: &str = "$none";
 /// The counts of one stage.
 #[derive(Debug, Default)]
 pub(crate) struct StageCounters {
-    /// Clients that are let in and have not ended.
-    pub(crate) open: AtomicI64,
+    /// Clients that are let in and have not ended, by what carries their messages.
+    open: [AtomicI64; Carrier::ALL.len()],
+    pub(crate) datagrams: Arc<DatagramCounters>,
     /// Those of which not everything is written that waits for them.
     pub(crate) behind: AtomicI64,
     /// Handshakes that were refused before the integration of `$connect`, with a status from 400 to 499, and messages
@@ -69,7 +70,30 @@ impl CloseCode {
     }
 }
 
+/// The datagrams of a stage, those of WebTransport clients and those to them. No packet is counted that the network has
+/// lost.
+#[derive(Debug, Default)]
+pub(crate) struct DatagramCounters {
+    /// Those that a session took, and those that the network was given.
+    pub(crate) incoming: AtomicU64,
+    pub(crate) outgoing: AtomicU64,
+    /// Those for which there was no room.
+    pub(crate) incoming_dropped: AtomicU64,
+    pub(crate) outgoing_dropped: AtomicU64,
+}
+
 impl StageCounters {
+    /// The clients of this carrier that are let in and have not ended.
+    pub(crate) fn open(&self, carrier: Carrier) -> &AtomicI64 {
+        let [http1, http2, http3, webtransport] = &self.open;
+        match carrier {
+            Carrier::Http1 => http1,
+            Carrier::Http2 => http2,
+            Carrier::Http3 => http3,
+            Carrier::WebTransport => webtransport,
+        }
+    }
+
     /// Notes messages to clients that are no answers.
     pub(crate) fn note_posted(&self, messages: u64, bytes: u64) {
         self.posted.own().add(messages, bytes);

@@ -100,6 +100,7 @@ fn read(early: &[u8], bytes: &[u8], piece: usize) -> ReadResult {
                 websocket.send(&message);
                 messages.push(message);
             }
+            Ok(Received::Datagram(_)) => panic!("a WebSocket has no datagrams"),
             Ok(Received::Control) => controls += 1,
             Err(end) => {
                 return ReadResult {

@@ -27,8 +27,8 @@ use tempfile::TempDir;
 
 use crate::config::Config;
 use crate::connections::{
-    Client, Connection, ConnectionId, ConnectionLimits, Directory, Message, OutboxLimits, Payload,
-    Taken,
+    Carrier, Client, Connection, ConnectionId, ConnectionLimits, Directory, Message, OutboxLimits,
+    Payload, Taken,
 };
 use crate::route::Selection;
 use input::Choices;
@@ -136,6 +136,7 @@ fn groups(input: &[u8]) {
             bytes: 64,
             messages: 4,
         },
+        datagrams: false,
         message_bytes: 32,
         attributes_bytes: 16,
         groups: 2,
@@ -158,6 +159,7 @@ fn groups(input: &[u8]) {
                 domain_name: "localhost".into(),
                 user_agent: None,
                 over_quic: false,
+                carrier: Carrier::Http1,
             }));
             let registration = directory
                 .admit(Arc::clone(&connection), None)

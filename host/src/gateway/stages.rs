@@ -280,6 +280,7 @@ fn connection_limits(limits: &config::StageLimits) -> ConnectionLimits {
             bytes: limits.outbox_bytes,
             messages: limits.outbox_messages,
         },
+        datagrams: limits.datagrams,
         message_bytes: limits.message_bytes,
         attributes_bytes: limits.attributes_bytes,
         groups: limits.groups,

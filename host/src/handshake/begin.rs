@@ -88,7 +88,13 @@ fn session(
             return serve(current, registration, Turns::new(stream), &[]);
         }
         Socket::Http3(Http3Socket::Session(session)) => {
-            let transport = WebTransport::new(session, &current.load().limits);
+            let stage = current.load();
+            registration
+                .connection
+                .set_datagrams(Box::new(session.datagram_sender()));
+            let datagrams = Arc::clone(&stage.scope.counters.datagrams);
+            let transport = WebTransport::new(session, &stage.limits, datagrams);
+            drop(stage);
             return Box::pin(session::serve(current, registration, transport));
         }
     };

@@ -133,6 +133,7 @@ impl Candidate<'_> {
             connection: Arc::clone(self.connection),
             route_key: route::CONNECT.into(),
             requested_at: now_ms(),
+            is_datagram: false,
         })
     }
 

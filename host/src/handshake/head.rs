@@ -19,6 +19,7 @@ use hyper::ext::Protocol;
 
 use super::refusal::Refusal;
 use crate::config::{Host, port_unless_implied};
+use crate::connections::Carrier;
 
 /// Longest path with its query in bytes, as in API Gateway.
 const MAX_TARGET: usize = 4_096;
@@ -122,6 +123,18 @@ impl Head {
             authority,
             opening,
         })
+    }
+}
+
+impl Head {
+    /// What is to carry the client's messages.
+    pub(super) fn carrier(&self) -> Carrier {
+        match (&self.opening, self.http_version) {
+            (Opening::Upgrade { .. }, _) => Carrier::Http1,
+            (Opening::Connect, "2") => Carrier::Http2,
+            (Opening::Connect, _) => Carrier::Http3,
+            (Opening::WebTransport, _) => Carrier::WebTransport,
+        }
     }
 }
 

@@ -312,6 +312,7 @@ fn judge(
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
         domain_name: host.into(),
         over_quic: parts.version == Version::HTTP_3,
+        carrier: head.carrier(),
     });
     let pads_ids = current.load().limits.compat.pads_ids();
     if pads_ids {

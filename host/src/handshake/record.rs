@@ -134,6 +134,7 @@ impl Arrival {
             user_agent: head.user_agent.as_deref().map(Into::into),
             principal: principal.as_deref().map(Into::into),
             http: Some(head.http_version),
+            protocol: Some(connection.client.carrier.protocol()),
             status: Some(outcome.unwrap_or_else(|refusal| refusal.status().as_u16())),
             refused: why.as_deref().map(Into::into),
             ..self.entry()

@@ -23,6 +23,8 @@ pub(crate) enum Code {
     Message,
     QpackDecompression,
     QpackEncoderStream,
+    /// A datagram that names no stream (RFC 9297 §2.1).
+    Datagram,
     /// A stream of a WebTransport session that is over, or has no use for it.
     SessionGone,
 }
@@ -30,6 +32,7 @@ pub(crate) enum Code {
 impl From<Code> for VarInt {
     fn from(code: Code) -> Self {
         Self::from_u32(match code {
+            Code::Datagram => 0x33,
             Code::None => 0x100,
             Code::StreamCreation => 0x103,
             Code::ClosedCriticalStream => 0x104,

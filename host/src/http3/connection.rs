@@ -8,7 +8,7 @@ use http::Response;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Full};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, coop};
 use tokio::time::timeout;
 
 use super::code::Code;
@@ -99,10 +99,16 @@ impl Connection {
                 }
                 receive = self.quic.accept_uni() => {
                     let critical = Arc::clone(&self.critical);
-                    self.unis.spawn(read_uni(receive?, critical));
+                    let sessions = Arc::clone(&self.sessions);
+                    self.unis.spawn(read_uni(receive?, critical, sessions));
                 }
-                // No session takes datagrams, and they are not to wait.
-                datagram = self.quic.read_datagram() => drop(datagram?),
+                datagram = self.quic.read_datagram() => {
+                    if let Err(code) = self.sessions.give_datagram(datagram?) {
+                        self.quic.close(code.into(), b"");
+                    }
+                    // A client that sends many leaves the thread to others, too.
+                    coop::consume_budget().await;
+                }
                 Some(read) = self.unis.join_next() => {
                     if let Ok(Err(code)) = read {
                         self.quic.close(code.into(), b"");
@@ -129,7 +135,11 @@ impl Connection {
 }
 
 /// Reads a unidirectional stream to its end. An error ends the connection.
-async fn read_uni(mut receive: RecvStream, critical: Arc<Mutex<Critical>>) -> Result<(), Code> {
+async fn read_uni(
+    mut receive: RecvStream,
+    critical: Arc<Mutex<Critical>>,
+    sessions: Arc<Sessions>,
+) -> Result<(), Code> {
     let mut stream = UniStream::new();
     let taken = |kind| {
         let mut critical = critical.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +150,9 @@ async fn read_uni(mut receive: RecvStream, critical: Arc<Mutex<Critical>>) -> Re
             return stream.end();
         };
         stream.read(&chunk.bytes, taken)?;
+        if stream.takes_datagrams() {
+            sessions.allow_datagrams();
+        }
         if let UniStream::Unknown = stream {
             let _ = receive.stop(Code::StreamCreation.into());
             return Ok(());

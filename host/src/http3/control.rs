@@ -12,6 +12,8 @@ const MAX_FRAME: u64 = 4 << 10;
 pub(super) struct ControlStream {
     /// Whether the settings have come.
     settled: bool,
+    /// Whether they say that the client takes datagrams.
+    pub(super) takes_datagrams: bool,
     state: State,
 }
 
@@ -99,7 +101,7 @@ impl ControlStream {
         };
         match *kind {
             frame::SETTINGS => {
-                settings::check(bytes)?;
+                self.takes_datagrams = settings::check(bytes)?;
                 self.settled = true;
             }
             frame::GOAWAY | frame::MAX_PUSH_ID => {

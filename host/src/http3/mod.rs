@@ -9,6 +9,7 @@ mod code;
 mod connection;
 mod control;
 mod data;
+mod datagram;
 mod frame;
 pub(crate) mod fuzz;
 mod message;

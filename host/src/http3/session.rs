@@ -4,28 +4,71 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 
 use super::capsule::{self, Capsules, SessionClose};
 use super::code::Code;
+use super::datagram::{self, DatagramSender};
 use super::stream::Stream;
+use crate::counters::DatagramCounters;
+
+/// Datagrams of a client that wait for their session: what comes while a handler works for a few milliseconds. A packet
+/// has at most 1,472 bytes, so that a session holds 47 KB of them.
+const WAITING_DATAGRAMS: usize = 32;
 
 /// The sessions of a connection, by the number of their stream.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    open: Mutex<HashMap<u64, mpsc::Sender<MessageStream>>>,
+    open: Mutex<HashMap<u64, Inlet>>,
     /// Changes with each new session: streams wait for theirs.
     opened: watch::Sender<()>,
+    /// The client takes datagrams.
+    takes_datagrams: AtomicBool,
+}
+
+/// The way of what comes for a session.
+#[derive(Debug)]
+struct Inlet {
+    streams: mpsc::Sender<MessageStream>,
+    /// None while its stage takes no datagrams.
+    datagrams: Option<(mpsc::Sender<Bytes>, Arc<DatagramCounters>)>,
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<MessageStream>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Inlet>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client takes datagrams.
+    pub(super) fn take_datagrams(&self) -> bool {
+        self.takes_datagrams.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the client takes datagrams.
+    pub(super) fn allow_datagrams(&self) {
+        self.takes_datagrams.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives a datagram to its session. One without a session, and one for which there is no room, is dropped. An error
+    /// ends the connection.
+    pub(super) fn give_datagram(&self, datagram: Bytes) -> Result<(), Code> {
+        let (session, payload) = datagram::read(datagram).ok_or(Code::Datagram)?;
+        let open = self.lock();
+        let Some((sender, counters)) = open.get(&session).and_then(|open| open.datagrams.as_ref())
+        else {
+            return Ok(());
+        };
+        if sender.try_send(payload).is_err() {
+            counters.incoming_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Gives a stream to its session, and waits for that: the stream may come before the session's answer. One that the
@@ -33,8 +76,8 @@ impl Sessions {
     pub(super) async fn give(&self, session: u64, stream: MessageStream) {
         let mut opened = self.opened.subscribe();
         let sender = loop {
-            if let Some(sender) = self.lock().get(&session) {
-                break sender.clone();
+            if let Some(inlet) = self.lock().get(&session) {
+                break inlet.streams.clone();
             }
             if opened.changed().await.is_err() {
                 return;
@@ -51,6 +94,8 @@ pub(crate) struct Session {
     capsules: Capsules,
     sessions: Arc<Sessions>,
     streams: mpsc::Receiver<MessageStream>,
+    /// None while its stage takes none.
+    datagrams: Option<mpsc::Receiver<Bytes>>,
     /// Bytes of the close that are not written.
     closing: Vec<u8>,
 }
@@ -58,7 +103,11 @@ pub(crate) struct Session {
 impl Session {
     pub(super) fn open(id: u64, own: Stream, sessions: Arc<Sessions>) -> Self {
         let (sender, streams) = mpsc::channel(1);
-        sessions.lock().insert(id, sender);
+        let inlet = Inlet {
+            streams: sender,
+            datagrams: None,
+        };
+        sessions.lock().insert(id, inlet);
         sessions.opened.send_replace(());
         Self {
             id,
@@ -66,8 +115,43 @@ impl Session {
             capsules: Capsules::default(),
             sessions,
             streams,
+            datagrams: None,
             closing: Vec::new(),
         }
+    }
+
+    /// Takes datagrams from now on, and counts them there; or none.
+    pub(crate) fn take_datagrams(&mut self, counters: Option<&Arc<DatagramCounters>>) {
+        if self.datagrams.is_some() == counters.is_some() {
+            return;
+        }
+        let (sender, receiver) = counters
+            .map(|counters| {
+                let (sender, receiver) = mpsc::channel(WAITING_DATAGRAMS);
+                ((sender, Arc::clone(counters)), receiver)
+            })
+            .unzip();
+        self.datagrams = receiver;
+        if let Some(inlet) = self.sessions.lock().get_mut(&self.id) {
+            inlet.datagrams = sender;
+        }
+    }
+
+    /// Waits for a datagram.
+    pub(crate) fn poll_datagram(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(datagrams) = &mut self.datagrams else {
+            return Poll::Pending;
+        };
+        match ready!(datagrams.poll_recv(context)) {
+            Some(datagram) => Poll::Ready(datagram),
+            None => Poll::Pending,
+        }
+    }
+
+    /// What sends datagrams to the client.
+    pub(crate) fn datagram_sender(&self) -> DatagramSender {
+        let (quic, sessions) = (self.own.quic().clone(), Arc::clone(&self.sessions));
+        DatagramSender::new(self.id, quic, sessions)
     }
 
     /// Waits for the client's first bidirectional stream.

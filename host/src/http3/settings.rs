@@ -26,7 +26,7 @@ pub(super) fn own() -> Vec<u8> {
     for (id, value) in [
         (MAX_FIELD_SECTION_SIZE, MAX_HEAD as u64),
         (ENABLE_CONNECT_PROTOCOL, 1),
-        // Datagrams are part of WebTransport for clients, and are dropped here.
+        // Datagrams are part of WebTransport for clients, whether or not a stage takes them.
         (H3_DATAGRAM, 1),
         (ENABLE_WEBTRANSPORT, 1),
         (MAX_SESSIONS_02, MAX_SESSIONS),
@@ -40,9 +40,9 @@ pub(super) fn own() -> Vec<u8> {
     out
 }
 
-/// Judges the client's settings. The gateway depends on none of them.
-pub(super) fn check(mut payload: &[u8]) -> Result<(), Code> {
-    let mut seen = Vec::new();
+/// Judges the client's settings. Gives whether it takes datagrams; the gateway depends on nothing else of them.
+pub(super) fn check(mut payload: &[u8]) -> Result<bool, Code> {
+    let (mut seen, mut datagrams) = (Vec::new(), false);
     while !payload.is_empty() {
         let setting = (varint::take(&mut payload), varint::take(&mut payload));
         let (Some(id), Some(value)) = setting else {
@@ -55,11 +55,15 @@ pub(super) fn check(mut payload: &[u8]) -> Result<(), Code> {
         if OF_HTTP_2.contains(&id) || is_flag && value > 1 {
             return Err(Code::Settings);
         }
+        datagrams |= id == H3_DATAGRAM && value == 1;
         seen.push(id);
     }
     seen.sort_unstable();
     let twice = seen.windows(2).any(|pair| matches!(pair, [a, b] if a == b));
-    if twice { Err(Code::Settings) } else { Ok(()) }
+    if twice {
+        return Err(Code::Settings);
+    }
+    Ok(datagrams)
 }
 
 #[cfg(test)]
@@ -67,7 +71,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn judge(settings: &[(u64, u64)], expected: Result<(), Code>) {
+    fn judge(settings: &[(u64, u64)], expected: Result<bool, Code>) {
         let mut payload = Vec::new();
         for (id, value) in settings {
             varint::put(&mut payload, *id);
@@ -78,11 +82,12 @@ mod tests {
 
     #[test]
     fn settings_are_judged() {
-        judge(&[], Ok(()));
+        judge(&[], Ok(false));
         judge(
             &[(MAX_FIELD_SECTION_SIZE, 1), (0x21, 7), (H3_DATAGRAM, 1)],
-            Ok(()),
+            Ok(true),
         );
+        judge(&[(H3_DATAGRAM, 0)], Ok(false));
         judge(&[(0x21, 7), (0x42, 1), (0x21, 7)], Err(Code::Settings));
         judge(&[(0x03, 100)], Err(Code::Settings));
         judge(&[(ENABLE_CONNECT_PROTOCOL, 2)], Err(Code::Settings));

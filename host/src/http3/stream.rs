@@ -44,6 +44,10 @@ impl Stream {
         }
     }
 
+    pub(super) fn quic(&self) -> &quinn::Connection {
+        &self.quic
+    }
+
     fn poll_write_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.head.is_empty() {
             let written = ready!(Pin::new(&mut self.send).poll_write(context, &self.head))?;

@@ -80,6 +80,11 @@ impl UniStream {
         Ok(stream)
     }
 
+    /// Whether it is the control stream, and has told that the client takes datagrams.
+    pub(super) fn takes_datagrams(&self) -> bool {
+        matches!(self, Self::Control(control) if control.takes_datagrams)
+    }
+
     /// Judges the end of the stream. An error ends the connection.
     pub(super) fn end(&self) -> Result<(), Code> {
         match self {

@@ -60,6 +60,8 @@ pub(crate) struct Invocation {
     pub(crate) route_key: Arc<str>,
     /// Milliseconds since the Unix epoch.
     pub(crate) requested_at: u64,
+    /// Whether the message came as a datagram.
+    pub(crate) is_datagram: bool,
 }
 
 impl Invocation {

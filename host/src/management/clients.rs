@@ -428,7 +428,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::connections::{Client, Connection, Directory, Filter};
+    use crate::connections::{Carrier, Client, Connection, Directory, Filter};
 
     #[tokio::test]
     async fn page_ends_when_its_limit_is_reached_or_enough_was_compared() {
@@ -439,6 +439,7 @@ mod tests {
                     source_ip: Ipv4Addr::LOCALHOST.into(),
                     domain_name: "localhost".into(),
                     over_quic: false,
+                    carrier: Carrier::Http1,
                     user_agent: None,
                 };
                 directory.register(Arc::new(Connection::new(client)))

@@ -32,7 +32,7 @@ pub(super) struct Driver<T> {
     deadlines: Deadlines,
     pub(super) connection: Arc<Connection>,
     /// A message that came while another was handled.
-    ahead: Option<Message>,
+    ahead: Option<Incoming>,
     /// The close that was asked for; it follows once all is written.
     closing: Option<Closing>,
     /// Whether the client has taken something since its last message was read.
@@ -67,9 +67,16 @@ struct Turn {
     last: Option<Instant>,
 }
 
+/// A message of the client.
+pub(super) struct Incoming {
+    pub(super) message: Message,
+    /// It came as a datagram: others may have been lost.
+    pub(super) is_datagram: bool,
+}
+
 /// An event that the session acts on.
 pub(super) enum Input {
-    Message(Message),
+    Message(Incoming),
     /// A deadline may have passed. It is judged when the session polls again, by the limits that it gives then.
     Due,
     End(End),
@@ -111,7 +118,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Keeps a message that came while another is handled. There is room for one.
-    pub(super) fn read_ahead(&mut self, message: Message) {
+    pub(super) fn read_ahead(&mut self, message: Incoming) {
         self.ahead = Some(message);
     }
 
@@ -313,7 +320,13 @@ impl<T: Transport> Driver<T> {
         let read = self.poll_frames(context);
         self.deadlines
             .note_unfinished(self.transport.message_since(), limits);
-        let is_binary = matches!(read, Poll::Ready(Input::Message(Message::Binary(_))));
+        let is_binary = matches!(
+            &read,
+            Poll::Ready(Input::Message(Incoming {
+                message: Message::Binary(_),
+                ..
+            }))
+        );
         if is_binary && !limits.compat.takes_binary() {
             return Poll::Ready(Input::End(End::Client(ReadError::Binary)));
         }
@@ -332,11 +345,9 @@ impl<T: Transport> Driver<T> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         while let Poll::Ready(read) = self.transport.poll_read(context) {
             match read {
-                Ok(Received::Message(message)) => {
-                    self.traffic.messages_in += 1;
-                    self.traffic.bytes_in += message.len() as u64;
-                    self.taking = false;
-                    return Poll::Ready(Input::Message(message));
+                Ok(Received::Message(message)) => return self.received(message, false),
+                Ok(Received::Datagram(bytes)) => {
+                    return self.received(Message::Binary(bytes), true);
                 }
                 Ok(Received::Control) if !self.transport.is_full() => {}
                 Ok(Received::Control) => break, // pongs have filled the buffer
@@ -344,6 +355,16 @@ impl<T: Transport> Driver<T> {
             }
         }
         Poll::Pending
+    }
+
+    fn received(&mut self, message: Message, is_datagram: bool) -> Poll<Input> {
+        self.traffic.messages_in += 1;
+        self.traffic.bytes_in += message.len() as u64;
+        self.taking = false;
+        Poll::Ready(Input::Message(Incoming {
+            message,
+            is_datagram,
+        }))
     }
 
     fn poll_write(

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use self::driver::{Driver, Input, Traffic};
+use self::driver::{Driver, Incoming, Input, Traffic};
 use self::end::End;
 use self::error_frame::{client_text, error_frame};
 use crate::clock::now_ms;
@@ -58,10 +58,11 @@ pub(crate) fn serve<T: Transport>(
     });
     async move {
         let counters = Arc::clone(&session.stage.scope.counters);
-        counters.open.fetch_add(1, Ordering::Relaxed);
+        let carrier = session.driver.connection.client.carrier;
+        counters.open(carrier).fetch_add(1, Ordering::Relaxed);
         let end = session.run().await;
         session.driver.set_behind(false);
-        counters.open.fetch_sub(1, Ordering::Relaxed);
+        counters.open(carrier).fetch_sub(1, Ordering::Relaxed);
         let connection = Arc::clone(&session.driver.connection);
         let current = Arc::clone(&session.current);
         let (driver, request_id) = (&session.driver, next_request_id(&session.stage));
@@ -175,7 +176,11 @@ impl<T: Transport> Session<T> {
     }
 
     /// Calls the route's handler and answers the client. An end that comes meanwhile takes effect afterwards.
-    async fn handle(&mut self, mut message: Message) -> Result<(), End> {
+    async fn handle(&mut self, incoming: Incoming) -> Result<(), End> {
+        let Incoming {
+            mut message,
+            is_datagram,
+        } = incoming;
         if self.is_over_plan() {
             self.begin_message();
             let (driver, request_id) = (&mut self.driver, next_request_id(&self.stage));
@@ -216,8 +221,8 @@ impl<T: Transport> Session<T> {
                 driver.send(error_frame("Forbidden", &driver.connection, request_id));
                 return end.map_or(Ok(()), Err);
             };
-            let invocation =
-                next_invocation(invocation, driver, stage, route, request_id, requested_at);
+            let arrival = (requested_at, is_datagram);
+            let invocation = next_invocation(invocation, driver, stage, route, request_id, arrival);
             let mut begun = driver.begin_call();
             let before = match route.renews {
                 Some(_) => driver.connection.identity(),
@@ -350,7 +355,7 @@ fn next_invocation<T>(
     stage: &Stage,
     route: &Route,
     request_id: RequestId,
-    requested_at: u64,
+    (requested_at, is_datagram): (u64, bool),
 ) -> Arc<Invocation> {
     if let Some(invocation) = last
         && let Some(unshared) = Arc::get_mut(invocation)
@@ -358,6 +363,7 @@ fn next_invocation<T>(
     {
         unshared.request_id = request_id;
         unshared.requested_at = requested_at;
+        unshared.is_datagram = is_datagram;
         if !Arc::ptr_eq(&unshared.route_key, &route.key) {
             unshared.route_key = Arc::clone(&route.key);
         }
@@ -369,6 +375,7 @@ fn next_invocation<T>(
         connection: Arc::clone(&driver.connection),
         route_key: Arc::clone(&route.key),
         requested_at,
+        is_datagram,
     });
     *last = Some(Arc::clone(&invocation));
     invocation
@@ -393,6 +400,7 @@ async fn disconnect(
             connection: Arc::clone(&connection),
             route_key: route::DISCONNECT.into(),
             requested_at: now_ms(),
+            is_datagram: false,
         });
         let begun = Instant::now();
         let called = route.integration.invoke(&invocation, closing).await;

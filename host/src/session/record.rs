@@ -41,6 +41,8 @@ pub(super) fn end(
         bytes_in: Some(traffic.bytes_in),
         bytes_out: Some(traffic.bytes_out),
         outbox_peak_bytes: Some(peak),
+        http: Some(connection.client.carrier.http()),
+        protocol: Some(connection.client.carrier.protocol()),
         ..of(scope, connection)
     });
 }

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::config::{Compat, Config, Origins, StageLimits};
-use crate::connections::{Client, ConnectionLimits, OutboxLimits, Payload};
+use crate::connections::{Carrier, Client, ConnectionLimits, OutboxLimits, Payload};
 use crate::integration::Integration;
 use crate::invocation::Scope;
 use crate::plugin::{Cause, Plugin, Plugins, Ready};
@@ -101,6 +101,7 @@ fn stage(plugin: &Arc<Plugin>) -> Arc<CurrentStage> {
                     bytes: limits.outbox_bytes,
                     messages: limits.outbox_messages,
                 },
+                datagrams: limits.datagrams,
                 message_bytes: limits.message_bytes,
                 attributes_bytes: limits.attributes_bytes,
                 groups: limits.groups,
@@ -152,6 +153,7 @@ fn connection() -> Arc<Connection> {
         domain_name: "localhost".into(),
         user_agent: None,
         over_quic: false,
+        carrier: Carrier::Http1,
     }))
 }
 
@@ -283,8 +285,8 @@ async fn client_with_a_steady_backlog_is_heard() {
             Poll::Ready(driver.poll_event(context, &limits, true))
         }));
         match event.await {
-            Poll::Ready(Input::Message(message)) => {
-                assert_eq!(message, Message::Text("enough".into()));
+            Poll::Ready(Input::Message(incoming)) => {
+                assert_eq!(incoming.message, Message::Text("enough".into()));
                 return;
             }
             Poll::Ready(Input::End(end)) => panic!("{end:?}"),

@@ -71,6 +71,8 @@ pub(crate) trait Transport: Send {
 /// The client's input, but for pings, which the transport answers.
 pub(crate) enum Received {
     Message(Message),
+    /// A message that came as a datagram: others may have been lost.
+    Datagram(Vec<u8>),
     /// A pong or a ping: a sign of life.
     Control,
 }

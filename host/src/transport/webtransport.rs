@@ -4,9 +4,14 @@
 //! A message is framed as Engine.IO frames it: a byte with the kind (binary: the highest bit) and the length, which goes on
 //! in two bytes (126) or eight (127) as a WebSocket's does, and then the payload. Without a close, an end of either stream
 //! is one like a cut socket's. QUIC finds dead clients, so a session sends no pings.
+//!
+//! A datagram is a binary message that may be lost. Those of the client wait in a short queue of the session; those to it
+//! pass this module by ([`crate::connections::DatagramSink`]).
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +24,7 @@ use super::websocket::{FULL_BUFFER, MAX_WRITE, WriteBuffer};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closing, Message, MessageKind, Outbox, Taken};
+use crate::counters::DatagramCounters;
 use crate::http3::{MessageStream, Session, SessionClose};
 use crate::transport::{ReadError, Received, Transport};
 
@@ -45,6 +51,9 @@ pub(crate) struct WebTransport {
     has_ended: bool,
     /// The client has closed the session: it is told nothing more.
     is_closed: bool,
+    /// The last message came as a datagram: the next is one of the stream, if there is any.
+    was_datagram: bool,
+    datagrams: Arc<DatagramCounters>,
     unread: BytesMut,
     unread_since: Option<Instant>,
     /// Bytes of the longest message.
@@ -66,13 +75,19 @@ enum Parsed {
 }
 
 impl WebTransport {
-    pub(crate) fn new(session: Session, limits: &StageLimits) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        limits: &StageLimits,
+        datagrams: Arc<DatagramCounters>,
+    ) -> Self {
         Self {
             session,
             stream: None,
             stream_due: Some(Box::pin(sleep(STREAM_TIME))),
             has_ended: false,
             is_closed: false,
+            was_datagram: false,
+            datagrams,
             unread: BytesMut::new(),
             unread_since: None,
             longest: limits.message_bytes,
@@ -96,6 +111,17 @@ impl WebTransport {
             self.unread.advance(length);
         }
         Ok(Some(message))
+    }
+
+    fn poll_datagram(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
+        let datagram = ready!(self.session.poll_datagram(context));
+        (self.heard, self.heard_at) = (true, now_ms());
+        if datagram.len() > self.longest {
+            return Poll::Ready(Err(ReadError::TooLarge));
+        }
+        self.was_datagram = true;
+        self.datagrams.incoming.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(Received::Datagram(datagram.into())))
     }
 
     /// Reads more. False if nothing is there now.
@@ -146,9 +172,16 @@ impl WebTransport {
 impl Transport for WebTransport {
     fn set_limits(&mut self, limits: &StageLimits) {
         self.longest = limits.message_bytes;
+        let taken = limits.datagrams.then_some(&self.datagrams);
+        self.session.take_datagrams(taken);
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
+        // Neither the datagrams of a client nor its stream keep the other waiting.
+        let in_turn = !std::mem::take(&mut self.was_datagram);
+        if in_turn && let Poll::Ready(datagram) = self.poll_datagram(context) {
+            return Poll::Ready(datagram);
+        }
         loop {
             if let Some(message) = self.take_parsed()? {
                 return Poll::Ready(Ok(Received::Message(message)));
@@ -156,6 +189,9 @@ impl Transport for WebTransport {
             if !self.poll_fill(context)? {
                 break;
             }
+        }
+        if !in_turn && let Poll::Ready(datagram) = self.poll_datagram(context) {
+            return Poll::Ready(datagram);
         }
         // Messages that have come before the close count.
         let close = ready!(self.session.poll_closed(context));

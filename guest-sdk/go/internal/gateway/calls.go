@@ -15,6 +15,10 @@ func Send(ctx context.Context, to string, message Message) error {
 	return of(ctx, "connections.Send").Send(to, message)
 }
 
+func SendDatagram(ctx context.Context, to string, payload []byte) error {
+	return of(ctx, "connections.SendDatagram").SendDatagram(to, payload)
+}
+
 func Close(ctx context.Context, id string, code uint16, reason string) error {
 	return of(ctx, "connections.Close").Close(id, code, reason)
 }
@@ -57,6 +61,10 @@ func Count(ctx context.Context, group string) (uint32, error) {
 
 func Current(ctx context.Context) Invocation {
 	return of(ctx, "lockgate.Current").Current()
+}
+
+func IsDatagram(ctx context.Context) bool {
+	return of(ctx, "lockgate.IsDatagram").IsDatagram()
 }
 
 func Principal(ctx context.Context) string {

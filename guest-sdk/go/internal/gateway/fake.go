@@ -5,6 +5,7 @@ import "context"
 // Fake answers the calls of a handler in a test.
 type Fake interface {
 	Send(to string, message Message) error
+	SendDatagram(to string, payload []byte) error
 	Close(id string, code uint16, reason string) error
 	InfoOf(id string) (Info, error)
 	Attribute(id, name string) (string, bool, error)
@@ -19,6 +20,7 @@ type Fake interface {
 	Count(group string) (uint32, error)
 
 	Current() Invocation
+	IsDatagram() bool
 	// Principal returns an empty string when there is no authorizer.
 	Principal() string
 	// Authorizer returns values of the types string, float64 and bool.

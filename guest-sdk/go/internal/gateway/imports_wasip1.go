@@ -10,6 +10,9 @@ import (
 //go:wasmimport lockgate:plugin/connections@0.1.0 send
 func importSend(to string, kind uint32, data *byte, length uint32, result unsafe.Pointer)
 
+//go:wasmimport lockgate:plugin/connections@0.1.0 send-datagram
+func importSendDatagram(to string, data *byte, length uint32, result unsafe.Pointer)
+
 //go:wasmimport lockgate:plugin/connections@0.1.0 close
 func importClose(id string, code uint32, reason string, result unsafe.Pointer)
 
@@ -45,6 +48,9 @@ func importCurrent(result unsafe.Pointer)
 
 //go:wasmimport lockgate:plugin/context@0.1.0 time-left
 func importTimeLeft() uint32
+
+//go:wasmimport lockgate:plugin/context@0.1.0 is-datagram
+func importIsDatagram() uint32
 
 //go:wasmimport lockgate:plugin/context@0.1.0 principal
 func importPrincipal(result unsafe.Pointer)
@@ -124,6 +130,18 @@ func Send(_ context.Context, to string, message Message) error {
 		importSend(to, kind(message), unsafe.SliceData(message.Data), uint32(len(message.Data)), result)
 	})
 	return result.failed(SendResultPayload)
+}
+
+func SendDatagram(_ context.Context, to string, payload []byte) error {
+	if err := checkText(to); err != nil {
+		return err
+	}
+	lifting()
+	defer lifted()
+	result := ask(func(result unsafe.Pointer) {
+		importSendDatagram(to, unsafe.SliceData(payload), uint32(len(payload)), result)
+	})
+	return result.failed(SendDatagramResultPayload)
 }
 
 func Close(_ context.Context, id string, code uint16, reason string) error {
@@ -290,6 +308,8 @@ func Current(_ context.Context) Invocation {
 
 // TimeLeft returns how long the present event may go on, in milliseconds.
 func TimeLeft() uint32 { return importTimeLeft() }
+
+func IsDatagram(_ context.Context) bool { return importIsDatagram() != 0 }
 
 func Principal(_ context.Context) string {
 	lifting()

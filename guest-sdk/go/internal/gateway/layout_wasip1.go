@@ -75,6 +75,8 @@ const (
 	RunResultPayload             = 4
 	SendResultSize               = 16
 	SendResultPayload            = 4
+	SendDatagramResultSize       = 16
+	SendDatagramResultPayload    = 4
 	CloseResultSize              = 16
 	CloseResultPayload           = 4
 	InfoResultSize               = 64
@@ -87,6 +89,7 @@ const (
 	SetAttributeResultPayload    = 4
 	CurrentResultSize            = 48
 	TimeLeftResultSize           = 4
+	IsDatagramResultSize         = 1
 	PrincipalResultSize          = 12
 	AuthorizerResultSize         = 8
 	RenewResultSize              = 16

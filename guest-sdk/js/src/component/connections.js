@@ -1,1 +1,1 @@
-export { attribute, attributes, close, info, send, setAttribute } from "lockgate:plugin/connections@0.1.0";
+export { attribute, attributes, close, info, send, sendDatagram, setAttribute } from "lockgate:plugin/connections@0.1.0";

@@ -1,1 +1,1 @@
-export { authorizer, current, principal, renew, timeLeft, variables } from "lockgate:plugin/context@0.1.0";
+export { authorizer, current, isDatagram, principal, renew, timeLeft, variables } from "lockgate:plugin/context@0.1.0";

@@ -28,6 +28,10 @@ export class Gateway {
     return this;
   }
 
+  takeDatagrams() {
+    this.#state.takesDatagrams = true;
+  }
+
   authorize(request = {}) {
     return this.#event(async () => {
       const { authorize } = this.#plugin;
@@ -70,14 +74,27 @@ export class Gateway {
   }
 
   messageOn(routeKey, id, message) {
+    return this.#deliver(routeKey, id, message, false);
+  }
+
+  datagram(id, payload) {
+    return this.datagramOn("$default", id, payload);
+  }
+
+  datagramOn(routeKey, id, payload) {
+    return this.#deliver(routeKey, id, payload, true);
+  }
+
+  #deliver(routeKey, id, message, datagram) {
     return this.#event(async () => {
       this.#state.expectOpen(id);
+      if (datagram) this.#state.expectDatagrams(id);
       const sent = fromContract(toContract(message, "Gateway.message: the message"));
       if (size(sent) > MESSAGE) {
         await this.#disconnect(id, { code: 1009, reason: "message too big" });
         throw new Error("the client's message is over limits.message_kib: it was closed with 1009");
       }
-      const answer = reply(await this.#run(id, routeKey, (event) => this.#plugin.message?.(event, sent)));
+      const answer = reply(await this.#run(id, routeKey, (event) => this.#plugin.message?.(event, sent), datagram));
       if (answer === undefined) return undefined;
       const replied = fromContract(answer);
       if (size(replied) > MESSAGE) throw new Error("the handler's reply is over limits.message_kib and is not sent");
@@ -94,6 +111,10 @@ export class Gateway {
 
   received(id) {
     return this.#state.expect(id).received.splice(0);
+  }
+
+  receivedDatagrams(id) {
+    return this.#state.expect(id).datagrams.splice(0);
   }
 
   calls() {
@@ -132,8 +153,8 @@ export class Gateway {
     return result;
   }
 
-  #run(id, routeKey, handle) {
-    this.#state.begin(id, routeKey);
+  #run(id, routeKey, handle, datagram = false) {
+    this.#state.begin(id, routeKey, datagram);
     return answeredBy(this.#state, async () => handle({ connectionId: id, routeKey }));
   }
 }

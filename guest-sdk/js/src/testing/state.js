@@ -19,6 +19,8 @@ const REASON = 123;
 const IDENTITY = 8 << 10;
 /** Bytes that a value counts beside its texts. */
 const VALUE = 32;
+/** A packet has no room for more. The gateway finds out how much the client's network takes, 1,100 bytes at least. */
+const DATAGRAM = 1_200;
 
 /** The time before the first event: the clock of a test advances only by a millisecond an event. */
 const FIRST = 1_700_000_000_000;
@@ -44,6 +46,10 @@ export class State {
   stageVariables = new Map();
   /** Who the clients to come are. */
   identity = { principal: undefined, values: {} };
+  /** Whether they take datagrams, and the stage too. */
+  takesDatagrams = false;
+  /** Whether the message under way came as a datagram. */
+  datagram = false;
   calls = [];
   /** The connection of the event under way. */
   own = undefined;
@@ -60,6 +66,8 @@ export class State {
     this.connections.set(id, {
       life: "opening",
       identity: this.identity,
+      takesDatagrams: this.takesDatagrams,
+      datagrams: [],
       info: {
         connectedAt: now,
         lastActiveAt: now,
@@ -94,7 +102,8 @@ export class State {
     connection.groups.clear();
   }
 
-  begin(id, routeKey) {
+  begin(id, routeKey, datagram) {
+    this.datagram = datagram;
     this.own = id;
     this.events += 1;
     this.postsLeft = POSTS;
@@ -111,6 +120,10 @@ export class State {
 
   expectOpen(id) {
     if (this.expect(id).life !== "open") throw new Error(`the connection ${id} has ended: it has no events any more`);
+  }
+
+  expectDatagrams(id) {
+    if (!this.expect(id).takesDatagrams) throw new Error(`the client of ${id} takes no datagrams: call Gateway.takeDatagrams before it connects`);
   }
 
   /** The members of a group, ordered by id: of a principal's group its connections. */
@@ -142,6 +155,18 @@ export class State {
     this.takePost();
     checkLength(message);
     take(connection, message);
+  }
+
+  sendDatagram(to, payload) {
+    this.calls.push({ call: "sendDatagram", to, payload });
+    const connection = this.reachable(to);
+    this.takePost();
+    if (!this.takesDatagrams) throw new GatewayError("denied");
+    if (!connection.takesDatagrams) throw invalid("the client takes no datagrams");
+    if (connection.closing !== undefined || connection.life === "ended") throw new GatewayError("gone");
+    if (size(payload) > DATAGRAM) throw new GatewayError("too-large");
+    if (connection.fails !== undefined) throw connection.fails;
+    if (connection.life === "open") connection.datagrams.push(payload);
   }
 
   close(id, code, reason) {
@@ -232,6 +257,10 @@ export class State {
   /** The default limit: the clock of a test stands still during an event. */
   timeLeft() {
     return DEADLINE;
+  }
+
+  isDatagram() {
+    return this.datagram;
   }
 
   principal() {

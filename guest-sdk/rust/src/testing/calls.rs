@@ -49,6 +49,12 @@ pub(crate) mod connections {
         ask("connections::send", |gateway| gateway.send(to, message))
     }
 
+    pub(crate) fn send_datagram(to: &str, payload: &[u8]) -> Result<(), Error> {
+        ask("connections::send_datagram", |gateway| {
+            gateway.send_datagram(to, payload)
+        })
+    }
+
     pub(crate) fn close(id: &str, code: u16, reason: &str) -> Result<(), Error> {
         ask("connections::close", |gateway| {
             gateway.close(id, code, reason)
@@ -128,6 +134,10 @@ pub(crate) mod context {
 
     pub(crate) fn time_left() -> u32 {
         ask("context::time_left", |gateway| gateway.time_left())
+    }
+
+    pub(crate) fn is_datagram() -> bool {
+        ask("context::is_datagram", |gateway| gateway.is_datagram())
     }
 
     pub(crate) fn principal() -> Option<String> {

@@ -100,9 +100,13 @@ impl<P> Gateway<P> {
         });
     }
 
-    /// Runs the plugin for one event.
+    /// Runs the plugin for one event that is no message.
     fn run<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
-        self.state.begin(id, route_key);
+        self.state.begin(id, route_key, false);
+        self.handle(id, route_key, handle)
+    }
+
+    fn handle<T>(&mut self, id: &str, route_key: &str, handle: impl FnOnce(Event) -> T) -> T {
         let event = Event {
             connection_id: id.to_owned(),
             route_key: route_key.to_owned(),
@@ -144,6 +148,29 @@ impl<A: Authorizer> Gateway<A> {
 }
 
 impl<H: Handler> Gateway<H> {
+    /// Gives the stage `datagrams = true`, and makes the clients that connect from now on speak WebTransport and take them.
+    /// Without it, [`connections::send_datagram`](crate::connections::send_datagram) is [`Denied`](Error::Denied).
+    ///
+    /// ```
+    /// # use lockgate_plugin::{Handler, Event, Message, Result, connections};
+    /// # use lockgate_plugin::testing::Gateway;
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn message(event: Event, message: Message) -> Result<Option<Message>> {
+    /// #         connections::send_datagram(&event.connection_id, message.as_bytes())?;
+    /// #         Ok(None)
+    /// #     }
+    /// # }
+    /// let mut gateway = Gateway::<Echo>::new();
+    /// gateway.take_datagrams();
+    /// let ada = gateway.connect().unwrap();
+    /// assert_eq!(gateway.datagram(&ada, b"position"), Ok(None));
+    /// assert_eq!(gateway.received_datagrams(&ada), [b"position"]);
+    /// ```
+    pub fn take_datagrams(&mut self) {
+        self.state.take_datagrams();
+    }
+
     /// Connects a client, as [`handshake`] makes its request.
     pub fn connect(&mut self) -> Result<ConnectionId, Refusal> {
         self.connect_with(handshake())
@@ -205,8 +232,45 @@ impl<H: Handler> Gateway<H> {
         id: &str,
         message: impl Into<Message>,
     ) -> Result<Option<Message>> {
+        self.deliver(route_key, id, message.into(), false)
+    }
+
+    /// Sends a datagram from a client to the route `$default`: a binary message, for which
+    /// [`context::is_datagram`](crate::context::is_datagram) is true. Returns the handler's answer.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more; and when it takes no datagrams ([`Self::take_datagrams`]).
+    #[track_caller]
+    pub fn datagram(&mut self, id: &str, payload: &[u8]) -> Result<Option<Message>> {
+        self.datagram_on("$default", id, payload)
+    }
+
+    /// As [`datagram`](Self::datagram), to the route with this key.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such connection, or not any more; and when it takes no datagrams ([`Self::take_datagrams`]).
+    #[track_caller]
+    pub fn datagram_on(
+        &mut self,
+        route_key: &str,
+        id: &str,
+        payload: &[u8],
+    ) -> Result<Option<Message>> {
+        self.state.expect_datagrams(id);
+        self.deliver(route_key, id, payload.into(), true)
+    }
+
+    #[track_caller]
+    fn deliver(
+        &mut self,
+        route_key: &str,
+        id: &str,
+        message: Message,
+        is_datagram: bool,
+    ) -> Result<Option<Message>> {
         self.state.expect_open(id);
-        let message = message.into();
         if state::check_length(&message).is_err() {
             let reason = "message too big".to_owned();
             self.disconnect_with(id, Closing { code: 1009, reason });
@@ -214,7 +278,8 @@ impl<H: Handler> Gateway<H> {
                 "the client's message is over limits.message_kib: it was closed with 1009".into(),
             );
         }
-        let answer = self.run(id, route_key, |event| H::message(event, message))?;
+        self.state.begin(id, route_key, is_datagram);
+        let answer = self.handle(id, route_key, |event| H::message(event, message))?;
         if answer
             .as_ref()
             .is_some_and(|answer| state::check_length(answer).is_err())
@@ -259,6 +324,16 @@ impl<H: Handler> Gateway<H> {
     #[track_caller]
     pub fn received(&mut self, id: &str) -> Vec<Message> {
         std::mem::take(&mut self.state.expect_mut(id).received)
+    }
+
+    /// Returns the datagrams that the handler has sent to a client since the last such call, in order.
+    ///
+    /// # Panics
+    ///
+    /// When there has never been such a connection.
+    #[track_caller]
+    pub fn received_datagrams(&mut self, id: &str) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.state.expect_mut(id).datagrams)
     }
 
     /// Returns the handler's calls since the last such call, in order: sends, publishes and closes, also those that failed.

@@ -21,6 +21,8 @@ const GROUP_NAME: usize = 128;
 const PAGE: u32 = 1_000;
 const REASON: usize = 123;
 const TIMES_END: u64 = 1 << 53;
+/// A packet has no room for more. The gateway finds out how much the client's network takes, 1,100 bytes at least.
+const DATAGRAM: usize = 1_200;
 
 /// The time before the first event: the clock of a test advances only by a millisecond an event.
 const FIRST: u64 = 1_700_000_000_000;
@@ -35,6 +37,13 @@ pub enum Call {
         to: ConnectionId,
         /// The message.
         message: Message,
+    },
+    /// [`connections::send_datagram`](crate::connections::send_datagram).
+    SendDatagram {
+        /// The connection.
+        to: ConnectionId,
+        /// The payload.
+        payload: Vec<u8>,
     },
     /// [`connections::close`](crate::connections::close).
     Close {
@@ -59,12 +68,16 @@ pub(crate) struct GatewayState {
     variables: BTreeMap<String, String>,
     /// Who the clients to come are.
     identity: Identity,
+    /// Whether they take datagrams, and the stage too.
+    takes_datagrams: bool,
     connections: BTreeMap<ConnectionId, Connection>,
     pub(super) calls: Vec<Call>,
     /// The connection of the event under way.
     current: ConnectionId,
     /// The id of its message, if it is one.
     message_id: Option<String>,
+    /// Whether it came as a datagram.
+    is_datagram: bool,
     /// The number of events so far.
     events: u64,
     posts_left: u32,
@@ -100,6 +113,8 @@ impl Identity {
 pub(super) struct Connection {
     life: Life,
     pub(super) identity: Identity,
+    takes_datagrams: bool,
+    pub(super) datagrams: Vec<Vec<u8>>,
     info: ConnectionInfo,
     attributes: BTreeMap<String, String>,
     groups: BTreeSet<String>,
@@ -140,6 +155,10 @@ impl GatewayState {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    pub(super) fn take_datagrams(&mut self) {
+        self.takes_datagrams = true;
+    }
+
     /// Says who the clients to come are. Gives who they were before.
     pub(super) fn identify(&mut self, identity: Identity) -> Identity {
         std::mem::replace(&mut self.identity, identity)
@@ -152,6 +171,8 @@ impl GatewayState {
         let connection = Connection {
             life: Life::Opening,
             identity: self.identity.clone(),
+            takes_datagrams: self.takes_datagrams,
+            datagrams: Vec::new(),
             info: ConnectionInfo {
                 connected_at: now,
                 last_active_at: now,
@@ -188,7 +209,8 @@ impl GatewayState {
     }
 
     /// Begins an event.
-    pub(super) fn begin(&mut self, id: &str, route_key: &str) {
+    pub(super) fn begin(&mut self, id: &str, route_key: &str, is_datagram: bool) {
+        self.is_datagram = is_datagram;
         id.clone_into(&mut self.current);
         self.events += 1;
         let is_message = !matches!(route_key, "$connect" | "$disconnect");
@@ -217,6 +239,14 @@ impl GatewayState {
         assert!(
             self.expect(id).life == Life::Open,
             "the connection {id} has ended: it has no events any more"
+        );
+    }
+
+    #[track_caller]
+    pub(super) fn expect_datagrams(&self, id: &str) {
+        assert!(
+            self.expect(id).takes_datagrams,
+            "the client of {id} takes no datagrams: call Gateway::take_datagrams before it connects"
         );
     }
 
@@ -274,6 +304,35 @@ impl GatewayState {
         self.take_post()?;
         check_length(message)?;
         self.connection(to)?.take(message)
+    }
+
+    pub(super) fn send_datagram(&mut self, to: &str, payload: &[u8]) -> Result<(), Error> {
+        self.calls.push(Call::SendDatagram {
+            to: to.to_owned(),
+            payload: payload.to_vec(),
+        });
+        self.connection(to)?;
+        self.take_post()?;
+        if !self.takes_datagrams {
+            return Err(Error::Denied);
+        }
+        let connection = self.connection(to)?;
+        if !connection.takes_datagrams {
+            return Err(Error::Invalid("the client takes no datagrams".into()));
+        }
+        if connection.closing.is_some() || connection.life == Life::Ended {
+            return Err(Error::Gone);
+        }
+        if payload.len() > DATAGRAM {
+            return Err(Error::TooLarge);
+        }
+        if let Some(error) = &connection.fails {
+            return Err(error.clone());
+        }
+        if connection.life == Life::Open {
+            connection.datagrams.push(payload.to_vec());
+        }
+        Ok(())
     }
 
     pub(super) fn close(&mut self, id: &str, code: u16, reason: &str) -> Result<(), Error> {
@@ -427,6 +486,10 @@ impl GatewayState {
             message_id: self.message_id.clone(),
             requested_at: FIRST + self.events,
         }
+    }
+
+    pub(super) fn is_datagram(&mut self) -> bool {
+        self.is_datagram
     }
 
     pub(super) fn principal(&mut self) -> Option<String> {

@@ -407,3 +407,44 @@ fn identity_has_the_bounds_of_the_gateway() {
         assert_eq!(answer::identity(Ok(identity)).is_ok(), taken, "{shown}");
     }
 }
+
+/// Sends each message back as a datagram, and answers whether it came as one.
+struct Position;
+
+impl Handler for Position {
+    fn connect(event: Event, _: Handshake) -> Result<Acceptance, Refusal> {
+        match connections::send_datagram(&event.connection_id, b"early") {
+            Ok(()) | Err(Error::Denied) => Ok(Acceptance::new()),
+            Err(error) => Err(Refusal::new(500).cause(error)),
+        }
+    }
+
+    fn message(event: Event, message: Message) -> Result<Option<Message>> {
+        connections::send_datagram(&event.connection_id, message.as_bytes())?;
+        Ok(Some(context::is_datagram().to_string().into()))
+    }
+}
+
+#[test]
+fn datagram_is_a_message_that_says_so_and_waits_nowhere() {
+    let mut gateway = Gateway::<Position>::new();
+    let ada = gateway.connect().unwrap();
+    assert_eq!(gateway.message(&ada, "x"), Err(Error::Denied.into()));
+    gateway.take_datagrams();
+    // Her client does not take any.
+    let refused = gateway.message(&ada, "x").unwrap_err();
+    assert!(refused.as_str().contains("no datagrams"));
+    let bob = gateway.connect().unwrap();
+    assert_eq!(gateway.datagram(&bob, b"here"), Ok(Some("true".into())));
+    assert_eq!(gateway.message(&bob, "there"), Ok(Some("false".into())));
+    assert_eq!(gateway.received_datagrams(&bob), [&b"here"[..], b"there"]);
+    assert_eq!(gateway.received(&bob), []);
+    let long = "x".repeat(1_201);
+    assert_eq!(gateway.message(&bob, long), Err(Error::TooLarge.into()));
+    let payload = b"early".to_vec();
+    assert_eq!(gateway.calls()[0], Call::SendDatagram { to: ada, payload });
+    let unasked = catch_unwind(AssertUnwindSafe(|| {
+        gateway.datagram("connection-0001", b"")
+    }));
+    assert!(unasked.is_err());
+}

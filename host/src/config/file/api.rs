@@ -140,6 +140,9 @@ pub(in crate::config) struct Stage {
     /// Serves the connections API on the listeners, at `/@connections/ID` below the stage's address:
     /// programs with an access key post to connections, describe and close them. The default is false.
     pub(in crate::config) connections_api: bool,
+    /// Takes datagrams from WebTransport clients, each a binary message that may be lost or overtake others, and
+    /// lets handlers send them. It takes a listener with `quic = true`. The default is false: datagrams are dropped.
+    pub(in crate::config) datagrams: bool,
     /// The limits of each connection.
     pub(in crate::config) limits: StageLimits,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::connections::{ConnectionId, Gone, Message, PostError, View};
+use crate::connections::{ConnectionId, DatagramError, Gone, Message, PostError, View};
 use crate::invocation::Invocation;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     self, Error, MessageResult as WitMessage,
@@ -58,6 +58,24 @@ impl HostState {
             }
         }
         error.into()
+    }
+}
+
+impl HostState {
+    /// Logs why a datagram of `bytes` was not sent, and gives the error for the guest.
+    pub(super) fn refuse_datagram(&mut self, error: DatagramError, bytes: usize) -> Error {
+        match error {
+            DatagramError::Gone => Error::Gone,
+            DatagramError::Off => {
+                self.log_limit(Limit::DatagramsOff);
+                Error::Denied
+            }
+            DatagramError::NotTaken => Error::Invalid(error.to_string()),
+            DatagramError::TooLarge(most) => {
+                self.log_limit(Limit::Datagram(bytes, most));
+                Error::TooLarge
+            }
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! `lockgate:plugin/connections`: send to any connection of the stage, close it, keep attributes with it.
 
+use std::sync::atomic::Ordering;
+
 use wasmtime::component::HasSelf;
 
 use super::call;
 use super::{Capability, Interface};
 use crate::config::Grant;
-use crate::connections::{AttributeError, Closer, Closing, Message, PostError};
+use crate::connections::{
+    AttributeError, Closer, Closing, Datagram, DatagramError, Message, PostError,
+};
 use crate::plugin::run::bindings::lockgate::plugin::connections;
 use crate::plugin::run::bindings::lockgate::plugin::types::{
     Error, FieldsResult as Fields, MessageResult as WitMessage,
@@ -36,6 +40,28 @@ impl connections::Host for HostState {
             self.posts_left += 1;
         }
         sent.map_err(|error| self.refuse_post(error, bytes))
+    }
+
+    fn send_datagram(&mut self, to: String, payload: Vec<u8>) -> Result<(), Error> {
+        let to = call::parse_id(&to)?;
+        if self.posts_left == 0 && !self.directory()?.has(to) {
+            return Err(Error::Gone);
+        }
+        self.take_post()?;
+        let sent = self.directory()?.send_datagram(to, &payload);
+        let counters = &self.invocation()?.scope.counters.datagrams;
+        match sent {
+            Ok(Datagram::Sent) => counters.outgoing.fetch_add(1, Ordering::Relaxed),
+            Ok(Datagram::Dropped) => counters.outgoing_dropped.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                if error == DatagramError::Gone {
+                    // As for a message.
+                    self.posts_left += 1;
+                }
+                return Err(self.refuse_datagram(error, payload.len()));
+            }
+        };
+        Ok(())
     }
 
     fn close(&mut self, id: String, code: u16, reason: String) -> Result<(), Error> {

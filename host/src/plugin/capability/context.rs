@@ -55,6 +55,12 @@ impl context::Host for HostState {
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 
+    fn is_datagram(&mut self) -> bool {
+        self.invocation
+            .as_ref()
+            .is_some_and(|call| call.is_datagram)
+    }
+
     fn principal(&mut self) -> Option<String> {
         self.invocation.as_ref()?.connection.principal()
     }

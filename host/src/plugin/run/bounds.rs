@@ -11,7 +11,7 @@ pub(crate) struct Limiter {
     limits: StoreLimits,
     refused: Refused,
     /// The kinds of limits that were logged in the current call, a bit each.
-    logged: u8,
+    logged: u16,
 }
 
 /// The last refusal of each kind: the size before, and the size that was asked for.

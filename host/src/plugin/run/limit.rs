@@ -22,11 +22,15 @@ pub(crate) enum Limit {
     Identity,
     /// The routes that renew what let a client in are others, or nothing has let it in.
     Renewal,
+    /// The stage's datagrams are off.
+    DatagramsOff,
+    /// The bytes of the datagram, and the most that it may have.
+    Datagram(usize, usize),
 }
 
 impl Limit {
     /// A bit of its own for each kind.
-    pub(crate) fn bit(self) -> u8 {
+    pub(crate) fn bit(self) -> u16 {
         match self {
             Self::Posts(_) => 1,
             Self::Groups(_) => 2,
@@ -35,6 +39,8 @@ impl Limit {
             Self::Outbox(_) => 16,
             Self::Identity => 32,
             Self::Renewal => 64,
+            Self::DatagramsOff => 128,
+            Self::Datagram(..) => 256,
         }
     }
 }
@@ -75,6 +81,13 @@ impl fmt::Display for Limit {
             ),
             Self::Renewal => f.write_str(
                 "denied: only a message of a route with renews = \"handler\" renews what let its client in, and only if an authorizer has",
+            ),
+            Self::DatagramsOff => f.write_str(
+                "denied: the stage sends no datagrams; set datagrams = true of the stage, or send a message"
+            ),
+            Self::Datagram(bytes, limit) => write!(
+                f,
+                "too-large: a datagram of {bytes} bytes, and {limit} bytes fit, by the client's network or limits.message_kib of the stage; send less, or a message"
             ),
         }
     }

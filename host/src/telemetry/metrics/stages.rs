@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::MetricsFormat;
 use super::encode::{Labels, counters, errors, gauges, histograms};
+use crate::connections::Carrier;
 use crate::counters::{
-    Counters, Exemplar, LastError, POSTED, RouteCounters, StageCounters, UNROUTED,
+    Counters, DatagramCounters, Exemplar, LastError, POSTED, RouteCounters, StageCounters, UNROUTED,
 };
 use crate::route;
 
@@ -72,7 +73,48 @@ pub(super) fn encode(
         encoder,
         "connections",
         "Open connections",
-        gauge(|stage| stage.open.load(Ordering::Relaxed)),
+        gauge(|stage| {
+            let open = Carrier::ALL.iter().map(|carrier| stage.open(*carrier));
+            open.map(|open| open.load(Ordering::Relaxed)).sum()
+        }),
+    )?;
+    let carried = stages.iter().flat_map(|stage| {
+        Carrier::ALL.into_iter().map(move |carrier| {
+            let [api, name] = stage.labels();
+            let (http, protocol) = (carrier.http(), carrier.protocol());
+            let open = stage.counters.open(carrier).load(Ordering::Relaxed);
+            ([api, name, ("http", http), ("protocol", protocol)], open)
+        })
+    });
+    gauges(
+        encoder,
+        "connections_carried",
+        "Open connections, by the version of HTTP and the protocol that carry their messages",
+        carried,
+    )?;
+    let datagrams = |read: fn(&DatagramCounters) -> [&AtomicU64; 2]| {
+        let stages = stages.iter();
+        let samples = stages.flat_map(move |stage| {
+            let counts = read(&stage.counters.datagrams).map(|count| count.load(Ordering::Relaxed));
+            let directions = ["in", "out"].into_iter().zip(counts);
+            directions.map(|(direction, count)| {
+                let [api, name] = stage.labels();
+                ([api, name, ("direction", direction)], count)
+            })
+        });
+        samples.filter(|(_, count)| *count > 0)
+    };
+    counters(
+        encoder,
+        "datagrams",
+        "Datagrams that handlers got from WebTransport clients, and that the network took for them",
+        datagrams(|counters| [&counters.incoming, &counters.outgoing]),
+    )?;
+    counters(
+        encoder,
+        "datagrams_dropped",
+        "Datagrams for which there was no room",
+        datagrams(|counters| [&counters.incoming_dropped, &counters.outgoing_dropped]),
     )?;
     gauges(
         encoder,

@@ -133,6 +133,14 @@ func (conformance) Disconnect(ctx context.Context, event lockgate.Event, closing
 	}
 }
 
+func bytesOf(step step) []byte {
+	data := []byte{}
+	for _, number := range step.Bytes {
+		data = append(data, byte(number))
+	}
+	return data
+}
+
 func act(ctx context.Context, event lockgate.Event, step step) (any, error) {
 	id := event.ConnectionID
 	if step.ID != nil {
@@ -144,11 +152,12 @@ func act(ctx context.Context, event lockgate.Event, step step) (any, error) {
 	case "send":
 		return nil, connections.Send(ctx, id, lockgate.Text(step.Text))
 	case "send bytes":
-		data := []byte{}
-		for _, number := range step.Bytes {
-			data = append(data, byte(number))
-		}
+		data := bytesOf(step)
 		return nil, connections.Send(ctx, id, lockgate.Binary(data))
+	case "send datagram":
+		return nil, connections.SendDatagram(ctx, id, bytesOf(step))
+	case "is datagram":
+		return lockgate.IsDatagram(ctx), nil
 	case "send many":
 		for sent := range step.Times {
 			if err := connections.Send(ctx, id, lockgate.Text(strconv.Itoa(sent+1))); err != nil {

@@ -104,6 +104,10 @@ impl Step<'_> {
     fn take(&self) -> Value {
         match self.text("do") {
             "send" => ok_or_error(connections::send(self.id(), self.message())),
+            "datagram" => ok_or_error(connections::send_datagram(
+                self.id(),
+                self.message().as_bytes(),
+            )),
             "close" => ok_or_error(connections::close(
                 self.id(),
                 self.number("code") as u16,
@@ -153,6 +157,7 @@ impl Step<'_> {
                 json!({"principal": context::principal(), "values": values})
             }
             "renew" => ok_or_error(self.renew()),
+            "is datagram" => json!(context::is_datagram()),
             "time left" => json!(context::time_left().as_millis() as u64),
             "variables" => json!(context::variables()),
             "counter" => json!(COUNTER.fetch_add(1, Ordering::Relaxed)),

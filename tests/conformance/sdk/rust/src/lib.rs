@@ -104,11 +104,9 @@ fn act(event: &Event, step: &Value) -> Result<Value, Error> {
     match text("do") {
         "event" => Ok(json!({ "connection": event.connection_id, "route": event.route_key })),
         "send" => done(connections::send(id, text("text"))),
-        "send bytes" => {
-            let bytes = step["bytes"].as_array().unwrap().iter();
-            let bytes: Vec<u8> = bytes.map(|byte| byte.as_u64().unwrap() as u8).collect();
-            done(connections::send(id, bytes))
-        }
+        "send bytes" => done(connections::send(id, bytes_of(step))),
+        "send datagram" => done(connections::send_datagram(id, &bytes_of(step))),
+        "is datagram" => Ok(context::is_datagram().into()),
         "send many" => {
             let sent = (1..=number("times"))
                 .take_while(|number| connections::send(id, number.to_string()).is_ok());
@@ -205,6 +203,11 @@ fn authorizer() -> Value {
 fn object(fields: Vec<(String, String)>) -> Value {
     let fields = fields.into_iter().map(|(name, value)| (name, value.into()));
     Value::Object(Map::from_iter(fields))
+}
+
+fn bytes_of(step: &Value) -> Vec<u8> {
+    let bytes = step["bytes"].as_array().unwrap().iter();
+    bytes.map(|byte| byte.as_u64().unwrap() as u8).collect()
 }
 
 fn text_of<'a>(step: &'a Value, field: &str) -> &'a str {

@@ -91,6 +91,10 @@ function act(event: Event, step: Step): unknown {
       return connections.send(id, step.text);
     case "send bytes":
       return connections.send(id, new Uint8Array(step.bytes));
+    case "send datagram":
+      return connections.sendDatagram(id, new Uint8Array(step.bytes));
+    case "is datagram":
+      return context.isDatagram();
     case "send many":
       return sendMany(id, step.times);
     case "close":

@@ -1,0 +1,154 @@
+//! Clients of QUIC that send or hold more than they may: each is bounded, and others are served meanwhile.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
+
+use lockgate_tests::{FirstPackets, Gateway, stream_head, within};
+use quinn::SendStream;
+use serde_json::json;
+
+use crate::{
+    datagrams::Frozen,
+    floods::resident_kib,
+    http3::{echo, probe},
+};
+
+const SESSION_GONE: u64 = 0x170d_7b68;
+
+/// Bytes that a client may send on one stream before they are read.
+const STREAM_WINDOW: usize = 64 << 10;
+
+async fn is_served(gateway: &Gateway) {
+    let http3 = gateway.http3().await;
+    assert_eq!(http3.refused("/nowhere", &[]).await.status, 403);
+}
+
+#[tokio::test]
+async fn ten_thousand_half_open_handshakes_keep_nobody_out() {
+    const FLOOD: u32 = 10_000;
+    const FIRST: u32 = 0x7f01_0000; // 127.1.0.0
+    let gateway = echo().await;
+    is_served(&gateway).await;
+    let before = resident_kib(&gateway);
+    let mut packets = FirstPackets::to(gateway.secure());
+    for number in 0..FLOOD {
+        let from = Ipv4Addr::from(FIRST + number);
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        socket.send_to(&packets.make(), gateway.secure()).unwrap();
+        if number % 2_500 == 2_000 {
+            is_served(&gateway).await;
+        }
+    }
+    is_served(&gateway).await;
+    let grown = resident_kib(&gateway).saturating_sub(before);
+    assert!(grown < 100 << 10, "it has grown by {grown} KiB");
+}
+
+#[tokio::test]
+async fn handshakes_from_the_address_of_another_spend_none_of_his_share() {
+    let limits = "connections_per_ip = 2\nconnections_per_s_per_ip = 20";
+    let gateway = probe(limits, "").await;
+    let mut packets = FirstPackets::to(gateway.secure());
+    for _ in 0..200 {
+        // As from this machine's own clients.
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(&packets.make(), gateway.secure()).unwrap();
+    }
+    let http3 = gateway.http3().await;
+    http3.open("/s").await.id().await;
+}
+
+/// Writes until no more is taken, and gives the bytes that were.
+async fn fill(send: &mut SendStream, gateway: &Gateway) -> usize {
+    let mut taken = 0;
+    loop {
+        tokio::select! {
+            biased;
+            written = send.write(&[0; 4_096]) => taken += written.unwrap(),
+            // A round trip later there would be room.
+            () = is_served(gateway) => return taken,
+        }
+    }
+}
+
+#[tokio::test]
+async fn unread_streams_take_their_windows_and_leave_others_theirs() {
+    let gateway = probe("handshake_timeout_s = 60", "").await;
+    let http3 = gateway.http3().await;
+    let mut client = http3.open("/s").await;
+    // Streams of a session that does not come.
+    let head = stream_head(4_000);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut stream = http3.send(&head).await;
+        let taken = head.len() + fill(&mut stream.send, &gateway).await;
+        let most = STREAM_WINDOW + head.len();
+        assert!((STREAM_WINDOW..=most).contains(&taken), "{taken} are taken");
+        waiting.push(stream);
+    }
+    client.id().await;
+}
+
+#[tokio::test]
+async fn stream_that_waits_for_its_session_is_reset_in_time() {
+    let gateway = probe("handshake_timeout_s = 1", "").await;
+    let http3 = gateway.http3().await;
+    let mut client = http3.open("/s").await;
+    for _ in 0..3 {
+        let mut stream = http3.send(&stream_head(4_000)).await;
+        assert_eq!(stream.reset_by_server().await, SESSION_GONE);
+    }
+    client.id().await;
+}
+
+#[tokio::test]
+async fn session_without_a_stream_is_closed_in_time() {
+    let gateway = probe("", "").await;
+    let http3 = gateway.http3().await;
+    let mut asked = http3.ask_session("/s", &[]).await;
+    assert_eq!(asked.head().await.status, 200);
+    let close = within("the close", asked.data()).await;
+    let reason = b"protocol error";
+    assert!(
+        close.ends_with(&[&1_002_u32.to_be_bytes(), &reason[..]].concat()),
+        "{close:x?}"
+    );
+}
+
+/// What a client does not acknowledge waits in its outbox, which has a bound.
+#[tokio::test]
+async fn bytes_to_a_client_that_acknowledges_nothing_are_bounded() {
+    const MESSAGE: u64 = 32_000;
+    /// The send window, the session's buffer, and the outbox.
+    const MOST: u64 = (256 + 64 + 64) << 10;
+    let gateway = probe("", "limits = { outbox_kib = 64, message_kib = 64 }").await;
+    let frozen = Frozen::connect(&gateway);
+    let mut neighbour = gateway.connect("/s").await;
+    let (mut taken, mut refused) = (0, 0);
+    while refused < 5 {
+        let burst = json!({"do": "burst", "id": frozen.id, "letters": MESSAGE, "times": 50});
+        let sent = neighbour.step(burst).await;
+        assert_eq!(sent[1], "busy");
+        let more = sent[0].as_u64().unwrap();
+        refused = if more == 0 { refused + 1 } else { 0 };
+        taken += more;
+    }
+    let bytes = taken * MESSAGE;
+    assert!(
+        (64 << 10..=MOST + 2 * MESSAGE).contains(&bytes),
+        "{bytes} bytes wait"
+    );
+}
+
+#[tokio::test]
+async fn silent_connection_ends_by_the_timeout_of_quic() {
+    let gateway = probe("", "").await;
+    let frozen = Frozen::connect(&gateway);
+    let ended = format!("ended: {} 1006", frozen.id);
+    gateway
+        .log()
+        .line_within(Duration::from_secs(60), &[&ended])
+        .await;
+}
