@@ -154,6 +154,111 @@ async fn signed_post_over_http2_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn every_method_works_over_http3() {
+    let stage = format!("connections_api = true\n{STAGES}\n{KEYS}");
+    let configuration = probe_configuration(&stage, "");
+    let gateway = LOCKGATE.serve_quic(&configuration).await;
+    let http3 = gateway.http3().await;
+    // On the connection of its client.
+    let mut client = http3.open("/s").await;
+    let id = client.id().await;
+    let host = format!("localhost:{}", gateway.secure().port());
+    let sign = |method: &str, body: &[u8]| backend().sign(method, &path(&id), &host, body);
+    let large = "x".repeat(100_000);
+    for body in ["one", "", &large] {
+        let headers = sign("POST", body.as_bytes());
+        let body_of = body.as_bytes();
+        let posted = http3.call("POST", &path(&id), &headers, body_of).await;
+        assert_eq!(posted.status, 200, "{posted:?}");
+        client.expect(body).await;
+    }
+    let described = http3.call("GET", &path(&id), &sign("GET", b""), b"").await;
+    assert_eq!(described.status, 200);
+    assert!(described.text().contains("connectedAt"), "{described:?}");
+    for (headers, status) in [
+        (Vec::new(), 403),
+        (sign("POST", b"other"), 403),
+        (
+            [
+                sign("POST", b"two"),
+                vec![("content-length".to_owned(), "3".to_owned())],
+            ]
+            .concat(),
+            200,
+        ),
+        (
+            [
+                sign("POST", b"two"),
+                vec![("content-length".to_owned(), "4".to_owned())],
+            ]
+            .concat(),
+            400,
+        ),
+    ] {
+        let answer = http3.call("POST", &path(&id), &headers, b"two").await;
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+    }
+    client.expect("two").await;
+    let too_large = "x".repeat((128 << 10) + 1);
+    let headers = sign("POST", too_large.as_bytes());
+    let refused = http3
+        .call("POST", &path(&id), &headers, too_large.as_bytes())
+        .await;
+    check(&refused, 413, "PayloadTooLargeException", "larger than");
+    let closed = http3
+        .call("DELETE", &path(&id), &sign("DELETE", b""), b"")
+        .await;
+    assert_eq!(closed.status, 204);
+    client
+        .expect_close(1000, "Connection Closed Normally")
+        .await;
+    let gone = http3.call("GET", &path(&id), &sign("GET", b""), b"").await;
+    check(&gone, 410, "GoneException", "");
+    // A session's connection is one as any other.
+    let mut session = http3.session("/s", &[]).await;
+    let event = json!([{"do": "event"}]).to_string();
+    let id = session.json(&event).await[0]["connection"].clone();
+    let target = path(id.as_str().unwrap());
+    let headers = backend().sign("POST", &target, &host, b"to a session");
+    assert_eq!(
+        http3
+            .call("POST", &target, &headers, b"to a session")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        session.next().await.unwrap().to_text().unwrap(),
+        "to a session"
+    );
+}
+
+#[tokio::test]
+async fn body_over_http3_that_does_not_come_or_breaks_the_protocol_is_given_up() {
+    let stage = format!("connections_api = true\n{STAGES}\n{KEYS}");
+    let limits = "[limits]\nhandshake_timeout_s = 1\n";
+    let configuration = limits.to_owned() + &probe_configuration(&stage, "");
+    let gateway = LOCKGATE.serve_quic(&configuration).await;
+    let unknown = path("AAAAAAAAAAAAAAAA");
+    let host = format!("localhost:{}", gateway.secure().port());
+    let headers = backend().sign("POST", &unknown, &host, b"0123456789");
+    let http3 = gateway.http3().await;
+    let _open = http3.open("/s").await;
+    let slow = http3.begin("POST", &unknown, &headers).await;
+    let answer = slow.answer().await;
+    check(
+        &answer,
+        408,
+        "RequestTimeoutException",
+        "did not come in time",
+    );
+    // Settings within a body.
+    let mut broken = http3.begin("POST", &unknown, &headers).await;
+    broken.send.write_all(&[4, 0]).await.unwrap();
+    assert_eq!(http3.ended().await, 0x105);
+}
+
+#[tokio::test]
 async fn get_describes_a_connection_as_api_gateway_does() {
     let gateway = serve("").await;
     let request = gateway.ws("/s").header("User-Agent", "a test");

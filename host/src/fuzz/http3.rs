@@ -7,11 +7,13 @@ pub(crate) fn http3(input: &[u8]) {
     let Some((&[kind, piece], bytes)) = input.split_first_chunk() else {
         return;
     };
-    let stream = match kind % 5 {
+    let stream = match kind % 7 {
         0 => Stream::Uni,
         1 => Stream::Request,
         2 => Stream::Data,
         4 => Stream::Capsules,
+        5 => Stream::Datagram,
+        6 => Stream::Body,
         _ => return fuzz::check_fields(bytes),
     };
     let whole = fuzz::read(stream, bytes, usize::MAX);

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Full};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::task::{JoinSet, coop};
 use tokio::time::timeout;
 
+use super::body::Body;
 use super::code::Code;
 use super::qpack::Unreadable;
 use super::request::{RequestStart, Start};
@@ -185,6 +187,13 @@ impl RequestStream {
             Err(Unreadable::TooLarge) => Err(NoHead::TooLarge),
             Err(Unreadable::Malformed) => Err(self.end_connection(Code::QpackDecompression)),
         }
+    }
+
+    /// The body of the request with this head.
+    pub(crate) fn body(&mut self, head: &Parts) -> Body<'_> {
+        let length = head.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Body::new(&self.quic, &mut self.receive, length)
     }
 
     fn end_connection(&self, code: Code) -> NoHead {

@@ -6,12 +6,14 @@
     reason = "to panic is what a target is for"
 )]
 
+use bytes::Bytes;
+
 use super::capsule::{Capsules, Malformed};
 use super::data::DataFrames;
 use super::qpack::{self, Unreadable};
 use super::request::{RequestStart, Start};
 use super::uni::{Critical, UniStream};
-use super::{Code, MAX_HEAD, message};
+use super::{Code, MAX_HEAD, datagram, message, varint};
 
 /// A kind of stream.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,9 @@ pub(crate) enum Stream {
     Uni,
     Request,
     Data,
+    Body,
     Capsules,
+    Datagram,
 }
 
 /// Reads a stream in pieces of at most `piece` bytes. Gives the content that was found, or the code of its error.
@@ -27,8 +31,10 @@ pub(crate) fn read(stream: Stream, bytes: &[u8], piece: usize) -> Result<Vec<u8>
     match stream {
         Stream::Uni => uni(bytes, piece),
         Stream::Request => request(bytes, piece),
-        Stream::Data => data(bytes, piece),
+        Stream::Data => data(DataFrames::of_tunnel(), bytes, piece),
+        Stream::Body => data(DataFrames::of_request(), bytes, piece),
         Stream::Capsules => Ok(capsules(bytes, piece)),
+        Stream::Datagram => datagram(bytes),
     }
 }
 
@@ -59,8 +65,8 @@ fn request(mut bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
     Ok(Vec::new())
 }
 
-fn data(bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
-    let (mut frames, mut data) = (DataFrames::new(), Vec::new());
+fn data(mut frames: DataFrames, bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
+    let mut data = Vec::new();
     for part in bytes.chunks(piece) {
         let mut part = part.to_vec();
         let length = frames.take_apart(&mut part)?;
@@ -68,6 +74,17 @@ fn data(bytes: &[u8], piece: usize) -> Result<Vec<u8>, Code> {
     }
     data.push(frames.is_whole().into());
     Ok(data)
+}
+
+/// A datagram that is read is the same when it is written anew.
+fn datagram(bytes: &[u8]) -> Result<Vec<u8>, Code> {
+    let read = datagram::read(Bytes::copy_from_slice(bytes));
+    let (stream, payload) = read.ok_or(Code::Datagram)?;
+    let mut again = Vec::new();
+    varint::put(&mut again, stream / 4);
+    let again = Bytes::from([&again[..], &payload].concat());
+    assert_eq!(datagram::read(again), Some((stream, payload.clone())));
+    Ok(payload.into())
 }
 
 fn capsules(bytes: &[u8], piece: usize) -> Vec<u8> {

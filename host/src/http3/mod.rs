@@ -4,6 +4,7 @@
 //! [`connection`] and [`stream`] move bytes. All else takes bytes and gives values, knows no socket, and bounds what it
 //! keeps.
 
+mod body;
 mod capsule;
 mod code;
 mod connection;

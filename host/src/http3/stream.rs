@@ -37,7 +37,7 @@ impl Stream {
             quic,
             send,
             receive,
-            frames: DataFrames::new(),
+            frames: DataFrames::of_tunnel(),
             head: Vec::new(),
             left: 0,
             is_finished: false,

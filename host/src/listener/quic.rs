@@ -28,6 +28,7 @@ use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
 use crate::handshake::{self, Http3Socket, Peer, Upgrade};
 use crate::http3::{self, Code, NoHead, RequestStream};
+use crate::management::connections;
 use crate::net::{bind_datagrams, raise_buffers};
 
 /// Limit of unidirectional streams that a client has open: HTTP/3 needs three, and clients add some without a meaning.
@@ -385,7 +386,17 @@ async fn answer(
     if let Some(refused) = streams.refuse(&request, shown.as_ref().as_ref(), &peer, &context) {
         return stream.answer(refused).await;
     }
-    let ((parts, ()), upgrade) = (request.into_parts(), Upgrade::Http3(opened));
+    let (parts, ()) = request.into_parts();
+    if !handshake::wants_websocket(&parts) && connections::is_target(parts.uri.path()) {
+        let body = stream.body(&parts);
+        let request = Request::from_parts(parts, body);
+        let answer = connections::answer(&context.handshakes, peer, limit, request).await;
+        if answer.has_key {
+            streams.keep();
+        }
+        return stream.answer(answer.response).await;
+    }
+    let upgrade = Upgrade::Http3(opened);
     let answer = streams.answer(parts, upgrade, peer, &context);
     let response = tokio::select! {
         response = answer => response,
