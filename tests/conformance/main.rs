@@ -1,5 +1,5 @@
 //! Autobahn's cases for a WebSocket server. The PyPI package `kosoku` runs them against the plugin `echo`, over ws, and
-//! over wss through a relay, since it speaks only ws.
+//! over wss and HTTP/3 through relays, since it speaks only ws.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let cases = cases![
         autobahn_over_ws: Python;
         autobahn_over_wss: Python;
+        autobahn_over_http3: Python;
         test_whose_tool_is_missing_is_shown_as_ignored:;
     ];
     run(LOCKGATE.target(), cases)
@@ -67,8 +68,8 @@ async fn test_whose_tool_is_missing_is_shown_as_ignored() {
     let name = "Python with the packages of tests/foreign/python";
     for words in [
         &format!("... ignored ({name} is missing)"),
-        "0 passed; 0 failed; 2 ignored",
-        &format!("2 tests did not run. Missing: {name}."),
+        "0 passed; 0 failed; 3 ignored",
+        &format!("3 tests did not run. Missing: {name}."),
     ] {
         assert!(said.contains(words), "{said}");
     }
@@ -88,6 +89,13 @@ async fn autobahn_over_wss() {
     let gateway = LOCKGATE.serve(CONFIGURATION).await;
     let relay = Relay::to(gateway.secure()).await;
     check(&python, "wss", &relay.address().to_string()).await;
+}
+
+async fn autobahn_over_http3() {
+    let python = Python::find(LOCKGATE.target()).unwrap();
+    let gateway = LOCKGATE.serve_quic(CONFIGURATION).await;
+    let relay = Relay::to_http3(gateway.secure()).await;
+    check(&python, "http3", &relay.address().to_string()).await;
 }
 
 /// Runs every case, and checks each verdict against the expected one.
