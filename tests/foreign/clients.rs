@@ -72,7 +72,12 @@ pub(crate) async fn python_client_aioquic_is_served_over_quic() {
     let gateway = LOCKGATE.serve_quic(&echo_configuration("")).await;
     // Debian's `localhost` is ::1 first, where this gateway does not listen.
     let url = format!("https://127.0.0.1:{}/s", gateway.secure().port());
-    for (name, tests) in [("aioquic_client.py", 4), ("aioquic_session.py", 3)] {
+    let scripts = [
+        ("aioquic_client.py", 4),
+        ("aioquic_session.py", 3),
+        ("aioquic_hostile.py", 6),
+    ];
+    for (name, tests) in scripts {
         let script = script("python").join(name);
         let words = [script.to_str().unwrap(), &url];
         let said = check(&python.run("python", &words).await);
