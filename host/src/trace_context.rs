@@ -69,6 +69,11 @@ impl SpanContext {
         }
     }
 
+    /// The value of the header `traceparent` by which another server goes on in this trace. The span is recorded.
+    pub(crate) fn traceparent(self) -> String {
+        format!("00-{}-{}-{SAMPLED:02x}", self.trace, self.span)
+    }
+
     /// The span of a step of this one, of which each has a place of its own.
     pub(crate) fn step(self, place: u64) -> Self {
         let span = mix(u64::from_be_bytes(self.span.0) ^ mix(place));
@@ -192,6 +197,20 @@ mod tests {
         ] {
             check(value, None);
         }
+    }
+
+    #[test]
+    fn header_is_read_as_it_was_written() {
+        let context = SpanContext::of_number(7, [1, 2, 3]);
+        let read = TraceParent::parse(&context.traceparent());
+        let is_sampled = true;
+        assert_eq!(
+            read,
+            Some(TraceParent {
+                context,
+                is_sampled
+            })
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use lockgate_tests::{Gateway, probe_configuration, within};
+use lockgate_tests::{Collector, Gateway, probe_configuration, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -97,6 +97,30 @@ impl Endpoint {
         );
         LOCKGATE.serve(&configuration).await
     }
+}
+
+#[tokio::test]
+async fn endpoint_goes_on_in_the_trace_of_a_traced_handshake() {
+    let (endpoint, collector) = (Endpoint::start().await, Collector::http().await);
+    endpoint.answer("200 OK", "X-Auth-Request-User: ada\r\n", "");
+    let otlp = format!("[otlp]\nendpoint = \"http://{}\"\n", collector.address());
+    let gateway = endpoint.gateway_with(&otlp, 29_000).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    gateway.ws("/s").header("traceparent", &parent).open().await;
+    let handshake = collector
+        .span("of the handshake", |span| span.kind == 2)
+        .await;
+    let told = format!("\r\ntraceparent: 00-{trace}-{}-01\r\n", handshake.id);
+    assert!(
+        endpoint.last_head().contains(&told),
+        "{}",
+        endpoint.last_head()
+    );
+    let asked = collector
+        .span("of the authorizer", |span| span.name == "authorize team")
+        .await;
+    assert_eq!((&*asked.trace, &asked.parent), (trace, &handshake.id));
 }
 
 #[tokio::test]

@@ -189,6 +189,13 @@ fn headers(request: &Request<'_>) -> HeaderMap {
             headers.append(name, value);
         }
     }
+    // Its span comes below the handshake's, and not beside it.
+    let connection = &request.invocation.connection;
+    if let Some(span) = connection.span.as_deref()
+        && let Ok(value) = HeaderValue::from_str(&span.traceparent())
+    {
+        headers.insert("traceparent", value);
+    }
     let uri = match request.query {
         "" => handshake.path.clone(),
         query => format!("{}?{query}", handshake.path),
