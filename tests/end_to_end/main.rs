@@ -53,6 +53,7 @@ mod integration;
 mod isolation;
 mod limits;
 mod logs;
+mod lossy;
 mod metrics;
 mod new;
 mod nights;
