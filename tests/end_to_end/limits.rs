@@ -36,6 +36,21 @@ async fn disconnect_is_told_that_a_connection_was_quiet() {
         .await;
 }
 
+/// Messages in either direction count, and those that others send too.
+#[tokio::test]
+async fn message_of_others_keeps_a_quiet_connection_open() {
+    let gateway = probe_with("limits = { idle_timeout_s = 2 }", "").await;
+    let mut quiet = gateway.connect("/s").await;
+    let mut other = gateway.connect("/s").await;
+    let id = quiet.id().await;
+    // Longer than the limit, in steps that are shorter.
+    for _ in 0..6 {
+        let steps = json!([{"do": "sleep", "ms": 500}, {"do": "send", "id": id, "text": "hi"}]);
+        other.steps(steps).await;
+        quiet.expect("hi").await;
+    }
+}
+
 #[tokio::test]
 async fn pings_do_not_keep_a_quiet_connection_open() {
     let gateway = probe_with("limits = { idle_timeout_s = 2, ping_interval_s = 1 }", "").await;

@@ -83,6 +83,53 @@ fn files_that_pages_name_are_in_the_repository() {
     assert!(named > 50, "{named}");
 }
 
+/// A row of a table whose last column is `test` names the tests that hold it, unless it is about what is not there yet.
+#[test]
+fn tests_that_a_page_names_are_in_the_repository() {
+    let mut named = 0;
+    for page in files(&root().join("docs"), ".md") {
+        let text = fs::read_to_string(&page).unwrap();
+        let mut in_table = false;
+        for line in text.lines() {
+            let is_row = line.starts_with('|');
+            in_table = is_row && (in_table || line.ends_with("| test |"));
+            let cell = line
+                .trim_end_matches(['|', ' '])
+                .rsplit('|')
+                .next()
+                .unwrap()
+                .trim();
+            let is_head = cell == "test" || cell.starts_with("---");
+            if !in_table || is_head || (cell == "\u{2013}" && line.contains(" yet ")) {
+                continue;
+            }
+            let tests: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!tests.is_empty(), "{}: no test: {line}", page.display());
+            for test in tests {
+                assert!(
+                    has_test(test),
+                    "{}: there is no test {test}",
+                    page.display()
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 80, "{named}");
+}
+
+/// Whether there is a test of this name, after its module.
+fn has_test(path: &str) -> bool {
+    let Some((module, name)) = path.rsplit_once("::") else {
+        return false;
+    };
+    let places = ["tests/end_to_end", "tests/foreign", "host/src"].map(|top| root().join(top));
+    places.iter().any(|top| {
+        let text = fs::read_to_string(top.join(format!("{module}.rs"))).unwrap_or_default();
+        text.contains(&format!("fn {name}("))
+    })
+}
+
 /// A test that a page shows is one of the example's own, which runs.
 #[test]
 fn test_that_a_page_shows_is_in_the_example() {
