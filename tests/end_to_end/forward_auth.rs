@@ -156,6 +156,7 @@ async fn endpoint_gets_what_nginx_and_traefik_send_and_names_the_client() {
         "x-forwarded-proto: https",
         "x-forwarded-uri: /s?room=a%20b",
         "x-forwarded-for: 127.0.0.1",
+        "x-real-ip: 127.0.0.1",
         "cookie: session=1",
         "authorization: basic ytpi",
         &host,

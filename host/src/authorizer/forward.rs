@@ -207,6 +207,8 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         ("x-forwarded-host", host.unwrap_or(&handshake.domain_name)),
         ("x-forwarded-uri", &uri),
         ("x-forwarded-for", &handshake.source_ip),
+        // As oauth2-proxy has nginx send it.
+        ("x-real-ip", &handshake.source_ip),
     ] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
