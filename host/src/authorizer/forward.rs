@@ -269,36 +269,3 @@ fn chain(error: &reqwest::Error) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::time::Duration;
-
-    use lockgate_tests::Certificate as Issued;
-
-    use super::*;
-
-    #[test]
-    fn file_of_authorities_over_its_bound_is_not_read() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let file = folder.path().join("ca.pem");
-        let config = config::Forward {
-            url: "https://team.example/auth".to_owned().into(),
-            ca: Some(file.clone()),
-            principal: None,
-            values: Vec::new(),
-            timeout: Duration::from_secs(1),
-        };
-        let longest = usize::try_from(MAX_CA_BYTES).expect("it fits");
-        let mut text = Issued::new().certificate_pem;
-        text.push_str(&" ".repeat(longest - text.len()));
-        fs::write(&file, &text).expect("it can be written");
-        assert!(ForwardAuthorizer::new(&config, "forward").is_ok());
-        text.push(' ');
-        fs::write(&file, &text).expect("it can be written");
-        let fault = ForwardAuthorizer::new(&config, "forward").err();
-        let message = fault.expect("it is too long").message;
-        assert!(message.contains("longer than 1 MiB"), "{message}");
-    }
-}

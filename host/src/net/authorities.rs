@@ -45,3 +45,37 @@ impl Authorities {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lockgate_tests::Certificate as Issued;
+
+    use super::*;
+
+    #[test]
+    fn file_over_its_bound_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("ca.pem");
+        let longest = usize::try_from(MAX_BYTES).expect("it fits");
+        let mut text = Issued::new().certificate_pem;
+        text.push_str(&" ".repeat(longest - text.len()));
+        fs::write(&file, &text).expect("it can be written");
+        assert_eq!(
+            Authorities::read(&file)
+                .map(|read| read.certificates.len())
+                .ok(),
+            Some(1)
+        );
+        text.push(' ');
+        fs::write(&file, &text).expect("it can be written");
+        let unread = Authorities::read(&file).err().expect("it is too long");
+        assert!(
+            unread.message.contains("longer than 1 MiB"),
+            "{}",
+            unread.message
+        );
+        assert!(!unread.is_passing);
+    }
+}
