@@ -14,8 +14,12 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces_grpc
 
 
+SAYING = threading.Lock()
+
+
 def say(**fields):
-    print(json.dumps(fields), flush=True)
+    with SAYING:
+        print(json.dumps(fields), flush=True)
 
 
 def attributes(pairs):
