@@ -68,6 +68,7 @@ mod principals;
 mod proxies;
 mod quic;
 mod quic_hostile;
+mod quic_upgrade;
 mod reconfigure;
 mod registries;
 mod reload;

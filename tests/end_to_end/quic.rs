@@ -12,7 +12,6 @@ use tempfile::TempDir;
 use crate::{
     LOCKGATE, echo_configuration,
     http3::{echo, probe},
-    upgrade::upgrade,
 };
 
 pub(crate) async fn reload(gateway: &Gateway, from: &str, to: &str) {
@@ -104,28 +103,6 @@ async fn stop_tells_clients_of_http_3_and_closes_each() {
     assert_eq!(busy.ended().await, 0x100);
     assert_eq!(idle.ended().await, 0x100);
     assert_eq!(gateway.ended().await, Some(0));
-}
-
-#[tokio::test]
-async fn upgrade_closes_websockets_over_quic_and_the_other_process_serves_the_port() {
-    let mut gateway = probe("drain_s = 30", "").await;
-    let http3 = gateway.http3().await;
-    let mut client = http3.open("/s").await;
-    let id = client.id().await;
-    let mut tcp = gateway.wss("/s").open().await;
-    tcp.id().await;
-    let successor = upgrade(&gateway).await;
-    client.expect_close(1012, "Service restart").await;
-    client.expect_end().await;
-    gateway.log().line(&[&format!("ended: {id} 1012")]).await;
-    // While the other process waits for the port, the client asks again and again.
-    let http3 = gateway.http3().await;
-    http3.open("/s").await.id().await;
-    drop(tcp);
-    assert_eq!(gateway.ended().await, Some(0));
-    // Its own stop ends as any.
-    successor.terminate();
-    successor.ended().await;
 }
 
 #[tokio::test]

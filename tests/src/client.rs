@@ -95,6 +95,20 @@ impl Client {
         }
     }
 
+    /// Sends a text that comes back. The error is the code of the server's close in its place.
+    pub async fn echo(&mut self, text: &str) -> Result<(), u16> {
+        // The server may have closed.
+        let _ = self.socket.send(Message::text(text)).await;
+        match self.read("an echo").await {
+            Ok(Message::Text(came)) => {
+                assert_eq!(came.as_str(), text);
+                Ok(())
+            }
+            Ok(Message::Close(frame)) => Err(frame.map_or(1005, |frame| frame.code.into())),
+            other => panic!("in place of an echo: {other:?}"),
+        }
+    }
+
     /// The next message, which is binary.
     pub async fn binary(&mut self) -> Bytes {
         match self.next().await {

@@ -170,7 +170,7 @@ impl Gateway {
         if let Some(open) = self.open_quic(address) {
             return Ok(open);
         }
-        let socket = Arc::new(QuicSocket::bind(address, self.sockets.are_elsewhere())?);
+        let socket = Arc::new(QuicSocket::bind(address, &self.sockets)?);
         let mut state = self.lock();
         state.quic.retain(|socket| socket.strong_count() > 0);
         state.quic.push(Arc::downgrade(&socket));
@@ -178,9 +178,12 @@ impl Gateway {
     }
 
     fn open_quic(&self, address: SocketAddr) -> Option<Arc<QuicSocket>> {
-        let state = self.lock();
-        let mut open = state.quic.iter().filter_map(Weak::upgrade);
+        let mut open = self.quic_sockets().into_iter();
         open.find(|socket| socket.address == address)
+    }
+
+    pub(super) fn quic_sockets(&self) -> Vec<Arc<QuicSocket>> {
+        self.lock().quic.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The open listeners, without those whose file is gone.

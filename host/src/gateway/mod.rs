@@ -188,6 +188,9 @@ impl Gateway {
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
         gateway.listeners.tasks.spawn(expiry);
+        let tending = Arc::clone(&gateway).tend_ports();
+        let tending = stop.clone().run_until_cancelled_owned(tending);
+        gateway.listeners.tasks.spawn(tending);
         if gateway.source.file().is_some() {
             let watching = watch::watch(Arc::clone(&gateway));
             let watching = stop.clone().run_until_cancelled_owned(watching);

@@ -58,16 +58,25 @@ impl Gateway {
         };
         let begun = Instant::now();
         let end = begun + window + LAST_ANSWERS;
+        // The other process waits for a UDP port that it has no socket on.
+        let must_release = reason == StopReason::Replaced
+            && self
+                .quic_sockets()
+                .iter()
+                .any(|socket| !socket.is_handed_over());
         let handshakes = &self.handshakes;
         let answer_until = match reason {
             StopReason::Requested => {
+                self.sockets.ports().iter().for_each(|port| port.leave());
                 handshakes.stopping.cancel();
                 begun + window.max(LAST_REQUESTS)
             }
             // A client accepted here knows nothing of the other process: it is admitted.
             StopReason::Replaced => {
                 self.stop_management.cancel();
-                self.listeners.releasing.cancel();
+                if must_release {
+                    self.listeners.releasing.cancel();
+                }
                 end
             }
         };
@@ -105,7 +114,7 @@ impl Gateway {
             let spread = close_spread(open, window.mul_f64(SPREAD), &closing);
             tokio::select! {
                 _ = hurried.run_until_cancelled(spread) => {}
-                never = self.keep_releasing(&closing), if reason == StopReason::Replaced => match never {},
+                never = self.keep_releasing(&closing), if must_release => match never {},
             }
             let close = |directory: &Directory, id| {
                 let _ = directory.close(id, closing.clone());

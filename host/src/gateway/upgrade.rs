@@ -78,6 +78,7 @@ impl Gateway {
         };
         let handed_over = self.hand_over_unchanged(given_up).await;
         if handed_over.is_err() {
+            self.sockets.ports().iter().for_each(|port| port.keep());
             self.plugins.end_hand_over().await;
             self.handing_over.send_replace(false);
         }
@@ -105,6 +106,37 @@ impl Gateway {
         .await?;
         self.sockets.set_handed_over();
         Ok(successor)
+    }
+
+    /// Closes the UDP sockets of other processes once they have ended: those before this one, and successors that failed.
+    pub(super) async fn tend_ports(self: Arc<Self>) {
+        let mut upgrades = self.handing_over.subscribe();
+        let tend = async || {
+            for port in self.sockets.ports() {
+                while port.other_ended().await {
+                    // A successor has copies.
+                    let _no_upgrade = self.reloading.lock().await;
+                    match port.forget_ended() {
+                        Ok(()) => {
+                            tracing::debug!("closed the UDP socket of a process that has ended")
+                        }
+                        Err(error) => {
+                            tracing::warn!(
+                                "the UDP socket of a process that has ended stays: {error}"
+                            );
+                            break;
+                        }
+                    }
+                }
+            }
+            std::future::pending().await
+        };
+        loop {
+            tokio::select! {
+                () = tend() => {}
+                changed = upgrades.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// Runs work that excludes upgrades: requests on the management listener are answered with `why`.

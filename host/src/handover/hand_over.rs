@@ -5,8 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -118,7 +119,8 @@ async fn serves(
     sockets: &Sockets,
     file: (&str, BorrowedFd<'_>),
 ) -> Result<()> {
-    match send_all(channel, sockets, file).await {
+    let sockets = sockets.to_hand_over(successor.child.id());
+    match send_all(channel, &sockets, file).await {
         // The process is gone: its last message has the reason.
         Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => {}
         sent => sent.context("the sockets cannot be handed over")?,
@@ -153,7 +155,7 @@ fn says_ready(channel: &UnixDatagram) -> bool {
 
 async fn send_all(
     channel: &UnixDatagram,
-    sockets: &Sockets,
+    sockets: &[(String, Arc<OwnedFd>)],
     (name, file): (&str, BorrowedFd<'_>),
 ) -> io::Result<()> {
     channel
@@ -161,10 +163,10 @@ async fn send_all(
             send(channel.as_fd(), name, Some(file))
         })
         .await?;
-    for (name, socket) in sockets.to_hand_over() {
+    for (name, socket) in sockets {
         channel
             .async_io(Interest::WRITABLE, || {
-                send(channel.as_fd(), &name, Some(socket.as_fd()))
+                send(channel.as_fd(), name, Some(socket.as_fd()))
             })
             .await?;
     }

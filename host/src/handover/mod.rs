@@ -10,14 +10,16 @@ mod acceptor;
 mod activation;
 mod channel;
 mod hand_over;
+mod port;
 mod socket;
+mod steering;
 mod take_over;
 mod unix;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::path::Path;
@@ -33,6 +35,8 @@ pub(crate) use acceptor::Acceptor;
 use activation::Activated;
 pub(crate) use activation::HeldBySystemd;
 pub(crate) use hand_over::{CLEAN_UP, NotServing, ask_to_reload, hand_over};
+pub(crate) use port::Port;
+pub(crate) use steering::CONNECTION_ID;
 pub(crate) use take_over::Predecessor;
 pub(crate) use unix::find as find_socket;
 use unix::{Owner, SocketFile, SocketInode};
@@ -64,6 +68,8 @@ struct SocketTable {
     activated: Vec<Activated>,
     /// The open sockets, by name; weak, since their listeners close them.
     open: Vec<(String, Weak<OwnedFd>)>,
+    /// The open UDP ports.
+    ports: Vec<Weak<Port>>,
     /// The files of sockets in the file system, by name; those of `given` too.
     inodes: Vec<(String, SocketInode)>,
     /// The files of given sockets without a listener: another process may still serve there.
@@ -190,7 +196,9 @@ impl Sockets {
         let table = self.lock();
         let settled: Vec<_> = table.settled.iter().filter_map(Weak::upgrade).collect();
         let ours = settled.iter().map(|socket| socket.as_fd());
-        let given = table.given.iter().map(|(_, socket)| socket.as_fd());
+        let given = table.given.iter();
+        let given = given.filter(|(name, _)| !Port::is_name(name));
+        let given = given.map(|(_, socket)| socket.as_fd());
         bind(&ours.chain(given).collect::<Vec<_>>())
     }
 
@@ -203,6 +211,28 @@ impl Sockets {
             return io::Error::new(io::ErrorKind::AddrInUse, HeldByUs);
         }
         error
+    }
+
+    /// Opens a UDP port: with the socket that the process before this one has bound there for it, or a new one.
+    pub(crate) fn open_port(&self, address: SocketAddr) -> io::Result<(UdpSocket, Arc<Port>)> {
+        let mut table = self.lock();
+        let taken = Port::take(address, &mut table.given).unwrap_or_else(|error| {
+            tracing::warn!("the UDP port {address} cannot be taken over: {error}");
+            None
+        });
+        let (socket, port) = match taken {
+            Some(taken) => taken,
+            None => Port::bind(address)?,
+        };
+        let port = Arc::new(port);
+        table.ports.retain(|port| port.strong_count() > 0);
+        table.ports.push(Arc::downgrade(&port));
+        Ok((socket, port))
+    }
+
+    /// The open UDP ports.
+    pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
+        self.lock().ports.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Marks all open sockets as serving: sockets bound later may take a port over from them.
@@ -220,6 +250,8 @@ impl Sockets {
         let table = self.lock();
         table.bound_elsewhere.store(true, Ordering::Relaxed);
         table.given_elsewhere.store(true, Ordering::Relaxed);
+        drop(table);
+        self.ports().iter().for_each(|port| port.hand_over());
     }
 
     /// Whether the process before this one still has sockets: those given to this one, and others.
@@ -237,6 +269,9 @@ impl Sockets {
         let abandoned = mem::take(&mut table.abandoned);
         drop(table);
         abandoned.iter().for_each(SocketInode::remove);
+        for port in self.ports() {
+            port.serve();
+        }
     }
 
     /// Opens a Unix socket in the abstract namespace, which has no file: it ends with the last process that has it.
@@ -322,7 +357,9 @@ impl Sockets {
 
     /// Lists the sockets to hand over. A socket whose file is gone, or another's, stays behind: the new process opens
     /// its own, or says why it cannot.
-    fn to_hand_over(&self) -> Vec<(String, Arc<OwnedFd>)> {
+    fn to_hand_over(&self, successor: u32) -> Vec<(String, Arc<OwnedFd>)> {
+        let ports = self.ports();
+        let datagrams = ports.iter().flat_map(|port| port.give(successor));
         let table = self.lock();
         let lost = |name: &String| {
             let mut inodes = table.inodes.iter();
@@ -334,7 +371,7 @@ impl Sockets {
         let activated = activated.filter(|activated| !activated.is_lost());
         let activated = activated.map(Activated::to_hand_over);
         let activated = activated.map(|(name, socket)| (format!("{SYSTEMD}{name}"), socket));
-        open.chain(activated).collect()
+        open.chain(activated).chain(datagrams).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, SocketTable> {

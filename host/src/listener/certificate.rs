@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::pem::{self, Flaw};
+use super::quic_identity::QuicKeys;
 use super::x509::X509;
 use crate::config::{self, Fault};
 
@@ -41,6 +42,7 @@ pub(crate) struct Certificate {
     /// The files that it was read from; none if it was made at start.
     pub(crate) files: Option<config::CertificateFiles>,
     pub(super) certified: Arc<CertifiedKey>,
+    pub(super) quic_keys: QuicKeys,
     /// The DNS names of its `subjectAltName`, in lower case; a wildcard is `*.` and the rest.
     pub(super) names: Vec<String>,
     addresses: Vec<IpAddr>,
@@ -119,6 +121,7 @@ impl Certificate {
             addresses: leaf.addresses,
             files: Some(files.clone()),
             certified: Arc::new(CertifiedKey::new(chain.clone(), signs)),
+            quic_keys: QuicKeys::derive(&private),
         })
     }
 
@@ -133,6 +136,7 @@ impl Certificate {
             names: read.names,
             addresses: read.addresses,
             certified: Arc::new(CertifiedKey::new(vec![der], signs)),
+            quic_keys: QuicKeys::derive(key),
         })
     }
 

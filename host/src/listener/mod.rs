@@ -9,6 +9,7 @@ mod pages;
 pub(crate) mod pem;
 pub(crate) mod proxy;
 mod quic;
+mod quic_identity;
 mod self_signed;
 mod streams;
 mod tls;
@@ -89,7 +90,7 @@ pub(crate) struct ListenerContext {
     pub(crate) stop: CancellationToken,
     /// Cancelled before `stop` if the socket closes and the gateway continues.
     pub(crate) closing: CancellationToken,
-    /// Cancelled if another process waits for the UDP ports.
+    /// Cancelled if another process waits for a UDP port.
     pub(crate) releasing: CancellationToken,
     /// One task for each listener while it accepts.
     pub(crate) accepting: TaskTracker,

@@ -2,7 +2,8 @@
 //! connection lives no longer than its WebSockets.
 //!
 //! A UDP socket has all connections of a port, so it outlives its listener: a listener that is removed or changed accepts
-//! no more, and its connections go on. Only one process can read it: see [`QuicSocket::bind`].
+//! no more, and its connections go on. Only one process can read it: in an upgrade each has its own ([`Port`]), or, where
+//! the kernel does not tell their packets apart, one after the other.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,17 +16,17 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Version};
 use hyper::ext::Protocol;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt,
-};
+use quinn::{Endpoint, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::quic_identity::{ResetKey, endpoint_config};
 use super::streams::{MAX_STREAMS, Streams};
 use super::tls::{ShownCertificate, Tls};
 use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
+use crate::handover::{Port, Sockets};
 use crate::handshake::{self, Http3Socket, Peer, Upgrade};
 use crate::http3::{self, Code, NoHead, RequestStream};
 use crate::management::connections;
@@ -70,13 +71,24 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Time after which the connections of a process that another one succeeds are ended: it waits for the port.
 const RELEASE: Duration = Duration::from_secs(6);
 
+/// Time for which a process that another one succeeds accepts the clients that began with it: those in its queue, and those
+/// that it told to come again, with one packet lost.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A UDP socket and the QUIC connections on it.
 pub(crate) struct QuicSocket {
     pub(crate) address: SocketAddr,
+    sockets: Sockets,
     /// Empty while another process has the address.
-    endpoint: OnceCell<Endpoint>,
+    open: OnceCell<OpenSocket>,
     /// Listeners that accept here.
     accepting: Mutex<usize>,
+    reset_key: ResetKey,
+}
+
+struct OpenSocket {
+    endpoint: Endpoint,
+    port: Arc<Port>,
 }
 
 /// QUIC of one listener.
@@ -89,37 +101,48 @@ pub(super) struct QuicListener {
 impl QuicSocket {
     /// Reports that an address cannot be bound.
     pub(crate) fn check(address: SocketAddr) -> io::Result<()> {
-        bind_datagrams(address).map(drop)
+        bind_datagrams(address, false).map(drop)
     }
 
-    /// Binds an address. The process that this one `succeeds` may still have it: two processes that read one address
-    /// would take each other's packets. Then it is bound as soon as that process has closed its connections.
-    pub(crate) fn bind(address: SocketAddr, succeeds: bool) -> io::Result<Self> {
-        let endpoint = match open(address) {
-            Ok(endpoint) => Some(endpoint),
-            Err(error) if succeeds && error.kind() == io::ErrorKind::AddrInUse => None,
+    /// Opens an address. The process before this one may have it, without a socket there for this one: two processes that
+    /// read one socket would take each other's packets. Then it is bound as soon as that process has closed its connections.
+    pub(crate) fn bind(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
+        let reset_key = ResetKey::default();
+        let open = match open(address, sockets, &reset_key) {
+            Ok(open) => Some(open),
+            Err(error) if sockets.are_elsewhere() && error.kind() == io::ErrorKind::AddrInUse => {
+                None
+            }
             Err(error) => return Err(error),
         };
         Ok(Self {
             address,
-            endpoint: OnceCell::new_with(endpoint),
+            sockets: sockets.clone(),
+            open: OnceCell::new_with(open),
             accepting: Mutex::new(0),
+            reset_key,
         })
+    }
+
+    /// Whether another process serves here, and packets of this one's connections still come to it.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        let open = self.open.get();
+        open.is_some_and(|open| open.port.is_handed_over())
     }
 
     /// Gives the endpoint, once the address is free.
     async fn endpoint(&self) -> &Endpoint {
-        let opened = self.endpoint.get_or_init(async || {
+        let opened = self.open.get_or_init(async || {
             loop {
                 sleep(LOOK).await;
-                match open(self.address) {
-                    Ok(endpoint) => return endpoint,
+                match open(self.address, &self.sockets, &self.reset_key) {
+                    Ok(open) => return open,
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                     Err(error) => tracing::warn!("QUIC on {} waits: {error}", self.address),
                 }
             }
         });
-        opened.await
+        &opened.await.endpoint
     }
 
     /// Tells clients of TCP that QUIC is served here.
@@ -129,13 +152,14 @@ impl QuicSocket {
         HeaderValue::from_str(&value).expect("these are characters of a header")
     }
 
-    fn begin_to_accept(&self, endpoint: &Endpoint, config: &quinn::ServerConfig) {
+    fn begin_to_accept(&self, endpoint: &Endpoint, listener: &QuicListener) {
+        self.reset_key.set(&listener.tls);
         let mut accepting = self
             .accepting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if *accepting == 0 {
-            endpoint.set_server_config(Some(config.clone()));
+            endpoint.set_server_config(Some((*listener.config).clone()));
         }
         *accepting += 1;
     }
@@ -153,8 +177,8 @@ impl QuicSocket {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<Endpoint> {
-    let socket = bind_datagrams(address)?;
+fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<OpenSocket> {
+    let (socket, port) = sockets.open_port(address)?;
     if let Some(small) = raise_buffers(&socket)? {
         tracing::warn!(
             "the kernel gives the UDP socket on {address} buffers of {} KiB, and packets are lost when they are full\n  \
@@ -164,22 +188,24 @@ fn open(address: SocketAddr) -> io::Result<Endpoint> {
             small.wanted
         );
     }
-    let endpoint = Endpoint::new(
-        EndpointConfig::default(),
-        None,
-        socket,
-        Arc::new(TokioRuntime),
-    )?;
-    tracing::info!(
-        "serving QUIC on UDP {address}; an upgrade closes its WebSockets at once, and new ones wait for some seconds"
-    );
-    Ok(endpoint)
+    let config = endpoint_config(Arc::clone(&port), key.clone());
+    let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
+    tracing::info!("serving QUIC on UDP {address}");
+    if let Some(error) = port.refused() {
+        tracing::warn!(
+            "an upgrade closes the connections of QUIC on UDP {address} at once, and new ones wait for some seconds: the kernel \
+             does not tell the packets of two processes apart: {error}\n  remedy: allow the process setsockopt with \
+             SO_ATTACH_REUSEPORT_CBPF, which Linux has since 4.5"
+        );
+    }
+    Ok(OpenSocket { endpoint, port })
 }
 
 impl QuicListener {
     pub(super) fn new(socket: Arc<QuicSocket>, tls: Arc<Tls>) -> Result<Self> {
         let crypto = QuicServerConfig::try_from(tls.for_quic()?).context("the TLS of QUIC")?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let keys = tls.quic_keys().context("a listener has a certificate")?;
+        let mut config = quinn::ServerConfig::new(Arc::new(crypto), Arc::new(keys.retry));
         config
             .transport_config(Arc::new(transport()))
             .max_incoming(BACKLOG)
@@ -198,13 +224,17 @@ impl QuicListener {
         let Some(endpoint) = context.stop.run_until_cancelled(endpoint).await else {
             return;
         };
-        self.socket.begin_to_accept(endpoint, &self.config);
-        let accepting = async {
+        self.socket.begin_to_accept(endpoint, &self);
+        let accept = async || {
             while let Some(incoming) = endpoint.accept().await {
                 self.admit(incoming, &options, &context);
             }
         };
-        context.stop.run_until_cancelled(accepting).await;
+        context.stop.run_until_cancelled(accept()).await;
+        if self.socket.is_handed_over() {
+            let late = timeout(LATE, accept());
+            let _ = context.handshakes.overdue.run_until_cancelled(late).await;
+        }
         self.socket.end_to_accept(endpoint);
         while let Some(Some(incoming)) = endpoint.accept().now_or_never() {
             self.admit(incoming, &options, &context);

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate::{Certificate, Unusable, wildcard_of};
 use super::clients::{ClientTrust, describe};
+use super::quic_identity::QuicKeys;
 use crate::auth::ClientCertificate;
 use crate::config::{self, Fault};
 use crate::net::Stream;
@@ -165,6 +166,12 @@ impl Tls {
         config.ticketer = aws_lc_rs::Ticketer::new().context("TLS tickets")?;
         config.max_early_data_size = 0;
         Ok(config)
+    }
+
+    /// The keys of QUIC that follow from the first certificate, as it is now.
+    pub(super) fn quic_keys(&self) -> Option<QuicKeys> {
+        let certificates = self.certificates();
+        Some(certificates.all.first()?.quic_keys.clone())
     }
 
     /// Gives the certificate that a connection's client was shown, who asked for this name (SNI).

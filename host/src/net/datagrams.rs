@@ -5,8 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt::{
-    set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_send_buffer_size,
-    socket_recv_buffer_size, socket_send_buffer_size,
+    set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseport,
+    set_socket_send_buffer_size, socket_recv_buffer_size, socket_send_buffer_size,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
@@ -22,8 +22,8 @@ pub(crate) struct SmallBuffer {
     pub(crate) wanted: usize,
 }
 
-/// Binds an address, for its own family alone.
-pub(crate) fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Binds an address, for its own family alone. Sockets that are `shared` may have one address, if one user has them.
+pub(crate) fn bind_datagrams(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -33,6 +33,7 @@ pub(crate) fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
+    set_socket_reuseport(&socket, shared)?;
     rustix::net::bind(&socket, &address)?;
     Ok(socket.into())
 }

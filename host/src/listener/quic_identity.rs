@@ -1,0 +1,115 @@
+//! What a process has in common with those before and after it at a UDP port: the ids of connections, and the keys by which
+//! one knows what another has sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+use aws_lc_rs::hmac;
+use quinn::crypto::{CryptoError, HmacKey};
+use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
+use quinn_proto::InvalidCid;
+use rustls_pki_types::PrivateKeyDer;
+
+use super::tls::Tls;
+use crate::handover::{CONNECTION_ID, Port};
+
+/// Least time between two stateless resets. After a crash each client needs one; none is longer than the packet that it
+/// answers.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The keys that follow from the private key of a certificate: they stay when the process does not, and all processes
+/// with that certificate have them.
+#[derive(Clone)]
+pub(super) struct QuicKeys {
+    /// Makes the token of a stateless reset out of a connection's id (RFC 9000 §10.3.2).
+    reset: hmac::Key,
+    /// Seals the addresses of clients that are told to come again (RFC 9000 §8.1.2).
+    pub(super) retry: Prk,
+}
+
+impl QuicKeys {
+    pub(super) fn derive(private: &PrivateKeyDer<'_>) -> Self {
+        let salt = Salt::new(HKDF_SHA256, b"lockgate QUIC");
+        let secret = salt.extract(private.secret_der());
+        let reset = secret.expand(&[b"stateless reset"], hmac::HMAC_SHA256);
+        Self {
+            reset: reset.expect("it is as long as a hash").into(),
+            retry: secret,
+        }
+    }
+}
+
+/// The key of stateless resets: that of the certificate that is shown now to clients that name no host.
+#[derive(Clone, Default)]
+pub(super) struct ResetKey(Arc<ArcSwapOption<Tls>>);
+
+impl ResetKey {
+    pub(super) fn set(&self, tls: &Arc<Tls>) {
+        self.0.store(Some(Arc::clone(tls)));
+    }
+
+    fn current(&self) -> Option<hmac::Key> {
+        let tls = self.0.load();
+        Some(tls.as_ref()?.quic_keys()?.reset)
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], out: &mut [u8]) {
+        // Before a listener has accepted there is no connection.
+        if let Some(key) = self.current() {
+            key.sign(data, out);
+        }
+    }
+
+    fn signature_len(&self) -> usize {
+        hmac::HMAC_SHA256.digest_algorithm().output_len
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        self.current().ok_or(CryptoError)?.verify(data, signature)
+    }
+}
+
+/// Makes ids with the tag of this process. The rest is random, so that nobody else can tell which belong together.
+struct ConnectionIds(Arc<Port>);
+
+impl ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CONNECTION_ID];
+        getrandom::fill(&mut id).expect("the operating system has random numbers");
+        let tag = self.0.tag();
+        if let Some(start) = id.first_chunk_mut() {
+            *start = tag;
+        }
+        ConnectionId::new(&id)
+    }
+
+    /// Refuses the ids of other processes: a reset by this one would end their connections. Those of processes that were
+    /// killed are taken, so that their clients are told.
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        let tag = id.get(..self.0.tag().len()).unwrap_or_default();
+        match self.0.is_of_another(tag) {
+            true => Err(InvalidCid),
+            false => Ok(()),
+        }
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+pub(super) fn endpoint_config(port: Arc<Port>, key: ResetKey) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config
+        .min_reset_interval(RESET_INTERVAL)
+        .cid_generator(move || Box::new(ConnectionIds(Arc::clone(&port))));
+    config
+}
