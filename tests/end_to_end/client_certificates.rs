@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use lockgate_tests::{Certificate, Gateway, probe_configuration};
+use lockgate_tests::{Certificate, Gateway, Http2, probe_configuration, within};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
@@ -64,6 +65,14 @@ fn issue(authority: &Authority, params: &CertificateParams) -> ClientIdentity {
 }
 
 pub(crate) fn revocation_list(authority: &Authority, serials: &[u64]) -> String {
+    revocation_list_until(authority, serials, date_time_ymd(2050, 1, 1))
+}
+
+fn revocation_list_until(
+    authority: &Authority,
+    serials: &[u64],
+    next_update: time::OffsetDateTime,
+) -> String {
     let revoked = serials.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: date_time_ymd(2024, 1, 1),
@@ -72,7 +81,7 @@ pub(crate) fn revocation_list(authority: &Authority, serials: &[u64]) -> String 
     });
     let list = CertificateRevocationListParams {
         this_update: date_time_ymd(2024, 1, 1),
-        next_update: date_time_ymd(2050, 1, 1),
+        next_update,
         crl_number: SerialNumber::from(1_u64),
         issuing_distribution_point: None,
         revoked_certs: revoked.collect(),
@@ -221,6 +230,64 @@ async fn optional_certificate_is_required_by_the_authorizer() {
     // A bad one is worse than none.
     let foreign = asking.client(Some(&issue(&authority("others"), &params(1))));
     assert_eq!(asking.connect(&foreign).await, Err(None));
+}
+
+/// TLS judges no certificate when it resumes a session: the gateway looks at the time itself.
+#[tokio::test]
+async fn session_is_not_resumed_once_the_certificate_has_expired() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, "", "").await;
+    let mut short = params(11);
+    short.not_before = date_time_ymd(2024, 1, 1);
+    short.not_after = time::OffsetDateTime::now_utc() + Duration::from_secs(6);
+    let client = asking.client(Some(&issue(&ca, &short)));
+    assert!(asking.connect(&client).await.is_ok());
+    within("the certificate has expired", async {
+        while asking.connect(&client).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let line = asking
+        .gateway
+        .log()
+        .line(&["certificate has expired"])
+        .await;
+    assert!(line.contains("127.0.0.1"), "{line}");
+}
+
+/// Promised in docs/authorizers.md: the gateway fails safe where nobody renews the list.
+#[tokio::test]
+async fn revocation_list_that_is_out_of_date_still_counts() {
+    let ca = authority("clients");
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.pem");
+    write(
+        &list,
+        &revocation_list_until(&ca, &[9], date_time_ymd(2024, 2, 1)),
+    );
+    let asking = Asking::by(&ca, &format!(", crl = \"{}\"", list.display()), "").await;
+    let revoked = asking.client(Some(&issue(&ca, &params(9))));
+    assert_eq!(asking.connect(&revoked).await, Err(None));
+    let other = asking.client(Some(&issue(&ca, &params(10))));
+    assert!(asking.connect(&other).await.is_ok());
+}
+
+#[tokio::test]
+async fn certificate_names_the_client_on_every_stream_of_http2() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, "", "authorizer = \"certificate\"").await;
+    let mut config = ClientConfig::clone(&asking.client(Some(&issue(&ca, &params(7)))));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let socket = TcpStream::connect(asking.gateway.secure()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
+    let http2 = Http2::over(stream.await.unwrap(), asking.gateway.secure()).await;
+    for _ in 0..2 {
+        let mut client = http2.open("/s").await;
+        let who = client.step(json!({"do": "who"})).await;
+        assert_eq!(who["principal"], "CN=ada,O=Analytical\\, Engines");
+    }
 }
 
 /// A ticket of a session from before a change resumes nothing after it: TLS judges no certificate then.

@@ -16,9 +16,11 @@ use h2::{
 use http::{Method, Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     sync::watch,
     task::JoinSet,
 };
+use tokio_rustls::client::TlsStream;
 
 use crate::{Answer, Client, tls::Tls, within};
 
@@ -53,6 +55,11 @@ impl Http2 {
             Some(b"h2".as_slice()),
             "the server did not choose h2"
         );
+        Self::over(stream, address).await
+    }
+
+    /// Speaks HTTP/2 over a stream to this address.
+    pub async fn over(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
         let (requests, connection) = within("the HTTP/2 handshake", h2::client::handshake(stream))
             .await
             .unwrap();

@@ -19,6 +19,7 @@ use super::certificate::{Certificate, Unusable, wildcard_of};
 use super::clients::{ClientTrust, describe};
 use super::quic_identity::QuicKeys;
 use crate::auth::ClientCertificate;
+use crate::clock::now_ms;
 use crate::config::{self, Fault};
 use crate::net::Stream;
 
@@ -156,6 +157,10 @@ impl Tls {
         };
         let certificate = describe(shown)
             .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
+        // It was valid when the session began, which may be hours ago: TLS judges nothing when it resumes.
+        if certificate.expires_at <= now_ms() {
+            return Err(io::Error::other("the client's certificate has expired"));
+        }
         Ok((stream, Some(Arc::new(certificate))))
     }
 
