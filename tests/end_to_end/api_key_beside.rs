@@ -117,7 +117,7 @@ async fn stage_may_ask_for_a_key_alone_or_for_none() {
         .line(&["\"connected\"", "\"principal\":\"mobile\""])
         .await;
     let none = "stages.t = { api_key = \"none\" }";
-    gateway.change("stages.t = {}", none).await;
+    gateway.change(&[("stages.t = {}", none)]).await;
     gateway.ws("/t").open().await;
     open.send("x").await;
     open.expect("hi").await;

@@ -1,5 +1,7 @@
 //! AWS's own clients, unmodified: the connections API, and signed handshakes.
 
+use std::net::SocketAddr;
+
 use lockgate_tests::{AwsSdkForGo, Client, Gateway, Node, Python, probe_configuration};
 
 use crate::{
@@ -33,12 +35,28 @@ async fn serve() -> (Gateway, Client, String) {
 }
 
 pub(crate) async fn boto3_and_the_aws_cli_use_the_connections_api() {
+    let gateway = LOCKGATE.serve(&probe_configuration(STAGE, "")).await;
+    boto3_and_the_aws_cli_at(&gateway, gateway.plain()).await;
+    // The management listener takes their signatures where it asks for a token, for stages that the world does not reach.
+    let stage = STAGE.replace("connections_api = true", "");
+    let configuration = format!(
+        "listeners = [{{ address = \"127.0.0.1:0\" }}]\nlog = {{ format = \"json\" }}\n\
+         management = {{ address = \"127.0.0.1:0\", tokens = [\"{}\"] }}\n{}",
+        "t".repeat(32),
+        probe_configuration(&stage, "")
+    );
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    boto3_and_the_aws_cli_at(&gateway, gateway.management()).await;
+}
+
+async fn boto3_and_the_aws_cli_at(gateway: &Gateway, address: SocketAddr) {
     let python = Python::find(LOCKGATE.target()).unwrap();
-    let (gateway, mut client, id) = serve().await;
+    let mut client = gateway.connect("/s").await;
+    let id = client.id().await;
     let stuck = gateway.ws("/s").receive_buffer(4_096);
     let mut stuck = stuck.open().await;
     let stuck_id = stuck.id().await;
-    let endpoint = format!("http://{}/s", gateway.plain());
+    let endpoint = format!("http://{address}/s");
     let script = script("python/connections_api.py");
     let words = [script.to_str().unwrap(), &endpoint, &id, &stuck_id];
     let said = check(&python.run_with(&BACKEND, "python", &words).await);

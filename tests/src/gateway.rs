@@ -361,12 +361,16 @@ impl Gateway {
         self.request(&format!("POST {path}"), headers, body).await
     }
 
-    /// Changes the configuration file, and reloads it, which must succeed. Gives the answer.
-    pub async fn change(&self, from: &str, to: &str) -> String {
+    /// Changes the configuration file by these edits, each the first place of a text and another one, and reloads it, which
+    /// must succeed. Gives the answer.
+    pub async fn change(&self, edits: &[(&str, &str)]) -> String {
         let file = self.folder().join("gateway.toml");
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from), "{from} is not in {text}");
-        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text = text.replacen(from, to, 1);
+        }
+        fs::write(&file, text).unwrap();
         let (status, body) = self.post("/reload", "{}").await;
         assert_eq!(status, 200, "{body}");
         body

@@ -24,6 +24,8 @@ pub(crate) enum Event {
     Message,
     /// The end of a connection.
     Disconnect,
+    /// A request of the connections API or the admin API.
+    Call,
 }
 
 /// A text of bounded length. What makes a line of it escapes it.
@@ -73,9 +75,9 @@ impl Serialize for StageName<'_> {
 /// credentials or a payload.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Entry<'a> {
-    /// Whether it is a handshake, a message or an end.
+    /// Whether it is a handshake, a message, an end or a call.
     pub(crate) event: Event,
-    /// The handshake's, the message's, or that of the `$disconnect` event.
+    /// The handshake's, the message's, that of the `$disconnect` event, or a call's.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     pub(crate) request_id: Option<RequestId>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
@@ -83,6 +85,9 @@ pub(crate) struct Entry<'a> {
     /// Milliseconds since the Unix epoch; in formats alone.
     #[serde(skip)]
     pub(crate) connected_at: Option<u64>,
+    /// Who calls: an access key, a token of management, or a user of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<Text<'a>>,
     /// The client's address, as trusted proxies name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<IpAddr>,
@@ -93,6 +98,9 @@ pub(crate) struct Entry<'a> {
     pub(crate) route: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<Text<'a>>,
+    /// The method of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<Text<'a>>,
     /// Without the query string, which may hold a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<Text<'a>>,
@@ -118,16 +126,16 @@ pub(crate) struct Entry<'a> {
     /// The protocol of the messages: `websocket` or `webtransport`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<&'static str>,
-    /// The status of a handshake's answer, or the one that API Gateway's log has for a message.
+    /// The status of a handshake's or a call's answer, or the one that API Gateway's log has for a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<u16>,
-    /// Why a client was refused.
+    /// Why a client or a call was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<Text<'a>>,
     /// Why a message has no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Text<'a>>,
-    /// Milliseconds from the request's head to its answer, or of a message's handler.
+    /// Milliseconds from a request's head to its answer, or of a message's handler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) took_ms: Option<f64>,
     /// The close code, as the `$disconnect` handler gets it.
@@ -150,10 +158,10 @@ pub(crate) struct Entry<'a> {
     /// Messages to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) messages_out: Option<u64>,
-    /// Bytes of the messages from the client.
+    /// Bytes of the messages from the client, or of a call's body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_in: Option<u64>,
-    /// Bytes of the messages to the client.
+    /// Bytes of the messages to the client, or of an answer's body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_out: Option<u64>,
     /// The most bytes that waited for the client at once.
@@ -181,6 +189,9 @@ impl Entry<'_> {
             }
             (Event::Message, _) => {
                 tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), route = text(self.route), principal = text(self.principal), trace_id = self.trace_id.map(display), span_id = self.span_id.map(display), status = self.status, error = text(self.error), took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, "message")
+            }
+            (Event::Call, why) => {
+                tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), by = text(self.by), client = self.client.map(display), stage = self.stage.map(display), host = text(self.host), method = text(self.method), path = text(self.path), user_agent = text(self.user_agent), tls = self.tls, http = self.http, status = self.status, took_ms = self.took_ms, bytes_in = self.bytes_in, bytes_out = self.bytes_out, refused = text(why), "call")
             }
             (Event::Disconnect, _) => {
                 tracing::info!(target: ACCESS, request_id = self.request_id.map(display), connection = self.connection.map(display), client = self.client.map(display), stage = self.stage.map(display), principal = text(self.principal), http = self.http, protocol = self.protocol, code = self.code, reason = text(self.reason), closed_by = self.closed_by.map(Closer::as_str), cause = self.cause, open_s = self.open_s, messages_in = self.messages_in, messages_out = self.messages_out, bytes_in = self.bytes_in, bytes_out = self.bytes_out, outbox_peak_bytes = self.outbox_peak_bytes, "disconnected")
@@ -212,7 +223,7 @@ pub(super) fn push_escaped(text: &str, line: &mut String) {
 }
 
 /// The time, by RFC 3339, in UTC.
-pub(super) fn timestamp() -> String {
+pub(crate) fn timestamp() -> String {
     let mut time = String::new();
     // Only a writer fails.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));

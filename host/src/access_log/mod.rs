@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub(crate) use entry::{Entry, Event, StageName, Text, milliseconds};
+pub(crate) use entry::{Entry, Event, StageName, Text, milliseconds, timestamp};
 
 use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, Fault};
 use crate::output::{self, Report, Writer};

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod api_keys;
+mod audit;
 mod build;
 mod client;
 mod connections;
@@ -107,6 +108,11 @@ enum Command {
     Groups {
         #[command(subcommand)]
         command: connections::GroupsCommand,
+    },
+    /// Verify the file in which the gateway writes what operators change
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Show the keys of the configuration file
     Config {
@@ -229,6 +235,7 @@ pub fn main() -> ExitCode {
         Command::Keys {
             command: KeysCommand::Api { command },
         } => api_keys::api_keys(&command),
+        Command::Audit { command } => audit::audit(&command),
         Command::Sign(options) => sign::sign(&options),
         Command::Verify(options) => sign::verify(&options),
         Command::CompileInto {

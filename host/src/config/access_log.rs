@@ -105,7 +105,9 @@ variables! {
     Connection: "connectionId" | "connection";
     ConnectedAt: "connectedAt";
     Client: "identity.sourceIp" | "client";
+    By: "identity.caller" | "by";
     Host: "domainName" | "host";
+    Method: "httpMethod" | "method";
     Path: "path";
     Origin: "origin";
     UserAgent: "identity.userAgent" | "user_agent";
@@ -136,7 +138,7 @@ variables! {
         | "authorize.error" | "authorize.latency" | "authorize.status"
         | "authorizer.error" | "authorizer.integrationLatency" | "authorizer.integrationStatus"
         | "authorizer.latency" | "authorizer.requestId" | "authorizer.status"
-        | "identity.accountId" | "identity.apiKey" | "identity.apiKeyId" | "identity.caller"
+        | "identity.accountId" | "identity.apiKey" | "identity.apiKeyId"
         | "identity.cognitoAuthenticationProvider" | "identity.cognitoAuthenticationType"
         | "identity.cognitoIdentityId" | "identity.cognitoIdentityPoolId"
         | "identity.principalOrgId" | "identity.userArn"

@@ -20,6 +20,8 @@ pub(super) fn management(
     let tls = written.tls.as_ref();
     let tls = tls.map(|files| certificate_files("management.tls", files, report));
     let tokens = tokens(written.tokens, report);
+    let audit = written.audit.as_deref();
+    let audit = audit.map(|audit| report.path("management.audit", audit));
     let address = address?;
     // What is written with a mistake is not missing.
     let lacks_tls = tls.is_none() && report.is_clean("management.tls");
@@ -43,6 +45,7 @@ pub(super) fn management(
         address,
         tls,
         tokens,
+        audit,
     })
 }
 

@@ -116,6 +116,8 @@ pub(crate) struct Management {
     pub(crate) tls: Option<CertificateFiles>,
     /// The tokens of which each request needs one; without any, everyone who can connect may ask.
     pub(crate) tokens: Vec<Secret>,
+    /// The file of the changes that operators ask for; `None` has them in the log alone.
+    pub(crate) audit: Option<PathBuf>,
 }
 
 /// The certificates that clients show.

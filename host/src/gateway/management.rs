@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::listeners::bind_fault;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Fault, Faults};
 use crate::handover::Listening;
 use crate::listener::{Certificates, Tls};
 use crate::management::{Change, Management, ManagementSpec, Note, Purpose, TlsHandshake};
@@ -75,6 +75,7 @@ impl Gateway {
     ) -> Result<Vec<PlannedManagement>> {
         let mut planned = Vec::new();
         for (spec, socket) in self.not_open(config) {
+            spec.check_audit().map_err(|error| audit_fault(&error))?;
             let tls = match certificates {
                 Some(certificates) if spec.tls.is_some() => {
                     Some(Arc::new(Tls::new(certificates.clone(), None, false)?))
@@ -180,6 +181,16 @@ impl Gateway {
             bound.serve(self.control.clone(), tls, stop, &self.listeners.tasks);
         }
     }
+}
+
+/// Makes the fault of an audit file that cannot be written.
+fn audit_fault(error: &io::Error) -> Faults {
+    Faults(vec![Fault {
+        key: "management.audit".to_owned(),
+        message: format!("the audit file cannot be written: {error}"),
+        remedy: "name a file in a folder that the gateway may write to; StateDirectory= of systemd makes one".to_owned(),
+        is_passing: true,
+    }])
 }
 
 /// The handshake of a listener's TLS, for the module below that accepts.

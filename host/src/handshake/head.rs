@@ -139,7 +139,7 @@ impl Head {
 }
 
 /// The number of a version of HTTP. hyper knows no others than these.
-pub(super) fn version(version: Version) -> &'static str {
+pub(crate) fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_3 => "3",
         Version::HTTP_2 => "2",
@@ -345,7 +345,7 @@ fn strings(headers: &HeaderMap, name: &str) -> Vec<String> {
 }
 
 /// The value of a header that nothing depends on. Clients send UTF-8 there too; other bytes become U+FFFD.
-pub(super) fn shown(value: &HeaderValue) -> Cow<'_, str> {
+pub(crate) fn shown(value: &HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
 }
 

@@ -16,6 +16,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::plugins::refused;
+use super::{Control, connections};
 use crate::access_log::Text;
 use crate::config::Secret;
 use crate::net::Stream;
@@ -42,11 +43,21 @@ pub(super) enum Peer {
     User(Option<u32>),
 }
 
-/// Who makes a request: the peer, and the place of its token in the configuration, from 1.
+/// Who makes a request: the peer, and what it shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     peer: Peer,
-    token: Option<usize>,
+    credential: Credential,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credential {
+    /// None is asked for.
+    None,
+    /// A token, by its place in the configuration, from 1.
+    Token(usize),
+    /// An access key, which the connections API judges.
+    AccessKey,
 }
 
 /// The judge of tokens.
@@ -80,18 +91,47 @@ pub(super) async fn identify(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(denied) => {
-            let client = peer.client();
-            let path = Text::from(request.uri().path()).as_str();
-            tracing::warn!(
-                client,
-                path,
-                "a request to the management API is refused: {}",
-                denied.why()
-            );
-            denied.response()
-        }
+        Err(denied) => refuse(peer, &request, denied),
     }
+}
+
+/// As [`identify`], for the connections API: where a token is asked for, an access key will do, which is judged there.
+pub(super) async fn identify_or_key(
+    State((access, control)): State<(Arc<Access>, Control)>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let keys = Arc::clone(&control.stages().access_keys);
+    let is_by_key = !access.tokens.0.is_empty() && connections::shows_access_key(&parts, &keys);
+    let mut request = Request::from_parts(parts, body);
+    if !is_by_key {
+        return identify(State(access), Extension(peer), request, next).await;
+    }
+    let block = peer.block();
+    if block.is_some_and(|block| access.has_failed_often(block, Instant::now())) {
+        return refuse(peer, &request, Denied::TooManyFailures);
+    }
+    let credential = Credential::AccessKey;
+    request.extensions_mut().insert(Caller { peer, credential });
+    let response = next.run(request).await;
+    if let (Some(block), Some(connections::Forged)) = (block, response.extensions().get()) {
+        access.note_failure(block, Instant::now());
+    }
+    response
+}
+
+fn refuse(peer: Peer, request: &Request, denied: Denied) -> Response {
+    let client = peer.client();
+    let path = Text::from(request.uri().path()).as_str();
+    tracing::warn!(
+        client,
+        path,
+        "a request to the management API is refused: {}",
+        denied.why()
+    );
+    denied.response()
 }
 
 impl Tokens {
@@ -144,6 +184,14 @@ impl Peer {
         }
     }
 
+    /// Its address; none through a socket in the file system.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip()),
+            Self::User(_) => None,
+        }
+    }
+
     /// The addresses that count as one: an IPv4 address, or the 2⁶⁴ IPv6 addresses that any host can pick from.
     pub(super) fn block(self) -> Option<IpAddr> {
         let Self::Address(address) = self else {
@@ -167,15 +215,39 @@ impl fmt::Display for Peer {
 }
 
 impl Caller {
-    /// Whether it has shown a token, which no web page knows.
-    pub(super) fn has_token(self) -> bool {
-        self.token.is_some()
+    /// Whether it shows a token or an access key, which no web page knows.
+    pub(super) fn has_credential(self) -> bool {
+        self.credential != Credential::None
+    }
+
+    /// Whether the connections API is to judge its access key.
+    pub(super) fn is_by_access_key(self) -> bool {
+        self.credential == Credential::AccessKey
+    }
+
+    /// Its address; none through a socket in the file system.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        self.peer.address()
+    }
+
+    /// Its address and port, or its user on this machine.
+    pub(super) fn from(self) -> String {
+        self.peer.to_string()
+    }
+
+    /// Who it is, apart from its address: the token by its key in the configuration, or a user of this machine.
+    pub(super) fn name(self) -> Option<String> {
+        match (self.credential, self.peer) {
+            (Credential::Token(place), _) => Some(format!("management.tokens[{}]", place - 1)),
+            (Credential::AccessKey, _) | (Credential::None, Peer::Address(_)) => None,
+            (Credential::None, user @ Peer::User(_)) => Some(user.to_string()),
+        }
     }
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = self.token {
+        if let Credential::Token(place) = self.credential {
             write!(f, "management.tokens[{}] from ", place - 1)?;
         }
         self.peer.fmt(f)
@@ -192,21 +264,22 @@ impl Access {
 
     fn judge(&self, peer: Peer, headers: &HeaderMap, now: Instant) -> Result<Caller, Denied> {
         if self.tokens.0.is_empty() {
-            return Ok(Caller { peer, token: None });
+            let credential = Credential::None;
+            return Ok(Caller { peer, credential });
         }
         let token = bearer(headers).ok_or(Denied::NoToken)?;
         let block = peer.block();
         if block.is_some_and(|block| self.has_failed_often(block, now)) {
             return Err(Denied::TooManyFailures);
         }
-        let token = self.tokens.place_of(token);
-        if token.is_none() {
+        let Some(place) = self.tokens.place_of(token) else {
             if let Some(block) = block {
                 self.note_failure(block, now);
             }
             return Err(Denied::WrongToken);
-        }
-        Ok(Caller { peer, token })
+        };
+        let credential = Credential::Token(place);
+        Ok(Caller { peer, credential })
     }
 
     fn has_failed_often(&self, block: IpAddr, now: Instant) -> bool {

@@ -21,8 +21,8 @@ use crate::config::is_loopback_authority;
 /// to resolve to this machine, and it knows no token.
 pub(super) async fn no_web_page(request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
-    let has_token = caller.is_some_and(|caller| caller.has_token());
-    match refusal(request.headers(), has_token) {
+    let has_credential = caller.is_some_and(|caller| caller.has_credential());
+    match refusal(request.headers(), has_credential) {
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
         None => next.run(request).await,
     }
@@ -133,11 +133,11 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn refusal(headers: &HeaderMap, has_token: bool) -> Option<&'static str> {
+fn refusal(headers: &HeaderMap, has_credential: bool) -> Option<&'static str> {
     if headers.contains_key(ORIGIN) {
         return Some("a request with an Origin comes from a web page, and is refused\n");
     }
-    if has_token {
+    if has_credential {
         return None;
     }
     let mut hosts = headers.get_all(HOST).iter();

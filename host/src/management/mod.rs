@@ -13,12 +13,15 @@ mod health;
 mod note;
 mod openapi;
 mod plugins;
+mod record;
 mod selection;
 mod shown;
+mod trail;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,10 +43,12 @@ use crate::telemetry::MetricsFormat;
 
 use access::{Access, Tokens};
 pub(crate) use admin::TlsHandshake;
+use audit::Audit;
 pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
 pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
+pub(crate) use trail::verify as verify_audit;
 
 /// A listener as configured: its address, its TLS and its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +60,13 @@ pub(crate) struct ManagementSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PageSet {
-    All { tokens: Tokens },
-    Health { metrics: bool },
+    All {
+        tokens: Tokens,
+        audit: Option<Arc<Path>>,
+    },
+    Health {
+        metrics: bool,
+    },
 }
 
 /// The purpose of a listener that is not for clients.
@@ -89,6 +99,7 @@ impl ManagementSpec {
             tls: management.tls,
             pages: PageSet::All {
                 tokens: Tokens::new(&management.tokens),
+                audit: management.audit.map(Into::into),
             },
         }
     }
@@ -114,6 +125,16 @@ impl ManagementSpec {
         match self.pages {
             PageSet::All { .. } => admin::MAX_CONNECTIONS,
             PageSet::Health { .. } => health::MAX_CONNECTIONS,
+        }
+    }
+
+    /// Makes the audit file, if there is none. Fails if it cannot be written.
+    pub(crate) fn check_audit(&self) -> io::Result<()> {
+        match &self.pages {
+            PageSet::All {
+                audit: Some(file), ..
+            } => trail::check(file),
+            PageSet::All { audit: None, .. } | PageSet::Health { .. } => Ok(()),
         }
     }
 
@@ -162,12 +183,16 @@ impl Management {
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) {
-        let tokens = match self.spec.pages {
+        let (tokens, file) = match self.spec.pages {
             PageSet::Health { metrics } => {
                 let health = health::HealthServer::new(control, metrics);
                 return health.serve(self.listening, stop, tasks);
             }
-            PageSet::All { tokens } => tokens,
+            PageSet::All { tokens, audit } => (tokens, audit),
+        };
+        let audit = Audit {
+            file,
+            tasks: tasks.clone(),
         };
         let access = Arc::new(Access::new(tokens));
         let messages = Router::new()
@@ -186,7 +211,7 @@ impl Management {
             .route("/connections/close", post(clients::close))
             .route_layer(from_fn_with_state(guard::MAX_BODY, guard::whole_body))
             .merge(messages)
-            .route_layer(from_fn_with_state(tasks.clone(), audit::audit))
+            .route_layer(from_fn_with_state(audit, audit::audit))
             .route_layer(from_fn(guard::json_only))
             .route("/connections", get(clients::list))
             .route("/connections/{id}", get(clients::show))
@@ -198,12 +223,16 @@ impl Management {
             .route("/plugins/{name}/history", get(plugins::history))
             .route_layer(from_fn_with_state(control.clone(), guard::same_file))
             .route_layer(from_fn(guard::no_web_page))
+            .route_layer(from_fn(record::record))
             .route_layer(from_fn_with_state(Arc::clone(&access), access::identify));
         let connections = Router::new()
             .fallback(connections::answer_operator)
             .layer(from_fn_with_state(control.clone(), guard::same_file))
             .layer(from_fn(guard::no_web_page))
-            .layer(from_fn_with_state(access, access::identify));
+            .layer(from_fn_with_state(
+                (access, control.clone()),
+                access::identify_or_key,
+            ));
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))

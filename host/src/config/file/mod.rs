@@ -218,6 +218,11 @@ pub(in crate::config) struct Management {
     /// everyone who can connect may use the management API.
     #[serde(default)]
     pub(in crate::config) tokens: Vec<String>,
+    /// The file that gets a line for each change that operators ask for, before it is answered. Each line has the digest
+    /// of the line before: `lockgate audit verify FILE` finds edits. Without a file that can be written, nothing is
+    /// changed.
+    #[schemars(extend("x-example" = "audit = \"audit.log\""))]
+    pub(in crate::config) audit: Option<String>,
 }
 
 /// The health listener.

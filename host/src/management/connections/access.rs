@@ -22,6 +22,26 @@ pub(super) struct Access<'r> {
     signature: Option<(Signature<'r>, Arc<SigningKey>)>,
 }
 
+/// Whether a request shows a key: by a signature, well-formed or not, or by the token of one of these.
+pub(super) fn shows_key(parts: &Parts, keys: &AccessKeys) -> bool {
+    let request = signed_request(parts, "");
+    match Signature::read(request) {
+        Ok(Some(_)) | Err(_) => true,
+        Ok(None) => bearer(&parts.headers).is_some_and(|token| keys.by_token(token).is_some()),
+    }
+}
+
+/// The parts of a request that a signature covers; `host` as the caller has named it.
+fn signed_request<'r>(parts: &'r Parts, host: &'r str) -> SignedRequest<'r> {
+    SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        host,
+        headers: &parts.headers,
+    }
+}
+
 impl<'r> Access<'r> {
     /// Judges a request by its head: by the token that it carries, or by its signature.
     pub(super) fn judge(
@@ -31,14 +51,8 @@ impl<'r> Access<'r> {
         stage: &Stage,
         method: KeyMethods,
     ) -> Result<Self, Refusal> {
-        let request = SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            host,
-            headers: &parts.headers,
-        };
-        let access = match (Signature::read(request)?, bearer(&parts.headers)) {
+        let signature = Signature::read(signed_request(parts, host))?;
+        let access = match (signature, bearer(&parts.headers)) {
             (Some(signature), _) => {
                 signature.check_time(clock::now().as_secs())?;
                 let found = keys.by_id(signature.key_id());

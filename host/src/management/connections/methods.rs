@@ -38,7 +38,9 @@ pub(super) struct Call<'c> {
 /// The result of a request that was carried out.
 #[derive(Debug)]
 pub(super) enum Done {
-    Posted,
+    Posted {
+        bytes: usize,
+    },
     /// JSON, as API Gateway writes it.
     Described(String),
     Closed,
@@ -76,17 +78,19 @@ impl Call<'_> {
         let directory = scope.directory.view(&scope.limits, None);
         match method {
             KeyMethods::POST => {
+                let bytes = body.len();
                 let message = message(body);
                 if message.kind() == MessageKind::Binary && !self.stage.limits.compat.posts_binary()
                 {
                     return Err(Refusal::NotText);
                 }
                 let sent = directory.send(id, message);
-                sent.map(|()| Done::Posted).map_err(|error| match error {
-                    PostError::Gone => Refusal::Gone,
-                    PostError::Busy => Refusal::Busy,
-                    PostError::TooLarge => Refusal::TooLarge(limit),
-                })
+                sent.map(|()| Done::Posted { bytes })
+                    .map_err(|error| match error {
+                        PostError::Gone => Refusal::Gone,
+                        PostError::Busy => Refusal::Busy,
+                        PostError::TooLarge => Refusal::TooLarge(limit),
+                    })
             }
             KeyMethods::DELETE => {
                 let closing = Closing::new(1000, "Connection Closed Normally");

@@ -136,8 +136,37 @@ impl Refusal {
         }
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.kind().0
+    /// Whether the caller has shown a key or a signature that is nobody's.
+    pub(super) fn is_forgery(&self) -> bool {
+        match self {
+            Self::UnknownKey
+            | Self::Signature(SignatureFault::Mismatch | SignatureFault::Malformed(_)) => true,
+            Self::Signature(
+                SignatureFault::Expired | SignatureFault::Early | SignatureFault::OtherBody,
+            )
+            | Self::NoStage
+            | Self::NoMethod
+            | Self::Unsigned
+            | Self::NotAllowed { .. }
+            | Self::MalformedHead
+            | Self::TooLarge(_)
+            | Self::CutBody
+            | Self::SlowBody
+            | Self::MalformedId(_)
+            | Self::NotText
+            | Self::Gone
+            | Self::Busy
+            | Self::NoRoom => false,
+        }
+    }
+}
+
+/// The status of the answer to a request.
+pub(super) fn status(served: &Result<Done, Refusal>) -> StatusCode {
+    match served {
+        Ok(Done::Posted { .. } | Done::Described(_)) => StatusCode::OK,
+        Ok(Done::Closed) => StatusCode::NO_CONTENT,
+        Err(refusal) => refusal.kind().0,
     }
 }
 
@@ -146,15 +175,14 @@ pub(super) fn response(
     served: Result<Done, Refusal>,
     request_id: RequestId,
 ) -> Response<Full<Bytes>> {
-    let (status, error, body) = match served {
-        Ok(Done::Posted) => (StatusCode::OK, None, None),
-        Ok(Done::Described(json)) => (StatusCode::OK, None, Some(json)),
-        Ok(Done::Closed) => (StatusCode::NO_CONTENT, None, None),
+    let status = status(&served);
+    let (error, body) = match served {
+        Ok(Done::Posted { .. } | Done::Closed) => (None, None),
+        Ok(Done::Described(json)) => (None, Some(json)),
         Err(refusal) => {
-            let (status, error) = refusal.kind();
             let message = refusal.message();
             let body = message.map(|text| serde_json::json!({ "message": text }).to_string());
-            (status, Some(error), body)
+            (Some(refusal.kind().1), body)
         }
     };
     let has_body = body.is_some();

@@ -1,0 +1,283 @@
+//! The audit file: a line of JSON for each change that operators ask for. Each line has the digest of the line before, so
+//! that a line which is changed, or taken out, is found.
+//!
+//! Nothing of the file is kept in memory: two processes write to it during an upgrade, and it may be renamed at any time.
+//! Whoever can write the file can also make the whole chain anew. The log has each line's digest, which shows that.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a line with its end. A text in it has 512 bytes at most, each of which may be written with six.
+const MAX_LINE: u64 = 32 << 10;
+
+/// The permissions of a new file.
+const PRIVATE: u32 = 0o600;
+
+/// A change, as its line has it.
+#[derive(Debug, Serialize)]
+pub(super) struct Entry<'a> {
+    /// The time by RFC 3339, in UTC.
+    pub(super) at: String,
+    pub(super) by: Option<&'a str>,
+    pub(super) from: &'a str,
+    pub(super) action: &'a str,
+    pub(super) status: u16,
+    pub(super) done: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    previous: Option<String>,
+    #[serde(flatten)]
+    entry: &'a Entry<'a>,
+}
+
+/// Opens the file, or makes it, so that a change for which there can be no line is not made.
+pub(super) fn check(file: &Path) -> io::Result<()> {
+    open(file).map(drop)
+}
+
+/// Adds a line, and waits until it is on the disk. Gives the line's digest.
+pub(super) fn append(path: &Path, entry: &Entry<'_>) -> io::Result<String> {
+    let mut file = open(path)?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    let previous = last_line(&mut file)?.map(|line| hash(&line));
+    let line = serde_json::to_string(&Line { previous, entry })?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_data()?;
+    Ok(hash(line.as_bytes()))
+}
+
+/// Opens a file to add to, whatever is in its place: a pipe or a device is refused, and not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(PRIVATE);
+    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(no_wait).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(file)
+}
+
+/// The last line without its end; none of an empty file. Cuts off the beginning of a line that a crash has left: its change
+/// was never answered.
+fn last_line(file: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let length = file.metadata()?.len();
+    let begin = length.saturating_sub(2 * MAX_LINE);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    io::Read::take(&mut *file, 2 * MAX_LINE).read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n');
+    let whole = whole.map_or(0, |end| end + 1);
+    if whole == 0 && begin > 0 {
+        return Err(io::Error::other("it has no lines of an audit file"));
+    }
+    if whole < tail.len() {
+        file.set_len(begin + whole as u64)?;
+    }
+    tail.truncate(whole);
+    tail.pop();
+    if whole == 0 {
+        return Ok(None);
+    }
+    let before = tail.iter().rposition(|byte| *byte == b'\n');
+    Ok(Some(tail.split_off(before.map_or(0, |end| end + 1))))
+}
+
+/// The digest of a line without its end: SHA-256, in hexadecimal.
+fn hash(line: &[u8]) -> String {
+    let hash = digest(&SHA256, line);
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// What is known of a file whose lines follow from one another.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verified {
+    pub(crate) lines: u64,
+    /// The digest of the last line; none of an empty file.
+    pub(crate) last: Option<String>,
+}
+
+/// The first fault of an audit file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("cannot read it: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("line {0} is no line of an audit file, or was changed")]
+    NoLine(u64),
+    #[error("line {0} is cut short")]
+    Cut(u64),
+    #[error("the first line follows another one: lines are missing in front of it")]
+    NoBeginning,
+    #[error("line {0} does not follow line {before}: line {before} was changed, or lines between them are missing", before = .0 - 1)]
+    Apart(u64),
+    #[error("no line has the digest {0}: that line was changed, or is missing at the end")]
+    Missing(String),
+}
+
+/// Verifies that each line has the digest of the line before, and that there is a line with each of these digests.
+pub(crate) fn verify(path: &Path, digests: &[String]) -> Result<Verified, Broken> {
+    #[derive(Deserialize)]
+    struct Link {
+        previous: Option<String>,
+    }
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut missing: Vec<_> = digests.iter().collect();
+    let mut verified = Verified {
+        lines: 0,
+        last: None,
+    };
+    loop {
+        let mut line = Vec::new();
+        reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)?;
+        let number = verified.lines + 1;
+        match line.pop() {
+            None => break,
+            Some(b'\n') => {}
+            Some(_) if (line.len() as u64) < MAX_LINE - 1 => return Err(Broken::Cut(number)),
+            Some(_) => return Err(Broken::NoLine(number)),
+        }
+        let link: Link = serde_json::from_slice(&line).map_err(|_| Broken::NoLine(number))?;
+        if link.previous != verified.last {
+            return Err(match verified.lines {
+                0 => Broken::NoBeginning,
+                _ => Broken::Apart(number),
+            });
+        }
+        let hash = hash(&line);
+        missing.retain(|digest| !digest.eq_ignore_ascii_case(&hash));
+        verified = Verified {
+            lines: number,
+            last: Some(hash),
+        };
+    }
+    match missing.first() {
+        Some(digest) => Err(Broken::Missing((*digest).clone())),
+        None => Ok(verified),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn entry(action: &str) -> Entry<'_> {
+        Entry {
+            at: "2026-11-26T11:00:00Z".to_owned(),
+            by: Some("management.tokens[0]"),
+            from: "127.0.0.1:1",
+            action,
+            status: 200,
+            done: None,
+        }
+    }
+
+    /// A folder with a file of three lines, and their digests.
+    fn three() -> (tempfile::TempDir, std::path::PathBuf, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let actions = ["POST /a", "POST /b", "POST /c"];
+        let digests = actions.map(|action| append(&path, &entry(action)).unwrap());
+        (folder, path, digests.to_vec())
+    }
+
+    #[test]
+    fn lines_follow_from_one_another() {
+        let (_folder, path, digests) = three();
+        let verified = verify(&path, &digests).unwrap();
+        assert_eq!(
+            (verified.lines, verified.last.as_ref()),
+            (3, digests.last())
+        );
+        fs::write(&path, "").unwrap();
+        assert_eq!(verify(&path, &[]).unwrap().lines, 0);
+    }
+
+    #[test]
+    fn every_edit_of_one_byte_is_found() {
+        let (_folder, path, digests) = three();
+        let written = fs::read(&path).unwrap();
+        for place in 0..written.len() {
+            for bit in [1, 0x20, 0x80] {
+                let mut edited = written.clone();
+                edited[place] ^= bit;
+                fs::write(&path, &edited).unwrap();
+                // Only the log knows the last line.
+                assert!(verify(&path, &digests).is_err(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn missing_lines_are_found() {
+        let (_folder, path, digests) = three();
+        let written = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = written.lines().collect();
+        let without = |gone: usize| {
+            let mut lines = lines.clone();
+            lines.remove(gone);
+            fs::write(&path, lines.join("\n") + "\n").unwrap();
+            verify(&path, &digests[2..]).unwrap_err()
+        };
+        assert!(matches!(without(0), Broken::NoBeginning));
+        assert!(matches!(without(1), Broken::Apart(2)));
+        assert!(matches!(without(2), Broken::Missing(_)));
+        fs::write(&path, written.trim_end()).unwrap();
+        assert!(matches!(verify(&path, &[]), Err(Broken::Cut(3))));
+    }
+
+    #[test]
+    fn beginning_of_a_line_that_a_crash_has_left_is_cut_off() {
+        let (_folder, path, _) = three();
+        for torn in ["{\"previous\":\"", "x"] {
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(torn.as_bytes()).unwrap();
+            append(&path, &entry("POST /d")).unwrap();
+        }
+        assert_eq!(verify(&path, &[]).unwrap().lines, 5);
+        fs::write(&path, "torn").unwrap();
+        append(&path, &entry("POST /a")).unwrap();
+        assert_eq!(verify(&path, &[]).unwrap().lines, 1);
+    }
+
+    #[test]
+    fn file_of_another_kind_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long");
+        fs::write(&long, vec![b'x'; 3 * MAX_LINE as usize]).unwrap();
+        assert!(append(&long, &entry("POST /a")).is_err());
+        assert!(matches!(verify(&long, &[]), Err(Broken::NoLine(1))));
+        assert!(check(folder.path()).is_err());
+    }
+
+    #[test]
+    fn lines_of_two_writers_at_once_are_one_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        append(&path, &entry("POST /a")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(verify(&path, &[]).unwrap().lines, 32);
+    }
+}
