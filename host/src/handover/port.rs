@@ -165,7 +165,8 @@ impl Port {
     fn try_give(&self, successor: u32) -> io::Result<Vec<(String, Arc<OwnedFd>)>> {
         let mut state = self.lock();
         state.is_given = false;
-        state.forget_ended(self.tag)?;
+        // Sockets of ended processes keep their numbers: the successor's process, which is being started, may have a copy of
+        // each for another moment, and would take the place of one that closes later.
         if state.members.len() >= MAX_PROCESSES {
             let much = format!("{MAX_PROCESSES} processes have a socket there already");
             return Err(io::Error::other(much));
@@ -228,11 +229,12 @@ impl Port {
         }
     }
 
-    /// Waits until the last other process has ended. Gives false if there is none.
+    /// Waits until another process has ended whose socket can be closed. Gives false if there is none.
     pub(crate) async fn other_ended(&self) -> bool {
         let has_ended = || {
             let state = self.lock();
-            state.last_other(self.tag).map(Member::has_ended)
+            let are_others = state.members.len() > 1;
+            are_others.then(|| state.ended(self.tag).is_some())
         };
         loop {
             match has_ended() {
@@ -243,7 +245,7 @@ impl Port {
         }
     }
 
-    /// Closes the sockets of processes that have ended. Nobody may have been given copies meanwhile.
+    /// Closes the sockets of processes that have ended. No process may be starting, which would have copies.
     pub(crate) fn forget_ended(&self) -> io::Result<()> {
         self.lock().forget_ended(self.tag)
     }
@@ -258,22 +260,22 @@ impl PortState {
         self.has_left && self.is_given
     }
 
-    fn last_other(&self, own: Tag) -> Option<&Member> {
-        self.members.iter().rev().find(|member| member.tag != own)
+    /// The place of an ended process. None while the last one lives and is another: it may be a successor that was given up,
+    /// and that has copies of the others' sockets.
+    fn ended(&self, own: Tag) -> Option<usize> {
+        let has_ended = |member: &Member| member.tag != own && member.has_ended();
+        let last = self.members.last()?;
+        if last.tag != own && !last.has_ended() {
+            return None;
+        }
+        self.members.iter().rposition(has_ended)
     }
 
-    /// Closes the sockets of ended processes, from the last on: that of a successor which was given up, and which has copies
-    /// of the others until it ends.
     fn forget_ended(&mut self, own: Tag) -> io::Result<()> {
         if self.has_left {
             return Ok(());
         }
-        while let Some(member) = self.last_other(own).filter(|member| member.has_ended()) {
-            let tag = member.tag;
-            let members = self.members.iter();
-            let Some(place) = members.clone().position(|member| member.tag == tag) else {
-                break;
-            };
+        while let Some(place) = self.ended(own) {
             // The kernel does the same with its list. Between the two calls packets may be lost, but none is another's.
             let ended = self.members.swap_remove(place);
             self.steer(own)?;
@@ -438,24 +440,30 @@ mod tests {
         let (second, mut next) = taken(&port.give(a.id()), address);
         port.hand_over();
         next.serve();
+        // The first one has ended, as far as its successors know. Its socket keeps its number.
+        let end_first = |port: &mut Port| {
+            let mut state = port.lock();
+            let own = std::process::id();
+            let mut members = state.members.iter_mut();
+            members.find(|member| member.process == own).unwrap().end = None;
+        };
+        end_first(&mut next);
         let given = next.give(b.id());
-        // The first one has ended by then, as far as its successors know.
+        assert_eq!(given.len(), 3);
+        let all = [&first, &second];
+        assert_eq!(comes_at(address, next.tag(), &all), 1);
         let (third, mut last) = taken(&given, address);
         next.hand_over();
         last.serve();
+        end_first(&mut last);
         drop((given, first, port));
-        for port in [&mut next, &mut last] {
-            let mut state = port.lock();
-            let own = std::process::id();
-            state
-                .members
-                .iter_mut()
-                .filter(|member| member.process == own)
-                .for_each(|member| member.end = None);
-        }
-        // The second one lives, and may have copies.
         last.forget_ended().unwrap();
-        assert_eq!(last.lock().members.len(), 3);
+        assert_eq!(last.lock().members.len(), 2);
+        let both = [&second, &third];
+        assert_eq!(comes_at(address, next.tag(), &both), 0);
+        for tag in [[9; TAG], last.tag()] {
+            assert_eq!(comes_at(address, tag, &both), 1);
+        }
         end(a);
         drop((second, next));
         last.forget_ended().unwrap();
