@@ -225,7 +225,7 @@ impl Collector {
         let mut items = Vec::new();
         for export in exports {
             for of_resource in all(&export.body, 1) {
-                let resource = attributes(&all(of_resource, 1)[0].to_vec(), 1);
+                let resource = attributes(all(of_resource, 1)[0], 1);
                 for of_scope in all(of_resource, 2) {
                     assert_eq!(text(all(of_scope, 1)[0], 1), "lockgate");
                     items.extend(

@@ -87,7 +87,7 @@ async fn carry(from: &UdpSocket, to: &UdpSocket, lost: &AtomicU64) {
             received = from.recv(&mut buffer) => {
                 // Nobody may listen any more.
                 let Ok(length) = received else { continue };
-                if next(&mut random) % ONE_IN == 0 {
+                if next(&mut random).is_multiple_of(ONE_IN) {
                     lost.fetch_add(1, Ordering::Relaxed);
                 } else {
                     under_way.push_back((Instant::now() + DELAY, buffer[..length].to_vec()));

@@ -2,6 +2,7 @@
 //! check alone.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,7 +62,7 @@ fn token(
 ) -> Result<Row> {
     let (pem, text) = (key.public_pem()?, key.token()?);
     let rules = rules(key, &pem);
-    let keys = Keys::from_pem(&[pem.clone()], &rules.algorithms)?;
+    let keys = Keys::from_pem(slice::from_ref(&pem), &rules.algorithms)?;
     let judge = || {
         let identity = Token::read(&text)?.verify(&rules, &keys, now()?.as_millis() as u64)?;
         ensure!(identity.principal.is_some(), "a token without a subject");
