@@ -11,6 +11,9 @@ extern void __wasm_import_lockgate_plugin_context_current(uint8_t *);
 __attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("time-left")))
 extern int32_t __wasm_import_lockgate_plugin_context_time_left(void);
 
+__attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("is-datagram")))
+extern int32_t __wasm_import_lockgate_plugin_context_is_datagram(void);
+
 __attribute__((__import_module__("lockgate:plugin/context@0.1.0"), __import_name__("principal")))
 extern void __wasm_import_lockgate_plugin_context_principal(uint8_t *);
 
@@ -27,6 +30,9 @@ extern void __wasm_import_lockgate_plugin_context_variables(uint8_t *);
 
 __attribute__((__import_module__("lockgate:plugin/connections@0.1.0"), __import_name__("send")))
 extern void __wasm_import_lockgate_plugin_connections_send(uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("lockgate:plugin/connections@0.1.0"), __import_name__("send-datagram")))
+extern void __wasm_import_lockgate_plugin_connections_send_datagram(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
 __attribute__((__import_module__("lockgate:plugin/connections@0.1.0"), __import_name__("close")))
 extern void __wasm_import_lockgate_plugin_connections_close(uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
@@ -522,6 +528,11 @@ uint32_t lockgate_plugin_context_time_left(void) {
   return (uint32_t) (ret);
 }
 
+bool lockgate_plugin_context_is_datagram(void) {
+  int32_t ret = __wasm_import_lockgate_plugin_context_is_datagram();
+  return ret;
+}
+
 bool lockgate_plugin_context_principal(handler_plugin_string_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(3*sizeof(void*))];
@@ -682,6 +693,55 @@ bool lockgate_plugin_connections_send(lockgate_plugin_connections_connection_id_
       }
 
       result.val.err = variant3;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool lockgate_plugin_connections_send_datagram(lockgate_plugin_connections_connection_id_t *to, handler_plugin_list_u8_t *payload, lockgate_plugin_connections_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_lockgate_plugin_connections_send_datagram((uint8_t *) (*to).ptr, (*to).len, (uint8_t *) (*payload).ptr, (*payload).len, ptr);
+  lockgate_plugin_connections_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      lockgate_plugin_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          variant.val.invalid = (handler_plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
       break;
     }
   }

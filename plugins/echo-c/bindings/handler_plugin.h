@@ -23,7 +23,7 @@ typedef struct {
   size_t len;
 } handler_plugin_list_u8_t;
 
-// One WebSocket message, whole: fragments have been joined.
+// One message, whole: fragments have been joined.
 typedef struct lockgate_plugin_types_message_t {
   uint8_t tag;
   union {
@@ -333,6 +333,9 @@ extern void lockgate_plugin_context_current(lockgate_plugin_context_invocation_t
 // Returns how long the present invocation may go on, waits included, in milliseconds: what is left of the plugin's
 // `limits.deadline_ms`. The gateway ends an invocation that takes longer.
 extern uint32_t lockgate_plugin_context_time_left(void);
+// Returns whether the message of the present invocation came as a datagram: it may have overtaken others, others may
+// be lost, and an answer goes the way of all messages. False for every other event.
+extern bool lockgate_plugin_context_is_datagram(void);
 // Returns who the client is, as the API's authorizer says; none when the API has no authorizer.
 extern bool lockgate_plugin_context_principal(handler_plugin_string_t *ret);
 // Returns what the API's authorizer says about the client beside that, ordered by name. It is the same for every
@@ -362,6 +365,16 @@ extern void lockgate_plugin_context_variables(lockgate_plugin_context_fields_t *
 // invocation has used up its sends and publishes (256 unless configured); and with `too-large`, when the
 // message is over the stage's limit.
 extern bool lockgate_plugin_connections_send(lockgate_plugin_connections_connection_id_t *to, lockgate_plugin_connections_message_t *message, lockgate_plugin_connections_error_t *err);
+// Sends a datagram to a client that speaks WebTransport. It may be lost, or overtake others and messages, and none
+// waits for room: one that finds none is dropped, and the metrics count it.
+// 
+// It counts among the sends of this invocation. `ok` says that nothing is wrong with it, not that it arrives; one to a
+// client that has not been let in yet is dropped.
+// 
+// Fails with `gone`; with `busy`, when this invocation has used up its sends and publishes; with `denied`, when the
+// stage's `datagrams` is off; with `invalid`, when the client takes no datagrams, as a WebSocket does not; and with
+// `too-large`, when it is over the stage's limit of a message, or does not fit into a packet: 1,100 bytes always do.
+extern bool lockgate_plugin_connections_send_datagram(lockgate_plugin_connections_connection_id_t *to, handler_plugin_list_u8_t *payload, lockgate_plugin_connections_error_t *err);
 // Closes a connection after the messages queued for it. Its client has 25 seconds to take them; the rest is
 // dropped.
 // 
