@@ -1,6 +1,8 @@
 //! A machine that is busy with other work: the CPU time of a handler counts, and not the time for which it got no core.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -110,4 +112,55 @@ async fn clients_of_a_costly_handler_wait_their_turn_and_none_is_refused() {
         });
     }
     served.join_all().await;
+}
+
+/// More calls than the plugin has instances and places to wait: those beyond its share of a socket thread have no way round
+/// it.
+#[tokio::test]
+async fn clients_of_a_costly_handler_are_served_between_others_however_many_they_are() {
+    const CLIENTS: usize = 200;
+    const QUESTIONS: usize = 30;
+    let plugin = "limits = { instances = 40, waiting = 40 }";
+    let mut configuration = probe_configuration("", plugin);
+    configuration.push_str(
+        "\n[apis.a.routes.other]\nintegration = \"other\"\ntwo_way = true\n\
+         [integrations.other]\nmock = { reply = \"here\" }\n",
+    );
+    let gateway = LOCKGATE.serve(&configuration).await;
+    let mut other = gateway.ws("/s").open().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(gateway.ws("/s").open().await);
+    }
+    let (answers, mut flood) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    for mut client in clients {
+        let answers = Arc::clone(&answers);
+        flood.spawn(async move {
+            let costly = json!([{"do": "compute", "rounds": 30}]).to_string();
+            for _ in 0..100 {
+                client.send(costly.clone()).await;
+            }
+            loop {
+                let answer: Value = client.json().await;
+                if answer.is_array() {
+                    answers.fetch_add(1, Ordering::Relaxed);
+                    client.send(costly.clone()).await;
+                }
+            }
+        });
+    }
+    while answers.load(Ordering::Relaxed) < CLIENTS {
+        tokio::task::yield_now().await;
+    }
+    let before = answers.load(Ordering::Relaxed);
+    for _ in 0..QUESTIONS {
+        other.send(r#"{"action":"other"}"#).await;
+        assert_eq!(other.text().await, "here");
+    }
+    let meanwhile = answers.load(Ordering::Relaxed) - before;
+    flood.abort_all();
+    assert!(
+        meanwhile < QUESTIONS * CLIENTS,
+        "{QUESTIONS} questions waited for {meanwhile} calls"
+    );
 }

@@ -8,7 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -61,10 +61,8 @@ pub(crate) struct Slots {
     running: Arc<Semaphore>,
     /// None where guests share the runtime of their caller: no thread would be spared.
     first_ticks: Option<Arc<FirstTicks>>,
-    /// Calls that wait for a slot to begin.
-    waiting: Arc<AtomicU32>,
-    /// Of these, the one that is in the line for running slots: calls that have begun, and hold instances, are not kept
-    /// waiting by all that have not.
+    /// Of the calls that wait for a slot to begin, the one that is in the line for running slots: calls that have begun,
+    /// and hold instances, are not kept waiting by all that have not.
     beginning: Arc<Semaphore>,
     handle: Handle,
     epochs: Arc<Epochs>,
@@ -106,7 +104,6 @@ impl GuestThreads {
         Slots {
             running: Arc::new(Semaphore::new(self.threads - 1)),
             first_ticks: self.own.as_ref().map(|_| Arc::default()),
-            waiting: Arc::default(),
             beginning: Arc::new(Semaphore::new(1)),
             handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
@@ -130,15 +127,11 @@ impl Slots {
         first_ticks.is_some_and(|first_ticks| !first_ticks.may_begin_here())
     }
 
-    /// Waits for a running slot before a call has an instance, so that calls which wait hold none. With a `max`, the call
-    /// counts, and gets none when as many wait already.
-    pub(crate) async fn slot(&self, max: Option<u32>) -> Option<Slot> {
-        let _waiting = match max {
-            Some(max) => Some(Counted::below(max, &self.waiting)?),
-            None => None,
-        };
+    /// Waits for a running slot before a call has an instance, so that calls which wait hold none. A connection has one
+    /// call at a time: no more wait than there are connections.
+    pub(crate) async fn slot(&self) -> Slot {
         let _beginning = self.beginning.acquire().await;
-        Some(take(&self.running).await)
+        take(&self.running).await
     }
 
     /// Runs a call on the guest threads if it has a slot. Otherwise polls it once in the task of the caller; a call that
@@ -254,22 +247,6 @@ async fn run_to_end<T>(
     }
 }
 
-/// One of a bounded number, until it is dropped.
-struct Counted<'a>(&'a AtomicU32);
-
-impl<'a> Counted<'a> {
-    fn below(max: u32, count: &'a AtomicU32) -> Option<Self> {
-        let counted = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(counted)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Waits for a running slot.
 async fn take(running: &Arc<Semaphore>) -> Slot {
     let slot = Arc::clone(running).acquire_owned();
@@ -314,7 +291,7 @@ mod tests {
                 thread::current().name() == Some("guest")
             });
             let slot = match slots.begins_elsewhere() {
-                true => slots.slot(None).await,
+                true => Some(slots.slot().await),
                 false => None,
             };
             let ran = slots.run(call, slot, budget, &cut, &spent).await;

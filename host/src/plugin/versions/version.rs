@@ -177,7 +177,8 @@ impl Version {
     }
 
     /// Calls the handler for an event. The call begins in the caller's task, and continues on the guest threads if it
-    /// takes long; it begins there if costly calls have had their share of the caller's thread. The caller holds the version meanwhile: a version ends with its last holder.
+    /// takes long; it begins there if costly calls have had their share of the caller's thread. The caller holds the
+    /// version meanwhile: a version ends with its last holder.
     pub(crate) async fn invoke<E: Export>(
         &self,
         invocation: &Arc<Invocation>,
@@ -185,9 +186,8 @@ impl Version {
     ) -> Called<E> {
         let mut slot = None;
         if self.slots.begins_elsewhere() {
-            // Without a slot, since many wait for one, it begins here: a client is not refused because calls are costly.
             // Boxed, so that a call that begins here reserves no space for it.
-            slot = Box::pin(self.slots.slot(self.max_calls(E::LINE))).await;
+            slot = Some(Box::pin(self.slots.slot()).await);
         }
         let permit = {
             let mut permit = pin!(self.pool.permit(E::LINE));
@@ -216,14 +216,6 @@ impl Version {
             self.counts.add(answer);
         }
         called
-    }
-
-    /// The number of calls that may be under way or wait in a line, if it is bounded.
-    fn max_calls(&self, line: Line) -> Option<u32> {
-        match line {
-            Line::Bounded => Some(self.limits.instances + self.limits.waiting),
-            Line::Unbounded => None,
-        }
     }
 
     /// Its instances, and the calls that wait for one.
