@@ -19,11 +19,16 @@ use crate::net::watch::Stamp;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest pause that a collector may ask for.
+/// The longest pause that a collector may ask for. It may ask for no shorter one than the first: one that is busy and asks
+/// for none would be sent the same batch without end.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Time after which a batch that is not taken is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// Time for what waits when an exporter is closed: a collector that does not answer keeps no exporter that another has
+/// replaced.
+const LAST_SENDS: Duration = Duration::from_secs(10);
 
 /// The least time between two lines of the log about one signal's losses.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -94,7 +99,10 @@ impl Exporter {
         match runtime {
             Ok(runtime) => runtime.block_on(async {
                 let [traces, logs] = Signal::ALL.map(|signal| self.export(signal));
-                tokio::join!(traces, logs);
+                tokio::select! {
+                    _ = async { tokio::join!(traces, logs) } => {}
+                    () = self.is_late() => self.give_up(),
+                }
             }),
             Err(error) => tracing::error!("spans and log lines cannot be exported: {error}"),
         }
@@ -109,6 +117,25 @@ impl Exporter {
     pub(super) fn close(&self) {
         self.queues.iter().for_each(Queue::close);
         self.closing.cancel();
+    }
+
+    /// Ready when the time after the close is over.
+    async fn is_late(&self) {
+        self.closing.cancelled().await;
+        sleep(LAST_SENDS).await;
+    }
+
+    fn give_up(&self) {
+        let [spans, lines] = self.waiting();
+        TOTALS.lose(Signal::Traces, Loss::Undelivered, spans);
+        TOTALS.lose(Signal::Logs, Loss::Undelivered, lines);
+        tracing::warn!(
+            collector = self.collector.place,
+            spans,
+            lines,
+            "the collector that another has replaced did not take the last spans and log lines within {} s",
+            LAST_SENDS.as_secs()
+        );
     }
 
     /// Waits until it has ended, or the time is over.
@@ -167,8 +194,7 @@ impl Exporter {
                 }
                 Outcome::Failed(why, asked) => {
                     report.note(&self.collector.place, why, 0);
-                    let asked = asked.map(|asked| asked.min(LONGEST_ASKED_PAUSE));
-                    let pausing = sleep(asked.unwrap_or_else(|| jittered(pause)));
+                    let pausing = sleep(next_pause(asked, pause));
                     let _ = self.closing.run_until_cancelled(pausing).await;
                     pause = LONGEST_PAUSE.min(2 * pause);
                     continue;
@@ -209,9 +235,17 @@ impl Exporter {
         }
     }
 
-    /// What waits of each signal.
+    /// What waits of each signal, or is on its way.
     pub(super) fn waiting(&self) -> [u64; Signal::ALL.len()] {
         self.queues.each_ref().map(Queue::items)
+    }
+}
+
+/// The pause before a batch is sent again: what the collector asks for, or else our own.
+fn next_pause(asked: Option<Duration>, own: Duration) -> Duration {
+    match asked {
+        Some(asked) => asked.clamp(FIRST_PAUSE, LONGEST_ASKED_PAUSE),
+        None => jittered(own),
     }
 }
 
@@ -273,5 +307,18 @@ impl Report {
             lost,
             "the collector does not take {what}: {why}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collector_that_asks_for_no_pause_or_a_long_one_gets_a_bounded_one() {
+        let asked = |seconds| next_pause(Some(Duration::from_secs(seconds)), FIRST_PAUSE);
+        assert_eq!(asked(0), FIRST_PAUSE);
+        assert_eq!(asked(5), Duration::from_secs(5));
+        assert_eq!(asked(86_400), LONGEST_ASKED_PAUSE);
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Batch,
+    /// Items of the last batch that was given out.
+    given_out: u64,
     is_closed: bool,
 }
 
@@ -65,15 +67,18 @@ impl Queue {
     }
 
     /// Waits for a batch: until it is half full, or its first item has waited for [`INTERVAL`]. None once the queue is
-    /// closed and empty.
+    /// closed and empty. The batch before has been dealt with.
     pub(super) async fn next(&self) -> Option<Batch> {
+        self.lock().given_out = 0;
         self.wait_for(|state| state.is_closed || state.waiting.items > 0)
             .await;
         let is_due =
             |state: &State| state.is_closed || state.waiting.bytes.len() >= self.max_bytes / 2;
         // A batch that is not half full goes by its time.
         let _ = timeout(INTERVAL, self.wait_for(is_due)).await;
-        let batch = std::mem::take(&mut self.lock().waiting);
+        let mut state = self.lock();
+        let batch = std::mem::take(&mut state.waiting);
+        state.given_out = batch.items;
         (batch.items > 0).then_some(batch)
     }
 
@@ -83,9 +88,10 @@ impl Queue {
         }
     }
 
-    /// The items that wait.
+    /// The items that wait, and those of the batch that is on its way.
     pub(super) fn items(&self) -> u64 {
-        self.lock().waiting.items
+        let state = self.lock();
+        state.waiting.items + state.given_out
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,6 +114,7 @@ mod tests {
         assert_eq!((batch.items, batch.bytes.len()), (2, 20));
         assert_eq!(began.elapsed(), INTERVAL);
         assert!(queue.add(&[3; 60]));
+        assert_eq!(queue.items(), 3, "one waits, two are on their way");
         assert_eq!(queue.next().await.unwrap().items, 1);
         assert_eq!(began.elapsed(), INTERVAL);
         assert!(queue.add(&[4; 1]));
@@ -115,6 +122,7 @@ mod tests {
         assert!(!queue.add(&[5; 1]));
         assert_eq!(queue.next().await.unwrap().items, 1);
         assert!(queue.next().await.is_none());
+        assert_eq!(queue.items(), 0);
         assert_eq!(began.elapsed(), INTERVAL);
     }
 
