@@ -5,6 +5,7 @@ use std::thread;
 use lockgate_tests::{Gateway, Http3, Http3Options, WebTransport};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::http3::probe;
@@ -265,7 +266,8 @@ async fn flood_of_datagrams_starves_nobody() {
     let mut session = flooding.session("/s", &[]).await;
     let (quic, own) = (flooding.quic.clone(), session.id());
     let silence = json!([{"do": "silence"}]).to_string();
-    let flood = tokio::spawn(async move {
+    let mut flood = JoinSet::new();
+    flood.spawn(async move {
         let datagram = [&[u8::try_from(own / 4).unwrap()], silence.as_bytes()].concat();
         while quic
             .send_datagram_wait(datagram.clone().into())
@@ -280,7 +282,7 @@ async fn flood_of_datagrams_starves_nobody() {
         websocket.id().await;
         step(&mut others, json!({"do": "is datagram"})).await;
     }
-    flood.abort();
+    flood.abort_all();
     assert_eq!(
         step(&mut session, json!({"do": "is datagram"})).await,
         false

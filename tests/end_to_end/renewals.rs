@@ -28,13 +28,13 @@ async fn serve() -> Gateway {
     LOCKGATE.serve(&renewing("on_expiry = \"close\"")).await
 }
 
-fn on(route: &str, steps: Value) -> String {
+fn on(route: &str, steps: &Value) -> String {
     json!({"action": route, "steps": steps}).to_string()
 }
 
 /// The answers to steps that a message of the route `renew` takes.
 async fn renew(client: &mut Client, steps: &[Value]) -> Value {
-    client.send(on("renew", Value::from(steps.to_vec()))).await;
+    client.send(on("renew", &Value::from(steps.to_vec()))).await;
     client.json().await
 }
 
@@ -65,7 +65,7 @@ async fn handler_renews_what_let_its_client_in() {
         {"do": "renew", "at": FAR - 1, "values": values},
         {"do": "fail", "reason": "after all"},
     ]);
-    client.send(on("renew", steps)).await;
+    client.send(on("renew", &steps)).await;
     client.expect_error("Internal server error").await;
     let who = client.step(json!({"do": "who"})).await;
     let values = json!({"age": 36.5, "staff": true, "name": "Ada"});
@@ -145,7 +145,7 @@ async fn renewal_over_its_bounds_is_refused_and_changes_nothing() {
         (with(json!([["a", 1], ["a", 1]])), "twice"),
         (with(json!([["a", null]])), "finite"),
     ] {
-        let answer = renew(&mut client, &[step.clone()]).await;
+        let answer = renew(&mut client, std::slice::from_ref(&step)).await;
         let said = answer[0]["invalid"].as_str().unwrap_or_default();
         assert!(said.contains(why), "{step}: {answer}");
     }
@@ -171,13 +171,13 @@ async fn closing_connection_is_not_renewed() {
         {"do": "close", "code": 4000, "reason": "enough"},
         {"do": "renew", "at": FAR},
     ]);
-    client.send(on("renew", steps)).await;
+    client.send(on("renew", &steps)).await;
     assert_eq!(client.json().await, json!(["ok", "gone"]));
     client.expect_close(4000, "enough").await;
     // One that expires while its handler works is closing, too: the handler has come too late.
     let mut client = gateway.connect(&saying(&json!({"expires_in": 1}))).await;
     let steps = json!([{"do": "sleep", "ms": 1300}, {"do": "renew", "at": FAR}]);
-    client.send(on("renew", steps)).await;
+    client.send(on("renew", &steps)).await;
     assert_eq!(client.json().await, json!([null, "gone"]));
     client.expect_close(1008, "authorization expired").await;
 }
@@ -189,9 +189,9 @@ async fn renewal_by_a_handler_leaves_principal_and_scopes() {
     let mut client = gateway.connect(&saying(&say)).await;
     let step = json!({"do": "renew", "at": FAR, "values": [["scopes", "write"]]});
     assert_eq!(renew(&mut client, &[step]).await, json!(["ok"]));
-    client.send(on("read", json!([{"do": "who"}]))).await;
+    client.send(on("read", &json!([{"do": "who"}]))).await;
     assert_eq!(client.json().await[0]["principal"], "ada");
-    client.send(on("write", json!([{"do": "who"}]))).await;
+    client.send(on("write", &json!([{"do": "who"}]))).await;
     client.expect_error("Forbidden").await;
 }
 
@@ -320,7 +320,7 @@ async fn message_without_a_good_token_renews_nobody_and_comes_to_no_handler() {
         with("refresh", &(issuer.token(json!({})) + "A")),
         with("refresh", &other.token(json!({}))),
         with("refresh", &other.token(json!({"iss": issuer.name()}))),
-        on("refresh", json!([{"do": "who"}])),
+        on("refresh", &json!([{"do": "who"}])),
         json!({"action": "refresh", "token": null}).to_string(),
         json!({"action": "refresh", "token": [issuer.token(json!({}))]}).to_string(),
     ];

@@ -4,20 +4,17 @@
 //! Nothing of the file is kept in memory: two processes write to it during an upgrade, and it may be renamed at any time.
 //! Whoever can write the file can also make the whole chain anew. The log has each line's digest, which shows that.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::net::open_to_add;
 
 /// The most bytes of a line with its end. A text in it has 512 bytes at most, each of which may be written with six.
 const MAX_LINE: u64 = 32 << 10;
-
-/// The permissions of a new file.
-const PRIVATE: u32 = 0o600;
 
 /// A change, as its line has it.
 #[derive(Debug, Serialize)]
@@ -40,30 +37,18 @@ struct Line<'a> {
 
 /// Opens the file, or makes it, so that a change for which there can be no line is not made.
 pub(super) fn check(file: &Path) -> io::Result<()> {
-    open(file).map(drop)
+    open_to_add(file).map(drop)
 }
 
 /// Adds a line, and waits until it is on the disk. Gives the line's digest.
 pub(super) fn append(path: &Path, entry: &Entry<'_>) -> io::Result<String> {
-    let mut file = open(path)?;
-    flock(&file, FlockOperation::LockExclusive)?;
+    let mut file = open_to_add(path)?;
+    file.lock()?;
     let previous = last_line(&mut file)?.map(|line| hash(&line));
     let line = serde_json::to_string(&Line { previous, entry })?;
     file.write_all(format!("{line}\n").as_bytes())?;
     file.sync_data()?;
     Ok(hash(line.as_bytes()))
-}
-
-/// Opens a file to add to, whatever is in its place: a pipe or a device is refused, and not waited for.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(PRIVATE);
-    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = options.custom_flags(no_wait).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    Ok(file)
 }
 
 /// The last line without its end; none of an empty file. Cuts off the beginning of a line that a crash has left: its change
@@ -172,7 +157,7 @@ pub(crate) fn verify(path: &Path, digests: &[String]) -> Result<Verified, Broken
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, OpenOptions};
 
     use super::*;
 

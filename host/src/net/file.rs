@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// The permissions of a file that others may read, as far as the umask lets them.
 const PUBLIC: u32 = 0o666;
@@ -47,6 +47,19 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Opens a file to read and to add to, or makes it, its owner's alone. A pipe or a device in its place is refused, and not
+/// waited for.
+pub(crate) fn open_to_add(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(PRIVATE);
+    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(no_wait).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(file)
 }
 
 /// Keeps other processes from changing a file that several read, change and write back. Waits for the one that does. The

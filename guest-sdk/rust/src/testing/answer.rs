@@ -54,7 +54,10 @@ pub(super) fn identity_flaw(identity: &Identity) -> Option<String> {
     }
     let mut names: Vec<_> = identity.values.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
-    if let Some([twice, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+    if let Some([twice, _]) = names
+        .windows(2)
+        .find(|pair| matches!(pair, [one, next] if one == next))
+    {
         return Some(format!("the value {twice:?} occurs twice"));
     }
     if names

@@ -110,7 +110,7 @@ mod tests {
         assert!(read(&file).is_ok_and(|saved| saved.is_some()));
         text.push(' ');
         fs::write(&file, &text).expect("it can be written");
-        let error = read(&file).err().expect("it is too long");
+        let error = read(&file).expect_err("it is too long");
         assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
     }
 }
