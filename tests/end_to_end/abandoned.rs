@@ -30,7 +30,7 @@ async fn asking(gateway: &Gateway, request: &Request, place: usize) -> TcpStream
 }
 
 /// Checks that this many `$disconnect` handlers run, once a client, and are told that it has gone.
-async fn all_are_told_of(gateway: &Gateway, clients: usize) {
+pub(crate) async fn all_are_told_of(gateway: &Gateway, clients: usize) {
     const TOLD: &str = "\"message\":\"ended: ";
     gateway.log().nth_line(clients - 1, &[TOLD, " 1006 "]).await;
     let lines = gateway.log().lines();

@@ -5,16 +5,21 @@ use std::{
     time::Duration,
 };
 
-use lockgate_tests::{FirstPackets, Gateway, stream_head, within};
+use lockgate_tests::{
+    FirstPackets, Gateway, Http3, Http3Options, Http3Request, stream_head, within,
+};
 use quinn::SendStream;
 use serde_json::json;
 
 use crate::{
+    abandoned::all_are_told_of,
+    connect::connecting,
     datagrams::Frozen,
     floods::resident_kib,
     http3::{echo, probe},
 };
 
+const REQUEST_CANCELLED: u64 = 0x10c;
 const SESSION_GONE: u64 = 0x170d_7b68;
 
 /// Bytes that a client may send on one stream before they are read.
@@ -101,6 +106,47 @@ async fn stream_that_waits_for_its_session_is_reset_in_time() {
         assert_eq!(stream.reset_by_server().await, SESSION_GONE);
     }
     client.id().await;
+}
+
+/// Requests of WebSockets and sessions, this many of each, that are let in with an answer that their client has no room
+/// for.
+async fn let_in_without_room(gateway: &Gateway, pairs: usize) -> (Http3, Vec<Http3Request>) {
+    let mut options = Http3Options::default();
+    // The gateway's settings go into that.
+    options.transport.stream_receive_window(128_u32.into());
+    let http3 = Http3::try_connect(gateway.secure(), options).await.unwrap();
+    let target = connecting(&json!([
+        {"do": "print", "text": "asked"},
+        {"do": "accept", "headers": [["x-long", "x".repeat(600)]]},
+    ]));
+    let mut requests = Vec::new();
+    for _ in 0..pairs {
+        requests.push(http3.ask(&target, &[]).await);
+        requests.push(http3.ask_session(&target, &[]).await);
+    }
+    gateway.log().nth_line(2 * pairs - 1, &["\"asked\""]).await;
+    (http3, requests)
+}
+
+#[tokio::test]
+async fn client_without_room_for_its_answer_gives_its_permit_back() {
+    let gateway = probe("handshakes = 4\nhandshake_timeout_s = 1", "").await;
+    let (_http3, requests) = let_in_without_room(&gateway, 2).await;
+    for mut request in requests {
+        assert_eq!(request.reset_by_server().await, REQUEST_CANCELLED);
+    }
+    all_are_told_of(&gateway, 4).await;
+    gateway.connect("/s").await.id().await;
+    gateway.http3().await.open("/s").await.id().await;
+}
+
+#[tokio::test]
+async fn client_without_room_for_its_answer_is_cut_by_a_stop() {
+    let mut gateway = probe("drain_s = 0\nhandshake_timeout_s = 60", "").await;
+    let _open = let_in_without_room(&gateway, 1).await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    all_are_told_of(&gateway, 2).await;
 }
 
 #[tokio::test]

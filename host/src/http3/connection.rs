@@ -227,22 +227,24 @@ impl RequestStream {
         self.sessions.give(id, stream).await;
     }
 
-    /// Answers a CONNECT for WebTransport with this 200, and gives its session; none if the client has gone.
-    pub(crate) async fn open_session(self, response: &Response<Full<Bytes>>) -> Option<Session> {
-        let id = VarInt::from(self.send.id()).into_inner();
-        let sessions = Arc::clone(&self.sessions);
-        let own = self.open(response).await?;
-        Some(Session::open(id, own, sessions))
-    }
-
-    /// Answers an extended CONNECT with this 200, and gives its stream of bytes; none if the client has gone.
-    pub(crate) async fn open(mut self, response: &Response<Full<Bytes>>) -> Option<Stream> {
+    /// Answers an extended CONNECT with this 200. Waits until the client allows its bytes, which it may never do. False
+    /// if it has gone.
+    pub(crate) async fn admit(&mut self, response: &Response<Full<Bytes>>) -> bool {
         let mut out = Vec::new();
         frame::put(&mut out, frame::HEADERS, &message::answer(response));
-        match self.send.write_all(&out).await {
-            Ok(()) => Some(Stream::new(self.quic, self.send, self.receive)),
-            Err(_) => None,
-        }
+        self.send.write_all(&out).await.is_ok()
+    }
+
+    /// The WebTransport session that the answer has opened.
+    pub(crate) fn into_session(self) -> Session {
+        let id = VarInt::from(self.send.id()).into_inner();
+        let sessions = Arc::clone(&self.sessions);
+        Session::open(id, self.into_bytes(), sessions)
+    }
+
+    /// The stream of bytes that the answer has opened.
+    pub(crate) fn into_bytes(self) -> Stream {
+        Stream::new(self.quic, self.send, self.receive)
     }
 
     /// Answers with the whole of a response, and waits until the client has it.

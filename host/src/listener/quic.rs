@@ -437,14 +437,20 @@ async fn answer(
     if open.is_closed() {
         return stream.answer(response).await;
     }
-    let socket = if is_session {
-        let session = stream.open_session(&response).await;
-        session.map(Http3Socket::Session)
-    } else {
-        stream.open(&response).await.map(Http3Socket::Stream)
+    let admitted = tokio::select! {
+        biased;
+        admitted = timeout(limit, stream.admit(&response)) => matches!(admitted, Ok(true)),
+        // The stop's time is over.
+        () = context.handshakes.overdue.cancelled() => false,
     };
-    if let Some(socket) = socket {
-        // Without a session of the gateway, it is reset.
-        let _ = open.send(socket);
+    if !admitted {
+        // The session ends with `open`, and gives its permit back.
+        return stream.reset(Code::RequestCancelled);
     }
+    let socket = match is_session {
+        true => Http3Socket::Session(stream.into_session()),
+        false => Http3Socket::Stream(stream.into_bytes()),
+    };
+    // Without a session of the gateway, it is reset.
+    let _ = open.send(socket);
 }
