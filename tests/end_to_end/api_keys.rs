@@ -311,18 +311,38 @@ async fn burst_of_handshakes_is_throttled() {
     assert!(refused >= 1, "six handshakes in less than four seconds");
 }
 
+/// As a typo in `keys api new NAME --plan` leaves it while a gateway runs.
 #[tokio::test]
-async fn key_with_an_unknown_plan_is_found_before_a_start() {
+async fn key_with_an_unknown_plan_alone_is_refused_with_a_warning() {
     let keys = Keys::new();
-    keys.make("mobile", &["--plan", "gold"]).await;
+    let good = keys.make("good", &[]).await;
+    let mut gateway = keys.serve("", FREE).await;
+    let stray = keys.make("stray", &["--plan", "fre"]).await;
+    let warning = ["\"WARN\"", "usage plan \\\"fre\\\"", "get 403", "remedy"];
+    gateway.log().line(&warning).await;
+    let check = async |gateway: &Gateway| {
+        let refused = with_key(gateway, &stray).refused().await;
+        check_refusal(&refused, 403, "Forbidden");
+        with_key(gateway, &good).open().await;
+    };
+    check(&gateway).await;
+    gateway.change(&[]).await;
+    gateway.log().nth_line(1, &warning).await;
+    check(&gateway).await;
+    let successor = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    check(&gateway).await;
+    successor.terminate();
+    successor.ended().await;
     let file = keys.file_to_validate();
     let result = LOCKGATE.run(&["validate", file.to_str().unwrap()]).await;
-    assert_eq!(result.code, Some(1));
-    assert!(
-        result.error.contains("usage plan \"gold\""),
-        "{}",
-        result.error
-    );
+    assert_eq!(result.code, Some(0), "{}", result.error);
+    for part in ["usage plan \"fre\"", "get 403", "add [usage_plans.fre]"] {
+        assert!(result.error.contains(part), "{}", result.error);
+    }
+    let started = keys.serve("", FREE).await;
+    started.log().line(&warning).await;
+    check(&started).await;
 }
 
 /// The secret is on the standard output of the command that makes it, and nowhere else.

@@ -82,8 +82,8 @@ impl ApiKeysAuthorizer {
         let record = record.ok_or_else(missing)?;
         let usage = keys.usages.get(&record.prefix);
         if usage.is_none() && self.shared.config.plan_of(record.plan.as_deref()).is_err() {
-            return Err(Denial::Failed(format!(
-                "the usage plan of the API key {} is not in the configuration",
+            return Err(Denial::Forbidden(format!(
+                "the usage plan of its API key {} is not in the configuration",
                 record.prefix
             )));
         }
@@ -181,6 +181,7 @@ impl Shared {
     fn read_again(&self) {
         match Keys::read(&self.config, &self.store) {
             Ok(keys) => {
+                warn_of_plans(&self.config, &keys.table);
                 let count = keys.table.records().count();
                 self.keys.store(Arc::new(keys));
                 let file = self.config.file.display();
@@ -208,29 +209,37 @@ pub(super) fn warn_of_usage(config: &config::ApiKeys) {
     }
 }
 
-/// Finds out whether a file of keys can be used; `key` is that of the authorizer's `api_keys`.
-pub(super) fn check(key: &str, config: &config::ApiKeys) -> Option<Fault> {
-    let table = match read_api_keys(&config.file) {
-        Ok(table) => table,
-        Err(error) => {
-            return Some(Fault {
-                key: format!("{key}.file"),
-                message: format!("{}: {error}", config.file.display()),
-                remedy: error.remedy(&config.file),
-                is_passing: error.is_passing(),
-            });
-        }
+/// Warns of keys whose usage plan is not in the configuration: they are refused, and all others serve.
+fn warn_of_plans(config: &config::ApiKeys, table: &Table) {
+    let is_stray = |record: &&Record| config.plan_of(record.plan.as_deref()).is_err();
+    let mut strays = table.records().filter(is_stray);
+    let Some(stray) = strays.next() else { return };
+    let (name, prefix) = (&stray.name, &stray.prefix);
+    let (plan, more) = (stray.plan.as_deref().unwrap_or_default(), strays.count());
+    let others = match more {
+        0 => String::new(),
+        more => format!(", and {more} more have such a plan"),
     };
-    let mut records = table.records();
-    let stray = records.find(|record| config.plan_of(record.plan.as_deref()).is_err())?;
-    let plan = stray.plan.as_deref().unwrap_or_default();
-    Some(Fault {
-        key: format!("{key}.file"),
-        message: format!(
-            "the key {} has the usage plan {plan:?}, which is not in the configuration",
-            stray.prefix
-        ),
-        remedy: format!("add [usage_plans.{plan}], or revoke the key and make another"),
-        is_passing: false,
-    })
+    let file = config.file.display();
+    tracing::warn!(
+        target: "config",
+        "{file}: the API key {name:?} ({prefix}) has the usage plan {plan:?}, which is not in the configuration{others}: clients with such a key get 403\n  remedy: add [usage_plans.{plan}], or revoke the key and make another"
+    );
+}
+
+/// Finds out whether a file of keys can be used; `key` is that of the authorizer's `api_keys`. Warns of keys in it that
+/// cannot.
+pub(super) fn check(key: &str, config: &config::ApiKeys) -> Option<Fault> {
+    match read_api_keys(&config.file) {
+        Ok(table) => {
+            warn_of_plans(config, &table);
+            None
+        }
+        Err(error) => Some(Fault {
+            key: format!("{key}.file"),
+            message: format!("{}: {error}", config.file.display()),
+            remedy: error.remedy(&config.file),
+            is_passing: error.is_passing(),
+        }),
+    }
 }
