@@ -77,6 +77,43 @@ async fn handler_renews_what_let_its_client_in() {
     client.expect_close(1008, "authorization expired").await;
 }
 
+#[tokio::test]
+async fn handler_that_renews_with_values_leaves_what_is_known_of_the_api_key() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let file = keys.path().join("api-keys.toml");
+    let both = "authorizer = \"door\"\napi_key = \"keys\"";
+    let configuration = renewing("").replacen("authorizer = \"door\"", both, 1);
+    let keys = format!("\n[authorizers.keys]\napi_keys = {{ file = {file:?} }}\n");
+    let gateway = LOCKGATE.serve(&(configuration + &keys)).await;
+    let say = json!({"principal": "ada", "values": {"team": "red"}});
+    let request = gateway.ws(&saying(&say)).header("X-Api-Key", &key);
+    let mut client = request.open().await;
+    let id = key.split_once('.').unwrap().0;
+    let with = |values: Value| json!({"do": "renew", "at": FAR, "values": values});
+    let own = json!({"team": "blue", "api_key_id": id, "api_key_name": "mobile"});
+    // Without them, and with them as they are.
+    for values in [
+        json!([["team", "blue"]]),
+        json!([["team", "blue"], ["api_key_id", id]]),
+    ] {
+        assert_eq!(renew(&mut client, &[with(values)]).await, json!(["ok"]));
+        let who = client.step(json!({"do": "who"})).await;
+        assert_eq!(who, json!({"principal": "ada", "values": own}));
+    }
+    for name in ["api_key_id", "api_key_name", "usage_plan"] {
+        let step = with(json!([["team", "green"], [name, "fake"]]));
+        let answer = renew(&mut client, &[step]).await;
+        let said = answer[0]["invalid"].as_str().unwrap_or_default();
+        assert!(
+            said.contains(name) && said.contains("gateway's"),
+            "{answer}"
+        );
+    }
+    let who = client.step(json!({"do": "who"})).await;
+    assert_eq!(who, json!({"principal": "ada", "values": own}));
+}
+
 /// The handler works for longer than what let its client in held.
 #[tokio::test]
 async fn renewal_under_way_keeps_the_connection_that_expires_meanwhile() {

@@ -26,6 +26,14 @@ pub(crate) const BRAND: &str = "lk_";
 /// Longest key that is looked at. A key has 58 characters.
 const MAX_KEY: usize = 128;
 
+/// The names of the values that handlers learn of a key: its id, its name and its plan. They are the gateway's own.
+pub(crate) const OWN_VALUES: [&str; 3] = ["api_key_id", "api_key_name", "usage_plan"];
+
+/// Whether a value of this name says what the gateway knows of a key.
+pub(crate) fn is_own_value(name: &str) -> bool {
+    OWN_VALUES.contains(&name)
+}
+
 /// A new key. It is shown once.
 pub(crate) struct NewKey {
     pub(crate) prefix: String,

@@ -16,7 +16,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 pub(crate) use self::file::{BadFile, read_api_keys, write_api_keys};
 use self::usage_store::UsageStore;
 use super::Denial;
-use crate::auth::api_keys::{Record, Table};
+use crate::auth::api_keys::{OWN_VALUES, Record, Table, is_own_value};
 use crate::auth::{Allowance, Identity, Usage, Value};
 use crate::clock::now_ms;
 use crate::config::{self, Fault, UsagePlan};
@@ -101,9 +101,6 @@ impl ApiKeysAuthorizer {
     }
 }
 
-/// The names of the values that handlers learn of a key: its id, its name and its plan.
-const OWN_VALUES: [&str; 3] = ["api_key_id", "api_key_name", "usage_plan"];
-
 /// Adds what handlers learn of a key. The gateway's own values win over those of the same name.
 pub(super) fn add_values(identity: Identity, record: &Record) -> Result<Identity, Denial> {
     let [id, name, plan] = OWN_VALUES;
@@ -120,7 +117,7 @@ pub(super) fn add_values(identity: Identity, record: &Record) -> Result<Identity
 /// As [`add_values`], for a client that has shown its key before and does not show it again.
 pub(super) fn keep_values(identity: Identity, before: &Identity) -> Result<Identity, Denial> {
     let own = before.values.iter();
-    let own = own.filter(|(name, _)| OWN_VALUES.contains(&&**name));
+    let own = own.filter(|(name, _)| is_own_value(name));
     with_own(identity, own.cloned().collect())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::HasSelf;
 
 use super::{Capability, Interface};
+use crate::auth::api_keys::is_own_value;
 use crate::auth::{Identity, IdentityError, Value};
 use crate::connections::RenewError;
 use crate::plugin::run::bindings::lockgate::plugin::types::{Error, FieldsResult as Fields};
@@ -107,7 +108,7 @@ impl context::Host for HostState {
             Some(values) => {
                 let values = values.into_iter();
                 let values = values.map(|(name, value)| (name.into(), value.into()));
-                values.collect()
+                with_own_values(values.collect(), &before)?
             }
             None => before.values.clone(),
         };
@@ -144,4 +145,25 @@ impl context::Host for HostState {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }
+}
+
+/// Adds what the gateway knows of the client's API key to the values of a handler, which may repeat it and not change it.
+fn with_own_values(
+    mut values: Vec<(Box<str>, Value)>,
+    before: &Identity,
+) -> Result<Vec<(Box<str>, Value)>, Error> {
+    let mut given = values.iter();
+    if let Some((name, _)) =
+        given.find(|value| is_own_value(&value.0) && !before.values.contains(value))
+    {
+        let why = format!("the value {name:?} is the gateway's own, and no handler changes it");
+        return Err(Error::Invalid(why));
+    }
+    let own = before
+        .values
+        .iter()
+        .filter(|(name, _)| is_own_value(name) && values.iter().all(|(given, _)| given != name));
+    let own: Vec<_> = own.cloned().collect();
+    values.extend(own);
+    Ok(values)
 }
