@@ -58,6 +58,19 @@ async fn client_shows_its_key_behind_the_authorizer_and_handlers_know_both() {
     assert!(refused.header("retry-after").is_some());
 }
 
+#[tokio::test]
+async fn values_of_a_key_are_none_of_the_authorizer_also_where_the_key_has_no_plan() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let gateway = LOCKGATE.serve(&beside(&keys, "")).await;
+    let ada = json!({"principal": "ada", "values": {"team": "blue", "usage_plan": "gold", "api_key_id": "x"}});
+    let mut open = client(&gateway, &ada, &key).open().await;
+    let who = open.step(json!({"do": "who"})).await;
+    let id = key.split_once('.').unwrap().0;
+    let values = json!({"team": "blue", "api_key_name": "mobile", "api_key_id": id});
+    assert_eq!(who, json!({"principal": "ada", "values": values}));
+}
+
 /// API Gateway's `usageIdentifierKey`: the authorizer knows the client's key, and no client ever sees it.
 #[tokio::test]
 async fn authorizer_may_give_the_key_and_handlers_do_not_get_it() {

@@ -101,7 +101,7 @@ impl ApiKeysAuthorizer {
     }
 }
 
-/// Adds what handlers learn of a key. The gateway's own values win over those of the same name.
+/// Adds what handlers learn of a key. No value of these names is anybody else's, also where the key has none.
 pub(super) fn add_values(identity: Identity, record: &Record) -> Result<Identity, Denial> {
     let [id, name, plan] = OWN_VALUES;
     let own = [
@@ -129,11 +129,8 @@ fn with_own(identity: Identity, own: Vec<(Box<str>, Value)>) -> Result<Identity,
         expires_at,
     } = identity;
     let mut values = own;
-    for (name, value) in others {
-        if values.iter().all(|(own, _)| *own != name) {
-            values.push((name, value));
-        }
-    }
+    let others = others.into_iter();
+    values.extend(others.filter(|(name, _)| !is_own_value(name)));
     let identity = Identity::new(principal, values, scopes, expires_at);
     identity.map_err(|error| Denial::Failed(error.to_string()))
 }
