@@ -106,6 +106,8 @@ async fn close_of_a_session_has_its_code_both_ways() {
     for (code, reason, told) in [
         (4_000, "bye", "4000 \\\"bye\\\""),
         (0, "", "1000 \\\"\\\""),
+        // No endpoint may send it, and a handler would take it for a connection that broke.
+        (1_006, "", "1002 \\\"protocol error\\\""),
         (70_000, "", "1002 \\\"protocol error\\\""),
     ] {
         let mut session = http3.session("/s", &[]).await;

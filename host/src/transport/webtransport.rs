@@ -298,10 +298,12 @@ impl Transport for WebTransport {
     }
 }
 
-/// Turns a client's close into a [`ReadError`]: 0 is the code of a session that is closed without one.
+/// Turns a client's close into a [`ReadError`]: 0 is the code of a session that is closed without one. 1005, 1006 and 1015
+/// are no endpoint's to send (RFC 6455 §7.4.1): a handler is told 1006 of a connection that broke.
 fn closed(close: &SessionClose) -> ReadError {
     match u16::try_from(close.code) {
         Ok(0) => ReadError::Closed(Some(Closing::new(1000, close.reason.as_str()))),
+        Ok(1005 | 1006 | 1015) => ReadError::Protocol("the close code is not allowed".into()),
         Ok(code @ 1000..=4999) => {
             ReadError::Closed(Some(Closing::new(code, close.reason.as_str())))
         }
