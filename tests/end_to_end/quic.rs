@@ -32,7 +32,7 @@ async fn keep_port(gateway: &Gateway) {
 }
 
 /// A client that the gateway does not answer, or turns away.
-async fn is_not_served(address: SocketAddr) {
+pub(crate) async fn is_not_served(address: SocketAddr) {
     let mut transport = quinn::TransportConfig::default();
     let idle = Duration::from_secs(2).try_into().unwrap();
     transport.max_idle_timeout(Some(idle));

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     LOCKGATE, echo_configuration,
+    quic::is_not_served,
     upgrade::{LOCAL, begin_endless_upgrade, replace_program, upgrade},
 };
 
@@ -179,6 +180,141 @@ async fn connections_of_four_processes_go_on_beside_each_other() {
     fourth.expect_drained().await;
 }
 
+/// QUIC of the listener is switched by `upgrade` or by reload, while the processes before this one have clients.
+#[tokio::test]
+async fn quic_is_switched_off_and_on_while_an_old_process_drains() {
+    let (off, on) = (
+        ("quic = true", "quic = false"),
+        ("quic = false", "quic = true"),
+    );
+    let mut gateway = gateway("drain_s = 3600").await;
+    let address = gateway.secure();
+    let told = format!("h3=\":{}\"; ma=86400", address.port());
+    let bound = address.to_string();
+    gateway.change(&[("127.0.0.1:0", &bound)]).await;
+    let mut first = Pair::open(&gateway).await;
+    let b = upgrade(&gateway).await;
+    let mut second = Pair::open(&gateway).await;
+
+    gateway.change(&[off]).await;
+    is_not_served(address).await;
+    gateway.change(&[on]).await;
+    serves(&gateway).await;
+    for pair in [&mut first, &mut second] {
+        assert!(pair.answered().await > 0);
+    }
+
+    // The new process has it switched off from its start.
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen(off.0, off.1, 1)).unwrap();
+    let c = upgrade(&gateway).await;
+    is_not_served(address).await;
+    for pair in [&mut first, &mut second] {
+        assert!(pair.answered().await > 0);
+    }
+    gateway.change(&[on]).await;
+    serves(&gateway).await;
+    let refused = gateway.wss("/nowhere").refused().await;
+    assert_eq!(refused.header("alt-svc"), Some(&*told));
+
+    // It is handed over while it is switched off.
+    gateway.change(&[off]).await;
+    let d = upgrade(&gateway).await;
+    gateway.change(&[on]).await;
+    serves(&gateway).await;
+    for pair in [&mut first, &mut second] {
+        assert!(pair.answered().await > 0);
+    }
+
+    // Once it is off and the others have ended, another program may have the port.
+    gateway.change(&[off]).await;
+    gateway.terminate();
+    b.terminate();
+    c.terminate();
+    first.expect_drained().await;
+    second.expect_drained().await;
+    assert_eq!(gateway.ended().await, Some(0));
+    b.ended().await;
+    c.ended().await;
+    let freed = async {
+        while std::net::UdpSocket::bind(address).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("the port to be free", freed).await;
+    gateway.change(&[on]).await;
+    serves(&gateway).await;
+    d.terminate();
+    d.ended().await;
+}
+
+#[tokio::test]
+async fn reload_waits_for_the_port_while_an_old_process_drains_and_says_who_may_have_it() {
+    let mut gateway = gateway("drain_s = 3600").await;
+    let address = gateway.secure();
+    gateway
+        .change(&[
+            ("127.0.0.1:0", &address.to_string()),
+            ("quic = true", "quic = false"),
+        ])
+        .await;
+    let held = within("the port to be free", async {
+        loop {
+            match std::net::UdpSocket::bind(address) {
+                Ok(held) => return held,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let held = held.await;
+    let _old = [
+        gateway.wss("/s").open().await,
+        gateway.wss("/s").open().await,
+    ];
+    let _serving = upgrade(&gateway).await;
+    gateway.change(&[("quic = false", "quic = true")]).await;
+    let (waits, process) = (
+        format!("QUIC on UDP {address} waits for its port"),
+        format!("the process {} ", gateway.id()),
+    );
+    let waits = [&*waits, &*process, "ss -lunp"];
+    gateway.log().line(&waits).await;
+    let told = async || {
+        let refused = gateway.wss("/nowhere").refused().await;
+        refused.header("alt-svc").map(str::to_owned)
+    };
+    assert_eq!(told().await, None);
+    gateway.terminate();
+    gateway
+        .log()
+        .line(&["still waits", "stop the process"])
+        .await;
+    drop(held);
+    serves(&gateway).await;
+    assert!(told().await.is_some());
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn wider_address_for_quic_is_refused_with_what_is_in_its_way() {
+    let gateway = gateway("drain_s = 3600").await;
+    let port = gateway.secure().port();
+    gateway
+        .change(&[("127.0.0.1:0", &gateway.secure().to_string())])
+        .await;
+    let _old = Pair::open(&gateway).await;
+    let _serving = upgrade(&gateway).await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("127.0.0.1", "0.0.0.0", 1)).unwrap();
+    let (status, answer) = gateway.post("/reload", "{}").await;
+    assert_ne!(status, 200);
+    let said = format!("this gateway has QUIC on UDP 127.0.0.1:{port}");
+    assert!(answer.contains(&said), "{answer}");
+    assert!(!answer.contains("stop the process"), "{answer}");
+}
+
 /// Clients connect all the time, each with a connection of its own.
 async fn upgrades_fail_no_connect(upgrades: usize, limits: &str) {
     const CONNECTS: usize = 100;
@@ -281,10 +417,22 @@ async fn upgrade_closes_connections_over_quic_first_where_the_kernel_does_not_te
     gateway.log().line(&said).await;
     let old = Pair::open(&gateway).await;
     let mut tcp = gateway.wss("/s").open().await;
+    let address = gateway.secure();
     let serving = upgrade(&gateway).await;
+    // Nothing leads clients to a port that is not served yet, once the old process lets in none.
+    let told = async || {
+        let refused = gateway.wss("/nowhere").refused().await;
+        refused.header("alt-svc").map(str::to_owned)
+    };
+    within("no word of QUIC", async { while told().await.is_some() {} }).await;
+    let (waits, id) = (format!("QUIC on UDP {address} waits"), gateway.id());
+    let process = format!("process {id}");
+    let waits = [&*waits, &*process, "within 84 s of the upgrade"];
+    gateway.log().line(&waits).await;
     old.expect_drained().await;
     // While the other process waits for the port, the client asks again and again.
     let mut new = Pair::open(&gateway).await;
+    assert!(told().await.is_some());
     gateway.terminate();
     tcp.expect_close(1012, "Service restart").await;
     assert_eq!(gateway.ended().await, Some(0));

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificates::ReadTls;
 use super::{Gateway, OpenManagement};
-use crate::config::{self, Address, Config, Fault, Faults};
+use crate::config::{self, Address, Config, Fault, Faults, overlap};
 use crate::handover::{HeldBySystemd, HeldByUs};
 use crate::listener::{Certificates, ClientTrust, Listener, QuicSocket, Socket, Tls};
 use crate::management::Change;
@@ -38,6 +38,11 @@ pub(super) enum PlannedListener {
     Kept(OpenListener, Option<ReadTls>),
     New(config::Listener, Listener),
 }
+
+/// The error of a UDP address that overlaps one at which this gateway has a socket.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this gateway has QUIC on UDP {0}, and one of the two addresses contains the other")]
+struct HeldByQuic(SocketAddr);
 
 impl fmt::Display for OpenListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,9 +97,11 @@ impl Gateway {
             if let Some(address) = quic_address(listener, &listener.address)
                 && address.port() != 0
                 && self.open_quic(address).is_none()
-                && !self.sockets.are_elsewhere()
             {
-                QuicSocket::check(address).map_err(|error| quic_fault(index, address, &error))?;
+                let checked = self.check_beside_quic(address);
+                checked
+                    .and_then(|()| QuicSocket::check(address, &self.sockets))
+                    .map_err(|error| quic_fault(index, address, &error))?;
             }
         }
         self.check_management(config)
@@ -170,11 +177,35 @@ impl Gateway {
         if let Some(open) = self.open_quic(address) {
             return Ok(open);
         }
+        self.check_beside_quic(address)?;
         let socket = Arc::new(QuicSocket::bind(address, &self.sockets)?);
         let mut state = self.lock();
         state.quic.retain(|socket| socket.strong_count() > 0);
         state.quic.push(Arc::downgrade(&socket));
         Ok(socket)
+    }
+
+    /// Keeps the UDP ports that the process before this one has handed over, and that no listener serves, while other
+    /// processes have sockets there: else nobody could bind them until those have ended.
+    pub(super) fn keep_given_ports(&self) {
+        for address in self.sockets.given_ports() {
+            match self.quic(address) {
+                Ok(socket) => socket.keep(&self.listeners),
+                Err(error) => tracing::warn!(
+                    "QUIC on UDP {address} cannot be switched on until the process before this one has ended: {error}"
+                ),
+            }
+        }
+    }
+
+    /// Fails if this address overlaps one at which this gateway has a UDP socket, also without a listener.
+    fn check_beside_quic(&self, address: SocketAddr) -> io::Result<()> {
+        let mut open = self.quic_sockets().into_iter();
+        let held = open.find(|socket| socket.is_open() && overlap(socket.address, address));
+        held.map_or(Ok(()), |held| {
+            let error = HeldByQuic(held.address);
+            Err(io::Error::new(io::ErrorKind::AddrInUse, error))
+        })
     }
 
     fn open_quic(&self, address: SocketAddr) -> Option<Arc<QuicSocket>> {
@@ -301,6 +332,11 @@ pub(super) fn bind_fault(key: String, address: &Address, error: &io::Error) -> F
     } else if let Some(HeldBySystemd(held)) = held_by(error) {
         format!(
             "write address = \"{held}\", or write ListenStream={address} in its socket unit and restart both units"
+        )
+    } else if let Some(HeldByQuic(held)) = held_by(error) {
+        format!(
+            "reload with quic = false, and with this address once the connections on {held} and the processes before this \
+             one have ended"
         )
     } else if is(io::ErrorKind::AddrInUse) {
         format!(

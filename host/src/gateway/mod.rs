@@ -15,6 +15,7 @@ mod watch;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -168,6 +169,10 @@ impl Gateway {
                 .context("what the process before this one serves")?;
             gateway.plugins.inherit(heritage.plugins);
             gateway.lock().stages.inherit_keys(heritage.known_keys);
+            let limit = heritage.drains_within_s.map(Duration::from_secs);
+            if let Some(limit) = limit {
+                gateway.sockets.set_drain_limit(limit);
+            }
         }
         gateway.apply(config, Cause::Start).await?;
         // In development nothing is spared for clients: their author waits for the build.
@@ -179,6 +184,7 @@ impl Gateway {
         {
             tracing::debug!("commands that name only the file cannot find this gateway: {error}");
         }
+        gateway.keep_given_ports();
         gateway.sockets.close_unused();
         let stop = &gateway.listeners.stop;
         let answering = stop

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use crate::config::GatewayLimits;
 use crate::connections::{Closing, ConnectionId, Directory};
 
 /// The part of the drain window over which closes are spread. The rest is for clients' answers.
@@ -214,6 +215,11 @@ impl Gateway {
         }
         open
     }
+}
+
+/// Longest time from the beginning of a stop to the end of the process.
+pub(super) fn longest_stop(limits: &GatewayLimits) -> Duration {
+    limits.drain + LAST_ANSWERS + limits.disconnects + LAST_TASKS
 }
 
 /// Waits until an instant, or until a while after the hurry begins if that is earlier.

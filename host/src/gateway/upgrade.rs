@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::Gateway;
+use super::stop::longest_stop;
 use crate::authorizer::KnownKeys;
 use crate::handover::{self, CLEAN_UP, NotServing};
 use crate::management::{NoUpgrade, Upgrade};
@@ -25,6 +26,9 @@ pub(super) struct Heritage {
     /// The issuer of tokens may be down while the successor starts.
     #[serde(default)]
     pub(super) known_keys: KnownKeys,
+    /// Longest time from the upgrade to the end of the process that is succeeded, in seconds.
+    #[serde(default)]
+    pub(super) drains_within_s: Option<u64>,
 }
 
 impl Gateway {
@@ -88,10 +92,12 @@ impl Gateway {
     async fn hand_over_unchanged(&self, given_up: impl Future<Output = NoUpgrade>) -> Result<u32> {
         let plugins = Arc::clone(&self.plugins);
         let known_keys = self.lock().stages.known_keys();
+        let drains_within = longest_stop(&self.lock().config.limits);
         let heritage = spawn_blocking(move || {
             serde_json::to_vec(&Heritage {
                 plugins: plugins.heritage(),
                 known_keys,
+                drains_within_s: Some(drains_within.as_secs()),
             })
         });
         let heritage = heritage.await??;

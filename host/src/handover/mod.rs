@@ -25,6 +25,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::net::{TcpListener, UnixListener};
@@ -76,10 +77,22 @@ struct SocketTable {
     abandoned: Vec<SocketInode>,
     /// The sockets of `open` that served before the ones being bound, and may be closed for them.
     settled: Vec<Weak<OwnedFd>>,
+    /// The process that gave sockets.
+    predecessor: Option<DrainingProcess>,
     /// Whether another process has what was bound here, and so its files: true once this one is succeeded.
     bound_elsewhere: Arc<AtomicBool>,
     /// Whether another process has what was given: true also until the process before this one lets go of it.
     given_elsewhere: Arc<AtomicBool>,
+}
+
+/// The process that gave the sockets, while it drains.
+#[derive(Clone)]
+pub(crate) struct DrainingProcess {
+    pub(crate) id: u32,
+    /// Shows its end; none if it had ended before.
+    end: Option<Arc<OwnedFd>>,
+    /// Longest time from the upgrade to its end; none if it has not told.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// The error of a path at which this gateway has a listener of another purpose. It cannot be taken over: its file would
@@ -259,6 +272,31 @@ impl Sockets {
         self.lock().given_elsewhere.load(Ordering::Relaxed)
     }
 
+    /// The process before this one, unless it has ended.
+    pub(crate) fn draining(&self) -> Option<DrainingProcess> {
+        let predecessor = self.lock().predecessor.clone()?;
+        (!port::has_ended(predecessor.end.as_deref())).then_some(predecessor)
+    }
+
+    /// Notes how long the process before this one drains.
+    pub(crate) fn set_drain_limit(&self, limit: Duration) {
+        if let Some(predecessor) = &mut self.lock().predecessor {
+            predecessor.limit = Some(limit);
+        }
+    }
+
+    /// The UDP ports whose sockets another process gave, not opened yet.
+    pub(crate) fn given_ports(&self) -> Vec<SocketAddr> {
+        let table = self.lock();
+        let given = table.given.iter();
+        let mut ports: Vec<_> = given
+            .filter_map(|(name, _)| Port::address_in(name))
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
     /// Notes that the process before this one has let go of the sockets, and removes the files of those without a listener.
     pub(crate) fn set_let_go(&self) {
         let mut table = self.lock();
@@ -329,8 +367,14 @@ impl Sockets {
         Some(table.given.remove(index).1)
     }
 
-    fn given(sockets: Vec<(String, OwnedFd)>) -> Result<Self> {
+    fn given(sockets: Vec<(String, OwnedFd)>, by: Option<u32>) -> Result<Self> {
+        // Without its id, or where the kernel does not show its end, it is not named.
+        let predecessor = by.and_then(|id| {
+            let (end, limit) = (port::end_of(id).ok()?, None);
+            Some(DrainingProcess { id, end, limit })
+        });
         let mut table = SocketTable {
+            predecessor,
             given_elsewhere: Arc::new(AtomicBool::new(true)),
             ..SocketTable::default()
         };

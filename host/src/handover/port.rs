@@ -119,6 +119,12 @@ impl Port {
         }
     }
 
+    /// The address of a socket that is handed over, if it is for datagrams.
+    pub(super) fn address_in(name: &str) -> Option<SocketAddr> {
+        let (address, _) = name.strip_prefix(NAME)?.split_once(' ')?;
+        address.parse().ok()
+    }
+
     /// Whether a socket that is handed over is for datagrams.
     pub(super) fn is_name(name: &str) -> bool {
         name.starts_with(NAME)
@@ -214,6 +220,11 @@ impl Port {
         state.members.retain(|member| member.tag == self.tag);
     }
 
+    /// Whether no other process has a socket here, or this one keeps the port no more.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.lock().members.len() <= 1
+    }
+
     /// Has all packets come to this process that are no other's: it serves, and the process before it has left.
     pub(super) fn serve(&self) {
         let state = self.lock();
@@ -303,13 +314,7 @@ impl PortState {
 
 impl Member {
     fn new(tag: Tag, process: u32, socket: OwnedFd) -> io::Result<Self> {
-        let id = i32::try_from(process).ok().and_then(Pid::from_raw);
-        let id = id.ok_or(ErrorKind::InvalidData)?;
-        let end = match pidfd_open(id, PidfdFlags::empty()) {
-            Ok(end) => Some(Arc::new(end)),
-            Err(Errno::SRCH) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let end = end_of(process)?;
         let socket = Arc::new(socket);
         Ok(Self {
             tag,
@@ -320,10 +325,26 @@ impl Member {
     }
 
     fn has_ended(&self) -> bool {
-        let Some(end) = &self.end else { return true };
-        let now = Timespec::default();
-        poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+        has_ended(self.end.as_deref())
     }
+}
+
+/// Gives what shows the end of a process; none if it has ended.
+pub(super) fn end_of(process: u32) -> io::Result<Option<Arc<OwnedFd>>> {
+    let id = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let id = id.ok_or(ErrorKind::InvalidData)?;
+    match pidfd_open(id, PidfdFlags::empty()) {
+        Ok(end) => Ok(Some(Arc::new(end))),
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a process has ended, by what [`end_of`] gave.
+pub(super) fn has_ended(end: Option<&OwnedFd>) -> bool {
+    let Some(end) = end else { return true };
+    let now = Timespec::default();
+    poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 fn random_tag() -> Tag {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -31,7 +31,10 @@ impl Predecessor {
                 "{VARIABLE} is set, and no running gateway sends its sockets over standard input; unset it"
             )
         })?;
-        Ok((Some(Self(channel)), Sockets::given(sockets)?))
+        // It has made both ends.
+        let by = socket_peercred(&channel).ok();
+        let by = by.and_then(|by| u32::try_from(by.pid.as_raw_nonzero().get()).ok());
+        Ok((Some(Self(channel)), Sockets::given(sockets, by)?))
     }
 
     /// Tells the old process that this one serves, so that it stops. Fails if it is gone already.

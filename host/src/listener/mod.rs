@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Response;
 use http::header::ALT_SVC;
-use http::{HeaderValue, Response};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +39,8 @@ pub(crate) use self::certificate::{Certificate, Unusable};
 pub(crate) use self::clients::ClientTrust;
 pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
-use self::quic::QuicListener;
 pub(crate) use self::quic::QuicSocket;
+use self::quic::{AltSvc, QuicListener};
 pub(crate) use self::tls::{Certificates, Tls, pair_key};
 
 /// Longest request head in bytes.
@@ -66,7 +66,7 @@ pub(crate) struct Listener {
     tls: Option<Arc<Tls>>,
     quic: Option<QuicListener>,
     /// What answers over TCP say of QUIC.
-    alt_svc: Option<HeaderValue>,
+    alt_svc: Option<AltSvc>,
     proxies: Arc<Proxies>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct ListenerContext {
     pub(crate) handshake_timeout: Arc<ArcSwap<Duration>>,
     pub(crate) pages: Option<Pages>,
     /// What a listener's answers over TCP say of QUIC.
-    pub(crate) alt_svc: Option<HeaderValue>,
+    pub(crate) alt_svc: Option<AltSvc>,
     /// Ends accepting.
     pub(crate) stop: CancellationToken,
     /// Cancelled before `stop` if the socket closes and the gateway continues.
@@ -100,7 +100,7 @@ pub(crate) struct ListenerContext {
 impl ListenerContext {
     /// Adds to an answer over TCP what it says of QUIC (RFC 7838).
     fn tell_of_quic<B>(&self, mut response: Response<B>) -> Response<B> {
-        if let Some(alt_svc) = &self.alt_svc {
+        if let Some(alt_svc) = self.alt_svc.as_ref().and_then(AltSvc::value) {
             response.headers_mut().insert(ALT_SVC, alt_svc.clone());
         }
         response
@@ -156,7 +156,7 @@ impl Listener {
 
     /// Tells clients to forget that QUIC was served.
     pub(crate) fn clear_quic(&mut self) {
-        self.alt_svc = Some(quic::CLEAR);
+        self.alt_svc = Some(AltSvc::clear());
     }
 
     pub(crate) fn socket(&self) -> Socket {

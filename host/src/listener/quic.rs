@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,9 +63,6 @@ const BACKLOG_BYTES_IN_ALL: u64 = 4 << 20;
 /// Time for which a client remembers that QUIC is served: a day, in seconds.
 const REMEMBER_S: u32 = 86_400;
 
-/// Has clients forget it.
-pub(super) const CLEAR: HeaderValue = HeaderValue::from_static("clear");
-
 /// Interval of looking whether the process before this one has closed its socket.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -81,6 +79,8 @@ pub(crate) struct QuicSocket {
     sockets: Sockets,
     /// Empty while another process has the address.
     open: OnceCell<OpenSocket>,
+    /// Whether `open` has a socket, for those who do not keep it.
+    is_open: Arc<AtomicBool>,
     /// Listeners that accept here.
     accepting: Mutex<usize>,
     reset_key: ResetKey,
@@ -91,6 +91,14 @@ struct OpenSocket {
     port: Arc<Port>,
 }
 
+/// What answers over TCP say of QUIC.
+#[derive(Clone)]
+pub(crate) struct AltSvc {
+    value: HeaderValue,
+    /// False while nobody is served there.
+    is_open: Arc<AtomicBool>,
+}
+
 /// QUIC of one listener.
 pub(super) struct QuicListener {
     socket: Arc<QuicSocket>,
@@ -99,18 +107,26 @@ pub(super) struct QuicListener {
 }
 
 impl QuicSocket {
-    /// Reports that an address cannot be bound.
-    pub(crate) fn check(address: SocketAddr) -> io::Result<()> {
-        bind_datagrams(address, false).map(drop)
+    /// Reports that an address cannot be bound, unless it is given or to be waited for.
+    pub(crate) fn check(address: SocketAddr, sockets: &Sockets) -> io::Result<()> {
+        if sockets.are_elsewhere() {
+            return Ok(());
+        }
+        match bind_datagrams(address, false) {
+            Err(error) if is_to_be_free(&error, sockets) => Ok(()),
+            bound => bound.map(drop),
+        }
     }
 
     /// Opens an address. The process before this one may have it, without a socket there for this one: two processes that
     /// read one socket would take each other's packets. Then it is bound as soon as that process has closed its connections.
+    /// Until then, clients are not told of it.
     pub(crate) fn bind(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
         let reset_key = ResetKey::default();
         let open = match open(address, sockets, &reset_key) {
             Ok(open) => Some(open),
-            Err(error) if sockets.are_elsewhere() && error.kind() == io::ErrorKind::AddrInUse => {
+            Err(error) if is_to_be_free(&error, sockets) => {
+                warn_of_wait(address, sockets);
                 None
             }
             Err(error) => return Err(error),
@@ -118,6 +134,7 @@ impl QuicSocket {
         Ok(Self {
             address,
             sockets: sockets.clone(),
+            is_open: Arc::new(AtomicBool::new(open.is_some())),
             open: OnceCell::new_with(open),
             accepting: Mutex::new(0),
             reset_key,
@@ -133,23 +150,53 @@ impl QuicSocket {
     /// Gives the endpoint, once the address is free.
     async fn endpoint(&self) -> &Endpoint {
         let opened = self.open.get_or_init(async || {
+            let mut said = None;
             loop {
                 sleep(LOOK).await;
-                match open(self.address, &self.sockets, &self.reset_key) {
+                let error = match open(self.address, &self.sockets, &self.reset_key) {
                     Ok(open) => return open,
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                    Err(error) => tracing::warn!("QUIC on {} waits: {error}", self.address),
+                    Err(error) => error,
+                };
+                if is_to_be_free(&error, &self.sockets) || said == Some(error.kind()) {
+                    continue;
                 }
+                said = Some(error.kind());
+                tracing::warn!(
+                    "QUIC on UDP {} still waits, and the process before this one has ended: {error}\n  remedy: stop the process \
+                     that listens there, unless it is one of this gateway that drains (`ss -lunp 'sport = :{}'` shows it), or \
+                     write another port",
+                    self.address,
+                    self.address.port()
+                );
             }
         });
-        &opened.await.endpoint
+        let opened = opened.await;
+        self.is_open.store(true, Ordering::Relaxed);
+        &opened.endpoint
     }
 
-    /// Tells clients of TCP that QUIC is served here.
-    pub(super) fn alt_svc(&self) -> HeaderValue {
+    /// Whether this process has a socket at the address.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.initialized()
+    }
+
+    /// Keeps the port without a listener while other processes have sockets there.
+    pub(crate) fn keep(self: Arc<Self>, context: &ListenerContext) {
+        if let Some(open) = self.open.get() {
+            let endpoint = open.endpoint.clone();
+            let ending = end(self, endpoint, context.releasing.clone());
+            context.tasks.spawn(ending);
+        }
+    }
+
+    /// Tells clients of TCP that QUIC is served here, once it is.
+    pub(super) fn alt_svc(&self) -> AltSvc {
         let port = self.address.port();
         let value = format!("h3=\":{port}\"; ma={REMEMBER_S}");
-        HeaderValue::from_str(&value).expect("these are characters of a header")
+        AltSvc {
+            value: HeaderValue::from_str(&value).expect("these are characters of a header"),
+            is_open: Arc::clone(&self.is_open),
+        }
     }
 
     fn begin_to_accept(&self, endpoint: &Endpoint, listener: &QuicListener) {
@@ -159,6 +206,7 @@ impl QuicSocket {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if *accepting == 0 {
+            tracing::info!("serving QUIC on UDP {}", self.address);
             endpoint.set_server_config(Some((*listener.config).clone()));
         }
         *accepting += 1;
@@ -177,6 +225,44 @@ impl QuicSocket {
     }
 }
 
+impl AltSvc {
+    /// Has clients forget what they were told.
+    pub(super) fn clear() -> Self {
+        Self {
+            value: HeaderValue::from_static("clear"),
+            is_open: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// The header's value; none while there is nothing to tell.
+    pub(super) fn value(&self) -> Option<&HeaderValue> {
+        self.is_open.load(Ordering::Relaxed).then_some(&self.value)
+    }
+}
+
+/// Whether an address that cannot be bound may be the process's before this one, which closes its sockets as it drains.
+fn is_to_be_free(error: &io::Error, sockets: &Sockets) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+        && (sockets.are_elsewhere() || sockets.draining().is_some())
+}
+
+fn warn_of_wait(address: SocketAddr, sockets: &Sockets) {
+    let draining = sockets.draining();
+    let who = draining.as_ref().map_or_else(
+        || "the process before this one".to_owned(),
+        |it| format!("the process {} that this one has succeeded", it.id),
+    );
+    let until = match draining.and_then(|it| it.limit) {
+        Some(limit) => format!("within {} s of the upgrade", limit.as_secs()),
+        None => "when it has drained".to_owned(),
+    };
+    tracing::warn!(
+        "QUIC on UDP {address} waits for its port, and clients connect over TCP meanwhile: {who}, or one before that, has it, and \
+         closes it {until}; if another program has it (`ss -lunp 'sport = :{}'` shows it), stop that, or write another port",
+        address.port()
+    );
+}
+
 fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<OpenSocket> {
     let (socket, port) = sockets.open_port(address)?;
     if let Some(small) = raise_buffers(&socket)? {
@@ -190,7 +276,6 @@ fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<Op
     }
     let config = endpoint_config(Arc::clone(&port), key.clone());
     let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
-    tracing::info!("serving QUIC on UDP {address}");
     if let Some(error) = port.refused() {
         tracing::warn!(
             "an upgrade closes the connections of QUIC on UDP {address} at once, and new ones wait for some seconds: the kernel \
@@ -279,11 +364,11 @@ impl QuicListener {
     }
 }
 
-/// Waits until the last connections have told their clients of their end. Ends them when another process waits for the
-/// port.
+/// Waits until the last connections have told their clients of their end, and no other process has a socket on the port:
+/// until then nobody can bind it anew. Ends the connections when another process waits for the port.
 ///
 /// A new listener finds the socket meanwhile.
-async fn end(_socket: Arc<QuicSocket>, endpoint: Endpoint, releasing: CancellationToken) {
+async fn end(socket: Arc<QuicSocket>, endpoint: Endpoint, releasing: CancellationToken) {
     let releasing = async {
         releasing.cancelled().await;
         sleep(RELEASE).await;
@@ -294,6 +379,10 @@ async fn end(_socket: Arc<QuicSocket>, endpoint: Endpoint, releasing: Cancellati
             endpoint.close(Code::None.into(), b"");
             endpoint.wait_idle().await;
         }
+    }
+    let open = socket.open.get();
+    while open.is_some_and(|open| !open.port.is_alone()) {
+        sleep(LOOK).await;
     }
 }
 
