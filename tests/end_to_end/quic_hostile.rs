@@ -10,6 +10,7 @@ use lockgate_tests::{
 };
 use quinn::SendStream;
 use serde_json::json;
+use tokio::time::interval;
 
 use crate::{
     abandoned::all_are_told_of,
@@ -147,6 +148,25 @@ async fn client_without_room_for_its_answer_is_cut_by_a_stop() {
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
     all_are_told_of(&gateway, 2).await;
+}
+
+/// A connection without a WebSocket holds its place no longer than a handshake may.
+#[tokio::test]
+async fn streams_without_a_request_do_not_keep_their_connection() {
+    let gateway = probe("handshake_timeout_s = 1", "").await;
+    for beginning in [vec![1, 0x40, 0x80], stream_head(4_000)] {
+        let mut http3 = gateway.http3().await;
+        let quic = http3.quic.clone();
+        let more = async {
+            let (mut open, mut pace) = (Vec::new(), interval(Duration::from_millis(250)));
+            while let Ok((mut send, receive)) = quic.open_bi().await {
+                let _ = send.write_all(&beginning).await;
+                open.push((send, receive));
+                pace.tick().await;
+            }
+        };
+        tokio::join!(http3.going_away(), more);
+    }
 }
 
 #[tokio::test]

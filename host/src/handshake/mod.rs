@@ -88,7 +88,7 @@ pub(crate) struct Peer {
     /// The socket's permit for its handshake. On HTTP/2 and HTTP/3 only the connection's first request has it.
     pub(crate) handshake_permit: Option<Arc<Permit>>,
     /// Counts the request among the streams of its HTTP/2 or HTTP/3 connection.
-    pub(crate) stream: Option<TaskTrackerToken>,
+    pub(crate) stream: Option<[TaskTrackerToken; 2]>,
     /// The faults that its socket has seen in the head, on HTTP/1.1.
     pub(crate) head_faults: Arc<HeadFaults>,
     /// The peer speaks TLS.
@@ -247,7 +247,7 @@ struct PendingHandshake {
 /// Counts a connection until its `$disconnect` has run.
 struct ConnectionGuards {
     _permit: Arc<ConnectionPermit>,
-    _stream: Option<TaskTrackerToken>,
+    _stream: Option<[TaskTrackerToken; 2]>,
 }
 
 /// Makes every check that needs no waiting.

@@ -2,6 +2,7 @@
 //! WebSocket.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -25,6 +26,8 @@ pub(super) const MAX_STREAMS: u32 = 256;
 pub(super) struct Streams {
     /// Holds a token for each request while it is answered, then for its WebSocket.
     open: TaskTracker,
+    /// Holds the same for those that have come since [`Self::unused`] looked last.
+    recent: Mutex<TaskTracker>,
     /// Requests so far that have kept the connection open.
     kept: AtomicU64,
     first: CancellationToken,
@@ -34,21 +37,26 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        let (open, unread) = (TaskTracker::new(), TaskTracker::new());
-        open.close();
-        unread.close();
         Self {
-            open,
-            unread,
+            open: closed(),
+            recent: Mutex::new(closed()),
+            unread: closed(),
             kept: AtomicU64::new(0),
             first: CancellationToken::new(),
         }
     }
 
-    /// Counts a request that has come, for as long as the token lives.
-    pub(super) fn begin(&self) -> TaskTrackerToken {
+    /// Counts a request that has come, for as long as the tokens live.
+    pub(super) fn begin(&self) -> [TaskTrackerToken; 2] {
         self.first.cancel();
-        self.open.token()
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        [self.open.token(), recent.token()]
+    }
+
+    /// Takes those that have come since the last call.
+    fn take_recent(&self) -> TaskTracker {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut recent, closed())
     }
 
     /// Whether a request has come.
@@ -61,18 +69,19 @@ impl Streams {
         self.unread.token()
     }
 
-    /// Waits until the connection has had no WebSocket for the time of a handshake: refused requests must not keep it
-    /// open.
+    /// Waits until the connection has had no WebSocket for the time of a handshake: refused requests, and those that do
+    /// not come to their end, must not keep it open, even if there is always one. So it waits for those that have come
+    /// by now, and not for later ones.
     pub(super) async fn unused(&self, deadline: Instant, context: &ListenerContext) {
         sleep_until(deadline).await;
         let mut before = 0;
         loop {
-            let opened = self.kept.load(Ordering::Relaxed);
-            if self.open.is_empty() && opened == before {
+            let kept = self.kept.load(Ordering::Relaxed);
+            self.take_recent().wait().await;
+            if kept == before && self.kept.load(Ordering::Relaxed) == before {
                 return;
             }
-            before = opened;
-            self.open.wait().await;
+            before = kept;
             sleep(**context.handshake_timeout.load()).await;
         }
     }
@@ -152,6 +161,13 @@ impl Streams {
     pub(super) fn keep(&self) {
         self.kept.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Tracks tokens alone, so that it is over once there is none.
+fn closed() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
 }
 
 /// Gives the host that a request names.
