@@ -294,7 +294,7 @@ async fn message_that_cannot_be_sent_is_refused_with_the_remedy() {
         (
             json!({"connections": {"all": true, "group": "lobby"}, "text": ""}),
             400,
-            "all = true",
+            "all means every connection",
         ),
         (
             json!({"connections": {"all": true}, "text": ""}),

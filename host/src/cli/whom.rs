@@ -124,14 +124,20 @@ pub(super) fn suggest_option(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
-    if error.kind() != ErrorKind::UnknownArgument || word.starts_with('-') || !takes_options {
+    if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
-    let option = match address(word) {
-        Ok(_) => "management",
-        Err(_) => "config",
+    let tip = match word.as_str() {
+        "--config" if !takes_options => "name the file alone, without --config".to_owned(),
+        word if word.starts_with('-') || !takes_options => return error,
+        word => {
+            let option = match address(word) {
+                Ok(_) => "management",
+                Err(_) => "config",
+            };
+            format!("name the gateway by an option: --{option} {word}")
+        }
     };
-    let tip = format!("name the gateway by an option: --{option} {word}");
     error.insert(
         ContextKind::Suggested,
         ContextValue::StyledStrs(vec![tip.into()]),

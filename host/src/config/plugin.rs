@@ -23,6 +23,12 @@ const SCHEME: &str = "oci://";
 /// Bytes of a plugin's environment variables, names and values together.
 const MAX_ENVIRONMENT: usize = 16 << 10;
 
+/// The remedy for a component that is not there.
+const NOT_THERE: &str = "correct the path, which is relative to the folder of this file";
+
+/// The same, of a plugin whose source is there.
+const NOT_BUILT: &str = "put there what `lockgate build` makes of its source, or serve this file by `lockgate dev`, which builds it";
+
 /// The sources of components that are not files.
 pub(super) struct ComponentSources {
     pub(super) registries: BTreeMap<String, RegistryAccess>,
@@ -126,7 +132,14 @@ fn plugin(
             folder: report.path(&join(&key, "source"), folder),
             built: None,
         },
-        (Some(written), _) => component(&join(&key, "component"), written, sources, report),
+        (Some(path), source) => {
+            let missing = if source.is_some() {
+                NOT_BUILT
+            } else {
+                NOT_THERE
+            };
+            component(&join(&key, "component"), path, missing, sources, report)
+        }
         (None, folder) => {
             missing_component(&key, folder.as_deref(), report);
             Component::File(PathBuf::new())
@@ -173,6 +186,7 @@ fn missing_component(key: &str, source: Option<&str>, report: &mut Report<'_>) {
 fn component(
     key: &str,
     written: &str,
+    missing: &'static str,
     sources: &ComponentSources,
     report: &mut Report<'_>,
 ) -> Component {
@@ -187,7 +201,7 @@ fn component(
             );
             return Component::File(PathBuf::new());
         }
-        return Component::File(report.existing_file(key, written));
+        return Component::File(report.file_or(key, written, missing));
     };
     let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
     let (registry, repository) = name.split_once('/').unwrap_or((name, ""));

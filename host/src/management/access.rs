@@ -343,7 +343,7 @@ impl Denied {
             ),
             Self::WrongToken => (
                 StatusCode::UNAUTHORIZED,
-                "the token is not one of management.tokens",
+                "the token is not one of management.tokens; if the file has changed since the gateway read it, give the token of before by LOCKGATE_MANAGEMENT_TOKEN, or send the gateway SIGHUP",
             ),
             Self::TooManyFailures => (
                 StatusCode::TOO_MANY_REQUESTS,

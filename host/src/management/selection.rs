@@ -37,17 +37,17 @@ pub(super) enum Selected {
 /// The reason why a selection selects nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SelectionError {
-    #[error("{0:?} is no connection's id: it has 16 letters, digits, - and _")]
+    #[error("{0:?} is no connection's id: copy one whole, as lists and the log show it")]
     MalformedId(String),
     #[error("attribute: {0:?} is not written as NAME=VALUE")]
     MalformedAttribute(String),
     #[error("an id names one connection: write no other condition beside it")]
     IdAndMore,
     #[error(
-        "say which connections: id, principal, group or attribute; or all = true for every connection of the stage"
+        "say which connections: an id, a principal, a group or an attribute; or all, for every connection of the stage"
     )]
     Nothing,
-    #[error("all = true means every connection of the stage: write no other condition beside it")]
+    #[error("all means every connection of the stage: write no other condition beside it")]
     AllAndMore,
     #[error("name the stage: {}", .0.join(", "))]
     WhichStage(Vec<String>),
