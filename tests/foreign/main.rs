@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         machine::component_loads_without_proc: Mounts;
         machine::dev_polls_folders_that_cannot_be_watched: UserNamespaces;
         tokens::openid_provider_rotates_its_keys: Node;
+        tokens::browser_presents_its_token_by_subprotocol_and_by_cookie: Node, Chromium;
+        tokens::wscat_presents_headers_and_subprotocols: Node;
         silence::client_whose_cable_is_pulled_is_found_by_pings: Cable;
     ];
     run(LOCKGATE.target(), cases)

@@ -17,7 +17,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::{Cable, LONG_PATIENCE};
+use crate::{Cable, LONG_PATIENCE, within};
 
 /// A tool that a test needs and a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +154,7 @@ impl Node {
         });
         let there = [
             "ws",
+            "wscat",
             "oidc-provider",
             "playwright-core",
             "@aws-sdk/client-apigatewaymanagementapi",
@@ -180,6 +181,19 @@ impl Node {
         let mut command = self.command(script, words);
         command.envs(variables.iter().copied());
         output(command).await
+    }
+
+    /// Runs the command `wscat` to its end. It leaves when its input ends, so that is open meanwhile.
+    pub async fn wscat(&self, words: &[&str]) -> Output {
+        let command = self.command(&self.modules.join("wscat/bin/wscat"), words);
+        let mut command = tokio::process::Command::from(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).kill_on_drop(true);
+        let mut wscat = command.spawn().unwrap();
+        let _input = wscat.stdin.take();
+        within("the end of wscat", wscat.wait_with_output())
+            .await
+            .unwrap()
     }
 
     /// The command that runs a script.
