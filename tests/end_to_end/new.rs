@@ -43,7 +43,7 @@ async fn new_project_is_refused_with_the_choices_and_the_remedy() {
         (
             &["new", "hello", "--language", "rust", "--template", "lambda"],
             1,
-            "there is no template lambda in Rust; choose one with --template: chat, echo",
+            "there is no template lambda in Rust; choose one with --template: authorizer, chat, echo",
         ),
         (
             &["new", "--sdk", "full"],
