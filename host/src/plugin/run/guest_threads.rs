@@ -271,6 +271,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::plugin::run::cpu_time::thread_time;
     use crate::plugin::run::engine;
 
     /// The threads that first polled calls of this duration, one after the other.
@@ -303,10 +304,15 @@ mod tests {
 
     #[tokio::test]
     async fn costly_calls_take_part_of_the_callers_thread_and_begin_elsewhere_beyond_it() {
+        let (began, ran) = (Instant::now(), thread_time());
         let elsewhere = beginnings(200, Duration::from_micros(200)).await;
+        let ran = (thread_time() - ran).as_secs_f64() / began.elapsed().as_secs_f64();
         let count = elsewhere.iter().filter(|there| **there).count();
-        // Few on a busy machine, where the thread has the processor for less than a call takes.
-        assert!(count > 0, "{count} of 200");
+        // On a busy machine the thread has the processor for less than its share.
+        assert!(
+            count > 0 || ran < 0.5,
+            "{count} of 200, and it ran for {ran}"
+        );
         let here = elsewhere.iter().skip(100).filter(|there| !**there).count();
         assert!(here > 0, "the thread's share is not used");
     }
