@@ -356,6 +356,8 @@ fn random_tag() -> Tag {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+    use std::{fs, thread};
 
     use super::*;
     use crate::handover::CONNECTION_ID;
@@ -408,6 +410,25 @@ mod tests {
         (address, socket, port)
     }
 
+    /// Waits until the kernel has closed all sockets at an address but so many. Processes that other tests start have
+    /// copies of ours until their program runs.
+    fn wait_for_sockets(address: SocketAddr, count: usize) {
+        let port = format!(":{:04X}", address.port());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let at_port = |line: &&str| {
+            let local = line.split_whitespace().nth(1);
+            local.is_some_and(|local| local.ends_with(&port))
+        };
+        loop {
+            let table = fs::read_to_string("/proc/net/udp").unwrap();
+            if table.lines().filter(at_port).count() == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {count}: {table}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn packets_come_to_the_process_of_their_tag_and_others_to_the_one_that_serves() {
         let (address, first, port) = free_port();
@@ -453,6 +474,7 @@ mod tests {
         port.keep();
         end(failed);
         port.forget_ended().unwrap();
+        wait_for_sockets(address, 1);
         assert_eq!(comes_at(address, [9; TAG], &[&first]), 0);
         // Nobody else joins again.
         assert!(bind_datagrams(address, true).is_err());
@@ -480,6 +502,7 @@ mod tests {
         drop((given, first, port));
         last.forget_ended().unwrap();
         assert_eq!(last.lock().members.len(), 2);
+        wait_for_sockets(address, 2);
         let both = [&second, &third];
         assert_eq!(comes_at(address, next.tag(), &both), 0);
         for tag in [[9; TAG], last.tag()] {
@@ -489,6 +512,7 @@ mod tests {
         drop((second, next));
         last.forget_ended().unwrap();
         assert_eq!(last.lock().members.len(), 1);
+        wait_for_sockets(address, 1);
         for tag in [[9; TAG], last.tag()] {
             assert_eq!(comes_at(address, tag, &[&third]), 0);
         }
