@@ -351,6 +351,44 @@ async fn syslog_gets_a_datagram_for_each_line() {
     }
 }
 
+/// The socket is bound, and nobody reads it: each line waits a second at most, and nobody waits for it.
+#[tokio::test]
+async fn syslog_that_is_stuck_stops_nothing_and_gets_lines_again_once_it_is_restarted() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    let stuck = UnixDatagram::bind(&path).unwrap();
+    let mut gateway = with(&format!("to = \"syslog:{}\"", path.display())).await;
+    let mut bystander = gateway.connect("/s").await;
+    let lost = async |gateway: &Gateway| {
+        let (_, page) = gateway.page("/metrics").await;
+        !page.contains("\nlockgate_access_log_dropped_total 0\n")
+    };
+    let mut requests = 0;
+    while !lost(&gateway).await {
+        gateway.ws("/none").refused().await;
+        requests += 1;
+        assert!(requests < 20_000, "nothing was lost");
+    }
+    echoed(&mut bystander, "still here").await;
+    drop(stuck);
+    fs::remove_file(&path).unwrap();
+    let syslog = UnixDatagram::bind(&path).unwrap();
+    syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+    gateway.ws("/after").refused().await;
+    let mut buffer = [0; 2_000];
+    let mut read = || {
+        let length = syslog.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    while !read().contains("/after") {}
+    // Stuck again, it does not hold up a stop.
+    for _ in 0..1_000 {
+        gateway.ws("/none").refused().await;
+    }
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
 #[tokio::test]
 async fn messages_have_lines_where_that_is_switched_on() {
     let gateway = with("to = \"stdout\"\nmessages = { routes = [\"$default\"] }").await;

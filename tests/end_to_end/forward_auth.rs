@@ -12,15 +12,15 @@ use crate::LOCKGATE;
 use crate::connect::check_refusal;
 
 /// An endpoint that gives one answer, and keeps the heads of the requests that it gets.
-struct Endpoint {
-    url: String,
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
     heads: Arc<Mutex<Vec<String>>>,
     answer: Arc<Mutex<Option<Vec<u8>>>>,
     _serving: JoinSet<()>,
 }
 
 impl Endpoint {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let answer = Arc::<Mutex<Option<Vec<u8>>>>::default();
@@ -57,14 +57,14 @@ impl Endpoint {
         }
     }
 
-    fn answer(&self, status: &str, headers: &str, body: &str) {
+    pub(crate) fn answer(&self, status: &str, headers: &str, body: &str) {
         let length = body.len();
         *self.answer.lock().unwrap() = Some(format!(
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
         ).into_bytes());
     }
 
-    fn last_head(&self) -> String {
+    pub(crate) fn last_head(&self) -> String {
         self.heads
             .lock()
             .unwrap()

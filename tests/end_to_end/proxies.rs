@@ -6,7 +6,9 @@ use lockgate_tests::{Gateway, Request, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::authorizers::saying;
 use crate::connect::connecting;
+use crate::forward_auth::Endpoint;
 use crate::{LOCKGATE, probe_configuration};
 
 const CLIENT: &str = "192.0.2.1";
@@ -224,6 +226,66 @@ async fn clients_of_a_proxy_are_limited_one_by_one() {
     let refused = http2.refused("/s", &of(CLIENT)).await;
     assert_eq!(refused.status, 429);
     assert_eq!(refused.header("retry-after"), Some("1"));
+}
+
+/// The address that counts is that of the header, for identities, endpoints and logs.
+#[tokio::test]
+async fn authorizers_see_the_client_that_a_proxy_names() {
+    let endpoint = Endpoint::start().await;
+    endpoint.answer("200 OK", "X-Auth-Request-User: ada\r\n", "");
+    let url = &endpoint.url;
+    let authorizers = format!(
+        r#"
+[apis.a.stages.door]
+authorizer = "door"
+limits = {{ connections_per_principal = 1 }}
+
+[apis.a.stages.team]
+authorizer = "team"
+
+[authorizers.door]
+plugin = "doorman"
+identity_source = ["context.identity.sourceIp"]
+cache_s = 60
+
+[authorizers.team]
+forward = {{ url = "{url}", principal = "X-Auth-Request-User" }}
+
+[plugins.doorman]
+component = "{{doorman}}"
+"#
+    );
+    let listener = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true";
+    let configuration = configuration(listener, "") + &authorizers;
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    let door = saying(&json!({"circumstances": true})).replace("/s?", "/door?");
+    // Two clients of one proxy are two: neither has the answer that is kept for the other.
+    for client in [CLIENT, "192.0.2.2"] {
+        let request = gateway.ws(&door).preface(&version_1(client));
+        let mut open = request
+            .header("X-Forwarded-For", "203.0.113.9")
+            .open()
+            .await;
+        let who = open.step(json!({"do": "who"})).await;
+        assert_eq!(who["values"]["ip"], client);
+        let team = gateway.ws("/team").preface(&version_1(client));
+        let mut open = team.header("X-Forwarded-For", "203.0.113.9").open().await;
+        assert_eq!(open.step(json!({"do": "who"})).await["principal"], "ada");
+        let head = endpoint.last_head().to_lowercase();
+        assert!(
+            head.contains(&format!("\r\nx-forwarded-for: {client}\r\n")),
+            "{head}"
+        );
+        assert!(!head.contains("203.0.113.9"), "{head}");
+        gateway
+            .log()
+            .line(&[
+                "\"connected\"",
+                "a/team",
+                &format!("\"client\":\"{client}\""),
+            ])
+            .await;
+    }
 }
 
 #[tokio::test]
