@@ -470,7 +470,7 @@ async fn serve(
                 connection.go_away().await;
                 has_left = true;
             }
-            () = streams.ended(), if has_left => return connection.close(),
+            () = streams.ended_and_read(), if has_left => return connection.close(),
         }
     }
 }

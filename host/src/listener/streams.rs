@@ -96,7 +96,7 @@ impl Streams {
     }
 
     /// Waits until no stream is left, and no answer that has not arrived.
-    pub(super) async fn ended(&self) {
+    async fn ended(&self) {
         loop {
             self.open.wait().await;
             self.unread.wait().await;
