@@ -7,12 +7,10 @@ mod deadlines;
 mod driver;
 mod end;
 mod error_frame;
-mod record;
+mod observe;
 mod renewal;
-mod spans;
 #[cfg(test)]
 mod tests;
-mod traced;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +65,7 @@ pub(crate) fn serve<T: Transport>(
         let current = Arc::clone(&session.current);
         let (driver, request_id) = (&session.driver, next_request_id(&session.stage));
         let (leaves_by, traffic, scope) = (driver.leaves_by, driver.traffic, &session.stage.scope);
-        record::end(&end, leaves_by, scope, &connection, traffic, request_id);
+        observe::ended(&end, leaves_by, scope, &connection, traffic, request_id);
         drop(session);
         disconnect(&current, connection, &end, request_id).await;
     }
@@ -79,7 +77,7 @@ pub(crate) async fn never_opened(current: &CurrentStage, connection: Arc<Connect
     let (end, request_id) = (End::Client(ReadError::Gone), next_request_id(&stage));
     let scope = Arc::clone(&stage.scope);
     let traffic = Traffic::default();
-    record::end(&end, None, &scope, &connection, traffic, request_id);
+    observe::ended(&end, None, &scope, &connection, traffic, request_id);
     disconnect(current, connection, &end, request_id).await;
 }
 
@@ -150,7 +148,7 @@ impl<T: Transport> Session<T> {
             tracing::error!(client = %connection.client.source_ip, connection = %connection.id, principal = connection.principal(),
                 stage = %self.stage.scope, "a bug of the gateway has ended this connection and no other");
         }
-        traced::ended(&self.driver.connection, &end);
+        observe::ending(&self.driver.connection, &end);
         // Gone from the directory before the client or its `$disconnect` handler is told.
         drop(self.registration.take());
         // A session that panicked may panic once more: `$disconnect` runs all the same.
@@ -183,13 +181,15 @@ impl<T: Transport> Session<T> {
         } = incoming;
         if self.is_over_plan() {
             self.begin_message();
-            let (driver, request_id) = (&mut self.driver, next_request_id(&self.stage));
-            let (connection, why) = (&driver.connection, (429, "over its usage plan"));
-            traced::turned_away(connection, request_id, message.len(), why.1);
-            record::turned_away(&self.stage, connection, request_id, message.len(), why);
-            spans::turned_away(&self.stage, connection, request_id, message.len(), why);
-            let frame = error_frame("Too Many Requests", connection, request_id);
-            driver.send(frame);
+            let request_id = next_request_id(&self.stage);
+            let why = (429, "over its usage plan", "Too Many Requests");
+            turn_away(
+                &mut self.driver,
+                &self.stage,
+                request_id,
+                message.len(),
+                why,
+            );
             return Ok(());
         }
         let mut end = None;
@@ -214,11 +214,7 @@ impl<T: Transport> Session<T> {
                     Some(_) => "a scope is missing",
                     None => "no route for it",
                 };
-                let connection = &driver.connection;
-                traced::turned_away(connection, request_id, bytes, why);
-                record::turned_away(stage, connection, request_id, bytes, (403, why));
-                spans::turned_away(stage, connection, request_id, bytes, (403, why));
-                driver.send(error_frame("Forbidden", &driver.connection, request_id));
+                turn_away(driver, stage, request_id, bytes, (403, why, "Forbidden"));
                 return end.map_or(Ok(()), Err);
             };
             let arrival = (requested_at, is_datagram);
@@ -241,13 +237,9 @@ impl<T: Transport> Session<T> {
                 driver.end_call(begun);
                 if let Err(denial) = renewed {
                     renewal::note_denial(&invocation, route, &denial);
-                    let (connection, why) = (&driver.connection, denial.to_string());
-                    traced::turned_away(connection, request_id, bytes, &why);
-                    let why = (denial.status().as_u16(), &*why);
-                    record::turned_away(stage, connection, request_id, bytes, why);
-                    spans::turned_away(stage, connection, request_id, bytes, why);
-                    let text = renewal::client_text(&denial);
-                    driver.send(error_frame(text, &driver.connection, request_id));
+                    let (status, why) = (denial.status().as_u16(), denial.to_string());
+                    let why = (status, &*why, renewal::client_text(&denial));
+                    turn_away(driver, stage, request_id, bytes, why);
                     return end.map_or(Ok(()), Err);
                 }
                 begun = driver.begin_call();
@@ -269,9 +261,7 @@ impl<T: Transport> Session<T> {
             }
         };
         let took = driver.end_call(begun);
-        record::handled(&invocation, route, bytes, took, &answer);
-        traced::handled(&invocation, route, bytes, took, &answer);
-        spans::handled(&invocation, route, bytes, took, &answer);
+        observe::handled(&invocation, route, bytes, took, &answer);
         match answer {
             Ok(Some(reply)) if route.two_way => {
                 if reply.len() <= invocation.scope.limits.message_bytes {
@@ -343,6 +333,19 @@ impl<T: Transport> Session<T> {
     }
 }
 
+/// Answers a message that no handler gets: with a status and a reason for operators, and a text for the client.
+fn turn_away<T: Transport>(
+    driver: &mut Driver<T>,
+    stage: &Stage,
+    request_id: RequestId,
+    bytes: usize,
+    (status, why, text): (u16, &str, &'static str),
+) {
+    let connection = &driver.connection;
+    observe::turned_away(stage, connection, request_id, bytes, (status, why));
+    driver.send(error_frame(text, connection, request_id));
+}
+
 fn next_request_id(stage: &Stage) -> RequestId {
     RequestId::next().padded(stage.limits.compat.pads_ids())
 }
@@ -409,7 +412,7 @@ async fn disconnect(
             stage.scope.counters.latency.observe(took);
         }
         if let Called::Ended(answer) = &called {
-            spans::disconnected(&invocation, route, took, answer.as_ref().copied());
+            observe::disconnected(&invocation, route, took, answer.as_ref().copied());
         }
         let newest = match called {
             Called::Ended(Ok(())) => return,

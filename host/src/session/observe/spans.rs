@@ -29,7 +29,7 @@ pub(super) fn handled(
 }
 
 /// Records the span of a `$disconnect`.
-pub(super) fn disconnected(
+pub(in super::super) fn disconnected(
     invocation: &Invocation,
     route: &Route,
     took: Duration,

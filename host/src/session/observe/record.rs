@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::driver::Traffic;
-use super::end::End;
+use super::super::driver::Traffic;
+use super::super::end::End;
 use crate::access_log::{self, Entry, Event, milliseconds};
 use crate::clock::now_ms;
 use crate::connections::{Connection, Message, RequestId};
@@ -13,7 +13,7 @@ use crate::otlp;
 use crate::stage::{Route, Stage};
 
 /// Counts a connection's end, and writes its line. `leaves_by` is the limit by which it was told to end.
-pub(super) fn end(
+pub(in super::super) fn ended(
     end: &End,
     leaves_by: Option<&'static str>,
     scope: &Scope,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::end::End;
+use super::super::end::End;
 use crate::connections::{Connection, Message, RequestId, TraceStep};
 use crate::invocation::{Invocation, InvokeError};
 use crate::stage::Route;
@@ -44,8 +44,8 @@ pub(super) fn turned_away(connection: &Connection, request_id: RequestId, bytes:
     }
 }
 
-/// Tells them of the end.
-pub(super) fn ended(connection: &Connection, end: &End) {
+/// Tells them that it ends, before its close frame.
+pub(in super::super) fn ending(connection: &Connection, end: &End) {
     if connection.is_traced() {
         connection.trace(TraceStep::Ended(end.closing()));
     }
