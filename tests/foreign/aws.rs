@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lockgate_tests::{AwsSdkForGo, Client, Gateway, Node, Python, probe_configuration};
+use lockgate_tests::{Client, Gateway, GoClient, Node, Python, probe_configuration};
 
 use crate::{
     LOCKGATE,
@@ -90,7 +90,7 @@ pub(crate) async fn sdk_for_javascript_uses_the_connections_api() {
 }
 
 pub(crate) async fn sdk_for_go_uses_the_connections_api() {
-    let go = AwsSdkForGo::find(LOCKGATE.target()).unwrap();
+    let go = GoClient::find(LOCKGATE.target(), "connections-api").unwrap();
     let (gateway, mut client, id) = serve().await;
     let endpoint = format!("http://{}/s", gateway.plain());
     let said = check(&go.run_with(&BACKEND, &[&endpoint, &id]).await);

@@ -1,10 +1,17 @@
 //! Foreign clients: packages of npm and PyPI, a browser, OpenSSL.
 
-use std::{path::PathBuf, process::Output};
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
-use lockgate_tests::{Chromium, Gateway, Node, OpenSsl, Python, echo_configuration};
+use lockgate_tests::{
+    Chromium, Gateway, GoClient, Node, OpenSsl, Orphan, Python, echo_configuration,
+    probe_configuration, within,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::LOCKGATE;
 
@@ -84,6 +91,44 @@ pub(crate) async fn python_client_aioquic_is_served_over_quic() {
         let held = said.lines().filter(|line| line.starts_with("ok ")).count();
         assert_eq!(held, tests, "{said}");
     }
+}
+
+pub(crate) async fn webtransport_go_is_served_over_quic_and_through_an_upgrade() {
+    let client = GoClient::find(LOCKGATE.target(), "webtransport").unwrap();
+    let url = |gateway: &Gateway| format!("https://127.0.0.1:{}/s", gateway.secure().port());
+    let choosing = LOCKGATE.serve_quic(&probe_configuration("", "")).await;
+    let steps = json!([{"do": "accept", "subprotocol": "b"}]).to_string();
+    let steps: String = steps.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let target = format!("{}?do={steps}", url(&choosing));
+    check(&client.run_with(&[], &["protocol", &target, "b"]).await);
+
+    let configuration = format!("[limits]\ndrain_s = 1\n{}", echo_configuration(""));
+    let mut gateway = LOCKGATE.serve_quic(&configuration).await;
+    let url = url(&gateway);
+    check(&client.run_with(&[], &["refused", &url, "403"]).await);
+    let not_text = "closed 1007 text is not UTF-8\n";
+    assert_eq!(
+        check(&client.run_with(&[], &["echoes", &url]).await),
+        not_text
+    );
+    let mut lives = tokio::process::Command::from(client.command(&["lives", &url]))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(lives.stdout.take().unwrap()).lines();
+    let mut next = async || within("a line", said.next_line()).await.unwrap();
+    assert_eq!(next().await.as_deref(), Some("open"));
+    let (status, answer) = gateway.post("/upgrade", "").await;
+    assert_eq!(status, 200, "{answer}");
+    let id = answer.split(' ').nth(1).and_then(|id| id.parse().ok());
+    let _serving = Orphan::new(id.unwrap());
+    assert_eq!(next().await.as_deref(), Some("closed 1012 Service restart"));
+    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(
+        check(&client.run_with(&[], &["echoes", &url]).await),
+        not_text
+    );
 }
 
 pub(crate) async fn two_browser_tabs_chat_over_wss() {

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let cases = cases![
         aws::boto3_and_the_aws_cli_use_the_connections_api: Python;
         aws::handshake_signed_by_botocore_is_let_in: Python;
-        aws::sdk_for_go_uses_the_connections_api: AwsSdkForGo;
+        aws::sdk_for_go_uses_the_connections_api: GoClients;
         aws::sdk_for_javascript_uses_the_connections_api: Node;
         browser::client_in_a_browser_talks_by_webtransport: Node, Chromium;
         browser::client_in_a_browser_sends_every_length_in_order: Node, Chromium;
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;
         clients::python_client_aioquic_is_served_over_quic: Python;
+        clients::webtransport_go_is_served_over_quic_and_through_an_upgrade: GoClients;
         clients::sslyze_finds_safe_tls_alone: Python;
         clients::two_browser_tabs_chat_over_wss: Node, Chromium;
         clients::page_of_another_site_in_a_browser_is_refused: Node, Chromium;

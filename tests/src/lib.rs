@@ -69,7 +69,7 @@ pub use sigv4::Signer;
 pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
 pub use tools::{
-    AwsSdkForGo, Chromium, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc,
+    Chromium, GoClient, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc,
     without_watches,
 };
 pub use versions::{replace, version};

