@@ -161,7 +161,7 @@ async fn http_2_takes_as_many_headers_as_http_1_1() {
 
 #[tokio::test]
 async fn streams_of_one_connection_are_bounded_with_the_reset_ones() {
-    const STREAMS: usize = 256;
+    const STREAMS: usize = 100;
     let gateway = serve("", "", "limits = { deadline_ms = 29_000, waiting = 1000 }").await;
     let http2 = gateway.http2().await;
     let target = slowly(25_000);
