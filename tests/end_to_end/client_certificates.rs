@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use lockgate_tests::{Certificate, Gateway, Http2, probe_configuration, within};
+use lockgate_tests::{Certificate, Gateway, Http, Http2, probe_configuration, within};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::LOCKGATE;
@@ -159,6 +160,28 @@ impl Asking {
         Ok(answer[0].clone())
     }
 
+    /// A TLS connection that speaks this protocol.
+    async fn stream(&self, client: &Arc<ClientConfig>, alpn: &str) -> TlsStream<TcpStream> {
+        let mut config = ClientConfig::clone(client);
+        config.alpn_protocols = vec![alpn.into()];
+        let socket = TcpStream::connect(self.gateway.secure()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        stream.await.unwrap()
+    }
+
+    async fn http2(&self, client: &Arc<ClientConfig>) -> Http2 {
+        let stream = self.stream(client, "h2").await;
+        Http2::over(stream, self.gateway.secure()).await
+    }
+
+    /// Replaces a file of the listener, and waits until it counts, as the `nth` change of its kind.
+    async fn replace(&self, path: &Path, text: &str, nth: usize) {
+        write(path, text);
+        let changed = ["judging clients by the changed client_certificates"];
+        self.gateway.log().nth_line(nth, &changed).await;
+    }
+
     fn file(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
@@ -277,12 +300,8 @@ async fn revocation_list_that_is_out_of_date_still_counts() {
 async fn certificate_names_the_client_on_every_stream_of_http2() {
     let ca = authority("clients");
     let asking = Asking::by(&ca, "", "authorizer = \"certificate\"").await;
-    let mut config = ClientConfig::clone(&asking.client(Some(&issue(&ca, &params(7)))));
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let socket = TcpStream::connect(asking.gateway.secure()).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
-    let http2 = Http2::over(stream.await.unwrap(), asking.gateway.secure()).await;
+    let client = asking.client(Some(&issue(&ca, &params(7))));
+    let http2 = asking.http2(&client).await;
     for _ in 0..2 {
         let mut client = http2.open("/s").await;
         let who = client.step(json!({"do": "who"})).await;
@@ -325,4 +344,137 @@ async fn changed_authority_or_list_counts_for_the_next_client_and_for_tickets() 
     assert_eq!(asking.connect(&client).await, Err(None));
     let renewed = asking.client(Some(&issue(&next, &params(10))));
     assert!(asking.connect(&renewed).await.is_ok());
+}
+
+/// The stage's lines for the connections API, by a token.
+const API: &str = "connections_api = true\n\
+    [access_keys.backend]\ntoken = \"canary-of-a-token-4711\"\nallow = [\"*/*:*\"]\n";
+
+fn token() -> Vec<(String, String)> {
+    crate::connections_api::bearer(crate::connections_api::TOKEN)
+}
+
+/// The path of a connection that there is not: the answer to an allowed call is 410.
+const NOBODY: &str = "/s/@connections/AAAAAAAAAAAAAAAA";
+
+#[tokio::test]
+async fn revoked_client_opens_and_calls_nothing_more_on_its_http2_connection() {
+    let ca = authority("clients");
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.pem");
+    write(&list, &revocation_list(&ca, &[]));
+    let asking = Asking::by(&ca, &format!(", crl = \"{}\"", list.display()), API).await;
+    let [revoked, other] = [10, 11].map(|serial| asking.client(Some(&issue(&ca, &params(serial)))));
+    let (mut http2, others) = (asking.http2(&revoked).await, asking.http2(&other).await);
+    let mut open = http2.open("/s").await;
+    assert_eq!(http2.call("GET", NOBODY, &token(), b"").await.status, 410);
+    let idle = asking.http2(&revoked).await;
+    asking.replace(&list, &revocation_list(&ca, &[10]), 0).await;
+    // All at once: the first refusal tells the client to go elsewhere.
+    let (first, second) = (http2.ask("/s", &[]).await, http2.ask("/s", &[]).await);
+    let call = http2.call("GET", NOBODY, &token(), b"").await;
+    let (first, second) = (first.refused().await, second.refused().await);
+    for refused in [&first, &second, &call] {
+        assert_eq!(refused.status, 403);
+        assert_eq!(refused.text(), "{\"message\":\"Forbidden\"}");
+    }
+    assert_eq!(idle.refused("/s", &[]).await.status, 403);
+    let line = asking.gateway.log().line(&["no longer trusts"]).await;
+    assert!(line.contains("\"status\":403"), "{line}");
+    // A WebSocket that is open stays; with it, the connection ends.
+    open.id().await;
+    assert!(http2.try_ask("/s", &[]).await.is_none());
+    open.close(1000, "").await;
+    http2.ended().await;
+    // Nobody else is concerned.
+    others.open("/s").await.id().await;
+    assert_eq!(others.call("GET", NOBODY, &token(), b"").await.status, 410);
+}
+
+#[tokio::test]
+async fn revoked_client_calls_nothing_more_on_its_kept_http1_connection() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, "", API).await;
+    let client = asking.client(Some(&issue(&ca, &params(10))));
+    let host = format!("localhost:{}", asking.gateway.secure().port());
+    let mut http = Http::over(asking.stream(&client, "http/1.1").await, &host);
+    let mut unused = Http::over(asking.stream(&client, "http/1.1").await, &host);
+    for _ in 0..2 {
+        let called = http.ask("GET", NOBODY, &token(), b"").await;
+        assert_eq!((called.status, called.closed), (410, false));
+    }
+    let ca_file = asking.file("ca.pem");
+    asking.replace(&ca_file, &authority("next").pem(), 0).await;
+    for http in [&mut http, &mut unused] {
+        let refused = http.ask("GET", NOBODY, &token(), b"").await;
+        assert_eq!((refused.status, refused.closed), (403, true));
+    }
+}
+
+#[tokio::test]
+async fn certificate_that_has_expired_opens_nothing_more_on_a_connection() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, "", "").await;
+    let mut short = params(11);
+    short.not_before = date_time_ymd(2024, 1, 1);
+    short.not_after = time::OffsetDateTime::now_utc() + Duration::from_secs(6);
+    let http2 = asking
+        .http2(&asking.client(Some(&issue(&ca, &short))))
+        .await;
+    let mut open = http2.open("/s").await;
+    within("the certificate has expired", async {
+        while let Some(asked) = http2.try_ask("/s", &[]).await {
+            match asked.status().await {
+                Some(200) | None => {}
+                Some(status) => return assert_eq!(status, 403),
+            }
+        }
+    })
+    .await;
+    open.id().await;
+}
+
+/// A listener with other keys has another TLS, and the connections of before are judged by that, also later.
+#[tokio::test]
+async fn requirement_that_is_added_counts_for_open_connections() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, ", required = false", API).await;
+    let address = asking.gateway.secure().to_string();
+    asking.gateway.change(&[("127.0.0.1:0", &address)]).await;
+    let good = asking.client(Some(&issue(&ca, &params(10))));
+    let without = asking.client(None);
+    let host = format!("localhost:{}", asking.gateway.secure().port());
+    let mut kept = Http::over(asking.stream(&without, "http/1.1").await, &host);
+    assert_eq!(kept.ask("GET", NOBODY, &token(), b"").await.status, 410);
+    // No request has come on these: a changed listener lets the first one come.
+    let (http2, proven) = (asking.http2(&without).await, asking.http2(&good).await);
+    let late = asking.http2(&good).await;
+    asking
+        .gateway
+        .change(&[(", required = false", ", required = true")])
+        .await;
+    assert_eq!(http2.refused("/s", &[]).await.status, 403);
+    assert_eq!(kept.ask("GET", NOBODY, &token(), b"").await.status, 403);
+    proven.open("/s").await.id().await;
+    let ca_file = asking.file("ca.pem");
+    asking.replace(&ca_file, &authority("next").pem(), 0).await;
+    assert_eq!(late.refused("/s", &[]).await.status, 403);
+}
+
+/// Over QUIC no client is asked for a certificate, so that a listener which asks cannot have it.
+#[tokio::test]
+async fn requirement_that_is_added_counts_for_open_http3_connections() {
+    let gateway = crate::http3::probe("", "").await;
+    let address = gateway.secure();
+    crate::quic::keep_port(&gateway).await;
+    let (mut busy, idle) = (gateway.http3().await, gateway.http3().await);
+    let mut open = busy.open("/s").await;
+    let ca = gateway.folder().join("ca.pem");
+    write(&ca, &authority("clients").pem());
+    let asks = format!("client_certificates = {{ ca = {ca:?} }}");
+    gateway.change(&[("quic = true", &asks)]).await;
+    assert_eq!(idle.refused("/s", &[]).await.status, 403);
+    busy.going_away().await;
+    open.id().await;
+    crate::quic::is_not_served(address).await;
 }

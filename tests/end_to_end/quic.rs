@@ -24,7 +24,7 @@ pub(crate) async fn reload(gateway: &Gateway, from: &str, to: &str) {
 }
 
 /// Writes the port that the listener with TLS has been given, so that it keeps it when it is changed.
-async fn keep_port(gateway: &Gateway) {
+pub(crate) async fn keep_port(gateway: &Gateway) {
     let tls = "tls = \"self-signed\"";
     let (from, to) = ("127.0.0.1:0".to_owned(), gateway.secure().to_string());
     let [from, to] = [from, to].map(|address| format!("address = \"{address}\"\n{tls}"));

@@ -29,6 +29,14 @@ impl Gateway {
 }
 
 impl Http {
+    /// Speaks HTTP/1.1 over a stream.
+    pub fn over(stream: impl Duplex + 'static, host: &str) -> Self {
+        Self {
+            stream: Box::new(stream),
+            host: host.to_owned(),
+        }
+    }
+
     /// Sets the host of later requests.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {

@@ -68,7 +68,7 @@ impl OpenListener {
 }
 
 impl OpenListener {
-    /// Judges the certificates of new clients by these authorities and lists. Gives the change if they are others.
+    /// Judges the certificates of clients by these authorities and lists. Gives the change if they are others.
     pub(super) fn trust(&self, tls: &Tls, clients: Option<ClientTrust>) -> Vec<Change> {
         match tls.trust(clients) {
             Ok(true) => vec![Change::ClientCertificates(self.to_string())],
@@ -273,8 +273,13 @@ impl Gateway {
             let kept = |other: &OpenListener| Arc::ptr_eq(&other.socket, &opened.socket);
             let same = |other: &&OpenListener| kept(other) && other.config == opened.config;
             if !open.iter().any(|other| same(&other)) {
-                if !open.iter().any(kept) {
+                let successor = open.iter().find(|other| kept(other));
+                if successor.is_none() {
                     opened.closing.cancel();
+                }
+                let successor = successor.and_then(|other| other.tls.as_ref());
+                if let (Some(tls), Some(successor)) = (&opened.tls, successor) {
+                    tls.give_way_to(successor);
                 }
                 opened.stop.cancel();
                 changes.push(Change::ListenerClosed(opened.to_string()));

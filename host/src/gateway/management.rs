@@ -198,8 +198,8 @@ fn handshake(tls: Arc<Tls>) -> TlsHandshake {
     Arc::new(move |stream: Stream| {
         let tls = Arc::clone(&tls);
         Box::pin(async move {
-            let (stream, _) = tls.accept(stream).await?;
-            io::Result::Ok(Box::new(stream) as BoxedStream)
+            let secured = tls.accept(stream).await?;
+            io::Result::Ok(Box::new(secured.stream) as BoxedStream)
         })
     })
 }

@@ -30,6 +30,11 @@ pub(crate) enum Refusal {
     /// An HTTP/2 or HTTP/3 request for a host that the connection's certificate does not cover.
     #[error("for another host than the connection's certificate is for")]
     Misdirected,
+    /// A request on a connection whose client TLS would not let in any more.
+    #[error(
+        "the listener no longer trusts the certificate that the connection began with, or asks for one now"
+    )]
+    Distrusted,
     #[error("no stage is served there")]
     UnknownStage,
     /// A page of another site. The log has the key by which it may connect.
@@ -64,7 +69,7 @@ impl Refusal {
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            Self::Distrusted | Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
             Self::Unauthorized(denial) => denial.status(),
             Self::Denied { status, .. } => *status,
             Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
@@ -85,6 +90,7 @@ impl Refusal {
             | Self::UpgradeRequired
             | Self::UnknownProtocol => Outcome::Malformed,
             Self::Misdirected => Outcome::Misdirected,
+            Self::Distrusted => Outcome::Tls,
             Self::UnknownStage => Outcome::UnknownStage,
             Self::ForeignOrigin(_) => Outcome::Origin,
             Self::Unauthorized(Denial::Exceeded(_)) => Outcome::OverPlan,
@@ -114,6 +120,7 @@ impl Refusal {
             | Self::UpgradeRequired
             | Self::UnknownProtocol
             | Self::Misdirected
+            | Self::Distrusted
             | Self::UnknownStage
             | Self::ForeignOrigin(_)
             | Self::BadAnswer(_)

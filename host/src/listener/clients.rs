@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
 use super::pem::{self, Flaw};
 use super::x509::X509;
@@ -48,6 +48,14 @@ impl ClientTrust {
             authorities,
             lists,
         })
+    }
+
+    /// Whether TLS would let in a client with this certificate, and these between it and its authority.
+    pub(super) fn trust(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> bool {
+        let judged = self
+            .verifier
+            .verify_client_cert(own, others, UnixTime::now());
+        judged.is_ok()
     }
 
     /// Whether it judges every certificate alike.

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::proof::ClientProof;
 use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::counters::Outcome;
 use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
@@ -38,8 +40,15 @@ enum Progress {
 
 /// Serves one request to open a WebSocket, or any number of the connections API. A refusal of either is the last answer
 /// on its connection, whatever was sent with the request. (Pages keep the connection, as browsers like it.)
-pub(super) async fn serve<S>(stream: S, mut peer: Peer, context: ListenerContext, deadline: Instant)
-where
+///
+/// `proof` is what the client has shown in TLS.
+pub(super) async fn serve<S>(
+    stream: S,
+    proof: Option<ClientProof>,
+    mut peer: Peer,
+    context: ListenerContext,
+    deadline: Instant,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let client = peer.address.ip();
@@ -50,6 +59,7 @@ where
     let connection_state = Arc::new(ConnectionState {
         handshake_permit: Mutex::new(peer.handshake_permit.take()),
         progress: watch::Sender::new(Progress::Waiting),
+        proof,
     });
     let mut progress = connection_state.progress.subscribe();
     let now = progress.clone();
@@ -126,6 +136,7 @@ struct ConnectionState {
     /// takes one of its own.
     handshake_permit: Mutex<Option<Arc<Permit>>>,
     progress: watch::Sender<Progress>,
+    proof: Option<ClientProof>,
 }
 
 impl ConnectionState {
@@ -152,6 +163,10 @@ async fn respond(
     context: &ListenerContext,
     state: Arc<ConnectionState>,
 ) -> Response<Full<Bytes>> {
+    if state.proof.as_ref().is_some_and(|proof| !proof.holds()) {
+        state.progress.send_replace(Progress::LastAnswer);
+        return handshake::distrusted(&context.handshakes, &peer, &request);
+    }
     let (parts, body) = request.into_parts();
     let wants_websocket = handshake::wants_websocket(&parts);
     if !wants_websocket && connections::is_target(parts.uri.path()) {
@@ -160,8 +175,14 @@ async fn respond(
         let request = Request::from_parts(parts, body);
         let time_limit = **context.handshake_timeout.load();
         let answer = connections::answer(&context.handshakes, peer, time_limit, request).await;
+        let mut response = answer.response;
+        if context.stop.is_cancelled() {
+            // The next call is for what listens there by now.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         state.progress.send_replace(Progress::Answer);
-        return answer.response;
+        return response;
     }
     if let Some(pages) = &context.pages
         && !wants_websocket

@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::streams::{MAX_STREAMS, Streams};
-use super::tls::ShownCertificate;
 use super::{ListenerContext, MAX_HEAD};
 use crate::counters::Outcome;
 use crate::handshake::{self, Peer, Upgrade};
@@ -44,11 +43,9 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves a connection. Its first request takes over the socket's handshake permit; each other takes its own. The
 /// connection ends once it has had no WebSocket for the time of a handshake: refused requests must not keep it open.
-///
-/// A client may use the connection for all hosts of the certificate that it was `shown`, and for no other.
 pub(super) async fn serve<S>(
     stream: S,
-    shown: Option<ShownCertificate>,
+    streams: Streams,
     mut peer: Peer,
     context: ListenerContext,
     deadline: Instant,
@@ -57,7 +54,7 @@ pub(super) async fn serve<S>(
 {
     let address = peer.address;
     let permit = Mutex::new(peer.handshake_permit.take());
-    let (streams, shown) = (Arc::new(Streams::new()), Arc::new(shown));
+    let streams = Arc::new(streams);
     let (answering, serving) = (Arc::clone(&streams), context.clone());
     let service = service_fn(move |request| {
         // The permit is handed on without being returned: a stop that finds no permit out admits nobody any more.
@@ -66,10 +63,9 @@ pub(super) async fn serve<S>(
             stream: Some(answering.begin()),
             ..peer.clone()
         };
-        let (streams, shown) = (Arc::clone(&answering), Arc::clone(&shown));
-        let context = serving.clone();
+        let (streams, context) = (Arc::clone(&answering), serving.clone());
         async move {
-            let answer = answer(request, &streams, shown.as_ref().as_ref(), peer, &context);
+            let answer = answer(request, &streams, peer, &context);
             Ok::<_, Infallible>(context.tell_of_quic(answer.await))
         }
     });
@@ -116,11 +112,10 @@ pub(super) async fn serve<S>(
 async fn answer(
     mut request: Request<Incoming>,
     streams: &Streams,
-    shown: Option<&ShownCertificate>,
     peer: Peer,
     context: &ListenerContext,
 ) -> Response<Full<Bytes>> {
-    if let Some(refused) = streams.refuse(&request, shown, &peer, context) {
+    if let Some(refused) = streams.refuse(&request, &peer, context) {
         return refused;
     }
     let upgrade = hyper::upgrade::on(&mut request);

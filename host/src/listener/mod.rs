@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod pages;
 pub(crate) mod pem;
+mod proof;
 pub(crate) mod proxy;
 mod quic;
 mod quic_identity;
@@ -41,6 +42,8 @@ pub(crate) use self::pages::Pages;
 use self::proxy::NoHeader;
 pub(crate) use self::quic::QuicSocket;
 use self::quic::{AltSvc, QuicListener};
+use self::streams::Streams;
+use self::tls::Secured;
 pub(crate) use self::tls::{Certificates, Tls, pair_key};
 
 /// Longest request head in bytes.
@@ -230,7 +233,7 @@ pub(crate) fn serve_in_memory(
         Ok(peer) => {
             let peer = Peer { identity, ..peer };
             let deadline = Instant::now() + **context.handshake_timeout.load();
-            let serving = http1::serve(stream, peer, context.clone(), deadline);
+            let serving = http1::serve(stream, None, peer, context.clone(), deadline);
             context.tasks.spawn(serving);
         }
         Err(reason) => drop(context.tasks.spawn(refuse(stream, reason))),
@@ -360,21 +363,27 @@ async fn serve_stream(
     }
     stream.set_nodelay();
     let Some(tls) = tls else {
-        return http1::serve(stream, peer, context, deadline).await;
+        return http1::serve(stream, None, peer, context, deadline).await;
     };
     let client = peer.address.ip();
     match in_time(deadline, &context, tls.accept(stream)).await {
-        Some(Ok((stream, certificate))) => {
+        Some(Ok(secured)) => {
+            let Secured {
+                stream,
+                certificate,
+                proof,
+            } = secured;
             peer.tls = tls::version(stream.get_ref().1);
             peer.certificate = certificate;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                return http1::serve(stream, peer, context, deadline).await;
+                return http1::serve(stream, Some(proof), peer, context, deadline).await;
             }
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let name = stream.get_ref().1.server_name();
             let shown = tls.shown(name).filter(|_| !is_proxy);
-            http2::serve(stream, shown, peer, context, deadline).await;
+            let streams = Streams::new(shown, proof);
+            http2::serve(stream, streams, peer, context, deadline).await;
         }
         // No line: load balancers probe the port and send nothing.
         Some(Err(error)) if tls::is_probe(&error) => {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::quic_identity::{ResetKey, endpoint_config};
 use super::streams::{MAX_STREAMS, Streams};
-use super::tls::{ShownCertificate, Tls};
+use super::tls::Tls;
 use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
 use crate::handover::{Port, Sockets};
@@ -406,12 +406,12 @@ fn transport() -> TransportConfig {
 async fn serve(
     incoming: Incoming,
     config: Arc<quinn::ServerConfig>,
-    tls: &Tls,
+    tls: &Arc<Tls>,
     mut peer: Peer,
     context: ListenerContext,
 ) {
     let deadline = Instant::now() + **context.handshake_timeout.load();
-    let address = peer.address;
+    let (address, proof) = (peer.address, tls.proof_over_quic());
     let handshakes = &context.handshakes;
     let opened = async {
         let quic = incoming.accept_with(config)?.await?;
@@ -434,8 +434,8 @@ async fn serve(
     peer.tls = Some("1.3");
     // A proxy sends the requests of many clients, for many hosts, on one connection.
     let is_proxy = peer.proxies.trust(address.ip());
-    let shown = Arc::new(tls.shown(name.as_deref()).filter(|_| !is_proxy));
-    let streams = Arc::new(Streams::new());
+    let shown = tls.shown(name.as_deref()).filter(|_| !is_proxy);
+    let streams = Arc::new(Streams::new(shown, proof));
     let mut permit = peer.handshake_permit.take();
     let leave = async {
         tokio::select! {
@@ -459,8 +459,7 @@ async fn serve(
                         stream: Some(streams.begin()),
                         ..peer.clone()
                     };
-                    let (streams, shown) = (Arc::clone(&streams), Arc::clone(&shown));
-                    let answering = answer(stream, streams, shown, peer, context.clone());
+                    let answering = answer(stream, Arc::clone(&streams), peer, context.clone());
                     context.tasks.spawn(answering);
                 }
                 Err(error) => return tracing::debug!(%address, "HTTP/3 connection ended: {error}"),
@@ -479,7 +478,6 @@ async fn serve(
 async fn answer(
     mut stream: RequestStream,
     streams: Arc<Streams>,
-    shown: Arc<Option<ShownCertificate>>,
     peer: Peer,
     context: ListenerContext,
 ) {
@@ -502,7 +500,7 @@ async fn answer(
     let is_session = protocol.is_some_and(|protocol| protocol.as_str() == "webtransport");
     let (open, opened) = oneshot::channel();
     let request = Request::from_parts(parts, ());
-    if let Some(refused) = streams.refuse(&request, shown.as_ref().as_ref(), &peer, &context) {
+    if let Some(refused) = streams.refuse(&request, &peer, &context) {
         return stream.answer(refused).await;
     }
     let (parts, ()) = request.into_parts();

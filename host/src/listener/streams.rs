@@ -1,5 +1,5 @@
 //! The streams of a connection with many requests, by HTTP/2 or HTTP/3: each is a request being answered, and then its
-//! WebSocket.
+//! WebSocket. What the connection is for is judged with each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::proof::ClientProof;
 use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext};
 use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
@@ -23,8 +24,13 @@ use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
 /// §6.5.2, RFC 9114 §6.1), and quinn has room for all of them from the start: 256 take 16 KiB more of each connection.
 pub(super) const MAX_STREAMS: u32 = 100;
 
-#[derive(Debug)]
 pub(super) struct Streams {
+    /// The certificate that the client was shown. It may use the connection for all hosts of that, and for no other.
+    shown: Option<ShownCertificate>,
+    /// What the client has shown.
+    proof: ClientProof,
+    /// Cancelled once that holds no more.
+    distrusted: CancellationToken,
     /// Holds a token for each request while it is answered, then for its WebSocket.
     open: TaskTracker,
     /// Holds the same for those that have come since [`Self::unused`] looked last.
@@ -37,8 +43,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shown: Option<ShownCertificate>, proof: ClientProof) -> Self {
         Self {
+            shown,
+            proof,
+            distrusted: CancellationToken::new(),
             open: closed(),
             recent: Mutex::new(closed()),
             unread: closed(),
@@ -93,6 +102,7 @@ impl Streams {
         tokio::select! {
             ((), ()) = async { tokio::join!(context.stop.cancelled(), self.first.cancelled()) } => {}
             () = context.handshakes.stopping.cancelled() => {}
+            () = self.distrusted.cancelled() => {}
         }
     }
 
@@ -119,17 +129,21 @@ impl Streams {
         }
     }
 
-    /// Refuses a request for which the connection is not there. The client may use it for all hosts of the certificate
-    /// that it was `shown`, and for no other.
+    /// Refuses a request for which the connection is not there. One of a client that is trusted no more ends the
+    /// connection, once its WebSockets have ended.
     pub(super) fn refuse<B>(
         &self,
         request: &Request<B>,
-        shown: Option<&ShownCertificate>,
         peer: &Peer,
         context: &ListenerContext,
     ) -> Option<Response<Full<Bytes>>> {
+        let shown = self.shown.as_ref();
         let allows = |host: Authority| shown.is_none_or(|shown| shown.allows(host.host()));
         let handshakes = &context.handshakes;
+        if !self.proof.holds() {
+            self.distrusted.cancel();
+            return Some(handshake::distrusted(handshakes, peer, request));
+        }
         if host(request).is_some_and(|host| !allows(host)) {
             return Some(handshake::misdirected(handshakes, peer, request));
         }

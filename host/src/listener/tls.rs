@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -12,11 +13,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls_pki_types::CertificateDer;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::{Certificate, Unusable, wildcard_of};
 use super::clients::{ClientTrust, describe};
+use super::proof::ClientProof;
 use super::quic_identity::QuicKeys;
 use crate::auth::ClientCertificate;
 use crate::clock::now_ms;
@@ -69,7 +72,12 @@ pub(crate) struct Tls {
     settings: ArcSwap<Settings>,
     certificates: Arc<CertificateResolver>,
     http2: bool,
+    /// The TLS of the listener that has taken over the socket.
+    successor: OnceLock<Arc<Self>>,
 }
+
+/// The number of the next settings. Those of all listeners are counted together, so that no two have the same.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The settings for new connections. Each has tickets of its own: a ticket that was made under other authorities or
 /// revocation lists resumes nothing, since TLS judges no certificate then.
@@ -80,10 +88,15 @@ struct Settings {
     as_asked: Arc<ServerConfig>,
     /// What judges the certificates of clients; none asks for none.
     clients: Option<ClientTrust>,
+    number: u64,
 }
 
-/// A client's stream, with the certificate that it has shown.
-pub(crate) type Secured = (TlsStream<Stream>, Option<Arc<ClientCertificate>>);
+/// A client's stream, and who the client is by its certificate.
+pub(crate) struct Secured {
+    pub(crate) stream: TlsStream<Stream>,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
+    pub(super) proof: ClientProof,
+}
 
 /// The certificates of a listener. The name that a client asks for (SNI) chooses one.
 #[derive(Clone, Debug)]
@@ -117,10 +130,11 @@ impl Tls {
             settings: ArcSwap::from_pointee(settings),
             certificates,
             http2,
+            successor: OnceLock::new(),
         })
     }
 
-    /// Judges the certificates of new clients by these authorities and lists. Gives whether they are others.
+    /// Judges clients by these authorities and lists. Gives whether they are others.
     pub(crate) fn trust(&self, clients: Option<ClientTrust>) -> Result<bool> {
         let is_same = match (&self.settings.load().clients, &clients) {
             (Some(before), Some(now)) => before.is_same(now),
@@ -134,8 +148,35 @@ impl Tls {
         Ok(!is_same)
     }
 
+    /// Judges the clients that are connected by the TLS of the listener that takes over the socket.
+    pub(crate) fn give_way_to(&self, successor: &Arc<Self>) {
+        // A listener gives way once.
+        let _ = self.successor.set(Arc::clone(successor));
+    }
+
+    /// Judges a client's certificates, if the listener has others than the settings with this number by now. Gives the
+    /// number of those that it has.
+    pub(super) fn judge_again(
+        &self,
+        before: u64,
+        chain: &[CertificateDer<'_>],
+    ) -> Option<(u64, bool)> {
+        let mut tls = self;
+        while let Some(successor) = tls.successor.get() {
+            tls = successor;
+        }
+        let settings = tls.settings.load();
+        (settings.number != before).then(|| (settings.number, settings.trust(chain)))
+    }
+
+    /// Makes the proof of a client over QUIC, which is asked for no certificate.
+    pub(super) fn proof_over_quic(self: &Arc<Self>) -> ClientProof {
+        let number = self.settings.load().number;
+        ClientProof::new(Arc::clone(self), number, Vec::new(), None)
+    }
+
     /// Does the handshake.
-    pub(crate) async fn accept(&self, stream: Stream) -> io::Result<Secured> {
+    pub(crate) async fn accept(self: &Arc<Self>, stream: Stream) -> io::Result<Secured> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
         let start = start.map_err(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
             true => io::Error::new(PROBE, "it ended before its first word"),
@@ -145,23 +186,25 @@ impl Tls {
         let config = settings.config_for(&start.client_hello());
         let stream = start.into_stream(config).await?;
         let shown = stream.get_ref().1.peer_certificates();
-        let Some(shown) = shown.and_then(|chain| chain.first()) else {
-            let is_required = settings
-                .clients
-                .as_ref()
-                .is_some_and(|clients| clients.required);
-            return match is_required {
-                true => Err(io::Error::other("the client has shown no certificate")),
-                false => Ok((stream, None)),
-            };
-        };
-        let certificate = describe(shown)
-            .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
-        // It was valid when the session began, which may be hours ago: TLS judges nothing when it resumes.
-        if certificate.expires_at <= now_ms() {
-            return Err(io::Error::other("the client's certificate has expired"));
+        let chain: Vec<_> = shown.unwrap_or_default().to_vec();
+        let mut certificate = None;
+        if let Some(own) = chain.first() {
+            let described = describe(own)
+                .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
+            // It was valid when the session began, which may be hours ago: TLS judges nothing when it resumes.
+            if described.expires_at <= now_ms() {
+                return Err(io::Error::other("the client's certificate has expired"));
+            }
+            certificate = Some(Arc::new(described));
+        } else if !settings.trust(&chain) {
+            return Err(io::Error::other("the client has shown no certificate"));
         }
-        Ok((stream, Some(Arc::new(certificate))))
+        let expires_at = certificate.as_ref().map(|own| own.expires_at);
+        Ok(Secured {
+            proof: ClientProof::new(Arc::clone(self), settings.number, chain, expires_at),
+            stream,
+            certificate,
+        })
     }
 
     /// Makes the TLS of QUIC, which asks no client for a certificate: the same certificates, also later ones, and no data before the handshake is over (0-RTT).
@@ -233,7 +276,17 @@ impl Settings {
             cheapest: Arc::new(config),
             as_asked,
             clients,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
         })
+    }
+
+    /// Whether a client with these certificates is let in; it may have none.
+    fn trust(&self, chain: &[CertificateDer<'_>]) -> bool {
+        match (&self.clients, chain.split_first()) {
+            (None, _) => true,
+            (Some(clients), None) => !clients.required,
+            (Some(clients), Some((own, others))) => clients.trust(own, others),
+        }
     }
 
     /// Chooses by the client's list of cipher suites: one that has ChaCha20 first has no instructions for AES.
