@@ -380,6 +380,50 @@ async fn message_without_a_good_token_renews_nobody_and_comes_to_no_handler() {
     );
 }
 
+/// Two issuers may give one name to two clients. So may two authorizers, of which a reload replaces one by the other.
+#[tokio::test]
+async fn fresh_token_of_another_issuer_renews_nobody() {
+    let (issuer, other) = (Issuer::start().await, Issuer::start().await);
+    let entry = |issuer: &Issuer| {
+        let name = issuer.name();
+        format!(
+            "{{ issuer = \"{name}\", audience = [\"chat\"], algorithms = [\"ES256\"], values = [\"tenant\"] }}"
+        )
+    };
+    let (one, both) = (entry(&issuer), [&issuer, &other].map(entry).join(", "));
+    let configuration = refreshing(&issuer).replacen(&one, &format!("[{both}]"), 1);
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let file = keys.path().join("api-keys.toml");
+    let beside = "authorizer = \"users\"\napi_key = \"keys\"";
+    let configuration = configuration.replacen("authorizer = \"users\"", beside, 1);
+    let more = format!(
+        "[authorizers.keys]\napi_keys = {{ file = {file:?} }}\n[authorizers.others]\njwt = {}\n",
+        entry(&other)
+    );
+    let gateway = LOCKGATE.serve(&(configuration + &more)).await;
+    let bearer = format!("Bearer {}", issuer.token(json!({"tenant": "blue"})));
+    let request = gateway.ws("/s").header("Authorization", &bearer);
+    let mut client = request.header("X-Api-Key", &key).open().await;
+    let foreign = other.token(json!({"tenant": "red"}));
+    let refused = async |client: &mut Client| {
+        client.send(with("refresh", &foreign)).await;
+        client.expect_error("Forbidden").await;
+        let who = client.step(json!({"do": "who"})).await;
+        assert_eq!(who["values"]["tenant"], "blue");
+    };
+    refused(&mut client).await;
+    // Its own issuer renews it, and that makes it no other's.
+    let fresh = issuer.token(json!({"tenant": "blue"}));
+    client.send(with("refresh", &fresh)).await;
+    client.json().await;
+    refused(&mut client).await;
+    gateway
+        .change(&[("authorizer = \"users\"", "authorizer = \"others\"")])
+        .await;
+    refused(&mut client).await;
+}
+
 #[tokio::test]
 async fn route_that_renews_by_tokens_refuses_clients_of_other_authorizers() {
     let configuration = behind_a_door("", "").replace(

@@ -1,6 +1,7 @@
 //! The identity of a client, as an authorizer gives it.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest name of a client in bytes. An OIDC subject has 255 at most; a certificate's may be longer.
 pub(crate) const MAX_PRINCIPAL: usize = 1_024;
@@ -17,6 +18,8 @@ const ENTRY_BYTES: usize = 32;
 pub(crate) struct Identity {
     /// The client's name. One line; logs show it.
     pub(crate) principal: Option<Box<str>>,
+    /// The issuer of the token that says so (`iss`), if it is a token: two issuers may give one name to two clients.
+    pub(crate) issuer: Option<Arc<str>>,
     /// What else handlers are to know, ordered by name. May be confidential: no log shows it.
     pub(crate) values: Vec<(Box<str>, Value)>,
     /// What the client may do, ordered.
@@ -57,7 +60,7 @@ pub(crate) enum IdentityError {
 }
 
 impl Identity {
-    /// Checks what an authorizer says, and brings values and scopes into order. A scope may be named twice.
+    /// Checks what an authorizer other than an issuer of tokens says, and brings values and scopes into order. A scope may be named twice.
     pub(crate) fn new(
         principal: Option<Box<str>>,
         mut values: Vec<(Box<str>, Value)>,
@@ -98,6 +101,7 @@ impl Identity {
         scopes.dedup();
         let identity = Self {
             principal,
+            issuer: None,
             values,
             scopes,
             expires_at,
@@ -106,6 +110,11 @@ impl Identity {
             bytes if bytes > MAX_IDENTITY => Err(IdentityError::TooLarge(bytes)),
             _ => Ok(identity),
         }
+    }
+
+    /// Whether both are of one client.
+    pub(crate) fn is_same_client(&self, other: &Self) -> bool {
+        (&self.principal, &self.issuer) == (&other.principal, &other.issuer)
     }
 
     fn bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -13,7 +14,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JwtIssuer {
     /// The issuer as tokens name it; no other entry of the authorizer has the same.
-    pub(crate) issuer: String,
+    pub(crate) issuer: Arc<str>,
     /// The source of its keys.
     pub(crate) keys: JwtKeys,
     /// The signature algorithms; at least one.

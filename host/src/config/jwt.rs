@@ -27,7 +27,7 @@ pub(super) fn issuers(key: &str, written: file::Jwt, report: &mut Report<'_>) ->
     let mut issuers: Vec<JwtIssuer> = Vec::new();
     for (index, written) in several.into_iter().enumerate() {
         let key = format!("{key}[{index}]");
-        if issuers.iter().any(|other| other.issuer == written.issuer) {
+        if issuers.iter().any(|other| *other.issuer == *written.issuer) {
             report.problem(
                 &join(&key, "issuer"),
                 format!("{:?} stands here twice", written.issuer),
@@ -68,7 +68,7 @@ fn issuer(key: &str, written: file::JwtIssuer, report: &mut Report<'_>) -> JwtIs
     }
     JwtIssuer {
         keys: keys(key, &written, report),
-        issuer: written.issuer,
+        issuer: written.issuer.into(),
         algorithms: written.algorithms,
         audience: written.audience,
         audience_claim: written.audience_claim,

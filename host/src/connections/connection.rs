@@ -123,8 +123,8 @@ pub(crate) enum AttributeError {
 pub(crate) enum RenewError {
     #[error("no authorizer has let the client in")]
     NoIdentity,
-    #[error("it is of another principal")]
-    OtherPrincipal,
+    #[error("it is of another principal, or another issuer's")]
+    OtherClient,
     #[error("the time until which it holds has passed")]
     Expired,
     #[error("the connection is closed or closing")]
@@ -168,13 +168,13 @@ impl Connection {
         self.identity.store(identity);
     }
 
-    /// Renews what lets the client in. It stays the same client: its principal is what it was. The session finds out at the
+    /// Renews what lets the client in. It stays the same client: its principal is what it was, by the same issuer. The session finds out at the
     /// end of the message that renews.
     pub(crate) fn renew(&self, identity: Arc<Identity>) -> Result<(), RenewError> {
         let before = self.identity.load();
         let before = before.as_ref().ok_or(RenewError::NoIdentity)?;
-        if before.principal != identity.principal {
-            return Err(RenewError::OtherPrincipal);
+        if !before.is_same_client(&identity) {
+            return Err(RenewError::OtherClient);
         }
         if identity.has_expired(now_ms()) {
             return Err(RenewError::Expired);

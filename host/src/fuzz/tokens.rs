@@ -33,7 +33,7 @@ fn judge(text: &str) {
     };
     assert!(text.len() <= MAX_TOKEN && text.matches('.').count() == 2);
     let issuer = JwtIssuer {
-        issuer: token.issuer().unwrap_or_default().to_owned(),
+        issuer: token.issuer().unwrap_or_default().into(),
         keys: JwtKeys::Pem(vec![KEY.to_owned()]),
         algorithms: vec![JwtAlgorithm::EdDsa],
         audience: vec!["chat".to_owned()],

@@ -1,5 +1,7 @@
 //! The claims of a token whose signature is right.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
 use super::Invalid;
@@ -40,12 +42,10 @@ pub(super) fn judge(
     let principal = principal.ok_or_else(|| Invalid::Claim(name.as_str().into()))?;
     let (values, scopes) = (values(claims, issuer), scopes(claims, issuer));
     let expires_at = Some((expiry * 1_000.0) as u64);
-    Ok(Identity::new(
-        Some(principal.into()),
-        values,
-        scopes,
-        expires_at,
-    )?)
+    Ok(Identity {
+        issuer: Some(Arc::clone(&issuer.issuer)),
+        ..Identity::new(Some(principal.into()), values, scopes, expires_at)?
+    })
 }
 
 /// A time in seconds (RFC 7519 §2, NumericDate); none if the claim is absent.

@@ -124,6 +124,7 @@ pub(super) fn keep_values(identity: Identity, before: &Identity) -> Result<Ident
 fn with_own(identity: Identity, own: Vec<(Box<str>, Value)>) -> Result<Identity, Denial> {
     let Identity {
         principal,
+        issuer,
         values: others,
         scopes,
         expires_at,
@@ -132,7 +133,8 @@ fn with_own(identity: Identity, own: Vec<(Box<str>, Value)>) -> Result<Identity,
     let others = others.into_iter();
     values.extend(others.filter(|(name, _)| !is_own_value(name)));
     let identity = Identity::new(principal, values, scopes, expires_at);
-    identity.map_err(|error| Denial::Failed(error.to_string()))
+    let identity = identity.map_err(|error| Denial::Failed(error.to_string()))?;
+    Ok(Identity { issuer, ..identity })
 }
 
 impl Keys {

@@ -116,7 +116,7 @@ async fn discover(issuer: &JwtIssuer, place: &str) -> Result<String, FetchError>
     let answer = get(place).await?;
     let found: Configuration =
         serde_json::from_slice(&answer).map_err(|_| FetchError::NoConfiguration(shown(place)))?;
-    if found.issuer != issuer.issuer {
+    if *found.issuer != *issuer.issuer {
         return Err(FetchError::OtherIssuer(shown(place), found.issuer));
     }
     let downgrades = is_https(place) && !is_https(&found.jwks_uri);

@@ -23,7 +23,7 @@ impl KnownSet {
     /// None if the keys are on this machine, where they are read again.
     pub(super) fn of(issuer: &JwtIssuer, fetched: &Fetched) -> Option<Self> {
         Some(Self {
-            issuer: issuer.issuer.clone(),
+            issuer: issuer.issuer.to_string(),
             keys: issuer.keys.clone(),
             set: fetched.set.clone()?,
         })
@@ -35,7 +35,7 @@ impl KnownKeys {
     pub(super) fn of(&self, issuer: &JwtIssuer) -> Option<Fetched> {
         let mut sets = self.0.iter();
         sets.find_map(|known| {
-            let is_same = known.issuer == issuer.issuer && known.keys == issuer.keys;
+            let is_same = *known.issuer == *issuer.issuer && known.keys == issuer.keys;
             let set = is_same.then_some(&known.set)?;
             let keys = Keys::from_set(set.as_bytes(), &issuer.algorithms).ok()?;
             Some(Fetched {

@@ -53,7 +53,7 @@ impl JwtAuthorizer {
         let issuer = token.issuer().unwrap_or_default();
         let mut sources = self.sources.iter();
         let source = sources
-            .find(|source| source.issuer().issuer == issuer)
+            .find(|source| *source.issuer().issuer == *issuer)
             .ok_or(Denial::InvalidToken(Invalid::Issuer))?;
         let identity = source.verify(&token, waiting).await;
         let identity = identity.map_err(|error| match error {

@@ -42,7 +42,7 @@ impl Provider {
 
     fn rules(&self) -> JwtIssuer {
         JwtIssuer {
-            issuer: self.address(),
+            issuer: self.address().into(),
             keys: JwtKeys::Url(self.address() + KEYS),
             ..issuer()
         }
@@ -124,7 +124,7 @@ async fn keys_are_discovered() {
     let base = provider.address() + "/tenant/";
     let place = "/tenant/.well-known/openid-configuration";
     let rules = JwtIssuer {
-        issuer: base.clone(),
+        issuer: base.as_str().into(),
         keys: JwtKeys::Discovery(provider.address() + place),
         ..issuer()
     };
@@ -403,7 +403,7 @@ async fn known_keys_stay_with_their_issuer_and_place() {
         refuses(&after, &token, "are not there yet").await;
     }
     let of_another = JwtIssuer {
-        issuer: other.address(),
+        issuer: other.address().into(),
         ..provider.rules()
     };
     let after = JwtAuthorizer::new(&[of_another], &known);

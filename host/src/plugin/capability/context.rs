@@ -126,10 +126,14 @@ impl context::Host for HostState {
             | IdentityError::Twice(_)
             | IdentityError::NotFinite(_) => Error::Invalid(error.to_string()),
         })?;
+        let renewed = Identity {
+            issuer: before.issuer.clone(),
+            ..renewed
+        };
         let renewed = call.connection.renew(Arc::new(renewed));
         renewed.map_err(|error| match error {
             RenewError::Gone => Error::Gone,
-            RenewError::NoIdentity | RenewError::OtherPrincipal => Error::Denied,
+            RenewError::NoIdentity | RenewError::OtherClient => Error::Denied,
             RenewError::Expired => Error::Invalid(format!(
                 "{error}; it is in milliseconds since 1970-01-01 UTC"
             )),

@@ -94,7 +94,7 @@ fn token(
 
 fn rules(key: &SigningKey, pem: &str) -> JwtIssuer {
     JwtIssuer {
-        issuer: ISSUER.to_owned(),
+        issuer: ISSUER.into(),
         keys: JwtKeys::Pem(vec![pem.to_owned()]),
         algorithms: vec![key.algorithm()],
         audience: vec![AUDIENCE.to_owned()],

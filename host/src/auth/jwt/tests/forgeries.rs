@@ -494,7 +494,7 @@ fn token_without_a_usable_principal_is_refused() {
 fn key_of_another_issuer_with_the_same_id_does_not_count() {
     let other = ec_key();
     let other_issuer = JwtIssuer {
-        issuer: "https://other.example.com/".to_owned(),
+        issuer: "https://other.example.com/".into(),
         ..issuer()
     };
     let set = json!({ "keys": [ec_jwk("ec", &other)] }).to_string();

@@ -45,7 +45,7 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
 /// The rules of the issuer: ES256, RS256 and PS256 tokens for `chat`.
 pub(crate) fn issuer() -> JwtIssuer {
     JwtIssuer {
-        issuer: ISSUER.to_owned(),
+        issuer: ISSUER.into(),
         keys: JwtKeys::Pem(Vec::new()),
         algorithms: vec![
             JwtAlgorithm::Es256,
