@@ -309,6 +309,44 @@ async fn open_streams_are_bounded_in_each_direction() {
     assert!(!more, "a client may open more unidirectional streams");
 }
 
+/// A client may send before it knows that it is let in.
+#[tokio::test]
+async fn frames_that_come_before_the_answer_are_those_of_the_websocket() {
+    let gateway = echo().await;
+    let http3 = gateway.http3().await;
+    let authority = format!("localhost:{}", http3.port());
+    let with_body = |path: &str, data: &[u8]| {
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":authority", &*authority),
+            (":path", path),
+            ("sec-websocket-version", "13"),
+        ];
+        let mut bytes = Vec::new();
+        for (kind, payload) in [
+            (1, &*encode(&fields)),
+            (0, b""),
+            (0x21, b"grease"),
+            (0, b""),
+        ] {
+            put_frame(&mut bytes, kind, payload);
+        }
+        put_frame(&mut bytes, 0, data);
+        bytes
+    };
+    // A masked text of two bytes.
+    let text = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    let mut client = http3.send(&with_body("/s", &text)).await.open().await;
+    client.expect("hi").await;
+    // One that is refused is told so, whatever it sends.
+    let refused = http3.send(&with_body("/nowhere", &[0; 60 << 10])).await;
+    assert_eq!(refused.answer().await.status, 403);
+    client.send("still here").await;
+    client.expect("still here").await;
+}
+
 async fn gateway_answers(gateway: &Gateway) {
     gateway.connect("/s").await.id().await;
 }

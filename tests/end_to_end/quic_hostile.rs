@@ -1,7 +1,7 @@
 //! Clients of QUIC that send or hold more than they may: each is bounded, and others are served meanwhile.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use lockgate_tests::{
 };
 use quinn::SendStream;
 use serde_json::json;
-use tokio::time::interval;
+use tokio::{task::JoinSet, time::interval};
 
 use crate::{
     abandoned::all_are_told_of,
@@ -217,4 +217,47 @@ async fn silent_connection_ends_by_the_timeout_of_quic() {
         .log()
         .line_within(Duration::from_secs(60), &[&ended])
         .await;
+}
+
+/// A client that is let in and leaves, in each of the ways that there are.
+async fn come_and_go(address: SocketAddr, number: usize) {
+    let http3 = Http3::connect(address).await;
+    let mut session = http3.session("/s", &[]).await;
+    let mut client = http3.open("/s").await;
+    client.id().await;
+    match number % 4 {
+        0 => http3.quic.close(0x100_u32.into(), b""),
+        1 => session.close(1000, "").await,
+        // Streams that linger: of the session that has closed, and without a request.
+        2 => {
+            session.close(1000, "").await;
+            for _ in 0..20 {
+                drop(http3.send(&stream_head(session.id())).await);
+                drop(http3.send(&[1, 0x40, 0x80]).await);
+            }
+        }
+        _ => drop(client),
+    }
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_leave_no_memory() {
+    const AT_ONCE: usize = 10;
+    let gateway = probe("handshake_timeout_s = 1", "").await;
+    let address = gateway.secure();
+    let come = async |clients: usize| {
+        for start in (0..clients).step_by(AT_ONCE) {
+            let numbers = start..start + AT_ONCE;
+            let coming = numbers.map(|number| come_and_go(address, number));
+            coming.collect::<JoinSet<_>>().join_all().await;
+        }
+        let none = "lockgate_connections{api=\"a\",stage=\"s\"} 0\n";
+        let is_over = async || gateway.page("/metrics").await.1.contains(none);
+        within("the end of all", async { while !is_over().await {} }).await;
+        resident_kib(&gateway)
+    };
+    let before = come(400).await;
+    let grown = come(600).await.saturating_sub(before);
+    // A connection has some 50 KiB while it is open.
+    assert!(grown < 600 * 10, "it has grown by {grown} KiB");
 }

@@ -9,6 +9,8 @@ use crate::{
     http3::{echo, probe},
 };
 
+const REQUEST_REJECTED: u64 = 0x10b;
+
 /// The id of the session's connection.
 async fn id(session: &mut WebTransport) -> String {
     let answer = session.json("[{\"do\": \"event\"}]").await;
@@ -179,4 +181,29 @@ async fn stop_closes_sessions_too() {
     session.finish();
     gateway.log().line(&[&format!("ended: {own} 1001")]).await;
     assert_eq!(gateway.ended().await, Some(0));
+}
+
+/// A browser opens its stream when it has heard that it is let in. A drain may begin meanwhile.
+#[tokio::test]
+async fn session_that_was_let_in_before_a_drain_has_its_stream_after_the_goaway() {
+    let gateway = probe("drain_s = 3600", "").await;
+    let mut http3 = gateway.http3().await;
+    let mut let_in = Vec::new();
+    for _ in 0..4 {
+        let mut asked = http3.ask_session("/s", &[]).await;
+        let answer = asked.head().await;
+        let_in.push((asked, answer));
+    }
+    gateway.terminate();
+    http3.going_away().await;
+    let mut answered = 0;
+    for (asked, answer) in let_in {
+        let mut session = http3.begin_session(asked, answer).await;
+        session.send(&Message::text("[]")).await;
+        answered += usize::from(session.next().await.is_some());
+    }
+    // The drain has closed one at once.
+    assert!(answered >= 2, "{answered} of 4");
+    let mut late = http3.ask("/s", &[]).await;
+    assert_eq!(late.reset_by_server().await, REQUEST_REJECTED);
 }

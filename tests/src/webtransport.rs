@@ -57,8 +57,7 @@ impl Http3 {
         let mut connect = self.ask_session(path, headers).await;
         let id = VarInt::from(connect.send.id()).into_inner();
         // The stream may come before the answer.
-        let (mut send, receive) = self.quic.open_bi().await.unwrap();
-        send.write_all(&stream_head(id)).await.unwrap();
+        let (send, receive) = self.stream_of_session(id).await;
         let answer = connect.head().await;
         assert_eq!(answer.status, 200, "not let in: {answer:?}");
         WebTransport {
@@ -68,6 +67,26 @@ impl Http3 {
             send,
             receive,
         }
+    }
+
+    /// Opens the stream of a session that was let in with this answer.
+    pub async fn begin_session(&self, connect: Http3Request, answer: Answer) -> WebTransport {
+        assert_eq!(answer.status, 200, "not let in: {answer:?}");
+        let id = VarInt::from(connect.send.id()).into_inner();
+        let (send, receive) = self.stream_of_session(id).await;
+        WebTransport {
+            answer,
+            id,
+            connect,
+            send,
+            receive,
+        }
+    }
+
+    async fn stream_of_session(&self, id: u64) -> (SendStream, RecvStream) {
+        let (mut send, receive) = self.quic.open_bi().await.unwrap();
+        send.write_all(&stream_head(id)).await.unwrap();
+        (send, receive)
     }
 }
 

@@ -20,8 +20,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Least time for a client accepted before a stop to send its request and get the answer, however short the window is.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
-/// Time limit for the remaining tasks once no session is left: last answers to requests, ends of HTTP/2 connections.
-const LAST_TASKS: Duration = Duration::from_secs(1);
+/// Time limit for the remaining tasks once no session is left: last answers to requests, ends of HTTP/2 and HTTP/3
+/// connections, whose clients have a second to read the last of their streams and are then told.
+const LAST_TASKS: Duration = Duration::from_secs(2);
 
 /// Interval of looking for connections that handshakes under way have opened.
 const POLL: Duration = Duration::from_millis(100);

@@ -40,8 +40,6 @@ pub(crate) struct Connection {
     unis: JoinSet<Result<(), Code>>,
     /// The first request's stream that has not come.
     next: u64,
-    /// Requests from this stream on are not served.
-    last: Option<u64>,
 }
 
 /// A request's stream, before its answer.
@@ -78,7 +76,6 @@ impl Connection {
             sessions: Arc::default(),
             unis: JoinSet::new(),
             next: 0,
-            last: None,
         })
     }
 
@@ -88,14 +85,9 @@ impl Connection {
         loop {
             tokio::select! {
                 streams = self.quic.accept_bi() => {
-                    let (mut send, mut receive) = streams?;
+                    let (send, receive) = streams?;
                     let id = VarInt::from(send.id()).into_inner();
                     self.next = self.next.max(id + 4);
-                    if self.last.is_some_and(|last| id >= last) {
-                        let _ = send.reset(Code::RequestRejected.into());
-                        let _ = receive.stop(Code::RequestRejected.into());
-                        continue;
-                    }
                     let (quic, sessions) = (self.quic.clone(), Arc::clone(&self.sessions));
                     return Ok(RequestStream { quic, sessions, send, receive });
                 }
@@ -120,9 +112,8 @@ impl Connection {
         }
     }
 
-    /// Tells the client to make further requests elsewhere (RFC 9114 §5.2). Those that have come are served.
+    /// Tells the client to make further requests elsewhere (RFC 9114 §5.2), those on streams that are accepted from now on.
     pub(crate) async fn go_away(&mut self) {
-        self.last = Some(self.next);
         let (mut id, mut goaway) = (Vec::new(), Vec::new());
         varint::put(&mut id, self.next);
         frame::put(&mut goaway, frame::GOAWAY, &id);
@@ -152,6 +143,8 @@ async fn read_uni(
             return stream.end();
         };
         stream.read(&chunk.bytes, taken)?;
+        // A client that sends much leaves the thread to others.
+        coop::consume_budget().await;
         if stream.takes_datagrams() {
             sessions.allow_datagrams();
         }

@@ -23,6 +23,9 @@ use crate::counters::DatagramCounters;
 /// has at most 1,472 bytes, so that a session holds 47 KB of them.
 const WAITING_DATAGRAMS: usize = 32;
 
+/// Reads without a close after which others run: a client may send capsules without a meaning for ever.
+const IDLE_READS: u32 = 16;
+
 /// The sessions of a connection, by the number of their stream.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -38,7 +41,7 @@ pub(super) struct Sessions {
 struct Inlet {
     streams: mpsc::Sender<MessageStream>,
     /// None while its stage takes no datagrams.
-    datagrams: Option<(mpsc::Sender<Bytes>, Arc<DatagramCounters>)>,
+    datagrams: Option<(mpsc::Sender<Vec<u8>>, Arc<DatagramCounters>)>,
 }
 
 impl Sessions {
@@ -65,8 +68,10 @@ impl Sessions {
         else {
             return Ok(());
         };
-        if sender.try_send(payload).is_err() {
-            counters.incoming_dropped.fetch_add(1, Ordering::Relaxed);
+        match sender.try_reserve() {
+            // A copy: the datagram is a part of all that was received at once, up to 64 KiB, and would keep that while it waits.
+            Ok(place) => place.send(payload.to_vec()),
+            Err(_) => drop(counters.incoming_dropped.fetch_add(1, Ordering::Relaxed)),
         }
         Ok(())
     }
@@ -95,7 +100,7 @@ pub(crate) struct Session {
     sessions: Arc<Sessions>,
     streams: mpsc::Receiver<MessageStream>,
     /// None while its stage takes none.
-    datagrams: Option<mpsc::Receiver<Bytes>>,
+    datagrams: Option<mpsc::Receiver<Vec<u8>>>,
     /// Bytes of the close that are not written.
     closing: Vec<u8>,
 }
@@ -138,7 +143,7 @@ impl Session {
     }
 
     /// Waits for a datagram.
-    pub(crate) fn poll_datagram(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+    pub(crate) fn poll_datagram(&mut self, context: &mut Context<'_>) -> Poll<Vec<u8>> {
         let Some(datagrams) = &mut self.datagrams else {
             return Poll::Pending;
         };
@@ -167,7 +172,7 @@ impl Session {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<SessionClose>> {
-        loop {
+        for _ in 0..IDLE_READS {
             let mut bytes = [0; 256];
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut self.own).poll_read(context, &mut buffer))?;
@@ -185,6 +190,8 @@ impl Session {
                 return Poll::Ready(Ok(close));
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Has [`Self::poll_close`] tell the client of the end.
@@ -271,5 +278,33 @@ impl Drop for MessageStream {
         // Without effect if it has ended in order.
         let _ = self.send.reset(Code::SessionGone.into());
         let _ = self.receive.stop(Code::SessionGone.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_datagrams_are_bounded_and_keep_nothing_of_what_they_came_in() {
+        let (sessions, counters) = (Sessions::default(), Arc::new(DatagramCounters::default()));
+        let ((streams, _), (datagrams, mut taken)) =
+            (mpsc::channel(1), mpsc::channel(WAITING_DATAGRAMS));
+        let inlet = Inlet {
+            streams,
+            datagrams: Some((datagrams, Arc::clone(&counters))),
+        };
+        sessions.lock().insert(8, inlet);
+        let received: Arc<[u8]> = Arc::from(*b"\x02hi and much else");
+        for _ in 0..=WAITING_DATAGRAMS {
+            let datagram = Bytes::from_owner(Arc::clone(&received)).slice(..3);
+            assert_eq!(sessions.give_datagram(datagram), Ok(()));
+        }
+        assert_eq!(Arc::strong_count(&received), 1);
+        assert_eq!(counters.incoming_dropped.load(Ordering::Relaxed), 1);
+        for _ in 0..WAITING_DATAGRAMS {
+            assert_eq!(taken.try_recv().as_deref(), Ok(&b"hi"[..]));
+        }
+        assert!(taken.try_recv().is_err());
     }
 }

@@ -15,7 +15,7 @@ const MAX_SESSIONS_02: u64 = 0x2b60_3743;
 const MAX_SESSIONS_07: u64 = 0xc671_706a;
 
 /// Sessions that a client may have on one connection: as many as streams.
-const MAX_SESSIONS: u64 = 256;
+const MAX_SESSIONS: u64 = 100;
 
 /// Settings of HTTP/2 that HTTP/3 has not, and that must not come (RFC 9114 §7.2.4.1).
 const OF_HTTP_2: [u64; 4] = [0x02, 0x03, 0x04, 0x05];

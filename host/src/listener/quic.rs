@@ -17,13 +17,14 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Version};
 use hyper::ext::Protocol;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{Endpoint, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, Incoming, TokioRuntime};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::quic_bounds::bounded;
 use super::quic_identity::{ResetKey, endpoint_config};
-use super::streams::{MAX_STREAMS, Streams};
+use super::streams::Streams;
 use super::tls::Tls;
 use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
@@ -32,33 +33,6 @@ use crate::handshake::{self, Http3Socket, Peer, Upgrade};
 use crate::http3::{self, Code, NoHead, RequestStream};
 use crate::management::connections;
 use crate::net::{bind_datagrams, raise_buffers};
-
-/// Limit of unidirectional streams that a client has open: HTTP/3 needs three, and clients add some without a meaning.
-const MAX_UNI_STREAMS: u32 = 8;
-
-/// Bytes that a client may send on one stream before its session reads them.
-const STREAM_WINDOW: u32 = 64 << 10;
-
-/// The same for all streams together, so that unread streams leave the others their room.
-const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
-
-/// Bytes of one connection that were written and that its client has not acknowledged. The rest waits in the outboxes,
-/// which the configuration bounds.
-const SEND_WINDOW: u64 = 256 << 10;
-
-/// Bytes of datagrams that wait, either way. None are served: WebTransport clients ask for them all the same.
-const DATAGRAMS: usize = 16 << 10;
-
-/// Time without a packet after which a connection has ended, and the interval of pings that keep a live one from that.
-/// Networks forget a quiet UDP client after 30 s.
-const IDLE_TIMEOUT_MS: u32 = 30_000;
-const PING: Duration = Duration::from_secs(12);
-
-/// Limit of clients that wait to be accepted, and the bytes that they may send meanwhile: the first packets of a
-/// handshake.
-const BACKLOG: usize = 1_024;
-const BACKLOG_BYTES: u64 = 16 << 10;
-const BACKLOG_BYTES_IN_ALL: u64 = 4 << 20;
 
 /// Time for which a client remembers that QUIC is served: a day, in seconds.
 const REMEMBER_S: u32 = 86_400;
@@ -290,12 +264,7 @@ impl QuicListener {
     pub(super) fn new(socket: Arc<QuicSocket>, tls: Arc<Tls>) -> Result<Self> {
         let crypto = QuicServerConfig::try_from(tls.for_quic()?).context("the TLS of QUIC")?;
         let keys = tls.quic_keys().context("a listener has a certificate")?;
-        let mut config = quinn::ServerConfig::new(Arc::new(crypto), Arc::new(keys.retry));
-        config
-            .transport_config(Arc::new(transport()))
-            .max_incoming(BACKLOG)
-            .incoming_buffer_size(BACKLOG_BYTES)
-            .incoming_buffer_size_total(BACKLOG_BYTES_IN_ALL);
+        let config = bounded(Arc::new(crypto), Arc::new(keys.retry));
         Ok(Self {
             socket,
             tls,
@@ -386,21 +355,6 @@ async fn end(socket: Arc<QuicSocket>, endpoint: Endpoint, releasing: Cancellatio
     }
 }
 
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(MAX_STREAMS.into())
-        .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
-        .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(CONNECTION_WINDOW.into())
-        .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(Some(DATAGRAMS))
-        .datagram_send_buffer_size(DATAGRAMS)
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
-        .keep_alive_interval(Some(PING));
-    transport
-}
-
 /// Does the handshake, and serves the requests of a connection. The first one takes over the permit of the handshake;
 /// each other takes its own.
 async fn serve(
@@ -450,9 +404,15 @@ async fn serve(
     };
     let mut leave = pin!(leave);
     let mut has_left = false;
+    // One future: what a client opens meanwhile must not make it begin anew.
+    let mut ended = pin!(streams.ended_and_read());
     loop {
         tokio::select! {
             stream = connection.accept() => match stream {
+                Ok(stream) if has_left => {
+                    let limit = **context.handshake_timeout.load();
+                    context.tasks.spawn(take_late(stream, limit));
+                }
                 Ok(stream) => {
                     let peer = Peer {
                         handshake_permit: permit.take(),
@@ -469,8 +429,20 @@ async fn serve(
                 connection.go_away().await;
                 has_left = true;
             }
-            () = streams.ended_and_read(), if has_left => return connection.close(),
+            () = &mut ended, if has_left => return connection.close(),
         }
+    }
+}
+
+/// Takes a stream that has come after the `GOAWAY`: a session that is open, or being opened, may still need its own
+/// (draft-ietf-webtrans-http3, "Interaction with the HTTP/3 GOAWAY Frame"). A request is told to come elsewhere.
+async fn take_late(mut stream: RequestStream, limit: Duration) {
+    match timeout(limit, stream.head()).await {
+        Ok(Err(NoHead::OfSession(id))) => {
+            let _ = timeout(limit, stream.give_to_session(id)).await;
+        }
+        Ok(Err(NoHead::Ended)) => {}
+        Ok(Ok(_) | Err(NoHead::TooLarge)) | Err(_) => stream.reset(Code::RequestRejected),
     }
 }
 

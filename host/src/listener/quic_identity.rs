@@ -113,3 +113,44 @@ pub(super) fn endpoint_config(port: Arc<Port>, key: ResetKey) -> EndpointConfig 
         .cid_generator(move || Box::new(ConnectionIds(Arc::clone(&port))));
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use bytes::BytesMut;
+    use quinn_proto::{DatagramEvent, Endpoint};
+
+    use super::*;
+    use crate::handover::Sockets;
+
+    /// Packets of no connection here, which anyone can send from the address of another.
+    #[test]
+    fn resets_are_one_in_their_interval_and_shorter_than_what_they_answer() {
+        let from = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (_socket, port) = Sockets::default().open_port(from).unwrap();
+        let config = endpoint_config(port, ResetKey::default());
+        let mut endpoint = Endpoint::new(Arc::new(config), None, true, None);
+        let packet = [&[0x40], &[7; 99][..]].concat();
+        let mut answers = |at: Instant| {
+            let (packet, mut answer) = (BytesMut::from(&packet[..]), Vec::new());
+            match endpoint.handle(at, from, None, None, packet, &mut answer) {
+                Some(DatagramEvent::Response(_)) => Some(answer.len()),
+                Some(_) => panic!("not a reset"),
+                None => None,
+            }
+        };
+        let start = Instant::now();
+        for (after, is_answered) in [
+            (Duration::ZERO, true),
+            (RESET_INTERVAL / 2, false),
+            (RESET_INTERVAL, true),
+            (RESET_INTERVAL, false),
+        ] {
+            let answer = answers(start + after);
+            assert_eq!(answer.is_some(), is_answered, "after {after:?}");
+            assert!(answer.is_none_or(|length| length < packet.len()));
+        }
+    }
+}

@@ -121,7 +121,7 @@ impl WebTransport {
         }
         self.was_datagram = true;
         self.datagrams.incoming.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(Ok(Received::Datagram(datagram.into())))
+        Poll::Ready(Ok(Received::Datagram(datagram)))
     }
 
     /// Reads more. False if nothing is there now.
