@@ -286,6 +286,77 @@ a is closed with 1001 Going away
         .passed();
 }
 
+const DATAGRAMS: &str = r#"
+[apis.game.stages.prod]
+datagrams = true
+
+[apis.game.stages.plain]
+
+[apis.game.routes]
+steps = { integration = "probe", two_way = true }
+
+[plugins.probe]
+component = {probe}
+grants = ["connections", "groups"]
+"#;
+
+#[tokio::test]
+async fn client_with_datagrams_sends_and_gets_them() {
+    let dialogue = r#"
+a connects to /prod with datagrams
+a sends datagram {"action": "steps", "steps": [{"do": "is datagram"}, {"do": "datagram", "bytes": [0, 255]}]}
+a gets [true, "ok"]
+a gets datagram binary 00 ff
+a sends {"action": "steps", "steps": [{"do": "is datagram"}, {"do": "event"}, {"do": "datagram", "text": "{\"x\": 1}"}]}
+a gets [false, {"connection": "${a}", ...}, "ok"]
+a gets datagram {"x": 1}
+
+# As a client of WebSockets.
+b connects to /prod
+b sends {"action": "steps", "steps": [
+  {"do": "datagram", "text": "x"},
+  {"do": "datagram", "id": "${a}", "letters": 1101},
+  {"do": "datagram", "id": "${a}", "text": "psst"}
+]}
+b gets [{"invalid": "${any}"}, "too-large", "ok"]
+a gets datagram psst
+a gets nothing
+b sends datagrams are no word of a step
+b gets error Forbidden
+"#;
+    Tested::configuration(DATAGRAMS, dialogue).await.passed();
+}
+
+#[tokio::test]
+async fn datagram_that_is_not_taken_or_not_expected_fails_its_step() {
+    for connects in ["a connects to /prod", "a connects to /plain with datagrams"] {
+        let dialogue = format!("{connects}\na sends datagram x");
+        let said = [
+            "FILE:2: a sends datagram x",
+            "the gateway takes no datagram of a",
+            "a connects with datagrams",
+            "datagrams = true",
+        ];
+        Tested::configuration(DATAGRAMS, &dialogue)
+            .await
+            .failed(&said);
+    }
+    let sends =
+        r#"a sends datagram {"action": "steps", "steps": [{"do": "datagram", "text": "x"}]}"#;
+    for (steps, said) in [
+        ("a gets [\"ok\"]", ["a gets nothing more", "datagram x"]),
+        (
+            "a gets [\"ok\"]\na gets datagram y",
+            ["expected  datagram y", "came      datagram x"],
+        ),
+    ] {
+        let dialogue = format!("a connects to /prod with datagrams\n{sends}\n{steps}");
+        Tested::configuration(DATAGRAMS, &dialogue)
+            .await
+            .failed(&said);
+    }
+}
+
 #[tokio::test]
 async fn client_that_vanishes_is_gone_for_others() {
     let dialogue = r#"

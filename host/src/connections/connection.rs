@@ -244,7 +244,8 @@ impl Connection {
         if !limits.datagrams {
             return Err(DatagramError::Off);
         }
-        if self.client.carrier != Carrier::WebTransport {
+        // The way of a WebTransport client's is there once it is let in.
+        if self.client.carrier != Carrier::WebTransport && self.datagrams.get().is_none() {
             return Err(DatagramError::NotTaken);
         }
         if self.outbox.closing().is_some() {

@@ -12,6 +12,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
@@ -19,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use crate::connections::Message;
+use crate::net::MemoryDatagrams;
 
 /// Messages that a client keeps unread; with more it reads no further, as a slow client.
 const MAX_UNREAD: usize = 10_000;
@@ -40,6 +42,8 @@ pub(super) struct Client {
     events: mpsc::Receiver<Event>,
     /// Events that were read while something else was waited for.
     unread: VecDeque<Event>,
+    /// None of a client without datagrams.
+    datagrams: Option<MemoryDatagrams>,
     /// The connection. It ends with the client.
     tasks: JoinSet<()>,
 }
@@ -63,6 +67,7 @@ pub(super) enum Event {
 /// Asks to connect over a stream.
 pub(super) async fn connect(
     stream: DuplexStream,
+    datagrams: Option<MemoryDatagrams>,
     request: Request<Empty<Bytes>>,
 ) -> Result<Answer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -93,6 +98,7 @@ pub(super) async fn connect(
         acts,
         events,
         unread: VecDeque::new(),
+        datagrams,
         tasks,
     }))
 }
@@ -164,6 +170,31 @@ impl Client {
     /// Sends a message. Does nothing once the connection has ended: the next event tells.
     pub(super) async fn send(&self, message: Message) {
         let _ = self.acts.send(Act::Send(message)).await;
+    }
+
+    /// Sends a datagram. False if the gateway takes none of this client.
+    pub(super) fn send_datagram(&self, payload: Vec<u8>) -> bool {
+        // One without room is lost.
+        self.datagrams.as_ref().is_some_and(|datagrams| {
+            !matches!(
+                datagrams.sender.try_send(payload),
+                Err(TrySendError::Closed(_))
+            )
+        })
+    }
+
+    /// The next datagram. Waits for ever when there will be none.
+    pub(super) async fn datagram(&mut self) -> Vec<u8> {
+        let next = async { self.datagrams.as_mut()?.receiver.recv().await };
+        match next.await {
+            Some(datagram) => datagram,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next datagram that is there.
+    pub(super) fn datagram_now(&mut self) -> Option<Vec<u8>> {
+        self.datagrams.as_mut()?.receiver.try_recv().ok()
     }
 
     /// Closes the connection, and keeps the messages that come before the gateway's answer.

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::connections::Message;
 use crate::gateway::Gateway;
+use crate::net::MemoryDatagrams;
 use crate::telemetry::{CapturedLog, capture};
 
 /// The host of a stage without domains.
@@ -167,25 +168,31 @@ impl Running {
                 self.check_refused(name, *status, message.as_ref())
             }
             ClientAction::Send(message) => {
-                let message = match message {
-                    Outgoing::Text(text) => Message::Text(text.fill(&self.captures)),
-                    Outgoing::Binary(bytes) => Message::Binary(bytes.clone()),
-                };
+                let message = self.message(message);
                 let (client, world, patience) = self.open(name)?;
                 let sent = world.within(patience, client.send(message)).await?;
                 sent.ok_or_else(|| came("the gateway reads no message of this client".into()))
             }
+            ClientAction::SendDatagram(message) => {
+                let payload = self.message(message).bytes().to_vec();
+                match self.open(name)?.0.send_datagram(payload) {
+                    true => Ok(()),
+                    false => Err(came(format!(
+                        "the gateway takes no datagram of {name}: it takes {name} connects with datagrams, a stage with datagrams = true, \
+                         and a connection that has not ended"
+                    ))),
+                }
+            }
             ClientAction::Get(expected) => self.get(name, expected).await,
+            ClientAction::GetDatagram(expected) => self.get_datagram(name, expected).await,
             ClientAction::GetNothing(during) => {
                 self.world.settle().await?;
                 if !during.is_zero() {
                     self.world.pass(*during).await?;
                     self.world.settle().await?;
                 }
-                match self.open(name)?.0.event_now() {
-                    None => Ok(()),
-                    Some(event) => Err(differ("nothing".into(), describe(&event), &[])),
-                }
+                let (client, ..) = self.open(name)?;
+                check_unread(client, || "nothing".into())
             }
             ClientAction::Close(close) => {
                 let (client, world, patience) = self.open(name)?;
@@ -199,6 +206,13 @@ impl Running {
                 self.open(name)?.0.vanish();
                 Ok(())
             }
+        }
+    }
+
+    fn message(&self, message: &Outgoing) -> Message {
+        match message {
+            Outgoing::Text(text) => Message::Text(text.fill(&self.captures)),
+            Outgoing::Binary(bytes) => Message::Binary(bytes.clone()),
         }
     }
 
@@ -224,12 +238,16 @@ impl Running {
             FIRST_PORT.saturating_add(self.connected),
         );
         self.connected = self.connected.saturating_add(1);
+        let (far, near) = match request.datagrams {
+            true => Some(MemoryDatagrams::pair()).unzip(),
+            false => (None, None),
+        };
         let identity = request.identity.clone();
         let request = self.request(request)?;
         if identity.is_none() {
             self.check_in_reach(name, request.uri().path())?;
         }
-        let asked = connect(self.gateway.connect(address, identity), request);
+        let asked = connect(self.gateway.connect(address, identity, near), far, request);
         let answer = match self.world.within(self.patience, asked).await? {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => return Err(came(format!("the handshake failed: {error:#}"))),
@@ -383,6 +401,26 @@ impl Running {
         }
     }
 
+    async fn get_datagram(&mut self, name: &str, expected: &Expected) -> Result<(), Details> {
+        let (client, world, patience) = self.open(name)?;
+        let came = world.within(patience, client.datagram()).await?;
+        let shown = format!("datagram {}", expected.show(&self.captures));
+        match came {
+            None => Err(differ(shown, self.nothing(), &[])),
+            Some(datagram) => {
+                let message = match expected {
+                    Expected::Binary(_) => Message::Binary(datagram),
+                    Expected::Json(_) | Expected::Text(_) | Expected::Error(_) => {
+                        readable(datagram)
+                    }
+                };
+                let fits = expected.fits(&message, &mut self.captures);
+                let came = || format!("datagram {}", show(&message));
+                fits.map_err(|differences| differ(shown, came(), &differences))
+            }
+        }
+    }
+
     async fn get_close(
         &mut self,
         name: &str,
@@ -462,13 +500,24 @@ impl Running {
 
 /// Fails for a message that no step has expected.
 fn check_read(name: &str, client: &mut Client) -> Result<(), Details> {
-    match client.event_now() {
+    check_unread(client, || format!("{name} gets nothing more"))
+}
+
+/// Fails for a message or a datagram that is there.
+fn check_unread(client: &mut Client, expected: impl Fn() -> String) -> Result<(), Details> {
+    let datagram = |datagram| format!("datagram {}", show(&readable(datagram)));
+    let unread = client.event_now().map(|event| describe(&event));
+    match unread.or_else(|| client.datagram_now().map(datagram)) {
         None => Ok(()),
-        Some(event) => Err(differ(
-            format!("{name} gets nothing more"),
-            describe(&event),
-            &[],
-        )),
+        Some(unread) => Err(differ(expected(), unread, &[])),
+    }
+}
+
+/// A datagram as a text, if it is one.
+fn readable(datagram: Vec<u8>) -> Message {
+    match String::from_utf8(datagram) {
+        Ok(text) => Message::Text(text),
+        Err(error) => Message::Binary(error.into_bytes()),
     }
 }
 

@@ -60,7 +60,9 @@ pub(crate) enum ClientAction {
         message: Option<Text>,
     },
     Send(Outgoing),
+    SendDatagram(Outgoing),
     Get(Expected),
+    GetDatagram(Expected),
     GetNothing(Duration),
     Close(Option<(u16, String)>),
     Closed {
@@ -81,6 +83,8 @@ pub(crate) struct Request {
     pub(crate) from: Option<IpAddr>,
     /// Who the client is. None lets the stage's authorizer decide.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// Whether the client has datagrams, as one of WebTransport has.
+    pub(crate) datagrams: bool,
     pub(crate) subprotocols: Option<String>,
     pub(crate) headers: Vec<(String, Template)>,
 }

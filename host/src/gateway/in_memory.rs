@@ -11,6 +11,7 @@ use crate::auth::Identity;
 use crate::config::{AccessLog, AccessLogTarget, Authorizer, Config};
 use crate::handover::Sockets;
 use crate::listener;
+use crate::net::{MemoryDatagrams, MemoryStream};
 use crate::plugin::Plugins;
 
 /// Bytes that a stream holds while the other end does not read: about what a socket does.
@@ -43,13 +44,16 @@ impl Gateway {
         Self::start_with(plugins, config, source, None, Sockets::default()).await
     }
 
-    /// Connects a client, as if it came from `address`. If `identity` says who it is, no authorizer is asked.
+    /// Connects a client, as if it came from `address`. If `identity` says who it is, no authorizer is asked. It takes datagrams, and
+    /// may send some, if it has them.
     pub(crate) fn connect(
         &self,
         address: SocketAddr,
         identity: Option<Arc<Identity>>,
+        datagrams: Option<MemoryDatagrams>,
     ) -> DuplexStream {
         let (near, far) = duplex(STREAM_BUFFER);
+        let near = MemoryStream::new(near, datagrams);
         listener::serve_in_memory(near, address, identity, &self.listeners);
         far
     }

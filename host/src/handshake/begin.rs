@@ -14,10 +14,11 @@ use super::ConnectionGuards;
 use super::head_watch::HeadWatch;
 use crate::connections::{Connection, Registration};
 use crate::http3;
-use crate::net::{Stream, Turns};
+use crate::net::{MemoryDatagrams, MemoryStream, Stream, Turns};
 use crate::permits::Permit;
 use crate::session;
 use crate::stage::CurrentStage;
+use crate::transport::in_memory::WithDatagrams;
 use crate::transport::websocket::WebSocket;
 use crate::transport::webtransport::WebTransport;
 
@@ -102,10 +103,13 @@ fn session(
         Ok((socket, early)) => serve(current, registration, socket, &early),
         Err(upgraded) => match unwrap::<TlsStream<Stream>>(upgraded) {
             Ok((socket, early)) => serve(current, registration, Turns::new(socket), &early),
-            Err(upgraded) => {
-                let stream = TokioIo::new(upgraded); // an HTTP/2 stream
-                serve(current, registration, stream, &[])
-            }
+            Err(upgraded) => match unwrap::<MemoryStream>(upgraded) {
+                Ok((socket, early)) => serve_in_memory(current, registration, socket, &early),
+                Err(upgraded) => {
+                    let stream = TokioIo::new(upgraded); // an HTTP/2 stream
+                    serve(current, registration, stream, &[])
+                }
+            },
         },
     }
 }
@@ -121,6 +125,26 @@ where
 {
     let websocket = WebSocket::new(socket, early, &current.load().limits);
     Box::pin(session::serve(current, registration, websocket))
+}
+
+/// Serves a client of a dialogue.
+fn serve_in_memory(
+    current: Arc<CurrentStage>,
+    registration: Registration,
+    socket: MemoryStream,
+    early: &[u8],
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let (stream, datagrams) = socket.into_parts();
+    let Some(MemoryDatagrams { sender, receiver }) = datagrams else {
+        return serve(current, registration, stream, early);
+    };
+    registration.connection.set_datagrams(Box::new(sender));
+    let stage = current.load();
+    let counters = Arc::clone(&stage.scope.counters.datagrams);
+    let websocket = WebSocket::new(stream, early, &stage.limits);
+    drop(stage);
+    let transport = WithDatagrams::new(websocket, receiver, counters);
+    Box::pin(session::serve(current, registration, transport))
 }
 
 /// Gives back the socket that hyper took, and the bytes that it read beyond the head.

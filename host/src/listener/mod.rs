@@ -25,7 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Response;
 use http::header::ALT_SVC;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,7 +35,7 @@ use crate::config::{Address, Proxies};
 use crate::counters::Outcome;
 use crate::handover::{Acceptor, Listening, Sockets};
 use crate::handshake::{HandshakeContext, HeadFaults, NotAdmitted, Peer};
-use crate::net::Stream;
+use crate::net::{MemoryStream, Stream};
 
 pub(crate) use self::certificate::{Certificate, Unusable};
 pub(crate) use self::clients::ClientTrust;
@@ -216,10 +216,10 @@ async fn accept(socket: &Acceptor, options: &ListenerOptions, context: &Listener
     }
 }
 
-/// Starts to serve a client over a stream in memory, or refuses it: as if it had come from `address`. If `identity` says who the
+/// Starts to serve a client in memory, or refuses it: as if it had come from `address`. If `identity` says who the
 /// client is, no authorizer is asked.
 pub(crate) fn serve_in_memory(
-    stream: DuplexStream,
+    stream: MemoryStream,
     address: SocketAddr,
     identity: Option<Arc<Identity>>,
     context: &ListenerContext,

@@ -2,6 +2,7 @@
 //!
 //! A session drives a [`Transport`] and knows no protocol: WebSocket, over all versions of HTTP, and WebTransport.
 
+pub(crate) mod in_memory;
 pub(crate) mod websocket;
 pub(crate) mod webtransport;
 

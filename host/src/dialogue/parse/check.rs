@@ -85,12 +85,16 @@ fn follow<'a>(
             ));
         }
         // Messages that came before the end are read behind it, too.
-        (ClientAction::Get(_) | ClientAction::GetNothing(_), Some(State::Closed(line))) => {
-            State::Closed(line)
-        }
+        (
+            ClientAction::Get(_) | ClientAction::GetDatagram(_) | ClientAction::GetNothing(_),
+            Some(State::Closed(line)),
+        ) => State::Closed(line),
         (ClientAction::Closed { .. }, Some(State::Closed(line)))
         | (
-            ClientAction::Send(_) | ClientAction::Close(_) | ClientAction::Vanish,
+            ClientAction::Send(_)
+            | ClientAction::SendDatagram(_)
+            | ClientAction::Close(_)
+            | ClientAction::Vanish,
             Some(State::Closed(line)),
         ) => {
             return Err((
@@ -103,7 +107,11 @@ fn follow<'a>(
             Some(State::Asked | State::Open),
         ) => State::Closed(step.line),
         (
-            ClientAction::Send(_) | ClientAction::Get(_) | ClientAction::GetNothing(_),
+            ClientAction::Send(_)
+            | ClientAction::SendDatagram(_)
+            | ClientAction::Get(_)
+            | ClientAction::GetDatagram(_)
+            | ClientAction::GetNothing(_),
             Some(State::Asked | State::Open),
         ) => State::Open,
     };
@@ -118,11 +126,14 @@ fn unknown(action: &ClientAction, known: &BTreeSet<String>) -> Result<(), Wrong>
             let headers = request.headers.iter().map(|(_, value)| value);
             headers.chain(&request.query).collect()
         }
-        ClientAction::Send(Outgoing::Text(template)) => vec![template],
+        ClientAction::Send(Outgoing::Text(template))
+        | ClientAction::SendDatagram(Outgoing::Text(template)) => vec![template],
         ClientAction::Send(Outgoing::Binary(_))
+        | ClientAction::SendDatagram(Outgoing::Binary(_))
         | ClientAction::LetIn { .. }
         | ClientAction::Refused { .. }
         | ClientAction::Get(_)
+        | ClientAction::GetDatagram(_)
         | ClientAction::GetNothing(_)
         | ClientAction::Close(_)
         | ClientAction::Closed { .. }
@@ -148,7 +159,9 @@ fn unknown(action: &ClientAction, known: &BTreeSet<String>) -> Result<(), Wrong>
 /// Adds the names to which a step gives values.
 fn learn(action: &ClientAction, known: &mut BTreeSet<String>) {
     match action {
-        ClientAction::Get(expected) => known.extend(expected.names()),
+        ClientAction::Get(expected) | ClientAction::GetDatagram(expected) => {
+            known.extend(expected.names())
+        }
         ClientAction::LetIn {
             subprotocol,
             headers,
@@ -161,6 +174,7 @@ fn learn(action: &ClientAction, known: &mut BTreeSet<String>) {
         }
         ClientAction::Connect(_)
         | ClientAction::Send(_)
+        | ClientAction::SendDatagram(_)
         | ClientAction::GetNothing(_)
         | ClientAction::Close(_)
         | ClientAction::Vanish => {}

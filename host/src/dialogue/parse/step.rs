@@ -56,6 +56,10 @@ pub(super) fn read(
             let reason = reason.map(text).transpose()?;
             ClientAction::Closed { code, reason }
         }
+        ("send" | "sends", ("datagram", written)) if !written.is_empty() => {
+            let place = start + (line.len() - written.len());
+            ClientAction::SendDatagram(outgoing(message::read(written, place, lines)?)?)
+        }
         ("send" | "sends", _) => ClientAction::Send(outgoing(message::read(rest, place, lines)?)?),
         ("get" | "gets", ("nothing", "")) => ClientAction::GetNothing(Duration::ZERO),
         ("get" | "gets", ("nothing", during)) if word(during).0 == "for" => {
@@ -63,6 +67,10 @@ pub(super) fn read(
         }
         ("get" | "gets", ("error", said)) if !said.is_empty() => {
             ClientAction::Get(Expected::Error(text(said)?))
+        }
+        ("get" | "gets", ("datagram", written)) if !written.is_empty() => {
+            let place = start + (line.len() - written.len());
+            ClientAction::GetDatagram(expected(message::read(written, place, lines)?)?)
         }
         ("get" | "gets", _) => ClientAction::Get(expected(message::read(rest, place, lines)?)?),
         ("close" | "closes", _) => {
@@ -164,6 +172,10 @@ fn connect(rest: &str, lines: &mut Lines<'_>) -> Result<ClientAction, Wrong> {
                 })?);
                 rest = others;
             }
+            "with" if word(behind).0 == "datagrams" => {
+                request.datagrams = true;
+                rest = word(behind).1;
+            }
             "offering" => {
                 request.subprotocols = Some(behind.to_owned());
                 rest = "";
@@ -175,7 +187,7 @@ fn connect(rest: &str, lines: &mut Lines<'_>) -> Result<ClientAction, Wrong> {
             other => {
                 return Err((
                     format!("{other:?} says nothing about a connection"),
-                    "write a connects as NAME to HOST/PATH ?QUERY from ADDRESS offering SUBPROTOCOL, SUBPROTOCOL; each part may be \
+                    "write a connects as NAME to HOST/PATH ?QUERY from ADDRESS with datagrams offering SUBPROTOCOL, SUBPROTOCOL; each part may be \
                      left out"
                         .into(),
                 ));

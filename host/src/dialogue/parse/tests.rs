@@ -51,15 +51,21 @@ c connects
 c vanishes
 a connects
 a is closed
+e connects to /v1 with datagrams offering chat.v2
+e sends datagram {"at": [1, 2]}
+e sends datagram 00 is a text
+e sends datagram
+e gets datagram binary 00 ff
+e gets datagram {"at": "${at}", ...}
 "#;
     let script = parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    assert_eq!(script.steps.len(), 31);
+    assert_eq!(script.steps.len(), 37);
     assert_eq!(script.start.as_secs(), 1_772_366_400);
     let lines: Vec<_> = script.steps.iter().map(|step| step.line).collect();
     assert_eq!(lines.get(..3), Some(&[5, 8, 10][..]));
     // As on Windows.
     let script = parse(&text.replace('\n', "\r\n")).unwrap();
-    assert_eq!(script.steps.len(), 31);
+    assert_eq!(script.steps.len(), 37);
 }
 
 #[test]
