@@ -85,6 +85,35 @@ async fn new_project_lies_where_it_is_named_and_goes_by_its_name() {
     }
 }
 
+/// Whoever knows the secret makes tickets: there is none that every project has.
+#[tokio::test]
+async fn new_authorizer_is_served_with_a_secret_of_its_own_alone() {
+    let folder = TempDir::new().unwrap();
+    for language in ["rust", "js", "ts", "go"] {
+        let words = [
+            "new",
+            language,
+            "--language",
+            language,
+            "--template",
+            "authorizer",
+        ];
+        let ended = LOCKGATE.run_in(folder.path(), &words).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.error);
+        let project = folder.path().join(language);
+        fs::write(project.join(format!("{language}.wasm")), "").unwrap();
+        for (value, is_asked_for) in [("", true), ("export TICKET_SECRET=4711 && ", false)] {
+            let before = format!("{value}cd {}", project.display());
+            let ended = LOCKGATE
+                .run_after(&before, &["validate", "gateway.toml"])
+                .await;
+            let said =
+                "environment.TICKET_SECRET: the environment variable TICKET_SECRET is not set";
+            assert_eq!(ended.error.contains(said), is_asked_for, "{}", ended.error);
+        }
+    }
+}
+
 #[tokio::test]
 async fn new_project_in_the_folder_where_one_stands_has_its_name() {
     let folder = TempDir::new().unwrap();

@@ -357,6 +357,10 @@ pub(crate) async fn authorizer_decides_who_may_connect(language: &Language) {
         "{}",
         inspected.output
     );
+    // The secret of `dev` serves nobody else.
+    let refused = project.lockgate(&["validate", "gateway.toml"]).await;
+    let said = "the environment variable TICKET_SECRET is not set";
+    assert!(refused.error.contains(said), "{}", refused.error);
 }
 
 /// The resident memory of the gateway's process, in KiB.

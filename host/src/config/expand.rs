@@ -35,10 +35,12 @@ impl Unexpandable {
     }
 }
 
-/// Expands the variables in `text`. As in a shell, the default also replaces an empty variable.
+/// Expands the variables in `text`. As in a shell, the default also replaces an empty variable. `unset_value` is what one
+/// without a default is that is not set; without it, that is an error.
 pub(super) fn expand(
     text: &str,
     variable: impl Fn(&str) -> Result<String, VarError>,
+    unset_value: Option<&str>,
 ) -> Result<String, Unexpandable> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -64,8 +66,10 @@ pub(super) fn expand(
         match (variable(name), default) {
             (Ok(value), Some(default)) if value.is_empty() => expanded.push_str(default),
             (Ok(value), _) => expanded.push_str(&value),
-            (Err(VarError::NotPresent), Some(default)) => expanded.push_str(default),
-            (Err(VarError::NotPresent), None) => return Err(Unexpandable::Unset(name.to_owned())),
+            (Err(VarError::NotPresent), default) => {
+                let unset = || Unexpandable::Unset(name.to_owned());
+                expanded.push_str(default.or(unset_value).ok_or_else(unset)?);
+            }
             (Err(VarError::NotUnicode(_)), _) => {
                 return Err(Unexpandable::NotUnicode(name.to_owned()));
             }
@@ -97,7 +101,7 @@ mod tests {
             "BYTES" => Err(VarError::NotUnicode("x".into())),
             _ => Err(VarError::NotPresent),
         };
-        assert_eq!(expand(text, variable), expected.map(str::to_owned));
+        assert_eq!(expand(text, variable, None), expected.map(str::to_owned));
     }
 
     #[test]
@@ -113,6 +117,16 @@ mod tests {
         check("$${HOST}", Ok("${HOST}"));
         check("$$${HOST}", Ok("$${HOST}"));
         check("${TRICK}", Ok("${HOST}\"\nkey = 1"));
+    }
+
+    #[test]
+    fn value_of_unset_variables_is_for_those_without_a_default() {
+        let variable = |name: &str| match name {
+            "EMPTY" => Ok(String::new()),
+            _ => Err(VarError::NotPresent),
+        };
+        let expanded = expand("${UNSET}/${UNSET:-x}/${EMPTY}", variable, Some("dev"));
+        assert_eq!(expanded, Ok("dev/x/".to_owned()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
+use super::LoadMode;
 use super::expand::expand;
 use super::names::{list, nearest};
 use super::report::{Report, join};
@@ -16,10 +17,18 @@ use super::schema::{VERBATIM, ValueKind, alternative, example, remedy, strings, 
 /// The parser's message for a key that is written twice; it does not name the key.
 const DUPLICATE: &str = "duplicate key";
 
+/// What a plugin sees in development of a variable that is not set. To serve others, it has to be.
+const FOR_DEVELOPMENT: &str = "for development only";
+
 /// Reads the report's text against `schema`. `None` if it is not TOML.
-pub(super) fn read(text: &str, schema: &Value, report: &mut Report<'_>) -> Option<Value> {
+pub(super) fn read(
+    text: &str,
+    schema: &Value,
+    mode: LoadMode,
+    report: &mut Report<'_>,
+) -> Option<Value> {
     match DeTable::parse(text) {
-        Ok(table) => Reader { report }.table("", schema, table.get_ref()),
+        Ok(table) => Reader { report, mode }.table("", schema, table.get_ref()),
         Err(error) => {
             let span = error.span().unwrap_or_default();
             let said = error.message().replace('\n', "; ");
@@ -53,6 +62,7 @@ fn unquoted(text: &str, offset: usize) -> bool {
 
 struct Reader<'r, 'a> {
     report: &'r mut Report<'a>,
+    mode: LoadMode,
 }
 
 impl Reader<'_, '_> {
@@ -170,7 +180,9 @@ impl Reader<'_, '_> {
         if schema.get(VERBATIM).is_some() {
             return Some(Value::from(text));
         }
-        let text = match expand(text, |name| std::env::var(name)) {
+        let unset_value =
+            (self.mode == LoadMode::Develop && is_of_plugin(key)).then_some(FOR_DEVELOPMENT);
+        let text = match expand(text, |name| std::env::var(name), unset_value) {
             Ok(text) => text,
             Err(error) => {
                 self.report.problem(key, error.to_string(), error.remedy());
@@ -223,6 +235,12 @@ impl Reader<'_, '_> {
         );
         self.report.problem(key, message, remedy(schema));
     }
+}
+
+/// Whether a key is that of an environment variable which a plugin sees.
+fn is_of_plugin(key: &str) -> bool {
+    let inside = key.strip_prefix("plugins.");
+    inside.is_some_and(|inside| inside.contains(".environment."))
 }
 
 /// Gives the first sentence of a description, for the end of a remedy.

@@ -193,7 +193,7 @@ pub(crate) fn schema() -> String {
 
 /// Makes the configuration of the report's text; `None`, and a problem in the report, if it is not TOML.
 fn interpret(text: &str, mode: LoadMode, report: &mut Report<'_>) -> Option<Config> {
-    let valid = key_check::read(text, &schema::schema(), report)?;
+    let valid = key_check::read(text, &schema::schema(), mode, report)?;
     match file::File::deserialize(valid) {
         Ok(file) => Some(check::config(file, mode, report)),
         Err(error) => {
@@ -215,7 +215,7 @@ fn read(path: &Path) -> Result<String, Problems> {
         }])
     };
     let (bytes, _) = watch::read(path, MAX_FILE_MIB << 20).map_err(|error| {
-        let otherwise = "name the configuration file, as in lockgate run gateway.toml";
+        let otherwise = "name the gateway's configuration file, such as gateway.toml";
         let remedy = watch::remedy(&error, otherwise);
         unreadable(format!("cannot be read: {error}"), remedy)
     })?;

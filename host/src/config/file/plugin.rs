@@ -31,7 +31,8 @@ pub(in crate::config) struct Plugin {
     pub(in crate::config) stub_wasi: bool,
     /// The environment variables that the plugin sees, and no others: `process.env`, `os.Getenv`,
     /// `std::env::var`. Names have letters, digits and `_`, and begin with no digit. Names and values
-    /// together have at most 16 KiB. A secret need not stand in the file: `"${VAR}"`.
+    /// together have at most 16 KiB. A secret need not stand in the file: `"${VAR}"`. Where VAR is not set,
+    /// that is `for development only` with `lockgate dev` and `lockgate test`, and an error otherwise.
     #[serde(default)]
     pub(in crate::config) environment: BTreeMap<String, String>,
     /// The signature that the component must have; `lockgate sign` makes it. Without this table, any
