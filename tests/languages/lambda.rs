@@ -43,7 +43,8 @@ exports.handler = async (event) => {
 };
 "#;
     let handler = r#"
-exports.handler = async ({ requestContext: { authorizer } }) => ({ statusCode: 200, body: `${authorizer.principalId} ${authorizer.plan}` });
+exports.handler = async ({ requestContext: { authorizer }, body }) =>
+  ({ statusCode: 200, body: body === "nothing" ? "" : `${authorizer.principalId} ${authorizer.plan}` });
 "#;
     project.save("src/authorizer.js", authorizer);
     project.save("src/default.js", handler);
@@ -87,6 +88,9 @@ func authorize(_ context.Context, request events.APIGatewayCustomAuthorizerReque
 }
 
 func handle(_ context.Context, request events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
+	if request.Body == "nothing" {
+		return events.APIGatewayProxyResponse{StatusCode: 200}, nil
+	}
 	authorizer, _ := request.RequestContext.Authorizer.(map[string]any)
 	return events.APIGatewayProxyResponse{StatusCode: 200, Body: fmt.Sprint(authorizer["principalId"], " ", authorizer["plan"])}, nil
 }
@@ -102,7 +106,8 @@ func main() {
     lambda_authorizer_decides(&project, "lambda-go-authorizer").await;
 }
 
-/// Runs a dialogue against a project whose Lambda authorizer lets in who has the token `swordfish`.
+/// Runs a dialogue against a project whose Lambda authorizer lets in who has the token `swordfish`, and whose handler answers
+/// `nothing` with an empty body, which is an empty text in each language.
 async fn lambda_authorizer_decides(project: &Project, name: &str) {
     let configuration = project.read("gateway.toml");
     let stage = format!("[apis.{name}.stages.dev]\n");
@@ -114,6 +119,8 @@ async fn lambda_authorizer_decides(project: &Project, name: &str) {
 ada connects ?token=swordfish
 ada sends who am I?
 ada gets ada gold
+ada sends nothing
+ada gets text \"\"
 bob connects
 bob is refused with 401
 eve connects ?token=marlin

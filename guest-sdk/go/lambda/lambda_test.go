@@ -155,6 +155,8 @@ func TestBodyIsTheAnswer(t *testing.T) {
 		{object{"body": "/w==", "isBase64Encoded": true}, lockgate.Binary([]byte{0xff}), ""},
 		{object{"body": "?", "isBase64Encoded": true}, nil, "is not base64"},
 		{object{"statusCode": 200}, nil, ""},
+		{object{"statusCode": 200, "body": nil}, nil, ""},
+		{object{"statusCode": 200, "body": ""}, lockgate.Text(""), ""},
 		{nil, nil, ""},
 		{object{"body": 7}, nil, "malformed Lambda proxy response"},
 		{object{"ConnectionId": "x"}, nil, "malformed Lambda proxy response"},

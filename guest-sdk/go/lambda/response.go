@@ -19,7 +19,7 @@ type response struct {
 	StatusCode        *int                `json:"statusCode"`
 	Headers           map[string]string   `json:"headers"`
 	MultiValueHeaders map[string][]string `json:"multiValueHeaders"`
-	Body              string              `json:"body"`
+	Body              *string             `json:"body"`
 	IsBase64Encoded   bool                `json:"isBase64Encoded"`
 }
 
@@ -71,11 +71,14 @@ func (r *response) acceptance() (lockgate.Acceptance, error) {
 
 // message returns the text of a refusal: the gateway wraps it as {"message": …}, which many handlers have done already.
 func (r *response) message() string {
+	if r.Body == nil {
+		return ""
+	}
 	var wrapped struct{ Message *string }
-	if json.Unmarshal([]byte(r.Body), &wrapped) == nil && wrapped.Message != nil {
+	if json.Unmarshal([]byte(*r.Body), &wrapped) == nil && wrapped.Message != nil {
 		return *wrapped.Message
 	}
-	return r.Body
+	return *r.Body
 }
 
 // headers returns the headers with names in lower case. A name with several values is in multiValueHeaders, which counts.
@@ -103,15 +106,16 @@ func isGateways(name string) bool {
 	return slices.Contains(ours, name) || strings.HasPrefix(name, "sec-websocket-")
 }
 
-// reply returns the message for the client of a two-way route, whatever the status.
+// reply returns the message for the client of a two-way route, whatever the status: none without a body, and an empty text for an
+// empty one, as the struct of aws-lambda-go has it.
 func (r *response) reply() (*lockgate.Message, error) {
-	if r == nil || r.Body == "" {
+	if r == nil || r.Body == nil {
 		return nil, nil
 	}
 	if !r.IsBase64Encoded {
-		return lockgate.Text(r.Body), nil
+		return lockgate.Text(*r.Body), nil
 	}
-	data, err := base64.StdEncoding.DecodeString(r.Body)
+	data, err := base64.StdEncoding.DecodeString(*r.Body)
 	if err != nil {
 		return nil, malformed("%w", errors.Join(errors.New("the body is not base64, and isBase64Encoded is true"), err))
 	}
