@@ -419,6 +419,46 @@ async fn messages_have_lines_where_that_is_switched_on() {
     assert!((10..=30).contains(&messages), "{messages}");
 }
 
+/// The pipe of the output is full, and the gateway ends before anyone reads on. So is the one of the place before.
+#[tokio::test]
+async fn lines_that_nobody_has_read_when_the_gateway_stops_are_counted() {
+    const REQUESTS: usize = 150;
+    let mut gateway = with("to = \"stdout\"").await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let long = "x".repeat(2_000);
+    for is_replaced in [false, true] {
+        let output = gateway.output().clone();
+        let held = output.hold();
+        for _ in 0..REQUESTS {
+            let request = gateway.ws(&format!("/{long}")).header("User-Agent", &long);
+            request.refused().await;
+        }
+        if is_replaced {
+            let to = format!("to = \"file:{}\"", file.display());
+            gateway.change(&[("to = \"stdout\"", &to)]).await;
+        }
+        gateway.terminate();
+        assert_eq!(gateway.ended().await, Some(0));
+        drop(held);
+        let line = parsed(
+            &gateway
+                .log()
+                .line(&["lines of the access log were dropped"])
+                .await,
+        );
+        let lost = line["lines"].as_u64().unwrap() as usize;
+        within("every other line", async {
+            let is_whole = |line: &&String| serde_json::from_str::<Value>(line).is_ok();
+            while output.lines().iter().filter(is_whole).count() + lost != REQUESTS {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        gateway = with("to = \"stdout\"").await;
+    }
+}
+
 #[tokio::test]
 async fn unread_output_stops_nothing_and_its_dropped_lines_are_counted() {
     let gateway = with("to = \"stdout\"").await;

@@ -8,8 +8,8 @@ mod entry;
 mod template;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -30,6 +30,9 @@ static CURRENT: LazyLock<ArcSwap<Destination>> = LazyLock::new(|| {
         place: Place::Log,
     })
 });
+
+/// The writers of the places before, as long as they have lines to write.
+static CLOSING: Mutex<Vec<Weak<Writer>>> = Mutex::new(Vec::new());
 
 struct Destination {
     /// None before the first configuration.
@@ -96,6 +99,9 @@ impl Drop for Opened {
 fn close(destination: &Destination) {
     if let Place::Writer(writer, _) = &destination.place {
         writer.close();
+        let mut closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.retain(|writer| writer.strong_count() > 0);
+        closing.push(Arc::downgrade(writer));
     }
 }
 
@@ -116,11 +122,19 @@ pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Waits until every line is written, or the time is over, and reports the lines that were dropped last.
+/// Waits until every line is written, or the time is over, and reports the lines that are lost then, with those that were
+/// dropped last.
 pub(crate) fn flush(timeout: Duration) {
+    let end = Instant::now() + timeout;
+    let mut closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut writers: Vec<_> = closing.drain(..).filter_map(|it| it.upgrade()).collect();
+    drop(closing);
     if let Place::Writer(writer, _) = &CURRENT.load().place {
-        writer.flush(Some(timeout));
-        writer.report_rest();
+        writers.push(Arc::clone(writer));
+    }
+    for writer in writers {
+        writer.flush(Some(end.saturating_duration_since(Instant::now())));
+        writer.give_up();
     }
 }
 

@@ -6,6 +6,10 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+/// Bytes that a pipe takes whole or not at all (pipe(7), `PIPE_BUF`). A longer write returns once the last byte is taken, so
+/// that nobody would know how much of it a stalled reader gets.
+const PIECE: usize = 4 << 10;
+
 /// Standard output or standard error.
 pub(crate) struct Standard(File);
 
@@ -25,8 +29,9 @@ impl Standard {
 }
 
 impl Write for Standard {
-    /// Waits if the file is non-blocking, which another process that shares it may set.
+    /// Writes a piece. Waits if the file is non-blocking, which another process that shares it may set.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = bytes.get(..PIECE).unwrap_or(bytes);
         loop {
             match self.0.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -2,7 +2,7 @@
 //! reader or a full disk costs lines, which are counted and reported, and nobody's time.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub(crate) struct Writer {
     filled: Condvar,
     /// Notified when every line is written.
     idle: Condvar,
+    /// The lines in writing that are not written whole yet.
+    in_writing: AtomicU64,
     /// The lines dropped so far. It outlives the writer.
     dropped: &'static AtomicU64,
     report: Report,
@@ -70,6 +72,7 @@ impl Writer {
             }),
             filled: Condvar::new(),
             idle: Condvar::new(),
+            in_writing: AtomicU64::new(0),
             dropped,
             report,
         }
@@ -113,8 +116,20 @@ impl Writer {
         }
     }
 
+    /// Drops the lines that are not written by now, as the process is about to end, and reports them with the last ones
+    /// that were dropped before.
+    pub(crate) fn give_up(&self) {
+        let mut buffer = self.lock();
+        let waiting = std::mem::take(&mut buffer.waiting);
+        let lost = lines_in(&waiting) + self.in_writing.load(Ordering::Relaxed);
+        buffer.unreported += lost;
+        drop(buffer);
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        self.report_rest();
+    }
+
     /// Reports the dropped lines that are not reported yet: the last ones.
-    pub(crate) fn report_rest(&self) {
+    fn report_rest(&self) {
         let (Report::Own(report) | Report::Elsewhere(report)) = self.report;
         let unreported = std::mem::take(&mut self.lock().unreported);
         report_if_any(report, unreported);
@@ -138,9 +153,15 @@ impl Writer {
             buffer.idle = false;
         }
         std::mem::swap(&mut buffer.waiting, &mut sink.lines);
+        let lines = lines_in(&sink.lines);
+        self.in_writing.store(lines, Ordering::Relaxed);
         drop(buffer);
         let is_idle = sink.lines.is_empty();
-        let lost = if is_idle { 0 } else { sink.write() };
+        let lost = if is_idle {
+            0
+        } else {
+            sink.write(&self.in_writing)
+        };
         self.dropped.fetch_add(lost, Ordering::Relaxed);
         let mut buffer = self.lock();
         buffer.unreported += lost;
@@ -181,6 +202,10 @@ impl Buffer {
     }
 }
 
+fn lines_in(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
 fn report_if_any(report: fn(u64), lines: u64) {
     if lines > 0 {
         report(lines);
@@ -204,31 +229,53 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// Writes its lines. Gives how many were lost to an error.
-    fn write(&mut self) -> u64 {
+    /// Writes its lines, and takes each off the count of those that are `left`. Gives how many were lost to an error.
+    fn write(&mut self, left: &AtomicU64) -> u64 {
         if self.is_partial {
             self.is_partial = write_all(&mut self.out, b"\n") > 0;
         }
         let rest = if self.is_partial {
             self.lines.len()
         } else {
-            write_all(&mut self.out, &self.lines)
+            let out = &mut self.out;
+            write_all(&mut Counted { out, left }, &self.lines)
         };
         let (written, rest) = self.lines.split_at(self.lines.len() - rest);
         if !rest.is_empty() && !written.is_empty() {
             self.is_partial = !written.ends_with(b"\n");
         }
-        let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lost = lines_in(rest);
+        left.store(0, Ordering::Relaxed);
         self.lines.clear();
         self.lines.shrink_to(KEPT_BYTES);
         lost
     }
 }
 
+/// An output that takes each line written off a count.
+struct Counted<'a, W> {
+    out: &'a mut W,
+    left: &'a AtomicU64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        let lines = lines_in(bytes.get(..written).unwrap_or_default());
+        self.left.fetch_sub(lines, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{self, ErrorKind};
+    use std::io::ErrorKind;
     use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -361,5 +408,51 @@ mod tests {
         writer.add(b"too late\n");
         writer.flush(None);
         assert_eq!((&*written, dropped(&writer)), (&b"last\n"[..], 1));
+    }
+
+    /// A pipe that takes one byte less than its first two lines have, and whose reader has stopped then.
+    struct Stalled {
+        room: usize,
+        forever: mpsc::Receiver<()>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                let _ = self.forever.recv();
+            }
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_stalled_reader_leaves_are_counted_and_reported_at_the_end() {
+        static REPORTED: AtomicU64 = AtomicU64::new(0);
+        let report = |lines| {
+            REPORTED.fetch_add(lines, Ordering::Relaxed);
+        };
+        let writer = Writer::new(Box::leak(Box::default()), Report::Elsewhere(report));
+        let (end, forever) = mpsc::channel();
+        let room = "one\ntwo\n".len() - 1;
+        std::thread::scope(|threads| {
+            writer.add(b"one\ntwo\nthree\n");
+            threads.spawn(|| writer.run(Stalled { room, forever }, Duration::from_secs(60), || {}));
+            while writer.in_writing.load(Ordering::Relaxed) != 2 {
+                std::thread::yield_now();
+            }
+            writer.add(b"four\n");
+            writer.flush(Some(NO_TIME));
+            writer.give_up();
+            assert_eq!(REPORTED.load(Ordering::Relaxed), 3);
+            assert_eq!(dropped(&writer), 3);
+            writer.close();
+            drop(end);
+        });
     }
 }
