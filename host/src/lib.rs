@@ -99,6 +99,9 @@ mod permits;
 /// The time of day.
 mod clock;
 
+/// Counts in words.
+mod words;
+
 /// Sockets of either kind, and files that are read again while the gateway serves.
 mod net;
 

@@ -70,7 +70,7 @@ async fn every_change_is_in_the_file_before_its_answer_and_edits_are_found() {
         "{closed}"
     );
     assert!(
-        closed["done"].as_str().unwrap().contains("1 connections"),
+        closed["done"].as_str().unwrap().ends_with("1 connection"),
         "{closed}"
     );
     // What is refused is there, too, and what only shows something is not.

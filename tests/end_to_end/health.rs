@@ -234,6 +234,9 @@ async fn health_command_reads_either_listener_whatever_else_the_file_has() {
     assert_eq!(health(&local).await.code, Some(0));
     for no_address in [
         "9091",
+        "127.0.0.1",
+        "::1",
+        "localhost",
         "lockgate.internal:9091",
         "http://127.0.0.1:9091/readyz",
     ] {

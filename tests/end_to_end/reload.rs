@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockgate_tests::{Client, Gateway, replace, version};
-use tokio::task::JoinSet;
+use lockgate_tests::{Client, Gateway, replace, version, within};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    task::JoinSet,
+};
 
 use crate::{LOCKGATE, compile};
 
@@ -371,6 +377,46 @@ async fn bad_configuration_changes_nothing() {
         fs::write(served.file(), &good).unwrap();
     }
     assert_eq!(served.reload().await, "{\"changed\":[],\"notes\":[]}");
+}
+
+/// The gateway that compiles for long is this test, which answers when it likes.
+#[tokio::test]
+async fn reload_command_says_what_it_waits_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = LOCKGATE.command(&["reload", "--management", &address]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let asked = async |line: &str| {
+        let (mut stream, _) = within("a request", listener.accept()).await.unwrap();
+        let (mut head, mut more) = (Vec::new(), [0; 1_024]);
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = within("its head", stream.read(&mut more)).await.unwrap();
+            head.extend_from_slice(&more[..read]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with(line), "{head}");
+        stream
+    };
+    let answer = async |stream: &mut TcpStream, body: &str| {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let mut greeting = asked("GET /plugins ").await;
+    answer(&mut greeting, "[]").await;
+    let mut reload = asked("POST /reload ").await;
+    let mut said = BufReader::new(command.stderr.take().unwrap()).lines();
+    let said = within("a word", said.next_line()).await.unwrap().unwrap();
+    let expected = "waiting: the gateway compiles what has changed, and serves as before meanwhile, for 300 s at most";
+    assert_eq!(said, expected);
+    answer(&mut reload, "{\"changed\":[]}").await;
+    let ended = within("the end", command.wait_with_output()).await.unwrap();
+    let output = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(
+        (ended.status.code(), &*output),
+        (Some(0), "nothing has changed\n")
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Command};
 use lockgate_tests::{Certificate, CommandResult, Gateway, PATIENCE, within, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::{LOCKGATE, probe_configuration};
 
@@ -298,12 +299,12 @@ async fn every_change_leaves_a_line_with_who_and_what() {
         (
             "POST /connections/send",
             200,
-            &*format!("sent to id \\\"{id}\\\": 1 connections"),
+            &*format!("sent to id \\\"{id}\\\": 1 connection,"),
         ),
         (
             "POST /connections/close",
             200,
-            "closed stage \\\"a/s\\\", all: 1 connections",
+            "closed stage \\\"a/s\\\", all: 1 connection",
         ),
         ("POST /connections/close", 400, "\"done\":\"refused: "),
         (
@@ -367,11 +368,7 @@ async fn client_that_does_no_handshake_leaves_room_for_others() {
     let gateway = serve(&Certificate::new()).await;
     let mut silent = Vec::new();
     for _ in 0..16 {
-        silent.push(
-            tokio::net::TcpStream::connect(gateway.management())
-                .await
-                .unwrap(),
-        );
+        silent.push(TcpStream::connect(gateway.management()).await.unwrap());
     }
     let file = file(&gateway);
     let list = ["plugins", "list", "--config", &file];

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::Subcommand;
 
 use crate::management;
+use crate::words::count_of;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
@@ -30,7 +31,8 @@ pub(super) fn audit(command: &AuditCommand) -> Result<()> {
     super::print(&match (verified.lines, verified.last) {
         (lines, Some(last)) => {
             format!(
-                "{name}: {lines} lines follow from one another; the digest of the last is {last}"
+                "{name}: {} in order, none changed; the digest of the last is {last}",
+                count_of(lines, "line")
             )
         }
         (_, None) => format!("{name}: no lines"),

@@ -22,12 +22,16 @@ use super::whom::{
 use crate::config::{self, Address, Secret};
 use crate::management::{CONFIGURATION, FoundNote, Note, find_note};
 use crate::net::{BoxedStream, ExpectedCertificate};
+use crate::telemetry;
 
 /// Longest answer in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Time limit of the first answer: it needs no work.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time without a word to whoever waits for a command.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// A request to a management listener.
 pub(super) struct ManagementRequest<'a> {
@@ -43,7 +47,8 @@ pub(super) struct ManagementRequest<'a> {
 #[tokio::main(flavor = "current_thread")]
 pub(super) async fn ask(asked: &AskedGateway, request: &ManagementRequest<'_>) -> Result<String> {
     let (gateway, expected_file) = find(asked).await?;
-    let (status, text) = gateway.ask(request, expected_file.as_deref()).await?;
+    let answer = gateway.ask(request, expected_file.as_deref());
+    let (status, text) = telling_of_a_wait(request, answer).await?;
     if status.is_success() {
         return Ok(text);
     }
@@ -51,6 +56,25 @@ pub(super) async fn ask(asked: &AskedGateway, request: &ManagementRequest<'_>) -
         why if why.is_empty() => bail!("{}: answered {status} without a reason", gateway.address),
         why => bail!(why),
     }
+}
+
+/// Waits for an answer. Tells a person what a long wait is for.
+async fn telling_of_a_wait<T>(
+    request: &ManagementRequest<'_>,
+    answer: impl Future<Output = T>,
+) -> T {
+    let mut answer = pin!(answer);
+    let Some(what) = request.long_work() else {
+        return answer.await;
+    };
+    if let Ok(answer) = timeout(SILENCE, answer.as_mut()).await {
+        return answer;
+    }
+    telemetry::print(&format!(
+        "waiting: {what}, for {} s at most",
+        request.time_limit.as_secs()
+    ));
+    answer.await
 }
 
 /// Asks for an answer without an end, and gives each of its lines to `act` as it comes.
@@ -305,6 +329,22 @@ fn host_name(address: &Address) -> String {
 }
 
 impl ManagementRequest<'_> {
+    /// What the gateway may do for long before it answers.
+    fn long_work(&self) -> Option<&'static str> {
+        match self.path {
+            "/reload" => {
+                Some("the gateway compiles what has changed, and serves as before meanwhile")
+            }
+            "/upgrade" => {
+                Some("the new process compiles what it serves, and this one serves meanwhile")
+            }
+            path if self.method == Method::POST && path.starts_with("/plugins/") => {
+                Some("the gateway compiles the plugin, and serves as before meanwhile")
+            }
+            _ => None,
+        }
+    }
+
     fn head(
         &self,
         address: &Address,

@@ -14,9 +14,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::admin::ask;
 use super::client::{self, encoded};
-use super::count_of;
 use super::table::{list, printable, table, text};
 use super::whom::{AskedGateway, GatewayOption};
+use crate::words::count_of;
 
 /// Entries that a command asks for at a time: the largest page.
 const PAGE: usize = 1_000;
@@ -256,8 +256,13 @@ fn send(
 }
 
 fn connection_count(answer: &Value, key: &str) -> String {
-    let count = answer.get(key).and_then(Value::as_u64).unwrap_or_default();
-    count_of(usize::try_from(count).unwrap_or(usize::MAX), "connection")
+    count_in(answer, key, "connection")
+}
+
+/// The count that an answer has at this key, with the name of what is counted.
+fn count_in(answer: &Value, key: &str, name: &str) -> String {
+    let count = answer.get(key).and_then(Value::as_u64);
+    count_of(count.unwrap_or_default(), name)
 }
 
 impl Conditions {
@@ -423,8 +428,8 @@ fn description(shown: &Value) -> String {
     row(
         "waiting",
         format!(
-            "{} messages, {} bytes of {}",
-            text(shown, "queued_messages"),
+            "{}, {} bytes of {}",
+            count_in(shown, "queued_messages", "message"),
             text(shown, "queued_bytes"),
             text(limits, "outbox_bytes"),
         ),
@@ -464,13 +469,13 @@ fn trace_line(line: &str) -> String {
     let at = |event: &Value| moment(event, "at");
     match text(&event, "event").as_str() {
         "begin" => format!("{}  looking; ctrl-c ends it", at(&event)),
-        "missed" => format!("{} events were missed", text(&event, "events")),
+        "missed" => format!("missed: {}", count_in(&event, "events", "event")),
         "handled" => {
             let took = event.get("took_ms").and_then(Value::as_f64);
             let outcome = match (text(&event, "error"), text(&event, "answer_bytes")) {
                 (error, _) if !error.is_empty() => error,
                 (_, bytes) if bytes.is_empty() => "no answer".to_owned(),
-                (_, bytes) => format!("answered with {bytes} bytes"),
+                _ => format!("answered with {}", count_in(&event, "answer_bytes", "byte")),
             };
             format!(
                 "{}  in   {:<16}  {:>8} B  {:>8.1} ms  {}  {outcome}",

@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use self::signals::Signals;
 use crate::config::{self, Log, LogFormat};
+use crate::words::count_of;
 use crate::{gateway, plugin, telemetry};
 
 /// A self-hosted edge gateway for real-time APIs.
@@ -284,12 +285,6 @@ fn validate(file: &std::path::Path) -> Result<()> {
         count_of(config.apis.len(), "API"),
         count_of(config.plugins.len(), "plugin")
     ))
-}
-
-/// Formats a count with its noun.
-fn count_of(count: usize, name: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {name}{plural}")
 }
 
 /// Prints a line to standard output; a closed pipe is an error.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::build::build;
-use super::count_of;
 use super::dev::{CONFIGURATION, Subject};
 use super::run::block_on;
 use crate::config::{Component, Config, Problem, Problems};
 use crate::dialogue::{self, Log, Mistake, Script};
+use crate::words::count_of;
 
 /// The ending of a dialogue's file.
 const ENDING: &str = "dialogue";

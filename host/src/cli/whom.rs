@@ -99,7 +99,9 @@ impl GatewayTarget {
             return Ok(Self::Management(address));
         }
         let file = PathBuf::from(text);
-        let like_an_address = text.contains(':') || text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_host = text == "localhost" || text.parse::<IpAddr>().is_ok();
+        let is_port = text.bytes().all(|byte| byte.is_ascii_digit());
+        let like_an_address = is_host || is_port || text.contains(':');
         if like_an_address && !file.exists() {
             bail!("{text}: there is no such file, and {NO_ADDRESS}");
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::holes::{ANY, Captures, Piece, as_text, names};
 use super::json::{Difference, Json};
 use crate::connections::Message;
+use crate::words::count_of;
 
 /// Characters of a message that a report shows.
 const SHOWN: usize = 600;
@@ -144,9 +145,9 @@ fn first_difference(expected: &[u8], came: &[u8], unit: &str) -> Difference {
         .take_while(|(expected, came)| expected == came)
         .count();
     Difference::note(format!(
-        "{} bytes are expected and {} came; they differ from {unit} {} on",
-        expected.len(),
-        came.len(),
+        "{} expected, {} came; they differ from {unit} {} on",
+        count_of(expected.len(), "byte"),
+        count_of(came.len(), "byte"),
         same + 1
     ))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::words::count_of;
+
 /// Log lines that a report shows.
 const SHOWN_LINES: usize = 40;
 
@@ -32,7 +34,7 @@ impl fmt::Display for Log<'_> {
         let before = self.0.len().saturating_sub(SHOWN_LINES);
         let mut lines = self.0.get(before..).unwrap_or_default().to_vec();
         if before > 0 {
-            lines.insert(0, format!("… {before} lines before these"));
+            lines.insert(0, format!("… {} before these", count_of(before, "line")));
         }
         write_lines(f, "log", &lines)
     }

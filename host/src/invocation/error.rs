@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::words::count_of;
+
 /// The error of an invocation that has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvokeError {
@@ -123,14 +125,17 @@ impl fmt::Display for Busy {
         match self {
             Self::Instances(instances, waiting) => write!(
                 f,
-                "all {instances} instances (limits.instances of the plugin) are busy and {waiting} calls \
-                 (limits.waiting) wait already; have the handler take less time, or raise them"
+                "{} (limits.instances of the plugin) may run, none is free, and {} (limits.waiting) may wait, as \
+                 many as do; have the handler take less time, or raise them",
+                count_of(*instances, "instance"),
+                count_of(*waiting, "call")
             ),
             Self::Room(total, waiting) => write!(
                 f,
-                "the gateway has room for {total} instances of all plugins, all are busy, and {waiting} calls \
-                 (limits.waiting of the plugin) wait already; lower limits.instances of the plugins that have most, or \
-                 have their handlers take less time"
+                "the gateway has room for {total} instances of all plugins, none is free, and {} (limits.waiting of the plugin) \
+                 may wait, as many as do; lower limits.instances of the plugins that have most, or \
+                 have their handlers take less time",
+                count_of(*waiting, "call")
             ),
             Self::Machine => f.write_str(
                 "there is no room for another instance; lower limits.instances of the plugins, or give the process more \

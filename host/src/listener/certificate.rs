@@ -18,6 +18,7 @@ use super::pem::{self, Flaw};
 use super::quic_identity::QuicKeys;
 use super::x509::X509;
 use crate::config::{self, Fault};
+use crate::words::count_of;
 
 /// Seconds before expiry at which a certificate is warned of, or a fifth of its life if that is less: renewal tools act
 /// sooner.
@@ -388,9 +389,9 @@ fn age_warning(not_before: i64, not_after: i64, now: i64) -> Option<String> {
         ))
     } else if left < soon {
         Some(format!(
-            "it expires at {}, in {} days: renew it",
+            "it expires at {}, in {}: renew it",
             date(not_after),
-            left / 86_400
+            count_of(left / 86_400, "day")
         ))
     } else {
         None
@@ -432,7 +433,7 @@ mod tests {
         check(90 * DAY, 91 * DAY, Some("not valid before"));
         // A certificate of six days is renewed after three of them.
         check(6 * DAY, 2 * DAY, None);
-        check(6 * DAY, DAY, Some("in 1 days"));
+        check(6 * DAY, DAY, Some("in 1 day:"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::connections::{
     PostError, Published, TraceReader, Walk,
 };
 use crate::stage::Stage;
+use crate::words::count_of;
 
 /// Entries of a page for which no limit is written.
 const DEFAULT_PAGE: usize = 100;
@@ -179,8 +180,10 @@ fn trace_line(event: &Value) -> Result<Bytes, Infallible> {
 pub(super) async fn send(State(control): State<Control>, body: Bytes) -> Response {
     match sent(&control, &body).await {
         Ok((receivers, Published { queued, closed })) => {
-            let done =
-                format!("sent to {receivers}: {queued} connections, {closed} closed without room");
+            let done = format!(
+                "sent to {receivers}: {}, {closed} closed without room",
+                count_of(queued, "connection")
+            );
             let answer = json!({ "queued": queued, "closed": closed });
             (Extension(Done(done)), Json(answer)).into_response()
         }
@@ -238,7 +241,10 @@ async fn sent(control: &Control, body: &[u8]) -> Result<(String, Published), Ref
 pub(super) async fn close(State(control): State<Control>, body: Bytes) -> Response {
     match closed(&control, &body).await {
         Ok((connections, closed)) => {
-            let done = Done(format!("closed {connections}: {closed} connections"));
+            let done = Done(format!(
+                "closed {connections}: {}",
+                count_of(closed, "connection")
+            ));
             (Extension(done), Json(json!({ "closed": closed }))).into_response()
         }
         Err(why) => why.into_response(),

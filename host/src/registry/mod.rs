@@ -20,6 +20,7 @@ use self::client::{Content, RegistryClient};
 use crate::config::{Image, is_digest};
 use crate::net::{watch, write_whole};
 use crate::signature::digest_of;
+use crate::words::count_of;
 
 /// The types that the registry may answer with. An index is useless here, and accepted so that the error can name its
 /// images.
@@ -160,8 +161,8 @@ fn layer(manifest: &[u8], longest: u64) -> Result<Layer, PullError> {
         )),
         (Some(layer), None) => Err(PullError::OtherDigest(quoted(&layer.digest))),
         _ if !manifest.manifests.is_empty() => Err(PullError::NoComponent(format!(
-            "it is an index of {} images, among them {}",
-            manifest.manifests.len(),
+            "it is an index of {}, among them {}",
+            count_of(manifest.manifests.len(), "image"),
             first_digests(&manifest.manifests)
         ))),
         _ if kinds.is_empty() => Err(PullError::NoComponent("it has no layers".into())),

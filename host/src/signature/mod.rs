@@ -83,7 +83,7 @@ pub(crate) enum Untrusted {
     #[error("it is version {version}, and the oldest that may run is {oldest}")]
     OldVersion { version: u32, oldest: u32 },
     #[error(
-        "it was signed at {signed_at}, longer ago than the {days} days that a signature counts"
+        "it was signed at {signed_at}, longer ago than signature.max_age_days allows, which is {days}"
     )]
     Expired { signed_at: String, days: u64 },
 }

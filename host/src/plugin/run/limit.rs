@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::auth::MAX_IDENTITY;
 use crate::connections::OutboxLimits;
+use crate::words::count_of;
 
 /// A limit that refused a request of a guest. The error that the guest gets carries no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +51,13 @@ impl fmt::Display for Limit {
         match self {
             Self::Posts(limit) => write!(
                 f,
-                "busy: it may send {limit} messages for one event, which is limits.posts of the plugin; send fewer (a publish to a group counts as one), or raise it"
+                "busy: it may send {} for one event, which is limits.posts of the plugin; send fewer (a publish to a group counts as one), or raise it",
+                count_of(*limit, "message")
             ),
             Self::Groups(limit) => write!(
                 f,
-                "busy: the connection is in {limit} groups, which is limits.groups of the stage; leave one, or raise it"
+                "busy: the connection is in {}, which is limits.groups of the stage; leave one, or raise it",
+                count_of(*limit, "group")
             ),
             Self::Message(bytes, limit) => write!(
                 f,
@@ -70,9 +73,9 @@ impl fmt::Display for Limit {
             ),
             Self::Outbox(limits) => write!(
                 f,
-                "busy: the outbox of the connection is full: {} KiB, which is limits.outbox_kib of the stage, or {} messages, which is limits.outbox_messages, or four times as many while the client takes them; send less for one event, or raise them",
+                "busy: the outbox of the connection is full: {} KiB, which is limits.outbox_kib of the stage, or {}, which is limits.outbox_messages, or four times as many while the client takes them; send less for one event, or raise them",
                 limits.bytes >> 10,
-                limits.messages
+                count_of(limits.messages, "message")
             ),
             Self::Identity => write!(
                 f,
