@@ -5,7 +5,10 @@ use std::{fs, path::Path, process::Command};
 use lockgate_tests::{Certificate, CommandResult, Gateway, PATIENCE, within, write_configuration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
 
 use crate::{LOCKGATE, probe_configuration};
 
@@ -361,6 +364,43 @@ async fn reload_takes_other_tokens_and_a_renewed_certificate_is_served() {
     .await;
     assert!(!reaches(&variable).await);
     assert!(Path::new(&certificate).exists());
+}
+
+/// What a token has opened ends with it: a kept connection, and a trace, which has no end of its own.
+#[tokio::test]
+async fn token_that_is_taken_away_keeps_no_connection_and_no_trace() {
+    let gateway = LOCKGATE
+        .serve_as_written(&configuration(&format!("tokens = [\"{TOKEN}\"]")))
+        .await;
+    let mut client = gateway.connect("/s").await;
+    let id = client.id().await;
+    let ask = async |path: &str, part: &str| {
+        let stream = TcpStream::connect(gateway.management()).await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            let read = within("the answer", stream.read_line(&mut line)).await;
+            assert_ne!(read.unwrap(), 0, "{path}");
+        }
+        stream
+    };
+    let kept = ask("/healthz", "ok").await;
+    let trace = ask(&format!("/connections/{id}/trace"), "begin").await;
+    let file = file(&gateway);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(TOKEN, OTHER_TOKEN)).unwrap();
+    gateway.hang_up();
+    for mut stream in [kept, trace] {
+        let mut rest = String::new();
+        let read = within("its end", stream.read_to_string(&mut rest)).await;
+        assert!(read.is_ok() && !rest.contains("handled"), "{rest}");
+    }
+    client.id().await;
 }
 
 #[tokio::test]

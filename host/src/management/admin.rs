@@ -30,6 +30,10 @@ pub(super) const MAX_CONNECTIONS: usize = 64;
 /// end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Cancelled when the listener ends, as where its tokens have changed: an answer without an end ends then.
+#[derive(Clone)]
+pub(super) struct Ending(pub(super) CancellationToken);
+
 /// A TLS handshake, as the listener of the gateway's clients does it.
 pub(crate) type TlsHandshake = Arc<dyn Fn(Stream) -> Handshaking + Send + Sync>;
 
@@ -105,7 +109,9 @@ pub(super) async fn serve(
                 continue;
             };
             let answering = secure(stream, peer, tls.clone());
-            let (router, stop) = (router.clone().layer(Extension(peer)), stop.clone());
+            let stop = stop.clone();
+            let about = (Extension(peer), Extension(Ending(stop.clone())));
+            let router = router.clone().layer(about);
             tasks.spawn(async move {
                 if let Some(stream) = answering.await {
                     answer(stream, router, stop).await;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 
+use super::admin::Ending;
 use super::audit::Done;
 use super::control::{Control, MAX_TRACES};
 use super::plugins::{read, refused};
@@ -144,8 +145,13 @@ fn shown(control: &Control, id: &str) -> Result<ShownConnection, Refused> {
     Ok(ShownConnection::new(&stage, description))
 }
 
-/// Answers with a line of JSON for each event, until the connection ends or the caller goes.
-pub(super) async fn trace(State(control): State<Control>, Path(id): Path<String>) -> Response {
+/// Answers with a line of JSON for each event, until the connection ends, the caller goes, or the listener ends: the caller
+/// may not be known to the next one.
+pub(super) async fn trace(
+    State(control): State<Control>,
+    Extension(Ending(ending)): Extension<Ending>,
+    Path(id): Path<String>,
+) -> Response {
     match traced(&control, &id) {
         Ok((reader, permit)) => {
             let first = json!({ "event": "begin", "at": now_ms() });
@@ -154,6 +160,7 @@ pub(super) async fn trace(State(control): State<Control>, Path(id): Path<String>
                 let line = trace_line(&shown::traced(reader.next().await?));
                 Some((line, (reader, permit)))
             });
+            let events = events.take_until(ending.cancelled_owned());
             let body = Body::from_stream(first.chain(events));
             ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
