@@ -178,6 +178,7 @@ enum Command {
         cpu_s: u64,
         pace: plugin::Pace,
         addressing: plugin::Addressing,
+        functions: Option<PathBuf>,
     },
     /// Print the version of Lockgate and of the plugin contract
     Version,
@@ -245,7 +246,15 @@ pub fn main() -> ExitCode {
             cpu_s,
             pace,
             addressing,
-        } => plugin::compile_into(&cache, parent, cpu_s, pace, addressing),
+            functions,
+        } => plugin::compile_into(
+            &cache,
+            parent,
+            cpu_s,
+            pace,
+            addressing,
+            functions.as_deref(),
+        ),
         Command::Version => print(concat!(
             "lockgate ",
             env!("CARGO_PKG_VERSION"),

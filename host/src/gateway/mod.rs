@@ -97,7 +97,11 @@ impl Gateway {
         pages: Option<Pages>,
         sockets: Sockets,
     ) -> Result<Arc<Self>> {
-        let plugins = Plugins::start(config.compile_cache.clone())?;
+        let compile_cache = config.compile_cache.clone();
+        let plugins = match source {
+            ConfigSource::File(_) => Plugins::start(compile_cache)?,
+            ConfigSource::Dev(_) => Plugins::start_to_develop(compile_cache)?,
+        };
         Self::start_with(plugins, config, source, pages, sockets).await
     }
 
@@ -175,10 +179,7 @@ impl Gateway {
             }
         }
         gateway.apply(config, Cause::Start).await?;
-        // In development nothing is spared for clients: their author waits for the build.
-        if matches!(gateway.source, ConfigSource::File(_)) {
-            gateway.plugins.serve();
-        }
+        gateway.plugins.serve();
         if let ConfigSource::File(file) = &gateway.source
             && let Err(error) = gateway.serve_note_for(file)
         {

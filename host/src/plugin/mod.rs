@@ -23,8 +23,8 @@ use crate::config;
 pub(crate) use capability::Need;
 pub(crate) use load::NO_HANDLER;
 use load::cache::{self, Keep};
-use load::compile::Compiler;
 pub(crate) use load::compile::{COMMAND as COMPILE_INTO, Pace, compile_into};
+use load::compile::{Compiler, Waits};
 pub(crate) use load::inspect::{Import, Inspection, inspect, read};
 pub(crate) use load::policy::is_mismatched;
 pub(crate) use prepare::Ready;
@@ -69,14 +69,20 @@ impl Plugins {
     /// Starts the engine. Compiled code is kept in `compile_cache`, if given.
     pub(crate) fn start(compile_cache: Option<PathBuf>) -> Result<Self> {
         let caches = (cache::to_serve(compile_cache), Keep::Everywhere);
-        Self::start_with(caches, GuestThreads::start)
+        Self::start_with(caches, Waits::Clients, GuestThreads::start)
+    }
+
+    /// As [`Self::start`], for an author who waits after each save.
+    pub(crate) fn start_to_develop(compile_cache: Option<PathBuf>) -> Result<Self> {
+        let caches = (cache::to_serve(compile_cache), Keep::Everywhere);
+        Self::start_with(caches, Waits::Author, GuestThreads::start)
     }
 
     /// As [`Self::start`], for a command that serves nobody, while a gateway may: it writes nothing to caches of another
     /// user, whose gateway could not write over it.
     pub(crate) fn start_to_try(compile_cache: Option<PathBuf>) -> Result<Self> {
         let caches = (cache::to_try(compile_cache), Keep::InOwnFolders);
-        let plugins = Self::start_with(caches, GuestThreads::start)?;
+        let plugins = Self::start_with(caches, Waits::Clients, GuestThreads::start)?;
         plugins.compiler.serve();
         Ok(plugins)
     }
@@ -84,15 +90,18 @@ impl Plugins {
     /// As [`Self::start_to_try`], with the guests on the caller's runtime: they share its clock.
     pub(crate) fn start_to_test(compile_cache: Option<PathBuf>) -> Result<Self> {
         let caches = (cache::to_try(compile_cache), Keep::InOwnFolders);
-        Self::start_with(caches, |epochs| Ok(GuestThreads::shared(epochs)))
+        Self::start_with(caches, Waits::Clients, |epochs| {
+            Ok(GuestThreads::shared(epochs))
+        })
     }
 
     fn start_with(
         (compile_cache, component_caches): (Option<PathBuf>, Keep),
+        waits: Waits,
         guests: impl FnOnce(Arc<Epochs>) -> Result<GuestThreads>,
     ) -> Result<Self> {
         let (stopped, running) = io::pipe()?;
-        let compiler = Compiler::start(compile_cache, stopped)?;
+        let compiler = Compiler::start(compile_cache, stopped, waits)?;
         let (engine, layout) = engine::start(compiler.cache()).map_err(anyhow::Error::from)?;
         let epochs = Epochs::start(&engine).map_err(anyhow::Error::from)?;
         let room = Room::new(layout.instances);

@@ -26,12 +26,14 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache;
+use super::functions::{self, Functions};
 use super::source::{Compiled, Source};
 use super::temporary_folder::CacheFolder;
 use crate::config;
 use crate::net::watch::out_of_files;
 use crate::plugin::run::address_space::Addressing;
 use crate::plugin::run::engine;
+use crate::signature::digest_of;
 
 /// The hidden subcommand by which the program becomes the child that compiles.
 pub(crate) const COMMAND: &str = "compile-into";
@@ -72,12 +74,23 @@ pub(crate) struct Compiler {
     nice: ThreadPool,
     cache: Option<PathBuf>,
     addressing: Addressing,
-    /// Without a cache, the folder in which a child hands over its code, kept until it is loaded.
+    /// Without a cache, the folder in which a child hands over its code, kept until it is loaded; for an author, that of
+    /// the functions too.
     private: Option<CacheFolder>,
     /// The other end is closed when the gateway stops: no compiled code is awaited any more.
     stopped: PipeReader,
+    waits: Waits,
     /// Whether compiling could take time from clients.
     serves: AtomicBool,
+}
+
+/// Who waits for compiled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Clients of a gateway, which come first once it serves.
+    Clients,
+    /// The author of a plugin, after each save: compiling comes first, and most functions are those of the last save.
+    Author,
 }
 
 /// Why a component was not compiled.
@@ -174,7 +187,7 @@ impl Pace {
 impl Compiler {
     /// Keeps compiled code in `cache`, through which a child process also hands it over. Compiling ends when the
     /// other end of `stopped` is closed.
-    pub(crate) fn start(cache: Option<PathBuf>, stopped: PipeReader) -> Result<Self> {
+    pub(crate) fn start(cache: Option<PathBuf>, stopped: PipeReader, waits: Waits) -> Result<Self> {
         let nice = ThreadPoolBuilder::new()
             .thread_name(|_| "compile".into())
             // On Linux this is the priority of the calling thread. Where it is refused, compiling goes on at the old
@@ -184,7 +197,7 @@ impl Compiler {
             })
             .build()
             .context("compiling threads")?;
-        let private = if cache.is_none() {
+        let private = if cache.is_none() || waits == Waits::Author {
             CacheFolder::make()
         } else {
             None
@@ -195,6 +208,7 @@ impl Compiler {
             addressing: Addressing::Reserved,
             private,
             stopped,
+            waits,
             serves: AtomicBool::new(false),
         })
     }
@@ -223,13 +237,20 @@ impl Compiler {
         source: &Source,
     ) -> Result<Compiled, CompileError> {
         if let Some(cache) = self.cache() {
-            let bytes = &source.bytes;
-            let paces = self.paces(bytes.len() as u64, plugin.limits.compile);
-            compile_into_cache(cache, self.addressing, plugin, bytes, &self.stopped, paces)?;
+            let compilation = Compilation {
+                bytes: &source.bytes,
+                cpu: plugin.limits.compile,
+                addressing: self.addressing,
+                cache,
+                functions: self.functions(&plugin.name),
+                stopped: &self.stopped,
+            };
+            let paces = self.paces(source.bytes.len() as u64, plugin.limits.compile);
+            compilation.run(&plugin.name, paces)?;
         }
         // Finds the code that a child has left in the cache. Where no child could run, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
-        if let Some(private) = &self.private {
+        if let (None, Some(private)) = (&self.cache, &self.private) {
             let _ = fs::remove_dir_all(private.path().join(engine::CACHE).join("modules"));
         }
         Ok(Compiled {
@@ -239,11 +260,20 @@ impl Compiler {
         })
     }
 
+    /// The file of the functions of a plugin that its author changes.
+    fn functions(&self, plugin: &str) -> Option<PathBuf> {
+        let folder = match self.waits {
+            Waits::Author => self.private.as_ref()?.path().join(functions::FOLDER),
+            Waits::Clients => return None,
+        };
+        Some(folder.join(digest_of(plugin.as_bytes())))
+    }
+
     /// The paces to compile a component at. A large one takes idle time first, if the machine has any; the child that
     /// does so hurries in the end, and another begins again only where it may not.
     fn paces(&self, bytes: u64, cpu: Duration) -> impl Iterator<Item = Patience> + use<> {
         let most = cpu * PATIENCE;
-        let serves = self.serves.load(Ordering::Relaxed);
+        let serves = self.waits == Waits::Clients && self.serves.load(Ordering::Relaxed);
         let idle = (serves && bytes >= LARGE).then(|| (Pace::Idle, idle_time(bytes) + GRACE));
         let last = if serves { Pace::Nice } else { Pace::Full };
         idle.into_iter().chain([(last, most)])
@@ -259,95 +289,100 @@ fn idle_time(bytes: u64) -> Duration {
 /// A pace, and the time that the child may take.
 type Patience = (Pace, Duration);
 
-/// Has a child compile a component into the cache, at each of the paces until one has the time.
-fn compile_into_cache(
-    cache: &Path,
+/// A component for a child to compile, and what the child needs for it.
+struct Compilation<'a> {
+    bytes: &'a [u8],
+    /// The processor time that it may take.
+    cpu: Duration,
     addressing: Addressing,
-    plugin: &config::Plugin,
-    bytes: &[u8],
-    stopped: &PipeReader,
-    paces: impl IntoIterator<Item = Patience>,
-) -> Result<(), CompileError> {
-    let (name, cpu) = (&plugin.name, plugin.limits.compile);
-    let began = SystemTime::now();
-    for (pace, patience) in paces {
-        let run = || run_child(cache, addressing, bytes, cpu, pace, patience, stopped);
-        let mut ran = run();
-        if matches!(&ran, Ok(Some((status, _))) if status.code() == Some(NOT_KEPT))
-            && cache::may_take_it_now(cache)
-        {
-            // Another gateway may have stored the same code at that moment.
-            ran = run();
-        }
-        match ran {
-            Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
-                let why = cache::why_not_kept(cache, began);
-                return Err(CompileError::NotKept {
-                    cache: cache.to_owned(),
-                    why: why.map_or_else(|| quoted(&output), |why| format!(": {why}")),
-                });
-            }
-            Ok(Some((status, output))) => return judge(status, &output, cpu),
-            Ok(None) if !is_open(stopped) => return Err(CompileError::Stopped),
-            Ok(None) => tracing::debug!(plugin = name, "no time to compile while {}", pace.word()),
-            Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
-            Err(error) => {
-                tracing::warn!(
-                    plugin = name,
-                    "a component is compiled by the gateway itself, without bounds: \
-                     no process can do it: {error}"
-                );
-                return Ok(());
-            }
-        }
-    }
-    Err(CompileError::NoTime)
+    cache: &'a Path,
+    functions: Option<PathBuf>,
+    stopped: &'a PipeReader,
 }
 
-/// Runs the child process, so that the memory, locks and crashes of a compilation are not the gateway's. Gives the
-/// status and the output of the child; none when it took longer than `patience`, or the gateway stops.
-fn run_child(
-    cache: &Path,
-    addressing: Addressing,
-    bytes: &[u8],
-    cpu: Duration,
-    pace: Pace,
-    patience: Duration,
-    stopped: &PipeReader,
-) -> io::Result<Option<(ExitStatus, String)>> {
-    let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
-    let (mut input, mut output) = (file("component")?, file("output")?);
-    input.write_all(bytes)?;
-    input.rewind()?;
-    let mut child = Command::new("/proc/self/exe")
-        .arg0("lockgate")
-        // Out of reach of a ctrl-c that is meant for the gateway.
-        .process_group(0)
-        .arg(COMMAND)
-        .arg(cache)
-        .arg(std::process::id().to_string())
-        .arg(cpu.as_secs().to_string())
-        .arg(pace.word())
-        .arg(addressing.word())
-        .stdin(input)
-        .stdout(Stdio::piped())
-        .stderr(output.try_clone()?)
-        .spawn()?;
-    let over = match &mut child.stdout {
-        Some(pipe) => wait_for_child(pipe, patience, cpu * PATIENCE, stopped),
-        None => Ok(true),
-    };
-    if !matches!(over, Ok(true)) {
-        child.kill()?;
+impl Compilation<'_> {
+    /// Has a child compile into the cache, at each of the paces until one has the time.
+    fn run(
+        &self,
+        plugin: &str,
+        paces: impl IntoIterator<Item = Patience>,
+    ) -> Result<(), CompileError> {
+        let began = SystemTime::now();
+        for (pace, patience) in paces {
+            let mut ran = self.run_child(pace, patience);
+            if matches!(&ran, Ok(Some((status, _))) if status.code() == Some(NOT_KEPT))
+                && cache::may_take_it_now(self.cache)
+            {
+                // Another gateway may have stored the same code at that moment.
+                ran = self.run_child(pace, patience);
+            }
+            match ran {
+                Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
+                    let why = cache::why_not_kept(self.cache, began);
+                    return Err(CompileError::NotKept {
+                        cache: self.cache.to_owned(),
+                        why: why.map_or_else(|| quoted(&output), |why| format!(": {why}")),
+                    });
+                }
+                Ok(Some((status, output))) => return judge(status, &output, self.cpu),
+                Ok(None) if !is_open(self.stopped) => return Err(CompileError::Stopped),
+                Ok(None) => tracing::debug!(plugin, "no time to compile while {}", pace.word()),
+                Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
+                Err(error) => {
+                    tracing::warn!(
+                        plugin,
+                        "a component is compiled by the gateway itself, without bounds: \
+                         no process can do it: {error}"
+                    );
+                    return Ok(());
+                }
+            }
+        }
+        Err(CompileError::NoTime)
     }
-    let status = child.wait()?;
-    if !over? {
-        return Ok(None);
+
+    /// Runs the child process, so that the memory, locks and crashes of a compilation are not the gateway's. Gives the
+    /// status and the output of the child; none when it took longer than `patience`, or the gateway stops.
+    fn run_child(
+        &self,
+        pace: Pace,
+        patience: Duration,
+    ) -> io::Result<Option<(ExitStatus, String)>> {
+        let file = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
+        let (mut input, mut output) = (file("component")?, file("output")?);
+        input.write_all(self.bytes)?;
+        input.rewind()?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("lockgate")
+            // Out of reach of a ctrl-c that is meant for the gateway.
+            .process_group(0)
+            .arg(COMMAND)
+            .arg(self.cache)
+            .arg(std::process::id().to_string())
+            .arg(self.cpu.as_secs().to_string())
+            .arg(pace.word())
+            .arg(self.addressing.word())
+            .args(&self.functions)
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(output.try_clone()?)
+            .spawn()?;
+        let over = match &mut child.stdout {
+            Some(pipe) => wait_for_child(pipe, patience, self.cpu * PATIENCE, self.stopped),
+            None => Ok(true),
+        };
+        if !matches!(over, Ok(true)) {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        if !over? {
+            return Ok(None);
+        }
+        output.rewind()?;
+        let mut read = Vec::new();
+        output.take(MAX_OUTPUT).read_to_end(&mut read)?;
+        Ok(Some((status, String::from_utf8_lossy(&read).into_owned())))
     }
-    output.rewind()?;
-    let mut read = Vec::new();
-    output.take(MAX_OUTPUT).read_to_end(&mut read)?;
-    Ok(Some((status, String::from_utf8_lossy(&read).into_owned())))
 }
 
 /// Waits until the child has closed its end of a pipe, and for `longer` once it says there that it hurries. False if it
@@ -406,13 +441,15 @@ fn judge(status: ExitStatus, output: &str, cpu: Duration) -> Result<(), CompileE
 }
 
 /// The child process: compiles the component on standard input into a cache. It ends with `parent`, the gateway that
-/// started it.
+/// started it. Functions that the file `functions` has are not compiled again, and those of this component are in it
+/// afterwards.
 pub(crate) fn compile_into(
     cache: &Path,
     parent: u32,
     cpu_s: u64,
     pace: Pace,
     addressing: Addressing,
+    functions: Option<&Path>,
 ) -> Result<()> {
     // The name that `top` shows, since the program was started as `exe`.
     rustix::thread::set_name(c"lockgate")?;
@@ -448,8 +485,14 @@ pub(crate) fn compile_into(
             .start_handler(move |_| idle.add_this())
             .build()?;
         let cache = engine::cache(cache)?;
-        let engine = engine::to_compile(cache.clone(), addressing)?;
+        let functions = functions.map(|file| Arc::new(Functions::read(file.to_owned())));
+        let known = functions.clone().map(|functions| functions as _);
+        let engine = engine::to_compile(cache.clone(), addressing, known)?;
         threads.install(|| Component::new(&engine, &bytes))?;
+        if let Some(functions) = functions {
+            // Without the file the next compilation takes as long.
+            let _ = functions.write();
+        }
         cache.cache_hits() + cache.cache_misses() > 0 // a miss counts once it is written
     };
     drop(hurry);
@@ -529,7 +572,7 @@ mod tests {
     #[test]
     fn panic_while_compiling_leaves_the_threads_running() {
         let (stopped, _running) = io::pipe().unwrap();
-        let compiler = Compiler::start(None, stopped).unwrap();
+        let compiler = Compiler::start(None, stopped, Waits::Clients).unwrap();
         let bug = || resume_unwind(Box::new("a bug"));
         let ended = catch_unwind(AssertUnwindSafe(|| compiler.nice.install(bug)));
         assert!(ended.is_err());

@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod compile;
+mod functions;
 pub(crate) mod inspect;
 pub(crate) mod policy;
 pub(crate) mod source;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::cache::check_room;
+use super::functions;
 use crate::plugin::run::engine;
 
 /// The prefix of such folders in the temporary one.
@@ -68,7 +69,9 @@ impl CacheFolder {
                 .starts_with(PREFIX.as_bytes())
                 && entry.file_type().is_ok_and(|file_type| file_type.is_dir());
             if is_cache && is_abandoned(&entry.path()).unwrap_or(false) {
-                let _ = fs::remove_dir_all(entry.path().join(engine::CACHE));
+                for ours in [engine::CACHE, functions::FOLDER] {
+                    let _ = fs::remove_dir_all(entry.path().join(ours));
+                }
                 // Fails, as it should, if the folder has other content.
                 let _ = fs::remove_dir(entry.path());
             }

@@ -1,10 +1,11 @@
 //! The wasmtime engine: the features of components, and their memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmtime::error::{Context as _, Result};
 use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel,
+    Cache, CacheConfig, CacheStore, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel,
     PoolingAllocationConfig, Strategy,
 };
 
@@ -47,10 +48,9 @@ pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
     let mut layout = Layout::fitting(available);
     let engine = loop {
         let allocation = allocation(layout);
-        match (
-            engine(compile_cache.clone(), layout.addressing, allocation),
-            layout.smaller(),
-        ) {
+        let mut config = config(layout.addressing, allocation);
+        config.cache(compile_cache.clone());
+        match (made(&config), layout.smaller()) {
             (Ok(engine), _) => break engine,
             (Err(_), Some(smaller)) => layout = smaller,
             (Err(error), None) => return Err(error),
@@ -60,10 +60,19 @@ pub(crate) fn start(compile_cache: Option<&Path>) -> Result<(Engine, Layout)> {
     Ok((engine, layout))
 }
 
-/// An engine that compiles for the one that serves, and makes no instances.
-pub(crate) fn to_compile(compile_cache: Cache, addressing: Addressing) -> Result<Engine> {
-    let allocation = InstanceAllocationStrategy::OnDemand;
-    engine(Some(compile_cache), addressing, allocation)
+/// An engine that compiles for the one that serves, and makes no instances. It takes functions that it has compiled before from
+/// `functions`.
+pub(crate) fn to_compile(
+    compile_cache: Cache,
+    addressing: Addressing,
+    functions: Option<Arc<dyn CacheStore>>,
+) -> Result<Engine> {
+    let mut config = config(addressing, InstanceAllocationStrategy::OnDemand);
+    config.cache(Some(compile_cache));
+    if let Some(functions) = functions {
+        config.enable_incremental_compilation(functions)?;
+    }
+    made(&config)
 }
 
 /// The cache in a folder. It has a folder of its own there, since it removes all files that it does not know.
@@ -74,11 +83,11 @@ pub(crate) fn cache(folder: &Path) -> Result<Cache> {
     Cache::new(cache).with_context(context)
 }
 
-fn engine(
-    compile_cache: Option<Cache>,
-    addressing: Addressing,
-    allocation: InstanceAllocationStrategy,
-) -> Result<Engine> {
+fn made(config: &Config) -> Result<Engine> {
+    Engine::new(config).context("cannot set up the WebAssembly engine")
+}
+
+fn config(addressing: Addressing, allocation: InstanceAllocationStrategy) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -101,8 +110,7 @@ fn engine(
             .memory_reservation_for_growth(CHECKED_GROWTH)
             .memory_guard_size(CHECKED_GUARD);
     }
-    config.cache(compile_cache);
-    Engine::new(&config).context("cannot set up the WebAssembly engine")
+    config
 }
 
 fn allocation(layout: Layout) -> InstanceAllocationStrategy {
