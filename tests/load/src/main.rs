@@ -127,6 +127,8 @@ enum Mode {
     Start,
     /// From a replaced component file to the new version's answer
     Swap,
+    /// From a save to the new build's answer under `lockgate dev`, in each language
+    Saves,
     /// What clients wait while a large component is compiled
     Compile,
     /// Guests that take more than they should
@@ -217,6 +219,7 @@ async fn measure(flags: &Flags) -> Result<()> {
             Mode::Groups => modes::groups::groups(&bench),
             Mode::Start => modes::start::start(&bench).await,
             Mode::Swap => modes::swap::swap(&bench).await,
+            Mode::Saves => modes::saves::saves(&bench).await,
             Mode::Compile => modes::compile::compile(&bench).await,
             Mode::Hostile => modes::hostile::hostile(&bench).await.map(|made| {
                 tables.extend(made);

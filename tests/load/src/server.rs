@@ -211,7 +211,7 @@ impl Server {
         format!("{} wrote:{lines}", self.name)
     }
 
-    async fn start(name: &'static str, mut command: Command) -> Result<Self> {
+    pub(crate) async fn start(name: &'static str, mut command: Command) -> Result<Self> {
         let started = Instant::now();
         let mut process = command
             .stdin(Stdio::null())

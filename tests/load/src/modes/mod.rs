@@ -13,6 +13,7 @@ pub(crate) mod idle;
 pub(crate) mod languages;
 pub(crate) mod publish;
 pub(crate) mod quic;
+pub(crate) mod saves;
 pub(crate) mod scale;
 pub(crate) mod start;
 pub(crate) mod swap;
