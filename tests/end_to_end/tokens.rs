@@ -142,6 +142,46 @@ async fn browser_presents_its_token_as_a_subprotocol() {
     check(&offer(&token).refused().await, 401, Some("Bearer"));
 }
 
+/// The list of WebTransport is another header, of quoted texts.
+#[tokio::test]
+async fn page_presents_its_token_as_a_subprotocol_of_webtransport() {
+    let issuer = Issuer::start().await;
+    let gateway = LOCKGATE.serve_quic(&behind(&issuer, "", "")).await;
+    let http3 = gateway.http3().await;
+    let token = issuer.token(json!({}));
+    let steps = json!([{"do": "handshake"}, {"do": "who"}]);
+    let target = connecting(&steps) + "&tell=";
+    for (list, protocols, rest) in [
+        (format!("\"bearer\", \"{token}\""), json!([]), None),
+        (
+            format!("\"chat.v1\", \"bearer\", \"{token}\", \"chat.v2\""),
+            json!(["chat.v1", "chat.v2"]),
+            Some("\"chat.v1\", \"chat.v2\""),
+        ),
+    ] {
+        let offered = [("wt-available-protocols", &*list)];
+        let mut session = http3.session(&target, &offered).await;
+        assert_eq!(session.answer.header("wt-protocol"), Some("\"bearer\""));
+        let told = session.next().await.unwrap().into_text().unwrap();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told[1]["principal"], "ada");
+        let seen = &told[0];
+        assert_eq!(seen["subprotocols"], protocols);
+        let headers = seen["headers"].as_array().unwrap();
+        let named = |name: &str| headers.iter().find(|header| header[0] == name);
+        let left = named("wt-available-protocols").map(|header| header[1].as_str().unwrap());
+        assert_eq!(left, rest);
+        assert!(named("sec-websocket-protocol").is_none(), "{seen}");
+        assert!(!seen.to_string().contains(&token), "{seen}");
+    }
+    let forged = format!("\"bearer\", \"{token}A\"");
+    let offered = [("wt-available-protocols", &*forged)];
+    let refused = http3.ask_session("/s", &offered).await.answer().await;
+    check(&refused, 401, Some("Bearer error=\"invalid_token\""));
+    let log = gateway.log().lines().join("\n");
+    assert!(!log.contains(&token), "no token is logged");
+}
+
 #[tokio::test]
 async fn token_is_taken_from_the_places_that_the_configuration_names() {
     let issuer = Issuer::start().await;

@@ -63,7 +63,7 @@ pub(super) async fn admit(
         let takes_token = stage.authorizer.as_ref();
         let takes_token = takes_token.is_some_and(|authorizer| authorizer.takes_offered_token());
         let offer = match takes_token {
-            true => TokenOffer::take(&mut handshake),
+            true => TokenOffer::take(&candidate.head.opening, &mut handshake),
             false => None,
         };
         let asked = Asked {

@@ -38,7 +38,7 @@ const AT_MOST_ONCE: [HeaderName; 6] = [
 ];
 
 /// A WebTransport client's subprotocols, as a structured list of strings.
-const WT_AVAILABLE_PROTOCOLS: &str = "wt-available-protocols";
+pub(super) const WT_AVAILABLE_PROTOCOLS: &str = "wt-available-protocols";
 
 /// Headers that turn an HTTP/1.1 connection into a WebSocket; other versions do without.
 const OF_UPGRADE: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY];
