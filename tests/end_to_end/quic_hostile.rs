@@ -209,6 +209,26 @@ async fn bytes_to_a_client_that_acknowledges_nothing_are_bounded() {
 }
 
 #[tokio::test]
+async fn session_that_reads_nothing_is_closed_and_its_neighbour_goes_on() {
+    let stage = "limits = { outbox_kib = 65536, stall_timeout_s = 1 }";
+    let gateway = probe("", stage).await;
+    let http3 = gateway.http3().await;
+    let mut neighbour = http3.open("/s").await;
+    let mut deaf = http3.session("/s", &[]).await;
+    let event = deaf.json("[{\"do\": \"event\"}]").await;
+    let id = event[0]["connection"].as_str().unwrap();
+    // More than the windows of the client and the gateway hold.
+    for _ in 0..40 {
+        let post = json!({"do": "send", "id": id, "text": "x".repeat(100_000)});
+        neighbour.step(post).await;
+    }
+    gateway.log().line(&[&format!("ended: {id} 1013")]).await;
+    neighbour.id().await;
+    // A session of the same connection has its place.
+    http3.session("/s", &[]).await.json("[]").await;
+}
+
+#[tokio::test]
 async fn silent_connection_ends_by_the_timeout_of_quic() {
     let gateway = probe("", "").await;
     let frozen = Frozen::connect(&gateway);
