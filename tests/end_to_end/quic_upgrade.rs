@@ -468,8 +468,34 @@ async fn clients_of_a_process_that_was_killed_after_a_renewal_are_told_by_the_ne
     serves(&next).await;
 }
 
+/// An old process keeps the port for its clients, and cannot give a socket to one that it does not know.
+#[tokio::test]
+async fn process_after_a_crash_serves_while_an_old_one_drains_and_quic_when_that_has() {
+    let mut gateway = gateway("drain_s = 3600").await;
+    let mut old = Pair::open(&gateway).await;
+    upgrade(&gateway).await.kill().await;
+    let next = start_again(&gateway).await;
+    let waits = format!("QUIC on UDP {} waits for its port", gateway.secure());
+    next.log().line(&[&waits, "when it has drained"]).await;
+    let open = next.wss("/s").open().await;
+    assert_eq!(open.answer().header("alt-svc"), None);
+    assert!(old.answered().await > 0);
+    gateway.terminate();
+    old.expect_drained().await;
+    assert_eq!(gateway.ended().await, Some(0));
+    next.log().line(&["serving QUIC on UDP"]).await;
+    serves(&next).await;
+}
+
 /// Kills the process, and starts another at its addresses, with its certificate.
 async fn kill_and_start_again(gateway: &mut Gateway) -> Gateway {
+    drop(Orphan::new(gateway.id()));
+    assert_eq!(gateway.ended().await, None);
+    start_again(gateway).await
+}
+
+/// Starts a process at the addresses of another, with its certificate.
+async fn start_again(gateway: &Gateway) -> Gateway {
     let address = gateway.secure();
     let folder = TempDir::new().unwrap();
     let program = fs::read_link(gateway.folder().join("lockgate")).unwrap();
@@ -477,7 +503,5 @@ async fn kill_and_start_again(gateway: &mut Gateway) -> Gateway {
     let text = fs::read_to_string(gateway.folder().join("gateway.toml")).unwrap();
     let text = text.replacen("127.0.0.1:0", &address.to_string(), 1);
     fs::write(folder.path().join("gateway.toml"), text).unwrap();
-    drop(Orphan::new(gateway.id()));
-    assert_eq!(gateway.ended().await, None);
     start(folder).await
 }

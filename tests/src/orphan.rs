@@ -34,6 +34,12 @@ impl Orphan {
         kill_process(self.id, Signal::TERM).unwrap();
     }
 
+    /// Kills the process, and waits until it has ended.
+    pub async fn kill(self) {
+        let _ = kill_process(self.id, Signal::KILL);
+        self.ended().await;
+    }
+
     /// Waits until the process ends.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ mod acceptor;
 mod activation;
 mod channel;
 mod hand_over;
+mod mark;
 mod port;
 mod socket;
 mod steering;

@@ -20,12 +20,13 @@ use rustix::net::sockopt::set_socket_reuseport;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::sleep;
 
+use super::mark::Mark;
 use super::steering::{self, TAG};
 use crate::net::bind_datagrams;
 
 /// Limit of processes with a socket on a port: this one, and those before it whose clients have not gone. One more
 /// drains as if the kernel could not tell packets apart.
-const MAX_PROCESSES: usize = 16;
+pub(super) const MAX_PROCESSES: usize = 16;
 
 /// Interval of looking whether another process has ended. Packets for its connections wait for nobody then.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ struct PortState {
     is_given: bool,
     /// This process keeps the port no more.
     has_left: bool,
+    /// Tells a process that starts that this one drains.
+    mark: Option<Mark>,
 }
 
 struct Member {
@@ -114,6 +117,7 @@ impl Port {
                 members,
                 is_given: false,
                 has_left: false,
+                mark: None,
             }),
             refused: None,
         }
@@ -212,11 +216,19 @@ impl Port {
         self.lock().is_given = false;
     }
 
+    /// Whether a process that drains has a socket at an address.
+    pub(crate) fn is_draining(address: SocketAddr) -> bool {
+        Mark::is_set(address)
+    }
+
     /// Keeps the port no more, and closes the copies of other processes' sockets. Only the process that keeps it may change
     /// what the kernel does.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
         state.has_left = true;
+        if state.mark.is_none() {
+            state.mark = Mark::set(self.address);
+        }
         state.members.retain(|member| member.tag == self.tag);
     }
 

@@ -87,7 +87,7 @@ impl QuicSocket {
             return Ok(());
         }
         match bind_datagrams(address, false) {
-            Err(error) if is_to_be_free(&error, sockets) => Ok(()),
+            Err(error) if is_to_be_free(&error, address, sockets) => Ok(()),
             bound => bound.map(drop),
         }
     }
@@ -99,7 +99,7 @@ impl QuicSocket {
         let reset_key = ResetKey::default();
         let open = match open(address, sockets, &reset_key) {
             Ok(open) => Some(open),
-            Err(error) if is_to_be_free(&error, sockets) => {
+            Err(error) if is_to_be_free(&error, address, sockets) => {
                 warn_of_wait(address, sockets);
                 None
             }
@@ -131,7 +131,7 @@ impl QuicSocket {
                     Ok(open) => return open,
                     Err(error) => error,
                 };
-                if is_to_be_free(&error, &self.sockets) || said == Some(error.kind()) {
+                if is_to_be_free(&error, self.address, &self.sockets) || said == Some(error.kind()) {
                     continue;
                 }
                 said = Some(error.kind());
@@ -214,10 +214,10 @@ impl AltSvc {
     }
 }
 
-/// Whether an address that cannot be bound may be the process's before this one, which closes its sockets as it drains.
-fn is_to_be_free(error: &io::Error, sockets: &Sockets) -> bool {
+/// Whether an address that cannot be bound may be that of a process before this one, which closes its sockets as it drains.
+fn is_to_be_free(error: &io::Error, address: SocketAddr, sockets: &Sockets) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
-        && (sockets.are_elsewhere() || sockets.draining().is_some())
+        && (sockets.are_elsewhere() || sockets.draining().is_some() || Port::is_draining(address))
 }
 
 fn warn_of_wait(address: SocketAddr, sockets: &Sockets) {
