@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use lockgate_tests::Client;
+use lockgate_tests::{Client, within};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::connect::connecting;
 use crate::{LOCKGATE, probe_configuration};
 
 /// Processes that use up every core, at a priority that harms no other test. They end with this value.
@@ -165,6 +166,45 @@ async fn clients_of_a_costly_handler_are_served_between_others_however_many_they
         guest > io / 10,
         "the threads of sockets ran for {io} ns, those of guests for {guest} ns"
     );
+}
+
+/// Handshakes hold what all stages share: no number of clients of a costly `$connect` handler takes it all. Who waits shows
+/// in the metrics.
+#[tokio::test]
+async fn handshakes_of_a_costly_handler_that_wait_are_bounded_and_shown() {
+    // Fewer than there is room for, and more than a quarter of it.
+    const CLIENTS: usize = 48;
+    let plugin = "limits = { instances = 100, cpu_ms = 2_000, deadline_ms = 10_000 }";
+    let mut configuration = probe_configuration("", plugin);
+    configuration.push_str("\n[limits]\nhandshakes = 64\n\n[apis.open.stages.open]\n");
+    let gateway = Arc::new(LOCKGATE.serve(&configuration).await);
+    let target = connecting(&json!([{"do": "compute", "rounds": 200}]));
+    let mut flood = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (gateway, target) = (Arc::clone(&gateway), target.clone());
+        flood.spawn(async move {
+            loop {
+                if let Err(answer) = gateway.ws(&target).attempt().await {
+                    assert_eq!(answer.status, 429, "{answer:?}");
+                }
+            }
+        });
+    }
+    let told = "handshakes wait for a processor";
+    within("clients that wait and one that is turned away", async {
+        let (mut shown, mut refused) = (false, false);
+        while !shown || !refused {
+            gateway.ws("/open").open().await;
+            let (_, page) = gateway.page("/metrics").await;
+            let waiting = page
+                .lines()
+                .find(|line| line.starts_with("lockgate_calls_waiting{plugin=\"probe\"}"));
+            shown |= waiting.is_some_and(|line| !line.ends_with(" 0"));
+            refused |= gateway.log().contains(&[told]);
+        }
+    })
+    .await;
+    flood.abort_all();
 }
 
 /// The processor time of a process's threads of this name.

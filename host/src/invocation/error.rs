@@ -92,6 +92,8 @@ pub(crate) enum Busy {
     /// The instances of all plugins use all the room and the line is full: the number of instances, and of calls of
     /// this plugin that wait.
     Room(u32, u32),
+    /// As many handshakes as may wait for guest threads do: the costly `$connect` and authorizer handlers of all plugins.
+    Handshakes(usize),
     /// The machine has no memory, or the engine no slot, for another instance.
     Machine,
 }
@@ -136,6 +138,11 @@ impl fmt::Display for Busy {
                  may wait, as many as do; lower limits.instances of the plugins that have most, or \
                  have their handlers take less time",
                 count_of(*waiting, "call")
+            ),
+            Self::Handshakes(waiting) => write!(
+                f,
+                "{waiting} handshakes wait for a processor, in handlers of $connect or authorizers that compute for long, and \
+                 a quarter of limits.handshakes may; have them compute less, or raise it",
             ),
             Self::Machine => f.write_str(
                 "there is no room for another instance; lower limits.instances of the plugins, or give the process more \

@@ -161,6 +161,11 @@ impl Plugins {
         }
     }
 
+    /// Limits the handshakes that wait for guest threads.
+    pub(crate) fn limit_handshakes(&self, limit: usize) {
+        self.guests.limit_handshakes(limit);
+    }
+
     /// Warns an operator whose plugins may have more instances together than there is room for. It is no error: idle
     /// instances make room for others, and calls wait only when all are busy.
     pub(crate) fn warn_of_instances(&self, config: &[config::Plugin]) {

@@ -125,6 +125,7 @@ fn entry(bytes: &[u8]) -> Option<(&[u8; KEY], &[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use wasmtime::component::Component;
@@ -135,13 +136,13 @@ mod tests {
 
     /// Compiles a component of functions that give these numbers. Gives how many functions were compiled for it, and how
     /// many were known.
-    fn compiled(file: &PathBuf, numbers: &[u32]) -> (usize, usize) {
+    fn compiled(file: &Path, numbers: &[u32]) -> (usize, usize) {
         let functions = numbers
             .iter()
             .map(|number| format!("(func (result i32) i32.const {number})"));
         let functions: String = functions.collect();
         let text = format!("(component (core module {functions}))");
-        let store = Arc::new(Functions::read(file.clone()));
+        let store = Arc::new(Functions::read(file.to_path_buf()));
         let cache = tempfile::tempdir().unwrap();
         let cache = engine::cache(cache.path()).unwrap();
         let engine = engine::to_compile(cache, Addressing::Reserved, Some(store.clone())).unwrap();
@@ -179,7 +180,7 @@ mod tests {
     fn functions_beyond_the_largest_file_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
-        let store = Functions::read(file.clone());
+        let store = Functions::read(file.to_path_buf());
         for number in 0..3 {
             store.insert(&[number; KEY], vec![0; MAX_BYTES / 2 - 100]);
         }

@@ -31,6 +31,9 @@ pub(crate) trait Export: Event {
     /// The line in which its call waits while all instances are busy.
     const LINE: Line = Line::Bounded;
 
+    /// Whether a handshake waits for the answer.
+    const IS_HANDSHAKE: bool = false;
+
     /// Calls the export. The outer error is a trap, the inner one the handler's own failure.
     fn call(
         self,
@@ -87,6 +90,8 @@ fn event(invocation: &Invocation) -> wit::Event<'_> {
 }
 
 impl Export for Handshake {
+    const IS_HANDSHAKE: bool = true;
+
     async fn call(
         self,
         exports: &Exports,
@@ -171,6 +176,8 @@ impl Export for Closing {
 }
 
 impl Export for Authorize {
+    const IS_HANDSHAKE: bool = true;
+
     async fn call(
         self,
         exports: &Exports,

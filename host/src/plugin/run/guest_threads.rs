@@ -24,6 +24,8 @@ use super::cpu_time::Charge;
 use super::epoch_thread::Epochs;
 use super::first_ticks::FirstTicks;
 use crate::counters::TimeHistogram;
+use crate::invocation::Busy;
+use crate::permits::Permits;
 
 /// The threads that run guests. Their own end when it is dropped.
 pub(crate) struct GuestThreads {
@@ -32,6 +34,7 @@ pub(crate) struct GuestThreads {
     handle: Handle,
     threads: usize,
     epochs: Arc<Epochs>,
+    handshakes: Arc<Permits>,
 }
 
 /// Threads at least: one plugin never has them all.
@@ -64,6 +67,10 @@ pub(crate) struct Slots {
     /// Of the calls that wait for a slot to begin, the one that is in the line for running slots: calls that have begun,
     /// and hold instances, are not kept waiting by all that have not.
     beginning: Arc<Semaphore>,
+    /// One permit for each call that waits for a slot to begin: as many as do.
+    waiting: Arc<Permits>,
+    /// One permit for each handshake that does, of all plugins.
+    handshakes: Arc<Permits>,
     handle: Handle,
     epochs: Arc<Epochs>,
 }
@@ -86,6 +93,7 @@ impl GuestThreads {
             own: Some(runtime),
             threads,
             epochs,
+            handshakes: Permits::new(usize::MAX),
         })
     }
 
@@ -96,7 +104,13 @@ impl GuestThreads {
             handle: Handle::current(),
             threads: MIN_THREADS,
             epochs,
+            handshakes: Permits::new(usize::MAX),
         }
+    }
+
+    /// Limits the handshakes that wait for slots, all plugins together.
+    pub(crate) fn limit_handshakes(&self, limit: usize) {
+        self.handshakes.set_limit(limit);
     }
 
     /// The share of one plugin: all threads but one.
@@ -105,6 +119,8 @@ impl GuestThreads {
             running: Arc::new(Semaphore::new(self.threads - 1)),
             first_ticks: self.own.as_ref().map(|_| Arc::default()),
             beginning: Arc::new(Semaphore::new(1)),
+            waiting: Permits::new(usize::MAX),
+            handshakes: Arc::clone(&self.handshakes),
             handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
         }
@@ -128,10 +144,21 @@ impl Slots {
     }
 
     /// Waits for a running slot before a call has an instance, so that calls which wait hold none. A connection has one
-    /// call at a time: no more wait than there are connections.
-    pub(crate) async fn slot(&self) -> Slot {
+    /// call at a time: no more wait than there are connections. Handshakes hold what all stages share meanwhile, so that
+    /// they have a bound of their own: one beyond it is told that the plugin is busy.
+    pub(crate) async fn slot(&self, is_handshake: bool) -> Result<Slot, Busy> {
+        let place = is_handshake.then(|| self.handshakes.take());
+        if let Some(None) = place {
+            return Err(Busy::Handshakes(self.handshakes.taken()));
+        }
+        let _waits = self.waiting.take();
         let _beginning = self.beginning.acquire().await;
-        take(&self.running).await
+        Ok(take(&self.running).await)
+    }
+
+    /// Calls that wait for a slot to begin.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.taken()
     }
 
     /// Runs a call on the guest threads if it has a slot. Otherwise polls it once in the task of the caller; a call that
@@ -268,13 +295,17 @@ async fn woken() {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
     use std::thread;
 
+    use futures_util::poll;
+
     use super::*;
-    use crate::plugin::run::cpu_time::thread_time;
+    use crate::plugin::run::cpu_time::{thread_delay, thread_time};
     use crate::plugin::run::engine;
 
-    /// The threads that first polled calls of this duration, one after the other.
+    /// The threads that first polled calls of this processor time, one after the other.
     async fn beginnings(calls: usize, each: Duration) -> Vec<bool> {
         let epochs = Epochs::start(&engine::start(None).unwrap().0).unwrap();
         let threads = GuestThreads::start(epochs).unwrap();
@@ -287,12 +318,12 @@ mod tests {
         let mut on_guest_threads = Vec::new();
         for _ in 0..calls {
             let call = Box::pin(async move {
-                let began = std::time::Instant::now();
-                while began.elapsed() < each {}
+                let began = thread_time();
+                while thread_time() - began < each {}
                 thread::current().name() == Some("guest")
             });
             let slot = match slots.begins_elsewhere() {
-                true => Some(slots.slot().await),
+                true => Some(slots.slot(false).await.unwrap()),
                 false => None,
             };
             let ran = slots.run(call, slot, budget, &cut, &spent).await;
@@ -315,6 +346,46 @@ mod tests {
         );
         let here = elsewhere.iter().skip(100).filter(|there| !**there).count();
         assert!(here > 0, "the thread's share is not used");
+    }
+
+    #[tokio::test]
+    async fn costly_calls_leave_the_caller_half_of_its_thread_while_the_machine_is_busy() {
+        const EACH: Duration = Duration::from_micros(500);
+        let over = Arc::new(AtomicBool::new(false));
+        let threads = thread::available_parallelism().unwrap().get();
+        let others: Vec<_> = (0..3 * threads)
+            .map(|_| {
+                let over = Arc::clone(&over);
+                thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+            })
+            .collect();
+        let (began, delayed) = (Instant::now(), thread_delay());
+        let elsewhere = beginnings(1_000, EACH).await;
+        let own = began.elapsed() - (thread_delay() - delayed);
+        over.store(true, Ordering::Relaxed);
+        for other in others {
+            other.join().unwrap();
+        }
+        let here = elsewhere.iter().filter(|there| !**there).count();
+        let share = EACH.as_secs_f64() * here as f64 / own.as_secs_f64();
+        assert!(share < 0.6, "{share} of {own:?}: {here} calls of 1,000");
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_wait_for_a_slot_have_a_bound_and_other_calls_have_none() {
+        let epochs = Epochs::start(&engine::start(None).unwrap().0).unwrap();
+        let threads = GuestThreads::shared(epochs);
+        threads.limit_handshakes(1);
+        let (slots, other) = (threads.slots(), threads.slots());
+        let _running = slots.slot(true).await.unwrap();
+        let mut handshake = pin!(slots.slot(true));
+        let mut message = pin!(slots.slot(false));
+        assert!(poll!(handshake.as_mut()).is_pending());
+        assert!(poll!(message.as_mut()).is_pending());
+        assert_eq!(slots.waiting(), 2);
+        let busy = other.slot(true).await.unwrap_err();
+        assert_eq!(busy, Busy::Handshakes(1));
+        other.slot(false).await.unwrap();
     }
 
     #[tokio::test]

@@ -255,14 +255,18 @@ impl Plugin {
         self.lock().history.infos()
     }
 
-    /// The instances of the versions that serve, and the calls that wait for one.
+    /// The instances of the versions that serve, and the calls that wait for one or for a guest thread.
     pub(crate) fn usage(&self) -> Usage {
         let Some(versions) = self.versions() else {
             return Usage::default();
         };
         let both = [Some(&versions.stable), versions.candidate.as_ref()];
         let both = both.into_iter().flatten().map(|version| version.usage());
-        both.fold(Usage::default(), |all, one| Usage {
+        let begin = Usage {
+            waiting: self.place.slots.waiting(),
+            ..Usage::default()
+        };
+        both.fold(begin, |all, one| Usage {
             idle: all.idle + one.idle,
             busy: all.busy + one.busy,
             waiting: all.waiting + one.waiting,

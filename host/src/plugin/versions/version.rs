@@ -187,7 +187,10 @@ impl Version {
         let mut slot = None;
         if self.slots.begins_elsewhere() {
             // Boxed, so that a call that begins here reserves no space for it.
-            slot = Some(Box::pin(self.slots.slot()).await);
+            slot = match Box::pin(self.slots.slot(E::IS_HANDSHAKE)).await {
+                Ok(slot) => Some(slot),
+                Err(busy) => return Called::Ended(Err(InvokeError::Busy(busy))),
+            };
         }
         let permit = {
             let mut permit = pin!(self.pool.permit(E::LINE));

@@ -66,7 +66,7 @@ pub(super) fn encode(plugins: &Plugins, encoder: &mut DescriptorEncoder<'_>) -> 
     gauges(
         encoder,
         "calls_waiting",
-        "Calls that wait for an instance",
+        "Calls that wait for an instance or a guest thread",
         waiting,
     )?;
     let infos: Vec<_> = plugins
