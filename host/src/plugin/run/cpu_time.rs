@@ -1,6 +1,8 @@
 //! Processor time is charged here: `limits.cpu_ms` counts that of a guest's polls, on whichever threads they run.
 
 use std::cell::Cell;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -13,6 +15,8 @@ thread_local! {
     static YIELDED: Cell<bool> = const { Cell::new(false) };
     /// The thread time at which the deadline of that call would pass if it went on without a wait.
     static DEADLINE: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// The kernel's account of this thread (proc_pid_schedstat(5)); none where the kernel or its `/proc` has none.
+    static ACCOUNT: Option<File> = File::open("/proc/thread-self/schedstat").ok();
 }
 
 /// One poll of a call, and the start of its charge.
@@ -62,6 +66,18 @@ pub(super) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.try_into()
         .expect("a thread has run for a positive time")
+}
+
+/// The time for which this thread has been ready to run while others had its processor; zero where the kernel keeps no
+/// account of it.
+pub(super) fn thread_delay() -> Duration {
+    let mut text = [0; 64];
+    let nanoseconds = ACCOUNT.with(|account| {
+        let length = account.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(text.get(..length)?).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    });
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// Decides at each tick: a guest that has used up its budget is interrupted, any other yields.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::cpu_time::thread_time;
+use super::cpu_time::{thread_delay, thread_time};
 
 /// A first poll that takes as long makes its plugin costly. A session handles 32 messages in a turn: cheaper calls make
 /// the turns of a hundred sessions no longer than the 20 ms that a neighbour may wait.
@@ -22,8 +22,12 @@ const CHARGED_CALLS: u32 = 64;
 /// a twentieth. A prime number, so that plugins which take turns are all met.
 const SAMPLE_EVERY: u32 = 17;
 
-/// Costly calls get this part of a thread's time.
+/// Costly calls get this part of a thread's time: of that for which it has a processor, or waits for something to do. While
+/// others have its processor, the thread falls behind, and that part would be all that it gets.
 const SHARE: f64 = 0.5;
+
+/// That time is counted in steps as long, since a file tells it.
+const STEP: Duration = Duration::from_micros(500);
 
 /// The time that costly calls may take at once, after a pause: a tick, which a single call may last.
 const BURST: Duration = Duration::from_millis(2);
@@ -39,19 +43,33 @@ thread_local! {
 struct Credit {
     /// Seconds; below zero when the last call took more than was left.
     left_s: f64,
+    /// When it was counted, and for how long others had had the thread's processor by then.
     at: Instant,
+    delayed: Duration,
 }
 
 impl Credit {
     fn now() -> Self {
         let at = Instant::now();
-        let earned_s = CREDIT.get().map_or(f64::INFINITY, |before| {
-            before.left_s + (at - before.at).as_secs_f64() * SHARE
-        });
-        Self {
-            left_s: earned_s.min(BURST.as_secs_f64()),
-            at,
+        let before = CREDIT.get();
+        if let Some(before) = before
+            && at - before.at < STEP
+        {
+            return before;
         }
+        let delayed = thread_delay();
+        let most_s = BURST.as_secs_f64();
+        let left_s = before.map_or(most_s, |before| {
+            let own = (at - before.at).saturating_sub(delayed.saturating_sub(before.delayed));
+            most_s.min(before.left_s + own.as_secs_f64() * SHARE)
+        });
+        let now = Self {
+            left_s,
+            at,
+            delayed,
+        };
+        CREDIT.set(Some(now));
+        now
     }
 }
 
