@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(slots.waiting(), 2);
         let busy = other.slot(true).await.unwrap_err();
         assert_eq!(busy, Busy::Handshakes(1));
-        other.slot(false).await.unwrap();
+        drop(other.slot(false).await.unwrap());
     }
 
     #[tokio::test]
