@@ -1,10 +1,16 @@
 //! `lockgate dev` builds a plugin, serves it on this machine, and serves the new build after every save.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs::{self, File},
+    os::unix::fs::symlink,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use lockgate_tests::{
     Gateway, LONG_PATIENCE, answer_with, digest, request_at, write_configuration,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -77,6 +83,52 @@ async fn saved_source_is_served_and_no_connection_closes() {
     }
     drop((plain, secure));
     assert_eq!(gateway.ended().await, Some(0));
+}
+
+/// A save that changes one function has the others of the last build compiled already.
+#[tokio::test]
+async fn functions_of_a_build_are_kept_for_the_next_one_and_removed_with_the_gateway() {
+    let folder = LOCKGATE.copy_of("echo", "kept-echo");
+    let temporary = TempDir::new().unwrap();
+    let start = async || {
+        let mut command = LOCKGATE.dev(&folder, &[]);
+        command.env("TMPDIR", temporary.path());
+        Gateway::start_dev(command).await
+    };
+    let folders = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(temporary.path()).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let name = |path: &PathBuf| path.to_string_lossy().contains("/lockgate-compiled-");
+        paths.filter(name).collect()
+    };
+    let mut killed = start().await;
+    let [private] = folders().try_into().unwrap();
+    let kept = || {
+        let files = fs::read_dir(private.join("functions")).unwrap();
+        let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        let [file] = files.try_into().unwrap();
+        fs::read(file).unwrap()
+    };
+    let before = kept();
+    let source = folder.join("src/lib.rs");
+    let text = fs::read_to_string(&source).unwrap();
+    let answer = "Ok(Some(\"new\".into()))";
+    fs::write(&source, text.replace("Ok(Some(message))", answer)).unwrap();
+    built(&killed, 0).await;
+    assert_ne!(kept(), before);
+
+    let id = Pid::from_raw(i32::try_from(killed.id()).unwrap()).unwrap();
+    kill_process(id, Signal::KILL).unwrap();
+    killed.ended().await;
+    // A new folder may not be locked yet, and so only old ones are removed.
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let left = File::open(&private).unwrap();
+    left.set_modified(yesterday).unwrap();
+    let mut next = start().await;
+    assert!(!private.exists());
+    next.interrupt();
+    assert_eq!(next.ended().await, Some(0));
+    assert_eq!(folders(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
