@@ -1,8 +1,8 @@
 //! Listeners with QUIC: addresses, limits, certificates, drains, reloads and upgrades.
 
 use std::{
-    fs,
-    net::{SocketAddr, UdpSocket},
+    fs, iter,
+    net::{SocketAddr, TcpListener, UdpSocket},
     time::Duration,
 };
 
@@ -240,8 +240,13 @@ async fn http_3_waits_its_turn_among_handshakes() {
 
 #[tokio::test]
 async fn udp_port_in_use_is_told_with_its_remedy() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+    // Its TCP port is nobody's.
+    let (taken, address) = iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap())
+        .find_map(|free| {
+            let address = free.local_addr().unwrap();
+            Some((UdpSocket::bind(address).ok()?, address))
+        })
+        .unwrap();
     let folder = TempDir::new().unwrap();
     let configuration = format!(
         "[[listeners]]\naddress = \"{address}\"\ntls = \"self-signed\"\nquic = true\n{}",
@@ -249,6 +254,7 @@ async fn udp_port_in_use_is_told_with_its_remedy() {
     );
     let file = lockgate_tests::write_configuration(folder.path(), &configuration);
     let ended = LOCKGATE.run(&["run", file.to_str().unwrap()]).await;
+    drop(taken);
     assert_eq!(ended.code, Some(1));
     let said = format!("listeners[0].quic: cannot serve QUIC on UDP {address}: ");
     for part in ["gateway.toml:4: ", &said, "ss -lunp"] {
