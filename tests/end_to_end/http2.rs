@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lockgate_tests::{Gateway, Http2, within};
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{LOCKGATE, abandoned::slowly, floods::resident_kib, probe_configuration};
 
@@ -232,4 +232,78 @@ async fn endless_headers_end_the_connection() {
     })
     .await;
     gateway.connect("/s").await.id().await;
+}
+
+/// A client that passes over the `GOAWAY`: it neither goes elsewhere nor answers the ping behind it, for which the server waits.
+#[tokio::test]
+async fn client_of_a_changed_listener_that_stays_is_refused_once_no_request_can_be_on_its_way() {
+    let gateway = serve("handshake_timeout_s = 2", "", "").await;
+    let address = gateway.secure().to_string();
+    let (tls, from) = ("tls = \"self-signed\"", "address = \"127.0.0.1:0\"");
+    let named = format!("address = \"{address}\"\n{tls}");
+    gateway.change(&[(&format!("{from}\n{tls}"), &named)]).await;
+    let mut stream = gateway.wss("/s").alpn("h2").stream().await.unwrap();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // Names of the static table, or in full; values in full (RFC 7541 §6.2.2).
+    let head = |path: &str| {
+        let mut head = vec![0x87]; // :scheme https
+        for (name, value) in [
+            (&[2][..], "CONNECT"),
+            (&[4], path),
+            (&[1], &address),
+            (b"\x00\x09:protocol", "websocket"),
+            (b"\x00\x15sec-websocket-version", "13"),
+        ] {
+            head.extend_from_slice(name);
+            head.push(u8::try_from(value.len()).unwrap());
+            head.extend_from_slice(value.as_bytes());
+        }
+        head
+    };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    stream.write_all(preface).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut id = 1_u32;
+    // Whether a client is let in.
+    let mut opens = async |path: &str| {
+        stream
+            .write_all(&frame(1, 4, id, &head(path)))
+            .await
+            .unwrap();
+        stream.flush().await.unwrap();
+        let answer = async {
+            loop {
+                let mut start = [0; 9];
+                stream.read_exact(&mut start).await.unwrap();
+                let length = u32::from_be_bytes([0, start[0], start[1], start[2]]);
+                let mut payload = vec![0; length as usize];
+                stream.read_exact(&mut payload).await.unwrap();
+                if start[3] == 1 && start[5..] == id.to_be_bytes() {
+                    return payload[0] == 0x88; // :status 200
+                }
+            }
+        };
+        let answer = within("the answer", answer).await;
+        id += 2;
+        answer
+    };
+    assert!(opens("/s").await);
+    let changed = format!("{named}\ntrusted_proxies = [\"192.0.2.1\"]");
+    gateway.change(&[(&named, &changed)]).await;
+    // Its line in the log may be left out, since there are many.
+    let is_late = async || {
+        let (_, page) = gateway.page("/metrics").await;
+        let mut counts = page.lines().filter(|line| line.contains("\"misdirected\""));
+        counts.any(|line| !line.ends_with(" 0"))
+    };
+    within("a refusal for being late", async {
+        while !is_late().await {
+            assert!(!opens("/nowhere").await);
+        }
+    })
+    .await;
+    assert!(!opens("/s").await);
 }

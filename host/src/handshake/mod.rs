@@ -134,6 +134,15 @@ pub(crate) fn misdirected<B>(
     refuse_unjudged(context, peer, request, &Refusal::Misdirected)
 }
 
+/// Makes the answer to a request that comes long after its connection was to take no more.
+pub(crate) fn late<B>(
+    context: &HandshakeContext,
+    peer: &Peer,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
+    refuse_unjudged(context, peer, request, &Refusal::Late)
+}
+
 /// Makes the answer to a request of a client whose certificate the listener trusts no more.
 pub(crate) fn distrusted<B>(
     context: &HandshakeContext,

@@ -30,6 +30,11 @@ pub(crate) enum Refusal {
     /// An HTTP/2 or HTTP/3 request for a host that the connection's certificate does not cover.
     #[error("for another host than the connection's certificate is for")]
     Misdirected,
+    /// A request on a connection that was told long ago to take no more.
+    #[error(
+        "the connection's listener has changed or gone, and the client was told to open another"
+    )]
+    Late,
     /// A request on a connection whose client TLS would not let in any more.
     #[error(
         "the listener no longer trusts the certificate that the connection began with, or asks for one now"
@@ -68,7 +73,7 @@ impl Refusal {
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Misdirected | Self::Late => StatusCode::MISDIRECTED_REQUEST,
             Self::Distrusted | Self::UnknownStage | Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
             Self::Unauthorized(denial) => denial.status(),
             Self::Denied { status, .. } => *status,
@@ -89,7 +94,7 @@ impl Refusal {
             | Self::TooManyHeaders
             | Self::UpgradeRequired
             | Self::UnknownProtocol => Outcome::Malformed,
-            Self::Misdirected => Outcome::Misdirected,
+            Self::Misdirected | Self::Late => Outcome::Misdirected,
             Self::Distrusted => Outcome::Tls,
             Self::UnknownStage => Outcome::UnknownStage,
             Self::ForeignOrigin(_) => Outcome::Origin,
@@ -120,6 +125,7 @@ impl Refusal {
             | Self::UpgradeRequired
             | Self::UnknownProtocol
             | Self::Misdirected
+            | Self::Late
             | Self::Distrusted
             | Self::UnknownStage
             | Self::ForeignOrigin(_)

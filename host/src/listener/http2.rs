@@ -100,6 +100,7 @@ pub(super) async fn serve<S>(
             tokio::select! {
                 served = connection => served,
                 () = streams.ended_and_read() => Ok(()),
+                never = streams.take_the_last(&context) => match never {},
             }
         }
     };

@@ -1,6 +1,8 @@
 //! The streams of a connection with many requests, by HTTP/2 or HTTP/3: each is a request being answered, and then its
 //! WebSocket. What the connection is for is judged with each.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +33,8 @@ pub(super) struct Streams {
     proof: ClientProof,
     /// Cancelled once that holds no more.
     distrusted: CancellationToken,
+    /// Cancelled once no request is on its way any more.
+    over: CancellationToken,
     /// Holds a token for each request while it is answered, then for its WebSocket.
     open: TaskTracker,
     /// Holds the same for those that have come since [`Self::unused`] looked last.
@@ -48,6 +52,7 @@ impl Streams {
             shown,
             proof,
             distrusted: CancellationToken::new(),
+            over: CancellationToken::new(),
             open: closed(),
             recent: Mutex::new(closed()),
             unread: closed(),
@@ -106,6 +111,14 @@ impl Streams {
         }
     }
 
+    /// Lets the requests come that are on their way when the connection is to take no more, and refuses later ones: a client
+    /// may pass over a `GOAWAY`, and would keep what the listener was for as long as it likes.
+    pub(super) async fn take_the_last(&self, context: &ListenerContext) -> Infallible {
+        sleep(**context.handshake_timeout.load()).await;
+        self.over.cancel();
+        pending().await
+    }
+
     /// Waits until no stream is left, and no answer that has not arrived.
     async fn ended(&self) {
         loop {
@@ -143,6 +156,9 @@ impl Streams {
         if !self.proof.holds() {
             self.distrusted.cancel();
             return Some(handshake::distrusted(handshakes, peer, request));
+        }
+        if self.over.is_cancelled() {
+            return Some(handshake::late(handshakes, peer, request));
         }
         if host(request).is_some_and(|host| !allows(host)) {
             return Some(handshake::misdirected(handshakes, peer, request));
