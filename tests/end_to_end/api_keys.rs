@@ -372,3 +372,23 @@ async fn secret_of_a_key_is_shown_once() {
         assert!(!text.contains(&secret), "{text}");
     }
 }
+
+#[tokio::test]
+async fn commands_follow_a_link_and_leave_nothing_beside_the_file() {
+    let keys = Keys::new();
+    let real = keys.path().join("real");
+    fs::create_dir(&real).unwrap();
+    let link = keys.path().join("api-keys.toml");
+    std::os::unix::fs::symlink("real/keys.toml", &link).unwrap();
+    // The first one makes the file that the link leads to.
+    for name in ["mobile", "web"] {
+        keys.make(name, &[]).await;
+    }
+    let revoked = keys.command(&["revoke", "mobile"]).await;
+    assert_eq!(revoked.code, Some(0), "{}", revoked.error);
+    assert!(link.is_symlink());
+    let listed = keys.command(&["list", "--file", "real/keys.toml"]).await;
+    assert!(!listed.output.contains("mobile") && listed.output.contains("web"));
+    assert_eq!(fs::read_dir(&real).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(keys.path()).unwrap().count(), 2);
+}

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::auth::api_keys::{BRAND, NewKey, Table};
 use crate::authorizer::{read_api_keys, write_api_keys};
-use crate::net::lock_beside;
+use crate::net;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ApiKeysCommand {
@@ -104,7 +104,7 @@ fn check_name(name: &str) -> Result<()> {
 
 /// Keeps another command from changing the file meanwhile.
 fn lock(file: &Path) -> Result<File> {
-    lock_beside(file).with_context(|| format!("{} cannot be changed", file.display()))
+    net::lock(file).with_context(|| format!("{} cannot be changed", file.display()))
 }
 
 fn read(file: &Path) -> Result<Table> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 /// The permissions of a file that others may read, as far as the umask lets them.
 const PUBLIC: u32 = 0o666;
@@ -13,8 +14,12 @@ const PUBLIC: u32 = 0o666;
 /// The permissions of a file with secrets.
 const PRIVATE: u32 = 0o600;
 
+/// The most links that lead from one to the next, as the kernel has it.
+const MAX_LINKS: usize = 40;
+
 /// Writes a file whole or not at all, also if the machine loses its power: a temporary file beside it takes its place once
-/// it is on the disk. Waits for the disk. The umask decides who may read it.
+/// it is on the disk. A link stays one, and what it leads to is written. Waits for the disk. The umask decides who may read
+/// the file.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     write(path, content, PUBLIC)
 }
@@ -26,10 +31,8 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    };
+    let path = &followed(path)?;
+    let folder = folder_of(path);
     let mut unfinished = tempfile::Builder::new()
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)?;
@@ -62,24 +65,64 @@ pub(crate) fn open_to_add(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Keeps other processes from changing a file that several read, change and write back. Waits for the one that does. The
-/// lock is a file of its own beside it, since the file itself is replaced.
-pub(crate) fn lock_beside(path: &Path) -> io::Result<File> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE);
-    let file = options.open(PathBuf::from(lock))?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+/// The path of the file that links lead to, whether or not it is there: whoever replaces a file by renaming another one
+/// would put it in the place of a link.
+pub(crate) fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            // The kernel gives `EINVAL` for what is no link.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Keeps other processes from changing a file that several read, change and write back. Waits for the one that does.
+///
+/// The file itself is locked, so that whoever may change it can lock it, and nobody else. Until there is one, its folder is.
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    let path = &followed(path)?;
+    loop {
+        let lock = match open_to_lock(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(folder_of(path))?,
+            opened => opened?,
+        };
+        flock(&lock, FlockOperation::LockExclusive)?;
+        // Whoever had the lock has put another file in its place.
+        let (locked, now) = (lock.metadata()?, fs::metadata(path));
+        let is_right = match now {
+            Ok(now) => (now.dev(), now.ino()) == (locked.dev(), locked.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => locked.is_dir(),
+            Err(error) => return Err(error),
+        };
+        if is_right {
+            return Ok(lock);
+        }
+    }
+}
+
+/// NFS locks only what is open to be written.
+fn open_to_lock(path: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -115,14 +158,64 @@ mod tests {
     }
 
     #[test]
-    fn lock_beside_a_file_is_held_by_one() {
+    fn what_links_lead_to_is_replaced_and_the_links_stay() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let real = folder.path().join("real");
+        fs::create_dir(&real).expect("it can be made");
+        let (link, far) = (folder.path().join("keys"), folder.path().join("far"));
+        symlink("real/next", &link).expect("it can be made");
+        symlink("keys", real.join("next")).expect("it can be made");
+        symlink(&link, &far).expect("it can be made");
+        for content in ["first", "second"] {
+            let _lock = lock(&far).expect("nobody has it");
+            write_private(&far, content.as_bytes()).expect("it can be written");
+            let written = fs::symlink_metadata(real.join("keys")).expect("it is there");
+            assert!(written.is_file());
+            assert!([&link, &far].iter().all(|link| link.is_symlink()));
+            assert_eq!(fs::read_to_string(&link).expect("it is there"), content);
+        }
+        let ring = folder.path().join("ring");
+        symlink("ring", &ring).expect("it can be made");
+        assert!(write_whole(&ring, b"").is_err());
+        assert!(lock(&ring).is_err());
+    }
+
+    #[test]
+    fn lock_of_a_file_is_held_by_one_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let path = folder.path().join("keys");
-        let lock = lock_beside(&path).expect("nobody has it");
-        let other = File::open(folder.path().join("keys.lock")).expect("it is there");
-        let attempt = || flock(&other, FlockOperation::NonBlockingLockExclusive);
-        assert!(attempt().is_err());
-        drop(lock);
-        assert!(attempt().is_ok());
+        let is_free = |path: &Path| {
+            let other = File::open(path).expect("it is there");
+            flock(&other, FlockOperation::NonBlockingLockExclusive).is_ok()
+        };
+        let first = lock(&path).expect("nobody has it");
+        assert!(!is_free(folder.path()), "there is no file yet");
+        write_private(&path, b"1").expect("it can be written");
+        drop(first);
+        assert!(is_free(folder.path()));
+        let second = lock(&path).expect("nobody has it");
+        assert!(!is_free(&path));
+        drop(second);
+        assert!(is_free(&path));
+        assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 1);
+    }
+
+    #[test]
+    fn changes_of_many_at_once_are_all_made() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("count");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        let _lock = lock(&path).expect("it can be had");
+                        let before = fs::read_to_string(&path).unwrap_or_default();
+                        write_private(&path, format!("{before}x").as_bytes()).expect("it can");
+                    }
+                });
+            }
+        });
+        let after = fs::read_to_string(&path).expect("it is there");
+        assert_eq!(after, "x".repeat(32));
     }
 }

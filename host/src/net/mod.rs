@@ -12,7 +12,7 @@ pub(crate) mod watch;
 
 pub(crate) use authorities::Authorities;
 pub(crate) use datagrams::{bind_datagrams, raise_buffers};
-pub(crate) use file::{lock_beside, open_to_add, write_private, write_whole};
+pub(crate) use file::{followed, lock, open_to_add, write_private, write_whole};
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate};

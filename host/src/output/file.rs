@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::LogFile;
+use crate::net::followed;
 
 /// Permissions of a new file: its lines name clients, which are nobody else's business.
 const MODE: u32 = 0o640;
@@ -75,8 +76,9 @@ impl RotatedFile {
     }
 
     fn rename(&self) -> io::Result<()> {
+        let path = followed(&self.config.path)?;
         let numbered = |number: u32| {
-            let mut path = self.config.path.clone().into_os_string();
+            let mut path = path.clone().into_os_string();
             path.push(format!(".{number}"));
             PathBuf::from(path)
         };
@@ -84,7 +86,7 @@ impl RotatedFile {
             // There may be fewer yet.
             let _ = fs::rename(numbered(number), numbered(number + 1));
         }
-        fs::rename(&self.config.path, numbered(1))
+        fs::rename(&path, numbered(1))
     }
 }
 
@@ -178,6 +180,21 @@ mod tests {
                 None
             ]
         );
+    }
+
+    #[test]
+    fn full_file_that_a_link_leads_to_is_renamed_where_it_is() {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("real")).unwrap();
+        let link = folder.path().join("access.log");
+        std::os::unix::fs::symlink("real/lines", &link).unwrap();
+        let mut file = file(&folder, Some(4));
+        for line in ["one\n", "two\n"] {
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        assert!(link.is_symlink());
+        assert_eq!(read(&folder, "real/lines.1").as_deref(), Some("one\n"));
+        assert_eq!(read(&folder, "real/lines").as_deref(), Some("two\n"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Unsaved;
-use crate::net::{watch, write_private};
+use crate::net::{followed, watch, write_private};
 
 /// Longest file in bytes; an entry has some 60.
 const LONGEST: u64 = 8 << 20;
@@ -70,6 +70,7 @@ pub(super) fn read_or_set_aside(file: &Path) -> io::Result<Option<SavedByPrefix>
         Err(BadUsage::Unreadable(error)) => return Err(error),
         Err(bad @ (BadUsage::Empty | BadUsage::Broken(_))) => bad,
     };
+    let file = &followed(file)?;
     let mut aside = file.as_os_str().to_owned();
     aside.push(".broken");
     let aside = PathBuf::from(aside);

@@ -18,7 +18,7 @@ use super::usage_file::{self, BadUsage, Saved, SavedByPrefix};
 use crate::auth::{Unsaved, Usage};
 use crate::clock::now_ms;
 use crate::config::UsagePlan;
-use crate::net::lock_beside;
+use crate::net;
 
 /// Time from one saving to the next: the use of that time is lost if the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -155,7 +155,7 @@ impl Counts {
             Ok(saved) => return saved.unwrap_or_default(),
             Err(bad @ BadUsage::Unreadable(_)) => bad,
             Err(BadUsage::Empty | BadUsage::Broken(_)) => {
-                let lock = lock_beside(&self.file);
+                let lock = net::lock(&self.file);
                 match lock.and_then(|_lock| usage_file::read_or_set_aside(&self.file)) {
                     Ok(saved) => return saved.unwrap_or_default(),
                     Err(error) => BadUsage::Unreadable(error),
@@ -170,7 +170,7 @@ impl Counts {
     /// Adds to the use in the file, and gives what is in it then. A file that is gone or broken is written anew with all that
     /// this process knows, which has what is to be added in it.
     fn add(&self, unsaved: &[(&String, &Arc<Usage>, Unsaved)]) -> io::Result<SavedByPrefix> {
-        let _lock = lock_beside(&self.file)?;
+        let _lock = net::lock(&self.file)?;
         let Some(mut saved) = usage_file::read_or_set_aside(&self.file)? else {
             let saved = self.known();
             usage_file::write(&self.file, &saved)?;
