@@ -1,6 +1,7 @@
 //! The audit file: a line for each change that operators ask for, which follows from the line before.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use lockgate_tests::{CommandResult, Gateway, write_configuration};
@@ -164,6 +165,23 @@ async fn chain_goes_on_over_an_upgrade_and_begins_anew_in_another_file() {
     }
     successor.terminate();
     successor.ended().await;
+}
+
+#[tokio::test]
+async fn file_that_others_may_write_is_refused_at_a_start_and_at_a_change() {
+    let folder = TempDir::new().unwrap();
+    let (gateway, file) = serve(&folder).await;
+    let open_to_all = || fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+    open_to_all();
+    assert_eq!(gateway.post("/reload", "{}").await.0, 503);
+    let why = "others may write it (mode 0666): chmod go-w";
+    gateway.log().line(&["nothing was changed", why]).await;
+    let configuration = write_configuration(folder.path(), &configuration(&file));
+    let ended = LOCKGATE
+        .run(&["run", configuration.to_str().unwrap()])
+        .await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.error.contains(why), "{ended:?}");
 }
 
 #[tokio::test]

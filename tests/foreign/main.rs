@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         clients::openssl_client_gets_safe_tls_alone: OpenSsl;
         collector::opentelemetrys_classes_read_traces_and_logs: Python, PythonOtlp;
         machine::component_loads_without_proc: Mounts;
+        machine::nothing_is_changed_while_the_disk_of_the_audit_file_is_full: UserNamespaces;
         machine::dev_polls_folders_that_cannot_be_watched: UserNamespaces;
         tokens::openid_provider_rotates_its_keys: Node;
         tokens::browser_presents_its_token_by_subprotocol_and_by_cookie: Node, Chromium;

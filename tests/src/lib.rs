@@ -69,8 +69,8 @@ pub use sigv4::Signer;
 pub use sources::{answer_with, copy_of_plugin};
 pub use tls::{Certificate, Trust};
 pub use tools::{
-    Chromium, GoClient, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, without_proc,
-    without_watches,
+    Chromium, GoClient, Gopls, Node, OpenSsl, OtherLanguages, Python, Tool, with_a_small_disk,
+    without_proc, without_watches,
 };
 pub use versions::{replace, version};
 pub use webtransport::WebTransport;

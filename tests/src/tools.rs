@@ -104,6 +104,14 @@ pub fn without_watches(command: &Command) -> Command {
     inside(&["--user", "--map-root-user"], none, command)
 }
 
+/// The command that runs `command` with a disk of 64 KiB at `folder`, which other processes reach below
+/// `/proc/ID/root`. It needs [`Tool::UserNamespaces`].
+#[must_use]
+pub fn with_a_small_disk(folder: &Path, command: &Command) -> Command {
+    let mount = format!("mount -t tmpfs -o size=64k none '{}'", folder.display());
+    inside(&["--user", "--map-root-user", "--mount"], &mount, command)
+}
+
 fn inside(namespaces: &[&str], before: &str, command: &Command) -> Command {
     let mut inside = Command::new("unshare");
     let script = format!("{before} && exec \"$@\"");

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Caller;
 use super::plugins::refused;
-use super::trail::{self, Entry};
+use super::trail::{self, Entry, Room};
 use crate::access_log::{self, Text};
 
 /// Time limit for the disk of the audit file.
@@ -37,7 +37,8 @@ pub(super) struct Audit {
 struct Change {
     caller: Caller,
     action: String,
-    status: StatusCode,
+    /// None as long as it is not made.
+    status: Option<StatusCode>,
     done: Option<String>,
 }
 
@@ -51,30 +52,34 @@ pub(super) async fn audit(
 ) -> Response {
     let Audit { file, tasks } = audit;
     let changing = tasks.spawn(async move {
-        let path = Text::from(request.uri().path()).as_str();
-        let action = format!("{} {path}", request.method());
-        if let Some(file) = &file {
-            let file = Arc::clone(file);
-            if let Err(error) = on_disk(move || trail::check(&file)).await {
-                tracing::error!(target: "audit", by = %caller, action, "nothing was changed, since the audit file cannot be written: {error}");
-                let why = "nothing was changed: the file of management.audit cannot be written; the log says why";
-                return refused(StatusCode::SERVICE_UNAVAILABLE, why);
-            }
+        // A method may be as long as a head.
+        let action = format!("{} {}", request.method(), request.uri().path());
+        let mut change = Change {
+            caller,
+            action: Text::from(action.as_str()).as_str().to_owned(),
+            status: None,
+            done: None,
+        };
+        let room = match &file {
+            Some(file) => Some(change.make_room(Arc::clone(file)).await),
+            None => None,
+        };
+        if let Some(Err(error)) = &room {
+            let (by, action) = (caller, &change.action);
+            tracing::error!(target: "audit", %by, action, "nothing was changed, since the audit file cannot be written: {error}");
+            let why = "nothing was changed: the file of management.audit cannot be written; the log says why";
+            return refused(StatusCode::SERVICE_UNAVAILABLE, why);
         }
         let response = next.run(request).await;
         let done = response.extensions().get::<Done>();
-        let change = Change {
-            caller,
-            action,
-            status: response.status(),
-            done: done.map(|done| Text::from(done.0.as_str()).as_str().to_owned()),
-        };
+        change.done = done.map(|done| Text::from(done.0.as_str()).as_str().to_owned());
+        change.status = Some(response.status());
         if change.write(file).await {
             return response;
         }
         let why = format!(
             "the answer was {}, and its line is not in the file of management.audit; the log has it",
-            change.status
+            response.status()
         );
         refused(StatusCode::INTERNAL_SERVER_ERROR, &why)
     });
@@ -94,7 +99,8 @@ impl Change {
             None => None,
         };
         let digest = written.as_ref().and_then(|written| written.as_ref().ok());
-        let (status, done) = (self.status.as_u16(), self.done.as_deref());
+        let status = self.status.map(|status| status.as_u16());
+        let done = self.done.as_deref();
         tracing::info!(target: "audit", by = %self.caller, action = self.action, status, done, digest, "an operator has asked for a change");
         let Some(Err(error)) = written else {
             return true;
@@ -103,13 +109,26 @@ impl Change {
         false
     }
 
+    async fn make_room(&self, file: Arc<Path>) -> io::Result<Room> {
+        self.in_file(move |entry| trail::make_room(&file, entry))
+            .await
+    }
+
     async fn append(&self, file: Arc<Path>) -> io::Result<String> {
+        self.in_file(move |entry| trail::append(&file, entry)).await
+    }
+
+    async fn in_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Entry<'_>) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (at, by, from) = (
             access_log::timestamp(),
             self.caller.name(),
             self.caller.from(),
         );
-        let (action, status, done) = (self.action.clone(), self.status.as_u16(), self.done.clone());
+        let status = self.status.map(|status| status.as_u16());
+        let (action, done) = (self.action.clone(), self.done.clone());
         on_disk(move || {
             let entry = Entry {
                 at,
@@ -119,7 +138,7 @@ impl Change {
                 status,
                 done: done.as_deref(),
             };
-            trail::append(&file, &entry)
+            work(&entry)
         })
         .await
     }

@@ -6,15 +6,25 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::net::open_to_add;
 
-/// The most bytes of a line with its end. A text in it has 512 bytes at most, each of which may be written with six.
+/// The most bytes of a line with its end.
 const MAX_LINE: u64 = 32 << 10;
+
+/// The most bytes of a line that is written: two texts of it have 512 bytes at most, each of which may be written with six.
+const ROOM: u64 = 8 << 10;
+
+/// The lines for which this process has room on the disk, and which are not written yet.
+static AWAITED: AtomicU64 = AtomicU64::new(0);
 
 /// A change, as its line has it.
 #[derive(Debug, Serialize)]
@@ -24,7 +34,8 @@ pub(super) struct Entry<'a> {
     pub(super) by: Option<&'a str>,
     pub(super) from: &'a str,
     pub(super) action: &'a str,
-    pub(super) status: u16,
+    /// None as long as the change is not made.
+    pub(super) status: Option<u16>,
     pub(super) done: Option<&'a str>,
 }
 
@@ -35,16 +46,58 @@ struct Line<'a> {
     entry: &'a Entry<'a>,
 }
 
-/// Opens the file, or makes it, so that a change for which there can be no line is not made.
-pub(super) fn check(file: &Path) -> io::Result<()> {
-    open_to_add(file).map(drop)
+/// The right to make a change: there is room on the disk for its line.
+#[derive(Debug)]
+pub(super) struct Room(());
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        AWAITED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Opens the file, or makes it. Fails if it cannot be written, or if others than its owner may write it.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = open_to_add(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "others may write it (mode {mode:04o}): chmod go-w {}",
+                path.display()
+            ),
+        ));
+    }
+    Ok(file)
+}
+
+/// Takes room on the disk for the line of a change, so that a change for which there can be no line is not made. A file
+/// system that keeps no room gets a line of the change before it is made.
+pub(super) fn make_room(path: &Path, change: &Entry<'_>) -> io::Result<Room> {
+    let mut file = open(path)?;
+    file.lock()?;
+    let before = last_line(&mut file)?;
+    let awaited = AWAITED.fetch_add(1, Ordering::Relaxed) + 1;
+    let room = Room(());
+    let end = file.metadata()?.len();
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, end, awaited * ROOM) {
+        Ok(()) => Ok(room),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => add(&mut file, before, change).map(|_| room),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Adds a line, and waits until it is on the disk. Gives the line's digest.
 pub(super) fn append(path: &Path, entry: &Entry<'_>) -> io::Result<String> {
-    let mut file = open_to_add(path)?;
+    let mut file = open(path)?;
     file.lock()?;
-    let previous = last_line(&mut file)?.map(|line| hash(&line));
+    let before = last_line(&mut file)?;
+    add(&mut file, before, entry)
+}
+
+fn add(file: &mut File, before: Option<Vec<u8>>, entry: &Entry<'_>) -> io::Result<String> {
+    let previous = before.map(|line| hash(&line));
     let line = serde_json::to_string(&Line { previous, entry })?;
     file.write_all(format!("{line}\n").as_bytes())?;
     file.sync_data()?;
@@ -158,6 +211,7 @@ pub(crate) fn verify(path: &Path, digests: &[String]) -> Result<Verified, Broken
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
@@ -167,7 +221,7 @@ mod tests {
             by: Some("management.tokens[0]"),
             from: "127.0.0.1:1",
             action,
-            status: 200,
+            status: Some(200),
             done: None,
         }
     }
@@ -241,13 +295,56 @@ mod tests {
     }
 
     #[test]
+    fn room_of_a_line_is_taken_before_its_change() {
+        let (_folder, path, _) = three();
+        let length = || fs::metadata(&path).unwrap().len();
+        let allocated = || fs::metadata(&path).unwrap().blocks() * 512;
+        let before = length();
+        let rooms = [(); 2].map(|()| make_room(&path, &entry("POST /d")).unwrap());
+        // A file system that keeps no room has a line instead.
+        assert!(length() > before || allocated() >= before + 2 * ROOM);
+        drop(rooms);
+        append(&path, &entry("POST /d")).unwrap();
+        assert!(verify(&path, &[]).unwrap().lines >= 4);
+    }
+
+    #[test]
+    fn longest_line_has_room() {
+        let worst = "\u{1}".repeat(512);
+        let longest = Entry {
+            from: &"f".repeat(60),
+            done: Some(&worst),
+            ..entry(&worst)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        for _ in 0..2 {
+            append(&path, &longest).unwrap();
+        }
+        assert!(fs::metadata(&path).unwrap().len() <= 2 * ROOM);
+    }
+
+    #[test]
+    fn file_that_others_may_write_is_refused() {
+        let (_folder, path, _) = three();
+        for (mode, is_right) in [(0o666, false), (0o620, false), (0o644, true), (0o600, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let opened = open(&path);
+            assert_eq!(opened.is_ok(), is_right, "{mode:o}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn file_of_another_kind_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("long");
         fs::write(&long, vec![b'x'; 3 * MAX_LINE as usize]).unwrap();
         assert!(append(&long, &entry("POST /a")).is_err());
         assert!(matches!(verify(&long, &[]), Err(Broken::NoLine(1))));
-        assert!(check(folder.path()).is_err());
+        assert!(open(folder.path()).is_err());
     }
 
     #[test]
