@@ -74,7 +74,7 @@ impl Endpoint {
     }
 
     /// Waits until it has got as many requests.
-    async fn asked(&self, times: usize) {
+    pub(crate) async fn asked(&self, times: usize) {
         within("the endpoint is asked", async {
             while self.heads.lock().unwrap().len() < times {
                 tokio::task::yield_now().await;
@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     /// As [`Self::gateway`], with more of the configuration before its own.
-    async fn gateway_with(&self, more: &str, timeout_ms: u32) -> Gateway {
+    pub(crate) async fn gateway_with(&self, more: &str, timeout_ms: u32) -> Gateway {
         let probe = probe_configuration("authorizer = \"team\"", "");
         let url = &self.url;
         let configuration = format!(
@@ -335,4 +335,82 @@ async fn secrets_in_the_address_of_the_endpoint_stay_out_of_the_log() {
         .filter(|line| line.contains("canary"))
         .collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
+}
+
+/// An endpoint that keeps connections, and closes one instead of a second answer on it. It may close them all at once.
+async fn endpoint_that_closes_kept_connections(answers: bool) -> (String, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/auth", listener.local_addr().unwrap());
+    // The requests of each connection.
+    let asked = Arc::<Mutex<Vec<usize>>>::default();
+    let counts = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let number = {
+                let mut counts = counts.lock().unwrap();
+                counts.push(0);
+                counts.len() - 1
+            };
+            let counts = Arc::clone(&counts);
+            tokio::spawn(async move {
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = socket.read_u8().await else {
+                            return;
+                        };
+                        head.push(byte);
+                    }
+                    let is_first = {
+                        let mut counts = counts.lock().unwrap();
+                        counts[number] += 1;
+                        counts[number] == 1
+                    };
+                    if !is_first || !answers {
+                        return;
+                    }
+                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-User: ada\r\n\r\n";
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, asked)
+}
+
+async fn serve_before(url: &str) -> Gateway {
+    let probe = probe_configuration("authorizer = \"team\"", "");
+    let forward =
+        format!("[authorizers.team]\nforward = {{ url = {url:?}, principal = \"X-User\" }}\n");
+    LOCKGATE.serve(&format!("{probe}\n{forward}")).await
+}
+
+#[tokio::test]
+async fn endpoint_that_closes_a_kept_connection_is_asked_once_more() {
+    let (url, asked) = endpoint_that_closes_kept_connections(true).await;
+    let gateway = serve_before(&url).await;
+    for _ in 0..3 {
+        gateway.connect("/s").await.id().await;
+    }
+    // The first connection is kept, and fails; those that are made then are not kept.
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked[..2], [2, 1], "{asked:?}");
+    assert_eq!(
+        asked.iter().sum::<usize>(),
+        3 + asked.iter().filter(|count| **count == 2).count()
+    );
+}
+
+#[tokio::test]
+async fn endpoint_that_closes_a_new_connection_is_asked_no_more() {
+    let (url, asked) = endpoint_that_closes_kept_connections(false).await;
+    let gateway = serve_before(&url).await;
+    for times in 1..3 {
+        check_refusal(
+            &gateway.ws("/s").refused().await,
+            500,
+            "Internal Server Error",
+        );
+        assert_eq!(*asked.lock().unwrap(), vec![1; times]);
+    }
 }

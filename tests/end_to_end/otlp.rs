@@ -407,7 +407,16 @@ async fn last_spans_are_sent_at_a_stop_and_a_reload_changes_the_collector() {
 
 #[tokio::test]
 async fn collector_with_tls_is_judged_by_its_authority() {
-    let certificate = Certificate::new();
+    let names = ["localhost"];
+    for certificate in [
+        Certificate::of(&names),
+        Certificate::of_an_authority(&names),
+    ] {
+        judge_a_collector_with_tls(certificate).await;
+    }
+}
+
+async fn judge_a_collector_with_tls(certificate: Certificate) {
     let collector = Collector::https(&certificate).await;
     let folder = tempfile::TempDir::new().unwrap();
     let (ca, _) = certificate.write(folder.path());
@@ -421,7 +430,10 @@ async fn collector_with_tls_is_judged_by_its_authority() {
     strange.connect("/s").await;
     strange
         .log()
-        .line(&["the collector does not take", "certificate"])
+        .line(&[
+            "the collector does not take",
+            "name in otlp.ca the authority",
+        ])
         .await;
     assert_eq!(collector.exports().len(), 0);
     let known = serve(format!("ca = {ca:?}")).await;

@@ -122,8 +122,31 @@ async fn command_without_a_token_says_why_the_file_gives_none() {
 }
 
 #[tokio::test]
+async fn health_by_the_address_of_a_listener_with_tls_names_the_configuration_as_remedy() {
+    let gateway = serve(&Certificate::of(&["gateway.example"])).await;
+    let address = gateway.management().to_string();
+    let ended = LOCKGATE.run(&["health", &address]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .error
+            .contains("with TLS, name the gateway's configuration"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
 async fn command_from_elsewhere_takes_token_and_authority_by_options() {
-    let certificate = Certificate::of(&["gateway.example"]);
+    let names = ["gateway.example"];
+    for certificate in [
+        Certificate::of(&names),
+        Certificate::of_an_authority(&names),
+    ] {
+        take_token_and_authority_by_options(certificate).await;
+    }
+}
+
+async fn take_token_and_authority_by_options(certificate: Certificate) {
     let gateway = serve(&certificate).await;
     let address = gateway.management().to_string();
     let folder = TempDir::new().unwrap();

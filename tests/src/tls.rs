@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::{
     CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme, SupportedProtocolVersion,
@@ -66,6 +66,14 @@ impl Certificate {
         let mut params = params(&["localhost", "127.0.0.1"]);
         params.not_before = (now - hour).into();
         params.not_after = (now + hour * 13 * 24).into();
+        Self::made(&params)
+    }
+
+    /// A certificate for these names that calls itself an authority's, as `openssl req -x509` makes it.
+    #[must_use]
+    pub fn of_an_authority(names: &[&str]) -> Self {
+        let mut params = params(names);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self::made(&params)
     }
 

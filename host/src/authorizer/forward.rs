@@ -15,7 +15,7 @@ use super::{Answer, Denial, Request};
 use crate::auth::{Identity, IdentityError, Value};
 use crate::config::{self, Fault};
 use crate::net::watch::Stamp;
-use crate::net::{Authorities, shown};
+use crate::net::{Asker, Authorities, distrust_remedy, shown};
 
 /// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
 const MAX_BODY: usize = 16 << 10;
@@ -49,7 +49,9 @@ pub(super) struct ForwardAuthorizer {
     config: config::Forward,
     /// Of its URL what may be shown.
     place: String,
-    http: Client,
+    /// The key of its authorities in the configuration.
+    ca: String,
+    http: Asker,
     /// The authority's file as it was read.
     stamp: Option<Stamp>,
 }
@@ -57,23 +59,27 @@ pub(super) struct ForwardAuthorizer {
 impl ForwardAuthorizer {
     /// Makes the client of the endpoint, whose table stands at `key` in the configuration.
     pub(super) fn new(config: &config::Forward, key: &str) -> Result<Self, Fault> {
-        let mut http = Client::builder()
-            // An answer that leads elsewhere is the client's to follow.
-            .redirect(Policy::none())
-            // What clients present goes to the configured place, whatever the environment says.
-            .no_proxy()
-            .http1_only()
-            .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
-        if let Some(ca) = &config.ca {
-            let authorities = Authorities::read(ca).map_err(|unread| Fault {
-                key: format!("{key}.ca"),
-                message: unread.message,
-                remedy: unread.remedy.to_owned(),
-                is_passing: unread.is_passing,
-            })?;
-            http = http.tls_certs_only(authorities.certificates);
-        }
-        let http = http.build().map_err(|error| Fault {
+        let authorities = config.ca.as_deref().map(Authorities::read).transpose();
+        let authorities = authorities.map_err(|unread| Fault {
+            key: format!("{key}.ca"),
+            message: unread.message,
+            remedy: unread.remedy.to_owned(),
+            is_passing: unread.is_passing,
+        })?;
+        let client = || {
+            let http = Client::builder()
+                // An answer that leads elsewhere is the client's to follow.
+                .redirect(Policy::none())
+                // What clients present goes to the configured place, whatever the environment says.
+                .no_proxy()
+                .http1_only()
+                .user_agent(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
+            match &authorities {
+                Some(authorities) => http.tls_backend_preconfigured(authorities.tls(&["http/1.1"])),
+                None => http,
+            }
+        };
+        let http = Asker::new(client).map_err(|error| Fault {
             key: key.to_owned(),
             message: format!("no client can be made for it: {}", chain(&error)),
             remedy: "correct url and ca".into(),
@@ -83,6 +89,7 @@ impl ForwardAuthorizer {
             stamp: config.ca.as_deref().and_then(Stamp::of),
             config: config.clone(),
             place: shown(config.url.reveal()),
+            ca: format!("{key}.ca"),
             http,
         })
     }
@@ -106,13 +113,17 @@ impl ForwardAuthorizer {
 
     async fn ask(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
         let failed = |error: &reqwest::Error| {
-            Denial::Failed(format!("{} cannot be asked: {}", self.place, chain(error)))
+            let remedy = distrust_remedy(error, &self.ca);
+            Denial::Failed(format!(
+                "{} cannot be asked: {}{remedy}",
+                self.place,
+                chain(error)
+            ))
         };
-        let asked = self
-            .http
-            .get(self.config.url.reveal())
-            .headers(headers(request));
-        let response = asked.send().await.map_err(|error| failed(&error))?;
+        let asked = self.http.get(self.config.url.reveal());
+        let asked = asked.headers(headers(request)).build();
+        let asked = self.http.ask(asked.map_err(|error| failed(&error))?).await;
+        let response = asked.map_err(|error| failed(&error))?;
         let status = response.status();
         if status.is_success() {
             return self.identity(response.headers()).map(Arc::new);

@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
-use reqwest::Certificate;
+use rustls::ClientConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
+use super::tls;
 use super::watch::{self, Stamp};
 
 /// Bytes of the file.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The certificates of a file, PEM; at least one.
+/// The authorities of a file, PEM; at least one.
 pub(crate) struct Authorities {
-    pub(crate) certificates: Vec<Certificate>,
+    config: ClientConfig,
     /// The file as it was read.
     pub(crate) stamp: Stamp,
 }
@@ -32,17 +35,30 @@ impl Authorities {
             remedy: watch::remedy(&error, otherwise),
             is_passing: watch::is_passing(&error),
         })?;
-        match Certificate::from_pem_bundle(&bytes) {
-            Ok(certificates) if !certificates.is_empty() => Ok(Self {
-                certificates,
-                stamp,
-            }),
-            Ok(_) | Err(_) => Err(NoAuthorities {
-                message: format!("{} holds no certificate", file.display()),
-                remedy: otherwise,
-                is_passing: false,
-            }),
+        let unusable = |what: String| NoAuthorities {
+            message: format!("{} {what}", file.display()),
+            remedy: otherwise,
+            is_passing: false,
+        };
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        let certificates = read.unwrap_or_default();
+        if certificates.is_empty() {
+            return Err(unusable("holds no certificate".to_owned()));
         }
+        let config = tls::trusting(certificates);
+        let unfit = |error| unusable(format!("holds a certificate that cannot be used: {error}"));
+        Ok(Self {
+            config: config.map_err(unfit)?,
+            stamp,
+        })
+    }
+
+    /// TLS with servers of these authorities, which are asked for these protocols, in the terms of ALPN.
+    pub(crate) fn tls(&self, protocols: &[&str]) -> ClientConfig {
+        let mut config = self.config.clone();
+        let protocols = protocols.iter();
+        config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
+        config
     }
 }
 
@@ -62,12 +78,7 @@ mod tests {
         let mut text = Issued::new().certificate_pem;
         text.push_str(&" ".repeat(longest - text.len()));
         fs::write(&file, &text).expect("it can be written");
-        assert_eq!(
-            Authorities::read(&file)
-                .map(|read| read.certificates.len())
-                .ok(),
-            Some(1)
-        );
+        assert!(Authorities::read(&file).is_ok());
         text.push(' ');
         fs::write(&file, &text).expect("it can be written");
         let unread = Authorities::read(&file).err().expect("it is too long");

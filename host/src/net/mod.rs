@@ -1,5 +1,6 @@
 //! The operating system's part: connections, sockets for datagrams, and files that are read again while the gateway serves.
 
+mod asker;
 mod authorities;
 mod datagrams;
 mod file;
@@ -10,11 +11,12 @@ mod turns;
 mod url;
 pub(crate) mod watch;
 
+pub(crate) use asker::Asker;
 pub(crate) use authorities::Authorities;
 pub(crate) use datagrams::{bind_datagrams, raise_buffers};
 pub(crate) use file::{followed, lock, open_to_add, write_private, write_whole};
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
-pub(crate) use tls::{BoxedStream, ExpectedCertificate};
+pub(crate) use tls::{BoxedStream, ExpectedCertificate, distrust_remedy};
 pub(crate) use turns::Turns;
 pub(crate) use url::{shown, told};

@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use super::Signal;
 use super::protobuf::{Field, fields};
 use crate::config::{Fault, Otlp, OtlpProtocol};
-use crate::net::{Authorities, shown};
+use crate::net::{Authorities, distrust_remedy, shown};
 
 /// Bytes of the longest answer. It has a count and a sentence.
 const LONGEST: usize = 64 << 10;
@@ -77,7 +77,11 @@ impl Collector {
             http = http.no_proxy();
         }
         if let Some(authorities) = authorities {
-            http = http.tls_certs_only(authorities.certificates.iter().cloned());
+            let protocol = match config.protocol {
+                OtlpProtocol::Http => "http/1.1",
+                OtlpProtocol::Grpc => "h2",
+            };
+            http = http.tls_backend_preconfigured(authorities.tls(&[protocol]));
         }
         let http = http.build().map_err(|error| Fault {
             key: "otlp".to_owned(),
@@ -116,7 +120,9 @@ impl Collector {
         let response = match request.send().await {
             Ok(response) => http::Response::<reqwest::Body>::from(response),
             Err(error) => {
-                return Outcome::Failed(format!("it cannot be reached: {}", causes(&error)), None);
+                let remedy = distrust_remedy(&error, "otlp.ca");
+                let why = format!("it cannot be reached: {}{remedy}", causes(&error));
+                return Outcome::Failed(why, None);
             }
         };
         let (head, body) = response.into_parts();
