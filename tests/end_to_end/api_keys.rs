@@ -146,7 +146,8 @@ async fn file_that_others_can_read_is_refused_with_the_remedy() {
     assert_eq!(validate().await.code, Some(0));
     fs::write(&file, "secret = 1").unwrap();
     let damaged = validate().await.error;
-    assert!(damaged.contains("no file of API keys"), "{damaged}");
+    let why = "no file of API keys, by line 1: a value is of another type";
+    assert!(damaged.contains(why), "{damaged}");
 }
 
 const FREE: &str = "[usage_plans.free]\nquota = { limit = 2, per = \"month\" }\n";

@@ -23,8 +23,12 @@ const HEAD: &str = "\
 /// The reason why a file holds no API keys, or takes no other one. It holds nothing of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadTable {
-    #[error("it is no file of API keys")]
-    Malformed,
+    /// What is wrong, and in which line if that is known.
+    #[error("it is no file of API keys{}: {what}", line.map(|line| format!(", by line {line}")).unwrap_or_default())]
+    Malformed {
+        line: Option<usize>,
+        what: &'static str,
+    },
     #[error("its key {0} is damaged")]
     Damaged(String),
     #[error("it has more than {MAX_KEYS} keys")]
@@ -86,11 +90,15 @@ impl Table {
 
     /// Reads the text of a file.
     pub(crate) fn parse(text: &str) -> Result<Self, BadTable> {
-        let written: WrittenTable = toml::from_str(text).map_err(|_| BadTable::Malformed)?;
+        let written: WrittenTable =
+            toml::from_str(text).map_err(|error| malformed(text, &error))?;
         if written.keys.len() > MAX_KEYS {
             return Err(BadTable::TooMany);
         }
-        let secret = decode(&written.secret).ok_or(BadTable::Malformed)?;
+        let secret = decode(&written.secret).ok_or(BadTable::Malformed {
+            line: None,
+            what: "its secret is damaged",
+        })?;
         let records = written.keys.into_iter().map(|(prefix, written)| {
             let hash = decode(&written.hash);
             let record = Record {
@@ -170,6 +178,27 @@ impl Table {
     /// All keys, by prefix.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
+    }
+}
+
+/// What is wrong with a text. The parser's own words may hold something of it.
+fn malformed(text: &str, error: &toml::de::Error) -> BadTable {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message();
+    let what = match () {
+        () if message.starts_with("duplicate key") => "a key or a field stands there twice",
+        () if message.starts_with("missing field") => {
+            "a field is missing; it has secret, and each key name, made and hash"
+        }
+        () if message.starts_with("unknown field") => {
+            "a field is unknown; it has secret, and each key name, plan, made and hash"
+        }
+        () if message.starts_with("invalid type") => "a value is of another type",
+        () => "that is no TOML",
+    };
+    BadTable::Malformed {
+        line: before.map(|before| before.matches('\n').count() + 1),
+        what,
     }
 }
 

@@ -110,6 +110,37 @@ fn damaged_file_is_refused_without_a_word_of_it() {
 }
 
 #[test]
+fn mistake_in_a_file_has_its_line_and_its_cause() {
+    let (table, _) = table_with(&["mobile"]);
+    let text = table.to_text();
+    let made = "made = \"2026-11-26\"\n";
+    for (damaged, what) in [
+        (text.replace(made, &made.repeat(2)), "twice"),
+        (text.replace(made, "made = 1\n"), "another type"),
+        (text.replace(made, "mode = \"\"\n"), "a field is unknown"),
+        (text.replace(made, "made = CANARY\n"), "no TOML"),
+    ] {
+        let error = Table::parse(&damaged).expect_err("it is damaged");
+        let line = 1 + damaged
+            .lines()
+            .zip(text.lines())
+            .position(|(damaged, right)| damaged != right)
+            .expect("they differ");
+        let error = error.to_string();
+        assert!(
+            error.contains(&format!("by line {line}: ")) && error.contains(what),
+            "{line}, {what}: {error}"
+        );
+        assert!(!error.contains("CANARY"));
+    }
+    let missing = Table::parse(&text.replace(made, "")).expect_err("it is damaged");
+    assert!(
+        missing.to_string().contains("a field is missing"),
+        "{missing}"
+    );
+}
+
+#[test]
 fn key_over_its_bound_is_nobodys() {
     let mut table = Table::new().expect("there are random bytes");
     let key = |letters: usize| NewKey {

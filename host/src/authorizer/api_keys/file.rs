@@ -37,7 +37,8 @@ impl BadFile {
                 file.display()
             ),
             Self::NoText | Self::Bad(_) => {
-                "name a file that `lockgate keys api new` made, or restore it".to_owned()
+                "correct that, restore the file, or name one that `lockgate keys api new` made"
+                    .to_owned()
             }
         }
     }
