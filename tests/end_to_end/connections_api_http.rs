@@ -148,3 +148,38 @@ async fn head_with_a_line_that_ends_without_cr_is_refused() {
     check(&refused, 400, "BadRequestException", "ends without CR");
     assert!(refused.closed);
 }
+
+#[tokio::test]
+async fn path_that_only_resembles_that_of_a_connection_is_refused_as_of_no_stage() {
+    let gateway = serve("").await;
+    let (_client, id) = connected(&gateway, "/s").await;
+    for path in [
+        format!("/s/@connections/{id}/"),
+        format!("/s/@connections%2F{id}"),
+        format!("/s%2F@connections/{id}"),
+        "/s/@connections".to_owned(),
+    ] {
+        let mut http = gateway.http().await;
+        let refused = ask(&mut http, &backend(), "POST", &path, b"hi").await;
+        check(&refused, 403, "ForbiddenException", "Forbidden");
+    }
+}
+
+#[tokio::test]
+async fn transfer_coding_beside_chunked_is_not_taken_for_it() {
+    let gateway = serve("").await;
+    let (mut client, id) = connected(&gateway, "/s").await;
+    let chunks = b"5\r\nhello\r\n0\r\n\r\n";
+    for (coding, status) in [("gzip, chunked", 501), ("Chunked", 200)] {
+        let mut http = gateway.http().await;
+        let mut headers = backend().sign("POST", &path(&id), http.host_name(), b"hello");
+        headers.push(("Transfer-Encoding".to_owned(), coding.to_owned()));
+        let answer = http.ask("POST", &path(&id), &headers, chunks).await;
+        assert_eq!(answer.status, status, "{coding}: {answer:?}");
+    }
+    client.expect("hello").await;
+    let headers =
+        "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n";
+    let answer = gateway.ask("POST", "/reload", headers).await;
+    assert_eq!(answer.0, 501, "{answer:?}");
+}

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::access::Caller;
-use super::{Control, plugins};
+use super::{Control, connections, plugins};
 use crate::config::is_loopback_authority;
 
 /// Passes only requests that no web page can send: a browser adds the page's `Origin`, its `Host` is the name that was made
@@ -54,6 +54,10 @@ pub(super) async fn whole_body(
     next: Next,
 ) -> Response {
     let (head, body) = request.into_parts();
+    if connections::has_unknown_coding(&head.headers) {
+        let why = "the only transfer coding is chunked: send a content-length";
+        return plugins::refused(StatusCode::NOT_IMPLEMENTED, why);
+    }
     let told = body.size_hint().lower();
     if told > limit as u64 {
         let why = format!("the body has {told} bytes, and this request takes {limit}: send less");

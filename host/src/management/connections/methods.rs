@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body;
 use serde_json::json;
@@ -54,6 +54,13 @@ pub(super) fn method(method: &Method) -> Option<KeyMethods> {
         Method::DELETE => Some(KeyMethods::DELETE),
         _ => None,
     }
+}
+
+/// Whether a body has a transfer coding beside `chunked`, as which the server below would read it (RFC 9112 §6.1).
+pub(in crate::management) fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(|first| !is_chunked(first)) || codings.next().is_some()
 }
 
 impl Call<'_> {

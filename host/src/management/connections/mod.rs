@@ -24,6 +24,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use self::access::Access;
+pub(super) use self::methods::has_unknown_coding;
 use self::methods::{Call, Done, RequestBody};
 use self::refusal::Refusal;
 use super::Control;
@@ -57,9 +58,14 @@ pub(super) fn shows_access_key(parts: &Parts, keys: &AccessKeys) -> bool {
     access::shows_key(parts, keys)
 }
 
-/// Whether a path is that of the connections API: `…/@connections/ID`.
+/// Whether a path is of the connections API: one with the segment `@connections`, however it is encoded. One that is not
+/// `…/@connections/ID` is of no stage.
 pub(crate) fn is_target(path: &str) -> bool {
-    Target::parse(path).is_some()
+    // Most paths have none of both.
+    (path.contains('@') || path.contains('%')) && {
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        path.split('/').any(|segment| segment == SEGMENT)
+    }
 }
 
 /// Answers a request on a client listener, with a time limit for its body. It holds the permit of a handshake meanwhile.
@@ -78,6 +84,8 @@ pub(crate) async fn answer<B: RequestBody>(
         Err(Refusal::NoRoom)
     } else if peer.head_faults.lone_line_feed() {
         Err(Refusal::MalformedHead)
+    } else if has_unknown_coding(&parts.headers) {
+        Err(Refusal::UnknownCoding)
     } else {
         let stages = context.stages.load_full();
         serve(&stages, &parts, body, deadline, &mut record).await
@@ -108,7 +116,10 @@ pub(super) async fn answer_operator(
     record.by = caller.name();
     let stages = control.stages();
     let keys = caller.is_by_access_key().then_some(&*stages.access_keys);
-    let served = serve_operator(&stages, keys, &parts, body, deadline, &mut record).await;
+    let served = match has_unknown_coding(&parts.headers) {
+        true => Err(Refusal::UnknownCoding),
+        false => serve_operator(&stages, keys, &parts, body, deadline, &mut record).await,
+    };
     record.write(&parts, &served);
     let is_forged = served.as_ref().is_err_and(Refusal::is_forgery);
     let mut response = refusal::response(served, record.request_id).into_response();
@@ -312,6 +323,30 @@ mod tests {
             "@connections/a",
         ] {
             check(path, None);
+        }
+    }
+
+    #[test]
+    fn path_with_the_segment_is_answered_here_in_every_form() {
+        for path in [
+            "/prod/@connections/a",
+            "/prod/%40connections/a%3D",
+            "/prod/@connections",
+            "/prod/@connections/a/",
+            "/prod/@connections%2Fa",
+            "/prod%2f%40connections/a",
+            "/prod/@connections/a/b",
+        ] {
+            assert!(is_target(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/prod",
+            "/prod/a@connections",
+            "/@connection/a",
+            "/%40",
+        ] {
+            assert!(!is_target(path), "{path}");
         }
     }
 }

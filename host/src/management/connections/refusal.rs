@@ -28,6 +28,8 @@ pub(super) enum Refusal {
     NotAllowed { key: Box<str>, resource: String },
     #[error("a line of the head ends without CR")]
     MalformedHead,
+    #[error("the body has another transfer coding than chunked")]
+    UnknownCoding,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("the body is cut short")]
@@ -67,6 +69,7 @@ impl Refusal {
                 | SignatureFault::OtherBody,
             ) => (StatusCode::FORBIDDEN, "InvalidSignatureException"),
             Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, "AccessDeniedException"),
+            Self::UnknownCoding => (StatusCode::NOT_IMPLEMENTED, "NotImplementedException"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException"),
             Self::MalformedHead | Self::CutBody | Self::MalformedId(_) | Self::NotText => {
                 (StatusCode::BAD_REQUEST, "BadRequestException")
@@ -107,6 +110,7 @@ impl Refusal {
                  resource: {resource}"
             ),
             Self::MalformedHead => "Bad request: a line of the head ends without CR".to_owned(),
+            Self::UnknownCoding => "The only transfer coding is chunked.".to_owned(),
             Self::TooLarge(limit) => format!("The payload is larger than {limit} bytes."),
             Self::CutBody => "The payload is cut short.".to_owned(),
             Self::SlowBody => "The payload did not come in time.".to_owned(),
@@ -129,6 +133,7 @@ impl Refusal {
             | Self::Signature(_)
             | Self::NotAllowed { .. }
             | Self::MalformedHead
+            | Self::UnknownCoding
             | Self::TooLarge(_)
             | Self::CutBody
             | Self::SlowBody
@@ -149,6 +154,7 @@ impl Refusal {
             | Self::Unsigned
             | Self::NotAllowed { .. }
             | Self::MalformedHead
+            | Self::UnknownCoding
             | Self::TooLarge(_)
             | Self::CutBody
             | Self::SlowBody
