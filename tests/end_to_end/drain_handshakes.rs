@@ -9,6 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use crate::forward_auth::Endpoint;
 use crate::{LOCKGATE, abandoned::slowly, probe_configuration, upgrade::logged_successor};
 
 async fn serve(limits: &str, plugin: &str) -> Gateway {
@@ -222,4 +223,26 @@ async fn request_that_ends_after_a_stop_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     assert_eq!(gateway.ended().await, Some(0));
+}
+
+/// The client gets its answer when the window is over, and nothing waits for the endpoint then.
+#[tokio::test]
+async fn authorizer_that_hangs_is_not_waited_for_after_the_window() {
+    let endpoint = Endpoint::start().await;
+    let limits = "[limits]\ndrain_s = 0\ndisconnects_s = 1\n";
+    let mut gateway = endpoint.gateway_with(limits, 29_000).await;
+    let client = gateway.ws("/s");
+    let mut stream = client.stream().await.unwrap();
+    stream.write_all(&client.bytes()).await.unwrap();
+    endpoint.asked(1).await;
+    gateway.terminate();
+    let mut answer = String::new();
+    within("the answer", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(gateway.ended().await, Some(0));
+    for waited in ["waiting for handlers", "have not ended"] {
+        assert!(!gateway.log().contains(&[waited]));
+    }
 }

@@ -12,6 +12,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
 
 use super::head::{Head, MAX_HEADERS, Opening};
 use super::origin::{self, Destination};
@@ -46,6 +47,8 @@ pub(super) struct Candidate<'a> {
     pub(super) identity: Option<&'a Arc<Identity>>,
     /// The room for those that wait for their authorizers.
     pub(super) waiting: &'a Arc<Permits>,
+    /// Cancelled once a stop has no time for its decision.
+    pub(super) overdue: &'a CancellationToken,
 }
 
 /// Judges a client by one snapshot of its stage: the newest. If a reload empties it meanwhile, loads the newest again.
@@ -155,7 +158,10 @@ impl Candidate<'_> {
         asked: &Asked<'_>,
         authorized_by: &mut AuthorizedBy,
     ) -> Result<Option<Acceptance>, Refusal> {
-        match self.authorize(stage, asked, authorized_by).await {
+        // An authorizer has nothing to finish, as a handler may have.
+        let authorizing = self.authorize(stage, asked, authorized_by);
+        let authorized = self.overdue.run_until_cancelled(authorizing).await;
+        match authorized.ok_or(Refusal::Stopping)? {
             Ok(()) => {
                 self.check_principal(stage)?;
                 connect(stage, asked.invocation, asked.handshake).await

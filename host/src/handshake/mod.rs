@@ -382,6 +382,7 @@ impl PendingHandshake {
             certificate: &self.certificate,
             identity: self.identity.as_ref(),
             waiting: &context.waiting,
+            overdue: &context.overdue,
         };
         let admitting = async {
             self.check_rate()?;
