@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use lockgate_tests::{replace, version};
+use lockgate_tests::{Gateway, PATIENCE, replace, version};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -167,4 +168,33 @@ async fn commands_while_a_new_process_loads_are_refused_with_the_reason() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(!ended.error.contains("under way"), "{ended:?}");
     assert!(gateway.is_running());
+}
+
+#[tokio::test]
+async fn command_says_which_of_two_gateways_of_one_file_it_asks() {
+    let mut served = Served::new().await;
+    let file = served.file();
+    let words = ["run", file.to_str().unwrap()];
+    let mut second =
+        Gateway::start(LOCKGATE.command(&words), TempDir::new().unwrap(), PATIENCE).await;
+    second
+        .log()
+        .line(&["WARN", "another gateway runs this file"])
+        .await;
+    let list = ["plugins", "list", "--config", file.to_str().unwrap()];
+    let ended = LOCKGATE.run(&list).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (first_process, second_process) = (served.gateway.id(), second.id());
+    let (first, address) = (served.gateway.management(), second.management());
+    let said = format!(
+        "process {first_process} ({first}) is asked; for process {second_process}, write --management {address}"
+    );
+    assert!(ended.error.contains(&said), "{said}: {ended:?}");
+    // The older one has gone.
+    served.gateway.terminate();
+    served.gateway.ended().await;
+    let ended = LOCKGATE.run(&list).await;
+    assert!(!ended.error.contains("two gateways"), "{ended:?}");
+    second.terminate();
+    second.ended().await;
 }

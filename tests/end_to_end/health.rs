@@ -272,6 +272,6 @@ async fn health_command_gives_the_reason_of_an_unready_gateway_in_time() {
     let other = echo().await;
     check_refused(
         &health(&other.plain().to_string()).await,
-        "is not the health",
+        "does not answer as the health",
     );
 }

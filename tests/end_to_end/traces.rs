@@ -171,5 +171,5 @@ async fn command_prints_a_trace_until_the_connection_ends() {
         lines[1].contains("in   $default") && lines[1].contains("answered with"),
         "{ended:?}"
     );
-    assert!(lines[2].contains("ended with 4001"), "{ended:?}");
+    assert!(lines[2].contains("ended with 4001, by the "), "{ended:?}");
 }

@@ -117,7 +117,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
     }
 }
 
-/// Count of lines dropped so far: their reader took them too slowly, or the disk was full.
+/// Count of lines dropped so far: their reader took them too slowly or was not there, or the disk was full.
 pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
@@ -142,6 +142,6 @@ fn report_dropped(lines: u64) {
     tracing::warn!(
         target: "lockgate::log",
         lines,
-        "lines of the access log were dropped: its reader took them too slowly, or its disk is full"
+        "lines of the access log were dropped: its reader took them too slowly or is not there, or its disk is full"
     );
 }

@@ -20,7 +20,7 @@ use super::whom::{
     AskedGateway, GatewayTarget, connect, connect_hint, host, loopback_if_unspecified,
 };
 use crate::config::{self, Address, Secret};
-use crate::management::{CONFIGURATION, FoundNote, Note, find_note};
+use crate::management::{CONFIGURATION, FoundNote, Note, find_note, find_second_note};
 use crate::net::{BoxedStream, ExpectedCertificate};
 use crate::telemetry;
 
@@ -177,11 +177,14 @@ async fn gateway_of(
     };
     let found = find_note(file).await;
     match &found {
-        Some(FoundNote::Trusted(Note {
-            management: Some(address),
-            has_tls,
-            ..
-        })) => {
+        Some(FoundNote::Trusted(
+            note @ Note {
+                management: Some(address),
+                has_tls,
+                ..
+            },
+        )) => {
+            tell_of_second(file, note).await;
             let address = Address::of_listener(address);
             let address =
                 address.context("the management address that the gateway tells is no address")?;
@@ -222,6 +225,25 @@ async fn gateway_of(
          name that address: --management {place}",
         note.process
     )))
+}
+
+/// Says which of two gateways is asked.
+async fn tell_of_second(file: &Path, first: &Note) {
+    let Some(second) = find_second_note(file, first).await else {
+        return;
+    };
+    let place = |note: &Note| {
+        let address = note.management.clone();
+        address.unwrap_or_else(|| "no management listener".to_owned())
+    };
+    telemetry::print(&format!(
+        "two gateways run {}: process {} ({}) is asked; for process {}, write --management {}",
+        file.display(),
+        first.process,
+        place(first),
+        second.process,
+        place(&second),
+    ));
 }
 
 /// A management listener that has answered as one.

@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::admin::ask;
 use super::client::{self, encoded};
-use super::table::{list, printable, table, text};
+use super::table::{cut, list, printable, table, text};
 use super::whom::{AskedGateway, GatewayOption};
 use crate::words::count_of;
 
@@ -373,7 +373,7 @@ fn connection_table(found: &Value) -> String {
         rows.push([
             text(connection, "id"),
             text(connection, "stage"),
-            text(connection, "principal"),
+            cut(&text(connection, "principal")),
             text(connection, "source_ip"),
             moment(connection, "connected_at"),
             moment(connection, "last_active_at"),
@@ -387,7 +387,7 @@ fn group_table(found: &Value) -> String {
     let mut rows = vec![["GROUP", "STAGE", "MEMBERS"].map(String::from)];
     for group in list(found.get("groups")) {
         rows.push([
-            text(group, "name"),
+            cut(&text(group, "name")),
             text(group, "stage"),
             text(group, "members"),
         ]);
@@ -452,7 +452,7 @@ fn description(shown: &Value) -> String {
     }
     if let Some(closing) = shown.get("closing").filter(|closing| !closing.is_null()) {
         let (code, reason) = (text(closing, "code"), text(closing, "reason"));
-        row("closing", format!("{code} {reason}"));
+        row("closing", [code, reason].join(" ").trim_end().to_owned());
     }
     for (name, key) in [
         ("message limit", "message_bytes"),
@@ -498,13 +498,15 @@ fn trace_line(line: &str) -> String {
             "",
             text(&event, "bytes")
         ),
-        "ended" => format!(
-            "{}  ended with {} {}, by the {}",
-            at(&event),
-            text(&event, "code"),
-            text(&event, "reason"),
-            text(&event, "by")
-        ),
+        "ended" => {
+            let (code, reason) = (text(&event, "code"), text(&event, "reason"));
+            let by = text(&event, "by");
+            format!(
+                "{}  ended with {}, by the {by}",
+                at(&event),
+                [code, reason].join(" ").trim_end()
+            )
+        }
         _ => printable(line),
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn health(gateway: &str) -> Result<()> {
             bail!("the gateway at {address} is stopping")
         }
         Some(_) | None => bail!(
-            "{address} is not the health or management listener of a gateway; name the gateway's configuration, or its address"
+            "{address} does not answer as the health or management listener of a gateway; if it is a management listener with TLS, name the gateway's \
+             configuration, which names the certificate; else name that, or the right address"
         ),
     }
 }

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// Characters of a cell that a stranger wrote.
+const MAX_CELL: usize = 40;
+
 /// The entries of a list; none for anything else.
 pub(super) fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     value.and_then(Value::as_array).into_iter().flatten()
@@ -31,6 +34,14 @@ pub(super) fn printable(text: &str) -> String {
     printable
 }
 
+/// Cuts what a stranger wrote to a width that leaves a table readable.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_CELL) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(MAX_CELL - 1).chain(['…']).collect(),
+    }
+}
+
 /// Aligns columns to their widest cell.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
@@ -48,4 +59,17 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_of_a_stranger_is_cut_and_a_short_one_whole() {
+        let longest = "é".repeat(MAX_CELL);
+        assert_eq!(cut(&longest), longest);
+        let short = cut(&format!("{longest}é"));
+        assert_eq!(short, format!("{}…", "é".repeat(MAX_CELL - 1)));
+    }
 }

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::handover::Sockets;
 use crate::handshake::{Admission, EarlyLines, HandshakeContext};
 use crate::listener::{ListenerContext, Pages, QuicSocket};
-use crate::management::{Control, Upgrade, note_socket_name, serve_note};
+use crate::management::{Control, Upgrade, note_socket_name, second_note_socket_name, serve_note};
 use crate::permits::Permits;
 use crate::plugin::{Cause, Plugins};
 use crate::telemetry::Metrics;
@@ -206,11 +206,21 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Answers commands that know only the file with the gateway's note.
+    /// Answers commands that know only the file with the gateway's note. They ask an older gateway of the same file, and are
+    /// told of this one.
     fn serve_note_for(self: &Arc<Self>, file: &Path) -> io::Result<()> {
-        let (socket, shared) = self
-            .sockets
-            .listen_by_name("note", &note_socket_name(file)?)?;
+        let name = note_socket_name(file)?;
+        let listen = |name: &str| self.sockets.listen_by_name("note", name);
+        let (socket, shared) = match listen(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(
+                    "another gateway runs this file, and commands that name the file ask that one\n  remedy: name this one by \
+                     --management ADDR, or give it a file of its own"
+                );
+                listen(&second_note_socket_name(&name))?
+            }
+            listening => listening?,
+        };
         let gateway = Arc::clone(self);
         let stop = self.stop_management.clone();
         self.listeners.tasks.spawn(async move {

@@ -47,7 +47,10 @@ use audit::Audit;
 pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
-pub(crate) use note::{FoundNote, Note, find_note, note_socket_name, serve_note};
+pub(crate) use note::{
+    FoundNote, Note, find_note, find_second_note, note_socket_name, second_note_socket_name,
+    serve_note,
+};
 pub(crate) use trail::verify as verify_audit;
 
 /// A listener as configured: its address, its TLS and its pages.

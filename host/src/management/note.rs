@@ -60,6 +60,11 @@ pub(crate) fn note_socket_name(file: &Path) -> io::Result<String> {
     ))
 }
 
+/// The name of the note socket of a second gateway that runs the file of this name.
+pub(crate) fn second_note_socket_name(name: &str) -> String {
+    format!("{name}/second")
+}
+
 /// Sends the note to every client, one after the other, until it is dropped.
 pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
     loop {
@@ -73,12 +78,26 @@ pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
     }
 }
 
-/// Asks the gateway that runs a file for its note, if there is one.
+/// Asks the gateway that runs a file for its note, if there is one. Of two, that is the older one.
 pub(crate) async fn find_note(file: &Path) -> Option<FoundNote> {
-    let connected = || {
-        let name = note_socket_name(file)?;
-        UnixStream::from_std(connect_abstract(&name)?)
-    };
+    let name = note_socket_name(file).ok()?;
+    match find(file, &name).await {
+        Some(found) => Some(found),
+        None => find(file, &second_note_socket_name(&name)).await,
+    }
+}
+
+/// Asks a second gateway that runs a file beside the one with this note; none if it may lie.
+pub(crate) async fn find_second_note(file: &Path, first: &Note) -> Option<Note> {
+    let name = second_note_socket_name(&note_socket_name(file).ok()?);
+    match find(file, &name).await? {
+        FoundNote::Trusted(note) => (note.process != first.process).then_some(note),
+        FoundNote::Untrusted { .. } => None,
+    }
+}
+
+async fn find(file: &Path, name: &str) -> Option<FoundNote> {
+    let connected = || UnixStream::from_std(connect_abstract(name)?);
     let stream = connected().ok()?;
     let uid = stream.peer_cred().ok()?.uid();
     let mut text = Vec::new();

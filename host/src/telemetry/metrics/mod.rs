@@ -183,7 +183,7 @@ fn gateway(metrics: &Metrics, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     counter(
         encoder,
         "access_log_dropped",
-        "Lines of the access log that were dropped: their reader took them too slowly, or the disk was full",
+        "Lines of the access log that were dropped: their reader took them too slowly or was not there, or the disk was full",
         access_log::dropped(),
     )?;
     counters(
