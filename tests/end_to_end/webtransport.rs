@@ -141,6 +141,30 @@ async fn close_of_a_session_has_its_code_both_ways() {
     gateway.log().line(&[&format!("ended: {own} 1006")]).await;
 }
 
+/// A handler is told 1006 of them, as of a WebSocket that broke.
+#[tokio::test]
+async fn session_whose_stream_is_reset_or_cut_off_has_broken() {
+    let gateway = probe("", "").await;
+    let http3 = gateway.http3().await;
+    let mut session = http3.session("/s", &[]).await;
+    let own = id(&mut session).await;
+    session.reset();
+    gateway.log().line(&[&format!("ended: {own} 1006")]).await;
+    // Malformed, and then an end in order; an end within a capsule, and within a frame of HTTP/3.
+    for bytes in [
+        &[0, 5, 0x68, 0x43, 2, 0, 0][..],
+        &[0, 4, 0x68, 0x43, 5, 0],
+        &[0, 1, 0x40],
+        &[0, 9, 0x40],
+    ] {
+        let mut session = http3.session("/s", &[]).await;
+        let own = id(&mut session).await;
+        session.send_beside(bytes).await;
+        session.finish();
+        gateway.log().line(&[&format!("ended: {own} 1006")]).await;
+    }
+}
+
 #[tokio::test]
 async fn messages_against_the_rules_close_a_session_as_they_close_a_websocket() {
     let gateway = echo().await;

@@ -178,6 +178,16 @@ impl WebTransport {
         self.connect.send.finish().unwrap();
     }
 
+    /// Sends bytes on the session's own stream.
+    pub async fn send_beside(&mut self, bytes: &[u8]) {
+        self.connect.send.write_all(bytes).await.unwrap();
+    }
+
+    /// Resets the session's own stream.
+    pub fn reset(&mut self) {
+        self.connect.send.reset(0x10c_u32.into()).unwrap();
+    }
+
     /// Ends the session's own stream in order, as for a close without a code.
     pub fn finish(&mut self) {
         self.connect.send.finish().unwrap();

@@ -36,6 +36,11 @@ impl Default for State {
 }
 
 impl Capsules {
+    /// Whether all capsules have come to their end.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(&self.0, State::Head(head) if head.is_empty())
+    }
+
     /// Takes bytes of the stream. Gives the close, if it has come; nothing behind it counts.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<Option<SessionClose>, Malformed> {
         while let Some((byte, rest)) = bytes.split_first() {

@@ -96,6 +96,8 @@ impl Sessions {
 pub(crate) struct Session {
     id: u64,
     own: Stream,
+    /// It was reset or broke its form: quinn then tells of an end in order, if it is asked again.
+    is_cut: bool,
     capsules: Capsules,
     sessions: Arc<Sessions>,
     streams: mpsc::Receiver<MessageStream>,
@@ -117,6 +119,7 @@ impl Session {
         Self {
             id,
             own,
+            is_cut: false,
             capsules: Capsules::default(),
             sessions,
             streams,
@@ -167,16 +170,30 @@ impl Session {
         Poll::Ready(stream)
     }
 
-    /// Waits for the client's close. One in order has no code (RFC draft §6: it counts as 0); an error is a cut.
+    /// Waits for the client's close. One in order has no code (RFC draft §6: it counts as 0); an error is a cut, which it
+    /// stays.
     pub(crate) fn poll_closed(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<SessionClose>> {
+        if self.is_cut {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let closed = ready!(self.poll_capsules(context));
+        self.is_cut = closed.is_err();
+        Poll::Ready(closed)
+    }
+
+    fn poll_capsules(&mut self, context: &mut Context<'_>) -> Poll<io::Result<SessionClose>> {
         for _ in 0..IDLE_READS {
             let mut bytes = [0; 256];
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut self.own).poll_read(context, &mut buffer))?;
             let close = match buffer.filled() {
+                // A capsule that is cut off counts as malformed (RFC 9297 §3.3).
+                [] if !self.capsules.is_whole() => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 [] => Some(SessionClose {
                     code: 0,
                     reason: String::new(),
