@@ -69,7 +69,7 @@ impl Sessions {
             return Ok(());
         };
         match sender.try_reserve() {
-            // A copy: the datagram is a part of all that was received at once, up to 64 KiB, and would keep that while it waits.
+            // A copy: the datagram is a part of its packet, and would keep that while it waits.
             Ok(place) => place.send(payload.to_vec()),
             Err(_) => drop(counters.incoming_dropped.fetch_add(1, Ordering::Relaxed)),
         }

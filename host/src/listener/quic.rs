@@ -6,7 +6,7 @@
 //! the kernel does not tell their packets apart, one after the other.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,9 @@ use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Version};
 use hyper::ext::Protocol;
+use lockgate_steering::separate;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{Endpoint, Incoming, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -249,7 +250,7 @@ fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<Op
         );
     }
     let config = endpoint_config(Arc::clone(&port), key.clone());
-    let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
+    let endpoint = endpoint_on(socket, config)?;
     if let Some(error) = port.refused() {
         tracing::warn!(
             "an upgrade closes the connections of QUIC on UDP {address} at once, and new ones wait for some seconds: the kernel \
@@ -258,6 +259,16 @@ fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<Op
         );
     }
     Ok(OpenSocket { endpoint, port })
+}
+
+/// An endpoint that gets each packet by itself. quinn has the kernel join up to 64 of one client in a buffer, and any byte
+/// that is not read yet keeps the whole buffer: its bounds count a packet for it.
+fn endpoint_on(socket: UdpSocket, config: EndpointConfig) -> io::Result<Endpoint> {
+    let copy = socket.try_clone()?;
+    let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
+    // A kernel without the option joins none.
+    let _ = separate(&copy);
+    Ok(endpoint)
 }
 
 impl QuicListener {
@@ -512,4 +523,35 @@ async fn answer(
     };
     // Without a session of the gateway, it is reset.
     let _ = open.send(socket);
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::udp::{Transmit, UdpSocketState};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn packets_that_come_together_are_not_joined() {
+        const PACKET: usize = 1_200;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (copy, address) = (socket.try_clone().unwrap(), socket.local_addr().unwrap());
+        // It reads nothing before this test waits.
+        let _endpoint = endpoint_on(socket, EndpointConfig::default()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sending = UdpSocketState::new((&client).into()).unwrap();
+        let packets = sending.max_gso_segments().min(8);
+        let batch = Transmit {
+            destination: address,
+            ecn: None,
+            contents: &vec![7; packets * PACKET],
+            segment_size: Some(PACKET).filter(|_| packets > 1),
+            src_ip: None,
+        };
+        sending.try_send((&client).into(), &batch).unwrap();
+        let mut buffer = vec![0; 64 << 10];
+        for _ in 0..packets {
+            assert_eq!(copy.recv(&mut buffer).unwrap(), PACKET);
+        }
+    }
 }

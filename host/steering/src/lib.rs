@@ -1,10 +1,13 @@
-//! The kernel's choice among the sockets of one UDP port, by a program of classic BPF (`SO_ATTACH_REUSEPORT_CBPF`,
-//! socket(7)). It takes no privilege.
+//! What the kernel does with the packets of a UDP port: its choice among the sockets there, by a program of classic BPF
+//! (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)), and whether it joins packets (`UDP_GRO`, udp(7)). It takes no privilege.
 //!
-//! This is a crate of its own for its one `unsafe` call: the gateway forbids them.
+//! This is a crate of its own for its `unsafe` call: the gateway forbids them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
+
+/// The option of `linux/udp.h`, which `libc` has for some targets alone.
+const UDP_GRO: libc::c_int = 104;
 
 /// One instruction of classic BPF, as Linux's `struct sock_filter` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +43,35 @@ pub fn attach(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
         len: length,
         filter: instructions.as_mut_ptr(),
     };
-    // SAFETY: the descriptor is open, since it is borrowed; `program` has its own size, and points to `instructions`, which
-    // has `len` of them and lives longer than the call. The kernel copies both.
+    set(
+        socket,
+        (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF),
+        &program,
+    )
+}
+
+/// Has the kernel give each packet by itself, and not those of one client that have come together as one.
+///
+/// # Errors
+///
+/// If the kernel has no such option. Then it joins none.
+pub fn separate(socket: impl AsFd) -> io::Result<()> {
+    let off: libc::c_int = 0;
+    set(socket, (libc::SOL_UDP, UDP_GRO), &off)
+}
+
+/// Sets an option to a value that is of the option's type, and whose pointers are valid.
+fn set<T>(socket: impl AsFd, (level, option): (i32, i32), value: &T) -> io::Result<()> {
+    // SAFETY: the descriptor is open, since it is borrowed; `value` has its own size. The kernel copies it, and the
+    // instructions to which that of `attach` points, of which there are as many as it says: its vector lives longer than
+    // the call.
     let failed = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
     match failed {
