@@ -2,26 +2,94 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use lockgate_tests::{
-    FirstPackets, Gateway, Http3, Http3Options, Http3Request, stream_head, within,
+    Certificate, FirstPackets, Gateway, Http3, Http3Options, Http3Request, stream_head, within,
 };
 use quinn::SendStream;
 use serde_json::json;
-use tokio::{task::JoinSet, time::interval};
+use tempfile::TempDir;
+use tokio::{sync::Notify, task::JoinSet, time::interval};
 
 use crate::{
+    LOCKGATE,
     abandoned::all_are_told_of,
     connect::connecting,
     datagrams::Frozen,
+    echo_configuration,
     floods::resident_kib,
     http3::{echo, probe},
 };
 
 const REQUEST_CANCELLED: u64 = 0x10c;
 const SESSION_GONE: u64 = 0x170d_7b68;
+
+/// Carries the packets of one client to the first address or the other, and the answers of both to it.
+async fn carry(near: UdpSocket, to: [SocketAddr; 2], to_other: &AtomicBool, answers: &Notify) {
+    near.set_nonblocking(true).unwrap();
+    let near = tokio::net::UdpSocket::from_std(near).unwrap();
+    let mut far = Vec::new();
+    for address in to {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(address).await.unwrap();
+        far.push(socket);
+    }
+    let client = near.peek_from(&mut [0]).await.unwrap().1;
+    let [mut packet, mut one, mut other] = [[0; 2_048]; 3];
+    loop {
+        tokio::select! {
+            Ok(length) = near.recv(&mut packet) => {
+                let place = usize::from(to_other.load(Ordering::Relaxed));
+                far[place].send(&packet[..length]).await.unwrap();
+            }
+            Ok(length) = far[0].recv(&mut one) => {
+                near.send_to(&one[..length], client).await.unwrap();
+            }
+            Ok(length) = far[1].recv(&mut other) => {
+                near.send_to(&other[..length], client).await.unwrap();
+                answers.notify_one();
+            }
+        }
+    }
+}
+
+/// A connection's id is seen by all on its way. A gateway that does not know it tells so, and gave the token away by which a
+/// client knows that its connection has ended.
+#[tokio::test]
+async fn gateway_with_the_certificate_of_another_ends_none_of_its_connections() {
+    let folder = TempDir::new().unwrap();
+    let tls = Certificate::new().write_as(folder.path(), "c");
+    let configuration = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = {tls}\nquic = true\n{}",
+        echo_configuration("")
+    );
+    let gateways = [
+        LOCKGATE.serve_as_written(&configuration).await,
+        LOCKGATE.serve_as_written(&configuration).await,
+    ];
+    let addresses = [gateways[0].secure(), gateways[1].secure()];
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = near.local_addr().unwrap();
+    let (to_other, answers) = (AtomicBool::new(false), Notify::new());
+    let at_the_other = async {
+        let http3 = Http3::connect(address).await;
+        let mut client = http3.open("/s").await;
+        client.echo("hello").await.unwrap();
+        to_other.store(true, Ordering::Relaxed);
+        let text = "hello".repeat(20);
+        client.send(&text).await;
+        within("an answer of the other gateway", answers.notified()).await;
+        to_other.store(false, Ordering::Relaxed);
+        client.expect(&text).await;
+    };
+    tokio::select! {
+        () = carry(near, addresses, &to_other, &answers) => {}
+        () = at_the_other => {}
+    }
+}
 
 /// Bytes that a client may send on one stream before they are read.
 const STREAM_WINDOW: usize = 64 << 10;

@@ -97,7 +97,7 @@ impl QuicSocket {
     /// read one socket would take each other's packets. Then it is bound as soon as that process has closed its connections.
     /// Until then, clients are not told of it.
     pub(crate) fn bind(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
-        let reset_key = ResetKey::default();
+        let reset_key = ResetKey::of(address);
         let open = match open(address, sockets, &reset_key) {
             Ok(open) => Some(open),
             Err(error) if is_to_be_free(&error, address, sockets) => {

@@ -1,6 +1,8 @@
 //! What a process has in common with those before and after it at a UDP port: the ids of connections, and the keys by which
 //! one knows what another has sent.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,10 @@ use crate::handover::{CONNECTION_ID, Port};
 /// answers.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The keys that follow from the private key of a certificate: they stay when the process does not, and all processes
-/// with that certificate have them.
+/// The file with the machine's name, or the container's. It stays when the process does not.
+const MACHINE: &str = "/proc/sys/kernel/hostname";
+
+/// The keys that follow from the private key of a certificate: they stay when the process does not.
 #[derive(Clone)]
 pub(super) struct QuicKeys {
     /// Makes the token of a stateless reset out of a connection's id (RFC 9000 §10.3.2).
@@ -42,17 +46,37 @@ impl QuicKeys {
 }
 
 /// The key of stateless resets: that of the certificate that is shown now to clients that name no host.
-#[derive(Clone, Default)]
-pub(super) struct ResetKey(Arc<ArcSwapOption<Tls>>);
+///
+/// The tokens are those of one address of one machine. Otherwise anyone who sees the id of a connection could end it, by a
+/// packet with that id to another listener with the certificate: that has no such connection, and would give the
+/// token away (RFC 9000 §21.11).
+#[derive(Clone)]
+pub(super) struct ResetKey {
+    tls: Arc<ArcSwapOption<Tls>>,
+    place: Arc<str>,
+}
 
 impl ResetKey {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        // Without a name it is a machine like others without one.
+        let machine = fs::read_to_string(MACHINE).unwrap_or_default();
+        Self {
+            tls: Arc::default(),
+            place: format!("{} {address} ", machine.trim_end()).into(),
+        }
+    }
+
     pub(super) fn set(&self, tls: &Arc<Tls>) {
-        self.0.store(Some(Arc::clone(tls)));
+        self.tls.store(Some(Arc::clone(tls)));
     }
 
     fn current(&self) -> Option<hmac::Key> {
-        let tls = self.0.load();
+        let tls = self.tls.load();
         Some(tls.as_ref()?.quic_keys()?.reset)
+    }
+
+    fn at_place(&self, data: &[u8]) -> Vec<u8> {
+        [self.place.as_bytes(), data].concat()
     }
 }
 
@@ -60,7 +84,7 @@ impl HmacKey for ResetKey {
     fn sign(&self, data: &[u8], out: &mut [u8]) {
         // Before a listener has accepted there is no connection.
         if let Some(key) = self.current() {
-            key.sign(data, out);
+            key.sign(&self.at_place(data), out);
         }
     }
 
@@ -69,7 +93,8 @@ impl HmacKey for ResetKey {
     }
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        self.current().ok_or(CryptoError)?.verify(data, signature)
+        let key = self.current().ok_or(CryptoError)?;
+        key.verify(&self.at_place(data), signature)
     }
 }
 
@@ -130,7 +155,7 @@ mod tests {
     fn resets_are_one_in_their_interval_and_shorter_than_what_they_answer() {
         let from = SocketAddr::from(([127, 0, 0, 1], 0));
         let (_socket, port) = Sockets::default().open_port(from).unwrap();
-        let config = endpoint_config(port, ResetKey::default());
+        let config = endpoint_config(port, ResetKey::of(from));
         let mut endpoint = Endpoint::new(Arc::new(config), None, true, None);
         let packet = [&[0x40], &[7; 99][..]].concat();
         let mut answers = |at: Instant| {
