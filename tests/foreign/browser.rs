@@ -1,10 +1,11 @@
 //! The module `@lockgate/client` in a browser, over what the browser has: WebTransport, WebSockets over each version of HTTP.
 
 use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lockgate_tests::{
-    Certificate, Chromium, Gateway, LONG_PATIENCE, Node, Python, echo_configuration,
+    Certificate, Chromium, Gateway, Issuer, LONG_PATIENCE, Node, Python, echo_configuration,
     probe_configuration,
 };
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::LOCKGATE;
 use crate::clients::{check, script};
+use crate::tokens::behind;
 
 /// A page of the gateway's origin in a browser. It ends with this value.
 struct Page {
@@ -202,6 +204,38 @@ pub(crate) async fn client_in_a_browser_comes_back_after_a_restart() {
     page.until("open").await;
     let seen = page.run("(connection.send('hello'), until('hello'))").await;
     assert_eq!(seen, json!(["hello"]));
+    page.end().await;
+}
+
+/// By either transport, with the pair that the gateway takes out of the list of subprotocols.
+pub(crate) async fn client_in_a_browser_comes_back_with_a_fresh_token() {
+    let issuer = Issuer::start().await;
+    let sources = r#"["route.request.header.Sec-WebSocket-Protocol"]"#;
+    let configuration = behind(&issuer, sources) + "on_expiry = \"close\"\n";
+    let gateway = LOCKGATE.serve_quic(&configuration).await;
+    let mut page = Page::open(&gateway, &[]).await;
+    for transport in ["webtransport", "websocket"] {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let short = issuer.token(json!({"exp": now.as_secs() + 5}));
+        let long = issuer.token(json!({}));
+        let begin = format!(
+            "(tokens = [{}, {}], begin('/s', {{ webTransport: {} }}, async () => ['bearer', tokens.shift()]))",
+            json!(short),
+            json!(long),
+            transport == "webtransport"
+        );
+        page.run(&begin).await;
+        let open = format!("open {transport}");
+        assert_eq!(page.until("open").await, json!([open]));
+        let seen = page.until("close").await;
+        assert_eq!(seen, json!(["close 1008 authorization expired true again"]));
+        assert_eq!(page.until("open").await, json!([open]));
+        page.run("connection.send('[{\"do\": \"who\"}]')").await;
+        let said = page.until("[{").await;
+        assert!(said[0].as_str().unwrap().contains("ada"), "{said}");
+        page.run("connection.close()").await;
+        page.until("close").await;
+    }
     page.end().await;
 }
 

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         browser::client_in_a_browser_falls_back_to_a_websocket: Node, Chromium;
         browser::client_in_a_browser_has_a_websocket_over_http3: Node, Chromium;
         browser::client_in_a_browser_comes_back_after_a_restart: Node, Chromium;
+        browser::client_in_a_browser_comes_back_with_a_fresh_token: Node, Chromium;
         browser::browser_tabs_and_aioquic_chat_by_different_transports: Node, Python, Chromium;
         clients::npm_client_ws_is_served: Node;
         clients::python_client_websockets_is_served: Python;

@@ -123,7 +123,7 @@ pub(crate) async fn wscat_presents_headers_and_subprotocols() {
 }
 
 /// The probe at `/s`, behind tokens of this issuer that stand at these sources.
-fn behind(issuer: &Issuer, sources: &str) -> String {
+pub(crate) fn behind(issuer: &Issuer, sources: &str) -> String {
     format!(
         r#"{}
 [authorizers.users]

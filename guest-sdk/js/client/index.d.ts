@@ -3,6 +3,7 @@ export interface ConnectOptions {
   /**
    * Whether a lost connection is opened again: never, or as a function of its close says. By default it is, unless the code
    * says that another attempt would end in the same way (1000, 1002, 1003, 1007 to 1010) or is the application's own (from 3000).
+   * A token or certificate that has expired says no such thing: after 1008 `authorization expired` it is opened again.
    */
   reconnect?: false | ((close: { readonly code: number; readonly reason: string; readonly wasClean: boolean }) => boolean);
   /** False for WebSockets alone. Default: true. */
@@ -89,11 +90,12 @@ export interface Connection extends EventTarget {
  *
  * @param url The address, such as `wss://api.example/prod?token=…`, or a path on the page's own host; `https` stands for `wss`. A
  * function is asked before each attempt: for a token that expires.
- * @param protocols The subprotocols that the gateway may choose from.
+ * @param protocols The subprotocols that the gateway may choose from, or `["bearer", token]`. A function is asked before each
+ * attempt, too, once there is an address.
  * @throws SyntaxError, TypeError: the address is none.
  */
 export function connect(
   url: string | URL | (() => string | URL | Promise<string | URL>),
-  protocols?: string | string[],
+  protocols?: string | string[] | (() => string | string[] | Promise<string | string[]>),
   options?: ConnectOptions,
 ): Connection;

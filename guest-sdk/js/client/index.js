@@ -23,8 +23,11 @@ const STABLE_MS = 10_000;
 /** Pause between two looks at what is still to be sent: a WebSocket has no event for it. */
 const LOOK_MS = 20;
 
-/** Codes after which another attempt would end in the same way, and from 3000 the application's. */
-const FINAL = /^(100[023789]|1010|[3-9]...)$/;
+/**
+ * Code and reason after which another attempt would end in the same way, and codes from 3000: the application's. What let the
+ * client in may have expired, which is no verdict on the page: it comes again with what is newer.
+ */
+const FINAL = /^(100[02379]|1008(?!authorization expired$)|1010|[3-9])/;
 
 /** The end of a connection that did not open, or was lost. */
 const LOST = { code: 1006, reason: "", wasClean: false };
@@ -39,10 +42,14 @@ try {
   // A worker has none, nor have some pages.
 }
 
+const isText = (value) => typeof value === "string";
+const isFunction = (value) => typeof value === "function";
+
+/** Gives the value, or what a function gives for it now. */
+const ask = (value) => (isFunction(value) ? value() : value);
+
 export function connect(url, protocols = [], options = {}) {
-  const { reconnect = ({ code }) => !FINAL.test(code), webTransport = true, serverCertificateHashes = [] } = options;
-  const offered = [protocols].flat();
-  const find = typeof url === "function" ? url : () => url;
+  const { reconnect = ({ code, reason }) => !FINAL.test(code + reason), webTransport = true, serverCertificateHashes = [] } = options;
   let state = CONNECTING;
   let openedAt;
   /** The WebSocket, or what stands for a session. */
@@ -57,7 +64,7 @@ export function connect(url, protocols = [], options = {}) {
     CLOSING = CLOSING;
     CLOSED = CLOSED;
     binaryType = "blob";
-    url = find === url ? "" : parse(url).href;
+    url = isFunction(url) ? "" : parse(url).href;
     protocol = "";
     transport = "";
     retry = retry;
@@ -72,7 +79,7 @@ export function connect(url, protocols = [], options = {}) {
 
     send(data) {
       if (state !== OPEN) throw new DOMException("not open", "InvalidStateError");
-      if (typeof data !== "string" && data.byteLength === undefined) throw new TypeError("neither text nor bytes");
+      if (!isText(data) && data.byteLength === undefined) throw new TypeError("neither text nor bytes");
       link.send(data);
     }
 
@@ -103,7 +110,8 @@ export function connect(url, protocols = [], options = {}) {
 
   /** Opens a session or a WebSocket. Gives its end. */
   const once = async () => {
-    const target = parse(await find());
+    const target = parse(await ask(url));
+    const offered = [await ask(protocols)].flat();
     const key = KEY + target.host;
     let hasTried = false;
     const attempt = (start) =>
@@ -117,7 +125,7 @@ export function connect(url, protocols = [], options = {}) {
           if (hasTried) memory[key] = openedAt + REMEMBER_MS;
         };
         const received = (data) => {
-          if (typeof data !== "string" && connection.binaryType === "blob") data = new Blob([data]);
+          if (!isText(data) && connection.binaryType === "blob") data = new Blob([data]);
           tell(new MessageEvent("message", { data, origin: target.origin }));
         };
         link = start(target, offered, opened, received, ended, serverCertificateHashes);
@@ -140,7 +148,7 @@ export function connect(url, protocols = [], options = {}) {
     for (let failures = 1; ; failures += 1) {
       openedAt = 0;
       // Only what a function gives may be better the next time.
-      end = await once().catch((error) => ({ ...LOST, reason: String(error), isLast: find !== url }));
+      end = await once().catch((error) => ({ ...LOST, reason: String(error), isLast: !isFunction(url) && !isFunction(protocols) }));
       if (state === CLOSING || end.isLast || !reconnect || !reconnect(end)) break;
       if (openedAt && Date.now() - openedAt > STABLE_MS) failures = 1;
       state = CONNECTING;
@@ -171,7 +179,7 @@ function openSocket(target, protocols, opened, received, ended) {
 
 /** Opens a session with its stream for messages. Gives the part of a WebSocket's interface that is used here. */
 function openSession(target, protocols, opened, received, ended, hashes) {
-  const serverCertificateHashes = hashes.map(({ algorithm, value }) => ({ algorithm, value: new Uint8Array(value) }));
+  const serverCertificateHashes = hashes.map((hash) => ({ ...hash, value: new Uint8Array(hash.value) }));
   const session = new WebTransport(target.href.replace("ws", "http"), { protocols, serverCertificateHashes });
   let writer;
   const abandon = () => {
@@ -195,7 +203,7 @@ function openSession(target, protocols, opened, received, ended, hashes) {
       const body = bytesOf(data);
       link.bufferedAmount += body.length;
       // Bytes that are not taken stay in the amount. The end of the session is told by itself.
-      writer.write(frame(body, typeof data === "string")).then(() => (link.bufferedAmount -= body.length), () => {});
+      writer.write(frame(body, isText(data) ? 0 : 128)).then(() => (link.bufferedAmount -= body.length), () => {});
     },
     close(closeCode, reason) {
       if (!writer) return abandon();
@@ -233,7 +241,7 @@ async function readFrames(reader, received) {
       wanted = head;
       if (bytes.length >= head) {
         const view = new DataView(bytes.buffer, bytes.byteOffset);
-        wanted += head < 3 ? short : head < 9 ? view.getUint16(1) : Number(view.getBigUint64(1));
+        wanted += head < 3 ? short : head < 9 ? view.getUint16(1) : view.getUint32(5);
       }
       if (bytes.length < wanted) break;
       const body = bytes.slice(head, wanted);
@@ -247,22 +255,22 @@ async function readFrames(reader, received) {
 
 /**
  * Frames a message as the gateway does: a byte and the payload. The byte's highest bit says binary, the others are the length,
- * which goes on in two bytes after 126 and in eight after 127.
+ * which goes on in two bytes after 126 and in eight after 127, of which a message needs four.
  */
-function frame(body, isText) {
+function frame(body, kind) {
   const { length } = body;
   const head = length < 126 ? 1 : length < 65_536 ? 3 : 9;
   const framed = new Uint8Array(head + length);
   const view = new DataView(framed.buffer);
-  framed[0] = (isText ? 0 : 128) | (head < 3 ? length : head < 9 ? 126 : 127);
+  framed[0] = kind | (head < 3 ? length : head < 9 ? 126 : 127);
   if (head === 3) view.setUint16(1, length);
-  if (head === 9) view.setBigUint64(1, BigInt(length));
+  if (head === 9) view.setUint32(5, length);
   framed.set(body, head);
   return framed;
 }
 
 function bytesOf(data) {
-  return typeof data === "string" ? new TextEncoder().encode(data) : new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength);
+  return isText(data) ? new TextEncoder().encode(data) : new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength);
 }
 
 function parse(url) {

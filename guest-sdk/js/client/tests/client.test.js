@@ -281,6 +281,30 @@ test("connection is not opened again after a code that speaks against it", async
   assert.notEqual(own.events.at(-1).retryIn, null);
 });
 
+test("connection that has expired is opened again, and backs off while it expires at once", async () => {
+  const { connection, events, session } = await beginSession();
+  session.end(1008, "authorization expired");
+  await settle();
+  for (const limit of [1_000, 2_000, 4_000]) {
+    const { code, retryIn } = events.at(-1);
+    assert.equal(code, 1008);
+    assert.ok(retryIn >= limit / 2 && retryIn <= limit, `${limit}: ${retryIn}`);
+    assert.equal(connection.readyState, connection.CONNECTING);
+    await pass(retryIn);
+    sessions.at(-1).open();
+    await settle();
+    assert.equal(connection.readyState, connection.OPEN);
+    sessions.at(-1).end(1008, "authorization expired");
+    await settle();
+  }
+  for (const reason of ["too many fragments", "authorization expired, says a handler"]) {
+    const { events, socket } = await beginSocket();
+    socket.end(1008, reason);
+    await settle();
+    assert.equal(events.at(-1).retryIn, null, reason);
+  }
+});
+
 test("network that is back and a call of retry end the pause", async () => {
   const { connection, socket } = await beginSocket();
   socket.end(1006);
@@ -426,6 +450,32 @@ test("address of a function is asked for before each attempt", async () => {
   await pass(events.at(-1).retryIn);
   assert.equal(sockets[1].url, "wss://gateway.example/prod?token=3");
   assert.equal(connection.url, "wss://gateway.example/prod?token=3");
+});
+
+test("subprotocols of a function are asked for before each attempt", async () => {
+  let asked = 0;
+  const protocols = async () => {
+    asked += 1;
+    if (asked === 2) throw new Error("no token now");
+    return ["bearer", `token-${asked}`];
+  };
+  const { events } = begin("/prod", protocols);
+  await settle();
+  assert.deepEqual(sessions[0].options.protocols, ["bearer", "token-1"]);
+  sessions[0].refuse();
+  await settle();
+  // The WebSocket belongs to the same attempt.
+  assert.deepEqual(sockets[0].protocols, ["bearer", "token-1"]);
+  sockets[0].open("bearer");
+  sockets[0].end(1008, "authorization expired");
+  await settle();
+  await pass(1_000);
+  assert.equal(events.at(-1).reason, "Error: no token now");
+  await pass(events.at(-1).retryIn);
+  assert.deepEqual([asked, sockets[1].protocols], [3, ["bearer", "token-3"]]);
+  begin("/prod", () => "v1", { webTransport: false });
+  await settle();
+  assert.deepEqual(sockets[2].protocols, ["v1"]);
 });
 
 test("mistake in a call is said and not tried again", async () => {
