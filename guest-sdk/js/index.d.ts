@@ -275,7 +275,7 @@ export interface Invocation {
 export namespace context {
   /** The present invocation. */
   function current(): Invocation;
-  /** How long the present invocation may go on, waits included, in milliseconds; the gateway ends one that takes longer. */
+  /** How long the present invocation may compute and wait, in milliseconds; the gateway ends one that takes longer. */
   function timeLeft(): number;
   /**
    * Whether the message of the present invocation came as a datagram: it may have overtaken others, others may be lost, and

@@ -221,6 +221,30 @@ async fn message_is_refused_as_busy_when_every_instance_and_wait_is_taken() {
     gateway.connect("/s").await;
 }
 
+/// As docs/serve.md says of the time of a call: it begins with the instance.
+#[tokio::test]
+async fn time_in_the_line_for_an_instance_does_not_count_for_the_deadline() {
+    let limits = "limits = { instances = 1, waiting = 8, deadline_ms = 1000 }";
+    let gateway = probe_with("", limits).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(gateway.connect("/s").await);
+    }
+    let sleep = json!([{"do": "sleep", "ms": 500}]).to_string();
+    for client in &mut clients {
+        client.send(sleep.clone()).await;
+    }
+    // The last one waits for longer than its deadline.
+    for client in &mut clients {
+        assert_eq!(client.json().await, json!([null]));
+    }
+    let mut client = gateway.connect("/s").await;
+    client
+        .send(json!([{"do": "sleep", "ms": 60_000}]).to_string())
+        .await;
+    client.expect_error("Endpoint request timed out").await;
+}
+
 #[tokio::test]
 async fn client_is_refused_when_every_instance_and_wait_is_taken() {
     let gateway = probe_with(

@@ -91,7 +91,11 @@ async fn limit_that_ends_a_call_is_logged_by_name() {
         (
             json!({"do": "sleep", "ms": 60_000}),
             "Endpoint request timed out",
-            &["more than 200 ms", "limits.deadline_ms", "or raise it"],
+            &[
+                "computed and waited for more than 200 ms in all",
+                "limits.deadline_ms",
+                "or raise it",
+            ],
         ),
         (
             json!({"do": "hog"}),
@@ -131,8 +135,7 @@ async fn limit_that_ends_a_call_is_logged_by_name() {
     logged(
         &gateway,
         &[
-            "all 1 instances",
-            "limits.instances",
+            "1 instance (limits.instances of the plugin) may run",
             "limits.waiting",
             "or raise them",
         ],

@@ -29,8 +29,8 @@ pub fn current() -> Invocation {
     contract::current()
 }
 
-/// Returns how long the present invocation may go on, waits included: what is left of the plugin's `limits.deadline_ms`.
-/// The gateway ends an invocation that takes longer.
+/// Returns how long the present invocation may go on: what is left of the plugin's `limits.deadline_ms`, for which its
+/// computing and its own waits count. The gateway ends an invocation that takes longer.
 pub fn time_left() -> Duration {
     Duration::from_millis(contract::time_left().into())
 }

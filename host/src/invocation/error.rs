@@ -78,7 +78,7 @@ impl InvokeError {
 pub(crate) enum Cut {
     /// More processor time than this.
     Cpu(Duration),
-    /// More time than this, waits included.
+    /// More time than this, of the processor and of waits for what it called.
     Deadline(Duration),
     /// More time than this after its version was replaced.
     Retired(Duration),
@@ -109,8 +109,8 @@ impl fmt::Display for Cut {
             ),
             Self::Deadline(limit) => write!(
                 f,
-                "it took more than {} ms, waits included, which is limits.deadline_ms of the plugin; wait for less, or \
-                 raise it",
+                "it computed and waited for more than {} ms in all, which is limits.deadline_ms of the plugin; wait for less, \
+                 or raise it",
                 limit.as_millis()
             ),
             Self::Retired(limit) => write!(

@@ -330,8 +330,9 @@ typedef struct {
 // Imported Functions from `lockgate:plugin/context@0.1.0`
 // Returns the present invocation.
 extern void lockgate_plugin_context_current(lockgate_plugin_context_invocation_t *ret);
-// Returns how long the present invocation may go on, waits included, in milliseconds: what is left of the plugin's
-// `limits.deadline_ms`. The gateway ends an invocation that takes longer.
+// Returns how long the present invocation may go on, in milliseconds: what is left of the plugin's `limits.deadline_ms`.
+// Processor time and its own waits count for it, time that a busy machine keeps it waiting does not. The gateway ends
+// an invocation that takes longer.
 extern uint32_t lockgate_plugin_context_time_left(void);
 // Returns whether the message of the present invocation came as a datagram: it may have overtaken others, others may
 // be lost, and an answer goes the way of all messages. False for every other event.

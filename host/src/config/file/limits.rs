@@ -194,8 +194,10 @@ pub(in crate::config) const CPU_MS: u32 = 50;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct PluginLimits {
-    /// Milliseconds that an invocation may last, waiting included. The maximum is API Gateway's for an
-    /// integration.
+    /// Milliseconds that an invocation may compute and wait for what it calls, from when it has an instance.
+    /// Time that it waits for an instance before, or that a busy machine keeps it waiting, does not count:
+    /// with `waiting` calls in the line, the last one may end after about `waiting / instances + 1` times as
+    /// long. The maximum is API Gateway's for an integration.
     #[schemars(range(min = 1, max = 29_000))]
     pub(in crate::config) deadline_ms: u32,
     /// Milliseconds of processor time that an invocation may use, so that a spinning handler does not hold

@@ -230,6 +230,8 @@ fn schema_is_complete() {
         "/properties/plugins/additionalProperties/properties/limits/properties/deadline_ms";
     let deadline = schema.pointer(deadline).expect("the key is there");
     assert_eq!(deadline.get("default"), Some(&Value::from(3_000)));
+    let told = deadline.get("description").and_then(Value::as_str);
+    assert!(told.is_some_and(|told| told.contains("waiting / instances + 1")));
     let text = schema.to_string();
     assert!(![":null", "\"null\""].iter().any(|null| text.contains(null)));
 }

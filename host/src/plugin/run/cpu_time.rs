@@ -33,7 +33,7 @@ pub(crate) struct Charged {
 
 impl Charge {
     /// Begins the charge of a poll on this thread. The guest is interrupted once it has used `cpu`; `deadline` is what
-    /// is left of its time, waits included.
+    /// is left of the time that it may compute and wait in host calls.
     pub(crate) fn begin(cpu: Duration, deadline: Duration) -> Self {
         let started = thread_time();
         BUDGET_END.set(Some(started + cpu));
@@ -53,7 +53,8 @@ impl Charge {
     }
 }
 
-/// What is left of the time of the call that is polled, waits included; none within its first poll, which is not measured.
+/// What is left of the time that the call which is polled may compute and wait in host calls; none within its first poll, which
+/// is not measured.
 pub(crate) fn time_left() -> Option<Duration> {
     let deadline = DEADLINE.get()?;
     Some(deadline.saturating_sub(thread_time()))

@@ -21,7 +21,7 @@ const COUNTERS: [PluginCounter; 7] = [
     ),
     (
         "deadlines_missed",
-        "Calls that took longer than limits.deadline_ms",
+        "Calls that computed and waited for longer than limits.deadline_ms",
         |t| t.deadlines,
     ),
     ("swaps", "New versions that began to serve", |t| t.swaps),
