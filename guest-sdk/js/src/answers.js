@@ -67,11 +67,11 @@ export function identity(answer) {
     throw new TypeError(`authorize returned a principal that is ${kind(principal)}; it has to be a string`);
   }
   return {
-    principal: principal ?? undefined,
+    principal: principal?.toWellFormed() ?? undefined,
     values: identityValues("authorize returned a value", values ?? {}),
     scopes: [...(scopes ?? [])].map((scope) => {
       if (typeof scope !== "string") throw new TypeError(`authorize returned a scope that is ${kind(scope)}; scopes are strings`);
-      return scope;
+      return scope.toWellFormed();
     }),
     expiresAt: identityTime("authorize returned an expiresAt that", expiresAt),
   };
@@ -81,7 +81,8 @@ export function identity(answer) {
 export function identityTime(what, written) {
   const time = written instanceof Date ? written.getTime() : (written ?? undefined);
   if (time !== undefined && !(Number.isSafeInteger(time) && time >= 0)) {
-    throw new TypeError(`${what} is ${kind(written)}; it has to be a Date, or whole milliseconds since 1970`);
+    const found = typeof written === "number" || written instanceof Date ? String(written) : kind(written);
+    throw new TypeError(`${what} is ${found}; it has to be a Date, or whole milliseconds since 1970`);
   }
   return time;
 }
@@ -94,7 +95,7 @@ export function identityValues(what, values) {
   return given.map(([name, val]) => {
     const tag = TAGS[typeof val];
     if (tag === undefined) throw new TypeError(`${what} "${name}" that is ${kind(val)}; values are strings, numbers and booleans`);
-    return [name, { tag, val }];
+    return [name.toWellFormed(), { tag, val: tag === "text" ? val.toWellFormed() : val }];
   });
 }
 

@@ -35,7 +35,7 @@ test("authorize: sees the request and its circumstances, and is awaited", async 
 test("authorize: an answer that is none refuses with 500 and says why", async () => {
   for (const [answer, why] of [
     [undefined, /returned/], [null, /returned/], [true, /returned/], [["ada"], /returned/], [{ name: "ada" }, /"name"/], [{ principal: 7 }, /principal/],
-    [{ values: { a: {} } }, /value "a"/], [{ scopes: [1] }, /scope/], [{ expiresAt: "soon" }, /expiresAt/], [{ expiresAt: -1 }, /expiresAt/],
+    [{ values: { a: {} } }, /value "a"/], [{ scopes: [1] }, /scope/], [{ expiresAt: "soon" }, /expiresAt/], [{ expiresAt: -1 }, /expiresAt that is -1;/], [{ expiresAt: new Date(NaN) }, /expiresAt that is Invalid Date;/],
   ]) {
     await assert.rejects(decided(answer), ({ status, cause }) => status === 500 && why.test(cause.message), JSON.stringify(answer));
   }

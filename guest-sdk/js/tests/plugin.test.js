@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { connections, context, define, GatewayError, groups, json, parseJson, Refusal } from "../src/index.js";
 import { describe } from "../platform/log.js";
-import { acceptance, refusal, reply } from "../src/answers.js";
+import { acceptance, identity, identityValues, refusal, reply } from "../src/answers.js";
 import { Gateway } from "../src/testing/index.js";
 
 test("define takes the three events and nothing else", () => {
@@ -102,6 +102,25 @@ test("half a surrogate pair is replaced wherever a text goes to the gateway", as
   assert.equal(await call(gateway, ada, "count", "g\ufffd"), 1);
   await call(gateway, ada, "publish", "all", "t\ud800");
   assert.deepEqual(gateway.received(ada), ["t\ufffd"]);
+});
+
+test("half a surrogate pair is replaced in every answer of a handler", () => {
+  const half = "x\ud800";
+  for (const [name, answer] of Object.entries({
+    subprotocol: acceptance({ subprotocol: half }),
+    headers: acceptance({ headers: { [half]: half } }),
+    pairs: acceptance({ headers: [[half, half]] }),
+    refusal: refusal(new Refusal(403, half)).message,
+    reply: reply(half),
+    name: identity(half),
+    identity: identity({ principal: half, values: { [half]: half }, scopes: [half] }),
+    values: identityValues("a value", { [half]: half }),
+    failure: describe(new Error(half)),
+    thrown: describe(half),
+  })) {
+    const told = JSON.stringify(answer);
+    assert.ok(told.includes("x\ufffd") && !told.includes("\\ud800"), `${name}: ${told}`);
+  }
 });
 
 test("an error is described in a few lines, whatever it is", () => {

@@ -1,6 +1,6 @@
 // A plugin that does what a test asks for: the message names a function of `behaviour`.
 
-import { connections, define, Refusal } from "@lockgate/sdk";
+import { connections, context, define, GatewayError, groups, Refusal } from "@lockgate/sdk";
 
 import { EventEmitter } from "node:events";
 import { createHash } from "node:crypto";
@@ -100,8 +100,34 @@ const behaviour = {
   half(connectionId) {
     connections.setAttribute(connectionId, "half \ud800", "\udfff");
     connections.send(connectionId, JSON.stringify(connections.attributes(connectionId)));
+    // Whatever else takes a text: the gateway may refuse it, and the instance goes on.
+    for (const call of [
+      () => connections.send("\ud800", "\ud800"),
+      () => connections.sendDatagram("\ud800", new Uint8Array(1)),
+      () => connections.close("\ud800", 4000, "\ud800"),
+      () => connections.info("\ud800"),
+      () => connections.attribute("\ud800", "\ud800"),
+      () => connections.attributes("\ud800"),
+      () => connections.removeAttribute(connectionId, "\ud800"),
+      () => groups.join("\ud800", connectionId),
+      () => groups.leave("\ud800", connectionId),
+      () => groups.publish("\ud800", "\ud800", { exclude: "\ud800" }),
+      () => groups.members("\ud800", { after: "\ud800" }),
+      () => groups.count(groups.ofPrincipal("\ud800")),
+      () => context.variable("\ud800"),
+      () => context.renew(Date.now() + 60_000, { "half \ud800": "\ud800" }),
+      () => console.log("\ud800"),
+    ]) {
+      try {
+        call();
+      } catch (error) {
+        if (!(error instanceof GatewayError)) throw error;
+      }
+    }
     return "half \ud83c";
   },
+
+  who: () => JSON.stringify([context.principal(), context.authorizer()]),
 
   binary: () => new Uint8Array([1, 2, 3]),
 
@@ -135,9 +161,12 @@ const behaviour = {
 };
 
 export default define({
+  authorize: () => ({ principal: "half \ud800", values: { "half \ud800": "\udc00" }, scopes: ["half \ud800"] }),
   connect(event, handshake) {
     if (handshake.queryParameter("refuse")) throw new Refusal(403, "members only", { cause: new Error("no ticket") });
     if (handshake.queryParameter("fail")) fail("no database");
+    if (handshake.queryParameter("half")) throw new Refusal(403, "half \ud800");
+    if (handshake.queryParameter("headers")) return { headers: { "x-half": "\ud800", "\ud800": "x" } };
     return { headers: { "x-version": handshake.httpVersion, "x-path": handshake.path } };
   },
   message: (event, message) => behaviour[message](event.connectionId),

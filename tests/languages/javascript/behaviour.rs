@@ -18,8 +18,18 @@ async fn project(name: &str) -> Project {
         project.save(file, text);
     }
     let configuration = project.read("gateway.toml");
-    let configuration = configuration.replace("grants = []", "grants = [\"connections\"]");
-    project.save("gateway.toml", &format!("{configuration}{FRESH}"));
+    let configuration =
+        configuration.replace("grants = []", "grants = [\"connections\", \"groups\"]");
+    let guarded = format!(
+        "[apis.{name}.stages.guarded]\nauthorizer = \"halves\"\n[authorizers.halves]\nplugin = \"{name}\"\n"
+    );
+    project.save("gateway.toml", &format!("{configuration}{FRESH}{guarded}"));
+    let manifest = project.read("package.json").replacen(
+        "\"type\": \"module\"",
+        "\"type\": \"module\",\n  \"lockgate\": { \"authorizer\": true }",
+        1,
+    );
+    project.save("package.json", &manifest);
     project
 }
 
@@ -40,6 +50,10 @@ pub(crate) async fn handler_has_the_platform_and_its_errors_name_the_author_s_li
     client.send("half").await;
     client.expect("{\"half \u{fffd}\":\"\u{fffd}\"}").await;
     client.expect("half \u{fffd}").await;
+    let mut guarded = gateway.connect("/guarded").await;
+    let who = asked(&mut guarded, "who").await;
+    assert_eq!(who, "[\"half \u{fffd}\",{\"half \u{fffd}\":\"\u{fffd}\"}]");
+    assert!(!gateway.log().contains(&["trap"]));
     client.send("binary").await;
     assert_eq!(&*client.binary().await, [1, 2, 3]);
     failures(&gateway, &mut client).await;
@@ -145,6 +159,14 @@ async fn refusals(gateway: &Gateway) {
         assert_eq!(refused.status, status, "{}", refused.text());
         assert!(refused.text().contains(body), "{}", refused.text());
         log.line(&["ERROR", logged]).await;
+    }
+    for (query, status, body) in [
+        ("half=1", 403, "half \u{fffd}"),
+        ("headers=1", 502, "Bad Gateway"),
+    ] {
+        let refused = gateway.ws(&format!("/dev?{query}")).refused().await;
+        assert_eq!(refused.status, status, "{query}: {}", refused.text());
+        assert!(refused.text().contains(body), "{}", refused.text());
     }
 }
 
