@@ -62,7 +62,7 @@ func Renew(ctx context.Context, expiresAt time.Time, values map[string]any) erro
 		checked.Values = nil
 	}
 	// The zero time, which is never in an Identity, and one before 1970 have passed.
-	return gateway.Renew(ctx, max(expiresAt.UnixMilli(), 0), checked.Values)
+	return gateway.Renew(ctx, max(gateway.Milliseconds(expiresAt), 0), checked.Values)
 }
 
 // Variables returns the stage's variables, ordered by name.

@@ -165,6 +165,11 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
             500,
             r#"{"message":"Internal Server Error"}"#,
         ),
+        (
+            "?as=too+late",
+            500,
+            r#"{"message":"Internal Server Error"}"#,
+        ),
     ] {
         let refused = gateway.ws(&format!("/guarded{query}")).refused().await;
         assert_eq!((refused.status, refused.text()), (status, body), "{query}");
@@ -174,6 +179,7 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
         "refused with 500: panic: it cannot decide",
         "the value \\\"list\\\" of the identity is []int",
         "the identity expires before 1970",
+        "the identity expires too far ahead, in the year",
     ] {
         gateway.log().line(&[said]).await;
     }

@@ -310,11 +310,26 @@ func TestIdentityHasTheGatewaysBounds(t *testing.T) {
 		{lockgate.Identity{Scopes: []string{""}}, false},
 		{lockgate.Identity{ExpiresAt: time.UnixMilli(0)}, true},
 		{lockgate.Identity{ExpiresAt: time.UnixMilli(-1)}, false},
+		{lockgate.Identity{ExpiresAt: time.UnixMilli(1<<53 - 1)}, true},
+		{lockgate.Identity{ExpiresAt: time.UnixMilli(1 << 53)}, false},
 	} {
 		authorize := func(context.Context, string, lockgate.Handshake) (lockgate.Identity, error) { return row.identity, nil }
 		_, err := lockgatetest.New(t, word{}).Authorize(authorize, lockgatetest.Handshake())
 		if (err == nil) != row.taken {
 			t.Errorf("%.80v: %v", row.identity, err)
+		}
+	}
+}
+
+func TestIdentityThatExpiresTooFarAheadIsToldAsThat(t *testing.T) {
+	// Nanoseconds taken for seconds: the milliseconds are more than an int64 has.
+	for _, at := range []time.Time{time.Unix(1_800_000_000_000_000_000, 0), time.Unix(1<<55, 0)} {
+		authorize := func(context.Context, string, lockgate.Handshake) (lockgate.Identity, error) {
+			return lockgate.Identity{ExpiresAt: at}, nil
+		}
+		_, err := lockgatetest.New(t, word{}).Authorize(authorize, lockgatetest.Handshake())
+		if err == nil || !strings.Contains(err.Error(), "too far ahead") {
+			t.Errorf("%v: %v", at, err)
 		}
 	}
 }
@@ -349,6 +364,8 @@ func TestHandlerRenewsWhatLetItsClientIn(t *testing.T) {
 		{time.Time{}, nil, lockgate.ErrInvalid},
 		{time.UnixMilli(1_700_000_000), nil, lockgate.ErrInvalid},
 		{time.UnixMilli(1 << 53), nil, lockgate.ErrInvalid},
+		// Milliseconds of it would be a time that has passed, or any other.
+		{time.Unix(1<<55, 0), nil, lockgate.ErrInvalid},
 		{far, map[string]any{"": 1}, lockgate.ErrInvalid},
 		{far, map[string]any{"a": math.NaN()}, lockgate.ErrInvalid},
 		{far, map[string]any{"a": []int{1}}, lockgate.ErrInvalid},

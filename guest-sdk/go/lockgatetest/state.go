@@ -27,7 +27,6 @@ const (
 	maxGroupName = 128
 	maxPage      = 1_000
 	maxReason    = 123
-	timesEnd     = 1 << 53
 	// A packet has no room for more. The gateway finds out how much the client's network takes, 1,100 bytes at least.
 	maxDatagram = 1_200
 )
@@ -501,7 +500,7 @@ func (s *state) Renew(expiresAt int64, values map[string]any) error {
 	if !s.isMessage || s.principal == "" {
 		return lockgate.ErrDenied
 	}
-	if expiresAt >= timesEnd {
+	if expiresAt >= gateway.TimesEnd {
 		return gateway.Invalid("the time until which it holds is not below 2^53")
 	}
 	if _, err := checked(lockgate.Identity{Principal: s.principal, Values: values}); errors.Is(err, lockgate.ErrTooLarge) {

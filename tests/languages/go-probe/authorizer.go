@@ -24,6 +24,8 @@ func authorize(ctx context.Context, id lockgate.ConnectionID, request lockgate.H
 		return lockgate.Identity{Values: map[string]any{"list": []int{1}}}, nil
 	case as == "before 1970":
 		return lockgate.Identity{ExpiresAt: time.UnixMilli(-1)}, nil
+	case as == "too late":
+		return lockgate.Identity{ExpiresAt: time.Unix(time.Now().UnixNano(), 0)}, nil
 	case as == "broken":
 		return lockgate.Identity{Principal: "a\xff", Values: map[string]any{"b\xff": "c\xff"}, Scopes: []string{"d\xff"}}, nil
 	case as == "nobody":
