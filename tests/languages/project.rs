@@ -336,6 +336,15 @@ pub(crate) async fn authorizer_decides_who_may_connect(language: &Language) {
     let project = Project::new(language.name, "authorizer").await;
     project.talk().await;
     let gateway = project.dev("gateway.toml").await;
+    // The command wants a ticket, and the project says how one is made.
+    let output = gateway.output();
+    output.line(&["npx wscat", "/dev?ticket=…\""]).await;
+    output
+        .line(&[
+            "what a client shows to [authorizers.tickets]; see",
+            "README.md",
+        ])
+        .await;
     let refused = gateway.ws("/dev").refused().await;
     assert_eq!(refused.status, 401, "{}", refused.text());
     let forged = "/dev?ticket=ada.gold.4102444800.00";

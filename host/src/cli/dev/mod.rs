@@ -1,5 +1,6 @@
 //! `lockgate dev`: builds plugins, serves them on this machine, and swaps in a new build on every save.
 
+mod guard;
 mod inputs;
 mod subject;
 
@@ -148,7 +149,14 @@ impl<'a> DevServer<'a> {
                 "if a port is taken, choose others with --wss-port and --ws-port (0 takes any free one)",
             )
         })?;
-        print_addresses(&gateway, &urls, with_page)?;
+        // A new project says there what its clients show.
+        let readme = self
+            .subject
+            .file()
+            .map(|file| file.with_file_name("README.md"));
+        let readme = readme.filter(|readme| readme.is_file());
+        let readme = readme.map(|readme| format!("; see {}", readme.display()));
+        print_addresses(&gateway, &urls, with_page, &readme.unwrap_or_default())?;
         let beside = self.options.path.join(CONFIGURATION);
         if beside.is_file() {
             super::print(&format!(
@@ -413,7 +421,12 @@ fn loopback() -> Vec<IpAddr> {
 }
 
 /// Prints how to reach the stages.
-fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: bool) -> Result<()> {
+fn print_addresses(
+    gateway: &Gateway,
+    stages: &[subject::StageUrl],
+    with_page: bool,
+    readme: &str,
+) -> Result<()> {
     let (mut lines, mut quic) = (String::new(), String::new());
     let keys = gateway.quic_key_digests();
     // The IPv4 address of localhost suffices.
@@ -432,10 +445,16 @@ fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: b
         for stage in stages {
             let host = stage.host.as_ref().map(|host| format!(" --host {host}"));
             let host = host.unwrap_or_default();
-            lines += &format!(
-                "  in a terminal  npx wscat{unverified}{host} -c {address}/{}\n",
-                stage.path
-            );
+            let mut url = format!("{address}/{}", stage.path);
+            let mut options = "";
+            if let Some(guard) = &stage.guard {
+                options = &guard.options;
+                if !guard.query.is_empty() {
+                    // A shell takes `&` and `?` for its own.
+                    url = format!("\"{url}{}\"", guard.query);
+                }
+            }
+            lines += &format!("  in a terminal  npx wscat{unverified}{host}{options} -c {url}\n");
         }
         if let Some(authority) = secure.filter(|_| !keys.is_empty()) {
             for stage in stages {
@@ -447,6 +466,11 @@ fn print_addresses(gateway: &Gateway, stages: &[subject::StageUrl], with_page: b
     if !quic.is_empty() {
         quic = format!("\nOr over QUIC:\n{quic}");
     }
+    let notes = stages.iter().filter_map(|stage| {
+        let note = stage.guard.as_ref()?.note();
+        Some(format!("  /{:<14}{note}{readme}\n", stage.path))
+    });
+    lines.extend(notes);
     super::print(&format!(
         "\nTalk to it:\n{lines}{quic}\nEvery save rebuilds it; ctrl-c stops.\n"
     ))

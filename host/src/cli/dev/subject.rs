@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use toml::Value;
 
+use super::guard::Guard;
 use crate::cli::build::Language;
 use crate::config::{self, Config, Faults, Grants};
 use crate::net::watch::Stamp;
@@ -31,6 +32,8 @@ pub(super) struct StageUrl {
     pub(super) host: Option<String>,
     /// The path without its leading slash.
     pub(super) path: String,
+    /// What a client has to show there.
+    pub(super) guard: Option<Guard>,
 }
 
 impl Subject {
@@ -142,15 +145,19 @@ impl Subject {
 pub(super) fn stage_urls(config: &Config) -> Vec<StageUrl> {
     let stages = config.apis.iter().flat_map(|api| &api.stages);
     stages
-        .map(|stage| match stage.domains.first() {
-            None => StageUrl {
-                host: None,
-                path: stage.name.clone(),
-            },
-            Some(domain) => StageUrl {
-                host: Some(domain.host.clone()),
-                path: domain.base_path.clone().unwrap_or_default(),
-            },
+        .map(|stage| {
+            let (host, path) = match stage.domains.first() {
+                None => (None, stage.name.clone()),
+                Some(domain) => (
+                    Some(domain.host.clone()),
+                    domain.base_path.clone().unwrap_or_default(),
+                ),
+            };
+            StageUrl {
+                host,
+                path,
+                guard: Guard::of(config, stage),
+            }
         })
         .collect()
 }
