@@ -1,6 +1,7 @@
 // The circumstances of the present invocation. Every plugin has this module.
 
 import * as contract from "#gateway/context";
+import { u64 } from "#gateway/u64";
 
 import { identityTime, identityValues } from "./answers.js";
 import { call, optional, text } from "./call.js";
@@ -31,7 +32,7 @@ export function renew(expiresAt, values) {
   const time = identityTime("context.renew: the time", expiresAt);
   if (time === undefined) throw new TypeError("context.renew: the time is missing; it has to be a Date, or whole milliseconds since 1970");
   const having = values === undefined ? undefined : identityValues("context.renew: a value", values);
-  return call(() => contract.renew(BigInt(time), having));
+  return call(() => contract.renew(u64(time), having));
 }
 
 export function variables() {

@@ -115,7 +115,6 @@ const behaviour = {
       () => groups.members("\ud800", { after: "\ud800" }),
       () => groups.count(groups.ofPrincipal("\ud800")),
       () => context.variable("\ud800"),
-      () => context.renew(Date.now() + 60_000, { "half \ud800": "\ud800" }),
       () => console.log("\ud800"),
     ]) {
       try {
@@ -125,6 +124,12 @@ const behaviour = {
       }
     }
     return "half \ud83c";
+  },
+
+  renew() {
+    context.renew(Date.now() + 60_000);
+    context.renew(new Date(Date.now() + 60_000), { "half \ud800": "\ud800", more: 1.5, yes: true });
+    return behaviour.who();
   },
 
   who: () => JSON.stringify([context.principal(), context.authorizer()]),
@@ -169,7 +174,7 @@ export default define({
     if (handshake.queryParameter("headers")) return { headers: { "x-half": "\ud800", "\ud800": "x" } };
     return { headers: { "x-version": handshake.httpVersion, "x-path": handshake.path } };
   },
-  message: (event, message) => behaviour[message](event.connectionId),
+  message: (event, message) => (behaviour[message] ?? behaviour[event.routeKey])(event.connectionId),
   disconnect(event, closing) {
     fail(`at the end, with ${closing.code}`);
   },

@@ -21,7 +21,8 @@ async fn project(name: &str) -> Project {
     let configuration =
         configuration.replace("grants = []", "grants = [\"connections\", \"groups\"]");
     let guarded = format!(
-        "[apis.{name}.stages.guarded]\nauthorizer = \"halves\"\n[authorizers.halves]\nplugin = \"{name}\"\n"
+        "[apis.{name}.routes.renew]\nintegration = \"{name}\"\ntwo_way = true\nrenews = \"handler\"\n\
+         [apis.{name}.stages.guarded]\nauthorizer = \"halves\"\n[authorizers.halves]\nplugin = \"{name}\"\n"
     );
     project.save("gateway.toml", &format!("{configuration}{FRESH}{guarded}"));
     let manifest = project.read("package.json").replacen(
@@ -53,6 +54,10 @@ pub(crate) async fn handler_has_the_platform_and_its_errors_name_the_author_s_li
     let mut guarded = gateway.connect("/guarded").await;
     let who = asked(&mut guarded, "who").await;
     assert_eq!(who, "[\"half \u{fffd}\",{\"half \u{fffd}\":\"\u{fffd}\"}]");
+    guarded.send("{\"action\":\"renew\"}").await;
+    let renewed = "{\"half \u{fffd}\":\"\u{fffd}\",\"more\":1.5,\"yes\":true}";
+    let who = format!("[\"half \u{fffd}\",{renewed}]");
+    guarded.expect(&who).await;
     assert!(!gateway.log().contains(&["trap"]));
     client.send("binary").await;
     assert_eq!(&*client.binary().await, [1, 2, 3]);

@@ -9,6 +9,7 @@ import { activity, fulfilledValue } from "../../platform/promise.js";
 import { acceptance, Handshake, identity, refusal, reply } from "../answers.js";
 import { checkPlugin } from "../define.js";
 import { fromContract } from "../message.js";
+import { u64 } from "./u64.js";
 
 const report = (error) => log(WARNING, `unhandled: ${describe(error)}`);
 
@@ -79,8 +80,7 @@ export function exported(load, mayDecide) {
         const { authorize } = plugin ?? begin();
         if (authorize === undefined) throw new TypeError("the plugin is named as an authorizer, and its define has no authorize");
         const { principal, expiresAt, ...rest } = identity(toEnd(authorize(connectionId, new Handshake(request)), report));
-        const time = expiresAt !== undefined && LOCKGATE_BIGINT ? BigInt(expiresAt) : expiresAt;
-        return { ...rest, principal: principal ?? NONE, expiresAt: time ?? NONE };
+        return { ...rest, principal: principal ?? NONE, expiresAt: expiresAt === undefined ? NONE : u64(expiresAt) };
       } catch (thrown) {
         return refuse(thrown);
       }

@@ -274,8 +274,7 @@ export class State {
       .map(([name, val]) => [name, { tag: tags[typeof val], val }]);
   }
 
-  renew(expiresAt, values) {
-    const time = Number(expiresAt);
+  renew(time, values) {
     const connection = this.reachable(this.own);
     const { identity } = connection;
     if (this.messageId === undefined || identity.principal === undefined) throw new GatewayError("denied");

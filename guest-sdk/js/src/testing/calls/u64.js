@@ -1,0 +1,1 @@
+export const u64 = (number) => number;
