@@ -47,5 +47,6 @@ async function build(settings) {
 main().catch((error) => {
   if (!(error instanceof Mistake)) throw error;
   process.stderr.write(`${error.message}\n`);
-  process.exitCode = 1;
+  // An engine that never ends would keep this process.
+  process.exit(1);
 });

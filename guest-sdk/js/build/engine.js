@@ -25,6 +25,12 @@ export async function componentize({ engine, project, authorizer }, { code, impo
     const bytes = await ENGINES[engine]({ code, imports, project, authorizer });
     return { bytes: withProducers(bytes, { language: [[language, ""]], sdk: [[SDK.name, SDK.version]] }) };
   } catch (error) {
+    if (error instanceof Mistake) throw error;
+    const [, module, called] = CALL.exec(error.message) ?? [];
+    if (called !== undefined) {
+      const name = `${module}.${called.replace(/-(.)/g, (_, letter) => letter.toUpperCase())}`;
+      throw new Mistake(`${project}: the plugin fails when its modules are loaded: they call ${name}, and there is no gateway yet; call it in a handler`);
+    }
     const text = error.message.replace(/^.*JavaScript module evaluation: /s, "").trim();
     const [place] = frames(text, table).filter((frame) => !frame.includes("(node_modules/@lockgate"));
     const needed = new RegExp(`${NEEDS_INSTANCE}: ([^\\n]*)`).exec(text)?.[1];
@@ -33,10 +39,37 @@ export async function componentize({ engine, project, authorizer }, { code, impo
   }
 }
 
+/** What an engine says of a call of the gateway while it loads the modules. */
+const CALL = /unknown import: `lockgate:plugin\/([\w-]+)@[\d.]+#([\w-]+)` has not been defined/;
+
+/** Seconds of processor time for the modules to load. Most need a tenth of one. */
+const LOADING_S = 20;
+
+/** The pause between two looks at the time. */
+const LOOK_MS = 200;
+
+/** Gives up modules that never end. A busy machine may take its time. */
+export async function inTime(project, loading, seconds = LOADING_S) {
+  const began = process.cpuUsage();
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setInterval(() => {
+      const { user, system } = process.cpuUsage(began);
+      if (user + system < seconds * 1e6) return;
+      reject(new Mistake(`${project}: the plugin's modules are not loaded after ${seconds} s of processor time: look for a loop without an end outside of the handlers, and compute less there`));
+    }, LOOK_MS);
+  });
+  try {
+    return await Promise.race([loading, late]);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 const ENGINES = {
-  async quickjs({ code, imports, authorizer }) {
+  async quickjs({ code, imports, project, authorizer }) {
     const { componentize } = await import("componentize-qjs");
-    const made = await withWorld(imports, authorizer, (witPath) => componentize({ witPath, world: WORLD, jsSource: code, sync: true }));
+    const made = await withWorld(imports, authorizer, (witPath) => inTime(project, componentize({ witPath, world: WORLD, jsSource: code, sync: true })));
     return simplify(unwrap(made.component));
   },
 

@@ -1,3 +1,5 @@
+import { kind } from "./message.js";
+
 const EVENTS = ["connect", "message", "disconnect", "authorize"];
 
 /** The plugins that `define` has made. */
@@ -20,6 +22,8 @@ export function define(handlers) {
 /** Checks the default export of a plugin's module. */
 export function checkPlugin(plugin) {
   if (defined.has(plugin)) return plugin;
-  const found = plugin === undefined ? "it has no default export" : `its default export is ${plugin === null ? "null" : typeof plugin}`;
+  // A file without any export is an empty module of CommonJS.
+  const isMissing = plugin === undefined || (kind(plugin) === "an object" && Object.keys(plugin).length === 0);
+  const found = isMissing ? "it has no default export" : `its default export is ${kind(plugin)} that define has not made`;
   throw new TypeError(`the plugin's module has to export default define({ connect, message, disconnect }); ${found}`);
 }
