@@ -109,7 +109,7 @@ func lowerRefusal(payload uintptr, err error) unsafe.Pointer {
 		refusal = &Refusal{Status: 500, Message: "Internal Server Error", Cause: refusal.Cause}
 	}
 	if refusal.Cause != nil {
-		printLines(levelWarn, fmt.Sprintf("refused with %d: %v", refusal.Status, refusal.Cause))
+		printLines(levelWarn, fmt.Sprintf("refused with %d: %s", refusal.Status, explained(refusal.Cause)))
 	}
 	// A status that is too large for the contract's type is as wrong as this one.
 	return gateway.LowerRefusal(payload, uint16(min(uint(refusal.Status), 0xffff)), refusal.Message)
@@ -134,7 +134,7 @@ func onMessage(id, idLength, route, routeLength, kind, data, length uint32) unsa
 		err = errors.New("the returned text message is not UTF-8; return lockgate.Binary for other bytes")
 	}
 	if err != nil {
-		return gateway.LowerFailure(err.Error())
+		return gateway.LowerFailure(explained(err))
 	}
 	return gateway.LowerMessage((*gateway.Message)(answer))
 }
@@ -162,4 +162,27 @@ func disconnect(event Event, closing Closing) {
 	var err error
 	defer recovered(&err)
 	registered().Disconnect(ctx, event, closing)
+}
+
+// explained returns an error's text. To what the network and the file system say where there is none, such as "connection
+// reset by peer", it adds that. It knows the types by name: package net would make each plugin a megabyte larger.
+func explained(err error) string {
+	missing, isPath := "", false
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		switch fmt.Sprintf("%T", inner) {
+		case "*net.OpError", "*net.DNSError":
+			missing = "network"
+		case "*fs.PathError":
+			isPath = true
+		case "syscall.Errno":
+			// Of embedded files, the reason is no number of the system.
+			if missing == "" && isPath {
+				missing = "files"
+			}
+		}
+	}
+	if missing == "" {
+		return err.Error()
+	}
+	return err.Error() + "; a plugin has no " + missing
 }

@@ -154,6 +154,8 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
         ("", 401, r#"{"message":"Unauthorized"}"#),
         ("?as=refused", 418, r#"{"message":"not you"}"#),
         ("?as=error", 500, r#"{"message":"Internal Server Error"}"#),
+        ("?as=network", 500, r#"{"message":"Internal Server Error"}"#),
+        ("?as=files", 500, r#"{"message":"Internal Server Error"}"#),
         ("?as=panic", 500, r#"{"message":"Internal Server Error"}"#),
         (
             "?as=no+value",
@@ -177,6 +179,8 @@ pub(crate) async fn go_authorizer_says_who_a_client_is_or_refuses() {
     for said in [
         "refused with 500: no luck",
         "refused with 500: panic: it cannot decide",
+        "; a plugin has no network",
+        "refused with 500: no hosts: open /etc/hosts: Not supported; a plugin has no files",
         "the value \\\"list\\\" of the identity is []int",
         "the identity expires before 1970",
         "the identity expires too far ahead, in the year",

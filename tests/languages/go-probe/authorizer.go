@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
 	"time"
 
 	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
@@ -18,6 +21,12 @@ func authorize(ctx context.Context, id lockgate.ConnectionID, request lockgate.H
 		return lockgate.Identity{}, lockgate.Refuse(418, "not you")
 	case as == "error":
 		return lockgate.Identity{}, errors.New("no luck")
+	case as == "network":
+		_, err := net.Dial("tcp", "example.com:80")
+		return lockgate.Identity{}, err
+	case as == "files":
+		_, err := os.ReadFile("/etc/hosts")
+		return lockgate.Identity{}, fmt.Errorf("no hosts: %w", err)
 	case as == "panic":
 		panic("it cannot decide")
 	case as == "no value":
