@@ -295,7 +295,7 @@ async fn folder_without_a_plugin_is_refused_with_reason_and_remedy() {
                 ("src/main.rs", main.to_owned()),
             ],
             "what it builds is no plugin: it exports neither lockgate:plugin/handler@0.1.0 nor lockgate:plugin/authorizer@0.1.0; ",
-            "export the handler",
+            "write lockgate_plugin::export!(TYPE) below the handler",
         ),
     ] {
         let files: Vec<_> = files

@@ -47,22 +47,28 @@ pub(super) async fn build(dir: &Path) -> Result<Built> {
         Language::JavaScript => javascript::build(dir).await?,
         Language::Go => go::build(dir).await?,
     };
-    check(dir, &built.component)?;
+    check(dir, language, &built.component)?;
     Ok(built)
 }
 
 /// Refuses a component that the gateway would not call.
-fn check(dir: &Path, component: &Path) -> Result<()> {
+fn check(dir: &Path, language: Language, component: &Path) -> Result<()> {
     let in_folder = |error: anyhow::Error| error.context(dir.display().to_string());
     let bytes = plugin::read(component).map_err(in_folder)?;
     let misfits = plugin::inspect(&bytes).map_err(in_folder)?.misfits;
     if misfits.is_empty() {
         return Ok(());
     }
+    let remedy = match language {
+        Language::Rust => {
+            "write lockgate_plugin::export!(TYPE) below the handler, or export_authorizer! below the authorizer"
+        }
+        // Their SDKs export both by themselves.
+        Language::JavaScript | Language::Go => plugin::NO_HANDLER,
+    };
     bail!(
-        "{}: what it builds is no plugin: {}; {}",
+        "{}: what it builds is no plugin: {}; {remedy}",
         dir.display(),
         misfits.join("; "),
-        plugin::NO_HANDLER
     )
 }
