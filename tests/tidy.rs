@@ -38,6 +38,7 @@ const NAMED_IN: [(&str, &[&str]); 12] = [
             "management",
             "handshake",
             "http3",
+            "net",
         ],
     ),
     ("quinn", &["listener", "http3"]),

@@ -32,20 +32,18 @@ pub(crate) async fn nothing_is_changed_while_the_disk_of_the_audit_file_is_full(
     let folder = TempDir::new().unwrap();
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let configuration = format!(
-        r#"
-listeners = [{{ address = "127.0.0.1:0" }}]
-management = {{ address = "127.0.0.1:0", audit = "disk/audit.log" }}
+    let configuration = r#"
+listeners = [{ address = "127.0.0.1:0" }]
+management = { address = "127.0.0.1:0", audit = "disk/audit.log" }
 
 [apis.a]
-stages.s = {{}}
-routes."$default" = {{ integration = "m", two_way = true }}
+stages.s = {}
+routes."$default" = { integration = "m", two_way = true }
 
 [integrations.m]
-mock = {{ reply = "hi" }}
-"#
-    );
-    let file = write_configuration(folder.path(), &configuration);
+mock = { reply = "hi" }
+"#;
+    let file = write_configuration(folder.path(), configuration);
     let command = LOCKGATE.command(&["run", file.to_str().unwrap()]);
     let gateway = Gateway::start(with_a_small_disk(&disk, &command), folder, PATIENCE).await;
     let seen = Path::new("/proc")
