@@ -78,6 +78,7 @@ mock = { reply = "hi" }
     assert_eq!(lines(), served);
     gateway.log().line(&["ERROR", "nothing was changed"]).await;
 
+    drop(rest);
     fs::remove_file(seen.join("rest")).unwrap();
     assert_eq!(gateway.post("/connections/close", close).await.0, 200);
     client.expect_close(4000, "bye").await;

@@ -11,11 +11,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::net::open_to_add;
+use crate::net::{keep_room, lock_opened, open_to_add};
 
 /// The most bytes of a line with its end.
 const MAX_LINE: u64 = 32 << 10;
@@ -76,22 +74,20 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 /// system that keeps no room gets a line of the change before it is made.
 pub(super) fn make_room(path: &Path, change: &Entry<'_>) -> io::Result<Room> {
     let mut file = open(path)?;
-    file.lock()?;
+    lock_opened(&file)?;
     let before = last_line(&mut file)?;
     let awaited = AWAITED.fetch_add(1, Ordering::Relaxed) + 1;
     let room = Room(());
-    let end = file.metadata()?.len();
-    match fallocate(&file, FallocateFlags::KEEP_SIZE, end, awaited * ROOM) {
-        Ok(()) => Ok(room),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => add(&mut file, before, change).map(|_| room),
-        Err(error) => Err(error.into()),
+    match keep_room(&file, awaited * ROOM)? {
+        true => Ok(room),
+        false => add(&mut file, before, change).map(|_| room),
     }
 }
 
 /// Adds a line, and waits until it is on the disk. Gives the line's digest.
 pub(super) fn append(path: &Path, entry: &Entry<'_>) -> io::Result<String> {
     let mut file = open(path)?;
-    file.lock()?;
+    lock_opened(&file)?;
     let before = last_line(&mut file)?;
     add(&mut file, before, entry)
 }

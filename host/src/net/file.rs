@@ -4,8 +4,10 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use rustix::io::Errno;
 
 /// The permissions of a file that others may read, as far as the umask lets them.
@@ -13,6 +15,12 @@ const PUBLIC: u32 = 0o666;
 
 /// The permissions of a file with secrets.
 const PRIVATE: u32 = 0o600;
+
+/// Longest wait for a lock. Whoever has one writes a file, and is done in the time of a disk.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two attempts to lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The most links that lead from one to the next, as the kernel has it.
 const MAX_LINKS: usize = 40;
@@ -86,6 +94,16 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Keeps room on the disk for so many bytes behind the end of a file. False where the file system keeps none.
+pub(crate) fn keep_room(file: &File, bytes: u64) -> io::Result<bool> {
+    let end = file.metadata()?.len();
+    match fallocate(file, FallocateFlags::KEEP_SIZE, end, bytes) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Keeps other processes from changing a file that several read, change and write back. Waits for the one that does.
 ///
 /// The file itself is locked, so that whoever may change it can lock it, and nobody else. Until there is one, its folder is.
@@ -96,7 +114,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(folder_of(path))?,
             opened => opened?,
         };
-        flock(&lock, FlockOperation::LockExclusive)?;
+        lock_opened(&lock)?;
         // Whoever had the lock has put another file in its place.
         let (locked, now) = (lock.metadata()?, fs::metadata(path));
         let is_right = match now {
@@ -106,6 +124,21 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
         };
         if is_right {
             return Ok(lock);
+        }
+    }
+}
+
+/// Locks an open file or folder. Who may read it can lock it, too, and keep the lock: nobody waits for ever.
+pub(crate) fn lock_opened(file: &File) -> io::Result<()> {
+    let end = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => park_timeout(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                let why = "another process has kept it locked for 10 s: `lsof` shows which";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            locked => return Ok(locked?),
         }
     }
 }
@@ -198,6 +231,15 @@ mod tests {
         drop(second);
         assert!(is_free(&path));
         assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 1);
+    }
+
+    #[test]
+    fn lock_that_another_keeps_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let keeping = File::open(folder.path()).expect("it is there");
+        flock(&keeping, FlockOperation::LockExclusive).expect("nobody has it");
+        let error = lock(&folder.path().join("keys")).expect_err("another has it");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

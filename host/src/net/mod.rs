@@ -14,7 +14,9 @@ pub(crate) mod watch;
 pub(crate) use asker::Asker;
 pub(crate) use authorities::Authorities;
 pub(crate) use datagrams::{bind_datagrams, raise_buffers};
-pub(crate) use file::{followed, lock, open_to_add, write_private, write_whole};
+pub(crate) use file::{
+    followed, keep_room, lock, lock_opened, open_to_add, write_private, write_whole,
+};
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate, distrust_remedy};
