@@ -49,7 +49,10 @@ const NAMED_IN: [(&str, &[&str]); 12] = [
     ),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
-    ("rustix", &["handover", "plugin", "net", "output"]),
+    (
+        "rustix",
+        &["handover", "management", "plugin", "net", "output"],
+    ),
     ("sd_notify", &["cli"]),
     (
         "reqwest",

@@ -338,13 +338,18 @@ async fn secrets_in_the_address_of_the_endpoint_stay_out_of_the_log() {
 }
 
 /// An endpoint that keeps connections, and closes one instead of a second answer on it. It may close them all at once.
-async fn endpoint_that_closes_kept_connections(answers: bool) -> (String, Arc<Mutex<Vec<usize>>>) {
+/// It ends with its tasks.
+async fn endpoint_that_closes_kept_connections(
+    answers: bool,
+) -> (String, Arc<Mutex<Vec<usize>>>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/auth", listener.local_addr().unwrap());
     // The requests of each connection.
     let asked = Arc::<Mutex<Vec<usize>>>::default();
     let counts = Arc::clone(&asked);
-    tokio::spawn(async move {
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((mut socket, _)) = listener.accept().await {
             let number = {
                 let mut counts = counts.lock().unwrap();
@@ -352,7 +357,7 @@ async fn endpoint_that_closes_kept_connections(answers: bool) -> (String, Arc<Mu
                 counts.len() - 1
             };
             let counts = Arc::clone(&counts);
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 loop {
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
@@ -375,7 +380,7 @@ async fn endpoint_that_closes_kept_connections(answers: bool) -> (String, Arc<Mu
             });
         }
     });
-    (url, asked)
+    (url, asked, serving)
 }
 
 async fn serve_before(url: &str) -> Gateway {
@@ -387,7 +392,7 @@ async fn serve_before(url: &str) -> Gateway {
 
 #[tokio::test]
 async fn endpoint_that_closes_a_kept_connection_is_asked_once_more() {
-    let (url, asked) = endpoint_that_closes_kept_connections(true).await;
+    let (url, asked, _serving) = endpoint_that_closes_kept_connections(true).await;
     let gateway = serve_before(&url).await;
     for _ in 0..3 {
         gateway.connect("/s").await.id().await;
@@ -403,7 +408,7 @@ async fn endpoint_that_closes_a_kept_connection_is_asked_once_more() {
 
 #[tokio::test]
 async fn endpoint_that_closes_a_new_connection_is_asked_no_more() {
-    let (url, asked) = endpoint_that_closes_kept_connections(false).await;
+    let (url, asked, _serving) = endpoint_that_closes_kept_connections(false).await;
     let gateway = serve_before(&url).await;
     for times in 1..3 {
         check_refusal(
