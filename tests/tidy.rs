@@ -49,10 +49,7 @@ const NAMED_IN: [(&str, &[&str]); 12] = [
     ),
     ("axum", &["management"]),
     ("wasmparser", &["plugin"]),
-    (
-        "rustix",
-        &["handover", "management", "plugin", "net", "output"],
-    ),
+    ("rustix", &["handover", "plugin", "net", "output"]),
     ("sd_notify", &["cli"]),
     (
         "reqwest",
