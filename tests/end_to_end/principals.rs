@@ -152,6 +152,32 @@ async fn one_connection_too_many_of_a_principal_is_refused() {
     let _tablet = connect(&gateway, "ada").await;
 }
 
+/// Their places among all connections last as long.
+#[tokio::test]
+async fn connections_that_say_goodbye_are_bounded_for_a_principal() {
+    let slowly = json!([{"do": "sleep", "ms": 25_000}]).to_string();
+    let slowly = json!({"do": "set", "name": "farewell", "value": slowly});
+    let configuration = behind_a_door("", "")
+        .replace(
+            "authorizer = \"door\"",
+            "authorizer = \"door\"\nlimits = { connections_per_principal = 2 }",
+        )
+        .replace(
+            "[plugins.probe]",
+            "[plugins.probe]\nlimits = { deadline_ms = 29_000 }",
+        );
+    let gateway = LOCKGATE.serve(&configuration).await;
+    for _ in 0..4 {
+        let (mut client, id) = connect(&gateway, "ada").await;
+        client.step(slowly.clone()).await;
+        client.close(1000, "").await;
+        gateway.log().line(&["ended: ", &id]).await;
+    }
+    let answer = gateway.ws(&target("ada")).refused().await;
+    assert_eq!(answer.status, 429);
+    let _bob = connect(&gateway, "bob").await;
+}
+
 #[tokio::test]
 async fn one_connection_too_many_closes_the_oldest_where_configured() {
     let limits =

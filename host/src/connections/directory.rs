@@ -69,7 +69,12 @@ impl Directory {
             let groups = &self.groups;
             groups.add_to_principal(&principal, &connection, limit)
         });
-        Ok(self.add(connection, group.transpose()?))
+        let place = group.transpose()?;
+        let place = place.map(|group| {
+            let directory = Arc::clone(self);
+            Arc::new(PrincipalPlace { directory, group })
+        });
+        Ok(self.add(connection, place))
     }
 
     /// Whether one more connection of a principal would be admitted.
@@ -91,7 +96,7 @@ impl Directory {
     fn add(
         self: &Arc<Self>,
         connection: Arc<Connection>,
-        principal: Option<Arc<Group>>,
+        principal: Option<Arc<PrincipalPlace>>,
     ) -> Registration {
         let entry = Arc::clone(&connection);
         self.open.change(entry.id, |slot| *slot = Some(entry));
@@ -191,8 +196,29 @@ impl Directory {
 pub(crate) struct Registration {
     directory: Arc<Directory>,
     pub(crate) connection: Arc<Connection>,
-    /// The connections of its principal, if it has one.
-    principal: Option<Arc<Group>>,
+    /// Among the connections of its principal, if it has one.
+    principal: Option<Arc<PrincipalPlace>>,
+}
+
+impl Registration {
+    /// The place among the connections of its principal, which may outlive the registration.
+    pub(crate) fn principal_place(&self) -> Option<Arc<PrincipalPlace>> {
+        self.principal.clone()
+    }
+}
+
+/// The place of a connection among those of its principal, as long as it has one among all connections: one that has ended
+/// is in no group, and may take half a minute to say goodbye.
+#[derive(Debug)]
+pub(crate) struct PrincipalPlace {
+    directory: Arc<Directory>,
+    group: Arc<Group>,
+}
+
+impl Drop for PrincipalPlace {
+    fn drop(&mut self) {
+        self.directory.groups.leave_principal(&self.group);
+    }
 }
 
 impl Drop for Registration {
@@ -201,7 +227,7 @@ impl Drop for Registration {
         open.change(self.connection.id, |slot| *slot = None);
         let groups = &self.directory.groups;
         if let Some(principal) = &self.principal {
-            groups.remove_from_principal(principal, self.connection.id);
+            groups.remove_from_principal(&principal.group, self.connection.id);
         }
         groups.end(&self.connection);
         self.connection.outbox.end();

@@ -1,6 +1,7 @@
 //! Named sets of connections of one stage.
 
 use std::ops::AddAssign;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Connection, ConnectionLimits};
@@ -102,6 +103,9 @@ pub(crate) struct Group {
     name: Box<str>,
     /// Locked for a moment by each change, and by a publish for each chunk of members.
     members: Mutex<GroupMembers>,
+    /// The places of a principal's connections: of its members, and of those that say goodbye. Changed under the lock of the
+    /// name.
+    places: AtomicUsize,
 }
 
 type GroupMembers = Members<ConnectionId, Arc<Connection>>;
@@ -205,13 +209,24 @@ impl Groups {
             }
             let group = slot.get_or_insert_with(|| Group::new(name));
             group.lock().insert(connection.id, Arc::clone(connection));
+            group.places.fetch_add(1, Ordering::Relaxed);
             Ok(Arc::clone(group))
         })
     }
 
-    /// Removes a connection that has ended from those of its principal.
+    /// Removes a connection that has ended from those of its principal. It has its place until [`Self::leave_principal`].
     pub(super) fn remove_from_principal(&self, group: &Group, id: ConnectionId) {
         self.remove(group, id);
+    }
+
+    /// Gives back a place among the connections of a principal.
+    pub(super) fn leave_principal(&self, group: &Group) {
+        self.named.change(group.name.clone(), |slot| {
+            group.places.fetch_sub(1, Ordering::Relaxed);
+            if group.is_over() {
+                *slot = None;
+            }
+        });
     }
 
     /// Removes a connection that has ended from every group; it joins none any more.
@@ -316,9 +331,8 @@ impl Groups {
     /// Holds the lock of the name throughout, so that no connection joins a group that is being dropped.
     fn remove(&self, group: &Group, id: ConnectionId) {
         self.named.change(group.name.clone(), |slot| {
-            let mut members = group.lock();
-            members.remove(&id);
-            if members.len() == 0 {
+            group.lock().remove(&id);
+            if group.is_over() {
                 *slot = None;
             }
         });
@@ -363,20 +377,28 @@ impl Group {
         Arc::new(Self {
             name,
             members: Mutex::default(),
+            places: AtomicUsize::new(0),
         })
     }
 
-    /// The connection that makes room for one more; none if there is room. Those that are closing already do not count, unless
-    /// there are as many of them again: a client that reconnects without end would pile them up.
+    /// Whether it has neither members nor places.
+    fn is_over(&self) -> bool {
+        self.lock().len() == 0 && self.places.load(Ordering::Relaxed) == 0
+    }
+
+    /// The connection that makes room for one more; none if there is room. Those that are closing do not count, unless there
+    /// are as many of them again: a client that reconnects without end, or says goodbye for long, would pile them up.
     fn find_replaced(
         &self,
         limit: PrincipalLimit,
     ) -> Result<Option<Arc<Connection>>, TooManyOfPrincipal> {
-        let (mut open, mut all, mut after) = (0, 0, None);
+        if self.places.load(Ordering::Relaxed) >= limit.connections * 2 {
+            return Err(TooManyOfPrincipal);
+        }
+        let (mut open, mut after) = (0, None);
         let mut oldest: Option<Arc<Connection>> = None;
         while let Some(rest) = self.after(after) {
             after = rest.entries().last().map(|(id, _)| *id);
-            all += rest.entries().len();
             for (_, member) in rest.entries() {
                 if member.outbox.closing().is_some() {
                     continue;
@@ -391,7 +413,7 @@ impl Group {
         if open < limit.connections {
             return Ok(None);
         }
-        match limit.closes_oldest && all < limit.connections * 2 {
+        match limit.closes_oldest {
             true => Ok(oldest),
             false => Err(TooManyOfPrincipal),
         }

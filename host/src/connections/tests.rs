@@ -488,6 +488,26 @@ fn principal_has_as_many_connections_as_its_limit() {
 }
 
 #[test]
+fn connections_of_a_principal_that_say_goodbye_are_as_many_as_its_limit() {
+    let directory = Arc::new(Directory::default());
+    for closes_oldest in [false, true] {
+        let limit = Some(PrincipalLimit {
+            connections: 1,
+            closes_oldest,
+        });
+        let admit = || directory.admit(of_principal("ada", 1), limit);
+        let leave = |open: Registration| open.principal_place().expect("it has a principal");
+        let first = leave(admit().expect("it is the first"));
+        let second = leave(admit().expect("the first is leaving"));
+        assert_eq!(admit().err(), Some(TooManyOfPrincipal));
+        assert_eq!(directory.view(&LIMITS, None).count("$principal/ada"), 0);
+        drop(first);
+        let third = leave(admit().expect("there is room again"));
+        drop((second, third));
+    }
+}
+
+#[test]
 fn oldest_connection_of_a_principal_makes_room_until_as_many_are_closing() {
     let directory = Arc::new(Directory::default());
     let limit = Some(PrincipalLimit {

@@ -68,9 +68,13 @@ pub(super) async fn begin(
     match (socket, registration) {
         (Some(socket), Some(registration)) => session(current, registration, socket).await,
         (_, registration) => {
+            let place = registration
+                .as_ref()
+                .and_then(Registration::principal_place);
             drop(registration);
             // Boxed: nearly every task goes the other way, and reserves no space for this.
             Box::pin(session::never_opened(&current, connection)).await;
+            drop(place);
         }
     }
     drop(guards);

@@ -43,6 +43,7 @@ pub(crate) fn serve<T: Transport>(
     let connection = Arc::clone(&registration.connection);
     let scopes = stage.routes.granted_to(&connection);
     let expires_at = stage.expiry_of(&connection);
+    let place = registration.principal_place();
     let counters = Arc::clone(&stage.scope.counters);
     let mut driver = Driver::new(connection, transport, &stage.limits, counters);
     driver.set_expiry(expires_at, &stage.limits);
@@ -68,6 +69,7 @@ pub(crate) fn serve<T: Transport>(
         observe::ended(&end, leaves_by, scope, &connection, traffic, request_id);
         drop(session);
         disconnect(&current, connection, &end, request_id).await;
+        drop(place);
     }
 }
 
