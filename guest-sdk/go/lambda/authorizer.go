@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"time"
 
 	lockgate "github.com/lockgate/lockgate/guest-sdk/go"
 )
@@ -28,8 +27,9 @@ const unauthorized = "Unauthorized"
 //	func main() { lambda.StartAuthorizer(authorize) }
 //
 // Its policy is evaluated for arn:aws:execute-api:REGION:000000000000:API/STAGE/$connect, of which region and account are not
-// looked at: * stands for any run of characters, ? for one, a Deny wins, and without an Allow that fits the client gets 403. The
-// error Unauthorized gives 401; any other, and an answer that is malformed or over 8 KB, 500.
+// looked at: * stands for any run of characters, ? for one, a Deny wins, and without an Allow that fits the client gets 403.
+// Conditions are evaluated for aws:SourceIp, aws:CurrentTime, aws:EpochTime and aws:SecureTransport. The error Unauthorized gives
+// 401; any other, and an answer that is malformed, not understood or over 8 KB, 500.
 func StartAuthorizer(handler any) { lockgate.Authorize(NewAuthorizer(handler)) }
 
 // NewAuthorizer returns the authorizer for a Lambda handler, as [New] returns a plugin's handler. It panics if it is none.
@@ -51,7 +51,13 @@ func NewAuthorizer(handler any) lockgate.AuthorizeFunc {
 		case err != nil:
 			return lockgate.Identity{}, err
 		}
-		return identityOf(answer, event.MethodArn)
+		about := event.RequestContext
+		return identityOf(answer, asked{
+			arn:      event.MethodArn,
+			sourceIP: handshake.SourceIP,
+			secure:   handshake.Secure,
+			at:       time.UnixMilli(about.RequestTimeEpoch),
+		})
 	}
 }
 
@@ -113,16 +119,16 @@ func methodArn(api, stage string) string {
 
 // identityOf returns the client's identity as an authorizer's answer has it, or a refusal if its policy does not allow the
 // handshake.
-func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
+func identityOf(answer []byte, asked asked) (lockgate.Identity, error) {
 	var none lockgate.Identity
 	answer = bytes.TrimSpace(answer)
 	if len(answer) > maxAnswer {
 		return none, malformedPolicy("it has more than 8 KB; return less context")
 	}
 	var parsed struct {
-		PrincipalID    *string        `json:"principalId"`
-		PolicyDocument policy         `json:"policyDocument"`
-		Context        map[string]any `json:"context"`
+		PrincipalID    *string         `json:"principalId"`
+		PolicyDocument json.RawMessage `json:"policyDocument"`
+		Context        map[string]any  `json:"context"`
 		// A stage's api_key may look for it among the values.
 		UsageIdentifierKey string `json:"usageIdentifierKey"`
 	}
@@ -135,7 +141,7 @@ func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
 	switch {
 	case parsed.PrincipalID == nil || *parsed.PrincipalID == "":
 		return none, malformedPolicy("it has no principalId, which has to name the client")
-	case parsed.PolicyDocument.Statement == nil:
+	case parsed.PolicyDocument == nil:
 		return none, malformedPolicy("it has no policyDocument with a Statement")
 	}
 	for name, value := range parsed.Context {
@@ -145,7 +151,11 @@ func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
 			return none, malformedPolicy("the context value %q is no string, number or bool; context is flat", name)
 		}
 	}
-	if !parsed.PolicyDocument.allows(arn) {
+	allowed, err := allows(parsed.PolicyDocument, asked)
+	if err != nil {
+		return none, malformedPolicy("%w", err)
+	}
+	if !allowed {
 		return none, lockgate.Refuse(403, "")
 	}
 	values := parsed.Context
@@ -160,89 +170,4 @@ func identityOf(answer []byte, arn string) (lockgate.Identity, error) {
 
 func malformedPolicy(what string, values ...any) error {
 	return fmt.Errorf("malformed answer of the Lambda authorizer: "+what, values...)
-}
-
-// policy is an IAM policy, as far as it decides here.
-type policy struct {
-	Statement oneOrMany[statement]
-}
-
-type statement struct {
-	Effect   string
-	Action   oneOrMany[string]
-	Resource oneOrMany[string]
-}
-
-// oneOrMany is an element of a policy that may stand without a list around it.
-type oneOrMany[T any] []T
-
-func (all *oneOrMany[T]) UnmarshalJSON(data []byte) error {
-	if len(data) > 0 && data[0] == '[' {
-		return json.Unmarshal(data, (*[]T)(all))
-	}
-	if string(data) == "null" {
-		return errors.New("an element of the policy is null")
-	}
-	*all = make([]T, 1)
-	return json.Unmarshal(data, &(*all)[0])
-}
-
-// allows tells whether a statement allows the handshake and none denies it.
-func (p policy) allows(arn string) bool {
-	allowed := false
-	for _, statement := range p.Statement {
-		if !statement.fits(arn) {
-			continue
-		}
-		switch statement.Effect {
-		case "Deny":
-			return false
-		case "Allow":
-			allowed = true
-		}
-	}
-	return allowed
-}
-
-func (s statement) fits(arn string) bool {
-	invokes, means := false, false
-	for _, action := range s.Action {
-		invokes = invokes || glob(strings.ToLower(action), "execute-api:invoke")
-	}
-	for _, resource := range s.Resource {
-		means = means || glob(anywhere(resource, arn), arn)
-	}
-	return invokes && means
-}
-
-// anywhere returns the pattern of an ARN with region and account of ours: a gateway has neither, and policies that were written for
-// AWS name its own.
-func anywhere(pattern, arn string) string {
-	parts, ours := strings.SplitN(pattern, ":", 6), strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 || parts[0] != "arn" {
-		return pattern
-	}
-	return strings.Join([]string{"arn", parts[1], parts[2], ours[3], ours[4], parts[5]}, ":")
-}
-
-// glob tells whether a pattern fits a text: * stands for any run of bytes and ? for one. In linear time for one star, and never
-// worse than the product of both lengths.
-func glob(pattern, text string) bool {
-	at, star, mark := 0, -1, 0
-	for place := 0; place < len(text); {
-		switch {
-		case at < len(pattern) && pattern[at] == '*':
-			star, mark = at, place
-			at++
-		case at < len(pattern) && (pattern[at] == '?' || pattern[at] == text[place]):
-			at++
-			place++
-		case star >= 0:
-			mark++
-			at, place = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[at:], "*") == ""
 }

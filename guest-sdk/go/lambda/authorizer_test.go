@@ -2,7 +2,9 @@ package lambda_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -87,6 +89,39 @@ func TestPolicyIsEvaluatedForTheStagesConnect(t *testing.T) {
 		if status != row.status {
 			t.Errorf("%v: %d", row.policy, status)
 		}
+	}
+}
+
+// The cases are those of the SDK for JavaScript, too: the client 203.0.113.7, over TLS, on 14 November 2023 at 22:13:20 UTC.
+func TestPolicyIsEvaluatedAsInJavaScript(t *testing.T) {
+	file, err := os.ReadFile("../../tests/policies.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []struct {
+		Case     string
+		Status   int
+		SourceIP *string
+		Policy   any
+	}
+	if err := json.Unmarshal(file, &rows); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		t.Run(row.Case, func(t *testing.T) {
+			request := lockgatetest.Handshake()
+			if row.SourceIP != nil {
+				request.SourceIP = *row.SourceIP
+			}
+			r := &recorder{answer: object{"principalId": "ada", "policyDocument": row.Policy}}
+			_, err := lockgatetest.New(t, lockgate.Defaults{}).Authorize(lambda.NewAuthorizer(r.handle), request)
+			status := 0
+			var refusal *lockgate.Refusal
+			if errors.As(err, &refusal) {
+				status = refusal.Status
+			}
+			expect(t, status, row.Status)
+		})
 	}
 }
 

@@ -1,10 +1,12 @@
 // Lambda authorizers of the type REQUEST, as API Gateway runs them .
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Gateway } from "../../src/testing/index.js";
 import { adapt } from "../adapter.js";
+import { allows } from "../policy.js";
 
 const ARN = "arn:aws:execute-api:us-east-1:000000000000:api/stage/$connect";
 
@@ -50,7 +52,7 @@ test("policy: is evaluated against the stage's $connect", async () => {
   for (const resource of [ARN, "*", "arn:aws:execute-api:*:*:*", "arn:aws:execute-api:us-east-1:123456789012:api/stage/*", "arn:aws:execute-api:eu-west-1:1:api/*/$connect", "arn:*:execute-api:::api/stage/$conn?ct"]) {
     await assert.doesNotReject(allow(policy("Allow", resource)), resource);
   }
-  for (const resource of ["arn:aws:execute-api:us-east-1:1:api/stage/*/*", "arn:aws:execute-api:us-east-1:1:other/stage/*", "arn:aws:s3:::api/stage/$connect", "", [], undefined, 7]) {
+  for (const resource of ["arn:aws:execute-api:us-east-1:1:api/stage/*/*", "arn:aws:execute-api:us-east-1:1:other/stage/*", "arn:aws:s3:::api/stage/$connect", "", []]) {
     await assert.rejects(allow(policy("Allow", resource)), { status: 403 }, String(resource));
   }
   await assert.rejects(allow(policy("Deny", "*")), { status: 403 });
@@ -59,6 +61,25 @@ test("policy: is evaluated against the stage's $connect", async () => {
   const both = { Statement: [...policy("Allow", "*").Statement, ...policy("Deny", ARN).Statement] };
   await assert.rejects(allow(both), { status: 403 });
   await assert.rejects(allow({ Statement: [] }), { status: 403 });
+});
+
+// The cases are those of the SDK for Go, too: the client 203.0.113.7, over TLS, on 14 November 2023 at 22:13:20 UTC.
+for (const { case: name, status, sourceIp, policy: policyDocument } of JSON.parse(readFileSync(new URL("../../../tests/policies.json", import.meta.url)))) {
+  test(`policy: ${name} gives ${status === 0 ? "a connection" : status}`, async () => {
+    const asked = gatewayOf(async () => ({ principalId: "a", policyDocument })).authorize(sourceIp === undefined ? {} : { sourceIp });
+    await (status === 0 ? assert.doesNotReject(asked) : assert.rejects(asked, { status }));
+  });
+}
+
+test("policy: members that are undefined are none", async () => {
+  const statement = { ...policy("Allow", "*").Statement[0], Condition: undefined };
+  await assert.doesNotReject(decided({ principalId: "a", policyDocument: { Version: undefined, Statement: [statement] } }));
+});
+
+test("policy: a mistake is named by its place and its remedy", () => {
+  const asked = { arn: ARN, sourceIp: "203.0.113.7", secure: true, at: 0 };
+  const Statement = { ...policy("Allow", "*").Statement[0], Condition: { StringLike: { "aws:UserAgent": "x" } } };
+  assert.throws(() => allows({ Statement }, asked), /Statement\[0\]\.Condition\.StringLike\.aws:UserAgent is not understood; evaluated are IpAddress/);
 });
 
 test("error Unauthorized: is 401, in each form; any other error is 500", async () => {
