@@ -18,14 +18,25 @@ async function main() {
   const settings = await read(project);
   const out = resolve(values.out ?? join(project, "dist", "plugin.wasm"));
   const types = mistypes(project);
+  let files, said;
+  try {
+    files = await write(settings, out);
+  } finally {
+    // Also after a failure, which has been told: the compiler would go on after the command, and say what nobody asks for.
+    said = await types;
+  }
+  if (said !== "") process.stderr.write(`${said}note: types do not agree; the plugin is built all the same\n`);
+  process.stdout.write(`${JSON.stringify({ component: out, files })}\n`);
+}
+
+/** Writes the component, and gives the files that it was built from. */
+async function write(settings, out) {
   const { bytes, files } = await build(settings);
   await mkdir(dirname(out), { recursive: true });
   // The gateway may be reading the old one.
   await writeFile(`${out}.new`, bytes);
   await rename(`${out}.new`, out);
-  const said = await types;
-  if (said !== "") process.stderr.write(`${said}note: types do not agree; the plugin is built all the same\n`);
-  process.stdout.write(`${JSON.stringify({ component: out, files })}\n`);
+  return files;
 }
 
 /** Builds with the modules loaded as early as they can be. */

@@ -1,7 +1,12 @@
 // The build of a plugin, as far as it needs no engine.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { inTime } from "../build/engine.js";
 import { checkPlugin } from "../src/define.js";
@@ -25,5 +30,25 @@ test("default export that is no plugin is told for what it is", () => {
     [() => {}, /its default export is a function that define has not made$/],
   ]) {
     assert.throws(() => checkPlugin(exported), ({ message }) => message.includes("export default define({") && told.test(message), String(told));
+  }
+});
+
+test("failed build ends after its type check, of which nothing is said", () => {
+  const project = mkdtempSync(join(tmpdir(), "lockgate-build-"));
+  try {
+    mkdirSync(join(project, "node_modules", ".bin"), { recursive: true });
+    writeFileSync(join(project, "package.json"), "{}");
+    writeFileSync(join(project, "tsconfig.json"), "{}");
+    writeFileSync(join(project, "plugin.ts"), 'import { x } from "./missing.js";\nexport default x;\n');
+    // A compiler that takes longer than the bundler.
+    writeFileSync(join(project, "node_modules", ".bin", "tsc"), "#!/bin/sh\nsleep 2\necho types\ntouch ended\nexit 1\n", { mode: 0o755 });
+    const command = fileURLToPath(new URL("../build/build.js", import.meta.url));
+    const { status, stderr } = spawnSync(process.execPath, [command, project], { encoding: "utf8" });
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /Could not resolve ".\/missing.js"/);
+    assert.doesNotMatch(stderr, /types/);
+    assert.ok(existsSync(join(project, "ended")));
+  } finally {
+    rmSync(project, { recursive: true });
   }
 });
