@@ -20,6 +20,16 @@ const MAX_LINE: usize = 8 << 10;
 /// Bytes that a line counts in addition to its own: the time, the plugin, the connection, the request id.
 const LINE_OVERHEAD: usize = 128;
 
+/// The beginning and the end of what the adapter of WASI preview 1 says of `proc_exit`: a program in Go has called `os.Exit` or
+/// `log.Fatal`, or its runtime has ended it. Between them stands a line of the adapter's own source.
+const ADAPTER_EXIT: (&str, &str) = (
+    "unreachable executed at adapter line ",
+    ": no other implementation available in proxy world",
+);
+
+/// What is logged instead.
+const EXITED: &str = "the program exited (os.Exit, log.Fatal or a fatal error), and a plugin cannot exit: return an error instead";
+
 /// One of the two streams of an instance.
 #[derive(Clone)]
 pub(crate) struct GuestOutput {
@@ -280,6 +290,9 @@ impl Panic {
         if matches!(self, Self::Said(_)) {
             return Some(line);
         }
+        if line.starts_with(ADAPTER_EXIT.0) && line.ends_with(ADAPTER_EXIT.1) {
+            return Some(EXITED.to_owned());
+        }
         if let Some((thread, place)) = line.split_once(" panicked at ")
             && thread.starts_with("thread '")
             && place.ends_with(':')
@@ -414,6 +427,18 @@ mod tests {
             ]
         );
         assert!(matches!(panic, Panic::Over(text) if text == logged[1]));
+    }
+
+    #[test]
+    fn exit_of_a_program_is_told_in_words() {
+        let said = "unreachable executed at adapter line 2362: no other implementation available in proxy world";
+        let logged = Panic::None.take_line(said.to_owned());
+        assert_eq!(logged.as_deref(), Some(EXITED));
+        let other = "unreachable executed at adapter line 2362: other";
+        assert_eq!(
+            Panic::None.take_line(other.to_owned()).as_deref(),
+            Some(other)
+        );
     }
 
     #[test]
