@@ -23,6 +23,10 @@ impl Unexpandable {
     /// The text that corrects it.
     pub(super) fn remedy(&self) -> String {
         match self {
+            // A default would stand in the file, and the gateway would start without what protects it.
+            Self::Unset(name) if is_secret(name) => {
+                "set it where the gateway is started".to_owned()
+            }
             Self::Unset(name) => format!("set it, or give a default: \"${{{name}:-…}}\""),
             Self::NotUnicode(name) => format!("set {name} to text"),
             Self::Nested(name) => format!(
@@ -80,6 +84,14 @@ pub(super) fn expand(
     Ok(expanded)
 }
 
+/// Whether a variable's name tells of a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["SECRET", "TOKEN", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
 /// Whether it can name an environment variable.
 pub(super) fn is_variable(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -127,6 +139,21 @@ mod tests {
         };
         let expanded = expand("${UNSET}/${UNSET:-x}/${EMPTY}", variable, Some("dev"));
         assert_eq!(expanded, Ok("dev/x/".to_owned()));
+    }
+
+    #[test]
+    fn default_is_advised_where_the_name_is_of_no_secret() {
+        for (name, advised) in [
+            ("HOST", true),
+            ("TICKET_SECRET", false),
+            ("api_key", false),
+            ("ACCESS_TOKEN", false),
+            ("DB_PASSWORD", false),
+        ] {
+            let remedy = Unexpandable::Unset(name.to_owned()).remedy();
+            assert_eq!(remedy.contains("default"), advised, "{remedy}");
+            assert!(remedy.starts_with("set it"), "{remedy}");
+        }
     }
 
     #[test]
