@@ -16,12 +16,14 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::LOCKGATE;
+use crate::abandoned::{all_are_told_of, slowly};
 
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -408,6 +410,37 @@ async fn revoked_client_calls_nothing_more_on_its_kept_http1_connection() {
     }
 }
 
+/// Closing all of a client's connections would miss those that are let in afterwards.
+#[tokio::test]
+async fn client_that_is_revoked_while_its_handler_decides_is_refused_and_its_disconnect_runs() {
+    let ca = authority("clients");
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.pem");
+    write(&list, &revocation_list(&ca, &[]));
+    let asking = Asking::by(&ca, &format!(", crl = \"{}\"", list.display()), "").await;
+    let client = asking.client(Some(&issue(&ca, &params(10))));
+    let target = slowly(2_000);
+    let request = asking.gateway.wss(&target).bytes();
+    let (mut http1, http2) = (
+        asking.stream(&client, "http/1.1").await,
+        asking.http2(&client).await,
+    );
+    http1.write_all(&request).await.unwrap();
+    let stream = http2.ask(&target, &[]).await;
+    asking.gateway.log().nth_line(1, &["\"asked\""]).await;
+    write(&list, &revocation_list(&ca, &[10]));
+    asking.gateway.change(&[]).await;
+    assert_eq!(stream.refused().await.status, 403);
+    let mut status = [0; 12];
+    within("the answer", http1.read_exact(&mut status))
+        .await
+        .unwrap();
+    assert_eq!(&status, b"HTTP/1.1 403");
+    let refused = ["no longer trusts", "\"status\":403"];
+    asking.gateway.log().nth_line(1, &refused).await;
+    all_are_told_of(&asking.gateway, 2).await;
+}
+
 #[tokio::test]
 async fn certificate_that_has_expired_opens_nothing_more_on_a_connection() {
     let ca = authority("clients");
@@ -456,6 +489,65 @@ async fn requirement_that_is_added_counts_for_open_connections() {
     let ca_file = asking.file("ca.pem");
     asking.replace(&ca_file, &authority("next").pem(), 0).await;
     assert_eq!(late.refused("/s", &[]).await.status, 403);
+}
+
+/// A listener at another address has another socket, and the connections of before are judged by it all the same.
+#[tokio::test]
+async fn listener_that_moves_judges_the_connections_of_before() {
+    let (ca, next) = (authority("clients"), authority("next"));
+    let asking = Asking::by(&ca, "", API).await;
+    let address = asking.gateway.secure();
+    let host = format!("localhost:{}", address.port());
+    asking
+        .gateway
+        .change(&[("127.0.0.1:0", &address.to_string())])
+        .await;
+    let both = ca.pem() + &next.pem();
+    write(&asking.file("ca.pem"), &both);
+    asking.gateway.change(&[]).await;
+    let [kept, gone] =
+        [&next, &ca].map(|authority| asking.client(Some(&issue(authority, &params(10)))));
+    let (good, revoked) = (asking.http2(&kept).await, asking.http2(&gone).await);
+    let mut http = Http::over(asking.stream(&gone, "http/1.1").await, &host);
+    let before = asking.http2(&gone).await;
+    let mut open = before.open("/s").await;
+    assert_eq!(http.ask("GET", NOBODY, &token(), b"").await.status, 410);
+    // It moves and trusts one authority less, by the same reload.
+    write(&asking.file("ca.pem"), &next.pem());
+    let moved = format!("0.0.0.0:{}", address.port());
+    asking
+        .gateway
+        .change(&[(&address.to_string(), &moved)])
+        .await;
+    assert_eq!(http.ask("GET", NOBODY, &token(), b"").await.status, 403);
+    // No request has come on these: a listener that goes lets the first one come.
+    assert_eq!(revoked.refused("/s", &[]).await.status, 403);
+    good.open("/s").await.id().await;
+    open.id().await;
+}
+
+/// Nobody keeps its authorities and lists up to date any more.
+#[tokio::test]
+async fn connections_of_a_listener_that_is_gone_take_no_more_requests() {
+    let ca = authority("clients");
+    let asking = Asking::by(&ca, "", API).await;
+    let client = asking.client(Some(&issue(&ca, &params(10))));
+    let host = format!("localhost:{}", asking.gateway.secure().port());
+    let http2 = asking.http2(&client).await;
+    let mut http = Http::over(asking.stream(&client, "http/1.1").await, &host);
+    let mut open = http2.open("/s").await;
+    assert_eq!(http.ask("GET", NOBODY, &token(), b"").await.status, 410);
+    // A free port, and so another.
+    asking
+        .gateway
+        .change(&[("127.0.0.1:0\"\ntls", "0.0.0.0:0\"\ntls")])
+        .await;
+    assert_eq!(http.ask("GET", NOBODY, &token(), b"").await.status, 403);
+    assert!(match http2.try_ask("/s", &[]).await {
+        Some(asked) => asked.status().await != Some(200),
+        None => true,
+    });
+    open.id().await;
 }
 
 /// Over QUIC no client is asked for a certificate, so that a listener which asks cannot have it.

@@ -68,6 +68,14 @@ impl OpenListener {
 }
 
 impl OpenListener {
+    /// The only one of these listeners that serves its port with a part of its addresses, or with all of them and more.
+    fn moved_to<'a>(&self, open: &'a [Self]) -> Option<&'a Self> {
+        let own = self.address.ip()?;
+        let is_there = |other: &&Self| other.address.ip().is_some_and(|ip| overlap(own, ip));
+        let mut there = open.iter().filter(is_there);
+        there.next().filter(|_| there.next().is_none())
+    }
+
     /// Judges the certificates of clients by these authorities and lists. Gives the change if they are others.
     pub(super) fn trust(&self, tls: &Tls, clients: Option<ClientTrust>) -> Vec<Change> {
         match tls.trust(clients) {
@@ -273,13 +281,13 @@ impl Gateway {
             let kept = |other: &OpenListener| Arc::ptr_eq(&other.socket, &opened.socket);
             let same = |other: &&OpenListener| kept(other) && other.config == opened.config;
             if !open.iter().any(|other| same(&other)) {
-                let successor = open.iter().find(|other| kept(other));
-                if successor.is_none() {
+                let keeper = open.iter().find(|other| kept(other));
+                if keeper.is_none() {
                     opened.closing.cancel();
                 }
-                let successor = successor.and_then(|other| other.tls.as_ref());
-                if let (Some(tls), Some(successor)) = (&opened.tls, successor) {
-                    tls.give_way_to(successor);
+                let successor = keeper.or_else(|| opened.moved_to(&open));
+                if let Some(tls) = &opened.tls {
+                    tls.give_way_to(successor.and_then(|other| other.tls.as_ref()));
                 }
                 opened.stop.cancel();
                 changes.push(Change::ListenerClosed(opened.to_string()));

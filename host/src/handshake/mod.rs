@@ -74,6 +74,12 @@ pub(crate) struct HandshakeContext {
     pub(crate) overdue: CancellationToken,
 }
 
+/// What a client has shown in TLS.
+pub(crate) trait Proof: Send + Sync {
+    /// Whether its listener would let the client in now.
+    fn holds(&self) -> bool;
+}
+
 /// The peer of a request.
 #[derive(Clone)]
 pub(crate) struct Peer {
@@ -97,6 +103,8 @@ pub(crate) struct Peer {
     pub(crate) tls: Option<&'static str>,
     /// The certificate that the client has shown in TLS.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// What it has shown; none without TLS.
+    pub(crate) proof: Option<Arc<dyn Proof>>,
     /// Who the client is, if a dialogue says it: then no authorizer is asked.
     pub(crate) identity: Option<Arc<Identity>>,
     /// The peer may be this machine's browser: its socket came to a loopback address, without a PROXY header.
@@ -108,6 +116,15 @@ impl Peer {
     pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
         forwarded::sender(&self.proxies, self.address.ip(), headers).address
     }
+
+    /// Whether its listener would let it in now.
+    pub(crate) fn is_trusted(&self) -> bool {
+        holds(&self.proof)
+    }
+}
+
+fn holds(proof: &Option<Arc<dyn Proof>>) -> bool {
+    proof.as_ref().is_none_or(|proof| proof.holds())
 }
 
 /// Whether a request asks for a WebSocket at all, well-formed or not.
@@ -255,6 +272,8 @@ struct PendingHandshake {
     head_faults: Arc<HeadFaults>,
     arrival: Arrival,
     certificate: Option<Arc<ClientCertificate>>,
+    /// As [`Peer::proof`].
+    proof: Option<Arc<dyn Proof>>,
     /// As [`Peer::identity`].
     identity: Option<Arc<Identity>>,
     guards: ConnectionGuards,
@@ -348,6 +367,7 @@ fn judge(
         arrival,
         // That of a proxy is not its clients'.
         certificate: peer.certificate.filter(|_| !sender.via_proxy),
+        proof: peer.proof,
         identity: peer.identity,
         guards: ConnectionGuards {
             _permit: connection_permit,
@@ -410,6 +430,10 @@ impl PendingHandshake {
             Ok((response, registration.map_err(Refusal::TooManyOfPrincipal)?))
         });
         let (answer, registration) = match admitted_answer {
+            // Once it is registered: of a client that is trusted until here, a close of all its connections finds this one.
+            Ok((_, registration)) if !holds(&self.proof) => {
+                (Err(Refusal::Distrusted), Some(registration))
+            }
             Ok((response, registration)) => (Ok(response), Some(registration)),
             Err(refusal) => (Err(refusal), None),
         };

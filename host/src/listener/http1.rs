@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::proof::ClientProof;
 use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::counters::Outcome;
 use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
@@ -40,15 +39,8 @@ enum Progress {
 
 /// Serves one request to open a WebSocket, or any number of the connections API. A refusal of either is the last answer
 /// on its connection, whatever was sent with the request. (Pages keep the connection, as browsers like it.)
-///
-/// `proof` is what the client has shown in TLS.
-pub(super) async fn serve<S>(
-    stream: S,
-    proof: Option<ClientProof>,
-    mut peer: Peer,
-    context: ListenerContext,
-    deadline: Instant,
-) where
+pub(super) async fn serve<S>(stream: S, mut peer: Peer, context: ListenerContext, deadline: Instant)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let client = peer.address.ip();
@@ -59,7 +51,6 @@ pub(super) async fn serve<S>(
     let connection_state = Arc::new(ConnectionState {
         handshake_permit: Mutex::new(peer.handshake_permit.take()),
         progress: watch::Sender::new(Progress::Waiting),
-        proof,
     });
     let mut progress = connection_state.progress.subscribe();
     let now = progress.clone();
@@ -136,7 +127,6 @@ struct ConnectionState {
     /// takes one of its own.
     handshake_permit: Mutex<Option<Arc<Permit>>>,
     progress: watch::Sender<Progress>,
-    proof: Option<ClientProof>,
 }
 
 impl ConnectionState {
@@ -163,7 +153,7 @@ async fn respond(
     context: &ListenerContext,
     state: Arc<ConnectionState>,
 ) -> Response<Full<Bytes>> {
-    if state.proof.as_ref().is_some_and(|proof| !proof.holds()) {
+    if !peer.is_trusted() {
         state.progress.send_replace(Progress::LastAnswer);
         return handshake::distrusted(&context.handshakes, &peer, &request);
     }

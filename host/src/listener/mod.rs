@@ -234,7 +234,7 @@ pub(crate) fn serve_in_memory(
         Ok(peer) => {
             let peer = Peer { identity, ..peer };
             let deadline = Instant::now() + **context.handshake_timeout.load();
-            let serving = http1::serve(stream, None, peer, context.clone(), deadline);
+            let serving = http1::serve(stream, peer, context.clone(), deadline);
             context.tasks.spawn(serving);
         }
         Err(reason) => drop(context.tasks.spawn(refuse(stream, reason))),
@@ -314,6 +314,7 @@ fn admit_peer(
         secure: options.tls.is_some(),
         tls: None,
         certificate: None,
+        proof: None,
         identity: None,
         loopback: from.loopback,
     })
@@ -364,7 +365,7 @@ async fn serve_stream(
     }
     stream.set_nodelay();
     let Some(tls) = tls else {
-        return http1::serve(stream, None, peer, context, deadline).await;
+        return http1::serve(stream, peer, context, deadline).await;
     };
     let client = peer.address.ip();
     match in_time(deadline, &context, tls.accept(stream)).await {
@@ -376,14 +377,15 @@ async fn serve_stream(
             } = secured;
             peer.tls = tls::version(stream.get_ref().1);
             peer.certificate = certificate;
+            peer.proof = Some(proof);
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                return http1::serve(stream, Some(proof), peer, context, deadline).await;
+                return http1::serve(stream, peer, context, deadline).await;
             }
             // A proxy sends the requests of many clients, for many hosts, on one connection.
             let is_proxy = peer.proxies.trust(peer.address.ip());
             let name = stream.get_ref().1.server_name();
             let shown = tls.shown(name).filter(|_| !is_proxy);
-            let streams = Streams::new(shown, proof);
+            let streams = Streams::new(shown);
             http2::serve(stream, streams, peer, context, deadline).await;
         }
         // No line: load balancers probe the port and send nothing.

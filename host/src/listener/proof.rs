@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::tls::Tls;
 use crate::clock::now_ms;
+use crate::handshake::Proof;
 
 /// The certificates that a client has shown, and what they were judged by.
 pub(super) struct ClientProof {
@@ -45,10 +46,12 @@ impl ClientProof {
             last: Mutex::new(last),
         }
     }
+}
 
-    /// Whether the listener would let the client in now. The certificates are judged once after each change of what the
-    /// listener trusts; without one, a number is compared.
-    pub(super) fn holds(&self) -> bool {
+impl Proof for ClientProof {
+    /// The certificates are judged once after each change of what the listener trusts; without one, a number is
+    /// compared.
+    fn holds(&self) -> bool {
         if self.expires_at.is_some_and(|end| end <= now_ms()) {
             return false;
         }

@@ -376,7 +376,8 @@ async fn serve(
     context: ListenerContext,
 ) {
     let deadline = Instant::now() + **context.handshake_timeout.load();
-    let (address, proof) = (peer.address, tls.proof_over_quic());
+    let address = peer.address;
+    peer.proof = Some(tls.proof_over_quic());
     let handshakes = &context.handshakes;
     let opened = async {
         let quic = incoming.accept_with(config)?.await?;
@@ -400,7 +401,7 @@ async fn serve(
     // A proxy sends the requests of many clients, for many hosts, on one connection.
     let is_proxy = peer.proxies.trust(address.ip());
     let shown = tls.shown(name.as_deref()).filter(|_| !is_proxy);
-    let streams = Arc::new(Streams::new(shown, proof));
+    let streams = Arc::new(Streams::new(shown));
     let mut permit = peer.handshake_permit.take();
     let leave = async {
         tokio::select! {

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::proof::ClientProof;
 use super::tls::ShownCertificate;
 use super::{FAREWELL, ListenerContext};
 use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
@@ -29,9 +28,7 @@ pub(super) const MAX_STREAMS: u32 = 100;
 pub(super) struct Streams {
     /// The certificate that the client was shown. It may use the connection for all hosts of that, and for no other.
     shown: Option<ShownCertificate>,
-    /// What the client has shown.
-    proof: ClientProof,
-    /// Cancelled once that holds no more.
+    /// Cancelled once what the client has shown holds no more.
     distrusted: CancellationToken,
     /// Cancelled once no request is on its way any more.
     over: CancellationToken,
@@ -47,10 +44,9 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(shown: Option<ShownCertificate>, proof: ClientProof) -> Self {
+    pub(super) fn new(shown: Option<ShownCertificate>) -> Self {
         Self {
             shown,
-            proof,
             distrusted: CancellationToken::new(),
             over: CancellationToken::new(),
             open: closed(),
@@ -153,7 +149,7 @@ impl Streams {
         let shown = self.shown.as_ref();
         let allows = |host: Authority| shown.is_none_or(|shown| shown.allows(host.host()));
         let handshakes = &context.handshakes;
-        if !self.proof.holds() {
+        if !peer.is_trusted() {
             self.distrusted.cancel();
             return Some(handshake::distrusted(handshakes, peer, request));
         }

@@ -72,8 +72,8 @@ pub(crate) struct Tls {
     settings: ArcSwap<Settings>,
     certificates: Arc<CertificateResolver>,
     http2: bool,
-    /// The TLS of the listener that has taken over the socket.
-    successor: OnceLock<Arc<Self>>,
+    /// The TLS of the listener that has taken over; none if none has, and nobody keeps the trust up to date.
+    successor: OnceLock<Option<Arc<Self>>>,
 }
 
 /// The number of the next settings. Those of all listeners are counted together, so that no two have the same.
@@ -95,7 +95,7 @@ struct Settings {
 pub(crate) struct Secured {
     pub(crate) stream: TlsStream<Stream>,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
-    pub(super) proof: ClientProof,
+    pub(super) proof: Arc<ClientProof>,
 }
 
 /// The certificates of a listener. The name that a client asks for (SNI) chooses one.
@@ -148,10 +148,13 @@ impl Tls {
         Ok(!is_same)
     }
 
-    /// Judges the clients that are connected by the TLS of the listener that takes over the socket.
-    pub(crate) fn give_way_to(&self, successor: &Arc<Self>) {
-        // A listener gives way once.
-        let _ = self.successor.set(Arc::clone(successor));
+    /// Judges the clients that are connected by the TLS of the listener that takes over. Without one, those that were
+    /// asked for certificates are trusted no more.
+    pub(crate) fn give_way_to(&self, successor: Option<&Arc<Self>>) {
+        if successor.is_some() || self.settings.load().clients.is_some() {
+            // A listener gives way once.
+            let _ = self.successor.set(successor.cloned());
+        }
     }
 
     /// Judges a client's certificates, if the listener has others than the settings with this number by now. Gives the
@@ -163,6 +166,9 @@ impl Tls {
     ) -> Option<(u64, bool)> {
         let mut tls = self;
         while let Some(successor) = tls.successor.get() {
+            let Some(successor) = successor else {
+                return Some((before, false));
+            };
             tls = successor;
         }
         let settings = tls.settings.load();
@@ -170,9 +176,9 @@ impl Tls {
     }
 
     /// Makes the proof of a client over QUIC, which is asked for no certificate.
-    pub(super) fn proof_over_quic(self: &Arc<Self>) -> ClientProof {
+    pub(super) fn proof_over_quic(self: &Arc<Self>) -> Arc<ClientProof> {
         let number = self.settings.load().number;
-        ClientProof::new(Arc::clone(self), number, Vec::new(), None)
+        Arc::new(ClientProof::new(Arc::clone(self), number, Vec::new(), None))
     }
 
     /// Does the handshake.
@@ -201,7 +207,12 @@ impl Tls {
         }
         let expires_at = certificate.as_ref().map(|own| own.expires_at);
         Ok(Secured {
-            proof: ClientProof::new(Arc::clone(self), settings.number, chain, expires_at),
+            proof: Arc::new(ClientProof::new(
+                Arc::clone(self),
+                settings.number,
+                chain,
+                expires_at,
+            )),
             stream,
             certificate,
         })
