@@ -35,8 +35,9 @@ impl Asker {
         self.keeping.get(url)
     }
 
-    /// Sends a request that may be sent twice (RFC 9110 §9.2.2). If a connection that has answered before fails before it
-    /// answers, the request is sent once more, on a connection of its own.
+    /// Sends a request that may be sent twice (RFC 9110 §9.2.2). If a connection that has answered before ends before the
+    /// head of its answer has come, the request is sent once more, on a connection of its own: hyper does not tell whether
+    /// a part of the head had come.
     pub(crate) async fn ask(&self, request: Request) -> reqwest::Result<Response> {
         let again = request.try_clone();
         match self.keeping.execute(request).await {
@@ -61,7 +62,7 @@ impl Asker {
         answered.insert(own);
     }
 
-    /// Whether an error is of a connection that has answered before, and not of what it has answered now.
+    /// Whether an error is of a connection that has answered before, and not of a malformed answer.
     fn was_kept(&self, error: &reqwest::Error) -> bool {
         let mut own = None;
         let mut cause = error.source();
