@@ -190,6 +190,28 @@ async fn command_says_which_of_two_gateways_of_one_file_it_asks() {
         "process {first_process} ({first}) is asked; for process {second_process}, write --management {address}"
     );
     assert!(ended.error.contains(&said), "{said}: {ended:?}");
+    // The older one hangs: whoever means it must not have the other one upgraded.
+    served.gateway.pause();
+    let file = file.to_str().unwrap();
+    let commands: [&[&str]; 4] = [
+        &["reload", file],
+        &["upgrade", file],
+        &list,
+        &["health", file],
+    ];
+    for words in commands {
+        let ended = LOCKGATE.run(words).await;
+        assert_eq!(ended.code, Some(1), "{words:?}: {ended:?}");
+        let hangs = format!("process {first_process}, the older of two");
+        assert!(ended.error.contains(&hangs), "{words:?}: {ended:?}");
+        let other = format!("process {second_process}");
+        assert!(ended.error.contains(&other), "{words:?}: {ended:?}");
+        assert!(
+            ended.error.contains(&address.to_string()),
+            "{words:?}: {ended:?}"
+        );
+    }
+    served.gateway.resume();
     // The older one has gone.
     served.gateway.terminate();
     served.gateway.ended().await;

@@ -20,7 +20,9 @@ use super::whom::{
     AskedGateway, GatewayTarget, connect, connect_hint, host, loopback_if_unspecified,
 };
 use crate::config::{self, Address, Secret};
-use crate::management::{CONFIGURATION, FoundNote, Note, find_note, find_second_note};
+use crate::management::{
+    CONFIGURATION, FoundNote, NOTE_TIMEOUT, Note, find_note, find_second_note,
+};
 use crate::net::{BoxedStream, ExpectedCertificate};
 use crate::telemetry;
 
@@ -175,7 +177,7 @@ async fn gateway_of(
         let token = access.token(Some(file))?;
         ManagementClient::at(address, tls, token, Some(expected_file)).await
     };
-    let found = find_note(file).await;
+    let found = find_note(file, NOTE_TIMEOUT).await;
     match &found {
         Some(FoundNote::Trusted(
             note @ Note {
@@ -194,6 +196,13 @@ async fn gateway_of(
             "process {process} runs {}, and has no management listener: add [management] with address = \"127.0.0.1:9090\" to the file, and send the \
              process SIGHUP, which opens it; SIGUSR2 upgrades",
             file.display()
+        ),
+        Some(FoundNote::Silent { process, second }) => bail!(
+            "process {process}, the older of two that run {}, does not answer; nobody was asked. For process {}, write --management {}; if \
+             process {process} hangs, end it",
+            file.display(),
+            second.process,
+            place(second)
         ),
         Some(FoundNote::Untrusted { .. }) | None => {}
     }
@@ -232,10 +241,6 @@ async fn tell_of_second(file: &Path, first: &Note) {
     let Some(second) = find_second_note(file, first).await else {
         return;
     };
-    let place = |note: &Note| {
-        let address = note.management.clone();
-        address.unwrap_or_else(|| "no management listener".to_owned())
-    };
     telemetry::print(&format!(
         "two gateways run {}: process {} ({}) is asked; for process {}, write --management {}",
         file.display(),
@@ -244,6 +249,12 @@ async fn tell_of_second(file: &Path, first: &Note) {
         second.process,
         place(&second),
     ));
+}
+
+/// The address at which a gateway is asked.
+fn place(note: &Note) -> &str {
+    let address = note.management.as_deref();
+    address.unwrap_or("no management listener")
 }
 
 /// A management listener that has answered as one.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::access::{self, secure};
 use super::client::ManagementRequest;
@@ -17,6 +17,9 @@ use crate::net::ExpectedCertificate;
 
 /// Time limit of the whole command: shorter than any orchestrator's.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time limit of each of the two notes that there may be.
+const NOTE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Fails with the reason unless the gateway answers in time that it is ready.
 pub(super) fn health(gateway: &str) -> Result<()> {
@@ -43,7 +46,16 @@ pub(super) fn health(gateway: &str) -> Result<()> {
 /// Gives the health address of the gateway that runs this file, from the gateway's note, or else from the file; and the
 /// certificate to expect there, if that listener has TLS.
 fn address_for(file: &Path) -> Result<(Address, Option<ExpectedCertificate>)> {
-    let (address, has_tls) = match find_within_timeout(file) {
+    let (address, has_tls) = match find(file) {
+        Some(FoundNote::Silent { process, second }) => {
+            let other = second.health.or(second.management);
+            bail!(
+                "process {process}, the older of two that run {}, does not answer; process {} has {}",
+                file.display(),
+                second.process,
+                other.as_deref().unwrap_or("no health listener")
+            )
+        }
         Some(FoundNote::Trusted(note)) => {
             let has_tls = note.health.is_none() && note.has_tls;
             let text = note.health.or(note.management);
@@ -79,8 +91,8 @@ fn address_for(file: &Path) -> Result<(Address, Option<ExpectedCertificate>)> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn find_within_timeout(file: &Path) -> Option<FoundNote> {
-    timeout(TIMEOUT / 3, find_note(file)).await.ok()?
+async fn find(file: &Path) -> Option<FoundNote> {
+    find_note(file, NOTE_LIMIT).await
 }
 
 /// Asks for readiness. Gives none if the answer is not HTTP.

@@ -48,8 +48,8 @@ pub(crate) use change::Change;
 pub(crate) use control::{Control, NoReload, NoUpgrade, Reload, Upgrade};
 pub(crate) use guard::CONFIGURATION;
 pub(crate) use note::{
-    FoundNote, Note, find_note, find_second_note, note_socket_name, second_note_socket_name,
-    serve_note,
+    FoundNote, NOTE_TIMEOUT, Note, find_note, find_second_note, note_socket_name,
+    second_note_socket_name, serve_note,
 };
 pub(crate) use trail::verify as verify_audit;
 

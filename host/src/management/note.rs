@@ -15,7 +15,7 @@ use crate::net::connect_abstract;
 use crate::signature::digest_of;
 
 /// Time limit of one side's wait for the other.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause after a failed accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,6 +44,16 @@ pub(crate) enum FoundNote {
     Trusted(Note),
     /// A note of another user, which may lie.
     Untrusted { note: Note, uid: u32 },
+    /// The process of the older gateway of two does not answer; the note is the other one's.
+    Silent { process: u32, second: Note },
+}
+
+/// What a note's socket gives.
+enum Found {
+    Note(FoundNote),
+    /// A process that may be believed holds the socket, and does not answer in time.
+    Silent(u32),
+    Nothing,
 }
 
 /// The name of a file's note socket. A link counts by its own name, wherever it points.
@@ -74,42 +84,63 @@ pub(crate) async fn serve_note(socket: UnixListener, note: impl Fn() -> Note) {
         };
         let text = serde_json::to_vec(&note()).unwrap_or_default();
         // The note fits into the socket's buffer: no client delays the next one.
-        let _ = timeout(TIMEOUT, stream.write_all(&text)).await;
+        let _ = timeout(NOTE_TIMEOUT, stream.write_all(&text)).await;
     }
 }
 
-/// Asks the gateway that runs a file for its note, if there is one. Of two, that is the older one.
-pub(crate) async fn find_note(file: &Path) -> Option<FoundNote> {
+/// Asks the gateway that runs a file for its note, if there is one, and waits `limit` for each of two. Of two, the older one
+/// counts; that it does not answer is told, too, since the other one is not meant then.
+pub(crate) async fn find_note(file: &Path, limit: Duration) -> Option<FoundNote> {
     let name = note_socket_name(file).ok()?;
-    match find(file, &name).await {
-        Some(found) => Some(found),
-        None => find(file, &second_note_socket_name(&name)).await,
+    let first = find(file, &name, limit).await;
+    if let Found::Note(found) = first {
+        return Some(found);
+    }
+    match (
+        first,
+        find(file, &second_note_socket_name(&name), limit).await,
+    ) {
+        (Found::Silent(process), Found::Note(FoundNote::Trusted(second))) => {
+            Some(FoundNote::Silent { process, second })
+        }
+        (_, Found::Note(found)) => Some(found),
+        (_, Found::Silent(_) | Found::Nothing) => None,
     }
 }
 
 /// Asks a second gateway that runs a file beside the one with this note; none if it may lie.
 pub(crate) async fn find_second_note(file: &Path, first: &Note) -> Option<Note> {
     let name = second_note_socket_name(&note_socket_name(file).ok()?);
-    match find(file, &name).await? {
-        FoundNote::Trusted(note) => (note.process != first.process).then_some(note),
-        FoundNote::Untrusted { .. } => None,
+    match find(file, &name, NOTE_TIMEOUT).await {
+        Found::Note(FoundNote::Trusted(note)) => (note.process != first.process).then_some(note),
+        Found::Note(_) | Found::Silent(_) | Found::Nothing => None,
     }
 }
 
-async fn find(file: &Path, name: &str) -> Option<FoundNote> {
+async fn find(file: &Path, name: &str, limit: Duration) -> Found {
+    read(file, name, limit).await.unwrap_or(Found::Nothing)
+}
+
+async fn read(file: &Path, name: &str, limit: Duration) -> Option<Found> {
     let connected = || UnixStream::from_std(connect_abstract(name)?);
     let stream = connected().ok()?;
-    let uid = stream.peer_cred().ok()?.uid();
-    let mut text = Vec::new();
-    let mut stream = stream.take(MAX_NOTE_BYTES);
-    let read = timeout(TIMEOUT, stream.read_to_end(&mut text)).await;
-    read.ok()?.ok()?;
-    let note = serde_json::from_slice(&text).ok()?;
+    let peer = stream.peer_cred().ok()?;
     let owner = |path: &Path| path.metadata().ok().map(|metadata| metadata.uid());
     let trusted = [Some(0), owner(Path::new("/proc/self")), owner(file)];
-    Some(if trusted.contains(&Some(uid)) {
-        FoundNote::Trusted(note)
-    } else {
-        FoundNote::Untrusted { note, uid }
-    })
+    let is_trusted = trusted.contains(&Some(peer.uid()));
+    let mut text = Vec::new();
+    let mut stream = stream.take(MAX_NOTE_BYTES);
+    let Ok(read) = timeout(limit, stream.read_to_end(&mut text)).await else {
+        let process = peer.pid().and_then(|id| id.try_into().ok())?;
+        return is_trusted.then_some(Found::Silent(process));
+    };
+    read.ok()?;
+    let note = serde_json::from_slice(&text).ok()?;
+    Some(Found::Note(match is_trusted {
+        true => FoundNote::Trusted(note),
+        false => FoundNote::Untrusted {
+            note,
+            uid: peer.uid(),
+        },
+    }))
 }
