@@ -145,6 +145,8 @@ async fn connection_is_shown_with_everything_that_is_known() {
         ("id", json!(id)),
         ("stage", json!("a/s")),
         ("source_ip", json!("127.0.0.1")),
+        ("http", json!("1.1")),
+        ("protocol", json!("websocket")),
         ("domain_name", json!("localhost")),
         ("subprotocol", Value::Null),
         ("groups", json!(["attic", "lobby"])),

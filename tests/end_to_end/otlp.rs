@@ -213,6 +213,27 @@ async fn span_of_a_message_leads_to_its_handshake_and_to_the_lines_of_its_plugin
 }
 
 #[tokio::test]
+async fn span_of_a_message_names_the_protocol_of_its_connection() {
+    let collector = Collector::http().await;
+    let configuration = table(&collector, "") + &probe_configuration("", "");
+    let gateway = LOCKGATE.serve_quic(&configuration).await;
+    let http3 = gateway.http3().await;
+    let mut websocket = http3.open("/s").await;
+    websocket.id().await;
+    let mut session = http3.session("/s", &[]).await;
+    session.json("[]").await;
+    for protocol in ["websocket", "webtransport"] {
+        let what = format!("of a message by {protocol}");
+        let is_of = |name: &str| name == protocol;
+        collector
+            .span(&what, |span| {
+                span.kind == 5 && is_of(&span.attributes["messaging.system"])
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn collector_by_grpc_gets_the_same() {
     let collector = Collector::grpc().await;
     let more = format!("protocol = \"grpc\"\nheaders = {{ Authorization = \"Bearer {CANARY}\" }}");

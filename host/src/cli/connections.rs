@@ -407,6 +407,8 @@ fn description(shown: &Value) -> String {
         ("stage", "stage"),
         ("principal", "principal"),
         ("address", "source_ip"),
+        ("http", "http"),
+        ("protocol", "protocol"),
         ("host", "domain_name"),
         ("user agent", "user_agent"),
         ("subprotocol", "subprotocol"),

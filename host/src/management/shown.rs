@@ -24,6 +24,9 @@ pub(super) struct ListedConnection {
     /// Who the client is, as its authorizer says.
     pub(super) principal: Option<String>,
     pub(super) source_ip: String,
+    /// The version of HTTP, and the protocol of the messages.
+    pub(super) http: &'static str,
+    pub(super) protocol: &'static str,
     /// Milliseconds since the Unix epoch.
     pub(super) connected_at: u64,
     /// The time of the last message in either direction, in milliseconds since the Unix epoch.
@@ -101,6 +104,8 @@ impl ListedConnection {
                 .as_ref()
                 .and_then(|identity| identity.principal.as_deref().map(str::to_owned)),
             source_ip: description.client.source_ip.to_string(),
+            http: description.client.carrier.http(),
+            protocol: description.client.carrier.protocol(),
             connected_at: description.connected_at,
             last_active_at: description.last_active_at,
             queued_messages: description.queue.messages,

@@ -138,7 +138,10 @@ impl Event<'_> {
         let principal = self.connection.principal();
         let (stage, request_id) = (self.scope.to_string(), self.request_id.to_string());
         let all = [
-            ("messaging.system", "websocket".into()),
+            (
+                "messaging.system",
+                self.connection.client.carrier.protocol().into(),
+            ),
             ("messaging.operation.name", "process".into()),
             ("messaging.operation.type", "process".into()),
             ("client.address", client.as_str().into()),
