@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use lockgate_tests::{Gateway, Http3, Http3Options, WebTransport};
+use lockgate_tests::{Gateway, Http3, Http3Options, WebTransport, within};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -119,6 +119,15 @@ async fn datagram_that_cannot_be_sent_is_an_error_of_the_call() {
         .await;
 }
 
+/// Sends a datagram that is the given one of those dropped.
+async fn dropped(gateway: &Gateway, http3: &Http3, session: &WebTransport, number: u64) {
+    http3.send_datagram(session.id(), b"[]");
+    within("a datagram that is counted", async {
+        while count(gateway, "datagrams_dropped", "in").await < number {}
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn reload_switches_the_datagrams_of_open_sessions() {
     let gateway = taking("").await;
@@ -130,11 +139,16 @@ async fn reload_switches_the_datagrams_of_open_sessions() {
         ("datagrams = false", "datagrams = true", true),
     ] {
         crate::quic::reload(&gateway, from, to).await;
+        if answers {
+            dropped(&gateway, &http3, &session, 2).await;
+        }
         // The message brings the new snapshot.
         assert_eq!(session.json(&asked).await, json!([false]));
-        http3.send_datagram(session.id(), asked.as_bytes());
         if answers {
+            http3.send_datagram(session.id(), asked.as_bytes());
             assert_eq!(json(&mut session).await, json!([true]));
+        } else {
+            dropped(&gateway, &http3, &session, 1).await;
         }
     }
 }
@@ -298,6 +312,15 @@ async fn carriers_of_connections_are_told_apart() {
     let mut websocket = http3.open("/s").await;
     websocket.id().await;
     step(&mut session, json!({"do": "is datagram"})).await;
+    for (id, protocol) in [
+        (id(&mut session).await, "webtransport"),
+        (websocket.id().await, "websocket"),
+    ] {
+        let (_, shown) = gateway.page(&format!("/connections/{id}")).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["http"], "3", "{shown}");
+        assert_eq!(shown["protocol"], protocol, "{shown}");
+    }
     let (_, page) = gateway.page("/metrics").await;
     for (protocol, http, open) in [
         ("websocket", "1.1", 0),

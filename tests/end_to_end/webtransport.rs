@@ -10,6 +10,7 @@ use crate::{
 };
 
 const REQUEST_REJECTED: u64 = 0x10b;
+const SESSION_GONE: u64 = 0x170d_7b68;
 
 /// The id of the session's connection.
 async fn id(session: &mut WebTransport) -> String {
@@ -186,12 +187,53 @@ async fn messages_against_the_rules_close_a_session_as_they_close_a_websocket() 
     session.send(&Message::text("first")).await;
     assert_eq!(session.next().await, Some(Message::text("first")));
     let mut further = http3.send(&stream_head(session.id())).await;
-    assert_eq!(further.reset_by_server().await, 0x170d_7b68);
+    assert_eq!(further.reset_by_server().await, SESSION_GONE);
     session.send(&Message::text("second")).await;
     assert_eq!(session.next().await, Some(Message::text("second")));
     // A stream of a session that there cannot be.
     let _stream = http3.send(&stream_head(3)).await;
     assert_eq!(http3.ended().await, 0x108);
+}
+
+#[tokio::test]
+async fn connection_has_100_sessions_with_their_streams_and_refuses_the_next() {
+    let gateway = echo().await;
+    let http3 = gateway.http3().await;
+    let mut sessions = Vec::new();
+    for _ in 0..100 {
+        sessions.push(http3.session("/s", &[]).await);
+    }
+    for session in &mut sessions {
+        session.send(&Message::text("hello")).await;
+        assert_eq!(session.next().await, Some(Message::text("hello")));
+    }
+    let other = gateway.http3().await;
+    let mut asked = Vec::new();
+    for _ in 0..100 {
+        asked.push(other.ask_session("/s", &[]).await);
+    }
+    for session in &mut asked {
+        assert_eq!(session.head().await.status, 200);
+    }
+    let more = other.ask_session("/s", &[]).await;
+    assert_eq!(more.answer().await.status, 429);
+}
+
+#[tokio::test]
+async fn stream_that_comes_with_its_request_waits_as_long_as_connect_works() {
+    let gateway = probe("handshake_timeout_s = 2", "").await;
+    let http3 = gateway.http3().await;
+    let slow = connecting(&json!([{"do": "sleep", "ms": 4_000}, {"do": "accept"}]));
+    let mut session = http3.session(&slow, &[]).await;
+    id(&mut session).await;
+    // The stream of a session that is refused, and of one that nobody asks for.
+    let refusing = connecting(&json!([{"do": "refuse", "status": 401}]));
+    let refused = http3.ask_session(&refusing, &[]).await;
+    let mut stream = http3.send(&stream_head(refused.id())).await;
+    assert_eq!(refused.answer().await.status, 401);
+    assert_eq!(stream.reset_by_server().await, SESSION_GONE);
+    let mut stream = http3.send(&stream_head(400)).await;
+    assert_eq!(stream.reset_by_server().await, SESSION_GONE);
 }
 
 #[tokio::test]

@@ -372,6 +372,12 @@ impl Http3Request {
         }
     }
 
+    /// The number of its stream.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        quinn::VarInt::from(self.send.id()).into_inner()
+    }
+
     /// Waits until the server resets the stream, and gives its code.
     pub async fn reset_by_server(&mut self) -> u64 {
         let reset = within("the reset", self.receive.received_reset()).await;

@@ -84,7 +84,8 @@ impl Http3 {
     }
 
     async fn stream_of_session(&self, id: u64) -> (SendStream, RecvStream) {
-        let (mut send, receive) = self.quic.open_bi().await.unwrap();
+        let opened = within("room for a stream", self.quic.open_bi()).await;
+        let (mut send, receive) = opened.unwrap();
         send.write_all(&stream_head(id)).await.unwrap();
         (send, receive)
     }

@@ -16,7 +16,7 @@ use super::body::Body;
 use super::code::Code;
 use super::qpack::Unreadable;
 use super::request::{RequestStart, Start};
-use super::session::{MessageStream, Session, Sessions};
+use super::session::{Deciding, MessageStream, Session, Sessions};
 use super::stream::Stream;
 use super::uni::{Critical, UniStream};
 use super::{MAX_HEAD, frame, message, qpack, settings, varint};
@@ -214,10 +214,17 @@ impl RequestStream {
         let _ = self.receive.stop(code.into());
     }
 
-    /// Gives a stream to the WebTransport session that it belongs to, and waits until there is one.
-    pub(crate) async fn give_to_session(self, id: u64) {
+    /// Gives a stream to the WebTransport session that it belongs to. Waits for the session's request, at most for the
+    /// limit, and then as long as that is being decided.
+    pub(crate) async fn give_to_session(self, id: u64, limit: Duration) {
         let stream = MessageStream::new(self.send, self.receive);
-        self.sessions.give(id, stream).await;
+        self.sessions.give(id, stream, limit).await;
+    }
+
+    /// Has a stream of this request's session wait for the answer, until that is dropped.
+    pub(crate) fn decide_session(&self) -> Deciding {
+        let id = VarInt::from(self.send.id()).into_inner();
+        Deciding::begin(id, Arc::clone(&self.sessions))
     }
 
     /// Answers an extended CONNECT with this 200. Waits until the client allows its bytes, which it may never do. False

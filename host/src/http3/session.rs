@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::capsule::{self, Capsules, SessionClose};
 use super::code::Code;
@@ -29,9 +31,10 @@ const IDLE_READS: u32 = 16;
 /// The sessions of a connection, by the number of their stream.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    open: Mutex<HashMap<u64, Inlet>>,
-    /// Changes with each new session: streams wait for theirs.
-    opened: watch::Sender<()>,
+    /// None while the session's request is being decided.
+    open: Mutex<HashMap<u64, Option<Inlet>>>,
+    /// Changes with each of them: streams wait for theirs.
+    changed: watch::Sender<()>,
     /// The client takes datagrams.
     takes_datagrams: AtomicBool,
 }
@@ -40,12 +43,25 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Inlet {
     streams: mpsc::Sender<MessageStream>,
-    /// None while its stage takes no datagrams.
-    datagrams: Option<(mpsc::Sender<Vec<u8>>, Arc<DatagramCounters>)>,
+    /// None until the session says whether it takes them.
+    datagrams: Option<DatagramInlet>,
+}
+
+#[derive(Debug)]
+struct DatagramInlet {
+    /// None while its stage takes none.
+    sender: Option<mpsc::Sender<Vec<u8>>>,
+    counters: Arc<DatagramCounters>,
+}
+
+/// A session's request that is being decided, for streams that have come with it.
+pub(crate) struct Deciding {
+    id: u64,
+    sessions: Arc<Sessions>,
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Inlet>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Inlet>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,36 +75,70 @@ impl Sessions {
         self.takes_datagrams.store(true, Ordering::Relaxed);
     }
 
-    /// Gives a datagram to its session. One without a session, and one for which there is no room, is dropped. An error
-    /// ends the connection.
+    /// Gives a datagram to its session. One without a session is dropped; one for which there is no room, or which its
+    /// stage does not take, is dropped and counted. An error ends the connection.
     pub(super) fn give_datagram(&self, datagram: Bytes) -> Result<(), Code> {
         let (session, payload) = datagram::read(datagram).ok_or(Code::Datagram)?;
         let open = self.lock();
-        let Some((sender, counters)) = open.get(&session).and_then(|open| open.datagrams.as_ref())
+        let inlet = open.get(&session).and_then(Option::as_ref);
+        let Some(DatagramInlet { sender, counters }) =
+            inlet.and_then(|inlet| inlet.datagrams.as_ref())
         else {
             return Ok(());
         };
-        match sender.try_reserve() {
+        let place = sender.as_ref().and_then(|sender| sender.try_reserve().ok());
+        match place {
             // A copy: the datagram is a part of its packet, and would keep that while it waits.
-            Ok(place) => place.send(payload.to_vec()),
-            Err(_) => drop(counters.incoming_dropped.fetch_add(1, Ordering::Relaxed)),
+            Some(place) => place.send(payload.to_vec()),
+            None => drop(counters.incoming_dropped.fetch_add(1, Ordering::Relaxed)),
         }
         Ok(())
     }
 
-    /// Gives a stream to its session, and waits for that: the stream may come before the session's answer. One that the
-    /// session has no use for is reset when it is dropped: a session has one stream for messages.
-    pub(super) async fn give(&self, session: u64, stream: MessageStream) {
-        let mut opened = self.opened.subscribe();
+    /// Gives a stream to its session, and waits for that: the stream may come before the session's answer, and before
+    /// its request, for which it waits no longer than the limit. One that the session has no use for is reset when it is
+    /// dropped: a session has one stream for messages.
+    pub(super) async fn give(&self, session: u64, stream: MessageStream, limit: Duration) {
+        let mut changed = self.changed.subscribe();
+        let request_due = Instant::now() + limit;
+        let mut is_decided = false;
         let sender = loop {
-            if let Some(inlet) = self.lock().get(&session) {
-                break inlet.streams.clone();
+            match self.lock().get(&session) {
+                Some(Some(inlet)) => break inlet.streams.clone(),
+                Some(None) => is_decided = true,
+                // It was refused.
+                None if is_decided => return,
+                None => {}
             }
-            if opened.changed().await.is_err() {
+            let change = changed.changed();
+            let changed = match is_decided {
+                true => Ok(change.await),
+                false => timeout_at(request_due, change).await,
+            };
+            if !matches!(changed, Ok(Ok(()))) {
                 return;
             }
         };
         let _ = sender.try_send(stream);
+    }
+}
+
+impl Deciding {
+    pub(super) fn begin(id: u64, sessions: Arc<Sessions>) -> Self {
+        sessions.lock().insert(id, None);
+        sessions.changed.send_replace(());
+        Self { id, sessions }
+    }
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        let mut open = self.sessions.lock();
+        if let Some(None) = open.get(&self.id) {
+            open.remove(&self.id);
+        }
+        drop(open);
+        self.sessions.changed.send_replace(());
     }
 }
 
@@ -114,8 +164,8 @@ impl Session {
             streams: sender,
             datagrams: None,
         };
-        sessions.lock().insert(id, inlet);
-        sessions.opened.send_replace(());
+        sessions.lock().insert(id, Some(inlet));
+        sessions.changed.send_replace(());
         Self {
             id,
             own,
@@ -128,21 +178,21 @@ impl Session {
         }
     }
 
-    /// Takes datagrams from now on, and counts them there; or none.
-    pub(crate) fn take_datagrams(&mut self, counters: Option<&Arc<DatagramCounters>>) {
-        if self.datagrams.is_some() == counters.is_some() {
+    /// Takes datagrams from now on, or none. Those that are dropped are counted there.
+    pub(crate) fn take_datagrams(&mut self, takes: bool, counters: &Arc<DatagramCounters>) {
+        let mut open = self.sessions.lock();
+        let Some(Some(inlet)) = open.get_mut(&self.id) else {
+            return;
+        };
+        if inlet.datagrams.is_some() && self.datagrams.is_some() == takes {
             return;
         }
-        let (sender, receiver) = counters
-            .map(|counters| {
-                let (sender, receiver) = mpsc::channel(WAITING_DATAGRAMS);
-                ((sender, Arc::clone(counters)), receiver)
-            })
-            .unzip();
+        let (sender, receiver) = takes.then(|| mpsc::channel(WAITING_DATAGRAMS)).unzip();
         self.datagrams = receiver;
-        if let Some(inlet) = self.sessions.lock().get_mut(&self.id) {
-            inlet.datagrams = sender;
-        }
+        inlet.datagrams = Some(DatagramInlet {
+            sender,
+            counters: Arc::clone(counters),
+        });
     }
 
     /// Waits for a datagram.
@@ -309,9 +359,12 @@ mod tests {
             (mpsc::channel(1), mpsc::channel(WAITING_DATAGRAMS));
         let inlet = Inlet {
             streams,
-            datagrams: Some((datagrams, Arc::clone(&counters))),
+            datagrams: Some(DatagramInlet {
+                sender: Some(datagrams),
+                counters: Arc::clone(&counters),
+            }),
         };
-        sessions.lock().insert(8, inlet);
+        sessions.lock().insert(8, Some(inlet));
         let received: Arc<[u8]> = Arc::from(*b"\x02hi and much else");
         for _ in 0..=WAITING_DATAGRAMS {
             let datagram = Bytes::from_owner(Arc::clone(&received)).slice(..3);

@@ -14,7 +14,7 @@ const MAX_SESSIONS_02: u64 = 0x2b60_3743;
 /// The same of drafts 07 to 12.
 const MAX_SESSIONS_07: u64 = 0xc671_706a;
 
-/// Sessions that a client may have on one connection: as many as streams.
+/// Sessions that a client may have on one connection: as many as WebSockets.
 const MAX_SESSIONS: u64 = 100;
 
 /// Settings of HTTP/2 that HTTP/3 has not, and that must not come (RFC 9114 §7.2.4.1).

@@ -428,11 +428,14 @@ async fn serve(
                 Ok(stream) => {
                     let peer = Peer {
                         handshake_permit: permit.take(),
-                        stream: Some(streams.begin()),
                         ..peer.clone()
                     };
-                    let answering = answer(stream, Arc::clone(&streams), peer, context.clone());
-                    context.tasks.spawn(answering);
+                    let (streams, accepted) = (Arc::clone(&streams), streams.accept());
+                    let serving = context.clone();
+                    context.tasks.spawn(async move {
+                        answer(stream, &streams, peer, serving).await;
+                        drop(accepted);
+                    });
                 }
                 Err(error) => return tracing::debug!(%address, "HTTP/3 connection ended: {error}"),
             },
@@ -451,7 +454,7 @@ async fn serve(
 async fn take_late(mut stream: RequestStream, limit: Duration) {
     match timeout(limit, stream.head()).await {
         Ok(Err(NoHead::OfSession(id))) => {
-            let _ = timeout(limit, stream.give_to_session(id)).await;
+            stream.give_to_session(id, limit).await;
         }
         Ok(Err(NoHead::Ended)) => {}
         Ok(Ok(_) | Err(NoHead::TooLarge)) | Err(_) => stream.reset(Code::RequestRejected),
@@ -461,11 +464,10 @@ async fn take_late(mut stream: RequestStream, limit: Duration) {
 /// Answers a request, and gives the stream of one that is admitted to its session.
 async fn answer(
     mut stream: RequestStream,
-    streams: Arc<Streams>,
-    peer: Peer,
+    streams: &Streams,
+    mut peer: Peer,
     context: ListenerContext,
 ) {
-    let _unread = streams.until_read();
     let limit = **context.handshake_timeout.load();
     let parts = match timeout(limit, stream.head()).await {
         Ok(Ok(parts)) => parts,
@@ -474,12 +476,13 @@ async fn answer(
             return stream.answer(refusal).await;
         }
         Ok(Err(NoHead::OfSession(id))) => {
-            let _ = timeout(limit, stream.give_to_session(id)).await;
-            return;
+            drop(peer);
+            return stream.give_to_session(id, limit).await;
         }
         Ok(Err(NoHead::Ended)) => return,
         Err(_) => return stream.reset(Code::RequestRejected),
     };
+    peer.stream = Some(streams.begin());
     let protocol = parts.extensions.get::<Protocol>();
     let is_session = protocol.is_some_and(|protocol| protocol.as_str() == "webtransport");
     let (open, opened) = oneshot::channel();
@@ -497,6 +500,7 @@ async fn answer(
         }
         return stream.answer(answer.response).await;
     }
+    let _decided = is_session.then(|| stream.decide_session());
     let upgrade = Upgrade::Http3(opened);
     let answer = streams.answer(parts, upgrade, peer, &context);
     let response = tokio::select! {

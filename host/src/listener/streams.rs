@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::ext::Protocol;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,8 +23,12 @@ use super::{FAREWELL, ListenerContext};
 use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
 
 /// Limit of WebSockets on one connection; closed ones whose handlers are at work count. The RFCs want at least 100 (RFC 9113
-/// §6.5.2, RFC 9114 §6.1), and quinn has room for all of them from the start: 256 take 16 KiB more of each connection.
+/// §6.5.2, RFC 9114 §6.1).
 pub(super) const MAX_STREAMS: u32 = 100;
+
+/// Limit of bidirectional streams that a client has open by QUIC: a WebTransport session has a second one, for its
+/// messages. quinn has room for all streams from the start, in tables that double at 224.
+pub(super) const MAX_QUIC_STREAMS: u32 = 2 * MAX_STREAMS;
 
 pub(super) struct Streams {
     /// The certificate that the client was shown. It may use the connection for all hosts of that, and for no other.
@@ -34,12 +39,12 @@ pub(super) struct Streams {
     over: CancellationToken,
     /// Holds a token for each request while it is answered, then for its WebSocket.
     open: TaskTracker,
-    /// Holds the same for those that have come since [`Self::unused`] looked last.
+    /// Holds the same for those that have come since [`Self::unused`] looked last, and for streams that may become one.
     recent: Mutex<TaskTracker>,
     /// Requests so far that have kept the connection open.
     kept: AtomicU64,
     first: CancellationToken,
-    /// Holds a token for each answer until it has arrived.
+    /// Holds a token for each stream of QUIC until its answer has arrived.
     unread: TaskTracker,
 }
 
@@ -60,8 +65,19 @@ impl Streams {
     /// Counts a request that has come, for as long as the tokens live.
     pub(super) fn begin(&self) -> [TaskTrackerToken; 2] {
         self.first.cancel();
+        [self.open.token(), self.recent()]
+    }
+
+    /// Counts a stream that has come, until its answer has arrived: until then the connection is not over. It may be no
+    /// request, but the messages of a session.
+    pub(super) fn accept(&self) -> [TaskTrackerToken; 2] {
+        self.first.cancel();
+        [self.unread.token(), self.recent()]
+    }
+
+    fn recent(&self) -> TaskTrackerToken {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        [self.open.token(), recent.token()]
+        recent.token()
     }
 
     /// Takes those that have come since the last call.
@@ -73,11 +89,6 @@ impl Streams {
     /// Whether a request has come.
     pub(super) fn have_begun(&self) -> bool {
         self.first.is_cancelled()
-    }
-
-    /// Counts an answer until it has arrived: until then the connection is not over.
-    pub(super) fn until_read(&self) -> TaskTrackerToken {
-        self.unread.token()
     }
 
     /// Waits until the connection has had no WebSocket for the time of a handshake: refused requests, and those that do
@@ -159,7 +170,12 @@ impl Streams {
         if host(request).is_some_and(|host| !allows(host)) {
             return Some(handshake::misdirected(handshakes, peer, request));
         }
-        let is_one_more = self.open.len() > MAX_STREAMS as usize;
+        // One that opens nothing may have the place of a session's messages.
+        let most = match request.extensions().get::<Protocol>() {
+            Some(_) => MAX_STREAMS,
+            None => MAX_QUIC_STREAMS,
+        };
+        let is_one_more = self.open.len() > most as usize;
         let reason = NotAdmitted::TooManyStreams;
         is_one_more.then(|| handshake::refuse(handshakes, peer, request, reason))
     }

@@ -172,8 +172,8 @@ impl WebTransport {
 impl Transport for WebTransport {
     fn set_limits(&mut self, limits: &StageLimits) {
         self.longest = limits.message_bytes;
-        let taken = limits.datagrams.then_some(&self.datagrams);
-        self.session.take_datagrams(taken);
+        self.session
+            .take_datagrams(limits.datagrams, &self.datagrams);
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, ReadError>> {
