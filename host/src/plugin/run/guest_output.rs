@@ -382,7 +382,7 @@ impl AsyncWrite for GuestOutput {
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, Panic, printable};
+    use super::{EXITED, Level, Panic, printable};
 
     #[test]
     fn level_is_split_from_the_line_that_begins_with_it() {
