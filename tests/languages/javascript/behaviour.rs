@@ -223,7 +223,7 @@ pub(crate) async fn module_that_a_plugin_cannot_have_is_named_with_its_import() 
             "export default { message() {} };\n",
             [
                 "the plugin's module has to export default define({ connect, message, disconnect })",
-                "its default export is object",
+                "its default export is an object that define has not made",
             ],
         ),
         (
