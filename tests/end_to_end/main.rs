@@ -53,6 +53,7 @@ mod iam;
 mod inspect;
 mod integration;
 mod isolation;
+mod last_bytes;
 mod limits;
 mod logs;
 mod lossy;

@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     Answer, Http3, Http3Request,
-    http3_wire::{put_frame, put_integer, stream_head, take_integer},
+    http3_wire::{put_frame, put_integer, read_frame, stream_head, take_integer},
     within,
 };
 
@@ -166,6 +166,20 @@ impl WebTransport {
             u32::from_be_bytes(*code),
             String::from_utf8(reason.to_vec()).unwrap(),
         )
+    }
+
+    /// The next data on the session's own stream.
+    pub async fn beside(&mut self) -> Vec<u8> {
+        let frame = read_frame(&mut self.connect.receive);
+        let (_, data) = within("data beside", frame).await.expect("data");
+        data
+    }
+
+    /// Waits for the end of the session's own stream. False if it was cut.
+    pub async fn ends_in_order(&mut self) -> bool {
+        let mut more = [0];
+        let end = self.connect.receive.read(&mut more);
+        matches!(within("the end of the stream", end).await, Ok(None))
     }
 
     /// Closes the session.

@@ -37,7 +37,7 @@ pub(crate) enum Http3Socket {
 
 enum Socket {
     Hyper(Upgraded),
-    Http3(Http3Socket),
+    Http3(Box<Http3Socket>),
 }
 
 impl Upgrade {
@@ -45,7 +45,7 @@ impl Upgrade {
     async fn socket(self) -> Option<Socket> {
         match self {
             Self::Hyper(upgrade) => upgrade.await.ok().map(Socket::Hyper),
-            Self::Http3(stream) => stream.await.ok().map(Socket::Http3),
+            Self::Http3(stream) => stream.await.ok().map(Box::new).map(Socket::Http3),
         }
     }
 }
@@ -89,19 +89,21 @@ fn session(
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let upgraded = match socket {
         Socket::Hyper(upgraded) => upgraded,
-        Socket::Http3(Http3Socket::Stream(stream)) => {
-            return serve(current, registration, Turns::new(stream), &[]);
-        }
-        Socket::Http3(Http3Socket::Session(session)) => {
-            let stage = current.load();
-            registration
-                .connection
-                .set_datagrams(Box::new(session.datagram_sender()));
-            let datagrams = Arc::clone(&stage.scope.counters.datagrams);
-            let transport = WebTransport::new(session, &stage.limits, datagrams);
-            drop(stage);
-            return Box::pin(session::serve(current, registration, transport));
-        }
+        Socket::Http3(socket) => match *socket {
+            Http3Socket::Stream(stream) => {
+                return serve(current, registration, Turns::new(stream), &[]);
+            }
+            Http3Socket::Session(session) => {
+                let stage = current.load();
+                registration
+                    .connection
+                    .set_datagrams(Box::new(session.datagram_sender()));
+                let datagrams = Arc::clone(&stage.scope.counters.datagrams);
+                let transport = WebTransport::new(session, &stage.limits, datagrams);
+                drop(stage);
+                return Box::pin(session::serve(current, registration, transport));
+            }
+        },
     };
     match unwrap::<Stream>(upgraded) {
         Ok((socket, early)) => serve(current, registration, socket, &early),

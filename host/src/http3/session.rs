@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::capsule::{self, Capsules, SessionClose};
 use super::code::Code;
 use super::datagram::{self, DatagramSender};
-use super::stream::Stream;
+use super::stream::{Arriving, Stream, finish};
 use crate::counters::DatagramCounters;
 
 /// Datagrams of a client that wait for their session: what comes while a handler works for a few milliseconds. A packet
@@ -266,16 +266,22 @@ impl Session {
         capsule::put_close(&mut self.closing, close);
     }
 
-    /// Writes the close, if there is one.
+    /// Writes the close, if there is one, and ends the session's stream behind it at once (draft-ietf-webtrans-http3,
+    /// "Session Termination").
     pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.closing.is_empty() {
             let written = ready!(Pin::new(&mut self.own).poll_write(context, &self.closing))?;
             self.closing.drain(..written.min(self.closing.len()));
         }
+        // Its arrival is waited for with the shutdown.
+        let _ = Pin::new(&mut self.own).poll_shutdown(context);
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the session's stream in order.
+    /// Ends the session's stream in order, and waits until that has arrived.
     pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.own).poll_shutdown(context)
     }
@@ -301,13 +307,8 @@ impl MessageStream {
 
     /// Ends our half, and waits until the client has acknowledged all of it: the close of the session must not overtake
     /// its last messages.
-    pub(crate) fn finish(&mut self) -> impl Future<Output = ()> + Send + 'static {
-        let _ = self.send.finish();
-        let acknowledged = self.send.stopped();
-        async move {
-            // An error means that the client has gone.
-            let _ = acknowledged.await;
-        }
+    pub(crate) fn finish(&mut self) -> Arriving {
+        finish(&mut self.send)
     }
 }
 

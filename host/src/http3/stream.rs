@@ -18,6 +18,19 @@ const TOGETHER: usize = 1_200;
 /// Reads without data after which others run: a client may send frames without a meaning for ever.
 const IDLE_READS: u32 = 16;
 
+/// Ready once the client has acknowledged all of a stream, or takes no more of it.
+pub(super) type Arriving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Ends a stream in order.
+pub(super) fn finish(send: &mut SendStream) -> Arriving {
+    // An error means that the client has stopped reading, or has gone.
+    let _ = send.finish();
+    let acknowledged = send.stopped();
+    Box::pin(async move {
+        let _ = acknowledged.await;
+    })
+}
+
 pub(crate) struct Stream {
     quic: quinn::Connection,
     send: SendStream,
@@ -27,8 +40,8 @@ pub(crate) struct Stream {
     head: Vec<u8>,
     /// Bytes that the frame being written still takes.
     left: usize,
-    /// The end was sent in order.
-    is_finished: bool,
+    /// None until the end was sent in order; ready once the client has all.
+    arriving: Option<Arriving>,
 }
 
 impl Stream {
@@ -40,7 +53,7 @@ impl Stream {
             frames: DataFrames::of_tunnel(),
             head: Vec::new(),
             left: 0,
-            is_finished: false,
+            arriving: None,
         }
     }
 
@@ -143,11 +156,11 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_finished = true;
-        // An error means that the client has stopped reading.
-        let _ = self.send.finish();
-        Poll::Ready(Ok(()))
+    /// Ends our half, and waits until the client has all of it: quinn drops what has not arrived when the connection ends.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let arriving = this.arriving.get_or_insert_with(|| finish(&mut this.send));
+        arriving.as_mut().poll(context).map(Ok)
     }
 }
 
@@ -155,7 +168,7 @@ impl Drop for Stream {
     /// quinn ends a dropped stream in order, as if all had been said. One that was cut is reset, so that the client can
     /// tell.
     fn drop(&mut self) {
-        if !self.is_finished {
+        if self.arriving.is_none() {
             let _ = self.send.reset(Code::RequestCancelled.into());
         }
         let _ = self.receive.stop(Code::None.into());

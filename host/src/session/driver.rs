@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::deadlines::{Deadlines, Due, LAST_WRITES, expired, going_away};
@@ -439,11 +439,19 @@ impl<T: Transport> Driver<T> {
             | End::Cut(_) => limits.stall_timeout,
         };
         let transport = &mut self.transport;
-        if !matches!(
-            timeout(LAST_WRITES, write_all(transport, limit)).await,
-            Ok(Ok(()))
-        ) {
-            return;
+        let last = Instant::now() + LAST_WRITES;
+        let told = async {
+            write_all(transport, limit).await?;
+            poll_fn(|context| transport.poll_close(context)).await
+        };
+        if !matches!(timeout_at(last, told).await, Ok(Ok(()))) {
+            if !transport.give_up_messages() {
+                return;
+            }
+            let told = poll_fn(|context| transport.poll_close(context));
+            if !matches!(timeout(CLOSE_TIMEOUT, told).await, Ok(Ok(()))) {
+                return;
+            }
         }
         if end.awaits_close() {
             let answered = poll_fn(|context| {
@@ -458,12 +466,13 @@ impl<T: Transport> Driver<T> {
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
         }
         // Our FIN first, then the client's: closing with unread data would reset the connection, and the client could
-        // lose its last messages.
-        let ended = async {
-            let _ = poll_fn(|context| transport.poll_shutdown(context)).await;
-            poll_fn(|context| transport.poll_discard(context)).await;
-        };
-        let _ = timeout(CLOSE_TIMEOUT, ended).await;
+        // lose its last messages. Over QUIC they may all be on their way still.
+        let last = last.max(Instant::now() + CLOSE_TIMEOUT);
+        let ended = poll_fn(|context| transport.poll_shutdown(context));
+        if timeout_at(last, ended).await.is_ok() {
+            let discarded = poll_fn(|context| transport.poll_discard(context));
+            let _ = timeout(CLOSE_TIMEOUT, discarded).await;
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) trait Transport: Send {
     /// Adds a ping to the buffer.
     fn ping(&mut self);
 
-    /// Adds the close to the buffer, with its code and reason, or without.
+    /// Sets the close, with its code and reason or without: it goes behind the buffer.
     fn close(&mut self, closing: Option<&Closing>);
 
     /// Bytes in the buffer.
@@ -64,6 +64,17 @@ pub(crate) trait Transport: Send {
         context: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>>;
+
+    /// Tells the close where it is not a part of the buffer: once the client has all that was written.
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = context;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Drops the messages that the client does not take. Whether the close can be told without them.
+    fn give_up_messages(&mut self) -> bool {
+        false
+    }
 
     /// Ends our half of the connection: a FIN, and with TLS a close_notify before it.
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;

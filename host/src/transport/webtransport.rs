@@ -268,10 +268,10 @@ impl Transport for WebTransport {
         while let rest @ [_, ..] = self.out.waiting() {
             let Some(stream) = &mut self.stream else {
                 // The next read asks for it. A session that closes has nowhere to send to.
-                match self.closing {
-                    Some(_) => break,
-                    None => return Poll::Pending,
-                }
+                return match self.closing {
+                    Some(_) => Poll::Ready(Ok(())),
+                    None => Poll::Pending,
+                };
             };
             let next = rest.get(..MAX_WRITE).unwrap_or(rest);
             let written = ready!(Pin::new(stream).poll_write(context, next))?;
@@ -281,14 +281,25 @@ impl Transport for WebTransport {
             *progress = true;
             self.out.advance(written);
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_up_messages(&mut self) -> bool {
+        self.out = WriteBuffer::default();
+        // It is reset, and no longer waited for.
+        (self.stream, self.arriving) = (None, None);
+        true
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(closing) = &self.closing {
             if let Some(stream) = &mut self.stream {
                 let arriving = &mut self.arriving;
-                let arriving = arriving.get_or_insert_with(|| Box::pin(stream.finish()));
+                let arriving = arriving.get_or_insert_with(|| stream.finish());
                 ready!(arriving.as_mut().poll(context));
             }
             self.session.close(closing);
-            (self.closing, *progress) = (None, true);
+            self.closing = None;
         }
         self.session.poll_close(context)
     }
