@@ -167,7 +167,7 @@ async fn connections_that_say_goodbye_are_bounded_for_a_principal() {
             "[plugins.probe]\nlimits = { deadline_ms = 29_000 }",
         );
     let gateway = LOCKGATE.serve(&configuration).await;
-    for _ in 0..4 {
+    for _ in 0..8 {
         let (mut client, id) = connect(&gateway, "ada").await;
         client.step(slowly.clone()).await;
         client.close(1000, "").await;

@@ -42,9 +42,14 @@ pub(crate) struct PrincipalLimit {
 /// The principal has as many connections as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the principal has as many connections as limits.connections_per_principal of the stage allows"
+    "the principal has as many connections as limits.connections_per_principal of the stage allows, or too many that are closing, or \
+     whose $disconnect runs"
 )]
 pub(crate) struct TooManyOfPrincipal;
+
+/// As many connections of a principal may be closing at least, however few may be open: their `$disconnect`s may take a while,
+/// and a page that is loaded again and again is no flood.
+const MIN_CLOSING: usize = 8;
 
 /// The close code of a connection that a newer one of its principal has replaced.
 const REPLACED: u16 = 4_000;
@@ -201,11 +206,11 @@ impl Groups {
         let name: Box<str> = principal_group(principal).into();
         // The lock of the name is held throughout, so that no other connection takes the last place.
         self.named.change(name.clone(), |slot| {
-            if let (Some(limit), Some(group)) = (limit, &*slot)
-                && let Some(replaced) = group.find_replaced(limit)?
-            {
-                let reason = "a newer connection of the same principal";
-                replaced.close(Closing::new(REPLACED, reason));
+            if let (Some(limit), Some(group)) = (limit, &*slot) {
+                for replaced in group.find_replaced(limit)? {
+                    let reason = "a newer connection of the same principal";
+                    replaced.close(Closing::new(REPLACED, reason));
+                }
             }
             let group = slot.get_or_insert_with(|| Group::new(name));
             group.lock().insert(connection.id, Arc::clone(connection));
@@ -386,37 +391,34 @@ impl Group {
         self.lock().len() == 0 && self.places.load(Ordering::Relaxed) == 0
     }
 
-    /// The connection that makes room for one more; none if there is room. Those that are closing do not count, unless there
-    /// are as many of them again: a client that reconnects without end, or says goodbye for long, would pile them up.
+    /// The connections that make room for one more; none if there is room. Those that are closing do not count, unless there are
+    /// too many of them: a client that reconnects without end, or says goodbye for long, would pile them up.
     fn find_replaced(
         &self,
         limit: PrincipalLimit,
-    ) -> Result<Option<Arc<Connection>>, TooManyOfPrincipal> {
-        if self.places.load(Ordering::Relaxed) >= limit.connections * 2 {
-            return Err(TooManyOfPrincipal);
-        }
-        let (mut open, mut after) = (0, None);
-        let mut oldest: Option<Arc<Connection>> = None;
+    ) -> Result<Vec<Arc<Connection>>, TooManyOfPrincipal> {
+        let (mut open, mut after) = (Vec::new(), None);
         while let Some(rest) = self.after(after) {
             after = rest.entries().last().map(|(id, _)| *id);
-            for (_, member) in rest.entries() {
-                if member.outbox.closing().is_some() {
-                    continue;
-                }
-                open += 1;
-                let is_older = |oldest: &Arc<Connection>| member.connected_at < oldest.connected_at;
-                if oldest.as_ref().is_none_or(is_older) {
-                    oldest = Some(Arc::clone(member));
-                }
-            }
+            let members = rest.entries().iter().map(|(_, member)| member);
+            open.extend(
+                members
+                    .filter(|it| it.outbox.closing().is_none())
+                    .map(Arc::clone),
+            );
         }
-        if open < limit.connections {
-            return Ok(None);
+        let closing = self
+            .places
+            .load(Ordering::Relaxed)
+            .saturating_sub(open.len());
+        let too_many = (open.len() + 1).saturating_sub(limit.connections);
+        let is_refused = too_many > 0 && !limit.closes_oldest;
+        if is_refused || closing >= limit.connections.max(MIN_CLOSING) {
+            return Err(TooManyOfPrincipal);
         }
-        match limit.closes_oldest {
-            true => Ok(oldest),
-            false => Err(TooManyOfPrincipal),
-        }
+        open.sort_by_key(|it| it.connected_at);
+        open.truncate(too_many);
+        Ok(open)
     }
 
     fn after(&self, id: Option<ConnectionId>) -> Option<Rest<ConnectionId, Arc<Connection>>> {

@@ -488,7 +488,7 @@ fn principal_has_as_many_connections_as_its_limit() {
 }
 
 #[test]
-fn connections_of_a_principal_that_say_goodbye_are_as_many_as_its_limit() {
+fn connections_of_a_principal_that_say_goodbye_are_bounded() {
     let directory = Arc::new(Directory::default());
     for closes_oldest in [false, true] {
         let limit = Some(PrincipalLimit {
@@ -497,39 +497,47 @@ fn connections_of_a_principal_that_say_goodbye_are_as_many_as_its_limit() {
         });
         let admit = || directory.admit(of_principal("ada", 1), limit);
         let leave = |open: Registration| open.principal_place().expect("it has a principal");
-        let first = leave(admit().expect("it is the first"));
-        let second = leave(admit().expect("the first is leaving"));
+        let mut leaving: Vec<_> = (0..8)
+            .map(|_| leave(admit().expect("the others are leaving")))
+            .collect();
         assert_eq!(admit().err(), Some(TooManyOfPrincipal));
         assert_eq!(directory.view(&LIMITS, None).count("$principal/ada"), 0);
-        drop(first);
-        let third = leave(admit().expect("there is room again"));
-        drop((second, third));
+        leaving.pop();
+        leaving.push(leave(admit().expect("there is room again")));
     }
 }
 
 #[test]
-fn oldest_connection_of_a_principal_makes_room_until_as_many_are_closing() {
+fn oldest_connections_of_a_principal_make_room_until_too_many_are_closing() {
     let directory = Arc::new(Directory::default());
-    let limit = Some(PrincipalLimit {
-        connections: 2,
-        closes_oldest: true,
-    });
-    let mut open: Vec<_> = [2, 1, 3, 4]
-        .into_iter()
-        .map(|connected_at| directory.admit(of_principal("ada", connected_at), limit))
-        .collect::<Result<_, _>>()
-        .expect("there is room");
+    let limit = |connections| {
+        Some(PrincipalLimit {
+            connections,
+            closes_oldest: true,
+        })
+    };
+    let admit = |connected_at, limit| directory.admit(of_principal("ada", connected_at), limit);
     let closing = |open: &[Registration]| -> Vec<_> {
         let closing = open.iter().map(|open| &open.connection);
         let closing = closing.filter(|connection| connection.outbox.closing().is_some());
         closing.map(|connection| connection.connected_at).collect()
     };
-    assert_eq!(closing(&open), [2, 1]);
+    let open = [2, 1, 3, 4].map(|connected_at| admit(connected_at, limit(3)));
+    let mut open: Vec<_> = open
+        .into_iter()
+        .map(|it| it.expect("there is room"))
+        .collect();
+    assert_eq!(closing(&open), [1]);
+    // The limit is lower now: all that are too many go.
+    open.push(admit(5, limit(1)).expect("the others make room"));
+    assert_eq!(closing(&open), [2, 1, 3, 4]);
+    for connected_at in 6..10 {
+        open.push(admit(connected_at, limit(1)).expect("there is room"));
+    }
     // Nobody reads the closes: a client could pile them up.
-    let more = directory.admit(of_principal("ada", 5), limit);
-    assert_eq!(more.err(), Some(TooManyOfPrincipal));
+    assert_eq!(closing(&open).len(), 8);
+    assert_eq!(admit(10, limit(1)).err(), Some(TooManyOfPrincipal));
     open.remove(0);
-    let more = directory.admit(of_principal("ada", 5), limit);
-    open.push(more.expect("there is room again"));
-    assert_eq!(closing(&open), [1, 3]);
+    open.push(admit(10, limit(1)).expect("there is room again"));
+    assert_eq!(closing(&open).len(), 8);
 }
