@@ -31,7 +31,7 @@ pub(super) fn audit(command: &AuditCommand) -> Result<()> {
     super::print(&match (verified.lines, verified.last) {
         (lines, Some(last)) => {
             format!(
-                "{name}: {} in order, none changed; the digest of the last is {last}",
+                "{name}: {} in order, none before the last changed; the digest of the last is {last}",
                 count_of(lines, "line")
             )
         }

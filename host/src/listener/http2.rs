@@ -30,8 +30,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// The same for all streams together, so that unread streams leave the others their room, for pongs too.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
-/// Bytes of one stream that are written beyond its client's window. The rest waits in the outbox, which the
-/// configuration bounds.
+/// Bytes of one stream that are written beyond its client's window. hyper keeps up to four writes of a session before
+/// them; the rest waits in the outbox, which the configuration bounds.
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Interval of pings on a connection, and time limit of the answer.

@@ -145,11 +145,11 @@ pub(in crate::config) struct StageLimits {
     #[schemars(range(min = 0, max = 1_024))]
     pub(in crate::config) groups: u32,
     /// Open connections of one principal, as the stage's authorizer names it. 0 is without limit. Those that are
-    /// closing do not count, unless there are as many of them again.
+    /// closing do not count, until their `$disconnect` is over, unless there are as many of them again, and 8 at least.
     #[schemars(range(min = 0, max = 1_000))]
     pub(in crate::config) connections_per_principal: u32,
     /// What happens to one more connection of a principal: `"refuse"` answers it with 429; `"close-oldest"` lets it
-    /// in and closes the principal's oldest with 4000.
+    /// in and closes the principal's oldest with 4000: more than one of them where a reload has lowered the limit.
     pub(in crate::config) beyond_connections_per_principal: BeyondPrincipal,
 }
 
