@@ -53,6 +53,10 @@ impl Permits {
         }
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Changes the limit. Permits that are out stay valid.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);

@@ -62,10 +62,6 @@ impl Gateway {
         self.sockets.mark_serving();
         self.sockets.warn_of_idle(self.open_addresses());
         self.note_certificates();
-        if cause == Cause::Start {
-            let max_connections = connection_limit(&config);
-            tracing::info!(max_connections, "ready");
-        }
         // The hashes of the tokens are with the listener; nothing else needs them.
         let mut config = config;
         if let Some(management) = &mut config.management {

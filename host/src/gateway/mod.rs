@@ -192,6 +192,9 @@ impl Gateway {
             .clone()
             .run_until_cancelled_owned(reload::answer(Arc::clone(&gateway), requests.reloads));
         gateway.listeners.tasks.spawn(answering);
+        // Whoever waits for this line may ask by the file's name, and reload.
+        let max_connections = gateway.handshakes.admission.load().limit();
+        tracing::info!(max_connections, "ready");
         let expiry = Arc::clone(&gateway).watch_expiry();
         let expiry = stop.clone().run_until_cancelled_owned(expiry);
         gateway.listeners.tasks.spawn(expiry);

@@ -146,6 +146,11 @@ impl Admission {
         changed
     }
 
+    /// The limit of open connections.
+    pub(crate) fn limit(&self) -> usize {
+        self.permits.limit()
+    }
+
     /// Whether a limit is one address's own: then nobody may come from an address that is not his.
     pub(crate) fn counts_addresses(&self) -> bool {
         self.rate_per_ip.is_some() || self.per_ip.is_some()
