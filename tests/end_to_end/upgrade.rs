@@ -276,7 +276,7 @@ pub(crate) async fn linked_in(
 ) -> Gateway {
     let lockgate = LOCKGATE.command(&[]);
     symlink(lockgate.get_program(), folder.path().join("lockgate")).unwrap();
-    let before = "[log]\nformat = \"json\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
+    let before = "[log]\nformat = \"json\"\nlevel = \"info,lockgate::handover=debug\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n\
                   [management]\naddress = \"127.0.0.1:0\"\n";
     let file = write_configuration(folder.path(), &format!("{before}{configuration}"));
     let mut command = Command::new(folder.path().join("lockgate"));

@@ -124,6 +124,11 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_answered() {
     let text = fs::read_to_string(&file).unwrap();
     let without = text.strip_suffix(second).unwrap();
     fs::write(&file, without).unwrap();
+    // Before it is paused: the new process waits for the sockets for 10 s only.
+    gateway
+        .log()
+        .line(&["the new process has the sockets"])
+        .await;
     gateway.pause();
     let clients = queued(&Request::new(address, "/s")).await;
     let_go(&gateway);

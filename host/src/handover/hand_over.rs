@@ -123,7 +123,13 @@ async fn serves(
     match send_all(channel, &sockets, file).await {
         // The process is gone: its last message has the reason.
         Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => {}
-        sent => sent.context("the sockets cannot be handed over")?,
+        sent => {
+            sent.context("the sockets cannot be handed over")?;
+            tracing::debug!(
+                process = successor.child.id(),
+                "upgrading: the new process has the sockets"
+            );
+        }
     }
     let answer = channel
         .async_io(Interest::READABLE, || receive(channel.as_fd()))

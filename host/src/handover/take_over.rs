@@ -1,11 +1,11 @@
 //! The new process's part: takes the sockets, and tells the old one the outcome.
 
 use std::env;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -28,7 +28,7 @@ impl Predecessor {
         let channel = io::stdin().as_fd().try_clone_to_owned()?;
         let sockets = take_sockets(&channel).with_context(|| {
             format!(
-                "{VARIABLE} is set, and no running gateway sends its sockets over standard input; unset it"
+                "{VARIABLE} is set, and no running gateway sends its sockets over standard input; for a start without one, unset it"
             )
         })?;
         // It has made both ends.
@@ -65,7 +65,10 @@ fn take_sockets(channel: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
     set_socket_timeout(channel, Timeout::Recv, Some(TIMEOUT))?;
     let mut sockets = Vec::new();
     loop {
-        let received = receive(channel.as_fd())?;
+        let received = receive(channel.as_fd()).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => anyhow!("nothing has come for {} s", TIMEOUT.as_secs()),
+            _ => error.into(),
+        })?;
         match received.socket {
             Some(socket) => sockets.push((received.text, socket)),
             None if received.text == END => return Ok(sockets),
