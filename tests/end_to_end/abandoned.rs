@@ -116,7 +116,9 @@ async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
         "limits = { cpu_ms = 2000, memory_mib = 128 }",
     );
     // More than the kernel buffers.
-    let refusal = connecting(&json!([{"do": "refuse", "status": 403, "letters": 12_000_000}]));
+    let refusal = connecting(&json!([
+        {"do": "print", "text": "asked"}, {"do": "refuse", "status": 403, "letters": 12_000_000}
+    ]));
     let serve = async |connections: u32| {
         let limits = format!("connections = {connections}\nhandshake_timeout_s = 1");
         LOCKGATE
@@ -133,6 +135,7 @@ async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
     let request = gateway.ws(&refusal).receive_buffer(4_096);
     let mut unread = request.stream().await.unwrap();
     unread.write_all(&request.bytes()).await.unwrap();
+    gateway.log().line(&["\"asked\""]).await;
     assert_eq!(gateway.ws("/s").refused().await.status, 503);
     room_again(&gateway).await;
     drop(unread);

@@ -24,9 +24,11 @@ pub fn copy_of_plugin(name: &str, folder: &Path, target: &Path) -> PathBuf {
         &folder.join("rust-toolchain.toml"),
         &fs::read(root.join("rust-toolchain.toml")).unwrap(),
     );
-    let shared = folder.join("target");
-    if !shared.exists() {
-        symlink(target.join("guests"), &shared).unwrap();
+    let (shared, link) = (target.join("guests"), folder.join("target"));
+    // A folder that is kept may have the link of a target folder that was moved since.
+    if fs::read_link(&link).ok().as_ref() != Some(&shared) {
+        let _ = fs::remove_file(&link);
+        symlink(shared, link).unwrap();
     }
     folder.to_owned()
 }
