@@ -65,9 +65,13 @@ fn take_sockets(channel: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
     set_socket_timeout(channel, Timeout::Recv, Some(TIMEOUT))?;
     let mut sockets = Vec::new();
     loop {
-        let received = receive(channel.as_fd()).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock => anyhow!("nothing has come for {} s", TIMEOUT.as_secs()),
-            _ => error.into(),
+        let received = receive(channel.as_fd()).map_err(|error| {
+            let why = anyhow!("nothing has come for {} s", TIMEOUT.as_secs());
+            if error.kind() == ErrorKind::WouldBlock {
+                why
+            } else {
+                error.into()
+            }
         })?;
         match received.socket {
             Some(socket) => sockets.push((received.text, socket)),
