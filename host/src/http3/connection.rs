@@ -121,6 +121,11 @@ impl Connection {
         let _ = timeout(LAST_BYTES, self.control.write_all(&goaway)).await;
     }
 
+    /// Raises the limit of bidirectional streams that the client has open.
+    pub(crate) fn raise_limit(&self, streams: u32) {
+        self.quic.set_max_concurrent_bi_streams(streams.into());
+    }
+
     /// Ends the connection and all that is open on it.
     pub(crate) fn close(&self) {
         self.quic.close(Code::None.into(), b"");

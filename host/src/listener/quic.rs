@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::quic_bounds::bounded;
 use super::quic_socket::{QuicSocket, end};
-use super::streams::Streams;
+use super::streams::{MAX_QUIC_STREAMS, Streams};
 use super::tls::Tls;
 use super::{Accepted, ListenerContext, ListenerOptions, admit_peer, in_time};
 use crate::counters::Outcome;
@@ -158,7 +158,7 @@ async fn serve(
         }
     };
     let mut leave = pin!(leave);
-    let mut has_left = false;
+    let (mut has_left, mut has_many) = (false, false);
     // One future: what a client opens meanwhile must not make it begin anew.
     let mut ended = pin!(streams.ended_and_read());
     loop {
@@ -173,6 +173,10 @@ async fn serve(
                         handshake_permit: permit.take(),
                         ..peer.clone()
                     };
+                    if !has_many && streams.are_many() {
+                        has_many = true;
+                        connection.raise_limit(MAX_QUIC_STREAMS);
+                    }
                     let (streams, accepted) = (Arc::clone(&streams), streams.accept());
                     let serving = context.clone();
                     context.tasks.spawn(async move {

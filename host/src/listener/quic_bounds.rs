@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::crypto::{HandshakeTokenKey, ServerConfig as Crypto};
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
-use super::streams::{MAX_QUIC_STREAMS, MAX_STREAMS};
+use super::streams::{FEW_QUIC_STREAMS, MAX_STREAMS};
 
 /// Limit of unidirectional streams that a client has open: HTTP/3 needs three, and clients add some without a meaning.
 const MAX_UNI_STREAMS: u32 = 8;
@@ -52,7 +52,7 @@ pub(super) fn bounded(
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(MAX_QUIC_STREAMS.into())
+        .max_concurrent_bidi_streams(FEW_QUIC_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())

@@ -27,8 +27,13 @@ use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
 pub(super) const MAX_STREAMS: u32 = 100;
 
 /// Limit of bidirectional streams that a client has open by QUIC: a WebTransport session has a second one, for its
-/// messages. quinn has room for all streams from the start, in tables that double at 224.
+/// messages.
 pub(super) const MAX_QUIC_STREAMS: u32 = 2 * MAX_STREAMS;
+
+/// The limit of a QUIC connection that has few requests, and the number of requests from which they are many. quinn has
+/// room for all streams from the start, and most clients need two: the rest of the limit would cost each 5 KiB.
+pub(super) const FEW_QUIC_STREAMS: u32 = MAX_STREAMS;
+const MANY: usize = MAX_STREAMS as usize / 4;
 
 pub(super) struct Streams {
     /// The certificate that the client was shown. It may use the connection for all hosts of that, and for no other.
@@ -73,6 +78,11 @@ impl Streams {
     pub(super) fn accept(&self) -> [TaskTrackerToken; 2] {
         self.first.cancel();
         [self.unread.token(), self.recent()]
+    }
+
+    /// Whether so many have come that the connection needs the whole limit of streams. Their heads may come later.
+    pub(super) fn are_many(&self) -> bool {
+        self.open.len() + self.unread.len() >= MANY
     }
 
     fn recent(&self) -> TaskTrackerToken {
