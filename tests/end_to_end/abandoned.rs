@@ -120,7 +120,7 @@ async fn client_that_does_not_read_its_refusal_gives_its_permit_back() {
         {"do": "print", "text": "asked"}, {"do": "refuse", "status": 403, "letters": 12_000_000}
     ]));
     let serve = async |connections: u32| {
-        let limits = format!("connections = {connections}\nhandshake_timeout_s = 1");
+        let limits = format!("connections = {connections}\nhandshake_timeout_s = 4");
         LOCKGATE
             .serve(&format!("[limits]\n{limits}\n{configuration}"))
             .await
