@@ -41,12 +41,12 @@ pub(crate) fn authority(name: &str) -> Authority {
 
 /// A client's certificate chain and key.
 #[derive(Clone)]
-struct ClientIdentity {
-    chain: Vec<CertificateDer<'static>>,
+pub(crate) struct ClientIdentity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     key_pem: String,
 }
 
-fn params(serial: u64) -> CertificateParams {
+pub(crate) fn params(serial: u64) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -58,7 +58,7 @@ fn params(serial: u64) -> CertificateParams {
     params
 }
 
-fn issue(authority: &Authority, params: &CertificateParams) -> ClientIdentity {
+pub(crate) fn issue(authority: &Authority, params: &CertificateParams) -> ClientIdentity {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     ClientIdentity {
@@ -94,15 +94,15 @@ fn revocation_list_until(
 }
 
 /// A gateway that asks clients for certificates.
-struct Asking {
-    gateway: Gateway,
+pub(crate) struct Asking {
+    pub(crate) gateway: Gateway,
     server: Certificate,
     folder: TempDir,
 }
 
 impl Asking {
     /// With these authorities in `ca.pem`, and these lines in the listener's table and in the stage's.
-    async fn by(authority: &Authority, clients: &str, stage: &str) -> Self {
+    pub(crate) async fn by(authority: &Authority, clients: &str, stage: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         let server = Certificate::new();
@@ -123,7 +123,7 @@ impl Asking {
         }
     }
 
-    fn client(&self, identity: Option<&ClientIdentity>) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, identity: Option<&ClientIdentity>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server.der.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -142,7 +142,7 @@ impl Asking {
     }
 
     /// Connects, and gives who the probe says the client is; the status of a refusal; or nothing if TLS fails.
-    async fn connect(&self, client: &Arc<ClientConfig>) -> Result<Value, Option<u16>> {
+    pub(crate) async fn connect(&self, client: &Arc<ClientConfig>) -> Result<Value, Option<u16>> {
         let socket = TcpStream::connect(self.gateway.secure()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::clone(client)).connect(name, socket);
@@ -178,18 +178,18 @@ impl Asking {
     }
 
     /// Replaces a file of the listener, and waits until it counts, as the `nth` change of its kind.
-    async fn replace(&self, path: &Path, text: &str, nth: usize) {
+    pub(crate) async fn replace(&self, path: &Path, text: &str, nth: usize) {
         write(path, text);
         let changed = ["judging clients by the changed client_certificates"];
         self.gateway.log().nth_line(nth, &changed).await;
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 }
 
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 

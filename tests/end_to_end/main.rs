@@ -78,6 +78,7 @@ mod registries;
 mod reload;
 mod remote;
 mod renewals;
+mod revocation;
 mod rollout;
 mod room;
 mod route;

@@ -57,7 +57,8 @@ async fn good_file_is_loaded_and_its_components_compiled() {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
     Certificate::new().write(&folder.path().join("tls"));
-    let revoked = revocation_list(&authority("clients"), &[1]);
+    let clients = authority("clients");
+    let revoked = clients.pem() + &revocation_list(&clients, &[1]);
     fs::write(folder.path().join("tls/clients.crl.pem"), revoked).unwrap();
     let jwks = Path::new(CONFIGS).join("good/keys.json");
     fs::copy(jwks, folder.path().join("keys.json")).unwrap();

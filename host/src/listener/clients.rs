@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::pem::{self, Flaw};
+use super::pem::{self, Flaw, Section};
+use super::revocation::{self, Files, RevocationVerifier};
 use super::x509::X509;
 use crate::auth::ClientCertificate;
 use crate::config::{self, Fault};
+
+const CERTIFICATES: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
+const LISTS: [&str; 1] = ["X509 CRL"];
 
 /// What judges the certificates of a listener's clients.
 #[derive(Debug)]
@@ -33,20 +37,38 @@ impl ClientTrust {
             remedy: flaw.remedy,
             is_passing: flaw.is_passing,
         };
-        let authorities = sections(&clients.ca, &["CERTIFICATE", "X509 CERTIFICATE"]);
+        let authorities = sections(&clients.ca, &CERTIFICATES);
         let authorities = authorities.map_err(|flaw| broken("ca", flaw))?;
-        let lists = clients
-            .crl
-            .as_deref()
-            .map(|crl| sections(crl, &["X509 CRL"]));
-        let lists = lists.transpose().map_err(|flaw| broken("crl", flaw))?;
-        let lists = lists.unwrap_or_default();
-        let verifier = verifier(clients, &authorities, &lists);
+        let roots = anchors(&authorities, &clients.ca).map_err(|flaw| broken("ca", flaw))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut lists = Vec::new();
+        let verifier = match &clients.crl {
+            Some(crl) => {
+                let all = [&LISTS[..], &CERTIFICATES].concat();
+                let read = sections(crl, &all).map_err(|flaw| broken("crl", flaw))?;
+                let certificates;
+                (lists, certificates) = read
+                    .into_iter()
+                    .partition(|section| LISTS.contains(&&*section.label));
+                let verifier = judge(clients, crl, (&roots, &provider), (&lists, &certificates));
+                verifier.map_err(|flaw| broken("crl", flaw))?
+            }
+            None => {
+                let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let builder = match clients.required {
+                    true => builder,
+                    false => builder.allow_unauthenticated(),
+                };
+                let built = builder.build();
+                built.map_err(|error| broken("ca", unusable(&clients.ca, &error)))?
+            }
+        };
+        let ders = |sections: Vec<Section>| sections.into_iter().map(|section| section.der);
         Ok(Self {
-            verifier: verifier.map_err(|(part, flaw)| broken(part, flaw))?,
+            verifier,
             required: clients.required,
-            authorities,
-            lists,
+            authorities: ders(authorities).collect(),
+            lists: ders(lists).collect(),
         })
     }
 
@@ -66,20 +88,18 @@ impl ClientTrust {
     }
 }
 
-/// The sections of a PEM file, at least one, all with one of these labels.
-fn sections(path: &Path, labels: &[&str]) -> Result<Vec<Vec<u8>>, Flaw> {
+/// The sections of a PEM file, at least one with the first of these labels, all with one of them.
+fn sections(path: &Path, labels: &[&str]) -> Result<Vec<Section>, Flaw> {
     let (file, wanted) = (path.display(), labels.first().copied().unwrap_or_default());
-    let mut found = Vec::new();
-    for section in pem::read(path)? {
-        if !labels.contains(&section.label.as_str()) {
-            return Err(Flaw::new(
-                format!("{file}: {section} does not belong there"),
-                format!("leave only sections BEGIN {wanted} in it"),
-            ));
-        }
-        found.push(section.der);
+    let found = pem::read(path)?;
+    let has = |section: &Section| labels.contains(&&*section.label);
+    if let Some(section) = found.iter().find(|section| !has(section)) {
+        return Err(Flaw::new(
+            format!("{file}: {section} does not belong there"),
+            format!("leave only sections BEGIN {wanted} in it"),
+        ));
     }
-    if found.is_empty() {
+    if !found.iter().any(|section| section.label.ends_with(wanted)) {
         return Err(Flaw::new(
             format!("{file} has no section BEGIN {wanted}"),
             "name the PEM file that the authority gives out",
@@ -88,45 +108,45 @@ fn sections(path: &Path, labels: &[&str]) -> Result<Vec<Vec<u8>>, Flaw> {
     Ok(found)
 }
 
-fn verifier(
-    clients: &config::ClientCertificates,
-    authorities: &[Vec<u8>],
-    lists: &[Vec<u8>],
-) -> Result<Arc<dyn ClientCertVerifier>, (&'static str, Flaw)> {
-    let mut roots = RootCertStore::empty();
-    for der in authorities {
-        roots
-            .add(CertificateDer::from(der.clone()))
-            .map_err(|error| {
-                let message = format!(
-                    "{}: a certificate cannot be used: {error}",
-                    clients.ca.display()
-                );
-                let remedy = "name the certificates of authorities, of X.509 version 3";
-                ("ca", Flaw::new(message, remedy))
-            })?;
+/// The authorities of a file.
+fn anchors(certificates: &[Section], file: &Path) -> Result<Arc<RootCertStore>, Flaw> {
+    let mut store = RootCertStore::empty();
+    for section in certificates {
+        let added = store.add(CertificateDer::from(section.der.clone()));
+        added.map_err(|error| {
+            let message = format!("{}: {section} cannot be used: {error}", file.display());
+            let remedy = "name the certificates of authorities, of X.509 version 3";
+            Flaw::new(message, remedy)
+        })?;
     }
-    let provider: CryptoProvider = rustls::crypto::aws_lc_rs::default_provider();
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider));
-    let lists = lists
-        .iter()
-        .cloned()
-        .map(CertificateRevocationListDer::from);
-    // The authority of an intermediate seldom publishes a list for it.
-    let builder = builder.with_crls(lists).only_check_end_entity_revocation();
-    let builder = match clients.required {
-        true => builder,
-        false => builder.allow_unauthenticated(),
+    Ok(Arc::new(store))
+}
+
+/// What judges clients by the authorities and by these lists of a file, in which are certificates of intermediate
+/// authorities, too.
+fn judge(
+    clients: &config::ClientCertificates,
+    crl: &Path,
+    (roots, provider): (&Arc<RootCertStore>, &Arc<CryptoProvider>),
+    (lists, certificates): (&[Section], &[Section]),
+) -> Result<Arc<dyn ClientCertVerifier>, Flaw> {
+    let verifier = RevocationVerifier::new(roots, provider, lists, clients.required, crl);
+    let verifier = verifier.map_err(|error| unusable(crl, &error))?;
+    let intermediate = anchors(certificates, crl)?;
+    let authorities: Vec<_> = roots.roots.iter().chain(&intermediate.roots).collect();
+    let files = Files {
+        ca: &clients.ca,
+        crl,
     };
-    builder.build().map_err(|error| {
-        let file = clients.crl.as_deref().unwrap_or(&clients.ca).display();
-        let message = format!("{file} cannot be used: {error}");
-        let part = if clients.crl.is_some() { "crl" } else { "ca" };
-        (
-            part,
-            Flaw::new(message, "name the file that the authority gives out, whole"),
-        )
-    })
+    revocation::check(lists, &authorities, &files, provider)?;
+    Ok(Arc::new(verifier))
+}
+
+fn unusable(file: &Path, error: &VerifierBuilderError) -> Flaw {
+    Flaw::new(
+        format!("{} cannot be used: {error}", file.display()),
+        "name the file that the authority gives out, whole",
+    )
 }
 
 /// What a certificate says of its client; none of one that is damaged.

@@ -13,6 +13,7 @@ mod quic;
 mod quic_bounds;
 mod quic_identity;
 mod quic_socket;
+mod revocation;
 mod self_signed;
 mod streams;
 mod tls;

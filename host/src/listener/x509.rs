@@ -8,9 +8,9 @@ use time::{Date, Month};
 use super::distinguished_name;
 
 /// Tags of DER types.
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -35,7 +35,8 @@ pub(crate) struct X509<'a> {
     /// Seconds since the Unix epoch.
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
-    /// The content of the subject, a Name.
+    /// The contents of the issuer and of the subject, Names.
+    issuer: Der<'a>,
     subject: Der<'a>,
     /// The SubjectPublicKeyInfo.
     pub(crate) public_key: &'a [u8],
@@ -62,7 +63,7 @@ impl<'a> X509<'a> {
         };
         signed.take(INTEGER)?; // the serial number
         signed.take(SEQUENCE)?; // the signature's algorithm
-        signed.take(SEQUENCE)?; // the issuer
+        let issuer = signed.take(SEQUENCE)?;
         let mut validity = signed.take(SEQUENCE)?;
         let (not_before, not_after) = (validity.time()?, validity.time()?);
         let subject = signed.take(SEQUENCE)?;
@@ -73,6 +74,7 @@ impl<'a> X509<'a> {
             version,
             not_before,
             not_after,
+            issuer,
             subject,
             public_key,
             names: Vec::new(),
@@ -124,6 +126,11 @@ impl<'a> X509<'a> {
         if !self.names.contains(&name) {
             self.names.push(name);
         }
+    }
+
+    /// The issuer as text (RFC 4514); none if it is no name.
+    pub(super) fn issuer(&self) -> Option<String> {
+        distinguished_name::text(self.issuer)
     }
 
     /// The subject as text (RFC 4514); none if it is no name.

@@ -186,9 +186,11 @@ pub(in crate::config) struct ClientCertificates {
     /// The PEM file with the certificates of the authorities that clients' certificates are from. The gateway
     /// reads it again when it changes.
     pub(in crate::config) ca: String,
-    /// The PEM file with the revocation lists of these authorities, at most one of each. A client whose own
-    /// certificate is on it is refused, and one whose authority has no list there. The gateway reads it again
-    /// when it changes. A list that is out of date still counts.
+    /// The PEM file with the revocation lists of these authorities, one of each, and of those between them and
+    /// clients, with the certificates of these: a list that its authority's key has not signed is refused. A
+    /// client whose own certificate is on a list is refused, one whose authority has no list there, and one
+    /// whose authority is itself on a list. The gateway reads it again when it changes. A list that is out of
+    /// date still counts.
     pub(in crate::config) crl: Option<String>,
     /// Refuses clients without a certificate while TLS is negotiated. With false, they come on, and an
     /// authorizer or a handler decides.

@@ -1,0 +1,413 @@
+//! The revocation lists of clients' authorities (RFC 5280 §5): checked when they are read, since a list that counts for
+//! nobody lets nobody in, and asked about every certificate of a client's chain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
+
+use super::distinguished_name;
+use super::pem::{Flaw, Section};
+use super::x509::{BIT_STRING, Der, INTEGER, OCTET_STRING, OID, SEQUENCE, X509};
+
+/// `crlExtensions` of a TBSCertList.
+const EXTENSIONS: u8 = 0xa0;
+const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
+
+/// What the check of a list needs of it.
+struct List<'a> {
+    /// The TBSCertList, which is what is signed.
+    signed: &'a [u8],
+    /// The content of the AlgorithmIdentifier.
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+    /// The content of the issuer, a Name.
+    issuer: &'a [u8],
+    /// Its issuing distribution point, which says what it is about; none is about all certificates of the issuer.
+    scope: Option<&'a [u8]>,
+}
+
+impl<'a> List<'a> {
+    /// None if it is no list.
+    fn parse(der: &'a [u8]) -> Option<Self> {
+        let mut list = Der(der).take(SEQUENCE)?;
+        let rest = list.rest();
+        let mut content = list.take(SEQUENCE)?;
+        let signed = rest.get(..rest.len() - list.rest().len())?;
+        let algorithm = list.take(SEQUENCE)?.rest();
+        // The first byte counts unused bits.
+        let signature = list.take(BIT_STRING)?.rest().strip_prefix(&[0])?;
+        content.take(INTEGER)?; // the version
+        content.take(SEQUENCE)?; // the signature's algorithm
+        let issuer = content.take(SEQUENCE)?.rest();
+        let mut scope = None;
+        while !content.is_empty() {
+            let (tag, extensions) = content.next()?;
+            if tag == EXTENSIONS {
+                scope = distribution_point(Der(extensions).take(SEQUENCE)?)?;
+            }
+        }
+        Some(Self {
+            signed,
+            algorithm,
+            signature,
+            issuer,
+            scope,
+        })
+    }
+
+    fn issuer(&self) -> String {
+        distinguished_name::text(Der(self.issuer)).unwrap_or_else(|| "?".into())
+    }
+
+    /// Whether both may be about one certificate: TLS looks at the first of such lists alone.
+    fn overlaps(&self, other: &Self) -> bool {
+        let is_partial = self.scope.is_some() && other.scope.is_some();
+        self.issuer == other.issuer && (self.scope == other.scope || !is_partial)
+    }
+
+    /// Whether an authority's key has signed it, judged as TLS does for a client.
+    fn is_signed_by(&self, authority: &TrustAnchor<'_>, by: &WebPkiSupportedAlgorithms) -> bool {
+        let mut key = Der(&authority.subject_public_key_info);
+        let (Some(kind), Some(key)) = (key.take(SEQUENCE), key.take(BIT_STRING)) else {
+            return false;
+        };
+        let Some(key) = key.rest().strip_prefix(&[0]) else {
+            return false;
+        };
+        let mut fitting = by.all.iter().filter(|known| {
+            known.signature_alg_id().as_ref() == self.algorithm
+                && known.public_key_alg_id().as_ref() == kind.rest()
+        });
+        fitting.any(|known| {
+            let verified = known.verify_signature(key, self.signed, self.signature);
+            verified.is_ok()
+        })
+    }
+}
+
+/// The issuing distribution point among the extensions of a list.
+fn distribution_point(mut extensions: Der<'_>) -> Option<Option<&[u8]>> {
+    while !extensions.is_empty() {
+        let mut extension = extensions.take(SEQUENCE)?;
+        let id = extension.take(OID)?;
+        let (mut tag, mut content) = extension.next()?;
+        if tag != OCTET_STRING {
+            (tag, content) = extension.next()?; // after `critical`
+        }
+        if id.rest() == ISSUING_DISTRIBUTION_POINT && tag == OCTET_STRING {
+            return Some(Some(content));
+        }
+    }
+    Some(None)
+}
+
+/// The files of a listener's `client_certificates`.
+pub(super) struct Files<'a> {
+    pub(super) ca: &'a Path,
+    pub(super) crl: &'a Path,
+}
+
+/// Finds out whether each list counts for its authority: the key of one of these has signed it, the clients of no other
+/// key of that name depend on it, and no other list is about the same certificates.
+pub(super) fn check(
+    lists: &[Section],
+    authorities: &[&TrustAnchor<'_>],
+    files: &Files<'_>,
+    provider: &CryptoProvider,
+) -> Result<(), Flaw> {
+    let (ca, crl) = (files.ca.display(), files.crl.display());
+    let algorithms = &provider.signature_verification_algorithms;
+    let mut checked: Vec<(&Section, List<'_>)> = Vec::new();
+    for section in lists {
+        let list = List::parse(&section.der).ok_or_else(|| {
+            let message = format!("{crl}: {section} is damaged");
+            Flaw::new(message, "copy the file again, whole")
+        })?;
+        let issuer = list.issuer();
+        let which = format!("{crl}: {section} is the list of {issuer:?}");
+        if let Some((other, _)) = checked.iter().find(|(_, other)| other.overlaps(&list)) {
+            let message = format!("{which}, and so is {other}: only one of them would count");
+            let remedy =
+                "leave the newest list of each authority; one that has a new key needs a new name";
+            return Err(Flaw::new(message, remedy));
+        }
+        let mut known = algorithms.all.iter();
+        if !known.any(|known| known.signature_alg_id().as_ref() == list.algorithm) {
+            return Err(Flaw::new(
+                format!("{which}, and is signed by an algorithm that TLS does not take"),
+                "have the authority sign it with SHA-256 or better",
+            ));
+        }
+        let namesakes = authorities
+            .iter()
+            .copied()
+            .filter(|authority| *authority.subject == *list.issuer);
+        let (signers, others): (Vec<&TrustAnchor<'_>>, Vec<_>) =
+            namesakes.partition(|authority| list.is_signed_by(authority, algorithms));
+        if signers.is_empty() && others.is_empty() {
+            return Err(Flaw::new(
+                format!("{which}, and no certificate of that authority is there to check it by"),
+                format!(
+                    "remove the list if it is another authority's; if clients show the authority's certificate beside \
+                     their own, put that into {crl}, too (-----BEGIN CERTIFICATE-----)"
+                ),
+            ));
+        }
+        if signers.is_empty() {
+            return Err(Flaw::new(
+                format!("{which}, and that authority's key has not signed it"),
+                format!(
+                    "get the list anew from the authority; if it has a new key, replace its certificate in {ca} (or in {crl}, for \
+                     an intermediate one), too"
+                ),
+            ));
+        }
+        if !others.is_empty() {
+            return Err(Flaw::new(
+                format!(
+                    "{which}, and of the authorities that are called so only one has signed it: clients of the other key would be \
+                     refused"
+                ),
+                format!(
+                    "remove the certificate that is out of use from {ca} (or from {crl}, for an intermediate one); an authority whose \
+                     old and new key are in use needs a new name for the new one"
+                ),
+            ));
+        }
+        checked.push((section, list));
+    }
+    Ok(())
+}
+
+/// Judges a client's certificate and those between it and its authority. Its own must have a list; one between needs none,
+/// since many authorities publish none for these, and is judged by the one that there is.
+#[derive(Debug)]
+pub(super) struct RevocationVerifier {
+    own: Arc<dyn ClientCertVerifier>,
+    chain: Arc<dyn ClientCertVerifier>,
+    crl: PathBuf,
+    has_warned: AtomicBool,
+}
+
+impl RevocationVerifier {
+    pub(super) fn new(
+        roots: &Arc<RootCertStore>,
+        provider: &Arc<CryptoProvider>,
+        lists: &[Section],
+        required: bool,
+        crl: &Path,
+    ) -> Result<Self, VerifierBuilderError> {
+        let builder = || {
+            let (roots, provider) = (Arc::clone(roots), Arc::clone(provider));
+            let lists = lists.iter().map(|section| section.der.clone());
+            let builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .with_crls(lists.map(CertificateRevocationListDer::from));
+            match required {
+                true => builder,
+                false => builder.allow_unauthenticated(),
+            }
+        };
+        Ok(Self {
+            own: builder().only_check_end_entity_revocation().build()?,
+            chain: builder().allow_unknown_revocation_status().build()?,
+            crl: crl.to_owned(),
+            has_warned: AtomicBool::new(false),
+        })
+    }
+
+    /// Warns of the first client that is refused because of a list and not of what it has done. Its authority has signed its
+    /// certificate, so that nobody else can cause the line.
+    fn warn(&self, own: &CertificateDer<'_>, error: &Error) {
+        let (Error::InvalidCertRevocationList(_)
+        | Error::InvalidCertificate(CertificateError::UnknownRevocationStatus)) = error
+        else {
+            return;
+        };
+        if self.has_warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let issuer = X509::parse(own).and_then(|x509| x509.issuer());
+        let (issuer, crl) = (issuer.unwrap_or_default(), self.crl.display());
+        tracing::warn!(
+            "{crl} has no list that judges the certificates of {issuer:?}, and its clients are refused: {error}\n  remedy: add \
+             the list that this authority gives out, and its own certificate if clients show that, too"
+        );
+    }
+}
+
+impl ClientCertVerifier for RevocationVerifier {
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.own.verify_client_cert(own, others, now);
+        // A chain that passes here has the client's own certificate judged by the list that it passed by above: which one that
+        // is does not depend on the chain.
+        let verified = match others {
+            [] => verified,
+            others => verified.and_then(|_| self.chain.verify_client_cert(own, others, now)),
+        };
+        verified.inspect_err(|error| self.warn(own, error))
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.own.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.own.root_hint_subjects()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.own
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.own
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.own.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, CrlScope, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+        date_time_ymd,
+    };
+
+    use super::*;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    /// All have one name.
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("there are random numbers");
+        CertifiedIssuer::self_signed(params, key).expect("it can be signed")
+    }
+
+    fn list(authority: &Authority, place: Option<&str>) -> Section {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2050, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: place.map(|place| CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint {
+                    uris: vec![place.to_owned()],
+                },
+                scope: Some(CrlScope::UserCertsOnly),
+            }),
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = params.signed_by(authority).expect("it can be signed");
+        Section {
+            label: "X509 CRL".into(),
+            line: 1,
+            encrypted: false,
+            der: signed.der().to_vec(),
+        }
+    }
+
+    fn check_of(lists: &[Section], authorities: &[&Authority]) -> Result<(), Flaw> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.der().clone()).expect("it can be used");
+        }
+        let (ca, crl) = (Path::new("ca.pem"), Path::new("crl.pem"));
+        let anchors: Vec<_> = roots.roots.iter().collect();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        check(lists, &anchors, &Files { ca, crl }, &provider)
+    }
+
+    #[track_caller]
+    fn refuses(lists: &[Section], authorities: &[&Authority], told: &str) {
+        let flaw = check_of(lists, authorities).expect_err("it is refused");
+        assert!(flaw.message.contains(told), "{flaw:?}");
+    }
+
+    #[test]
+    fn list_counts_for_the_key_that_has_signed_it() {
+        let (ca, other) = (authority(), authority());
+        assert_eq!(check_of(&[list(&ca, None)], &[&ca]), Ok(()));
+        // A root that is renewed keeps its key: either certificate does.
+        assert_eq!(check_of(&[list(&ca, None)], &[&ca, &ca]), Ok(()));
+        let unsigned = "key has not signed it";
+        refuses(&[list(&ca, None)], &[&other], unsigned);
+        refuses(
+            &[list(&ca, None)],
+            &[&ca, &other],
+            "clients of the other key",
+        );
+        for place in 0..list(&ca, None).der.len() {
+            let mut damaged = list(&ca, None);
+            damaged.der[place] ^= 1;
+            assert!(check_of(&[damaged], &[&ca]).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn lists_about_the_same_certificates_are_refused() {
+        let ca = authority();
+        let [whole, a, b] =
+            [None, Some("http://a"), Some("http://b")].map(|place| list(&ca, place));
+        let check = |lists: [&Section; 2]| {
+            let lists = lists.map(|section| Section {
+                label: section.label.clone(),
+                der: section.der.clone(),
+                ..*section
+            });
+            check_of(&lists, &[&ca]).is_ok()
+        };
+        assert!(check([&a, &b]));
+        for lists in [[&a, &a], [&whole, &whole], [&whole, &a], [&b, &whole]] {
+            assert!(!check(lists));
+        }
+    }
+
+    #[test]
+    fn list_signed_by_an_unknown_algorithm_is_refused() {
+        let ca = authority();
+        let mut weak = list(&ca, None);
+        let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let mut places = 0;
+        for place in 0..weak.der.len() - sha256.len() {
+            if weak.der[place..].starts_with(&sha256) {
+                // SHA-224.
+                weak.der[place + sha256.len() - 1] = 1;
+                places += 1;
+            }
+        }
+        assert_eq!(places, 2);
+        refuses(&[weak], &[&ca], "an algorithm that TLS does not take");
+    }
+}
