@@ -14,6 +14,7 @@ mod http2;
 mod http3;
 mod measure;
 mod modes;
+mod peer;
 mod raw;
 mod report;
 mod server;
@@ -50,7 +51,7 @@ use crate::server::Lockgate;
 #[derive(Debug, Parser)]
 #[command(name = "lockgate-load", version)]
 struct Flags {
-    /// What to measure; everything unless given
+    /// What to measure; everything but `peers` unless given
     #[arg(long, value_enum, value_delimiter = ',')]
     mode: Vec<Mode>,
     /// Length of one round on one server
@@ -115,6 +116,8 @@ enum Mode {
     Quic,
     /// Echo with access log, trace and scrapes of the metrics
     Watching,
+    /// Servers that others use beside the gateway, fetched by npm, Go and pip
+    Peers,
     /// Memory of a connection that waits
     Idle,
     /// Cost of a message with 10, 1,000 and 15,000 connections open
@@ -135,6 +138,17 @@ enum Mode {
     Hostile,
     /// Clients that do
     Floods,
+}
+
+impl Flags {
+    /// The modes that are asked for: all unless some are named, except that with what has to be fetched.
+    fn modes(&self) -> BTreeSet<Mode> {
+        if self.mode.is_empty() {
+            let all = Mode::value_variants().iter().copied();
+            return all.filter(|mode| *mode != Mode::Peers).collect();
+        }
+        self.mode.iter().copied().collect()
+    }
 }
 
 fn main() -> Result<()> {
@@ -187,12 +201,8 @@ async fn measure(flags: &Flags) -> Result<()> {
             scheme: flags.scheme,
         },
     };
-    let mut modes: BTreeSet<_> = flags.mode.iter().copied().collect();
-    if modes.is_empty() {
-        modes.extend(Mode::value_variants());
-    }
     let (mut rows, mut tables) = (Vec::new(), Vec::new());
-    for mode in modes {
+    for mode in flags.modes() {
         let name = mode
             .to_possible_value()
             .map_or_else(String::new, |mode| mode.get_name().to_owned());
@@ -206,6 +216,10 @@ async fn measure(flags: &Flags) -> Result<()> {
                     tables.push(table);
                     rows
                 }),
+            Mode::Peers => modes::peers::peers(&bench).await.map(|(rows, table)| {
+                tables.push(table);
+                rows
+            }),
             Mode::Post => modes::echo::post(&bench).await,
             Mode::Publish => modes::publish::publish(&bench).await,
             Mode::Calls => modes::calls::calls(&bench).await,
@@ -260,4 +274,27 @@ async fn measure(flags: &Flags) -> Result<()> {
         bail!("{}", failed.join("\n"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn modes(words: &[&str]) -> BTreeSet<Mode> {
+        let words = ["lockgate-load"].iter().chain(words);
+        Flags::try_parse_from(words).unwrap().modes()
+    }
+
+    #[test]
+    fn peers_are_measured_only_where_they_are_named() {
+        for everything in [&[][..], &["--short"]] {
+            let modes = modes(everything);
+            assert_eq!(modes.len(), Mode::value_variants().len() - 1);
+            assert!(!modes.contains(&Mode::Peers));
+        }
+        assert_eq!(modes(&["--mode", "peers"]), BTreeSet::from([Mode::Peers]));
+        let both = BTreeSet::from([Mode::Echo, Mode::Peers]);
+        assert_eq!(modes(&["--mode", "peers,echo", "--rounds", "3"]), both);
+    }
 }

@@ -1,5 +1,5 @@
-//! The servers under measurement, each a child process: the real gateway and, from this same binary, the bare server. A
-//! child ends with its [`Server`], or with the bench, even if that is killed.
+//! The servers under measurement, each a child process: the real gateway, from this same binary the bare server, and the
+//! peers. A child ends with its [`Server`], or with the bench, even if that is killed.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// The deadline for a server to listen, its first compilation included.
 const START: Duration = Duration::from_secs(120);
+
+/// The interval of asking whether a server listens.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The number of log lines that are kept for an error message.
 const KEPT_LINES: usize = 20;
@@ -211,29 +215,10 @@ impl Server {
         format!("{} wrote:{lines}", self.name)
     }
 
-    pub(crate) async fn start(name: &'static str, mut command: Command) -> Result<Self> {
+    /// Starts a server, and waits until its log tells the addresses where it listens.
+    pub(crate) async fn start(name: &'static str, command: Command) -> Result<Self> {
         let started = Instant::now();
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start")?;
-        let stderr = process.stderr.take().context("it is piped")?;
-        let unset = SocketAddr::from(([0, 0, 0, 0], 0));
-        // From here on every return kills the process.
-        let mut server = Self {
-            name,
-            process,
-            plain: unset,
-            secure: unset,
-            http: None,
-            took: Duration::ZERO,
-            log: Log::default(),
-        };
-        let (listening, heard) = oneshot::channel();
-        let log = Arc::clone(&server.log);
-        std::thread::spawn(move || read_log(stderr, &log, listening));
+        let (mut server, heard) = Self::spawn(name, command)?;
         match tokio::time::timeout(START, heard).await {
             Ok(Ok(listening)) => {
                 server.plain = listening.plain;
@@ -245,6 +230,57 @@ impl Server {
             Ok(Err(_)) => bail!("{name} ended before it listened\n{}", server.log()),
             Err(_) => bail!("{name} did not listen within {START:?}\n{}", server.log()),
         }
+    }
+
+    /// Starts a server, and waits until it listens on this address, without TLS.
+    pub(crate) async fn start_at(
+        name: &'static str,
+        address: SocketAddr,
+        command: Command,
+    ) -> Result<Self> {
+        let (mut server, heard) = Self::spawn(name, command)?;
+        server.plain = address;
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = listens => Ok(server),
+            _ = heard => bail!("{name} ended before it listened\n{}", server.log()),
+            () = tokio::time::sleep(START) => {
+                bail!("{name} did not listen within {START:?}\n{}", server.log())
+            }
+        }
+    }
+
+    /// Starts the process, whose log will tell the addresses.
+    fn spawn(
+        name: &'static str,
+        mut command: Command,
+    ) -> Result<(Self, oneshot::Receiver<Listening>)> {
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start")?;
+        let stderr = process.stderr.take().context("it is piped")?;
+        let unset = SocketAddr::from(([0, 0, 0, 0], 0));
+        // From here on every return kills the process.
+        let server = Self {
+            name,
+            process,
+            plain: unset,
+            secure: unset,
+            http: None,
+            took: Duration::ZERO,
+            log: Log::default(),
+        };
+        let (listening, heard) = oneshot::channel();
+        let log = Arc::clone(&server.log);
+        std::thread::spawn(move || read_log(stderr, &log, listening));
+        Ok((server, heard))
     }
 }
 
@@ -297,7 +333,7 @@ fn read_log(stderr: ChildStderr, log: &Log, listening: oneshot::Sender<Listening
 }
 
 /// A command that starts `program` so that the kernel ends it with this process, even if that is killed.
-fn leashed(program: &Path) -> Result<Command> {
+pub(crate) fn leashed(program: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("leashed").arg(program);
     Ok(command)

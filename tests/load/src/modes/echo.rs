@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// The routes of a chat, that of the messages among them.
-const FIVE: &[&str] = &["join", "leave", "publish", "echo", "who"];
+pub(super) const FIVE: &[&str] = &["join", "leave", "publish", "echo", "who"];
 
 /// The usual case, from which the others differ.
 pub(super) const USUAL: Case = Case {

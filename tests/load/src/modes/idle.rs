@@ -15,7 +15,7 @@ use crate::server::Server;
 const FIRST: usize = 64;
 
 /// Each round is a fresh process, and takes seconds.
-const MAX_ROUNDS: usize = 3;
+pub(super) const MAX_ROUNDS: usize = 3;
 
 pub(crate) async fn idle(bench: &Bench) -> Result<Vec<Row>> {
     let count = bench.clients(5_000, 32);
@@ -59,7 +59,8 @@ pub(super) async fn idle_row(
     Ok(row)
 }
 
-async fn round(server: Server, scheme: Scheme, count: usize) -> Result<Round> {
+/// The memory of a connection in a server that has just been started.
+pub(super) async fn round(server: Server, scheme: Scheme, count: usize) -> Result<Round> {
     let _first = greeted(&server, scheme, FIRST).await?;
     let before = settled_rss(&server).await?;
     let _clients = greeted(&server, scheme, count).await?;

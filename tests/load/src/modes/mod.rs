@@ -11,6 +11,7 @@ pub(crate) mod handshakes;
 pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod languages;
+pub(crate) mod peers;
 pub(crate) mod publish;
 pub(crate) mod quic;
 pub(crate) mod saves;

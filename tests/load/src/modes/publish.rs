@@ -21,7 +21,7 @@ use crate::server::Server;
 const DELIVERY: Duration = Duration::from_secs(20);
 
 /// A group, and a client outside it that publishes.
-struct Room {
+pub(super) struct Room {
     members: Vec<Client>,
     publisher: Client,
 }
@@ -52,7 +52,8 @@ pub(crate) async fn publish(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn room(server: &Server, count: usize) -> Result<Room> {
+/// Connects a group and its publisher.
+pub(super) async fn room(server: &Server, count: usize) -> Result<Room> {
     let message = Arc::new(Template::new("publish", None, MIN_BYTES));
     let join = Template::new("join", None, MIN_BYTES);
     let mut members = client::connect(server, Scheme::Ws, count + 1, &message).await?;
@@ -69,7 +70,12 @@ async fn room(server: &Server, count: usize) -> Result<Room> {
 }
 
 /// Publishes `window` messages at a time, each time once every member has those before.
-async fn round(bench: &Bench, server: &Server, room: &mut Room, window: u64) -> Result<Round> {
+pub(super) async fn round(
+    bench: &Bench,
+    server: &Server,
+    room: &mut Room,
+    window: u64,
+) -> Result<Round> {
     let load = Arc::new(Load::new(1));
     let (delivered, over) = (Arc::new(Notify::new()), CancellationToken::new());
     let count = room.members.len() as u64 * window;
