@@ -26,8 +26,9 @@ const unauthorized = "Unauthorized"
 //
 //	func main() { lambda.StartAuthorizer(authorize) }
 //
-// Its policy is evaluated for arn:aws:execute-api:REGION:000000000000:API/STAGE/$connect, of which region and account are not
-// looked at: * stands for any run of characters, ? for one, a Deny wins, and without an Allow that fits the client gets 403.
+// Its policy is evaluated for arn:aws:execute-api:REGION:000000000000:API/STAGE/$connect: * stands for any run of characters, ? for
+// one, a Deny wins, and without an Allow that fits the client gets 403. Region and account of a whole ARN are not looked at; a
+// pattern that leaves them to a wildcard means what it fits in some region and account, and one that fits no whole ARN is not understood.
 // Conditions are evaluated for aws:SourceIp, aws:CurrentTime, aws:EpochTime and aws:SecureTransport. The error Unauthorized gives
 // 401; any other, and an answer that is malformed, not understood or over 8 KB, 500.
 func StartAuthorizer(handler any) { lockgate.Authorize(NewAuthorizer(handler)) }

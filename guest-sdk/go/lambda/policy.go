@@ -56,11 +56,13 @@ func effectOf(data json.RawMessage, place string, asked asked) (string, error) {
 	if json.Unmarshal(members["Effect"], &effect) != nil || (effect != "Allow" && effect != "Deny") {
 		return "", unclear(place+".Effect", `write "Allow" or "Deny"`)
 	}
-	invokes, err := isAmong(members, "Action", place, func(action string) bool { return glob(strings.ToLower(action), "execute-api:invoke") })
+	invokes, err := isAmong(members, "Action", place, func(action string, _ bool) (bool, string) { return meansAction(action) })
 	if err != nil {
 		return "", err
 	}
-	meant, err := isAmong(members, "Resource", place, func(resource string) bool { return means(resource, asked.arn) })
+	meant, err := isAmong(members, "Resource", place, func(resource string, isOpposite bool) (bool, string) {
+		return meansResource(resource, asked.arn, isOpposite)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -76,23 +78,34 @@ func effectOf(data json.RawMessage, place string, asked asked) (string, error) {
 	return effect, nil
 }
 
-// isAmong tells whether one of a member's patterns fits; of its opposite, NotAction or NotResource, whether none does.
-func isAmong(members statement, name, place string, fits func(string) bool) (bool, error) {
-	opposite := "Not" + name
-	some, isSome := members[name]
-	others, isOthers := members[opposite]
-	if isSome == isOthers {
-		return false, unclear(place+"."+name, "write either "+name+" or "+opposite)
+// isAmong tells whether one of a member's patterns fits; of its opposite, NotAction or NotResource, whether none does. All are
+// looked at. Of what is not understood, fits returns the remedy.
+func isAmong(members statement, name, place string, fits func(pattern string, isOpposite bool) (bool, string)) (bool, error) {
+	data, isPlain := members[name]
+	others, isOpposite := members["Not"+name]
+	if isPlain == isOpposite {
+		return false, unclear(place+"."+name, "write either "+name+" or Not"+name)
 	}
-	if isSome {
-		patterns, err := texts(some, place+"."+name)
-		return slices.ContainsFunc(patterns, fits), err
+	where := place + "." + name
+	if isOpposite {
+		data, where = others, place+".Not"+name
 	}
-	patterns, err := texts(others, place+"."+opposite)
-	if err == nil && len(patterns) == 0 {
-		err = unclear(place+"."+opposite, "an empty list means everything; name what it leaves out")
+	patterns, err := texts(data, where)
+	if err != nil {
+		return false, err
 	}
-	return !slices.ContainsFunc(patterns, fits), err
+	if isOpposite && len(patterns) == 0 {
+		return false, unclear(where, "an empty list means everything; name what it leaves out")
+	}
+	some := false
+	for _, pattern := range patterns {
+		fit, remedy := fits(pattern, isOpposite)
+		if remedy != "" {
+			return false, unclear(where, remedy)
+		}
+		some = some || fit
+	}
+	return some != isOpposite, nil
 }
 
 func conditionsHold(data json.RawMessage, place string, asked asked) (bool, error) {
@@ -192,46 +205,4 @@ func checkVariables(texts []string, place string) error {
 
 func unclear(place, remedy string) error {
 	return fmt.Errorf("%s is not understood; %s", place, remedy)
-}
-
-// means tells whether the pattern of an ARN means the handshakes of a stage. Region and account are not looked at: a gateway has
-// neither, and policies that were written for AWS name its own.
-func means(pattern, arn string) bool {
-	parts, ours := strings.SplitN(pattern, ":", 6), strings.SplitN(arn, ":", 6)
-	if glob(pattern, arn) {
-		return true
-	}
-	if parts[0] != "arn" || len(parts) < 4 {
-		return false
-	}
-	start := strings.Join(parts[:3], ":") + ":"
-	if len(parts) == 6 {
-		return glob(start+ours[3]+":"+ours[4]+":"+parts[5], arn)
-	}
-	// It ends within region or account: they are up to its first star, which stands for what follows, too.
-	last := parts[len(parts)-1]
-	star := strings.IndexByte(last, '*')
-	return star >= 0 && glob(start+last[star:], arn)
-}
-
-// glob tells whether a pattern fits a text: * stands for any run of bytes and ? for one. In linear time for one star, and never
-// worse than the product of both lengths.
-func glob(pattern, text string) bool {
-	at, star, mark := 0, -1, 0
-	for place := 0; place < len(text); {
-		switch {
-		case at < len(pattern) && pattern[at] == '*':
-			star, mark = at, place
-			at++
-		case at < len(pattern) && (pattern[at] == '?' || pattern[at] == text[place]):
-			at++
-			place++
-		case star >= 0:
-			mark++
-			at, place = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[at:], "*") == ""
 }

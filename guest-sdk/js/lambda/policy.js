@@ -1,6 +1,7 @@
 // The policies of Lambda authorizers, as IAM evaluates them, as far as that is here. Its like in Go is lambda/policy.go.
 
 import { holds } from "./conditions.js";
+import { meansAction, meansResource } from "./patterns.js";
 
 const MEMBERS = ["Version", "Id", "Statement"];
 const VERSIONS = ["", "2008-10-17", "2012-10-17"];
@@ -27,22 +28,23 @@ function effectOf(statement, place, asked) {
   if (Effect !== "Allow" && Effect !== "Deny") throw unclear(`${place}.Effect`, 'write "Allow" or "Deny"');
   // Each is looked at, also where another one decides.
   const fits = [
-    isAmong(statement, "Action", place, (action) => glob(action.toLowerCase(), "execute-api:invoke")),
-    isAmong(statement, "Resource", place, (resource) => means(resource, asked.arn)),
+    isAmong(statement, "Action", place, (action, isOpposite, unclear) => meansAction(action, unclear)),
+    isAmong(statement, "Resource", place, (resource, isOpposite, unclear) => meansResource(resource, asked.arn, isOpposite, unclear)),
     Condition === undefined || conditionsHold(Condition, `${place}.Condition`, asked),
   ];
   return fits.includes(false) ? undefined : Effect;
 }
 
-/** Whether one of a member's patterns fits; of its opposite, `NotAction` or `NotResource`, whether none does. */
+/** Whether one of a member's patterns fits; of its opposite, `NotAction` or `NotResource`, whether none does. All are looked at. */
 function isAmong(statement, name, place, fits) {
-  const opposite = `Not${name}`;
-  const [some, others] = [statement[name], statement[opposite]];
-  if ((some === undefined) === (others === undefined)) throw unclear(`${place}.${name}`, `write either ${name} or ${opposite}`);
-  if (others === undefined) return texts(some, `${place}.${name}`).some(fits);
-  const patterns = texts(others, `${place}.${opposite}`);
-  if (patterns.length === 0) throw unclear(`${place}.${opposite}`, "an empty list means everything; name what it leaves out");
-  return !patterns.some(fits);
+  const isOpposite = statement[name] === undefined;
+  if (isOpposite === (statement[`Not${name}`] === undefined)) throw unclear(`${place}.${name}`, `write either ${name} or Not${name}`);
+  const member = isOpposite ? `Not${name}` : name;
+  const where = `${place}.${member}`;
+  const patterns = texts(statement[member], where);
+  if (isOpposite && patterns.length === 0) throw unclear(where, "an empty list means everything; name what it leaves out");
+  const some = patterns.map((pattern) => fits(pattern, isOpposite, (remedy) => unclear(where, remedy))).includes(true);
+  return some !== isOpposite;
 }
 
 function conditionsHold(conditions, place, asked) {
@@ -82,42 +84,3 @@ function checkVariables(text, place) {
 const list = (value) => (Array.isArray(value) ? value : [value]);
 
 const unclear = (place, remedy) => new Error(`malformed answer of the Lambda authorizer: ${place} is not understood; ${remedy}`);
-
-/**
- * Whether the pattern of an ARN means the handshakes of a stage. Region and account are not looked at: a gateway has neither, and
- * policies that were written for AWS name its own.
- */
-function means(pattern, arn) {
-  const parts = pattern.split(":");
-  if (glob(pattern, arn)) return true;
-  if (parts[0] !== "arn" || parts.length < 4) return false;
-  const [, , , region, account] = arn.split(":");
-  const [start, rest] = [parts.slice(0, 3), parts.slice(5)];
-  if (parts.length >= 6) return glob([...start, region, account, ...rest].join(":"), arn);
-  // It ends within region or account: they are up to its first star, which stands for what follows, too.
-  const last = parts[parts.length - 1];
-  return last.includes("*") && glob([...start, last.slice(last.indexOf("*"))].join(":"), arn);
-}
-
-/** Whether a pattern fits: `*` stands for any run of characters and `?` for one. In linear time for one star, and never worse than the product of both lengths. */
-function glob(pattern, text) {
-  let [at, star, mark] = [0, -1, 0];
-  for (let place = 0; place < text.length; ) {
-    if (at < pattern.length && (pattern[at] === "?" || (pattern[at] === text[place] && pattern[at] !== "*"))) {
-      at += 1;
-      place += 1;
-    } else if (pattern[at] === "*") {
-      star = at;
-      mark = place;
-      at += 1;
-    } else if (star >= 0) {
-      at = star + 1;
-      mark += 1;
-      place = mark;
-    } else {
-      return false;
-    }
-  }
-  while (pattern[at] === "*") at += 1;
-  return at === pattern.length;
-}

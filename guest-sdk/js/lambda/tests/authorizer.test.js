@@ -52,12 +52,12 @@ test("policy: is evaluated against the stage's $connect", async () => {
   for (const resource of [ARN, "*", "arn:aws:execute-api:*:*:*", "arn:aws:execute-api:us-east-1:123456789012:api/stage/*", "arn:aws:execute-api:eu-west-1:1:api/*/$connect", "arn:*:execute-api:::api/stage/$conn?ct"]) {
     await assert.doesNotReject(allow(policy("Allow", resource)), resource);
   }
-  for (const resource of ["arn:aws:execute-api:us-east-1:1:api/stage/*/*", "arn:aws:execute-api:us-east-1:1:other/stage/*", "arn:aws:s3:::api/stage/$connect", "", []]) {
+  for (const resource of ["arn:aws:execute-api:us-east-1:1:api/stage/*/*", "arn:aws:execute-api:us-east-1:1:other/stage/*", "arn:aws:s3:::api/stage/$connect", []]) {
     await assert.rejects(allow(policy("Allow", resource)), { status: 403 }, String(resource));
   }
   await assert.rejects(allow(policy("Deny", "*")), { status: 403 });
   await assert.rejects(allow(policy("Allow", "*", "s3:Get")), { status: 403 });
-  await assert.doesNotReject(allow(policy("Allow", ["x", "*"], ["s3:Get", "Execute-API:*"])));
+  await assert.doesNotReject(allow(policy("Allow", ["arn:aws:s3:::x", "*"], ["s3:Get", "Execute-API:*"])));
   const both = { Statement: [...policy("Allow", "*").Statement, ...policy("Deny", ARN).Statement] };
   await assert.rejects(allow(both), { status: 403 });
   await assert.rejects(allow({ Statement: [] }), { status: 403 });
@@ -80,6 +80,8 @@ test("policy: a mistake is named by its place and its remedy", () => {
   const asked = { arn: ARN, sourceIp: "203.0.113.7", secure: true, at: 0 };
   const Statement = { ...policy("Allow", "*").Statement[0], Condition: { StringLike: { "aws:UserAgent": "x" } } };
   assert.throws(() => allows({ Statement }, asked), /Statement\[0\]\.Condition\.StringLike\.aws:UserAgent is not understood; evaluated are IpAddress/);
+  const incomplete = policy("Deny", ["*", "arn:aws:execute-api:us-east-1"]);
+  assert.throws(() => allows(incomplete, asked), /Statement\[0\]\.Resource is not understood; "arn:aws:execute-api:us-east-1" is no whole ARN; write ARNs whole/);
 });
 
 test("error Unauthorized: is 401, in each form; any other error is 500", async () => {
