@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -126,47 +127,64 @@ func identityOf(answer []byte, asked asked) (lockgate.Identity, error) {
 	if len(answer) > maxAnswer {
 		return none, malformedPolicy("it has more than 8 KB; return less context")
 	}
-	var parsed struct {
-		PrincipalID    *string         `json:"principalId"`
-		PolicyDocument json.RawMessage `json:"policyDocument"`
-		Context        map[string]any  `json:"context"`
-		// A stage's api_key may look for it among the values.
-		UsageIdentifierKey string `json:"usageIdentifierKey"`
-	}
 	if len(answer) == 0 {
 		return none, malformedPolicy("it is empty; return principalId and policyDocument")
 	}
-	if err := json.Unmarshal(answer, &parsed); err != nil {
+	// By exact names: a struct would take them in any case.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(answer, &members); err != nil {
 		return none, malformedPolicy("%w", err)
 	}
+	var principal, usageKey string
+	var values map[string]any
+	// A stage's api_key may look for usageIdentifierKey among the values.
+	if err := cmp.Or(
+		parseMember(members, "principalId", &principal),
+		parseMember(members, "context", &values),
+		parseMember(members, "usageIdentifierKey", &usageKey),
+	); err != nil {
+		return none, malformedPolicy("%w", err)
+	}
+	policy, given := members["policyDocument"]
 	switch {
-	case parsed.PrincipalID == nil || *parsed.PrincipalID == "":
+	case principal == "":
 		return none, malformedPolicy("it has no principalId, which has to name the client")
-	case parsed.PolicyDocument == nil:
+	case !given:
 		return none, malformedPolicy("it has no policyDocument with a Statement")
 	}
-	for name, value := range parsed.Context {
+	for name, value := range values {
 		switch value.(type) {
 		case string, float64, bool:
 		default:
 			return none, malformedPolicy("the context value %q is no string, number or bool; context is flat", name)
 		}
 	}
-	allowed, err := allows(parsed.PolicyDocument, asked)
+	allowed, err := allows(policy, asked)
 	if err != nil {
 		return none, malformedPolicy("%w", err)
 	}
 	if !allowed {
 		return none, lockgate.Refuse(403, "")
 	}
-	values := parsed.Context
-	if key := parsed.UsageIdentifierKey; key != "" {
+	if usageKey != "" {
 		if values == nil {
 			values = map[string]any{}
 		}
-		values["usageIdentifierKey"] = key
+		values["usageIdentifierKey"] = usageKey
 	}
-	return lockgate.Identity{Principal: *parsed.PrincipalID, Values: values}, nil
+	return lockgate.Identity{Principal: principal, Values: values}, nil
+}
+
+// parseMember parses a member of an answer, if it is there.
+func parseMember(members map[string]json.RawMessage, name string, value any) error {
+	data, given := members[name]
+	if !given {
+		return nil
+	}
+	if err := json.Unmarshal(data, value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 func malformedPolicy(what string, values ...any) error {

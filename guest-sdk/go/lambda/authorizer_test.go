@@ -132,8 +132,10 @@ func TestErrorOfAnAuthorizerRefuses(t *testing.T) {
 	}
 	allowed := policy("Allow", "*")
 	for _, answer := range []any{
-		nil, "ada", []int{}, object{}, object{"policyDocument": allowed}, object{"principalId": "", "policyDocument": allowed}, object{"principalId": 7, "policyDocument": allowed},
-		object{"principalId": "ada"}, object{"isAuthorized": true},
+		nil, "ada", []int{}, object{}, object{"policyDocument": allowed}, object{"principalid": "ada", "policyDocument": allowed},
+		object{"principalId": "ada", "POLICYDOCUMENT": allowed}, object{"principalId": "", "policyDocument": allowed}, object{"principalId": 7, "policyDocument": allowed},
+		object{"principalId": "ada"}, object{"isAuthorized": true}, object{"principalId": "ada", "policyDocument": allowed, "context": []string{"b"}},
+		object{"principalId": "ada", "policyDocument": allowed, "usageIdentifierKey": 7},
 		object{"principalId": "ada", "policyDocument": allowed, "context": object{"nested": object{}}},
 		object{"principalId": "ada", "policyDocument": allowed, "context": object{"long": strings.Repeat("x", 9_000)}},
 	} {

@@ -3,7 +3,7 @@
 import { Refusal } from "../src/errors.js";
 
 import { authorizerEvent } from "./event.js";
-import { invoke } from "./invoke.js";
+import { asError, invoke } from "./invoke.js";
 import { allows } from "./policy.js";
 
 /** Bytes of an answer, as in API Gateway. */
@@ -21,13 +21,13 @@ export async function authorize(authorizer, connectionId, request) {
   try {
     answer = await invoke(authorizer, event, (result) => result);
   } catch (error) {
-    if (error?.message === UNAUTHORIZED) throw new Refusal(401);
+    if (asError(error).message === UNAUTHORIZED) throw new Refusal(401);
     throw error;
   }
   const { principalId, policyDocument, context, usageIdentifierKey } = checkAnswer(answer);
   if (!allows(policyDocument, asked)) throw new Refusal(403);
   // A stage's `api_key` may look for it among the values.
-  const key = typeof usageIdentifierKey === "string" ? { usageIdentifierKey } : {};
+  const key = usageIdentifierKey ? { usageIdentifierKey } : {};
   return { principal: principalId, values: { ...context, ...key } };
 }
 
@@ -37,11 +37,13 @@ function checkAnswer(answer) {
   if (new TextEncoder().encode(text).length > MAX_ANSWER) throw malformed("more than 8 KB", "return less context");
   // As Lambda passes it on: without members that are undefined.
   const sent = JSON.parse(text);
-  const { principalId, policyDocument, context } = sent;
+  const { principalId, policyDocument, context, usageIdentifierKey } = sent;
   if (principalId === undefined || principalId === null) throw malformed("no principalId", "return { principalId, policyDocument }");
   if (typeof principalId !== "string") throw malformed(`the principalId is a ${typeof principalId}`, "it has to be a string");
   if (principalId === "") throw malformed("the principalId is empty", "it has to name the client");
   if (policyDocument?.Statement === undefined) throw malformed("no policyDocument with a Statement", "IAM policies have one");
+  if (typeof (usageIdentifierKey ?? "") !== "string") throw malformed(`the usageIdentifierKey is a ${typeof usageIdentifierKey}`, "it has to be a string");
+  if (typeof (context ?? {}) !== "object" || Array.isArray(context)) throw malformed("a context that is no object", "context has names and values");
   for (const [name, value] of Object.entries(context ?? {})) {
     if (!["string", "number", "boolean"].includes(typeof value)) throw malformed(`the context value "${name}", which is no string, number or boolean`, "context is flat");
   }

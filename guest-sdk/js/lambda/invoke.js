@@ -102,7 +102,7 @@ function plainObject(returned) {
   return returned && Object.getPrototypeOf(returned) === Object.prototype ? returned : null;
 }
 
-/** Any value may be thrown or given to the callback. */
-function asError(error) {
+/** Any value may be thrown or given to the callback: a text is the message, as in Lambda. */
+export function asError(error) {
   return error instanceof Error ? error : new Error(typeof error === "string" ? error : (JSON.stringify(error) ?? String(error)));
 }

@@ -87,18 +87,28 @@ test("policy: a mistake is named by its place and its remedy", () => {
 test("error Unauthorized: is 401, in each form; any other error is 500", async () => {
   for (const authorizer of [
     async () => { throw new Error("Unauthorized"); },
+    async () => { throw "Unauthorized"; },
+    () => { throw "Unauthorized"; },
+    () => Promise.reject("Unauthorized"),
+    async (event, context, callback) => { throw "Unauthorized"; },
     (event, context, callback) => callback("Unauthorized"),
+    (event, context, callback) => callback(new Error("Unauthorized")),
     (event, context) => context.fail("Unauthorized"),
   ]) {
     await assert.rejects(gatewayOf(authorizer).authorize(), { status: 401 });
   }
-  await assert.rejects(gatewayOf(async () => { throw new Error("unauthorized, or so"); }).authorize(), { status: 500 });
+  for (const other of [new Error("unauthorized, or so"), "unauthorized", { message: "Unauthorized" }, ["Unauthorized"], null, undefined, 401]) {
+    await assert.rejects(gatewayOf(async () => { throw other; }).authorize(), { status: 500 }, String(other));
+    if (other) await assert.rejects(gatewayOf((event, context, callback) => callback(other)).authorize(), { status: 500 }, String(other));
+  }
 });
 
 test("malformed answer: is 500", async () => {
   const policyDocument = policy("Allow", "*");
   for (const answer of [
     undefined, null, "ada", [], {}, { policyDocument }, { principalId: "", policyDocument }, { principalId: "a" }, { principalId: "a", policyDocument: {} },
+    { principalid: "a", policyDocument }, { principalId: "a", POLICYDOCUMENT: policyDocument }, { principalId: "a", policyDocument, context: "ab" }, { principalId: "a", policyDocument, context: ["b"] },
+    { principalId: "a", policyDocument, usageIdentifierKey: 7 },
     { principalId: "a", policyDocument, context: { nested: {} } }, { principalId: "a", policyDocument, context: { long: "x".repeat(9000) } }, { isAuthorized: true },
   ]) {
     await assert.rejects(decided(answer), { status: 500 }, JSON.stringify(answer)?.slice(0, 80));
