@@ -246,6 +246,98 @@ async fn quota_survives_an_upgrade() {
     successor.ended().await;
 }
 
+/// Without it, what a client uses of a quota would double with each authorizer, and with each reload that adds one.
+#[tokio::test]
+async fn key_of_two_authorizers_has_one_quota_over_reload_and_upgrade() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let file = keys.path().join("api-keys.toml");
+    let configuration = keys.configuration(
+        ", usage_plan = \"free\"",
+        &format!(
+            "[usage_plans.free]\nquota = {{ limit = 4, per = \"month\" }}\n\
+             [authorizers.first]\napi_keys = {{ file = {file:?}, usage_plan = \"free\" }}\n\
+             identity_source = [\"route.request.querystring.key\"]\n\
+             [apis.a.stages.t]\nauthorizer = \"first\"\n"
+        ),
+    );
+    let mut gateway = LOCKGATE.serve(&configuration).await;
+    let both = [
+        with_key(&gateway, &key),
+        gateway.ws(&format!("/t?key={key}")),
+    ];
+    let opens = async |times: usize| {
+        for request in both.iter().cycle().take(times) {
+            request.open().await.vanish();
+        }
+        for request in &both {
+            check_refusal(&request.refused().await, 429, "Too Many Requests");
+        }
+    };
+    opens(4).await;
+    // Another name, another plan, and one that stays: nobody begins anew.
+    let edits = [
+        ("[authorizers.first]", "[authorizers.another]"),
+        ("authorizer = \"first\"", "authorizer = \"another\""),
+        ("limit = 4", "limit = 7"),
+    ];
+    gateway.change(&edits).await;
+    opens(3).await;
+    let edits = [
+        ("authorizer = \"keys\"", "authorizer = \"late\""),
+        ("[authorizers.keys]", "[authorizers.late]"),
+    ];
+    gateway.change(&edits).await;
+    opens(0).await;
+    let saved = keys.path().join("api-keys.toml.usage");
+    within_patience(|| fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"used\":7")))
+        .await;
+    let successor = upgrade(&gateway).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    opens(0).await;
+    successor.terminate();
+    successor.ended().await;
+}
+
+/// A quota that is used up is what people remove or damage the file for.
+#[tokio::test]
+async fn file_of_use_is_put_right_also_if_nothing_is_used() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    for _ in 0..2 {
+        with_key(&gateway, &key).open().await.vanish();
+    }
+    let saved = keys.path().join("api-keys.toml.usage");
+    let aside = keys.path().join("api-keys.toml.usage.broken");
+    let is_right = || fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"used\":2}"));
+    within_patience(is_right).await;
+    let right = fs::read_to_string(&saved).unwrap();
+    fs::remove_file(&saved).unwrap();
+    within_patience(is_right).await;
+    for broken in ["", "{\"tr"] {
+        fs::write(&saved, broken).unwrap();
+        within_patience(is_right).await;
+        assert_eq!(fs::read_to_string(&aside).unwrap(), broken);
+        fs::remove_file(&aside).unwrap();
+    }
+    // One from before.
+    for behind in ["{}".to_owned(), right.replace("\"used\":2", "\"used\":1")] {
+        fs::write(&saved, behind).unwrap();
+        within_patience(is_right).await;
+    }
+    fs::remove_file(&saved).unwrap();
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(fs::read_to_string(&saved).unwrap(), right);
+    // What nobody has used needs no file.
+    fs::remove_file(&saved).unwrap();
+    let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    assert!(!saved.exists());
+}
+
 #[tokio::test]
 async fn commands_at_once_lose_no_key() {
     let keys = Keys::new();

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::api_keys::ApiKeysAuthorizer;
-pub(crate) use self::api_keys::{read_api_keys, write_api_keys};
+pub(crate) use self::api_keys::{KeyFiles, read_api_keys, write_api_keys};
 pub(crate) use self::denial::{Answer, Denial};
 use self::forward::ForwardAuthorizer;
 use self::iam::IamAuthorizer;
@@ -95,12 +95,12 @@ pub(crate) fn prepare(authorizers: &[config::Authorizer]) -> Result<Prepared, Ve
 
 impl Authorizer {
     /// Makes the authorizer of a configuration; none if what it needs was not prepared. Needs a runtime, in which it
-    /// gets what it needs. `before` is the one of this name that it replaces, and `known_keys` what all before knew.
+    /// gets what it needs: what the authorizers before it knew of issuers' keys, and have of files of API keys.
     pub(crate) fn new(
         (config, prepared): (&config::Authorizer, &Prepared),
         plugins: &ByName,
         access_keys: &Arc<AccessKeys>,
-        (before, known_keys): (Option<&Self>, &KnownKeys),
+        (known_keys, key_files): (&KnownKeys, &mut KeyFiles),
     ) -> Option<Self> {
         let kind = match &config.kind {
             AuthorizerKind::Plugin(name) => {
@@ -110,17 +110,7 @@ impl Authorizer {
             AuthorizerKind::Jwt(issuers) => {
                 Kind::Jwt(Arc::new(JwtAuthorizer::new(issuers, known_keys)))
             }
-            AuthorizerKind::ApiKeys(keys) => {
-                let before = before.and_then(|before| match &before.kind {
-                    Kind::ApiKeys(keys) => Some(&**keys),
-                    Kind::Plugin(_)
-                    | Kind::Jwt(_)
-                    | Kind::Iam(_)
-                    | Kind::Forward(_)
-                    | Kind::Mtls => None,
-                });
-                Kind::ApiKeys(Arc::new(ApiKeysAuthorizer::new(keys, before)))
-            }
+            AuthorizerKind::ApiKeys(keys) => Kind::ApiKeys(key_files.authorizer(keys)),
             AuthorizerKind::Iam => Kind::Iam(Arc::new(IamAuthorizer::new(access_keys))),
             AuthorizerKind::Forward(_) => {
                 Kind::Forward(Arc::clone(prepared.forwards.get(&config.name)?))

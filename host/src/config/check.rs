@@ -43,6 +43,7 @@ pub(super) fn config(file: file::File, load_mode: LoadMode, report: &mut Report<
     let plans = usage_plan::usage_plans(file.usage_plans, report);
     let authorizers = authorizer::authorizers(file.authorizers, &plans, report);
     usage_plan::check_api_keys(&apis, &authorizers, report);
+    usage_plan::check_files(&authorizers, report);
     let access_keys = access_key::access_keys(file.access_keys, report);
     let limits = GatewayLimits::from(file.limits);
     let sources = plugin::ComponentSources {

@@ -1,8 +1,9 @@
 //! Usage plans: what the holder of an API key may use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,12 @@ impl ApiKeys {
         let plan = plans.find(|plan| plan.name == name);
         plan.map(Some).ok_or(UnknownPlan)
     }
+
+    /// Whether a path leads to the file, by whatever links.
+    fn is_of(&self, file: &Path) -> bool {
+        let place = |path: &Path| fs::canonicalize(path).ok();
+        self.file == file || place(&self.file).is_some_and(|own| Some(own) == place(file))
+    }
 }
 
 /// Checks the API keys that stand at `key`.
@@ -111,6 +118,35 @@ pub(super) fn api_keys(
         usage_file: usage_file.into(),
         default_plan,
         plans: plans.to_vec(),
+    }
+}
+
+/// Checks that authorizers of one file of keys call it by one name and give its keys one plan: they have one count.
+pub(super) fn check_files(authorizers: &[Authorizer], report: &mut Report<'_>) {
+    let with_keys = authorizers.iter().filter_map(|one| {
+        let AuthorizerKind::ApiKeys(keys) = &one.kind else {
+            return None;
+        };
+        Some((&one.name, keys))
+    });
+    let mut before: Vec<(&String, &ApiKeys)> = Vec::new();
+    for (name, keys) in with_keys {
+        let mut same = before.iter().filter(|(_, other)| other.is_of(&keys.file));
+        let key = join(&join("authorizers", name), "api_keys");
+        match same.next() {
+            Some((other, theirs)) if theirs.file != keys.file => report.problem(
+                &join(&key, "file"),
+                format!("it is the file of [authorizers.{other}] by another name, and the use of its keys is counted once"),
+                format!("write {:?} in both", theirs.file),
+            ),
+            Some((other, theirs)) if theirs.default_plan != keys.default_plan => report.problem(
+                &join(&key, "usage_plan"),
+                format!("[authorizers.{other}] gives the keys of the same file another plan, and their use is counted once"),
+                "name the same usage_plan in both, make the keys with `lockgate keys api new NAME --plan PLAN`, or give each a file of its own",
+            ),
+            Some(_) => {}
+            None => before.push((name, keys)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use crate::auth::AccessKeys;
-use crate::authorizer::{Authorizer, KnownKeys, Prepared, known_keys};
+use crate::authorizer::{Authorizer, KeyFiles, KnownKeys, Prepared, known_keys};
 use crate::config::{self, Config, LoggedMessages};
 use crate::connections::{Closing, ConnectionLimits, OutboxLimits, PrincipalLimit};
 use crate::counters::{Counters, RouteCounters};
@@ -36,6 +36,7 @@ pub(super) struct StageTable {
     authorizers: BTreeMap<String, Arc<Authorizer>>,
     /// What the authorizers of the process before this one knew, until there are authorizers.
     inherited_keys: Option<KnownKeys>,
+    key_files: KeyFiles,
     /// Removed stages that still have connections.
     leaving: Vec<Weak<CurrentStage>>,
     /// The rates of APIs by name, which count on over reloads that leave them alone.
@@ -85,7 +86,7 @@ pub(super) fn install(
         (&config.authorizers, prepared),
         plugins,
         keys,
-        (&table.authorizers, &known_keys),
+        (&table.authorizers, &known_keys, &mut table.key_files),
     );
     let mut before = std::mem::take(&mut table.served);
     let logged = &config.access_log.messages;
@@ -163,7 +164,11 @@ fn authorizers(
     (config, prepared): (&[config::Authorizer], &Prepared),
     plugins: &ByName,
     access_keys: &Arc<AccessKeys>,
-    (before, known_keys): (&BTreeMap<String, Arc<Authorizer>>, &KnownKeys),
+    (before, known_keys, key_files): (
+        &BTreeMap<String, Arc<Authorizer>>,
+        &KnownKeys,
+        &mut KeyFiles,
+    ),
 ) -> BTreeMap<String, Arc<Authorizer>> {
     let each = config.iter().map(|config| {
         let before = before.get(&config.name);
@@ -173,7 +178,7 @@ fn authorizers(
                 (config, prepared),
                 plugins,
                 access_keys,
-                (before.map(|one| &**one), known_keys),
+                (known_keys, key_files),
             );
             made.map(Arc::new).or_else(|| before.cloned())
         });

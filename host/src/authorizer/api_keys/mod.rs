@@ -5,7 +5,8 @@ mod usage_file;
 mod usage_store;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +27,14 @@ use crate::net::watch::Stamp;
 /// Time from one look at the file to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// The files of API keys. Authorizers of one file have one count, whichever name it, over reloads too.
+#[derive(Default)]
+pub(crate) struct KeyFiles {
+    authorizers: Vec<Weak<ApiKeysAuthorizer>>,
+    /// Connections hold these, too, after their authorizer is gone.
+    stores: Vec<Weak<UsageStore>>,
+}
+
 pub(super) struct ApiKeysAuthorizer {
     shared: Arc<Shared>,
     _looking: AbortOnDropHandle<()>,
@@ -43,13 +52,35 @@ struct Keys {
     usages: HashMap<String, Arc<Usage>>,
 }
 
+impl KeyFiles {
+    /// Gives the authorizer of a configuration. Needs a runtime.
+    pub(super) fn authorizer(&mut self, config: &config::ApiKeys) -> Arc<ApiKeysAuthorizer> {
+        self.authorizers.retain(|one| one.strong_count() > 0);
+        let mut same = self.authorizers.iter().filter_map(Weak::upgrade);
+        if let Some(same) = same.find(|one| one.shared.config == *config) {
+            return same;
+        }
+        let made = ApiKeysAuthorizer::new(config, self.store(&config.usage_file));
+        let made = Arc::new(made);
+        self.authorizers.push(Arc::downgrade(&made));
+        made
+    }
+
+    fn store(&mut self, usage_file: &Path) -> Arc<UsageStore> {
+        self.stores.retain(|store| store.strong_count() > 0);
+        let mut same = self.stores.iter().filter_map(Weak::upgrade);
+        if let Some(same) = same.find(|store| store.is_of(usage_file)) {
+            return same;
+        }
+        let opened = Arc::new(UsageStore::open(usage_file));
+        self.stores.push(Arc::downgrade(&opened));
+        opened
+    }
+}
+
 impl ApiKeysAuthorizer {
-    /// Reads the keys, and looks for changes of the file. `before` is the authorizer whose place this one takes: the use
-    /// that it has counted goes on. Needs a runtime.
-    pub(super) fn new(config: &config::ApiKeys, before: Option<&Self>) -> Self {
-        let store = before.map(|before| Arc::clone(&before.shared.store));
-        let store = store.filter(|store| store.is_of(&config.usage_file));
-        let store = store.unwrap_or_else(|| Arc::new(UsageStore::open(&config.usage_file)));
+    /// Reads the keys, and looks for changes of the file. Needs a runtime.
+    fn new(config: &config::ApiKeys, store: Arc<UsageStore>) -> Self {
         let stamp = Stamp::of(&config.file);
         let keys = Keys::read(config, &store).unwrap_or_else(|error| {
             // The file was judged before, and has changed since.

@@ -1,7 +1,8 @@
 //! The use of the keys of one file: counted in memory, saved in the background.
 //!
 //! A handshake or a message only counts. Every second a task adds what has come to the file, under a lock: the processes
-//! of an upgrade write the same one. A kill loses the use of a second at most.
+//! of an upgrade write the same one. A kill loses the use of a second at most. The same task looks whether the file is as it
+//! left it: one that is gone, broken or behind is put right also if nothing is used.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +19,7 @@ use super::usage_file::{self, BadUsage, Saved, SavedByPrefix};
 use crate::auth::{Unsaved, Usage};
 use crate::clock::now_ms;
 use crate::config::UsagePlan;
-use crate::net;
+use crate::net::{self, watch::Stamp};
 
 /// Time from one saving to the next: the use of that time is lost if the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ struct Counts {
     file: PathBuf,
     /// By the prefix of the key.
     usages: Mutex<HashMap<String, Arc<Usage>>>,
+    /// The file as the last saving left it; none if there was none.
+    left: Mutex<Option<Stamp>>,
 }
 
 impl UsageStore {
@@ -41,6 +44,7 @@ impl UsageStore {
         let counts = Arc::new(Counts {
             file: file.to_owned(),
             usages: Mutex::default(),
+            left: Mutex::default(),
         });
         let saving = Arc::clone(&counts).save_again_and_again();
         Self {
@@ -126,12 +130,14 @@ impl Counts {
     }
 
     fn save(&self) -> io::Result<()> {
+        // Two savings at once would both take the use of the other for saved.
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let usages = self.lock().clone();
         let unsaved: Vec<_> = usages
             .iter()
             .filter_map(|(prefix, usage)| Some((prefix, usage, usage.take_unsaved()?)))
             .collect();
-        if unsaved.is_empty() {
+        if unsaved.is_empty() && *left == Stamp::of(&self.file) {
             return Ok(());
         }
         let give_back = || {
@@ -139,10 +145,11 @@ impl Counts {
                 usage.give_back(*unsaved);
             }
         };
-        let added = self.add(&unsaved).inspect_err(|_| give_back())?;
+        let saved;
+        (saved, *left) = self.add(&unsaved).inspect_err(|_| give_back())?;
         let now = now_ms();
-        for (prefix, usage, _) in &unsaved {
-            if let Some(saved) = added.get(*prefix) {
+        for (prefix, usage) in &usages {
+            if let Some(saved) = saved.get(prefix) {
                 usage.set_saved(saved.into(), now);
             }
         }
@@ -167,31 +174,38 @@ impl Counts {
         SavedByPrefix::new()
     }
 
-    /// Adds to the use in the file, and gives what is in it then. A file that is gone or broken is written anew with all that
-    /// this process knows, which has what is to be added in it.
-    fn add(&self, unsaved: &[(&String, &Arc<Usage>, Unsaved)]) -> io::Result<SavedByPrefix> {
+    /// Adds to the use in the file, and gives what is in it then, with the file's stamp. No use in it is less than this process
+    /// knows: a file that is gone, broken or restored is written with all of it.
+    fn add(
+        &self,
+        unsaved: &[(&String, &Arc<Usage>, Unsaved)],
+    ) -> io::Result<(SavedByPrefix, Option<Stamp>)> {
+        // What is to be added is in it.
+        let known = self.known();
+        let stamp = Stamp::of(&self.file);
+        if known.is_empty() && stamp.is_none() {
+            return Ok((known, None));
+        }
         let _lock = net::lock(&self.file)?;
-        let Some(mut saved) = usage_file::read_or_set_aside(&self.file)? else {
-            let saved = self.known();
-            usage_file::write(&self.file, &saved)?;
-            return Ok(saved);
-        };
+        let stamp = Stamp::of(&self.file);
+        let before = usage_file::read_or_set_aside(&self.file)?;
+        let mut saved = before.clone().unwrap_or_default();
         for (prefix, _, unsaved) in unsaved {
-            let entry = saved.entry((*prefix).clone()).or_insert(Saved {
-                begins: unsaved.begins,
-                used: 0,
-            });
-            if entry.begins == unsaved.begins {
+            if let Some(entry) = saved.get_mut(*prefix)
+                && entry.begins == unsaved.begins
+            {
                 entry.used = entry.used.saturating_add(unsaved.used);
-            } else if entry.begins < unsaved.begins {
-                *entry = Saved {
-                    begins: unsaved.begins,
-                    used: unsaved.used,
-                };
             }
         }
+        for (prefix, known) in known {
+            let entry = saved.entry(prefix).or_insert(known);
+            *entry = (*entry).max(known);
+        }
+        if before.unwrap_or_default() == saved {
+            return Ok((saved, stamp));
+        }
         usage_file::write(&self.file, &saved)?;
-        Ok(saved)
+        Ok((saved, Stamp::of(&self.file)))
     }
 
     fn known(&self) -> SavedByPrefix {

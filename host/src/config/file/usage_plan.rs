@@ -37,7 +37,8 @@ pub(in crate::config) struct Quota {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ApiKeys {
     /// The file of the keys, which `lockgate keys api new` makes. Only the gateway's user may read it. The gateway reads
-    /// it again when it changes, and keeps beside it, in `FILE.usage`, what has been used of quotas.
+    /// it again when it changes, and keeps beside it, in `FILE.usage`, what has been used of quotas. Several
+    /// authorizers may name one file, by the same path and with the same plan: they count together.
     pub(in crate::config) file: String,
     /// The usage plan of keys that name none. Without it they may use as much as they want.
     pub(in crate::config) usage_plan: Option<String>,
