@@ -24,9 +24,7 @@ fn configuration(folder: &TempDir, keys: &Keys, issuer: &Issuer, endpoint: &Endp
     let certificate = Certificate::new().write_as(folder.path(), "own");
     let keys = keys.path().join("api-keys.toml");
     let issuer = issuer.name();
-    let url = endpoint
-        .url
-        .replace("http://", "http://canary-user:canary-password@");
+    let url = &endpoint.url;
     format!(
         r#"
 log = {{ level = "trace", format = "json" }}
@@ -236,7 +234,14 @@ async fn no_secret_of_any_authorizer_is_in_anything_that_is_written() {
     // Mistakes beside secrets, in a reload and in `validate`.
     let mistakes = [
         ("canary-query=1", "canary query"),
-        ("http://canary-user", "htp://canary-user"),
+        (
+            "forward = { url = \"http://",
+            "forward = { url = \"htp://canary-user:canary-password@",
+        ),
+        (
+            "forward = { url = \"http://",
+            "forward = { url = \"http://canary-user:canary-password@",
+        ),
         ("canary-management-0123456789abcdef0123", "canary-short"),
         (
             "secret = \"canary-of-an-access-key-4711\"",

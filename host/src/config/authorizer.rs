@@ -78,7 +78,7 @@ pub(crate) enum AuthorizerKind {
 /// An HTTP endpoint that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
-    /// `http` or `https`. User, password and query may be secret.
+    /// `http` or `https`. Without user and password; its query may be secret.
     pub(crate) url: Secret,
     /// The file of the authority's certificates; `None` trusts the machine's own authorities.
     pub(crate) ca: Option<PathBuf>,
@@ -302,14 +302,20 @@ fn forward(key: &str, written: file::Forward, report: &mut Report<'_>) -> Author
     let uri = uri
         .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     // The client of the endpoint reads it in its own way.
-    let uri = uri.filter(|_| written.url.parse::<reqwest::Url>().is_ok());
-    match uri {
+    let url = written.url.parse::<reqwest::Url>().ok();
+    match uri.zip(url) {
         None => report.problem(
             &join(&key, "url"),
             format!("{} is no address of HTTP", told(&written.url)),
             "write it as in \"http://127.0.0.1:4180/oauth2/auth\"",
         ),
-        Some(uri) => {
+        Some((_, url)) if !url.username().is_empty() || url.password().is_some() => report.problem(
+            &join(&key, "url"),
+            "it has a user or a password, which the endpoint would take for the client's own",
+            "remove them; what the gateway itself shows belongs into the query, as in \
+             \"https://auth.example/?key=${AUTH_KEY}\"",
+        ),
+        Some((uri, _)) => {
             let authority = uri.authority().map_or("", http::uri::Authority::as_str);
             if uri.scheme_str() == Some("http") && !is_loopback_authority(authority) {
                 report.doubt(

@@ -64,7 +64,8 @@ pub(in crate::config) struct Iam {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Forward {
-    /// The address of the endpoint, `http://…` or `https://…`. Logs show it without user, password and query.
+    /// The address of the endpoint, `http://…` or `https://…`. It has no user and no password: the endpoint would
+    /// take them for the client's own. Logs show it without its query.
     pub(in crate::config) url: String,
     /// The PEM file with the certificates of the authority that the endpoint's certificate is from. The
     /// default are the machine's own authorities.
