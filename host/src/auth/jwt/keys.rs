@@ -27,6 +27,9 @@ pub(crate) enum BadKeys {
     NotASet,
     #[error("none of its keys is a signing key for {0}")]
     NoneFits(String),
+    /// It is well-formed, has keys, and each says itself that it is for something else.
+    #[error("all of its keys are for something else than {0}")]
+    ForOthers(String),
     #[error("it has more than {MAX_KEYS} keys for the algorithms")]
     TooMany,
     #[error("it is no public key in PEM (BEGIN PUBLIC KEY) for {0}")]
@@ -71,10 +74,22 @@ impl Keys {
                 return Err(BadKeys::TooMany);
             }
         }
+        let is_for_another = |entry: &Value| {
+            let jwk = entry.as_object();
+            jwk.is_some_and(|jwk| is_for_another(jwk, algorithms))
+        };
         match keys.is_empty() {
+            true if !entries.is_empty() && entries.iter().all(is_for_another) => {
+                Err(BadKeys::ForOthers(names(algorithms)))
+            }
             true => Err(BadKeys::NoneFits(names(algorithms))),
             false => Ok(Self(keys)),
         }
+    }
+
+    /// The keys of an issuer that has withdrawn all.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// Reads public keys in PEM. They have no `kid`: each fits a token with any. Fails if one fits no algorithm.
@@ -146,6 +161,24 @@ fn may_verify(jwk: &Map<String, Value>) -> bool {
     });
     // A private key that was published is everybody's.
     usage && operations && !jwk.contains_key("d")
+}
+
+/// Whether a JWK is well-formed, as far as every kind has to be (RFC 7517 §4.1), and for something else than these algorithms.
+fn is_for_another(jwk: &Map<String, Value>, algorithms: &[JwtAlgorithm]) -> bool {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let Some(kind) = text("kty") else {
+        return false;
+    };
+    let is_of = |algorithm: &JwtAlgorithm| {
+        let named = text("alg").is_none_or(|named| named == algorithm.name());
+        let is_kind = match Verification::of(*algorithm) {
+            Verification::Rsa(_) => kind == "RSA",
+            Verification::Ec(_, curve, _) => kind == "EC" && text("crv") == Some(curve),
+            Verification::Ed25519 => kind == "OKP" && text("crv") == Some("Ed25519"),
+        };
+        named && is_kind
+    };
+    !may_verify(jwk) || !algorithms.iter().any(is_of)
 }
 
 /// The key of a JWK for one algorithm; none if the JWK is for another.

@@ -49,6 +49,14 @@ pub(crate) enum FetchError {
     File(PathBuf, io::Error),
 }
 
+impl FetchError {
+    /// Whether the issuer says that it signs with no key any more: it publishes keys, and all are for something else. An empty
+    /// set says nothing, since one that has lost its keys for a moment answers so, too.
+    pub(super) fn withdraws(&self) -> bool {
+        matches!(self, Self::Keys(_, BadKeys::ForOthers(_)))
+    }
+}
+
 /// Keys, as they were got.
 pub(super) struct Fetched {
     pub(super) keys: Keys,

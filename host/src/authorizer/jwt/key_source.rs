@@ -2,7 +2,7 @@
 //!
 //! The task gets the keys at once, then every [`REFRESH`], and when a token names a key that is not among them, but then
 //! at most every [`REFETCH`], whatever clients send. Keys that are known stay in use while the issuer cannot be reached,
-//! and while it answers anything but keys.
+//! and while it answers anything but keys; other keys take their place, also if none of these fits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::fetch::{self, FetchError, Fetched};
 use super::known_keys::{KnownKeys, KnownSet};
 use crate::auth::Identity;
-use crate::auth::jwt::{Invalid, Token};
+use crate::auth::jwt::{Invalid, Keys, Token};
 use crate::clock::now_ms;
 use crate::config::{JwtIssuer, JwtKeys};
 use crate::permits::Permits;
@@ -146,8 +146,13 @@ impl Shared {
             let is_there = fetched.is_ok() || self.keys.load().is_some();
             self.tell(&fetched, &mut told);
             let failed = fetched.is_err();
-            if let Ok(keys) = fetched {
-                self.keys.store(Some(Arc::new(keys)));
+            match fetched {
+                Ok(keys) => self.keys.store(Some(Arc::new(keys))),
+                Err(error) if is_there && error.withdraws() => {
+                    let (keys, set) = (Keys::none(), None);
+                    self.keys.store(Some(Arc::new(Fetched { keys, set })));
+                }
+                Err(_) => {}
             }
             self.attempts.send_modify(|attempts| {
                 attempts.ended += 1;
@@ -201,6 +206,7 @@ impl Shared {
                     return;
                 }
                 let then = match self.keys.load().is_some() {
+                    true if error.withdraws() => "and the known ones count no longer",
                     true => "the known ones stay in use",
                     false => "its tokens are refused until they are there",
                 };

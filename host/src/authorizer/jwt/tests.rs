@@ -199,6 +199,35 @@ async fn withdrawn_key_counts_no_longer_than_five_minutes() {
     assert_eq!(provider.asked(), 2);
 }
 
+/// As an issuer does that has to end all its tokens at once: its set has no signing key left.
+#[tokio::test]
+async fn last_key_is_withdrawn_by_a_set_of_keys_for_something_else() {
+    let mut provider = Provider::start().await;
+    let authorizer = provider.authorizer();
+    let old = provider.token("ec");
+    admits(&authorizer, &old).await;
+    let mut jwk = ec_jwk("ec", &provider.key);
+    jwk["use"] = "enc".into();
+    let set = json!({ "keys": [jwk] }).to_string();
+    provider.server.put(KEYS, set.as_bytes());
+    pass(Duration::from_secs(300)).await;
+    // Waits for the attempt that is under way by now.
+    refuses(
+        &authorizer,
+        &provider.token("other"),
+        "key is not among the issuer's",
+    )
+    .await;
+    refuses(&authorizer, &old, "key is not among the issuer's").await;
+    // Nothing that takes the authorizer's place learns of it.
+    assert_eq!(authorizer.known_keys().count(), 0);
+    provider.key = ec_key();
+    provider.publish("next");
+    pass(Duration::from_secs(30)).await;
+    admits(&authorizer, &provider.token("next")).await;
+    refuses(&authorizer, &old, "key is not among the issuer's").await;
+}
+
 /// Gives each answer to a second attempt: the keys that are known stay in use, and others are refused.
 #[tokio::test]
 async fn known_keys_stay_while_the_issuer_answers_anything_else() {

@@ -59,7 +59,7 @@ fn key_for_another_use_is_left_out() {
     ] {
         let result = read(&[jwk]).map(|keys| keys.0.len());
         assert!(
-            matches!(result, Err(BadKeys::NoneFits(_))),
+            matches!(result, Err(BadKeys::NoneFits(_) | BadKeys::ForOthers(_))),
             "{name}: {result:?}"
         );
     }
@@ -73,6 +73,40 @@ fn key_for_another_use_is_left_out() {
         .expect("base64url");
     let padded = with(rsa(), "n", base64([&[0], &*padded].concat()));
     assert_eq!(read(&[padded]).map(|keys| keys.0.len()), Ok(2));
+}
+
+/// An issuer withdraws its last key so; what is damaged withdraws nothing.
+#[test]
+fn set_of_keys_for_something_else_is_told_from_a_damaged_one() {
+    let ec = || ec_jwk("ec", &EC);
+    let encrypting = || with(ec(), "use", "enc");
+    let symmetric = || json!({ "kty": "oct", "k": "AAAA" });
+    for (name, set, is_for_others) in [
+        ("for encryption", vec![encrypting()], true),
+        ("of other kinds", vec![symmetric(), encrypting()], true),
+        (
+            "for another algorithm",
+            vec![with(ec(), "alg", "ES384")],
+            true,
+        ),
+        ("on another curve", vec![with(ec(), "crv", "P-521")], true),
+        ("without any", vec![], false),
+        ("damaged", vec![with(ec(), "x", "AAAA")], false),
+        (
+            "damaged beside another",
+            vec![encrypting(), without(ec(), "y")],
+            false,
+        ),
+        ("without a kind", vec![without(encrypting(), "kty")], false),
+        ("no object", vec![encrypting(), json!("key")], false),
+    ] {
+        let result = read(&set).map(|keys| keys.0.len());
+        let told = matches!(result, Err(BadKeys::ForOthers(_)));
+        assert!(
+            result.is_err() && told == is_for_others,
+            "{name}: {result:?}"
+        );
+    }
 }
 
 #[test]
