@@ -1,4 +1,5 @@
-//! A semaphore whose limit can change while permits are out, and that tells when all have come back.
+//! A semaphore whose limit can change while permits are out, and that tells when all have come back; and shares of it, so that
+//! no party has all permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,22 @@ pub(crate) struct Permits {
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Permits>);
 
+/// What one of several parties may have of the permits of all: as many as are left, and one in any case. A single one that
+/// asks for all gets half, two get a third each, and the others find room: none keeps another from a first one. So
+/// no more are out than the limit, and one for each party.
+#[derive(Debug)]
+pub(crate) struct Share {
+    all: Arc<Permits>,
+    own: Arc<Permits>,
+}
+
+/// One permit of a [`Share`], returned on drop.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    _all: Permit,
+    _own: Permit,
+}
+
 impl Permits {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -28,8 +45,13 @@ impl Permits {
 
     /// Takes a permit; none if all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+        self.take_if(|left| left > 0)
+    }
+
+    /// Takes a permit if the number of those that are left allows it.
+    fn take_if(self: &Arc<Self>, allows: impl Fn(usize) -> bool) -> Option<Permit> {
         let limit = self.limit.load(Ordering::Relaxed);
-        let counted = |taken| (taken < limit).then_some(taken + 1);
+        let counted = |taken| allows(limit.saturating_sub(taken)).then_some(taken + 1);
         // Counted only if there is one: the tries of a crowd that is refused keep nobody out.
         let taken = &self.taken;
         let counted = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
@@ -63,6 +85,33 @@ impl Permits {
     }
 }
 
+impl Share {
+    /// A share for one more party.
+    pub(crate) fn of(all: &Arc<Permits>) -> Self {
+        Self {
+            all: Arc::clone(all),
+            own: Permits::new(usize::MAX),
+        }
+    }
+
+    /// Takes a permit; none if the party has as many as are left.
+    pub(crate) fn take(&self) -> Option<Shared> {
+        // Calls of one party at the same moment may read the same count: together they take a few more, and no
+        // more of all than there are.
+        let own = self.own.taken();
+        let all = self.all.take_if(|left| own < left.max(1))?;
+        Some(Shared {
+            _all: all,
+            _own: self.own.take()?,
+        })
+    }
+
+    /// The permits that the party has.
+    pub(crate) fn taken(&self) -> usize {
+        self.own.taken()
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.0.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -93,6 +142,38 @@ mod tests {
         permits.set_limit(2);
         let _both = (permits.take().unwrap(), permits.take().unwrap());
         assert!(permits.take().is_none());
+    }
+
+    #[test]
+    fn party_has_as_many_permits_as_are_left() {
+        let all = Permits::new(12);
+        let [first, second, third] = [(); 3].map(|()| Share::of(&all));
+        let take_all = |share: &Share| std::iter::from_fn(|| share.take()).collect::<Vec<_>>();
+        let of_first = take_all(&first);
+        assert_eq!(of_first.len(), 6);
+        let of_second = take_all(&second);
+        assert_eq!(of_second.len(), 3);
+        drop(of_first);
+        assert_eq!(take_all(&third).len(), 5);
+        drop(of_second);
+        assert_eq!(all.taken(), 0);
+        assert_eq!(take_all(&first).len(), 6);
+    }
+
+    #[test]
+    fn party_has_one_permit_in_any_case_and_no_other_beyond_the_limit() {
+        let all = Permits::new(1);
+        let shares: Vec<_> = (0..5).map(|_| Share::of(&all)).collect();
+        let taken: Vec<_> = shares.iter().map(|share| share.take().unwrap()).collect();
+        assert_eq!(all.taken(), 5);
+        for share in &shares {
+            assert!(share.take().is_none());
+            assert_eq!(share.taken(), 1);
+        }
+        drop(taken);
+        all.set_limit(0);
+        let _one = shares[0].take().unwrap();
+        assert!(shares[0].take().is_none());
     }
 
     #[test]

@@ -207,6 +207,58 @@ async fn handshakes_of_a_costly_handler_that_wait_are_bounded_and_shown() {
     flood.abort_all();
 }
 
+/// A storm fills the share of its plugin and no other's, however long the clients of both wait for a guest thread.
+#[tokio::test]
+async fn handshakes_of_a_costly_handler_are_not_refused_in_the_storm_of_another() {
+    let limits = "limits = { instances = 100, cpu_ms = 2_000, deadline_ms = 10_000 }";
+    let mut configuration = probe_configuration("", limits);
+    configuration.push_str(&format!(
+        "\n[limits]\nhandshakes = 64\n\n[apis.b.stages.b]\n[apis.b.routes]\n\"$connect\" = {{ integration = \"other\" }}\n\n\
+         [plugins.other]\ncomponent = \"{{probe}}\"\ngrants = [\"connections\", \"groups\"]\n{limits}\n"
+    ));
+    let gateway = Arc::new(LOCKGATE.serve(&configuration).await);
+    let storm = connecting(&json!([{"do": "compute", "rounds": 200}]));
+    let (others, mut clients) = (storm.replacen("/s?", "/b?", 1), JoinSet::new());
+    for _ in 0..48 {
+        let (gateway, storm) = (Arc::clone(&gateway), storm.clone());
+        clients.spawn(async move {
+            loop {
+                let _ = gateway.ws(&storm).attempt().await;
+            }
+        });
+    }
+    gateway
+        .log()
+        .line(&["handshakes wait for a processor"])
+        .await;
+    let admitted = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let (gateway, others) = (Arc::clone(&gateway), others.clone());
+        let admitted = Arc::clone(&admitted);
+        clients.spawn(async move {
+            loop {
+                gateway.ws(&others).open().await;
+                admitted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    within("clients of the other that wait and are let in", async {
+        let mut waited = false;
+        while !waited || admitted.load(Ordering::Relaxed) < 30 {
+            if let Some(refused) = clients.try_join_next() {
+                refused.unwrap();
+            }
+            let (_, page) = gateway.page("/metrics").await;
+            let waiting = page
+                .lines()
+                .find(|line| line.starts_with("lockgate_calls_waiting{plugin=\"other\"}"));
+            waited |= waiting.is_some_and(|line| !line.ends_with(" 0"));
+        }
+    })
+    .await;
+    clients.abort_all();
+}
+
 /// The processor time of a process's threads of this name.
 fn ran_ns(process: u32, threads: &str) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();

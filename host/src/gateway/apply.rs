@@ -104,7 +104,7 @@ impl Gateway {
         let limit = config.limits.handshakes as usize;
         self.handshakes.permits.set_limit(limit);
         self.handshakes.waiting.set_limit(limit.div_ceil(2));
-        self.plugins.limit_handshakes(limit.div_ceil(4));
+        self.plugins.limit_handshakes(limit.div_ceil(2));
         let timeout = Arc::new(config.limits.handshake_timeout);
         self.listeners.handshake_timeout.store(timeout);
         if before.limits != config.limits {

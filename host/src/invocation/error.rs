@@ -92,7 +92,7 @@ pub(crate) enum Busy {
     /// The instances of all plugins use all the room and the line is full: the number of instances, and of calls of
     /// this plugin that wait.
     Room(u32, u32),
-    /// As many handshakes as may wait for guest threads do: the costly `$connect` and authorizer handlers of all plugins.
+    /// As many handshakes of the plugin as may wait for guest threads do: those of its costly `$connect` and authorizer handlers.
     Handshakes(usize),
     /// The machine has no memory, or the engine no slot, for another instance.
     Machine,
@@ -141,8 +141,9 @@ impl fmt::Display for Busy {
             ),
             Self::Handshakes(waiting) => write!(
                 f,
-                "{waiting} handshakes wait for a processor, in handlers of $connect or authorizers that compute for long, and \
-                 a quarter of limits.handshakes may; have them compute less, or raise it",
+                "{waiting} of the plugin's handshakes wait for a processor, in handlers of $connect or authorizers that compute \
+                 for long: as many as places are left for those of others, of half of limits.handshakes; have them compute \
+                 less, or raise it"
             ),
             Self::Machine => f.write_str(
                 "there is no room for another instance; lower limits.instances of the plugins, or give the process more \

@@ -18,6 +18,10 @@ const COSTLY: Duration = Duration::from_micros(10);
 /// Calls that are charged after a costly one, however cheap they are.
 const CHARGED_CALLS: u32 = 64;
 
+/// Calls that are charged after a sample that seems costly. A busy machine makes any sample long, and so this call begins
+/// here, whatever is left of the thread's time, and its processor time tells whether the plugin is costly.
+const JUDGED_CALLS: u32 = 1;
+
 /// A call of any plugin is timed once in so many of its thread: a clock that is read at each call would cost a short one
 /// a twentieth. A prime number, so that plugins which take turns are all met.
 const SAMPLE_EVERY: u32 = 17;
@@ -98,7 +102,7 @@ pub(crate) struct FirstTicks {
 impl FirstTicks {
     /// Whether the plugin's next call may begin on this thread.
     pub(crate) fn may_begin_here(&self) -> bool {
-        self.charged.load(Ordering::Relaxed) == 0 || Credit::now().left_s > 0.0
+        self.charged.load(Ordering::Relaxed) <= JUDGED_CALLS || Credit::now().left_s > 0.0
     }
 
     /// Begins the first poll of a call on this thread: the time, if it is to be taken.
@@ -132,13 +136,54 @@ impl FirstTicks {
             }
         };
         let charged = self.charged.load(Ordering::Relaxed);
-        let next = match took >= COSTLY {
-            true => CHARGED_CALLS,
-            false => charged.saturating_sub(1),
+        let next = match timed.began {
+            Began::Sampled(_) if took >= COSTLY => charged.max(JUDGED_CALLS),
+            Began::Charged(_) if took >= COSTLY => CHARGED_CALLS,
+            Began::Sampled(_) | Began::Charged(_) => charged.saturating_sub(1),
         };
         if next != charged {
             self.charged.store(next, Ordering::Relaxed);
         }
         took
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timed(began: Began) -> Timed {
+        Timed {
+            began,
+            stands_for: 1,
+        }
+    }
+
+    #[test]
+    fn long_sample_has_the_next_call_judged_by_its_processor_time() {
+        let ticks = FirstTicks::default();
+        let sample = || timed(Began::Sampled(Instant::now() - 2 * COSTLY));
+        ticks.end(&sample());
+        // Others have used up the thread's time.
+        let at = Instant::now() + Duration::from_secs(60);
+        CREDIT.set(Some(Credit {
+            left_s: -1.0,
+            at,
+            delayed: Duration::ZERO,
+        }));
+        assert!(ticks.may_begin_here(), "the plugin counts as costly");
+        let next = ticks.begin().expect("it is judged");
+        assert!(matches!(next.began, Began::Charged(_)));
+        // It takes no processor time.
+        ticks.end(&timed(Began::Charged(thread_time() + COSTLY)));
+        assert_eq!(ticks.charged.load(Ordering::Relaxed), 0);
+        ticks.end(&sample());
+        let took = thread_time() + 2 * COSTLY;
+        while thread_time() < took {}
+        ticks.end(&timed(Began::Charged(took - 2 * COSTLY)));
+        assert!(!ticks.may_begin_here(), "the plugin counts as cheap");
+        // A sample that was begun before changes nothing of that.
+        ticks.end(&sample());
+        assert!(!ticks.may_begin_here());
     }
 }

@@ -25,7 +25,7 @@ use super::epoch_thread::Epochs;
 use super::first_ticks::FirstTicks;
 use crate::counters::TimeHistogram;
 use crate::invocation::Busy;
-use crate::permits::Permits;
+use crate::permits::{Permits, Share};
 
 /// The threads that run guests. Their own end when it is dropped.
 pub(crate) struct GuestThreads {
@@ -69,8 +69,8 @@ pub(crate) struct Slots {
     beginning: Arc<Semaphore>,
     /// One permit for each call that waits for a slot to begin: as many as do.
     waiting: Arc<Permits>,
-    /// One permit for each handshake that does, of all plugins.
-    handshakes: Arc<Permits>,
+    /// One permit for each handshake that does.
+    handshakes: Arc<Share>,
     handle: Handle,
     epochs: Arc<Epochs>,
 }
@@ -108,7 +108,7 @@ impl GuestThreads {
         }
     }
 
-    /// Limits the handshakes that wait for slots, all plugins together.
+    /// Limits the handshakes that wait for slots, all plugins together: each plugin has a [`Share`] of these.
     pub(crate) fn limit_handshakes(&self, limit: usize) {
         self.handshakes.set_limit(limit);
     }
@@ -120,7 +120,7 @@ impl GuestThreads {
             first_ticks: self.own.as_ref().map(|_| Arc::default()),
             beginning: Arc::new(Semaphore::new(1)),
             waiting: Permits::new(usize::MAX),
-            handshakes: Arc::clone(&self.handshakes),
+            handshakes: Arc::new(Share::of(&self.handshakes)),
             handle: self.handle.clone(),
             epochs: Arc::clone(&self.epochs),
         }
@@ -145,7 +145,7 @@ impl Slots {
 
     /// Waits for a running slot before a call has an instance, so that calls which wait hold none. A connection has one
     /// call at a time: no more wait than there are connections. Handshakes hold what all stages share meanwhile, so that
-    /// they have a bound of their own: one beyond it is told that the plugin is busy.
+    /// they have a bound of their own, of which the plugin has a share: one beyond it is told that the plugin is busy.
     pub(crate) async fn slot(&self, is_handshake: bool) -> Result<Slot, Busy> {
         let place = is_handshake.then(|| self.handshakes.take());
         if let Some(None) = place {
@@ -375,7 +375,7 @@ mod tests {
     async fn handshakes_that_wait_for_a_slot_have_a_bound_and_other_calls_have_none() {
         let epochs = Epochs::start(&engine::start(None).unwrap().0).unwrap();
         let threads = GuestThreads::shared(epochs);
-        threads.limit_handshakes(1);
+        threads.limit_handshakes(2);
         let (slots, other) = (threads.slots(), threads.slots());
         let _running = slots.slot(true).await.unwrap();
         let mut handshake = pin!(slots.slot(true));
@@ -383,9 +383,14 @@ mod tests {
         assert!(poll!(handshake.as_mut()).is_pending());
         assert!(poll!(message.as_mut()).is_pending());
         assert_eq!(slots.waiting(), 2);
+        let busy = slots.slot(true).await.unwrap_err();
+        assert_eq!(busy, Busy::Handshakes(1));
+        // Another plugin's are not refused for it, and have the same bound.
+        let _running_too = other.slot(true).await.unwrap();
+        let mut handshake_too = pin!(other.slot(true));
+        assert!(poll!(handshake_too.as_mut()).is_pending());
         let busy = other.slot(true).await.unwrap_err();
         assert_eq!(busy, Busy::Handshakes(1));
-        drop(other.slot(false).await.unwrap());
     }
 
     #[tokio::test]
