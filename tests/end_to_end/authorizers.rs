@@ -6,6 +6,7 @@ use lockgate_tests::Gateway;
 use serde_json::{Value, json};
 
 use crate::connect::{check_refusal, connecting};
+use crate::metrics::expect;
 use crate::{LOCKGATE, probe_configuration};
 
 /// The probe at `/s` behind the authorizer `door`, with these lines in the authorizer's table and in the plugin's.
@@ -133,6 +134,26 @@ async fn authorizer_that_misses_its_deadline_refuses_with_500() {
         .await;
     check_refusal(&refused, 500, "Internal Server Error");
     gateway.log().line(&["\"WARN\"", "deadline_ms"]).await;
+}
+
+#[tokio::test]
+async fn authorizer_that_catches_its_lack_of_memory_has_trapped() {
+    let gateway = door().await;
+    for times in 1..3 {
+        let refused = gateway.ws(&saying(&json!({"keep": 65}))).refused().await;
+        check_refusal(&refused, 500, "Internal Server Error");
+        let words = [
+            "\"WARN\"",
+            "door",
+            "the plugin trapped: it was refused memory",
+        ];
+        gateway.log().nth_line(times - 1, &words).await;
+        expect(
+            &gateway,
+            &format!("traps_total{{plugin=\"doorman\"}} {times}"),
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

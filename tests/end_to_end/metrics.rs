@@ -15,7 +15,7 @@ async fn page(gateway: &Gateway) -> String {
 }
 
 /// Waits until the page has this line, after the prefix of all names.
-async fn expect(gateway: &Gateway, sample: &str) {
+pub(crate) async fn expect(gateway: &Gateway, sample: &str) {
     let line = format!("lockgate_{sample}");
     let with_exemplar = format!("{line} # ");
     let awaited = format!("the line {line}");

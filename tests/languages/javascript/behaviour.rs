@@ -72,6 +72,48 @@ pub(crate) async fn handler_has_the_platform_and_its_errors_name_the_author_s_li
     gateway.log().line(&at_the_end).await;
 }
 
+/// Keeps what nobody cleans, as a `Map` in a module does.
+const LEAK: &str = r#"
+import { define } from "@lockgate/sdk";
+
+const kept = new Map();
+
+export default define({
+  message(event, message) {
+    if (message === "leak") for (let i = 0; i < 3000; i++) kept.set(`${kept.size}`, { at: i, by: `user ${i}` });
+    return `${kept.size}`;
+  },
+});
+"#;
+
+/// The engine throws when it has no memory, and what the plugin keeps would have each later event fail too.
+pub(crate) async fn memory_that_a_handler_leaks_is_given_back_with_its_instance() {
+    let project = Project::named("js-leak", "js", "echo").await;
+    project.save("src/plugin.js", LEAK);
+    let limits = "limits = { instances = 1, memory_mib = 8, cpu_ms = 1000 }";
+    let configuration = project.read("gateway.toml");
+    project.save("gateway.toml", &format!("{configuration}\n{limits}\n"));
+    let gateway = project.dev("gateway.toml").await;
+    let mut client = gateway.connect("/dev").await;
+    for times in 0..3 {
+        let mut leaked = 0;
+        loop {
+            client.send("leak").await;
+            let answer = client.text().await;
+            let Ok(kept) = answer.parse::<u32>() else {
+                break;
+            };
+            assert!(kept > leaked, "{kept} after {leaked}");
+            leaked = kept;
+        }
+        assert!(leaked > 0);
+        let words = ["WARN", "refused memory", "8 MiB is limits.memory_mib"];
+        gateway.log().nth_line(times, &words).await;
+        client.send("count").await;
+        client.expect("0").await;
+    }
+}
+
 /// Random numbers and the time are the instance's own.
 async fn fresh_values(client: &mut Client) {
     let mut seen = Vec::new();

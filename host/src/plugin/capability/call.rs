@@ -1,5 +1,6 @@
 //! The current call, as host functions see it: its context, its connections, its limits.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::connections::{ConnectionId, DatagramError, Gone, Message, PostError, View};
@@ -37,14 +38,19 @@ impl HostState {
 
     /// Logs a limit that the guest has met, once in a call: the errors of the contract carry no text.
     pub(super) fn log_limit(&mut self, limit: Limit) {
-        let Some(call) = &self.invocation else { return };
-        if self.limiter.is_first(limit) {
-            let plugin = self.output.plugin();
-            let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
-            let (request_id, client) = (call.request_id, call.connection.client.source_ip);
-            let principal = call.connection.principal();
-            tracing::warn!(plugin = &*plugin, %client, %connection, principal, %stage, route, %request_id, "refused to the handler: {limit}");
+        if self.invocation.is_some() && self.limiter.is_first(limit) {
+            self.warn(format_args!("refused to the handler: {limit}"));
         }
+    }
+
+    /// Logs what the author of the plugin should know about the current call.
+    pub(crate) fn warn(&self, words: fmt::Arguments<'_>) {
+        let Some(call) = &self.invocation else { return };
+        let plugin = self.output.plugin();
+        let (connection, stage, route) = (call.connection.id, &call.scope, &*call.route_key);
+        let (request_id, client) = (call.request_id, call.connection.client.source_ip);
+        let principal = call.connection.principal();
+        tracing::warn!(plugin = &*plugin, %client, %connection, principal, %stage, route, %request_id, "{words}");
     }
 
     /// Logs why a message of `bytes` was not queued, and gives the error for the guest.

@@ -23,6 +23,12 @@ pub(crate) struct Refused {
     pub(crate) table: Option<(usize, usize)>,
 }
 
+impl Refused {
+    pub(crate) fn is_any(self) -> bool {
+        self.memory.is_some() || self.table.is_some()
+    }
+}
+
 impl Limiter {
     pub(crate) fn new(limits: &config::PluginLimits) -> Self {
         Self {

@@ -4,6 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::bounds::Refused;
 use super::engine::WASM_STACK;
+use super::exports::Export;
 use super::instance::{HOSTCALL_BYTES, HostState, shortened};
 use crate::config::PluginLimits;
 use crate::invocation::{Busy, Cut, InvokeError};
@@ -29,6 +30,29 @@ pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimi
         None => format!("{error:#}"),
     });
     InvokeError::Trapped(shortened(&words.join("; ")))
+}
+
+/// The outcome of a call that was refused memory or a larger table, and came back all the same. A failure counts as a trap,
+/// which it is in languages that do not catch it. An answer stands; the log says what it cost.
+pub(crate) fn of_refused<E: Export>(
+    answered: Result<E::Answer, String>,
+    state: &HostState,
+    limits: &PluginLimits,
+) -> Result<E::Answer, InvokeError> {
+    let words = refusals(state.limiter.refused(), limits).join("; ");
+    let failure = match answered {
+        Ok(answer) if !E::is_failure(&answer) => {
+            state.warn(format_args!(
+                "the handler has answered, and its instance is thrown away: {words}"
+            ));
+            return Ok(answer);
+        }
+        Ok(_) => "the handler refused the client with a status from 500 on".to_owned(),
+        Err(reason) => format!("the handler failed: {reason}"),
+    };
+    Err(InvokeError::Trapped(shortened(&format!(
+        "{words}; {failure}"
+    ))))
 }
 
 /// No room, or no memory. The guest has not begun, or does not notice.

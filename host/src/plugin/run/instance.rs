@@ -126,6 +126,15 @@ impl Maker {
         fault::of(error, state, &self.limits)
     }
 
+    /// The outcome of a call that came back though it was refused memory or a larger table.
+    pub(crate) fn outcome_of_refused<E: Export>(
+        &self,
+        answered: Result<E::Answer, String>,
+        state: &HostState,
+    ) -> Result<E::Answer, InvokeError> {
+        fault::of_refused::<E>(answered, state, &self.limits)
+    }
+
     /// The room of an instance, in units of an instance with few tables.
     pub(crate) fn units(&self) -> u32 {
         self.tables.div_ceil(TABLES_PER_INSTANCE).max(1)

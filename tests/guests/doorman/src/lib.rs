@@ -28,6 +28,12 @@ impl Authorizer for Doorman {
         if say["panic"].as_bool() == Some(true) {
             panic!("it cannot decide");
         }
+        if let Some(mib) = say["keep"].as_u64() {
+            let mut kept: Vec<u8> = Vec::new();
+            if kept.try_reserve_exact((mib as usize) << 20).is_err() {
+                return Err(Refusal::new(500).cause("no memory"));
+            }
+        }
         if let Some(status) = say["refuse"].as_u64() {
             let refusal = Refusal::new(status as u16);
             return Err(match text("message") {

@@ -52,6 +52,15 @@ pub fn grow(mib: usize) -> bool {
     wasm32::memory_grow(0, mib * PAGES_PER_MIB) != usize::MAX
 }
 
+/// Keeps so much memory for good, as a table that nobody cleans does. Fails without the gateway's knowledge where there is
+/// none.
+pub fn keep(mib: usize) -> Result<(), &'static str> {
+    let mut kept: Vec<u8> = Vec::new();
+    kept.try_reserve_exact(mib << 20).map_err(|_| "no memory")?;
+    std::mem::forget(black_box(kept));
+    Ok(())
+}
+
 /// Takes memory until none is left, which ends the instance.
 pub fn hog() -> ! {
     let mut held: Vec<Vec<u8>> = Vec::new();

@@ -61,6 +61,12 @@ impl<'a> Steps<'a> {
                 "reply" => return Outcome::Reply(step.message()),
                 "silence" => return Outcome::Silence,
                 "fail" => return Outcome::Fail(step.text("reason").to_owned()),
+                "keep" => {
+                    if let Err(reason) = faults::keep(step.number("mib") as usize) {
+                        return Outcome::Fail(reason.to_owned());
+                    }
+                    self.answers.push(Value::Null);
+                }
                 "refuse" => {
                     let refusal = Refusal::new(step.number("status") as u16);
                     let letters = step.fields.get("letters").and_then(Value::as_u64);

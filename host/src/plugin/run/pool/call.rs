@@ -22,8 +22,8 @@ impl Permit {
     }
 
     /// Calls a handler in an instance that no other call uses. The permit gets the instance back only when all went
-    /// well: one whose call failed, or was dropped on the way, is never used again. Gives the event back when the
-    /// version is retired before the handler begins.
+    /// well: one whose call trapped, was refused memory, or was dropped on the way, is never used again. Gives the event
+    /// back when the version is retired before the handler begins.
     pub(crate) async fn call<E: Export>(
         mut self,
         invocation: Arc<Invocation>,
@@ -58,6 +58,11 @@ impl Permit {
             Ok(answer) => answer,
             Err(error) => return Called::Ended(Err(maker.failure(&error, instance.state()))),
         };
+        if instance.state().limiter.refused().is_any() {
+            // Neither its memory nor its tables ever shrink: each later call would be refused them too, whether this one
+            // has told its caller or not.
+            return Called::Ended(maker.outcome_of_refused::<E>(answer, instance.state()));
+        }
         instance.end();
         if maker.isolation == Isolation::Reused && instance.uses < maker.limits.max_uses {
             self.instance = Some(instance);
