@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         javascript::saved_change_of_a_new_typescript_project_is_served: Npm;
         javascript::behaviour::handler_has_the_platform_and_its_errors_name_the_author_s_lines: Npm;
         javascript::behaviour::memory_that_a_handler_leaks_is_given_back_with_its_instance: Npm;
+        javascript::builds_of_one_folder_at_the_same_moment_do_not_disturb_each_other: Npm;
         javascript::behaviour::value_made_when_a_module_is_loaded_differs_in_each_instance: Npm;
         javascript::behaviour::module_that_a_plugin_cannot_have_is_named_with_its_import: Npm;
         javascript::behaviour::mistake_in_types_is_said_and_the_plugin_is_built: Npm;

@@ -3,7 +3,8 @@
 // Standard output gets one line of JSON: the component, and the files that it was built from. Messages about the author's
 // code go to standard error, as esbuild writes them.
 
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
@@ -33,9 +34,14 @@ async function main() {
 async function write(settings, out) {
   const { bytes, files } = await build(settings);
   await mkdir(dirname(out), { recursive: true });
-  // The gateway may be reading the old one.
-  await writeFile(`${out}.new`, bytes);
-  await rename(`${out}.new`, out);
+  // The gateway may be reading the old one, and another build may be writing its own.
+  const unfinished = `${out}.${randomUUID()}.new`;
+  try {
+    await writeFile(unfinished, bytes);
+    await rename(unfinished, out);
+  } finally {
+    await rm(unfinished, { force: true });
+  }
   return files;
 }
 

@@ -3,7 +3,9 @@
 pub(crate) mod behaviour;
 pub(crate) mod million;
 
-use crate::project::{self, Language};
+use std::fs;
+
+use crate::project::{self, Language, Project};
 
 const ANSWER: [&str; 2] = ["return message;", "return `new ${message}`;"];
 
@@ -55,4 +57,23 @@ pub(crate) async fn new_javascript_authorizer_decides_who_may_connect() {
 
 pub(crate) async fn new_typescript_authorizer_decides_who_may_connect() {
     project::authorizer_decides_who_may_connect(&TYPESCRIPT).await;
+}
+
+/// `lockgate dev` builds each save, and its author may build beside it.
+pub(crate) async fn builds_of_one_folder_at_the_same_moment_do_not_disturb_each_other() {
+    let project = Project::named("js-beside", "js", "echo").await;
+    let build = async || {
+        let built = project.lockgate(&["build", "."]).await;
+        assert_eq!(built.code, Some(0), "{}", built.error);
+    };
+    // Alone, since npm installs the packages.
+    build().await;
+    // It stands for the half-written file of another build, whatever that calls it.
+    let written = project.folder.join("dist/plugin.wasm.new");
+    fs::create_dir(&written).unwrap();
+    tokio::join!(build(), build(), build(), build());
+    fs::remove_dir(&written).unwrap();
+    let files = fs::read_dir(project.folder.join("dist")).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["plugin.wasm"]);
 }
