@@ -31,6 +31,9 @@ const ROOM: u64 = 32 << 20;
 /// The remedy for a folder that cannot be written.
 pub(crate) const REMEDY: &str = "give the folder and all in it to the gateway's user (chown -R), and see that its disk has room";
 
+/// The remedy for a full disk.
+const MAKE_ROOM: &str = "make room on its disk, 32 MiB at least";
+
 /// The configured folders that a process may write to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keep {
@@ -65,8 +68,8 @@ pub(crate) fn to_serve(folder: Option<PathBuf>) -> Option<PathBuf> {
             tracing::warn!(
                 target: "config",
                 file = %file.display(),
-                "{KEY}: nothing is kept in {}, and every start compiles: {} cannot be written: {error}\n  remedy: {REMEDY}",
-                folder.display(), file.display()
+                "{KEY}: nothing is kept in {}, and every start compiles: {} cannot be written: {error}\n  remedy: {}",
+                folder.display(), file.display(), remedy(&error)
             );
             None
         }
@@ -94,13 +97,26 @@ pub(crate) fn to_try(folder: Option<PathBuf>) -> Option<PathBuf> {
     }
 }
 
-/// Why code that was compiled since this moment is not in the folder, as far as that can be seen. Removes the files
-/// that the engine began: while they are there it writes nothing, and no retry could succeed.
-pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<String> {
+/// Why code that was compiled since this moment is not in the folder, as far as that can be seen, and the remedy. Removes
+/// the files that the engine began: while they are there it writes nothing, and no retry could succeed.
+pub(crate) fn why_not_kept(folder: &Path, since: SystemTime) -> Option<(String, &'static str)> {
     // Before the removal: unfinished files may have taken the room that is missing.
     let why = check_writable(folder).err();
     remove_unfinished(folder, |written| written >= since);
-    why.map(|(file, error)| format!("{} cannot be written: {error}", file.display()))
+    why.map(|(file, error)| {
+        let why = format!("{} cannot be written: {error}", file.display());
+        (why, remedy(&error))
+    })
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    const { assert!(ROOM == 32 << 20, "the words say so") };
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    if full.contains(&error.kind()) {
+        MAKE_ROOM
+    } else {
+        REMEDY
+    }
 }
 
 /// Waits for the processes that write to the folder: two cannot write the same file at once. False where it cannot be
@@ -187,6 +203,14 @@ fn is_ours(metadata: &fs::Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_disk_needs_room_and_no_other_owner() {
+        for error in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(remedy(&error.into()), MAKE_ROOM);
+        }
+        assert_eq!(remedy(&Errno::ACCESS.into()), REMEDY);
+    }
 
     #[test]
     fn unfinished_file_is_removed_once_it_is_old() {

@@ -111,7 +111,11 @@ pub(crate) enum CompileError {
     Stopped,
     /// The gateway does not compile it once more: it serves, and would do so without bounds.
     #[error("{} did not take what was compiled{why}", cache.display())]
-    NotKept { cache: PathBuf, why: String },
+    NotKept {
+        cache: PathBuf,
+        why: String,
+        remedy: &'static str,
+    },
     #[error(
         "it was not compiled: the process that did it ended with {status}{}",
         quoted(output)
@@ -321,7 +325,8 @@ impl Compilation<'_> {
                     let why = cache::why_not_kept(self.cache, began);
                     return Err(CompileError::NotKept {
                         cache: self.cache.to_owned(),
-                        why: why.map_or_else(|| quoted(&output), |why| format!(": {why}")),
+                        why,
+                        remedy,
                     });
                 }
                 Ok(Some((status, output))) => return judge(status, &output, self.cpu),
@@ -330,6 +335,10 @@ impl Compilation<'_> {
                 Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
                 Err(error) => {
                     tracing::warn!(
+                    let (why, remedy) = why.map_or_else(
+                        || (quoted(&output), cache::REMEDY),
+                        |(why, remedy)| (format!(": {why}"), remedy),
+                    );
                         plugin,
                         "a component is compiled by the gateway itself, without bounds: \
                          no process can do it: {error}"

@@ -178,7 +178,7 @@ fn compile_remedy(error: &CompileError) -> &'static str {
         }
         CompileError::TooMuch => "build a smaller component, of smaller functions",
         CompileError::Stopped => "start it again",
-        CompileError::NotKept { .. } => cache::REMEDY,
+        CompileError::NotKept { remedy, .. } => remedy,
         CompileError::NoFiles(_) => watch::RAISE_FILES,
         CompileError::NoTime => "look what the machine is busy with, and try again",
         CompileError::Ended { .. } => {
