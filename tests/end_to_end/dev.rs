@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -15,6 +15,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{LOCKGATE, probe_configuration};
+
+/// What the gateway keeps for the next compilation: one file for each plugin.
+fn functions(temporary: &Path) -> PathBuf {
+    let only = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let [path] = paths.collect::<Vec<_>>().try_into().unwrap();
+        path
+    };
+    only(&only(temporary).join("functions"))
+}
 
 /// Waits until the `place`th new build of this gateway serves.
 async fn built(gateway: &Gateway, place: usize) {
@@ -129,6 +140,38 @@ async fn functions_of_a_build_are_kept_for_the_next_one_and_removed_with_the_gat
     next.interrupt();
     assert_eq!(next.ended().await, Some(0));
     assert_eq!(folders(), Vec::<PathBuf>::new());
+}
+
+/// A fault of the compiler may be kept with them.
+#[tokio::test]
+async fn functions_that_end_a_compilation_are_forgotten() {
+    let folder = LOCKGATE.copy_of("echo", "damaged-echo");
+    answer_with(&folder, "zero");
+    let temporary = TempDir::new().unwrap();
+    let mut command = LOCKGATE.dev(&folder, &[]);
+    command.env("TMPDIR", temporary.path());
+    let gateway = Gateway::start_dev(command).await;
+    let file = functions(temporary.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let kept = bytes.split_off(32);
+    let damaged: Vec<_> = kept
+        .iter()
+        .enumerate()
+        .map(|(place, byte)| byte ^ u8::from(place % 50 == 0))
+        .collect();
+    let right = digest(&damaged).replace("sha256:", "");
+    let right = (0..32).map(|place| u8::from_str_radix(&right[2 * place..2 * place + 2], 16));
+    let right: Vec<_> = right.map(Result::unwrap).collect();
+    fs::write(&file, [right, damaged].concat()).unwrap();
+    answer_with(&folder, "one");
+    let words = ["compiling it again, without the functions of the last build"];
+    gateway.log().line_within(LONG_PATIENCE, &words).await;
+    built(&gateway, 0).await;
+    let mut client = gateway.connect("/dev").await;
+    client.send("hello").await;
+    client.expect("one hello").await;
+    assert!(!gateway.log().contains(&["still serving"]));
+    assert!(functions(temporary.path()).exists());
 }
 
 #[tokio::test]

@@ -97,6 +97,10 @@ impl Digest {
         let digest = digest::digest(&SHA256, bytes);
         Self(digest.as_ref().try_into().expect("a SHA-256 has 32 bytes"))
     }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// `sha256:` and the hexadecimal digits, the form used everywhere.

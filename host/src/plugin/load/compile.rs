@@ -249,8 +249,19 @@ impl Compiler {
                 functions: self.functions(&plugin.name),
                 stopped: &self.stopped,
             };
-            let paces = self.paces(source.bytes.len() as u64, plugin.limits.compile);
-            compilation.run(&plugin.name, paces)?;
+            let size = source.bytes.len() as u64;
+            let run = || compilation.run(&plugin.name, self.paces(size, plugin.limits.compile));
+            match run() {
+                // They may be what ended it, and would end each further one.
+                Err(error @ CompileError::Ended { .. }) if compilation.forget_functions() => {
+                    tracing::info!(
+                        plugin = plugin.name,
+                        "compiling it again, without the functions of the last build: {error}"
+                    );
+                    run()
+                }
+                ran => ran,
+            }?;
         }
         // Finds the code that a child has left in the cache. Where no child could run, compiles.
         let compiled = self.nice.install(|| Component::new(engine, &source.bytes));
@@ -323,6 +334,10 @@ impl Compilation<'_> {
             match ran {
                 Ok(Some((status, output))) if status.code() == Some(NOT_KEPT) => {
                     let why = cache::why_not_kept(self.cache, began);
+                    let (why, remedy) = why.map_or_else(
+                        || (quoted(&output), cache::REMEDY),
+                        |(why, remedy)| (format!(": {why}"), remedy),
+                    );
                     return Err(CompileError::NotKept {
                         cache: self.cache.to_owned(),
                         why,
@@ -335,10 +350,6 @@ impl Compilation<'_> {
                 Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
                 Err(error) => {
                     tracing::warn!(
-                    let (why, remedy) = why.map_or_else(
-                        || (quoted(&output), cache::REMEDY),
-                        |(why, remedy)| (format!(": {why}"), remedy),
-                    );
                         plugin,
                         "a component is compiled by the gateway itself, without bounds: \
                          no process can do it: {error}"
@@ -348,6 +359,12 @@ impl Compilation<'_> {
             }
         }
         Err(CompileError::NoTime)
+    }
+
+    /// Removes the functions of the last compilation. False if there were none.
+    fn forget_functions(&self) -> bool {
+        let file = self.functions.as_ref();
+        file.is_some_and(|file| fs::remove_file(file).is_ok())
     }
 
     /// Runs the child process, so that the memory, locks and crashes of a compilation are not the gateway's. Gives the

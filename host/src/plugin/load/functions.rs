@@ -11,11 +11,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wasmtime::CacheStore;
 
+use crate::net::watch;
+use crate::signature::Digest;
+
 /// The folder of such files.
 pub(super) const FOLDER: &str = "functions";
 
 /// Bytes of the largest file: the functions of a JavaScript engine need a tenth.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Bytes of the digest before the functions: damaged code could end the compilation, or run.
+const DIGEST: usize = 32;
 
 /// Bytes of a key: Cranelift's digest of a function and of all settings that its code depends on.
 const KEY: usize = 32;
@@ -41,11 +47,12 @@ struct Known {
 }
 
 impl Functions {
-    /// Reads a file as [`Self::write`] writes it. One that is not there, or is broken off, has fewer functions.
+    /// Reads a file as [`Self::write`] writes it. One that is not there, or is damaged, has no functions.
     pub(super) fn read(file: PathBuf) -> Self {
-        let bytes = fs::read(&file).unwrap_or_default();
+        let read = watch::read(&file, MAX_BYTES as u64);
+        let bytes = read.map(|(bytes, _)| bytes).unwrap_or_default();
         let mut known = HashMap::new();
-        let mut rest = bytes.as_slice();
+        let mut rest = sound(&bytes).unwrap_or_default();
         while let Some((key, code, after)) = entry(rest) {
             let end = bytes.len() - after.len();
             let entry = Known {
@@ -73,7 +80,7 @@ impl Functions {
         let used = self.known.iter().filter(|(_, known)| used(known));
         let used = used.filter_map(|(key, known)| Some((key, self.bytes.get(known.code.clone())?)));
         let added = added.iter().map(|(key, code)| (key, code.as_slice()));
-        let mut bytes = Vec::new();
+        let mut bytes = vec![0; DIGEST];
         for (key, code) in used.chain(added) {
             let Ok(length) = u32::try_from(code.len()) else {
                 continue;
@@ -84,6 +91,9 @@ impl Functions {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(&length.to_le_bytes());
             bytes.extend_from_slice(code);
+        }
+        if let Some((digest, functions)) = bytes.split_first_chunk_mut::<DIGEST>() {
+            *digest = *Digest::of(functions).bytes();
         }
         let unfinished = self.file.with_extension("new");
         if let Some(folder) = self.file.parent() {
@@ -112,6 +122,12 @@ impl CacheStore for Functions {
         self.added().insert(key, code);
         true
     }
+}
+
+/// The functions of a file, if their digest is the one before them.
+fn sound(bytes: &[u8]) -> Option<&[u8]> {
+    let (digest, functions) = bytes.split_first_chunk::<DIGEST>()?;
+    (digest == Digest::of(functions).bytes()).then_some(functions)
 }
 
 /// Splits the first key and its code off.
@@ -167,13 +183,23 @@ mod tests {
     }
 
     #[test]
-    fn file_that_is_broken_off_has_the_functions_before() {
+    fn damaged_file_has_no_functions_and_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         let (all, _) = compiled(&file, &[1, 2, 3]);
-        let bytes = fs::read(&file).unwrap();
-        fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
-        assert_eq!(compiled(&file, &[1, 2, 3]), (1, all - 1));
+        let whole = fs::read(&file).unwrap();
+        let mut changed = whole.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        for damaged in [
+            &changed,
+            &whole[..whole.len() - 1],
+            &whole[..DIGEST - 1],
+            &[],
+        ] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(compiled(&file, &[1, 2, 3]), (all, 0));
+            assert_eq!(compiled(&file, &[1, 2, 3]), (0, all));
+        }
     }
 
     #[test]
