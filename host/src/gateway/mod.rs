@@ -29,7 +29,7 @@ use crate::handshake::{Admission, EarlyLines, HandshakeContext};
 use crate::listener::{ListenerContext, Pages, QuicSocket};
 use crate::management::{Control, Upgrade, note_socket_name, second_note_socket_name, serve_note};
 use crate::permits::Permits;
-use crate::plugin::{Cause, Plugins};
+use crate::plugin::{Cause, HeldBack, Plugins};
 use crate::telemetry::Metrics;
 
 pub(crate) use check::check;
@@ -247,6 +247,11 @@ impl Gateway {
             .iter()
             .map(OpenListener::to_string)
             .collect()
+    }
+
+    /// Why a plugin does not serve the component that was read last; none if it does.
+    pub(crate) fn held_back(&self, plugin: &str) -> Option<HeldBack> {
+        self.plugins.all().get(plugin)?.held_back()
     }
 
     fn lock(&self) -> MutexGuard<'_, GatewayState> {

@@ -92,10 +92,12 @@ impl Gateway {
             }
             Err(error) => {
                 reloads.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    came,
-                    "not reloaded, everything continues as before: {error:#}"
-                );
+                if !cause.is_told_by_dev() {
+                    tracing::warn!(
+                        came,
+                        "not reloaded, everything continues as before: {error:#}"
+                    );
+                }
             }
         }
         done

@@ -34,7 +34,7 @@ use run::epoch_thread::Epochs;
 pub(crate) use run::exports::Export;
 use run::guest_threads::GuestThreads;
 use run::pool::Room;
-pub(crate) use versions::change::{Cause, NoChange, PluginChange, Withdrawn};
+pub(crate) use versions::change::{Cause, HeldBack, NoChange, PluginChange, Withdrawn};
 use versions::change_lock::ChangeLock;
 pub(crate) use versions::change_lock::Upgrading;
 pub(crate) use versions::handle::PluginHandle;

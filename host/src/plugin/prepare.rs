@@ -108,7 +108,7 @@ impl Plugins {
             Err(fault) => {
                 // It was said and counted the first time.
                 if !(fault.is_passing && cause == Cause::ChangedFileAgain) {
-                    plugin.refuse(read, &fault);
+                    plugin.refuse(read, &fault, cause);
                 }
                 Err(fault)
             }

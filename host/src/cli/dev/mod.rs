@@ -221,11 +221,20 @@ impl<'a> DevServer<'a> {
     async fn swap(&self, gateway: &Arc<Gateway>, folder: &Path) {
         let source = self.sources.get(folder);
         for plugin in source.iter().flat_map(|source| &source.plugins) {
-            match gateway
-                .reload(ReloadScope::Component(plugin.clone()), Cause::Build)
-                .await
-            {
-                Ok(_) => tracing::info!("serving the new build; connections stayed open"),
+            let scope = ReloadScope::Component(plugin.clone());
+            match gateway.reload(scope, Cause::Build).await {
+                Ok(changes) if !changes.is_empty() => {
+                    tracing::info!("serving the new build; connections stayed open");
+                }
+                Ok(_) => match gateway.held_back(plugin) {
+                    Some(held_back) => tracing::warn!(
+                        "still serving an earlier build: {held_back}; save other code to have it served"
+                    ),
+                    None => tracing::info!(
+                        "unchanged: the build is the one that serves; if a change is missing, its file may be older than \
+                         the build: save it again"
+                    ),
+                },
                 Err(error) => tracing::warn!("still serving the last good build: {error:#}"),
             }
         }

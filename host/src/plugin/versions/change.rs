@@ -31,6 +31,20 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// Whether `lockgate dev` tells the author what comes of the load: the log need not.
+    pub(crate) fn is_told_by_dev(self) -> bool {
+        match self {
+            Self::ChangedConfiguration | Self::Build => true,
+            Self::Start
+            | Self::Upgrade
+            | Self::Check
+            | Self::Command
+            | Self::Signal
+            | Self::ChangedFile
+            | Self::ChangedFileAgain => false,
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",

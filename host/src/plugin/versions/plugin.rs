@@ -163,8 +163,11 @@ impl Plugin {
     }
 
     /// Counts and logs a file that was refused; `digest` is none if it was not read.
-    pub(crate) fn refuse(&self, digest: Option<Digest>, fault: &Fault) {
+    pub(crate) fn refuse(&self, digest: Option<Digest>, fault: &Fault, cause: Cause) {
         self.lock().tallies.refused += 1;
+        if cause.is_told_by_dev() {
+            return;
+        }
         tracing::warn!(
             plugin = &*self.name,
             digest = digest.map(tracing::field::display),

@@ -147,12 +147,12 @@ impl Prepared {
     pub(crate) async fn again(self) -> Result<Option<Self>, Fault> {
         // Their instances make room.
         drop((self.stable, self.candidate));
-        let (plugin, offered) = (self.plugin, self.offered);
+        let (plugin, offered, cause) = (self.plugin, self.offered, self.cause);
         let signature = &self.signature;
-        let again = plugin.prepare(&self.config, offered, self.compiled, signature, self.cause);
+        let again = plugin.prepare(&self.config, offered, self.compiled, signature, cause);
         again
             .await
-            .inspect_err(|fault| plugin.refuse(Some(offered.0), fault))
+            .inspect_err(|fault| plugin.refuse(Some(offered.0), fault, cause))
     }
 
     /// Makes the prepared versions serve, in the snapshots that stages get from now on. Gives the change, and the
