@@ -83,6 +83,7 @@ mod rollout;
 mod room;
 mod route;
 mod secrets;
+mod send_window;
 mod session;
 mod signatures;
 mod stalled;

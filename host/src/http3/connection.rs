@@ -8,7 +8,7 @@ use http::Response;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Full};
-use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use quinn::{ConnectionError, RecvStream, VarInt};
 use tokio::task::{JoinSet, coop};
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ use super::request::{RequestStart, Start};
 use super::session::{Deciding, MessageStream, Session, Sessions};
 use super::stream::Stream;
 use super::uni::{Critical, UniStream};
+use super::window::{Line, Sending};
 use super::{MAX_HEAD, frame, message, qpack, settings, varint};
 
 /// The type of a control stream.
@@ -33,7 +34,8 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 /// A connection of which the gateway's settings are sent.
 pub(crate) struct Connection {
     quic: quinn::Connection,
-    control: SendStream,
+    /// The streams that wait for the send window, and the gateway's control stream.
+    line: Arc<Line>,
     critical: Arc<Mutex<Critical>>,
     sessions: Arc<Sessions>,
     /// A task for each unidirectional stream of the client.
@@ -46,7 +48,7 @@ pub(crate) struct Connection {
 pub(crate) struct RequestStream {
     quic: quinn::Connection,
     sessions: Arc<Sessions>,
-    send: SendStream,
+    send: Sending,
     receive: RecvStream,
 }
 
@@ -71,7 +73,7 @@ impl Connection {
         let _ = control.write_all(&start).await;
         Ok(Self {
             quic,
-            control,
+            line: Line::new(control),
             critical: Arc::default(),
             sessions: Arc::default(),
             unis: JoinSet::new(),
@@ -89,6 +91,7 @@ impl Connection {
                     let id = VarInt::from(send.id()).into_inner();
                     self.next = self.next.max(id + 4);
                     let (quic, sessions) = (self.quic.clone(), Arc::clone(&self.sessions));
+                    let send = self.line.stream(send);
                     return Ok(RequestStream { quic, sessions, send, receive });
                 }
                 receive = self.quic.accept_uni() => {
@@ -103,6 +106,7 @@ impl Connection {
                     // A client that sends many leaves the thread to others, too.
                     coop::consume_budget().await;
                 }
+                never = self.line.tend() => match never {},
                 Some(read) = self.unis.join_next() => {
                     if let Ok(Err(code)) = read {
                         self.quic.close(code.into(), b"");
@@ -118,7 +122,7 @@ impl Connection {
         varint::put(&mut id, self.next);
         frame::put(&mut goaway, frame::GOAWAY, &id);
         // A client that takes nothing need not be told.
-        let _ = timeout(LAST_BYTES, self.control.write_all(&goaway)).await;
+        let _ = timeout(LAST_BYTES, self.line.write_control(&goaway)).await;
     }
 
     /// Raises the limit of bidirectional streams that the client has open.
@@ -203,7 +207,7 @@ impl RequestStream {
     pub(crate) async fn reset_by_client(&mut self) {
         let stopped = self.send.stopped();
         tokio::select! {
-            _ = stopped => {}
+            () = stopped => {}
             () = async {
                 if !matches!(self.receive.received_reset().await, Ok(Some(_)) | Err(_)) {
                     // The client has said all.
@@ -215,7 +219,7 @@ impl RequestStream {
 
     /// Ends the stream without an answer.
     pub(crate) fn reset(&mut self, code: Code) {
-        let _ = self.send.reset(code.into());
+        self.send.reset(code);
         let _ = self.receive.stop(code.into());
     }
 
@@ -263,10 +267,11 @@ impl RequestStream {
         }
         let answered = async {
             self.send.write_all(&out).await.ok()?;
-            self.send.finish().ok()?;
+            let arriving = self.send.finish();
             // The client need not send the rest of its request.
             let _ = self.receive.stop(Code::None.into());
-            self.send.stopped().await.ok()
+            arriving.await;
+            Some(())
         };
         let _ = timeout(LAST_BYTES, answered).await;
     }

@@ -22,6 +22,7 @@ mod static_table;
 mod stream;
 mod uni;
 mod varint;
+mod window;
 
 pub(crate) use capsule::SessionClose;
 pub(crate) use code::Code;

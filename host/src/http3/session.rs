@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream};
+use quinn::RecvStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use super::capsule::{self, Capsules, SessionClose};
 use super::code::Code;
 use super::datagram::{self, DatagramSender};
-use super::stream::{Arriving, Stream, finish};
+use super::stream::Stream;
+use super::window::{Arriving, Sending};
 use crate::counters::DatagramCounters;
 
 /// Datagrams of a client that wait for their session: what comes while a handler works for a few milliseconds. A packet
@@ -296,19 +297,19 @@ impl Drop for Session {
 /// The client's stream for messages, both ways.
 #[derive(Debug)]
 pub(crate) struct MessageStream {
-    send: SendStream,
+    send: Sending,
     receive: RecvStream,
 }
 
 impl MessageStream {
-    pub(super) fn new(send: SendStream, receive: RecvStream) -> Self {
+    pub(super) fn new(send: Sending, receive: RecvStream) -> Self {
         Self { send, receive }
     }
 
     /// Ends our half, and waits until the client has acknowledged all of it: the close of the session must not overtake
     /// its last messages.
     pub(crate) fn finish(&mut self) -> Arriving {
-        finish(&mut self.send)
+        self.send.finish()
     }
 }
 
@@ -328,7 +329,7 @@ impl AsyncWrite for MessageStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), context, bytes)
+        self.send.poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -336,7 +337,7 @@ impl AsyncWrite for MessageStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let _ = self.send.finish();
+        drop(self.send.finish());
         Poll::Ready(Ok(()))
     }
 }
@@ -344,7 +345,7 @@ impl AsyncWrite for MessageStream {
 impl Drop for MessageStream {
     fn drop(&mut self) {
         // Without effect if it has ended in order.
-        let _ = self.send.reset(Code::SessionGone.into());
+        self.send.reset(Code::SessionGone);
         let _ = self.receive.stop(Code::SessionGone.into());
     }
 }

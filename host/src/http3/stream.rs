@@ -4,12 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use quinn::{RecvStream, SendStream};
+use quinn::RecvStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::code::Code;
 use super::data::DataFrames;
 use super::frame::{self, MAX_HEAD};
+use super::window::{Arriving, Sending};
 
 /// Longest data in bytes that leave together with the head of their frame: more than a packet holds, so that a small
 /// message is one write.
@@ -18,22 +19,9 @@ const TOGETHER: usize = 1_200;
 /// Reads without data after which others run: a client may send frames without a meaning for ever.
 const IDLE_READS: u32 = 16;
 
-/// Ready once the client has acknowledged all of a stream, or takes no more of it.
-pub(super) type Arriving = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Ends a stream in order.
-pub(super) fn finish(send: &mut SendStream) -> Arriving {
-    // An error means that the client has stopped reading, or has gone.
-    let _ = send.finish();
-    let acknowledged = send.stopped();
-    Box::pin(async move {
-        let _ = acknowledged.await;
-    })
-}
-
 pub(crate) struct Stream {
     quic: quinn::Connection,
-    send: SendStream,
+    send: Sending,
     receive: RecvStream,
     frames: DataFrames,
     /// The rest of a frame's head, which is written before its data.
@@ -45,7 +33,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(quic: quinn::Connection, send: SendStream, receive: RecvStream) -> Self {
+    pub(super) fn new(quic: quinn::Connection, send: Sending, receive: RecvStream) -> Self {
         Self {
             quic,
             send,
@@ -63,7 +51,7 @@ impl Stream {
 
     fn poll_write_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.head.is_empty() {
-            let written = ready!(Pin::new(&mut self.send).poll_write(context, &self.head))?;
+            let written = ready!(self.send.poll_write(context, &self.head))?;
             self.head.drain(..written.min(self.head.len()));
         }
         Poll::Ready(Ok(()))
@@ -85,7 +73,7 @@ impl Stream {
             .zip(bytes)
             .for_each(|(place, byte)| *place = *byte);
         let whole = together.get(..length).unwrap_or_default();
-        let written = ready!(Pin::new(&mut self.send).poll_write(context, whole))?;
+        let written = ready!(self.send.poll_write(context, whole))?;
         let of_head = written.min(self.head.len());
         self.head.drain(..of_head);
         self.left -= written - of_head;
@@ -146,7 +134,7 @@ impl AsyncWrite for Stream {
         }
         ready!(self.poll_write_head(context))?;
         let next = bytes.get(..self.left).unwrap_or(bytes);
-        let written = ready!(Pin::new(&mut self.send).poll_write(context, next))?;
+        let written = ready!(self.send.poll_write(context, next))?;
         self.left -= written;
         Poll::Ready(Ok(written))
     }
@@ -159,7 +147,7 @@ impl AsyncWrite for Stream {
     /// Ends our half, and waits until the client has all of it: quinn drops what has not arrived when the connection ends.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let arriving = this.arriving.get_or_insert_with(|| finish(&mut this.send));
+        let arriving = this.arriving.get_or_insert_with(|| this.send.finish());
         arriving.as_mut().poll(context).map(Ok)
     }
 }
@@ -169,7 +157,7 @@ impl Drop for Stream {
     /// tell.
     fn drop(&mut self) {
         if self.arriving.is_none() {
-            let _ = self.send.reset(Code::RequestCancelled.into());
+            self.send.reset(Code::RequestCancelled);
         }
         let _ = self.receive.stop(Code::None.into());
     }
