@@ -27,11 +27,13 @@ use crate::handshake::{self, NotAdmitted, Peer, Upgrade};
 pub(super) const MAX_STREAMS: u32 = 100;
 
 /// Limit of bidirectional streams that a client has open by QUIC: a WebTransport session has a second one, for its
-/// messages.
-pub(super) const MAX_QUIC_STREAMS: u32 = 2 * MAX_STREAMS;
+/// messages. quinn tells a client of streams that have ended once they are more than an eighth of the limit; beside that
+/// eighth there is room for the streams of all sessions, and for requests that get their 429.
+pub(super) const MAX_QUIC_STREAMS: u32 = 256;
 
-/// The limit of a QUIC connection that has few requests, and the number of requests from which they are many. quinn has
-/// room for all streams from the start, and most clients need two: the rest of the limit would cost each 5 KiB.
+/// The limit of a QUIC connection that has few requests, and the number of requests from which they are many: fewer have
+/// room beside an eighth. quinn makes a table of the limit from the start, and most clients need two streams: the rest of
+/// it would cost each 8 KiB.
 pub(super) const FEW_QUIC_STREAMS: u32 = MAX_STREAMS;
 const MANY: usize = MAX_STREAMS as usize / 4;
 
@@ -183,7 +185,7 @@ impl Streams {
         // One that opens nothing may have the place of a session's messages.
         let most = match request.extensions().get::<Protocol>() {
             Some(_) => MAX_STREAMS,
-            None => MAX_QUIC_STREAMS,
+            None => 2 * MAX_STREAMS,
         };
         let is_one_more = self.open.len() > most as usize;
         let reason = NotAdmitted::TooManyStreams;
