@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Interval, interval};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::http3::probe;
+use crate::{connect::connecting, http3::probe, webtransport::id};
 
 /// Fewer bytes than the gateway has on its way to a client.
 const MESSAGES: usize = 200;
@@ -75,4 +75,30 @@ async fn close_of_a_session_ends_its_stream_before_the_client_answers() {
     // Nothing is waited for.
     gateway.terminate();
     assert!(session.ends_in_order().await);
+}
+
+/// A client ends its stream first, and its close may be lost a few times.
+#[tokio::test]
+async fn session_is_open_from_the_end_of_its_stream_to_its_close() {
+    let gateway = probe("", "").await;
+    let http3 = gateway.http3().await;
+    let (mut session, mut forgotten) = (
+        http3.session("/s", &[]).await,
+        http3.session("/s", &[]).await,
+    );
+    let own = id(&mut session).await;
+    let without_a_close = id(&mut forgotten).await;
+    session.end_messages();
+    forgotten.end_messages();
+    // Longer than a client that has closed may be silent.
+    let slow = connecting(&json!([{"do": "sleep", "ms": 4_000}, {"do": "accept"}]));
+    let mut neighbour = gateway.connect(&slow).await;
+    let post = json!({"do": "send", "id": own, "text": "one more"});
+    neighbour.step(post).await;
+    assert_eq!(session.next().await, Some(Message::text("one more")));
+    session.close(4_003, "bye").await;
+    gateway.log().line(&[&format!("ended: {own} 4003")]).await;
+    let lost = format!("ended: {without_a_close} 1006");
+    let limit = Duration::from_secs(60);
+    gateway.log().line_within(limit, &[&lost]).await;
 }

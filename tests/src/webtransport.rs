@@ -146,6 +146,11 @@ impl WebTransport {
         .await
     }
 
+    /// Ends the client's half of the stream for messages.
+    pub fn end_messages(&mut self) {
+        self.send.finish().unwrap();
+    }
+
     /// Sends JSON steps to the guest `probe`, and returns its answer.
     pub async fn json(&mut self, text: &str) -> serde_json::Value {
         self.send(&Message::text(text)).await;

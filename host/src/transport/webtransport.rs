@@ -2,8 +2,9 @@
 //! session itself.
 //!
 //! A message is framed as Engine.IO frames it: a byte with the kind (binary: the highest bit) and the length, which goes on
-//! in two bytes (126) or eight (127) as a WebSocket's does, and then the payload. Without a close, an end of either stream
-//! is one like a cut socket's. QUIC finds dead clients, so a session sends no pings.
+//! in two bytes (126) or eight (127) as a WebSocket's does, and then the payload. A client ends its stream and then closes the
+//! session, which goes on until then. Without a close, an end of either stream is one like a cut socket's. QUIC finds dead
+//! clients, so a session sends no pings.
 //!
 //! A datagram is a binary message that may be lost. Those of the client wait in a short queue of the session; those to it
 //! pass this module by ([`crate::connections::DatagramSink`]).
@@ -34,6 +35,10 @@ const READ: usize = 16 << 10;
 /// Time for a client to open its stream.
 const STREAM_TIME: Duration = Duration::from_secs(10);
 
+/// Time for a client that has ended its stream to close the session: over a bad network the close may be lost several
+/// times, and each time takes twice as long as the one before.
+const CLOSE_TIME: Duration = Duration::from_secs(25);
+
 /// The bit of a frame's first byte that tells binary from text.
 const BINARY: u8 = 0x80;
 
@@ -47,8 +52,10 @@ pub(crate) struct WebTransport {
     stream: Option<MessageStream>,
     /// The time limit for that.
     stream_due: Option<Pin<Box<Sleep>>>,
-    /// The client has ended its half of the stream.
+    /// The client's half of the stream has ended.
     has_ended: bool,
+    /// The time limit for the close behind an end in order.
+    close_due: Option<Pin<Box<Sleep>>>,
     /// The client has closed the session: it is told nothing more.
     is_closed: bool,
     /// The last message came as a datagram: the next is one of the stream, if there is any.
@@ -85,6 +92,7 @@ impl WebTransport {
             stream: None,
             stream_due: Some(Box::pin(sleep(STREAM_TIME))),
             has_ended: false,
+            close_due: None,
             is_closed: false,
             was_datagram: false,
             datagrams,
@@ -154,7 +162,14 @@ impl WebTransport {
                 self.unread_since.get_or_insert_with(Instant::now);
                 Ok(true)
             }
-            // The close of the session may follow: it is asked for at the next read.
+            // The close of the session follows.
+            Poll::Ready(Ok(0)) if self.unread.is_empty() => {
+                self.unread = BytesMut::new();
+                self.has_ended = true;
+                self.close_due = Some(Box::pin(sleep(CLOSE_TIME)));
+                Ok(false)
+            }
+            // It may follow: it is asked for at the next read.
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.has_ended = true;
                 Err(ReadError::Gone)
@@ -194,13 +209,18 @@ impl Transport for WebTransport {
             return Poll::Ready(datagram);
         }
         // Messages that have come before the close count.
-        let close = ready!(self.session.poll_closed(context));
-        Poll::Ready(Err(match close {
-            Ok(close) => {
+        Poll::Ready(Err(match self.session.poll_closed(context) {
+            Poll::Ready(Ok(close)) => {
                 self.is_closed = true;
                 closed(&close)
             }
-            Err(_) => ReadError::Gone,
+            Poll::Ready(Err(_)) => ReadError::Gone,
+            Poll::Pending => {
+                let due = self.close_due.as_mut();
+                ready!(due.map_or(Poll::Pending, |due| due.as_mut().poll(context)));
+                self.close_due = None;
+                ReadError::Gone
+            }
         }))
     }
 
