@@ -315,6 +315,23 @@ async fn wider_address_for_quic_is_refused_with_what_is_in_its_way() {
     assert!(!answer.contains("stop the process"), "{answer}");
 }
 
+#[tokio::test]
+async fn wider_address_for_quic_is_taken_by_an_upgrade_without_an_alarm() {
+    let gateway = gateway("drain_s = 0").await;
+    let port = gateway.secure().port();
+    gateway
+        .change(&[("127.0.0.1:0", &gateway.secure().to_string())])
+        .await;
+    let file = gateway.folder().join("gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("127.0.0.1", "0.0.0.0", 1)).unwrap();
+    let _serving = upgrade(&gateway).await;
+    let serving = format!("serving QUIC on UDP 0.0.0.0:{port}");
+    gateway.log().line(&[&serving]).await;
+    assert!(!gateway.log().contains(&["still waits"]));
+    serves(&gateway).await;
+}
+
 /// Clients connect all the time, each with a connection of its own.
 async fn upgrades_fail_no_connect(upgrades: usize, limits: &str) {
     const CONNECTS: usize = 100;

@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::{Address, Mode};
+use crate::config::{Address, Mode, overlap};
 
 pub(crate) use acceptor::Acceptor;
 use activation::Activated;
@@ -247,6 +247,12 @@ impl Sockets {
     /// The open UDP ports.
     pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
         self.lock().ports.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether this process keeps an open UDP port in the way of an address: as long as processes before it have sockets there.
+    pub(crate) fn keep_port_beside(&self, address: SocketAddr) -> bool {
+        let ports = self.ports();
+        ports.iter().any(|port| overlap(port.address(), address))
     }
 
     /// Marks all open sockets as serving: sockets bound later may take a port over from them.

@@ -134,6 +134,10 @@ impl Port {
         name.starts_with(NAME)
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The beginning of the ids of this process's connections.
     pub(crate) fn tag(&self) -> Tag {
         self.tag

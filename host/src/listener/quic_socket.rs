@@ -108,7 +108,10 @@ impl QuicSocket {
                     Ok(open) => return open,
                     Err(error) => error,
                 };
-                if is_to_be_free(&error, self.address, &self.sockets) || said == Some(error.kind()) {
+                if is_to_be_free(&error, self.address, &self.sockets)
+                    || self.sockets.keep_port_beside(self.address)
+                    || said == Some(error.kind())
+                {
                     continue;
                 }
                 said = Some(error.kind());
