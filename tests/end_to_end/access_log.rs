@@ -419,6 +419,37 @@ async fn messages_have_lines_where_that_is_switched_on() {
     assert!((10..=30).contains(&messages), "{messages}");
 }
 
+/// A limit of 4 KiB on the length of a file stands for a full disk.
+#[tokio::test]
+async fn full_disk_leaves_whole_lines_in_the_file_and_the_others_are_counted() {
+    const REQUESTS: usize = 40;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let configuration = format!(
+        "[access_log]\nto = \"file:{}\"\n[apis.a.stages.s]\n",
+        file.display()
+    );
+    let before = "trap '' XFSZ; ulimit -f 8";
+    let mut gateway = LOCKGATE.serve_after(before, &configuration).await;
+    for _ in 0..REQUESTS {
+        gateway.ws("/none").refused().await;
+    }
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with('\n'), "{text}");
+    let written = text.lines().map(parsed).count();
+    assert!((1..REQUESTS).contains(&written), "{text}");
+    let dropped = gateway.log().lines();
+    let dropped = dropped
+        .iter()
+        .filter(|line| line.contains("lines of the access log were dropped"));
+    let lost: u64 = dropped
+        .map(|line| parsed(line)["lines"].as_u64().unwrap())
+        .sum();
+    assert_eq!(written + usize::try_from(lost).unwrap(), REQUESTS);
+}
+
 /// The pipe of the output is full, and the gateway ends before anyone reads on. So is the one of the place before.
 #[tokio::test]
 async fn lines_that_nobody_has_read_when_the_gateway_stops_are_counted() {

@@ -5,7 +5,7 @@
 //! the file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ enum End {
     Line,
     /// A part of one, of which the rest is about to come.
     Part,
-    /// A part of one, of which the rest could not be written, as on a full disk.
+    /// A part of one, of which the rest could not be written, and which could not be cut off.
     Torn,
 }
 
@@ -75,6 +75,17 @@ impl RotatedFile {
         Ok(true)
     }
 
+    /// Cuts off the last bytes written, the part of a line for which a disk had room: nobody is to read half a line. Gives
+    /// whether they are gone; they stay if another process has appended a line behind them.
+    fn cut(&mut self, part: u64) -> io::Result<bool> {
+        let end = self.file.stream_position()?;
+        if self.file.metadata()?.len() != end {
+            return Ok(false);
+        }
+        self.file.set_len(end.saturating_sub(part))?;
+        Ok(true)
+    }
+
     fn rename(&self) -> io::Result<()> {
         let path = followed(&self.config.path)?;
         let numbered = |number: u32| {
@@ -88,6 +99,12 @@ impl RotatedFile {
         }
         fs::rename(&path, numbered(1))
     }
+}
+
+/// The bytes of the whole lines at the beginning.
+fn whole_lines(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte == b'\n');
+    last.map_or(0, |last| last + 1)
 }
 
 /// Opens the file to append. A FIFO without a reader is an error, and nobody waits for one.
@@ -117,11 +134,19 @@ impl Write for RotatedFile {
         }
         match self.file.write(bytes) {
             Ok(written) => {
-                self.size += written as u64;
                 let gone = bytes.get(..written).unwrap_or_default();
-                let is_whole = gone.ends_with(b"\n");
+                let part = written - whole_lines(gone);
+                // A short write is that of a disk without more room.
+                let is_torn = written < bytes.len() && part > 0 && self.end != End::Part;
+                let is_cut = is_torn && self.cut(part as u64).unwrap_or(false);
+                let kept = if is_cut { written - part } else { written };
+                self.size += kept as u64;
+                if is_cut && kept == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                let is_whole = is_cut || part == 0;
                 self.end = if is_whole { End::Line } else { End::Part };
-                Ok(written)
+                Ok(kept)
             }
             Err(error) => {
                 if self.end == End::Part && error.kind() != io::ErrorKind::Interrupted {
@@ -242,6 +267,22 @@ mod tests {
         file.write_all(b"two\n").unwrap();
         assert_eq!(read(&folder, "access.log.1").as_deref(), Some("tor\n"));
         assert_eq!(read(&folder, "access.log").as_deref(), Some("two\n"));
+    }
+
+    #[test]
+    fn part_of_a_line_is_cut_off_unless_another_process_has_appended() {
+        let folder = TempDir::new().unwrap();
+        let mut file = file(&folder, None);
+        file.write_all(b"one\ntw").unwrap();
+        assert!(file.cut(2).unwrap());
+        assert_eq!(read(&folder, "access.log").as_deref(), Some("one\n"));
+        file.write_all(b"tw").unwrap();
+        let path = folder.path().join("access.log");
+        let mut other = OpenOptions::new().append(true).open(path).unwrap();
+        other.write_all(b"other\n").unwrap();
+        assert!(!file.cut(2).unwrap());
+        let whole = read(&folder, "access.log");
+        assert_eq!(whole.as_deref(), Some("one\ntwother\n"));
     }
 
     #[test]
