@@ -15,6 +15,7 @@ mod new;
 mod run;
 mod sign;
 mod signals;
+mod systemd;
 mod table;
 mod test;
 mod upgrade;

@@ -1,7 +1,5 @@
 //! `lockgate run`: serves until a signal stops it, or another process takes over.
 
-use std::env;
-use std::io;
 use std::path::Path;
 use std::process::id;
 use std::sync::Arc;
@@ -9,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
-use tokio::net::UnixDatagram;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
 
 use super::signals::{SignalRequest, Signals};
+use super::systemd::{Watchdog, notify, notify_reloading};
 use crate::config::{self, Config};
 use crate::gateway::{ConfigSource, Gateway, ReloadScope, StopReason};
 use crate::handover::{self, Predecessor, Sockets};
@@ -48,6 +45,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
                 return Err(error);
             }
         };
+        let mut watchdog = Watchdog::start(predecessor.is_some());
         let mut taking_over = JoinSet::new();
         match predecessor {
             None => notify(&[NotifyState::Ready]).await,
@@ -63,7 +61,8 @@ pub(super) fn run(file: &Path) -> Result<()> {
                 });
             }
         }
-        let reason = until_stop(&gateway, &signals).await;
+        let reason = until_stop(&gateway, &signals, &mut watchdog).await;
+        drop(watchdog);
         let told = async {
             if reason == StopReason::Requested {
                 notify(&[NotifyState::Stopping]).await;
@@ -98,7 +97,11 @@ pub(super) async fn load(file: &Path) -> Result<Config> {
 }
 
 /// Serves until a stop or a successful upgrade. A failed upgrade changes nothing.
-async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
+async fn until_stop(
+    gateway: &Arc<Gateway>,
+    signals: &Signals,
+    watchdog: &mut Watchdog,
+) -> StopReason {
     let mut reloads = JoinSet::new();
     loop {
         let idle = reloads.is_empty();
@@ -132,7 +135,7 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
         match handed_over {
             Ok(successor) => {
                 tracing::info!(successor, "process {} hands over", id());
-                notify(&[NotifyState::MainPid(successor)]).await;
+                watchdog.hand_over(successor).await;
                 // The successor may have read its files before the signal: it reloads, and tells systemd when.
                 if signals.take_reload().await
                     && let Err(error) = handover::ask_to_reload(successor)
@@ -155,37 +158,6 @@ async fn until_stop(gateway: &Arc<Gateway>, signals: &Signals) -> StopReason {
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
-    }
-}
-
-/// Time limit for systemd to take a message. Its queue may be full.
-const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Tells systemd the state. Does nothing unless systemd started this process.
-async fn notify(state: &[NotifyState<'_>]) {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
-        return;
-    };
-    let text: String = state.iter().map(|state| format!("{state}\n")).collect();
-    let told = async {
-        let socket = UnixDatagram::unbound()?;
-        socket.connect(path)?;
-        socket.send(text.as_bytes()).await
-    };
-    let told = timeout(NOTIFY_TIMEOUT, told).await;
-    let told =
-        told.unwrap_or_else(|_| Err(io::Error::other("NOTIFY_SOCKET is full, and not read")));
-    if let Err(error) = told {
-        tracing::warn!("systemd could not be told {:?}: {error}", text.trim_end());
-    }
-}
-
-/// Tells systemd that a reload begins. `Type=notify-reload` waits for this after the signal, with the time of the
-/// monotonic clock.
-async fn notify_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]).await,
-        Err(error) => tracing::warn!("systemd could not be told of a reload: {error}"),
     }
 }
 
