@@ -381,10 +381,30 @@ async fn bad_configuration_changes_nothing() {
 
 /// The gateway that compiles for long is this test, which answers when it likes.
 #[tokio::test]
-async fn reload_command_says_what_it_waits_for() {
+async fn command_that_waits_for_long_says_what_for() {
+    for (name, what, body, done) in [
+        (
+            "reload",
+            "the gateway compiles what has changed, and serves as before meanwhile, for 300 s at most",
+            "{\"changed\":[]}",
+            "nothing has changed\n",
+        ),
+        (
+            "upgrade",
+            "the new process compiles what it serves, and this one serves meanwhile, for limits.upgrade_s at most, and as \
+             long before that for a reload under way",
+            "process 7 serves",
+            "process 7 serves\n",
+        ),
+    ] {
+        says_what_it_waits_for(name, what, body, done).await;
+    }
+}
+
+async fn says_what_it_waits_for(name: &str, what: &str, body: &str, done: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut command = LOCKGATE.command(&["reload", "--management", &address]);
+    let mut command = LOCKGATE.command(&[name, "--management", &address]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = Command::from(command).kill_on_drop(true).spawn().unwrap();
     let asked = async |line: &str| {
@@ -405,18 +425,14 @@ async fn reload_command_says_what_it_waits_for() {
     };
     let mut greeting = asked("GET /plugins ").await;
     answer(&mut greeting, "[]").await;
-    let mut reload = asked("POST /reload ").await;
+    let mut request = asked(&format!("POST /{name} ")).await;
     let mut said = BufReader::new(command.stderr.take().unwrap()).lines();
     let said = within("a word", said.next_line()).await.unwrap().unwrap();
-    let expected = "waiting: the gateway compiles what has changed, and serves as before meanwhile, for 300 s at most";
-    assert_eq!(said, expected);
-    answer(&mut reload, "{\"changed\":[]}").await;
+    assert_eq!(said, format!("waiting: {what}"));
+    answer(&mut request, body).await;
     let ended = within("the end", command.wait_with_output()).await.unwrap();
     let output = String::from_utf8(ended.stdout).unwrap();
-    assert_eq!(
-        (ended.status.code(), &*output),
-        (Some(0), "nothing has changed\n")
-    );
+    assert_eq!((ended.status.code(), &*output), (Some(0), done));
 }
 
 #[tokio::test]

@@ -35,6 +35,9 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time without a word to whoever waits for a command.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// The path of an upgrade.
+pub(super) const UPGRADE: &str = "/upgrade";
+
 /// A request to a management listener.
 pub(super) struct ManagementRequest<'a> {
     pub(super) method: Method,
@@ -72,10 +75,14 @@ async fn telling_of_a_wait<T>(
     if let Ok(answer) = timeout(SILENCE, answer.as_mut()).await {
         return answer;
     }
-    telemetry::print(&format!(
-        "waiting: {what}, for {} s at most",
-        request.time_limit.as_secs()
-    ));
+    let at_most = match request.path {
+        // The limits of the gateway end it sooner than the command does.
+        UPGRADE => {
+            "limits.upgrade_s at most, and as long before that for a reload under way".to_owned()
+        }
+        _ => format!("{} s at most", request.time_limit.as_secs()),
+    };
+    telemetry::print(&format!("waiting: {what}, for {at_most}"));
     answer.await
 }
 
@@ -368,7 +375,7 @@ impl ManagementRequest<'_> {
             "/reload" => {
                 Some("the gateway compiles what has changed, and serves as before meanwhile")
             }
-            "/upgrade" => {
+            UPGRADE => {
                 Some("the new process compiles what it serves, and this one serves meanwhile")
             }
             path if self.method == Method::POST && path.starts_with("/plugins/") => {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use http::Method;
 use serde_json::json;
 
-use super::client::{ManagementRequest, ask};
+use super::client::{ManagementRequest, UPGRADE, ask};
 use super::whom::GatewayArgument;
 
 /// Time limit of the answer: longer than twice the largest `limits.upgrade_s`, for a reload before the upgrade and for
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(7_300);
 pub(super) fn upgrade(gateway: &GatewayArgument) -> Result<()> {
     let request = ManagementRequest {
         method: Method::POST,
-        path: "/upgrade",
+        path: UPGRADE,
         body: json!({}),
         time_limit: TIMEOUT,
     };
