@@ -61,13 +61,14 @@ async fn boto3_and_the_aws_cli_at(gateway: &Gateway, address: SocketAddr) {
     let words = [script.to_str().unwrap(), &endpoint, &id, &stuck_id];
     let said = check(&python.run_with(&BACKEND, "python", &words).await);
     let passed = said.lines().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(passed, 6, "{said}");
+    assert_eq!(passed, 7, "{said}");
     for text in ["from boto3", "κόσμε", ""] {
         client.expect(text).await;
     }
     assert_eq!(client.binary().await.as_ref(), [0, 255]);
     client.expect("with a session token").await;
     client.expect("from the AWS CLI").await;
+    client.expect("from curl").await;
     client
         .expect_close(1000, "Connection Closed Normally")
         .await;

@@ -1,4 +1,4 @@
-"""boto3 and the AWS CLI against the connections API: ENDPOINT names the stage, ID an open connection, STUCK one whose
+"""boto3, the AWS CLI and curl's library against the connections API: ENDPOINT names the stage, ID an open connection, STUCK one whose
 client does not read. The secret is in the environment, as a backend has it."""
 
 import datetime
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import boto3
+import pycurl
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -96,12 +97,23 @@ def cli():
     assert gone.returncode != 0 and "GoneException" in gone.stderr, gone
 
 
+def curl():
+    """What `curl --aws-sigv4` of the documentation does."""
+    post = pycurl.Curl()
+    post.setopt(pycurl.URL, f"{endpoint}/@connections/{connection}")
+    post.setopt(pycurl.POSTFIELDS, "from curl")
+    post.setopt(pycurl.AWS_SIGV4, "aws:amz:us-east-1:execute-api")
+    post.setopt(pycurl.USERPWD, f"{os.environ['AWS_ACCESS_KEY_ID']}:{os.environ['AWS_SECRET_ACCESS_KEY']}")
+    post.perform()
+    assert post.getinfo(pycurl.RESPONSE_CODE) == 200, post.getinfo(pycurl.RESPONSE_CODE)
+
+
 def deletes():
     api = client()
     api.delete_connection(ConnectionId=connection)
     raises(api.exceptions.GoneException, lambda: api.post_to_connection(ConnectionId=connection, Data=b"x"))
 
 
-for case in (posts, describes, raises_what_the_model_names, names_other_errors, cli, deletes):
+for case in (posts, describes, raises_what_the_model_names, names_other_errors, cli, curl, deletes):
     case()
     print("ok", case.__name__)
