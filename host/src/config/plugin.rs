@@ -16,6 +16,7 @@ use super::model::{
 use super::report::{Report, join};
 use super::units;
 use super::{Authorizer, AuthorizerKind};
+use crate::net::told;
 
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
@@ -195,7 +196,8 @@ fn component(
             report.problem(
                 key,
                 format!(
-                    "{written:?} is a URL, and a component is a file or an image of a registry"
+                    "{} is a URL, and a component is a file or an image of a registry",
+                    told(written)
                 ),
                 "write the path of a file, or oci://REGISTRY/NAME@sha256:…",
             );
@@ -205,7 +207,15 @@ fn component(
     };
     let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
     let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
-    if digest.is_empty() {
+    let names_image = digest.is_empty() || digest.starts_with("sha256:") || name.contains('/');
+    if digest.contains(['/', '@']) || !names_image {
+        // It is not shown: with a user there may be a password.
+        report.problem(
+            key,
+            "a user stands before the registry",
+            "write oci://REGISTRY/NAME@sha256:…, and add [registries.\"REGISTRY\"] with username and password",
+        );
+    } else if digest.is_empty() {
         report.problem(
             key,
             format!("{written:?} has no digest: a tag may name another component tomorrow"),
