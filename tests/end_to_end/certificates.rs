@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockgate_tests::{Certificate, Gateway, Http2, PATIENCE, Trust, within, write_configuration};
+use lockgate_tests::{
+    Certificate, Gateway, Http2, PATIENCE, Trust, within, write_configuration, write_private,
+};
 use tempfile::TempDir;
 
 use crate::{LOCKGATE, probe_configuration};
@@ -34,7 +36,7 @@ fn pem(folder: &TempDir, name: &str) -> PathBuf {
 fn replace_unseen(path: &Path, content: &str) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let next = path.with_extension("next");
-    fs::write(&next, content).unwrap();
+    write_private(&next, content);
     let file = File::options().write(true).open(&next).unwrap();
     file.set_modified(modified).unwrap();
     fs::rename(next, path).unwrap();

@@ -69,6 +69,7 @@ mod origins;
 mod otlp;
 mod plugin;
 mod principals;
+mod private_files;
 mod proxies;
 mod quic;
 mod quic_hostile;

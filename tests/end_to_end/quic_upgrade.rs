@@ -12,7 +12,7 @@ use std::{
 
 use lockgate_tests::{
     Certificate, Client, ConnectionError, Gateway, Http3, Http3Options, Orphan, PATIENCE, Refused,
-    within, write_configuration,
+    within, write_configuration, write_private,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -519,6 +519,6 @@ async fn start_again(gateway: &Gateway) -> Gateway {
     symlink(program, folder.path().join("lockgate")).unwrap();
     let text = fs::read_to_string(gateway.folder().join("gateway.toml")).unwrap();
     let text = text.replacen("127.0.0.1:0", &address.to_string(), 1);
-    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    write_private(&folder.path().join("gateway.toml"), text);
     start(folder).await
 }

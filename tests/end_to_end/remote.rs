@@ -1,8 +1,10 @@
 //! The management listener with TLS and tokens: who may use it, what the commands send and expect, and what the log keeps.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use lockgate_tests::{Certificate, CommandResult, Gateway, PATIENCE, within, write_configuration};
+use lockgate_tests::{
+    Certificate, CommandResult, Gateway, PATIENCE, within, write_configuration, write_private,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -152,7 +154,7 @@ async fn take_token_and_authority_by_options(certificate: Certificate) {
     let folder = TempDir::new().unwrap();
     let path = |name: &str, content: &str| {
         let path = folder.path().join(name);
-        fs::write(&path, content).unwrap();
+        write_private(&path, content);
         path.to_str().unwrap().to_owned()
     };
     let (ca, token) = (
@@ -206,6 +208,48 @@ async fn take_token_and_authority_by_options(certificate: Certificate) {
         (&["--token-file", "/none"], &[], "/none: cannot be read"),
     ] {
         expect_error(&run(more, variables).await, why);
+    }
+}
+
+#[tokio::test]
+async fn file_or_variable_that_is_not_one_private_token_is_refused_by_name() {
+    let configuration = configuration(&format!("tokens = [\"{TOKEN}\"]"));
+    let gateway = LOCKGATE.serve_as_written(&configuration).await;
+    let address = gateway.management().to_string();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("token");
+    let list = ["connections", "list", "--management", &address];
+    let by_file = [&list[..], &["--token-file", path.to_str().unwrap()]].concat();
+    let lines = format!("{TOKEN}\n{OTHER_TOKEN}\n");
+    let spaces = format!("{TOKEN} {OTHER_TOKEN}");
+    for (content, why) in [
+        (&*lines, "token: has 2 lines, and a token is one"),
+        (&spaces, "token: has a space, or a character"),
+        ("\n", "token: has no token"),
+    ] {
+        write_private(&path, content);
+        expect_error(&LOCKGATE.end(command(&by_file, &[])).await, why);
+        if content != "\n" {
+            let variable = [("LOCKGATE_MANAGEMENT_TOKEN", content)];
+            let ended = LOCKGATE.end(command(&list, &variable)).await;
+            expect_error(
+                &ended,
+                &why.replace("token: ", "LOCKGATE_MANAGEMENT_TOKEN: "),
+            );
+        }
+    }
+    write_private(&path, TOKEN);
+    for (mode, is_private) in [(0o644, false), (0o602, false), (0o640, true), (0o400, true)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let ended = LOCKGATE.end(command(&by_file, &[])).await;
+        if is_private {
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            continue;
+        }
+        let why = format!("token: others may read or write it (mode {mode:04o})");
+        expect_error(&ended, &why);
+        let remedy = format!("remedy: chmod o-rwx {}", path.display());
+        expect_error(&ended, &remedy);
     }
 }
 

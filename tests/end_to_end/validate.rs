@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE, write_configuration};
+use lockgate_tests::{Certificate, Gateway, Guest, PATIENCE, write_configuration, write_private};
 use tempfile::TempDir;
 
 use crate::LOCKGATE;
@@ -32,6 +32,15 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn bad_file_is_refused_with_every_mistake() {
+    // Git keeps no permissions, and secrets stand in some.
+    let folder = TempDir::new().unwrap();
+    let bad = folder.path().join("bad");
+    fs::create_dir(&bad).unwrap();
+    for entry in fs::read_dir(Path::new(CONFIGS).join("bad")).unwrap() {
+        let path = entry.unwrap().path();
+        let content = fs::read(&path).unwrap();
+        write_private(&bad.join(path.file_name().unwrap()), content);
+    }
     let files = files("bad");
     assert!(files.len() >= 30, "{} files", files.len());
     let mut wrong = Vec::new();
@@ -39,9 +48,7 @@ async fn bad_file_is_refused_with_every_mistake() {
         let expected = fs::read_to_string(file.with_extension("txt")).unwrap();
         // The command runs in the folder, so that its output names no path of this machine.
         let name = file.file_name().unwrap().to_str().unwrap();
-        let ended = LOCKGATE
-            .run_in(file.parent().unwrap(), &["validate", name])
-            .await;
+        let ended = LOCKGATE.run_in(&bad, &["validate", name]).await;
         if ended.code != Some(1) || ended.error != expected || !ended.output.is_empty() {
             wrong.push(format!("{name}: expected\n{expected}got\n{ended:?}\n"));
         }
@@ -91,7 +98,7 @@ async fn good_file_is_loaded_and_its_components_compiled() {
             ];
             assert_eq!(LOCKGATE.run(&words).await.code, Some(0));
         }
-        fs::copy(&file, folder.path().join(name)).unwrap();
+        write_private(&folder.path().join(name), fs::read(&file).unwrap());
         let ended = LOCKGATE.run_in(folder.path(), &["validate", name]).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.error);
     }

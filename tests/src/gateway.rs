@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     Client, Guest, Http2, Http3, LONG_PATIENCE, Log, PATIENCE, Request, copy_of_plugin, tls::Tls,
-    within,
+    within, write_private,
 };
 
 /// The gateway's binary.
@@ -199,7 +199,7 @@ pub fn write_configuration(folder: &Path, configuration: &str) -> PathBuf {
         );
     }
     let file = folder.join("gateway.toml");
-    fs::write(&file, text).unwrap();
+    write_private(&file, text);
     file
 }
 

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem:
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::Duplex;
+use crate::{Duplex, write_private};
 
 /// The certificates that a client accepts.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Default for Certificate {
 
 fn replace(folder: &Path, name: &str, content: &str) -> PathBuf {
     let (path, next) = (folder.join(name), folder.join(format!("{name}.next")));
-    fs::write(&next, content).unwrap();
+    write_private(&next, content);
     fs::rename(&next, &path).unwrap();
     path
 }

@@ -1,11 +1,14 @@
 //! The credentials of commands that ask a gateway: the token that they send, and the certificate that they expect.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{self, Secret};
-use crate::net::{BoxedStream, ExpectedCertificate, Stream};
+use crate::net::{BoxedStream, ExpectedCertificate, Secrecy, Stream};
 
 /// The environment variable with a token.
 const TOKEN_VARIABLE: &str = "LOCKGATE_MANAGEMENT_TOKEN";
@@ -45,12 +48,13 @@ impl AccessOptions {
     /// The token to send: that of the options or of the environment, or else the first one of the configuration file.
     pub(super) fn token(&self, file: Option<&Path>) -> Result<FoundToken> {
         if let Some(path) = &self.token_file {
-            let text = std::fs::read_to_string(path);
-            let text = text.with_context(|| format!("{}: cannot be read", path.display()))?;
-            return Ok(Secret::from(text.trim().to_owned()).into());
+            let token = read_token(path).with_context(|| path.display().to_string())?;
+            return Ok(token.into());
         }
         match std::env::var(TOKEN_VARIABLE) {
-            Ok(token) if !token.is_empty() => return Ok(Secret::from(token).into()),
+            Ok(token) if !token.is_empty() => {
+                return Ok(single_token(&token).context(TOKEN_VARIABLE)?.into());
+            }
             Ok(_) | Err(std::env::VarError::NotPresent) => {}
             Err(error @ std::env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE}: {error}"),
         }
@@ -87,6 +91,38 @@ impl AccessOptions {
         expected
             .map(Some)
             .with_context(|| format!("{}: cannot be used", authorities.display()))
+    }
+}
+
+/// Reads a file with a token, which others than its owner and its group have no access to.
+fn read_token(path: &Path) -> Result<Secret> {
+    let mut file = File::open(path).context("cannot be read")?;
+    let mode = file.metadata().context("cannot be read")?.mode() & 0o7777;
+    if let Err(exposed) = Secrecy::Group.check(mode) {
+        bail!(
+            "{exposed}\n  remedy: {}; if others have read it, make another token",
+            exposed.remedy(path)
+        );
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).context("cannot be read")?;
+    single_token(&text)
+}
+
+/// Takes a text that is one token. Nothing shows it.
+fn single_token(text: &str) -> Result<Secret> {
+    let token = text.trim();
+    match token.lines().count() {
+        0 => bail!("has no token; write one of management.tokens"),
+        1 if token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(Secret::from(token.to_owned()))
+        }
+        1 => bail!(
+            "has a space, or a character that no token has; leave one of management.tokens in it"
+        ),
+        lines => {
+            bail!("has {lines} lines, and a token is one; leave one of management.tokens in it")
+        }
     }
 }
 

@@ -115,10 +115,12 @@ pub(super) fn access_keys(
         let allow = written.allow.iter().enumerate();
         let allow = allow
             .filter_map(|(index, text)| permission(&format!("{allow_key}[{index}]"), text, report));
+        let allow = allow.collect();
+        let token = written.token;
         AccessKey {
-            allow: allow.collect(),
+            allow,
             signature,
-            token: written.token.map(Secret),
+            token: token.map(|token| report.secret(&join(&key, "token"), token)),
             name,
         }
     });
@@ -226,8 +228,9 @@ fn signature(
 ) -> Option<(String, Secret)> {
     match (id, secret) {
         (Some(id), Some(secret)) => {
-            check_secret(&join(key, "secret"), &secret, report);
-            Some((id, Secret(secret)))
+            let key = join(key, "secret");
+            check_secret(&key, &secret, report);
+            Some((id, report.secret(&key, secret)))
         }
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) if report.is_clean(key) => {

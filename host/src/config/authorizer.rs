@@ -350,7 +350,7 @@ fn forward(key: &str, written: file::Forward, report: &mut Report<'_>) -> Author
     let ca = written.ca.as_deref();
     AuthorizerKind::Forward(Forward {
         ca: ca.map(|written| report.existing_file(&join(&key, "ca"), written)),
-        url: Secret::from(written.url),
+        url: report.secret_url(&join(&key, "url"), written.url),
         principal,
         values,
         timeout: Duration::from_millis(written.timeout_ms.into()),

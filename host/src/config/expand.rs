@@ -84,12 +84,17 @@ pub(super) fn expand(
     Ok(expanded)
 }
 
-/// Whether a variable's name tells of a secret.
-fn is_secret(name: &str) -> bool {
+/// Whether `expanded`, which `text` gives, stands in the text itself: no variable has given any of it.
+pub(super) fn is_literal(text: &str, expanded: &str) -> bool {
+    let without = expand(text, |_| Err(VarError::NotPresent), Some(""));
+    without.is_ok_and(|without| without == expanded)
+}
+
+/// Whether a name, as of a variable, tells of a secret.
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["SECRET", "TOKEN", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL"]
-        .iter()
-        .any(|word| name.contains(word))
+    let words = ["SECRET", "TOKEN", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL"];
+    !name.contains("PUBLIC") && words.iter().any(|word| name.contains(word))
 }
 
 /// Whether it can name an environment variable.
@@ -142,6 +147,21 @@ mod tests {
     }
 
     #[test]
+    fn text_is_literal_if_no_variable_gives_any_of_it() {
+        for (text, expanded, literal) in [
+            ("secret", "secret", true),
+            ("$${secret}", "${secret}", true),
+            ("${SECRET}", "secret", false),
+            ("Bearer ${SECRET}", "Bearer secret", false),
+            ("${SECRET:-secret}", "other", false),
+            // The default is in use.
+            ("${SECRET:-secret}", "secret", true),
+        ] {
+            assert_eq!(is_literal(text, expanded), literal, "{text} {expanded}");
+        }
+    }
+
+    #[test]
     fn default_is_advised_where_the_name_is_of_no_secret() {
         for (name, advised) in [
             ("HOST", true),
@@ -149,6 +169,7 @@ mod tests {
             ("api_key", false),
             ("ACCESS_TOKEN", false),
             ("DB_PASSWORD", false),
+            ("TICKET_PUBLIC_KEY", true),
         ] {
             let remedy = Unexpandable::Unset(name.to_owned()).remedy();
             assert_eq!(remedy.contains("default"), advised, "{remedy}");

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::LoadMode;
-use super::expand::expand;
+use super::expand::{expand, is_literal};
 use super::names::{list, nearest};
 use super::report::{Report, join};
 use super::schema::{VERBATIM, ValueKind, alternative, example, remedy, strings, words};
@@ -182,13 +182,17 @@ impl Reader<'_, '_> {
         }
         let unset_value =
             (self.mode == LoadMode::Develop && is_of_plugin(key)).then_some(FOR_DEVELOPMENT);
-        let text = match expand(text, |name| std::env::var(name), unset_value) {
+        let written = text;
+        let text = match expand(written, |name| std::env::var(name), unset_value) {
             Ok(text) => text,
             Err(error) => {
                 self.report.problem(key, error.to_string(), error.remedy());
                 return None;
             }
         };
+        if is_literal(written, &text) {
+            self.report.note_literal(key);
+        }
         let words = words(schema);
         if !words.is_empty() && !words.contains(&text.as_str()) {
             let remedy = match nearest(&text, &words) {

@@ -67,5 +67,8 @@ fn tokens(written: Vec<String>, report: &mut Report<'_>) -> Vec<Secret> {
             report.problem(&key, "the token is there twice", "remove one");
         }
     }
-    written.into_iter().map(Secret).collect()
+    let written = written.into_iter().enumerate();
+    written
+        .map(|(place, token)| report.secret(&format!("management.tokens[{place}]"), token))
+        .collect()
 }

@@ -67,7 +67,7 @@ pub(crate) use usage_plan::{ApiKeys, Period, UsagePlan};
 #[cfg(test)]
 pub(crate) use usage_plan::{PlanQuota, PlanRate};
 
-use crate::net::watch;
+use crate::net::watch::{self, Stamp};
 
 /// Longest file that is read, in MiB: far more than anyone writes, far less than memory.
 const MAX_FILE_MIB: u64 = 4;
@@ -83,20 +83,21 @@ enum LoadMode {
 }
 
 impl Config {
-    /// Reads a file, and checks that the files it names exist.
+    /// Reads a file, and checks that the files it names exist, and that no others may read a secret in it.
     pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
-        Self::of(&read(path)?, path, LoadMode::Serve)
+        let (text, stamp) = read(path)?;
+        Self::of(&text, path, LoadMode::Serve, Some(stamp.mode()))
     }
 
     /// Reads a file as [`Self::load`] does, for `lockgate dev`: it may have no listener, and plugins with a source are
     /// not built yet.
     pub(crate) fn develop(path: &Path) -> Result<Self, Problems> {
-        Self::develop_text(&read(path)?, path)
+        Self::develop_text(&read(path)?.0, path)
     }
 
     /// Reads `text` as the content of `file`, as [`Self::develop`] does.
     pub(crate) fn develop_text(text: &str, file: &Path) -> Result<Self, Problems> {
-        Self::of(text, file, LoadMode::Develop)
+        Self::of(text, file, LoadMode::Develop, None)
     }
 
     /// Logs a warning for each doubt.
@@ -106,10 +107,19 @@ impl Config {
         }
     }
 
-    fn of(text: &str, file: &Path, mode: LoadMode) -> Result<Self, Problems> {
+    /// `permissions` are those of the file; without them its secrets are not asked about.
+    fn of(
+        text: &str,
+        file: &Path,
+        mode: LoadMode,
+        permissions: Option<u32>,
+    ) -> Result<Self, Problems> {
         let mut report = Report::new(file, text);
         let config = interpret(text, mode, &mut report);
         report.check_files();
+        if let Some(permissions) = permissions {
+            report.check_secrecy(permissions);
+        }
         report.judge(config)
     }
 
@@ -145,7 +155,7 @@ fn part_of<T>(
     keys: &[&str],
     part: impl FnOnce(Config) -> Option<T>,
 ) -> Result<Option<T>, Problems> {
-    let text = read(path)?;
+    let (text, _) = read(path)?;
     let mut report = Report::new(path, &text);
     match interpret(&text, LoadMode::Serve, &mut report) {
         Some(config) if keys.iter().all(|key| report.is_clean(key)) => Ok(part(config)),
@@ -175,7 +185,7 @@ pub(crate) fn blame(path: Option<&Path>, error: anyhow::Error) -> anyhow::Error 
 }
 
 fn locate(path: &Path, faults: &Faults) -> Result<Problems, Problems> {
-    let text = read(path)?;
+    let (text, _) = read(path)?;
     let mut report = Report::new(path, &text);
     interpret(&text, LoadMode::Serve, &mut report);
     // Only the places count here: the next reading reports other mistakes.
@@ -203,7 +213,7 @@ fn interpret(text: &str, mode: LoadMode, report: &mut Report<'_>) -> Option<Conf
     }
 }
 
-fn read(path: &Path) -> Result<String, Problems> {
+fn read(path: &Path) -> Result<(String, Stamp), Problems> {
     let unreadable = |message: String, remedy: &str| {
         Problems(vec![Problem {
             file: path.to_owned(),
@@ -214,7 +224,7 @@ fn read(path: &Path) -> Result<String, Problems> {
             remedy: remedy.to_owned(),
         }])
     };
-    let (bytes, _) = watch::read(path, MAX_FILE_MIB << 20).map_err(|error| {
+    let (bytes, stamp) = watch::read(path, MAX_FILE_MIB << 20).map_err(|error| {
         let otherwise = "name the gateway's configuration file, such as gateway.toml";
         let remedy = watch::remedy(&error, otherwise);
         unreadable(format!("cannot be read: {error}"), remedy)
@@ -225,6 +235,7 @@ fn read(path: &Path) -> Result<String, Problems> {
             "name the configuration file, or look at the component with `lockgate inspect`",
         ));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))
+    let text = String::from_utf8(bytes)
+        .map_err(|error| unreadable(format!("is not text: {error}"), "save the file as UTF-8"))?;
+    Ok((text, stamp))
 }

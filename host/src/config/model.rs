@@ -429,7 +429,7 @@ pub(crate) struct Credentials {
 
 /// A text that no log or error shows.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(super) String);
+pub(crate) struct Secret(String);
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {

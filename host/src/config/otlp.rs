@@ -95,10 +95,13 @@ pub(super) fn otlp(written: file::Otlp, report: &mut Report<'_>) -> Otlp {
     let headers = written.headers.into_iter();
     Otlp {
         ca: ca.map(|written| report.existing_file("otlp.ca", written)),
-        endpoint: Secret::from(written.endpoint),
+        endpoint: report.secret_url("otlp.endpoint", written.endpoint),
         protocol: written.protocol,
         headers: headers
-            .map(|(name, value)| (name, Secret::from(value)))
+            .map(|(name, value)| {
+                let value = report.secret(&join("otlp.headers", &name), value);
+                (name, value)
+            })
             .collect(),
         one_in: written.one_in,
         traceparent: written.traceparent,

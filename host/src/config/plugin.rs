@@ -18,6 +18,9 @@ use super::units;
 use super::{Authorizer, AuthorizerKind};
 use crate::net::told;
 
+/// Bytes of the shortest variable that is taken for a secret.
+const MIN_SECRET: usize = 8;
+
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
 
@@ -101,7 +104,7 @@ fn registry(name: &str, written: file::Registry, report: &mut Report<'_>) -> Reg
     let credentials = match (written.username, written.password) {
         (Some(username), Some(password)) => Some(Credentials {
             username,
-            password: Secret(password),
+            password: report.secret(&join(&key, "password"), password),
         }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) if report.is_clean(&key) => {
@@ -363,7 +366,14 @@ fn environment(
     }
     let variables = written.into_iter();
     variables
-        .map(|(name, value)| (name, Secret(value)))
+        .map(|(name, value)| {
+            // Most are no secrets, and a short text stands for one that is not there.
+            let value = match expand::is_secret(&name) && value.len() >= MIN_SECRET {
+                true => report.secret(&join(key, &name), value),
+                false => Secret::from(value),
+            };
+            (name, value)
+        })
         .collect()
 }
 

@@ -1,13 +1,15 @@
 //! The report on one file: the problems found, and the place of each key in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::expand::is_secret;
+use super::model::Secret;
 use super::names::is_name;
 use super::problem::{Problem, Problems};
-use crate::net::watch;
+use crate::net::{Secrecy, has_user, watch};
 
 /// The report on one file so far.
 pub(super) struct Report<'a> {
@@ -21,6 +23,10 @@ pub(super) struct Report<'a> {
     paths: Vec<(String, PathBuf, &'static str)>,
     /// The keys that unknown ones probably misspell: what they should have is not missing.
     meant: Vec<String>,
+    /// The keys whose text stands in the file as it is, and comes from no variable.
+    literals: BTreeSet<String>,
+    /// Those of them that have a secret.
+    secrets: Vec<String>,
     problems: Vec<Problem>,
     doubts: Vec<Problem>,
 }
@@ -34,6 +40,8 @@ impl<'a> Report<'a> {
             offsets: BTreeMap::new(),
             paths: Vec::new(),
             meant: Vec::new(),
+            literals: BTreeSet::new(),
+            secrets: Vec::new(),
             problems: Vec::new(),
             doubts: Vec::new(),
         }
@@ -49,6 +57,41 @@ impl<'a> Report<'a> {
     pub(super) fn note_meant(&mut self, key: &str, offset: usize) {
         self.meant.push(key.to_owned());
         self.offsets.entry(key.to_owned()).or_insert(offset);
+    }
+
+    /// Notes that the text of `key` stands in the file as it is.
+    pub(super) fn note_literal(&mut self, key: &str) {
+        self.literals.insert(key.to_owned());
+    }
+
+    /// Gives the text of `key` as a secret. One that stands in the file makes the file a secret too.
+    pub(super) fn secret(&mut self, key: &str, text: String) -> Secret {
+        if self.literals.contains(key) && !text.is_empty() {
+            self.secrets.push(key.to_owned());
+        }
+        Secret::from(text)
+    }
+
+    /// Gives the URL of `key`, which has a secret if it has a user, or a query that tells of one.
+    pub(super) fn secret_url(&mut self, key: &str, url: String) -> Secret {
+        let query = url.split_once('?').map(|(_, query)| query);
+        if has_user(&url) || query.is_some_and(is_secret) {
+            return self.secret(key, url);
+        }
+        Secret::from(url)
+    }
+
+    /// Checks the mode of the file itself: no others than its owner and its group may read a secret that stands in it.
+    pub(super) fn check_secrecy(&mut self, mode: u32) {
+        let first = self.secrets.iter().min_by_key(|key| self.offset(key));
+        if let (Some(key), Err(exposed)) = (first.cloned(), Secrecy::Group.check(mode)) {
+            let remedy = format!(
+                "{}, or take the secret from the environment: \"${{VARIABLE}}\"; if others have read it, make another",
+                exposed.remedy(self.file)
+            );
+            let message = format!("a secret stands in this file, and {exposed}");
+            self.problem(&key, message, remedy);
+        }
     }
 
     /// Whether an unknown key probably means `key`.

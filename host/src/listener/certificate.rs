@@ -18,6 +18,7 @@ use super::pem::{self, Flaw};
 use super::quic_identity::QuicKeys;
 use super::x509::X509;
 use crate::config::{self, Fault};
+use crate::net::Secrecy;
 use crate::words::count_of;
 
 /// Seconds before expiry at which a certificate is warned of, or a fifth of its life if that is less: renewal tools act
@@ -310,11 +311,12 @@ fn leaf<'a>(
     Ok(leaf)
 }
 
-/// Reads the only private key of a file.
+/// Reads the only private key of a file, which others than its owner and its group have no access to.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
     let file = path.display();
     let mut found: Option<(pem::Section, PrivateKeyDer<'static>)> = None;
-    for section in pem::read(path)? {
+    let (sections, stamp) = pem::read_stamped(path)?;
+    for section in sections {
         let der = section.der.clone();
         let key = match section.label.as_str() {
             label if section.encrypted || label == "ENCRYPTED PRIVATE KEY" => {
@@ -347,12 +349,22 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
         }
         found = Some((section, key));
     }
-    found.map(|(_, key)| key).ok_or_else(|| {
-        Flaw::new(
+    let Some((_, key)) = found else {
+        return Err(Flaw::new(
             format!("{file} holds no private key"),
             "name the PEM file of the certificate's key",
+        ));
+    };
+    Secrecy::Group.check(stamp.mode()).map_err(|exposed| {
+        Flaw::new(
+            format!("{file} has the private key, and {exposed}"),
+            format!(
+                "{}; if others have read it, have another key certified",
+                exposed.remedy(path)
+            ),
         )
-    })
+    })?;
+    Ok(key)
 }
 
 /// The command that makes a certificate of version 3 for the existing key.

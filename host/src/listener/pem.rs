@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::net::watch;
+use crate::net::watch::{self, Stamp};
 
 /// Longest file in bytes: some hundred certificates.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -62,16 +62,22 @@ impl fmt::Display for Section {
 
 /// Reads all sections of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
-    let (bytes, _) = watch::read(path, MAX_FILE_BYTES).map_err(|error| Flaw {
+    Ok(read_stamped(path)?.0)
+}
+
+/// Reads all sections of a file, with its stamp.
+pub(super) fn read_stamped(path: &Path) -> Result<(Vec<Section>, Stamp), Flaw> {
+    let (bytes, stamp) = watch::read(path, MAX_FILE_BYTES).map_err(|error| Flaw {
         message: format!("{} cannot be read: {error}", path.display()),
         remedy: watch::remedy(&error, "name a PEM file").into(),
         is_passing: watch::is_passing(&error),
     })?;
-    parse(&bytes).map_err(|flaw| Flaw {
+    let sections = parse(&bytes).map_err(|flaw| Flaw {
         message: format!("{}: {}", path.display(), flaw.message),
         remedy: flaw.remedy.replace("FILE", &path.display().to_string()),
         is_passing: false,
-    })
+    })?;
+    Ok((sections, stamp))
 }
 
 /// Whether the bytes are a PKCS #12 store: a sequence that begins with version 3 and another sequence (RFC 7292 §4).

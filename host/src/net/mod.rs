@@ -5,6 +5,7 @@ mod authorities;
 mod datagrams;
 mod file;
 mod memory;
+mod secrecy;
 mod stream;
 mod tls;
 mod turns;
@@ -18,7 +19,8 @@ pub(crate) use file::{
     followed, keep_room, lock, lock_opened, open_to_add, write_private, write_whole,
 };
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
+pub(crate) use secrecy::{Exposed, Secrecy};
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate, distrust_remedy};
 pub(crate) use turns::Turns;
-pub(crate) use url::{shown, told};
+pub(crate) use url::{has_user, shown, told};

@@ -17,6 +17,12 @@ pub(crate) fn shown(url: &str) -> String {
     )
 }
 
+/// Whether a URL has a user, with or without a password.
+pub(crate) fn has_user(url: &str) -> bool {
+    let url = Url::parse(url);
+    url.is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+}
+
 /// A wrong address in an error: as it is written, unless that may have a secret in it.
 pub(crate) fn told(address: &str) -> String {
     match address.contains(['@', '?', '#']) {

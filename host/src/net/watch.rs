@@ -30,6 +30,7 @@ pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
+    mode: u32,
     modified: (i64, i64),
     changed: (i64, i64),
     /// The SHA-256; none for a larger file, or one that cannot be read.
@@ -50,6 +51,7 @@ impl Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
+            mode: metadata.mode() & 0o7777,
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             content: content.map(|content| {
@@ -57,6 +59,11 @@ impl Stamp {
                 digest.as_ref().try_into().expect("a SHA-256 has 32 bytes")
             }),
         }
+    }
+
+    /// The permissions, and what else `chmod` sets.
+    pub(crate) fn mode(&self) -> u32 {
+        self.mode
     }
 
     /// Time since the file changed or was put in place; none if the clock was set back since.

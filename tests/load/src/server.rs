@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -145,6 +146,8 @@ impl Lockgate {
     fn write(&self, text: &str) -> Result<PathBuf> {
         let file = self.file("gateway.toml");
         fs::write(&file, text).with_context(|| file.display().to_string())?;
+        // It may have a secret.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         Ok(file)
     }
 

@@ -1,12 +1,10 @@
 //! The file of API keys. Only its owner may read it.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::auth::api_keys::{BadTable, Table};
-use crate::net::{watch, write_private};
+use crate::net::{Exposed, Secrecy, watch, write_private};
 
 /// Longest file in bytes: the most keys, with long names.
 const LONGEST: u64 = 8 << 20;
@@ -16,8 +14,8 @@ const LONGEST: u64 = 8 << 20;
 pub(crate) enum BadFile {
     #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
-    #[error("others may read or write it (mode {0:04o})")]
-    Open(u32),
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     #[error("it is not text")]
     NoText,
     #[error("{0}")]
@@ -32,9 +30,9 @@ impl BadFile {
                 "make it with `lockgate keys api new NAME --file FILE`, or correct the path",
             )
             .to_owned(),
-            Self::Open(_) => format!(
-                "chmod 600 {}; if others have read it, make new keys",
-                file.display()
+            Self::Exposed(exposed) => format!(
+                "{}; if others have read it, make new keys",
+                exposed.remedy(file)
             ),
             Self::NoText | Self::Bad(_) => {
                 "correct that, restore the file, or name one that `lockgate keys api new` made"
@@ -50,12 +48,8 @@ impl BadFile {
 
 /// Reads the keys of a file.
 pub(crate) fn read_api_keys(file: &Path) -> Result<Table, BadFile> {
-    let mode = fs::metadata(file).map_err(BadFile::Unreadable)?;
-    let mode = mode.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(BadFile::Open(mode));
-    }
-    let (bytes, _) = watch::read(file, LONGEST).map_err(BadFile::Unreadable)?;
+    let (bytes, stamp) = watch::read(file, LONGEST).map_err(BadFile::Unreadable)?;
+    Secrecy::Owner.check(stamp.mode())?;
     let text = str::from_utf8(&bytes).map_err(|_| BadFile::NoText)?;
     Table::parse(text).map_err(BadFile::Bad)
 }
