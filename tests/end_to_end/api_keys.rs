@@ -330,6 +330,12 @@ async fn file_of_use_is_put_right_also_if_nothing_is_used() {
     gateway.terminate();
     assert_eq!(gateway.ended().await, Some(0));
     assert_eq!(fs::read_to_string(&saved).unwrap(), right);
+    // Before the first saving, too.
+    let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    fs::remove_file(&saved).unwrap();
+    within_patience(is_right).await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await, Some(0));
     // What nobody has used needs no file.
     fs::remove_file(&saved).unwrap();
     let mut gateway = keys.serve(", usage_plan = \"free\"", FREE).await;

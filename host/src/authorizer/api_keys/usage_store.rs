@@ -34,8 +34,8 @@ struct Counts {
     file: PathBuf,
     /// By the prefix of the key.
     usages: Mutex<HashMap<String, Arc<Usage>>>,
-    /// The file as the last saving left it; none if there was none.
-    left: Mutex<Option<Stamp>>,
+    /// The file as the last saving left it, if there was one of either.
+    left: Mutex<Option<Option<Stamp>>>,
 }
 
 impl UsageStore {
@@ -137,7 +137,7 @@ impl Counts {
             .iter()
             .filter_map(|(prefix, usage)| Some((prefix, usage, usage.take_unsaved()?)))
             .collect();
-        if unsaved.is_empty() && *left == Stamp::of(&self.file) {
+        if unsaved.is_empty() && *left == Some(Stamp::of(&self.file)) {
             return Ok(());
         }
         let give_back = || {
@@ -145,8 +145,8 @@ impl Counts {
                 usage.give_back(*unsaved);
             }
         };
-        let saved;
-        (saved, *left) = self.add(&unsaved).inspect_err(|_| give_back())?;
+        let (saved, stamp) = self.add(&unsaved).inspect_err(|_| give_back())?;
+        *left = Some(stamp);
         let now = now_ms();
         for (prefix, usage) in &usages {
             if let Some(saved) = saved.get(prefix) {
