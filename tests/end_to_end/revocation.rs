@@ -11,11 +11,21 @@ use crate::client_certificates::{
 
 /// An authority of this name between a root and its clients.
 fn intermediate(name: &str, root: &Authority, serial: u64) -> Authority {
+    let usages = [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    intermediate_for(&usages, name, root, serial)
+}
+
+fn intermediate_for(
+    usages: &[KeyUsagePurpose],
+    name: &str,
+    root: &Authority,
+    serial: u64,
+) -> Authority {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.serial_number = Some(SerialNumber::from(serial));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = usages.to_vec();
     Authority::signed_by(params, KeyPair::generate().unwrap(), root).unwrap()
 }
 
@@ -41,6 +51,7 @@ async fn list_that_counts_for_nobody_is_refused_and_changes_nothing() {
     let (asking, folder) = asking(&ca, &revocation_list(&ca, &[9])).await;
     let [good, revoked] = [10, 9].map(|serial| asking.client(Some(&issue(&ca, &params(serial)))));
     let (rekeyed, between) = (authority("clients"), intermediate("between", &ca, 2));
+    let unfit = intermediate_for(&[KeyUsagePurpose::KeyCertSign], "unfit", &ca, 4);
     let list = |authority: &Authority| revocation_list(authority, &[]);
     let signed_anew = "authority's key has not signed it";
     let cases = [
@@ -75,6 +86,11 @@ async fn list_that_counts_for_nobody_is_refused_and_changes_nothing() {
             ca.pem() + &rekeyed.pem(),
             list(&rekeyed) + &list(&ca),
             "clients of the other key would be refused",
+        ),
+        (
+            ca.pem(),
+            list(&ca) + &unfit.pem(),
+            "may not sign revocation lists",
         ),
         (ca.pem(), between.pem(), "has no section BEGIN X509 CRL"),
     ];

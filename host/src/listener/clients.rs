@@ -133,6 +133,14 @@ fn judge(
     let verifier = RevocationVerifier::new(roots, provider, lists, clients.required, crl);
     let verifier = verifier.map_err(|error| unusable(crl, &error))?;
     let intermediate = anchors(certificates, crl)?;
+    // TLS looks at that of an intermediate authority, and not at that of one in `ca`.
+    let may_sign = |section: &Section| X509::parse(&section.der).is_some_and(|one| one.signs_lists);
+    if let Some(section) = certificates.iter().find(|section| !may_sign(section)) {
+        return Err(Flaw::new(
+            format!("{}: {section} may not sign revocation lists", crl.display()),
+            "have the authority's certificate made anew with the key usage cRLSign, or remove it and its list",
+        ));
+    }
     let authorities: Vec<_> = roots.roots.iter().chain(&intermediate.roots).collect();
     let files = Files {
         ca: &clients.ca,

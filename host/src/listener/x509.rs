@@ -26,6 +26,9 @@ const IP_ADDRESS: u8 = 0x87;
 
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+/// `cRLSign` in the first byte of a KeyUsage.
+const CRL_SIGN: u8 = 0x02;
 
 /// The content of a certificate.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct X509<'a> {
     /// The DNS names of its `subjectAltName`, in lower case; clients look at no other.
     pub(crate) names: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whether its key may sign revocation lists: also if it does not say what its key is for.
+    pub(super) signs_lists: bool,
     /// The URIs and the mail addresses of its `subjectAltName`.
     pub(crate) uris: Vec<String>,
     pub(crate) emails: Vec<String>,
@@ -79,6 +84,7 @@ impl<'a> X509<'a> {
             public_key,
             names: Vec::new(),
             addresses: Vec::new(),
+            signs_lists: true,
             uris: Vec::new(),
             emails: Vec::new(),
         };
@@ -98,6 +104,12 @@ impl<'a> X509<'a> {
             let (mut tag, mut content) = extension.next()?;
             if tag != OCTET_STRING {
                 (tag, content) = extension.next()?; // after `critical`
+            }
+            if id.0 == KEY_USAGE && tag == OCTET_STRING {
+                // The first byte counts unused bits.
+                let usage = Der(content).take(BIT_STRING);
+                let usage = usage.and_then(|usage| usage.0.get(1));
+                self.signs_lists = usage.is_some_and(|usage| usage & CRL_SIGN != 0);
             }
             if id.0 != SUBJECT_ALT_NAME || tag != OCTET_STRING {
                 continue;
