@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache;
+use super::compile_error::{CompileError, quoted};
 use super::functions::{self, Functions};
 use super::source::{Compiled, Source};
 use super::temporary_folder::CacheFolder;
@@ -39,7 +40,7 @@ use crate::signature::digest_of;
 pub(crate) const COMMAND: &str = "compile-into";
 
 /// Bytes of memory that compiling may take: seven times the need of 12 MB of code.
-const MAX_MEMORY: u64 = 1 << 30;
+pub(super) const MAX_MEMORY: u64 = 1 << 30;
 
 /// Threads that compile one component, however many cores there are: each keeps some MiB.
 const MAX_THREADS: usize = 16;
@@ -91,57 +92,6 @@ pub(crate) enum Waits {
     Clients,
     /// The author of a plugin, after each save: compiling comes first, and most functions are those of the last save.
     Author,
-}
-
-/// Why a component was not compiled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CompileError {
-    #[error("it is no component that can be compiled: {0}")]
-    NoComponent(String),
-    #[error("compiling it takes more than {0} s of processor time")]
-    TooLong(u64),
-    #[error("compiling it takes more than {} MiB of memory", MAX_MEMORY >> 20)]
-    TooMuch,
-    /// The gateway does not compile it itself, without bounds: there may be files left the next time.
-    #[error("no process can compile it: {0}")]
-    NoFiles(io::Error),
-    #[error("there was no processor time to compile it")]
-    NoTime,
-    #[error("the gateway stopped meanwhile")]
-    Stopped,
-    /// The gateway does not compile it once more: it serves, and would do so without bounds.
-    #[error("{} did not take what was compiled{why}", cache.display())]
-    NotKept {
-        cache: PathBuf,
-        why: String,
-        remedy: &'static str,
-    },
-    #[error(
-        "it was not compiled: the process that did it ended with {status}{}",
-        quoted(output)
-    )]
-    Ended { status: ExitStatus, output: String },
-}
-
-impl CompileError {
-    /// Whether the same component may be compiled later.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::NoComponent(_) | Self::TooLong(_) | Self::TooMuch | Self::Stopped => false,
-            Self::NoFiles(_) | Self::NoTime | Self::NotKept { .. } | Self::Ended { .. } => true,
-        }
-    }
-}
-
-/// Quotes the output of a child behind its exit status. The first line of a panic tells the place, the second the
-/// reason.
-fn quoted(output: &str) -> String {
-    let mut lines = output.lines().filter(|line| !line.is_empty());
-    match (lines.next(), lines.next()) {
-        (Some(first), Some(second)) => format!(" and said: {first} {second}"),
-        (Some(only), None) => format!(" and said: {only}"),
-        (None, _) => String::new(),
-    }
 }
 
 /// How a child gets its processor time.
@@ -344,7 +294,9 @@ impl Compilation<'_> {
                         remedy,
                     });
                 }
-                Ok(Some((status, output))) => return judge(status, &output, self.cpu),
+                Ok(Some((status, output))) => {
+                    return CompileError::judge(status, &output, self.cpu);
+                }
                 Ok(None) if !is_open(self.stopped) => return Err(CompileError::Stopped),
                 Ok(None) => tracing::debug!(plugin, "no time to compile while {}", pace.word()),
                 Err(error) if out_of_files(&error) => return Err(CompileError::NoFiles(error)),
@@ -444,26 +396,6 @@ fn is_open(pipe: &PipeReader) -> bool {
     let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
     let now = Timespec::default();
     rustix::event::poll(&mut pipe, Some(&now)).is_ok_and(|closed| closed == 0)
-}
-
-/// Turns the exit status and the output of a child into its result.
-fn judge(status: ExitStatus, output: &str, cpu: Duration) -> Result<(), CompileError> {
-    if status.success() {
-        return Ok(());
-    }
-    let output = output.trim_end();
-    let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
-    Err(if status.code() == Some(1) {
-        let error = output.strip_prefix("error: ").unwrap_or(output);
-        CompileError::NoComponent(error.to_owned())
-    } else if signal(Signal::XCPU) {
-        CompileError::TooLong(cpu.as_secs())
-    } else if signal(Signal::ABORT) && output.contains("memory allocation of") {
-        CompileError::TooMuch
-    } else {
-        let output = output.to_owned();
-        CompileError::Ended { status, output }
-    })
 }
 
 /// The child process: compiles the component on standard input into a cache. It ends with `parent`, the gateway that

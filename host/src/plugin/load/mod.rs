@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod compile;
+mod compile_error;
 mod functions;
 pub(crate) mod inspect;
 pub(crate) mod policy;
@@ -13,7 +14,7 @@ use wasmtime::Engine;
 use wasmtime::component::{self, InstancePre, Linker};
 
 use self::cache::Keep;
-use self::compile::{CompileError, Compiler};
+use self::compile::Compiler;
 use self::source::{Compiled, MAX_COMPONENT, Source};
 use crate::config::{self, Component, Fault};
 use crate::net::watch;
@@ -136,7 +137,7 @@ pub(crate) fn compile(
     let compiled = compiler.compile(engine, plugin, source);
     compiled.map_err(|error| Fault {
         is_passing: error.is_passing(),
-        ..fault(plugin, error.to_string(), compile_remedy(&error))
+        ..fault(plugin, error.to_string(), error.remedy())
     })
 }
 
@@ -167,24 +168,6 @@ pub(crate) fn link(
                 "build it against the contract of this version, lockgate:plugin@0.1.0",
             )
         })
-}
-
-/// The remedy for a component that could not be compiled.
-fn compile_remedy(error: &CompileError) -> &'static str {
-    match error {
-        CompileError::NoComponent(_) => "build it with `lockgate build DIR`, and copy it whole",
-        CompileError::TooLong(_) => {
-            "raise limits.compile_s of the plugin if the machine is slow, or build a smaller component"
-        }
-        CompileError::TooMuch => "build a smaller component, of smaller functions",
-        CompileError::Stopped => "start it again",
-        CompileError::NotKept { remedy, .. } => remedy,
-        CompileError::NoFiles(_) => watch::RAISE_FILES,
-        CompileError::NoTime => "look what the machine is busy with, and try again",
-        CompileError::Ended { .. } => {
-            "if the machine ended it for want of memory, give it more; if not, tell the authors of Lockgate"
-        }
-    }
 }
 
 /// The remedy for a component that could not be pulled.
