@@ -10,6 +10,7 @@ pub(crate) mod pem;
 mod proof;
 pub(crate) mod proxy;
 mod quic;
+mod quic_addresses;
 mod quic_bounds;
 mod quic_identity;
 mod quic_socket;

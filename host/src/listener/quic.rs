@@ -14,6 +14,7 @@ use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::quic_addresses::canonical;
 use super::quic_bounds::bounded;
 use super::quic_socket::{QuicSocket, end};
 use super::streams::{MAX_QUIC_STREAMS, Streams};
@@ -88,9 +89,9 @@ impl QuicListener {
             return;
         }
         let local = incoming.local_ip();
-        let local = local.unwrap_or_else(|| self.socket.address.ip());
+        let local = local.map_or_else(|| self.socket.address.ip(), |ip| ip.to_canonical());
         let from = Accepted {
-            address: incoming.remote_address(),
+            address: canonical(incoming.remote_address()),
             has_address: true,
             loopback: local.is_loopback(),
         };

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use lockgate_steering::separate;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, Runtime as _, TokioRuntime};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::ListenerContext;
+use super::quic_addresses::MappedSocket;
 use super::quic_identity::{ResetKey, endpoint_config};
 use super::tls::Tls;
 use crate::handover::{Port, Sockets};
@@ -249,7 +250,9 @@ fn open(address: SocketAddr, sockets: &Sockets, key: &ResetKey) -> io::Result<Op
 /// that is not read yet keeps the whole buffer: its bounds count a packet for it.
 fn endpoint_on(socket: UdpSocket, config: EndpointConfig) -> io::Result<Endpoint> {
     let copy = socket.try_clone()?;
-    let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
+    let runtime = Arc::new(TokioRuntime);
+    let socket = Arc::new(MappedSocket(runtime.wrap_udp_socket(socket)?));
+    let endpoint = Endpoint::new_with_abstract_socket(config, None, socket, runtime)?;
     // A kernel without the option joins none.
     let _ = separate(&copy);
     Ok(endpoint)
