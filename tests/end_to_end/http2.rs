@@ -16,7 +16,7 @@ async fn serve(limits: &str, stage: &str, plugin: &str) -> Gateway {
 }
 
 /// Waits until another client is let in.
-async fn room_again(gateway: &Gateway) {
+pub(crate) async fn room_again(gateway: &Gateway) {
     let let_in = async { while gateway.ws("/s").attempt().await.is_err() {} };
     within("room for another", let_in).await;
 }

@@ -1,14 +1,17 @@
-//! The last bytes over QUIC: a close of the gateway waits for messages that are on their way to a slow client, and is told
+//! The last bytes: a close of the gateway waits for messages that are on their way to a slow client, and over QUIC is told
 //! to one that takes none.
 
 use std::time::Duration;
 
-use lockgate_tests::{Gateway, Http3, Http3Options};
+use lockgate_tests::{Client, Frame, Gateway, Http2, Http3, Http3Options, Relay};
 use serde_json::json;
 use tokio::time::{Interval, interval};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{connect::connecting, http3::probe, webtransport::id};
+use crate::{
+    LOCKGATE, connect::connecting, http2::room_again, http3::probe, probe_configuration,
+    webtransport::id,
+};
 
 /// Fewer bytes than the gateway has on its way to a client.
 const MESSAGES: usize = 200;
@@ -34,6 +37,122 @@ async fn slow(gateway: &Gateway) -> (Http3, Interval) {
     options.transport.stream_receive_window(window);
     let http3 = Http3::try_connect(gateway.secure(), options).await.unwrap();
     (http3, interval(Duration::from_millis(60)))
+}
+
+/// What a client queues for itself, which its kernel does not take before it reads: more than the gateway waits for without
+/// looking whether it arrives.
+const QUEUED: usize = 80;
+const QUEUED_LETTERS: usize = 8_000;
+
+/// Bytes that a slow link brings every 50 ms: all in eight seconds.
+const SLOWLY: usize = 4_000;
+
+/// A client behind a slow link; what keeps its link and its connection is returned with it.
+type Behind = (Client, Relay, Option<Http2>);
+
+async fn behind_a_slow_link(gateway: &Gateway, kind: &str) -> Behind {
+    let target = match kind {
+        "ws" => gateway.plain(),
+        _ => gateway.secure(),
+    };
+    let link = Relay::slow(target, SLOWLY).await;
+    let (request, http2) = match kind {
+        "ws" => (gateway.ws("/s"), None),
+        "wss" => (gateway.wss("/s"), None),
+        _ => {
+            let http2 = Http2::connect_with_room(link.address()).await;
+            return (http2.open("/s").await, link, Some(http2));
+        }
+    };
+    (request.by_way_of(link.address()).open().await, link, http2)
+}
+
+/// Checks that the client has all that is queued for it and then this close, while it goes on sending.
+async fn has_everything(client: &mut Client, code: u16, reason: &str) {
+    for _ in 0..QUEUED {
+        assert_eq!(client.text().await.len(), QUEUED_LETTERS);
+        client.ping_in_vain().await;
+    }
+    client.expect_close(code, reason).await;
+    client.expect_end().await;
+}
+
+fn queue_and(then: &serde_json::Value) -> String {
+    let burst = json!({"do": "burst", "times": QUEUED, "letters": QUEUED_LETTERS});
+    json!([burst, then, {"do": "silence"}]).to_string()
+}
+
+/// A gateway whose connections without a WebSocket soon end.
+async fn impatient() -> Gateway {
+    let configuration = probe_configuration("", "");
+    LOCKGATE
+        .serve(&format!(
+            "[limits]\nhandshake_timeout_s = 2\n{configuration}"
+        ))
+        .await
+}
+
+async fn check_close_by_a_handler(kind: &str) {
+    let gateway = impatient().await;
+    let (mut client, _link, _http2) = behind_a_slow_link(&gateway, kind).await;
+    let close = json!({"do": "close", "code": 4_001, "reason": "enough"});
+    client.send(queue_and(&close)).await;
+    has_everything(&mut client, 4_001, "enough").await;
+}
+
+async fn check_stop(kind: &str) {
+    let mut gateway = impatient().await;
+    let (mut client, _link, _http2) = behind_a_slow_link(&gateway, kind).await;
+    let print = json!({"do": "print", "text": "all is queued"});
+    client.send(queue_and(&print)).await;
+    gateway.log().line(&["all is queued"]).await;
+    gateway.terminate();
+    has_everything(&mut client, 1_001, "Going away").await;
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_handler_over_ws() {
+    check_close_by_a_handler("ws").await;
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_handler_over_wss() {
+    check_close_by_a_handler("wss").await;
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_handler_over_http_2() {
+    check_close_by_a_handler("HTTP/2").await;
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_stop_over_ws() {
+    check_stop("ws").await;
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_stop_over_wss() {
+    check_stop("wss").await;
+}
+
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_of_a_stop_over_http_2() {
+    check_stop("HTTP/2").await;
+}
+
+/// The other limit, of 25 s, would be longer than a test waits.
+#[tokio::test]
+async fn closed_client_that_takes_nothing_has_its_place_for_no_longer_than_its_limit() {
+    let stage = "limits = { stall_timeout_s = 1 }";
+    let configuration = probe_configuration(stage, "");
+    let configuration = format!("[limits]\nconnections = 1\n{configuration}");
+    let gateway = LOCKGATE.serve(&configuration).await;
+    let mut client = gateway.ws("/s").receive_buffer(4_096).open_raw().await;
+    let close = json!({"do": "close", "code": 4_001, "reason": "enough"});
+    client.send(&Frame::text(&queue_and(&close))).await;
+    room_again(&gateway).await;
+    gateway.log().line(&["ended: ", " 4001 "]).await;
 }
 
 #[tokio::test]

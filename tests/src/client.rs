@@ -58,6 +58,15 @@ impl Client {
             .unwrap();
     }
 
+    /// Sends a ping, which the server need not take any more.
+    pub async fn ping_in_vain(&mut self) {
+        let _ = within(
+            "a ping to go out",
+            self.socket.send(Message::Ping(Bytes::new())),
+        )
+        .await;
+    }
+
     /// Queues a message behind others, to go out with the next send.
     pub async fn feed(&mut self, text: impl Into<String>) {
         within(

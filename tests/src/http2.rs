@@ -42,6 +42,21 @@ impl Http2 {
 
     /// As [`Self::connect`], with this host named in the TLS handshake, or none.
     pub async fn connect_to(address: SocketAddr, name: Option<&str>) -> Self {
+        Self::over(Self::secured(address, name).await, address).await
+    }
+
+    /// As [`Self::connect`], with windows of megabytes, as browsers have them.
+    pub async fn connect_with_room(address: SocketAddr) -> Self {
+        const WINDOW: u32 = 4 << 20;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(2 * WINDOW);
+        let stream = Self::secured(address, Some("localhost")).await;
+        Self::begin(&builder, stream, address).await
+    }
+
+    async fn secured(address: SocketAddr, name: Option<&str>) -> TlsStream<TcpStream> {
         let tls = Tls {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             name: name.map(str::to_owned),
@@ -55,12 +70,20 @@ impl Http2 {
             Some(b"h2".as_slice()),
             "the server did not choose h2"
         );
-        Self::over(stream, address).await
+        stream
     }
 
     /// Speaks HTTP/2 over a stream to this address.
     pub async fn over(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
-        let (requests, connection) = within("the HTTP/2 handshake", h2::client::handshake(stream))
+        Self::begin(&h2::client::Builder::new(), stream, address).await
+    }
+
+    async fn begin(
+        builder: &h2::client::Builder,
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+    ) -> Self {
+        let (requests, connection) = within("the HTTP/2 handshake", builder.handshake(stream))
             .await
             .unwrap();
         let mut driver = JoinSet::new();

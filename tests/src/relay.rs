@@ -1,11 +1,13 @@
-//! Plain TCP in, TLS or HTTP/3 out: a client that speaks only `ws` can reach a `wss` listener, and one with QUIC.
+//! Plain TCP in, TLS or HTTP/3 out: a client that speaks only `ws` can reach a `wss` listener, and one with QUIC. And a
+//! slow link, whatever is spoken on it.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{AbortHandle, JoinSet},
+    time::interval,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -49,6 +51,15 @@ impl Relay {
         .await
     }
 
+    /// A link to any listener of this machine. It brings this many bytes from there every 50 ms, and few wait on it. What
+    /// a client sends is there at once.
+    pub async fn slow(target: SocketAddr, bytes: usize) -> Self {
+        Self::start(move |client| async move {
+            let _ = bring_slowly(client, target, bytes).await;
+        })
+        .await
+    }
+
     async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -76,6 +87,29 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.running.abort();
     }
+}
+
+/// Ends in order when both sides have, and at once when either is reset.
+async fn bring_slowly(client: TcpStream, target: SocketAddr, bytes: usize) -> io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4_096)?;
+    let (mut from_server, mut to_server) = socket.connect(target).await?.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let up = async {
+        copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let down = async {
+        let (mut times, mut buffer) = (interval(Duration::from_millis(50)), vec![0; bytes]);
+        loop {
+            times.tick().await;
+            match from_server.read(&mut buffer).await? {
+                0 => return to_client.shutdown().await,
+                length => to_client.write_all(&buffer[..length]).await?,
+            }
+        }
+    };
+    tokio::try_join!(up, down).map(drop)
 }
 
 /// Reads the head of a request to open a WebSocket, and gives its path and its key.

@@ -155,6 +155,13 @@ impl Request {
         self
     }
 
+    /// Connects here in place of the listener's address.
+    #[must_use]
+    pub fn by_way_of(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
     /// Connects from this address of the loopback network.
     ///
     /// # Panics

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::Acknowledged;
+
 /// Choices, a byte each, from the front of the input.
 pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
 
@@ -41,6 +43,8 @@ impl InputSocket {
         }
     }
 }
+
+impl Acknowledged for InputSocket {}
 
 impl AsyncRead for InputSocket {
     fn poll_read(

@@ -14,7 +14,7 @@ use super::ConnectionGuards;
 use super::head_watch::HeadWatch;
 use crate::connections::{Connection, Registration};
 use crate::http3;
-use crate::net::{MemoryDatagrams, MemoryStream, Stream, Turns};
+use crate::net::{Acknowledged, MemoryDatagrams, MemoryStream, Stream, Turns};
 use crate::permits::Permit;
 use crate::session;
 use crate::stage::CurrentStage;
@@ -127,7 +127,7 @@ fn serve<S>(
     early: &[u8],
 ) -> Pin<Box<dyn Future<Output = ()> + Send>>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Acknowledged + AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let websocket = WebSocket::new(socket, early, &current.load().limits);
     Box::pin(session::serve(current, registration, websocket))

@@ -11,6 +11,7 @@ use super::code::Code;
 use super::data::DataFrames;
 use super::frame::{self, MAX_HEAD};
 use super::window::{Arriving, Sending};
+use crate::net::Acknowledged;
 
 /// Longest data in bytes that leave together with the head of their frame: more than a packet holds, so that a small
 /// message is one write.
@@ -80,6 +81,9 @@ impl Stream {
         Poll::Ready(Ok(written - of_head))
     }
 }
+
+/// Its end waits for the client by itself.
+impl Acknowledged for Stream {}
 
 impl AsyncRead for Stream {
     /// Fails for a reset stream, and for one that ends within a frame.

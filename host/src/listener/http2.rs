@@ -17,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::streams::{MAX_STREAMS, Streams};
-use super::{ListenerContext, MAX_HEAD};
+use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::counters::Outcome;
 use crate::handshake::{self, Peer, Upgrade};
 use crate::management::connections;
-use crate::net::Turns;
+use crate::net::{ASK_AGAIN, Acknowledged, LAST_WRITES, Progress, Shared, Turns, let_arrive};
 
 /// Bytes that a client may send on one stream before its session reads them. A session whose handler runs reads one
 /// message ahead.
@@ -38,6 +38,10 @@ const SEND_BUFFER: usize = 64 << 10;
 const PING: Duration = Duration::from_secs(25);
 const PONG: Duration = Duration::from_secs(8);
 
+/// The time for which a client that had WebSockets may take none of the last bytes, as by default each of them
+/// (`stall_timeout_s`).
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
+
 /// The part of these that begins anew after a pause of the process.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -50,9 +54,12 @@ pub(super) async fn serve<S>(
     context: ListenerContext,
     deadline: Instant,
 ) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Acknowledged + AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
+    // A stop waits for the last bytes of the sessions too, as long as for a session.
+    let session = context.handshakes.sessions.token();
+    let socket = Shared::new(stream);
     let permit = Mutex::new(peer.handshake_permit.take());
     let streams = Arc::new(streams);
     let (answering, serving) = (Arc::clone(&streams), context.clone());
@@ -79,33 +86,72 @@ pub(super) async fn serve<S>(
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .serve_connection(TokioIo::new(Turns::new(stream)), service);
+        .serve_connection(TokioIo::new(Turns::new(socket.clone())), service);
     let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => Some(served),
-        () = streams.unused(deadline, &context) => {
-            if !streams.have_begun() {
-                let why = "no request came on the HTTP/2 connection";
-                context.handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
+    let serving = async {
+        let served = tokio::select! {
+            served = connection.as_mut() => Some(served),
+            () = streams.unused(deadline, &context) => {
+                if !streams.have_begun() {
+                    let why = "no request came on the HTTP/2 connection";
+                    context.handshakes.refused_early(Outcome::Unread, address.ip(), None, why);
+                }
+                None
             }
-            None
-        }
-        // Sessions are closed one by one; then the connection ends by itself.
-        () = streams.leaving(&context) => None,
-    };
-    let served = match served {
-        Some(served) => served,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = streams.ended_and_read() => Ok(()),
-                never = streams.take_the_last(&context) => match never {},
+            // Sessions are closed one by one; then the connection ends by itself.
+            () = streams.leaving(&context) => None,
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    served = connection.as_mut() => served,
+                    () = given_up(&streams, &socket) => return,
+                    never = streams.take_the_last(&context) => match never {},
+                }
             }
+        };
+        // Nothing is read of a client that has broken the protocol, or is dead.
+        if let Err(error) = served {
+            return tracing::debug!(%address, "HTTP/2 connection failed: {error}");
         }
+        // The FIN is written. Neither it nor the end of the last streams need have arrived.
+        let (mut socket, last) = (socket.clone(), Instant::now() + LAST_WRITES);
+        let_arrive(&mut socket, FAREWELL, most_paused(&streams), last).await;
     };
-    if let Err(error) = served {
-        tracing::debug!(%address, "HTTP/2 connection failed: {error}");
+    let mut serving = pin!(serving);
+    tokio::select! {
+        biased;
+        () = serving.as_mut() => {}
+        () = context.handshakes.overdue.cancelled() => {
+            drop(session);
+            serving.await;
+        }
+    }
+}
+
+/// The time for which a client may take none of the last bytes. The answers of a connection without a WebSocket are short.
+fn most_paused(streams: &Streams) -> Duration {
+    match streams.have_kept() {
+        true => TAKES_NOTHING,
+        false => FAREWELL,
+    }
+}
+
+/// Waits until no stream is left and the client takes nothing more of the last bytes, or has had its time for them.
+async fn given_up<S: Acknowledged>(streams: &Streams, socket: &Shared<S>) {
+    loop {
+        streams.ended().await;
+        let limit = most_paused(streams);
+        let last = Instant::now() + LAST_WRITES;
+        let mut progress = Progress::begin(socket.taken());
+        while streams.are_over() {
+            if progress.paused_for(socket.taken()) >= limit || Instant::now() >= last {
+                return;
+            }
+            sleep(ASK_AGAIN).await;
+        }
     }
 }
 

@@ -139,7 +139,7 @@ impl Streams {
     }
 
     /// Waits until no stream is left, and no answer that has not arrived.
-    async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         loop {
             self.open.wait().await;
             self.unread.wait().await;
@@ -147,6 +147,16 @@ impl Streams {
                 return;
             }
         }
+    }
+
+    /// Whether no stream is left.
+    pub(super) fn are_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether a request has kept the connection open.
+    pub(super) fn have_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until no stream is left and the clients have had a moment for the last bytes. They may take neither those

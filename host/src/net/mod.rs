@@ -4,8 +4,10 @@ mod asker;
 mod authorities;
 mod datagrams;
 mod file;
+mod last_bytes;
 mod memory;
 mod secrecy;
+mod shared;
 mod stream;
 mod tls;
 mod turns;
@@ -18,8 +20,12 @@ pub(crate) use datagrams::{bind_datagrams, raise_buffers};
 pub(crate) use file::{
     followed, keep_room, lock, lock_opened, open_to_add, write_private, write_whole,
 };
+pub(crate) use last_bytes::{
+    ASK_AGAIN, Acknowledged, LAST_WRITES, LastBytes, Progress, let_arrive, poll_discard,
+};
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
 pub(crate) use secrecy::{Exposed, Secrecy};
+pub(crate) use shared::Shared;
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate, distrust_remedy};
 pub(crate) use turns::Turns;

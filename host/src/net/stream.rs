@@ -9,6 +9,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::Acknowledged;
+
 pub(crate) enum Stream {
     Ip(TcpStream),
     /// A client on this machine, which has no address.
@@ -36,6 +38,16 @@ impl Stream {
     pub(crate) fn set_nodelay(&self) {
         if let Self::Ip(stream) = self {
             let _ = stream.set_nodelay(true);
+        }
+    }
+}
+
+impl Acknowledged for Stream {
+    fn unacknowledged(&self) -> usize {
+        match self {
+            // A kernel that does not say is not waited for.
+            Self::Ip(stream) => lockgate_steering::unacknowledged(stream).unwrap_or(0),
+            Self::Unix(_) => 0,
         }
     }
 }

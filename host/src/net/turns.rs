@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::Acknowledged;
+
 /// Reads at which a turn begins to be timed: a client that is quiet in between costs no look at a clock.
 const UNTIMED_READS: u32 = 4;
 
@@ -37,6 +39,12 @@ impl<S> Turns<S> {
 
     fn end(&mut self) {
         (self.reads, self.since) = (0, None);
+    }
+}
+
+impl<S: Acknowledged> Acknowledged for Turns<S> {
+    fn unacknowledged(&self) -> usize {
+        self.stream.unacknowledged()
     }
 }
 

@@ -13,13 +13,11 @@ use super::end::End;
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::Closing;
+use crate::net::LAST_WRITES;
 
 /// The timer goes off after this time, however far the nearest deadline is: a reload may have changed the limits, and a
 /// silent connection finds out in no other way.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
-
-/// The time that a client has for its last messages when the connection ends, as long as it goes on reading.
-pub(super) const LAST_WRITES: Duration = Duration::from_secs(25);
 
 /// A time that is never waited for: later ones would be over what an [`Instant`] can hold.
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);

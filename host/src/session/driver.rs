@@ -11,12 +11,13 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Deadlines, Due, LAST_WRITES, expired, going_away};
+use super::deadlines::{Deadlines, Due, expired, going_away};
 use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Message, Taken, has_posted_enough};
 use crate::counters::StageCounters;
+use crate::net::{LAST_WRITES, let_arrive};
 use crate::transport::{ReadError, Received, Transport};
 
 /// The time that a client has to answer our close frame, and then to end its half of the connection.
@@ -465,13 +466,13 @@ impl<T: Transport> Driver<T> {
             });
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
         }
-        // Our FIN first, then the client's: closing with unread data would reset the connection, and the client could
-        // lose its last messages. Over QUIC they may all be on their way still.
+        // Our FIN first, then the client's: whatever it sends to a closed socket, or has sent unread, would reset the
+        // connection, and the client could lose its last messages. They may all be on their way still: over QUIC the
+        // end of the stream waits for them.
         let last = last.max(Instant::now() + CLOSE_TIMEOUT);
         let ended = poll_fn(|context| transport.poll_shutdown(context));
         if timeout_at(last, ended).await.is_ok() {
-            let discarded = poll_fn(|context| transport.poll_discard(context));
-            let _ = timeout(CLOSE_TIMEOUT, discarded).await;
+            let_arrive(transport, CLOSE_TIMEOUT, limit, last).await;
         }
     }
 }

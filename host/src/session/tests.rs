@@ -25,6 +25,7 @@ use crate::config::{Compat, Config, Origins, StageLimits};
 use crate::connections::{Carrier, Client, ConnectionLimits, OutboxLimits, Payload};
 use crate::integration::Integration;
 use crate::invocation::Scope;
+use crate::net::Acknowledged;
 use crate::plugin::{Cause, Plugin, Plugins, Ready};
 use crate::route::Selection;
 use crate::stage::Routes;
@@ -41,6 +42,8 @@ struct Bug {
     in_read: AtomicBool,
     in_write: AtomicBool,
 }
+
+impl Acknowledged for Buggy {}
 
 impl AsyncRead for Buggy {
     fn poll_read(

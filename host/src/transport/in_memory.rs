@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closing, Datagram, DatagramError, DatagramSink, Message, Outbox, Taken};
 use crate::counters::DatagramCounters;
+use crate::net::LastBytes;
 
 /// Bytes of the longest datagram: those that always fit into a packet.
 const LONGEST: usize = 1_100;
@@ -43,6 +44,16 @@ impl<T: Transport> WithDatagrams<T> {
             heard: false,
             heard_at: 0,
         }
+    }
+}
+
+impl<T: Transport> LastBytes for WithDatagrams<T> {
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.messages.poll_discard(context)
+    }
+
+    fn unacknowledged(&self) -> usize {
+        self.messages.unacknowledged()
     }
 }
 
@@ -83,10 +94,6 @@ impl<T: Transport> Transport for WithDatagrams<T> {
     fn drop_input(&mut self) {
         self.datagrams.close();
         self.messages.drop_input();
-    }
-
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.messages.poll_discard(context)
     }
 
     fn take(&mut self, outbox: &Outbox) -> Taken {

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use crate::config::StageLimits;
 use crate::connections::{Closing, Message, Outbox, Taken};
+use crate::net::LastBytes;
 use websocket::flood_guard::Flood;
 
 /// The server's end of one open connection.
 ///
 /// Sent frames gather in a buffer, which [`Self::poll_flush`] writes.
-pub(crate) trait Transport: Send {
+pub(crate) trait Transport: LastBytes + Send {
     /// Takes the limits of a new snapshot.
     fn set_limits(&mut self, limits: &StageLimits);
 
@@ -36,9 +37,6 @@ pub(crate) trait Transport: Send {
 
     /// Drops all input of the client: nobody will parse it.
     fn drop_input(&mut self);
-
-    /// Reads and drops all further input. Ready at the end of the stream.
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
     /// Moves messages from a connection's outbox into the buffer, while it has room.
     fn take(&mut self, outbox: &Outbox) -> Taken;

@@ -27,6 +27,7 @@ use crate::config::StageLimits;
 use crate::connections::{Closing, Message, MessageKind, Outbox, Taken};
 use crate::counters::DatagramCounters;
 use crate::http3::{MessageStream, Session, SessionClose};
+use crate::net::LastBytes;
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time.
@@ -184,6 +185,17 @@ impl WebTransport {
     }
 }
 
+impl LastBytes for WebTransport {
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.session.poll_closed(context).map(drop)
+    }
+
+    /// The end of the session waits for the client by itself.
+    fn unacknowledged(&self) -> usize {
+        0
+    }
+}
+
 impl Transport for WebTransport {
     fn set_limits(&mut self, limits: &StageLimits) {
         self.longest = limits.message_bytes;
@@ -239,10 +251,6 @@ impl Transport for WebTransport {
     fn drop_input(&mut self) {
         self.unread = BytesMut::new();
         self.has_ended = true;
-    }
-
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.session.poll_closed(context).map(drop)
     }
 
     fn take(&mut self, outbox: &Outbox) -> Taken {

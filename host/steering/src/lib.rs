@@ -1,7 +1,8 @@
 //! What the kernel does with the packets of a UDP port: its choice among the sockets there, by a program of classic BPF
-//! (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)), and whether it joins packets (`UDP_GRO`, udp(7)). It takes no privilege.
+//! (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)), and whether it joins packets (`UDP_GRO`, udp(7)); and what it has not got rid of
+//! for a TCP connection (`SIOCOUTQ`, tcp(7)). It takes no privilege.
 //!
-//! This is a crate of its own for its `unsafe` call: the gateway forbids them.
+//! This is a crate of its own for its `unsafe` calls: the gateway forbids them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -58,6 +59,29 @@ pub fn attach(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
 pub fn separate(socket: impl AsFd) -> io::Result<()> {
     let off: libc::c_int = 0;
     set(socket, (libc::SOL_UDP, UDP_GRO), &off)
+}
+
+/// Gives the bytes of a TCP connection that were written and that the peer's system has not acknowledged; its FIN counts as
+/// one.
+///
+/// # Errors
+///
+/// If the socket listens, or is none of TCP.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, since it is borrowed. The request has a second name for terminals, and stores an
+    // `int` for any kind of descriptor; `bytes` is one, and lives longer than the call.
+    let failed = unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            libc::TIOCOUTQ,
+            std::ptr::from_mut(&mut bytes),
+        )
+    };
+    match failed {
+        0 => Ok(usize::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Sets an option to a value that is of the option's type, and whose pointers are valid.

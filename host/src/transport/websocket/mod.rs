@@ -23,6 +23,7 @@ use self::flood_guard::{Flood, FloodGuard, Offence};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closer, Closing, Message, Outbox, Taken};
+use crate::net::{Acknowledged, LastBytes, poll_discard};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.
@@ -97,7 +98,7 @@ impl WriteBuffer {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
+impl<S: Acknowledged + AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     /// `early` are bytes that came with the end of the handshake. They are copied: the buffer that the head was read
     /// into would be kept with them.
     pub(crate) fn new(socket: S, early: &[u8], limits: &StageLimits) -> Self {
@@ -224,7 +225,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
+impl<S: Acknowledged + AsyncRead + Unpin> LastBytes for WebSocket<S> {
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        poll_discard(&mut self.socket, context)
+    }
+
+    fn unacknowledged(&self) -> usize {
+        self.socket.unacknowledged()
+    }
+}
+
+impl<S: Acknowledged + AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     fn set_limits(&mut self, limits: &StageLimits) {
         self.flood_guard.set_limits(limits);
         self.config.max_message_size = Some(limits.message_bytes);
@@ -349,17 +360,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     fn drop_input(&mut self) {
         self.unread = BytesMut::new();
         self.tungstenite = None;
-    }
-
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let mut scratch = [0; 1024];
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                Ok(()) | Err(_) => return Poll::Ready(()),
-            }
-        }
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
