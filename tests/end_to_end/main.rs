@@ -68,6 +68,7 @@ mod open_files;
 mod operators;
 mod origins;
 mod otlp;
+mod pauses;
 mod plugin;
 mod principals;
 mod private_files;

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -20,6 +20,7 @@ use super::{ListenerContext, MAX_HEAD, stopped};
 use crate::counters::Outcome;
 use crate::handshake::{self, HeadWatch, MAX_HEADERS, Peer};
 use crate::management::connections;
+use crate::net::PatientTimer;
 use crate::permits::Permit;
 
 /// The progress of a connection's newest request.
@@ -58,7 +59,7 @@ where
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
         .max_buf_size(MAX_HEAD)
-        .timer(TokioTimer::new())
+        .timer(PatientTimer)
         .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
         .serve_connection(
             TokioIo::new(stream),

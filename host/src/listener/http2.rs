@@ -1,27 +1,27 @@
 //! HTTP/2: each WebSocket is a stream (RFC 8441), and a connection lives no longer than its WebSockets.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll};
-use std::time::{self, Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::rt::{Sleep, Timer};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::streams::{MAX_STREAMS, Streams};
 use super::{FAREWELL, ListenerContext, MAX_HEAD};
 use crate::counters::Outcome;
 use crate::handshake::{self, Peer, Upgrade};
 use crate::management::connections;
-use crate::net::{ASK_AGAIN, Acknowledged, LAST_WRITES, Progress, Shared, Turns, let_arrive};
+use crate::net::{
+    ASK_AGAIN, Acknowledged, LAST_WRITES, PatientTimer, Progress, Shared, Turns, let_arrive,
+};
 
 /// Bytes that a client may send on one stream before its session reads them. A session whose handler runs reads one
 /// message ahead.
@@ -41,9 +41,6 @@ const PONG: Duration = Duration::from_secs(8);
 /// The time for which a client that had WebSockets may take none of the last bytes, as by default each of them
 /// (`stall_timeout_s`).
 const TAKES_NOTHING: Duration = Duration::from_secs(10);
-
-/// The part of these that begins anew after a pause of the process.
-const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves a connection. Its first request takes over the socket's handshake permit; each other takes its own. The
 /// connection ends once it has had no WebSocket for the time of a handshake: refused requests must not keep it open.
@@ -77,7 +74,7 @@ pub(super) async fn serve<S>(
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(KeepAliveTimer)
+        .timer(PatientTimer)
         .enable_connect_protocol()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -178,59 +175,4 @@ async fn answer(
     }
     let upgrade = Upgrade::Hyper(upgrade);
     streams.answer(parts, upgrade, peer, context).await
-}
-
-/// hyper's timer for pings. hyper judges it before it reads: after a pause of the process (a snapshot of the machine, a
-/// freezer) there must be time to read the pong that lies in the socket.
-struct KeepAliveTimer;
-
-struct KeepAliveSleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
-
-impl Timer for KeepAliveTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(self.now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: time::Instant) -> Pin<Box<dyn Sleep>> {
-        let first = deadline.checked_sub(READ_AGAIN).unwrap_or(deadline);
-        Box::pin(KeepAliveSleep(Box::pin(async move {
-            sleep_until(first.into()).await;
-            sleep(READ_AGAIN).await;
-        })))
-    }
-
-    fn now(&self) -> time::Instant {
-        Instant::now().into_std()
-    }
-}
-
-impl Future for KeepAliveSleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
-    }
-}
-
-impl Sleep for KeepAliveSleep {}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::{advance, timeout};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn pong_limit_that_a_pause_has_used_up_leaves_a_second_to_read() {
-        let begun = Instant::now();
-        KeepAliveTimer.sleep(PONG).await;
-        assert_eq!(begun.elapsed().as_secs(), PONG.as_secs());
-
-        let mut limit = KeepAliveTimer.sleep(PONG);
-        assert!(timeout(Duration::ZERO, &mut limit).await.is_err());
-        advance(PONG * 2).await;
-        let resumed = Instant::now();
-        limit.await;
-        assert_eq!(resumed.elapsed().as_secs(), READ_AGAIN.as_secs());
-    }
 }

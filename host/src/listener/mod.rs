@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use http::Response;
 use http::header::ALT_SVC;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +38,7 @@ use crate::config::{Address, Proxies};
 use crate::counters::Outcome;
 use crate::handover::{Acceptor, Listening, Sockets};
 use crate::handshake::{HandshakeContext, HeadFaults, NotAdmitted, Peer};
-use crate::net::{MemoryStream, Stream};
+use crate::net::{MemoryStream, Patience, Stream};
 
 pub(crate) use self::certificate::{Certificate, Unusable};
 pub(crate) use self::clients::ClientTrust;
@@ -415,7 +415,8 @@ async fn in_time<T>(
 ) -> Option<T> {
     tokio::select! {
         biased;
-        done = timeout_at(deadline, work) => done.ok(),
+        done = work => Some(done),
+        () = Patience::until(deadline) => None,
         () = stopped(&context.handshakes) => None,
     }
 }

@@ -6,6 +6,7 @@ mod datagrams;
 mod file;
 mod last_bytes;
 mod memory;
+mod patience;
 mod secrecy;
 mod shared;
 mod stream;
@@ -24,6 +25,7 @@ pub(crate) use last_bytes::{
     ASK_AGAIN, Acknowledged, LAST_WRITES, LastBytes, Progress, let_arrive, poll_discard,
 };
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
+pub(crate) use patience::{Patience, PatientTimer};
 pub(crate) use secrecy::{Exposed, Secrecy};
 pub(crate) use shared::Shared;
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};

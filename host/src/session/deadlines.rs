@@ -1,5 +1,6 @@
 //! The deadlines of a session: idle, age, ping and pong, stall. They share one timer, set to the nearest and moved
-//! only when it goes off, so that a message costs no timer.
+//! only when it goes off, so that a message costs no timer. After a pause of the process nothing is judged before the
+//! sockets are read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,13 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::coop;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::end::End;
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::Closing;
-use crate::net::LAST_WRITES;
+use crate::net::{LAST_WRITES, Patience};
 
 /// The timer goes off after this time, however far the nearest deadline is: a reload may have changed the limits, and a
 /// silent connection finds out in no other way.
@@ -26,7 +27,7 @@ const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 const JITTER: f64 = 0.05;
 
 pub(super) struct Deadlines {
-    timer: Pin<Box<Sleep>>,
+    timer: Patience,
     /// The time at which the timer goes off.
     due: Instant,
     /// Whether the timer will wake the session. Until it is due, the session does not look at it: its memory is far
@@ -71,7 +72,7 @@ impl Deadlines {
         let jitter = jitter();
         let next_ping = ping_after(now, jitter, limits);
         let mut deadlines = Self {
-            timer: Box::pin(tokio::time::sleep_until(now)),
+            timer: Patience::until(now),
             due: now,
             armed: false,
             asked: false,
@@ -234,7 +235,7 @@ impl Deadlines {
         }
         // Without budget left the timer only wakes the task, and has to be asked again.
         let has_budget = coop::has_budget_remaining();
-        let due = self.timer.as_mut().poll(context).is_ready();
+        let due = Pin::new(&mut self.timer).poll(context).is_ready();
         self.armed = has_budget && !due;
         due
     }
@@ -257,7 +258,7 @@ impl Deadlines {
         let nearest = nearest.into_iter().flatten().min();
         self.due = nearest.map_or(recheck, |due| due.min(recheck));
         self.armed = false;
-        self.timer.as_mut().reset(self.due);
+        self.timer.reset(self.due);
     }
 
     fn stall_deadline(&self, limits: &StageLimits) -> Option<Instant> {
