@@ -1,57 +1,11 @@
-//! What `lockgate dev` says of a save that serves nothing new, and a compilation that what it has kept of the last one ends.
+//! What `lockgate dev` says of a save that serves nothing new.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
-use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with, digest};
+use lockgate_tests::{Gateway, LONG_PATIENCE, answer_with};
 use tempfile::TempDir;
 
 use crate::{LOCKGATE, dev::built};
-
-/// What the gateway keeps for the next compilation: one file for each plugin.
-fn functions(temporary: &Path) -> PathBuf {
-    let only = |folder: &Path| {
-        let entries = fs::read_dir(folder).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let [path] = paths.collect::<Vec<_>>().try_into().unwrap();
-        path
-    };
-    only(&only(temporary).join("functions"))
-}
-
-/// A fault of the compiler may be kept with them.
-#[tokio::test]
-async fn functions_that_end_a_compilation_are_forgotten() {
-    let folder = LOCKGATE.copy_of("echo", "damaged-echo");
-    answer_with(&folder, "zero");
-    let temporary = TempDir::new().unwrap();
-    let mut command = LOCKGATE.dev(&folder, &[]);
-    command.env("TMPDIR", temporary.path());
-    let gateway = Gateway::start_dev(command).await;
-    let file = functions(temporary.path());
-    let mut bytes = fs::read(&file).unwrap();
-    let kept = bytes.split_off(32);
-    let damaged: Vec<_> = kept
-        .iter()
-        .enumerate()
-        .map(|(place, byte)| byte ^ u8::from(place % 50 == 0))
-        .collect();
-    let right = digest(&damaged).replace("sha256:", "");
-    let right = (0..32).map(|place| u8::from_str_radix(&right[2 * place..2 * place + 2], 16));
-    let right: Vec<_> = right.map(Result::unwrap).collect();
-    fs::write(&file, [right, damaged].concat()).unwrap();
-    answer_with(&folder, "one");
-    let words = ["compiling it again, without the functions of the last build"];
-    gateway.log().line_within(LONG_PATIENCE, &words).await;
-    built(&gateway, 0).await;
-    let mut client = gateway.connect("/dev").await;
-    client.send("hello").await;
-    client.expect("one hello").await;
-    assert!(!gateway.log().contains(&["still serving"]));
-    assert!(functions(temporary.path()).exists());
-}
 
 #[tokio::test]
 async fn build_that_is_no_other_or_is_held_back_is_not_said_to_be_new() {
