@@ -88,9 +88,14 @@ impl Permits {
 impl Share {
     /// A share for one more party.
     pub(crate) fn of(all: &Arc<Permits>) -> Self {
+        Self::with(all, &Permits::new(usize::MAX))
+    }
+
+    /// The share of a party that counts its own permits, without a limit of theirs.
+    pub(crate) fn with(all: &Arc<Permits>, own: &Arc<Permits>) -> Self {
         Self {
             all: Arc::clone(all),
-            own: Permits::new(usize::MAX),
+            own: Arc::clone(own),
         }
     }
 

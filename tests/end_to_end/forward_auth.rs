@@ -264,9 +264,14 @@ async fn endpoint_that_fails_refuses_with_500() {
 
 #[tokio::test]
 async fn endpoint_that_hangs_leaves_room_for_others() {
-    let endpoint = Endpoint::start().await;
-    let more = "[limits]\nhandshakes = 4\n[apis.a.stages.open]\n";
-    let gateway = endpoint.gateway_with(more, 29_000).await;
+    let (endpoint, other) = (Endpoint::start().await, Endpoint::start().await);
+    other.answer("200 OK", "X-Auth-Request-User: ada\r\n", "");
+    let url = &other.url;
+    let more = format!(
+        "[limits]\nhandshakes = 8\n[apis.a.stages.open]\n[apis.a.stages.other]\nauthorizer = \"other\"\n\
+         [authorizers.other]\nforward = {{ url = {url:?}, principal = \"X-Auth-Request-User\" }}\n"
+    );
+    let gateway = endpoint.gateway_with(&more, 29_000).await;
     let client = async || gateway.ws("/s").refused().await;
     let hanging = async { tokio::join!(client(), client()) };
     let others = async {
@@ -275,6 +280,7 @@ async fn endpoint_that_hangs_leaves_room_for_others() {
         check_refusal(&refused, 429, "Too Many Requests");
         gateway.log().line(&["team", "limits.handshakes"]).await;
         gateway.connect("/open").await.id().await;
+        gateway.connect("/other").await.id().await;
     };
     tokio::select! {
         _ = hanging => panic!("the endpoint has not answered"),

@@ -43,13 +43,13 @@ async fn busy_sessions_of_a_connection_get_on_alike_and_quiet_ones_are_answered(
         session.send(&burst()).await;
     }
     let mut busy = JoinSet::new();
-    let (came, mut comes) = mpsc::unbounded_channel();
+    let (came, mut comes) = mpsc::channel(BUSY * MESSAGES);
     for (number, mut session) in sessions.into_iter().enumerate() {
         let came = came.clone();
         busy.spawn(async move {
             for _ in 0..MESSAGES {
                 next(&mut session).await;
-                came.send(number).unwrap();
+                came.try_send(number).unwrap();
             }
             session
         });

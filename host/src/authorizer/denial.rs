@@ -59,7 +59,7 @@ impl Denial {
     /// No place is left among the handshakes that wait for authorizers.
     pub(super) fn too_many_wait() -> Self {
         Self::Busy(
-            "half of limits.handshakes wait for authorizers' endpoints and issuers".to_owned(),
+            "as many handshakes of this authorizer wait for its endpoint or issuers as are left of half of limits.handshakes".to_owned(),
         )
     }
 

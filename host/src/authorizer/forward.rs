@@ -16,6 +16,7 @@ use crate::auth::{Identity, IdentityError, Value};
 use crate::config::{self, Fault};
 use crate::net::watch::Stamp;
 use crate::net::{Asker, Authorities, distrust_remedy, shown};
+use crate::permits::Share;
 
 /// Bytes of an answer's body that are passed on: a page that says why, and where to log in.
 const MAX_BODY: usize = 16 << 10;
@@ -99,8 +100,13 @@ impl ForwardAuthorizer {
         self.stamp == self.config.ca.as_deref().and_then(Stamp::of)
     }
 
-    pub(super) async fn authorize(&self, request: &Request<'_>) -> Result<Arc<Identity>, Denial> {
-        let _place = request.waiting.take().ok_or_else(Denial::too_many_wait)?;
+    /// Asks the endpoint, with a place in `waiting`.
+    pub(super) async fn authorize(
+        &self,
+        request: &Request<'_>,
+        waiting: &Share,
+    ) -> Result<Arc<Identity>, Denial> {
+        let _place = waiting.take().ok_or_else(Denial::too_many_wait)?;
         let asked = timeout(self.config.timeout, self.ask(request)).await;
         asked.unwrap_or_else(|_| {
             let limit = self.config.timeout.as_millis();

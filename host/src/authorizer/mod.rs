@@ -29,7 +29,7 @@ use crate::auth::{AccessKeys, Identity};
 use crate::clock::now_ms;
 use crate::config::{self, AuthorizerKind, Fault, IdentitySource, OnExpiry};
 use crate::invocation::{Handshake, Invocation};
-use crate::permits::Permits;
+use crate::permits::{Permits, Share};
 use crate::plugin::ByName;
 
 /// An authorizer of the configuration. The stages that name it share it, and reloads keep it as long as nothing that it
@@ -37,6 +37,8 @@ use crate::plugin::ByName;
 pub(crate) struct Authorizer {
     config: config::Authorizer,
     kind: Kind,
+    /// One permit for each of its handshakes that waits for an endpoint or an issuer.
+    waiting: Arc<Permits>,
 }
 
 /// What decides.
@@ -66,7 +68,7 @@ pub(crate) struct Request<'a> {
     pub(crate) offered_token: Option<&'a str>,
     /// Who the client is by the authorizer before: an API key may be asked for beside another authorizer.
     pub(crate) identity: Option<&'a Identity>,
-    /// The room for those that wait for an endpoint or an issuer: those of all authorizers share it.
+    /// The room for those that wait for an endpoint or an issuer: each authorizer has a [`Share`] of it.
     pub(crate) waiting: &'a Arc<Permits>,
 }
 
@@ -120,6 +122,7 @@ impl Authorizer {
         Some(Self {
             config: config.clone(),
             kind,
+            waiting: Permits::new(usize::MAX),
         })
     }
 
@@ -147,6 +150,7 @@ impl Authorizer {
                 Kind::Forward(forward) => Kind::Forward(Arc::clone(forward)),
                 Kind::Mtls => Kind::Mtls,
             },
+            waiting: Arc::clone(&self.waiting),
         }
     }
 
@@ -213,6 +217,7 @@ impl Authorizer {
             let missing = Denial::Unauthorized("an identity source is missing or empty");
             presented.ok_or(missing)
         };
+        let waiting = || Share::with(request.waiting, &self.waiting);
         let identity = match &self.kind {
             Kind::Plugin(plugin) => plugin.authorize(request, &presented()?).await?,
             Kind::Iam(iam) => {
@@ -221,7 +226,7 @@ impl Authorizer {
             }
             Kind::Jwt(jwt) => {
                 let presented = source::first(&self.config.identity_source, request);
-                jwt.authorize(presented, Some(request.waiting)).await?
+                jwt.authorize(presented, Some(&waiting())).await?
             }
             Kind::ApiKeys(keys) => {
                 let presented = source::first(&self.config.identity_source, request);
@@ -230,7 +235,7 @@ impl Authorizer {
             }
             Kind::Forward(forward) => {
                 presented()?;
-                forward.authorize(request).await?
+                forward.authorize(request, &waiting()).await?
             }
             Kind::Mtls => {
                 presented()?;

@@ -18,7 +18,7 @@ use crate::auth::Identity;
 use crate::auth::jwt::{Invalid, Keys, Token};
 use crate::clock::now_ms;
 use crate::config::{JwtIssuer, JwtKeys};
-use crate::permits::Permits;
+use crate::permits::Share;
 
 /// Time after which keys are got again, so that one that the issuer has withdrawn counts no longer.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -101,7 +101,7 @@ impl KeySource {
     pub(super) async fn verify(
         &self,
         token: &Token<'_>,
-        waiting: Option<&Arc<Permits>>,
+        waiting: Option<&Share>,
     ) -> Result<Identity, NotVerified> {
         match self.shared.verify(token) {
             Err(NotVerified::NoKeys | NotVerified::Invalid(Invalid::UnknownKey)) => {}
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     /// Waits for the end of the attempt under way, or of a new one unless the last is recent.
-    async fn await_attempt(&self, waiting: Option<&Arc<Permits>>) -> Result<(), NotVerified> {
+    async fn await_attempt(&self, waiting: Option<&Share>) -> Result<(), NotVerified> {
         let mut attempts = self.attempts.subscribe();
         let now = *attempts.borrow();
         if !now.under_way && now.began.elapsed() < REFETCH {

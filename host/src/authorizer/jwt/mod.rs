@@ -17,7 +17,7 @@ use crate::auth::Identity;
 use crate::auth::jwt::{Invalid, Token};
 use crate::config::{Fault, JwtIssuer, JwtKeys};
 use crate::net::watch;
-use crate::permits::Permits;
+use crate::permits::Share;
 
 /// The scheme before a token in `Authorization` (RFC 6750 §2.1). Other places may have it, too.
 const SCHEME: &str = "bearer ";
@@ -46,7 +46,7 @@ impl JwtAuthorizer {
     pub(super) async fn authorize(
         &self,
         presented: Option<&str>,
-        waiting: Option<&Arc<Permits>>,
+        waiting: Option<&Share>,
     ) -> Result<Arc<Identity>, Denial> {
         let presented = presented.ok_or(Denial::Unauthorized("it has no token"))?;
         let token = Token::read(without_scheme(presented)).map_err(Denial::InvalidToken)?;

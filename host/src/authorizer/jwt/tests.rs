@@ -11,6 +11,7 @@ use super::*;
 use crate::auth::jwt::tests::{EcdsaKeyPair, ec_jwk, ec_key, es256_text, issuer};
 use crate::clock::now_ms;
 use crate::config::JwtAlgorithm;
+use crate::permits::{Permits, Share};
 
 const KEYS: &str = "/keys";
 
@@ -97,8 +98,8 @@ async fn refuses(authorizer: &JwtAuthorizer, token: &str, expected: &str) {
 }
 
 /// Room for enough that wait.
-fn room() -> Arc<Permits> {
-    Permits::new(8)
+fn room() -> Share {
+    Share::of(&Permits::new(16))
 }
 
 /// Lets time pass for the timers, and for no socket.
@@ -342,7 +343,7 @@ async fn silent_issuer_holds_a_handshake_for_five_seconds() {
 }
 
 #[tokio::test]
-async fn handshakes_that_wait_for_keys_of_all_issuers_have_one_bound() {
+async fn handshakes_that_wait_for_keys_of_all_issuers_of_an_authorizer_have_one_bound() {
     let (one, other) = (Provider::start().await, Provider::start().await);
     for provider in [&one, &other] {
         let server = &provider.server;
@@ -352,14 +353,15 @@ async fn handshakes_that_wait_for_keys_of_all_issuers_have_one_bound() {
         &[one.rules(), other.rules()],
         &KnownKeys::default(),
     ));
-    let waiting = Permits::new(8);
+    let waiting = Permits::new(16);
+    let share = Arc::new(Share::of(&waiting));
     let mut refused = tokio::task::JoinSet::new();
     for provider in [&one, &other].repeat(4) {
-        let (authorizer, waiting) = (Arc::clone(&authorizer), Arc::clone(&waiting));
+        let (authorizer, share) = (Arc::clone(&authorizer), Arc::clone(&share));
         let token = provider.token("ec");
         refused.spawn(async move {
             authorizer
-                .authorize(Some(&token), Some(&waiting))
+                .authorize(Some(&token), Some(&share))
                 .await
                 .is_err()
         });
@@ -369,10 +371,7 @@ async fn handshakes_that_wait_for_keys_of_all_issuers_have_one_bound() {
     }
     for provider in [&one, &other] {
         let token = provider.token("ec");
-        let denial = authorizer
-            .authorize(Some(&token), Some(&waiting))
-            .await
-            .err();
+        let denial = authorizer.authorize(Some(&token), Some(&share)).await.err();
         assert_eq!(denial.expect("it is refused").status(), 429);
     }
     pass(Duration::from_secs(5)).await;
