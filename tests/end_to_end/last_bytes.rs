@@ -41,16 +41,16 @@ async fn slow(gateway: &Gateway) -> (Http3, Interval) {
 
 /// What a client queues for itself, which its kernel does not take before it reads: more than the gateway waits for without
 /// looking whether it arrives.
-const QUEUED: usize = 80;
-const QUEUED_LETTERS: usize = 8_000;
+pub(crate) const QUEUED: usize = 80;
+pub(crate) const QUEUED_LETTERS: usize = 8_000;
 
 /// Bytes that a slow link brings every 50 ms: all in eight seconds.
 const SLOWLY: usize = 4_000;
 
 /// A client behind a slow link; what keeps its link and its connection is returned with it.
-type Behind = (Client, Relay, Option<Http2>);
+pub(crate) type Behind = (Client, Relay, Option<Http2>);
 
-async fn behind_a_slow_link(gateway: &Gateway, kind: &str) -> Behind {
+pub(crate) async fn behind_a_slow_link(gateway: &Gateway, kind: &str) -> Behind {
     let target = match kind {
         "ws" => gateway.plain(),
         _ => gateway.secure(),
@@ -77,7 +77,7 @@ async fn has_everything(client: &mut Client, code: u16, reason: &str) {
     client.expect_end().await;
 }
 
-fn queue_and(then: &serde_json::Value) -> String {
+pub(crate) fn queue_and(then: &serde_json::Value) -> String {
     let burst = json!({"do": "burst", "times": QUEUED, "letters": QUEUED_LETTERS});
     json!([burst, then, {"do": "silence"}]).to_string()
 }

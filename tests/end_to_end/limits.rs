@@ -3,6 +3,7 @@
 use lockgate_tests::{Frame, Opcode, RawClient, within};
 use serde_json::{Value, json};
 
+use crate::last_bytes::{QUEUED, QUEUED_LETTERS, behind_a_slow_link, queue_and};
 use crate::{probe, probe_with};
 
 /// The id of a raw client's connection, from the probe.
@@ -100,6 +101,32 @@ async fn client_that_answers_pings_stays() {
         client.send(&Frame::new(Opcode::PONG, ping.payload)).await;
     }
     id(&mut client).await;
+}
+
+/// The kernel takes what waits for it, and the ping behind that.
+#[tokio::test]
+async fn client_behind_a_slow_link_has_time_to_answer_once_it_has_seen_the_ping() {
+    let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
+    for kind in ["ws", "wss"] {
+        let (mut client, _link, _) = behind_a_slow_link(&gateway, kind).await;
+        client.send(queue_and(&json!({"do": "event"}))).await;
+        for _ in 0..QUEUED {
+            assert_eq!(client.text().await.len(), QUEUED_LETTERS, "{kind}");
+        }
+        client.id().await;
+    }
+}
+
+#[tokio::test]
+async fn client_that_takes_nothing_and_answers_no_ping_is_closed() {
+    let gateway = probe_with("limits = { ping_interval_s = 1, pong_timeout_s = 1 }", "").await;
+    for request in [gateway.ws("/s"), gateway.wss("/s")] {
+        let mut client = request.receive_buffer(4_096).open_raw().await;
+        let id = id(&mut client).await;
+        let queue = queue_and(&json!({"do": "event"}));
+        client.send(&Frame::text(&queue)).await;
+        gateway.log().line(&[&format!("ended: {id} 1006")]).await;
+    }
 }
 
 /// It cannot answer a ping in the middle of a frame (RFC 6455 §5.4).

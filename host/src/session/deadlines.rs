@@ -40,6 +40,10 @@ pub(super) struct Deadlines {
     next_ping: Option<Instant>,
     /// The deadline for a sign of life.
     pong_due: Option<Instant>,
+    /// Bytes that had arrived when the ping was sent, or its deadline was put off.
+    arrived: i64,
+    /// The ping was behind bytes that were on their way at the last look.
+    was_behind: bool,
     stalled_since: Option<Instant>,
     /// The start of the message that has not come to its end.
     message_since: Option<Instant>,
@@ -49,6 +53,14 @@ pub(super) struct Deadlines {
     leaving: Option<Instant>,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
+}
+
+/// Bytes that were written to a client.
+#[derive(Clone, Copy)]
+pub(super) struct Written {
+    /// Those that its system has acknowledged. Over TLS a few more are counted as on their way.
+    pub(super) arrived: i64,
+    pub(super) on_their_way: usize,
 }
 
 /// An action that is due.
@@ -80,6 +92,8 @@ impl Deadlines {
             last_message: now,
             next_ping,
             pong_due: None,
+            arrived: 0,
+            was_behind: false,
             stalled_since: None,
             message_since: None,
             expires: None,
@@ -167,12 +181,14 @@ impl Deadlines {
         }
     }
 
-    /// Ready when an action is due. While `paused` nothing is read, and a pong that is missing proves nothing.
+    /// Ready when an action is due. While `paused` nothing is read, and a pong that is missing proves nothing. Asks for what
+    /// is `written` only where a ping is due, or its pong.
     pub(super) fn poll_due(
         &mut self,
         context: &mut Context<'_>,
         limits: &StageLimits,
         paused: bool,
+        written: impl Fn() -> Written,
     ) -> Poll<Due> {
         while self.is_due(context) {
             if !std::mem::replace(&mut self.asked, true) {
@@ -180,6 +196,9 @@ impl Deadlines {
             }
             let now = Instant::now();
             let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            if past(self.pong_due) && self.may_be_behind(written()) {
+                self.pong_due = Some(now + limits.pong_timeout);
+            }
             let end = if past(self.stall_deadline(limits)) {
                 Some(End::Stalled)
             } else if past(self.pong_due) && !paused {
@@ -218,8 +237,9 @@ impl Deadlines {
             if ping || self.next_ping.is_none() {
                 self.next_ping = ping_after(now, self.jitter, limits);
             }
-            if ping {
-                self.pong_due.get_or_insert(now + limits.pong_timeout);
+            if ping && self.pong_due.is_none() {
+                self.pong_due = Some(now + limits.pong_timeout);
+                (self.arrived, self.was_behind) = (written().arrived, false);
             }
             self.reset_timer(limits);
             if ping {
@@ -227,6 +247,14 @@ impl Deadlines {
             }
         }
         Poll::Pending
+    }
+
+    /// Whether the client may not have seen the ping yet: the kernel takes megabytes for a slow one, which goes on taking
+    /// them. Once it has all, it has the time to answer once more.
+    fn may_be_behind(&mut self, written: Written) -> bool {
+        let is_behind = written.on_their_way > 0 && written.arrived > self.arrived;
+        self.arrived = written.arrived;
+        std::mem::replace(&mut self.was_behind, is_behind) || is_behind
     }
 
     fn is_due(&mut self, context: &mut Context<'_>) -> bool {

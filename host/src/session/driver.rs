@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Deadlines, Due, expired, going_away};
+use super::deadlines::{Deadlines, Due, Written, expired, going_away};
 use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
@@ -43,6 +43,8 @@ pub(super) struct Driver<T> {
     counters: Arc<StageCounters>,
     /// Whether the client has not taken all that was written.
     is_behind: bool,
+    /// Bytes that the socket has taken.
+    written: i64,
     /// Answers that wait in the outbox, and their bytes: they are counted with their route.
     answers_waiting: [u64; 2],
     /// The limit by which the connection was told to end, in good order.
@@ -96,6 +98,7 @@ impl<T: Transport> Driver<T> {
             deadlines: Deadlines::start(limits),
             counters,
             is_behind: false,
+            written: 0,
             answers_waiting: [0; 2],
             connection,
             ahead: None,
@@ -256,7 +259,17 @@ impl<T: Transport> Driver<T> {
             }
             // A ping waits behind all that is unwritten. A client with a large backlog has not seen it yet: such a
             // client is found dead by the stall timeout.
-            match self.deadlines.poll_due(context, limits, !reads || full) {
+            let (taken, transport) = (self.written, &self.transport);
+            let written = || {
+                let on_their_way = transport.unacknowledged();
+                Written {
+                    arrived: taken - on_their_way as i64,
+                    on_their_way,
+                }
+            };
+            let paused = !reads || full;
+            let due = self.deadlines.poll_due(context, limits, paused, written);
+            match due {
                 Poll::Ready(Due::Judgement) => return Poll::Ready(Input::Due),
                 Poll::Ready(Due::Ping) => {
                     self.transport.ping();
@@ -373,8 +386,9 @@ impl<T: Transport> Driver<T> {
         context: &mut Context<'_>,
         limits: &StageLimits,
     ) -> std::io::Result<()> {
-        let mut progress = false;
+        let (mut progress, before) = (false, self.transport.waiting());
         let flushed = self.transport.poll_flush(context, &mut progress);
+        self.written += (before - self.transport.waiting()) as i64;
         if progress || flushed.is_ready() {
             self.taking = true;
             self.deadlines.note_progress();
