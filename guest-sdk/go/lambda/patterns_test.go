@@ -15,14 +15,24 @@ const ours = "arn:aws:execute-api:us-east-1:000000000000:api/stage/$connect"
 
 var realAccounts = []string{"000000000000", "111111111111", "121212121212", "123456789012"}
 
-func arns(regions, accounts []string) []string {
+func arns(partition string, regions, accounts []string) []string {
 	var all []string
 	for _, region := range regions {
 		for _, account := range accounts {
-			all = append(all, "arn:aws:execute-api:"+region+":"+account+":api/stage/$connect")
+			all = append(all, "arn:"+partition+":execute-api:"+region+":"+account+":api/stage/$connect")
 		}
 	}
 	return all
+}
+
+// partitionIn returns the partition that a pattern names; else aws.
+func partitionIn(pattern string) string {
+	for partition := range partitions {
+		if fields := strings.Split(pattern, ":"); len(fields) > 1 && fields[1] == partition {
+			return partition
+		}
+	}
+	return "aws"
 }
 
 // matching is IAM's match: a regular expression over the whole text.
@@ -51,7 +61,7 @@ func accountsIn(pattern string) []string {
 // patternOf returns an ARN with wildcards for some of its bytes and without some.
 func patternOf(random *rand.Rand) string {
 	one := func(texts ...string) string { return texts[random.IntN(len(texts))] }
-	pattern := "arn:aws:execute-api:" + one("eu-west-1", "us-east-1", "eu-*", "*", "a") + ":" + one("123456789012", "000000000000", "12", "*", "a") + ":" +
+	pattern := "arn:" + one("aws", "aws", "aws", "aws-cn", "aws-*") + ":execute-api:" + one("eu-west-1", "us-east-1", "cn-north-1", "eu-*", "*", "a") + ":" + one("123456789012", "000000000000", "12", "*", "a") + ":" +
 		one("api", "stage", "a", "*") + "/" + one("stage", "api", "*") + "/" + one("$connect", "*")
 	for range random.IntN(4) {
 		from := random.IntN(len(pattern) + 1)
@@ -62,31 +72,36 @@ func patternOf(random *rand.Rand) string {
 }
 
 func TestPatternsMeanAStageIfIAMsMatchIsTrueForSomeRegionAndAccount(t *testing.T) {
-	real := arns(regions, realAccounts)
-	// What will never be one is here, too: it is refused rather than taken for none.
-	all := append(arns(append([]string{"", "api", "a", "stage", "eu", "eu-west-1-api", "nowhere-12"}, regions...), []string{"", "1", "12", "000000"}), real...)
+	real := map[string][]string{}
+	var all []string
+	for partition, regions := range partitions {
+		real[partition] = arns(partition, regions, realAccounts)
+		// What will never be one is here, too: it is refused rather than taken for none.
+		unreal := append([]string{"", "api", "a", "stage", "eu", "eu-west-1-api", "nowhere-12"}, regions...)
+		all = append(append(all, arns(partition, unreal, []string{"", "1", "12", "000000"})...), real[partition]...)
+	}
 	random := rand.New(rand.NewPCG(1, 1))
 	seen := map[string]int{}
 	for range 5_000 {
 		pattern := patternOf(random)
 		matches := matching(pattern)
 		isMeant, remedy := meansResource(pattern, ours, false)
-		fields := strings.SplitN(pattern, ":", 6)
+		fields, partition := strings.SplitN(pattern, ":", 6), partitionIn(pattern)
 		switch {
 		case remedy != "":
 			seen["refused"]++
-			if len(fields) < 6 && slices.ContainsFunc(real, matches) {
+			if len(fields) < 6 && slices.ContainsFunc(real[partition], matches) {
 				t.Errorf("%s is refused, and IAM's match is true", pattern)
 			}
 		case len(fields) == 6:
-			// Of a whole ARN, region and account may be any.
-			fields[3], fields[4] = "*", "*"
+			// Of a whole ARN, partition, region and account may be any.
+			fields[1], fields[3], fields[4] = "*", "*", "*"
 			if isMeant != matching(strings.Join(fields, ":"))(ours) {
 				t.Errorf("%s: %v", pattern, isMeant)
 			}
 		case isMeant:
 			seen["meant"]++
-			if !slices.ContainsFunc(arns(regions, append(accountsIn(pattern), realAccounts...)), matches) {
+			if !slices.ContainsFunc(arns(partition, partitions[partition], append(accountsIn(pattern), realAccounts...)), matches) {
 				t.Errorf("%s means more than IAM's match", pattern)
 			}
 		default:
@@ -102,7 +117,6 @@ func TestPatternsMeanAStageIfIAMsMatchIsTrueForSomeRegionAndAccount(t *testing.T
 }
 
 func TestPatternsOfNotResourceLeaveOutWhatIAMsMatchIsTrueOfEverywhere(t *testing.T) {
-	real := arns(regions, realAccounts)
 	random := rand.New(rand.NewPCG(2, 2))
 	seen := map[string]int{}
 	for range 5_000 {
@@ -110,7 +124,8 @@ func TestPatternsOfNotResourceLeaveOutWhatIAMsMatchIsTrueOfEverywhere(t *testing
 		if strings.Count(pattern, ":") >= 5 {
 			continue
 		}
-		matches := matching(pattern)
+		matches, partition := matching(pattern), partitionIn(pattern)
+		real := arns(partition, partitions[partition], realAccounts)
 		isMeant, remedy := meansResource(pattern, ours, true)
 		switch {
 		case remedy != "":

@@ -3,16 +3,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { meansResource, REGIONS } from "../patterns.js";
+import { meansResource, PARTITIONS } from "../patterns.js";
 
-const START = "arn:aws:execute-api:";
-const ARN = `${START}us-east-1:000000000000:api/stage/$connect`;
+const ARN = "arn:aws:execute-api:us-east-1:000000000000:api/stage/$connect";
 const ACCOUNTS = ["000000000000", "111111111111", "121212121212", "123456789012"];
 
-const arns = (regions, accounts) => regions.flatMap((region) => accounts.map((account) => `${START}${region}:${account}:api/stage/$connect`));
-const REAL = arns(REGIONS, ACCOUNTS);
+const arns = (partition, regions, accounts) =>
+  regions.flatMap((region) => accounts.map((account) => `arn:${partition}:execute-api:${region}:${account}:api/stage/$connect`));
+const REAL = new Map([...PARTITIONS].map(([partition, regions]) => [partition, arns(partition, regions, ACCOUNTS)]));
 // What will never be one is here, too: it is refused rather than taken for none.
-const ALL = arns([...REGIONS, "", "api", "a", "stage", "eu", "eu-west-1-api", "nowhere-12"], [...ACCOUNTS, "", "1", "12", "000000"]);
+const ALL = [...PARTITIONS].flatMap(([partition, regions]) =>
+  arns(partition, [...regions, "", "api", "a", "stage", "eu", "eu-west-1-api", "nowhere-12"], [...ACCOUNTS, "", "1", "12", "000000"]));
+
+/** The partition that a pattern names; else `aws`. */
+const partitionIn = (pattern) => [...PARTITIONS.keys()].find((partition) => pattern.split(":")[1] === partition) ?? "aws";
 
 /** IAM's match: a regular expression over the whole text. */
 const matches = (pattern) => {
@@ -36,7 +40,7 @@ const random = (seed) => (below) => {
 /** A pattern that is an ARN with wildcards for some of its characters and without some. */
 function patternOf(below) {
   const one = (list) => list[below(list.length)];
-  let pattern = `${START}${one(["eu-west-1", "us-east-1", "eu-*", "*", "a"])}:${one(["123456789012", "000000000000", "12", "*", "a"])}:${one(["api", "stage", "a", "*"])}/${one(["stage", "api", "*"])}/${one(["$connect", "*"])}`;
+  let pattern = `arn:${one(["aws", "aws", "aws", "aws-cn", "aws-*"])}:execute-api:${one(["eu-west-1", "us-east-1", "cn-north-1", "eu-*", "*", "a"])}:${one(["123456789012", "000000000000", "12", "*", "a"])}:${one(["api", "stage", "a", "*"])}/${one(["stage", "api", "*"])}/${one(["$connect", "*"])}`;
   for (let changes = below(4); changes > 0; changes -= 1) {
     const from = below(pattern.length + 1);
     const length = one([0, 1, 1, 3, 10, 25]);
@@ -65,11 +69,12 @@ test("patterns: mean a stage if IAM's match is true for some region and account,
     seen[isMeant] += 1;
     const fields = pattern.split(":");
     const isWhole = fields.length >= 6;
-    // Of a whole ARN, region and account may be any.
-    if (isWhole && isMeant !== undefined) assert.equal(isMeant, matches([...fields.slice(0, 3), "*", "*", ...fields.slice(5)].join(":"))(ARN), pattern);
-    else if (isMeant === true) assert.ok(arns(REGIONS, [...ACCOUNTS, ...accountsIn(pattern)]).some(matches(pattern)), `${pattern} means more than IAM's match`);
+    const partition = partitionIn(pattern);
+    // Of a whole ARN, partition, region and account may be any.
+    if (isWhole && isMeant !== undefined) assert.equal(isMeant, matches([fields[0], "*", fields[2], "*", "*", ...fields.slice(5)].join(":"))(ARN), pattern);
+    else if (isMeant === true) assert.ok(arns(partition, PARTITIONS.get(partition), [...ACCOUNTS, ...accountsIn(pattern)]).some(matches(pattern)), `${pattern} means more than IAM's match`);
     else if (isMeant === false) assert.ok(!ALL.some(matches(pattern)), `${pattern} means less than IAM's match`);
-    else assert.ok(!REAL.some(matches(pattern)), `${pattern} is refused, and IAM's match is true`);
+    else assert.ok(!REAL.get(partition).some(matches(pattern)), `${pattern} is refused, and IAM's match is true`);
   }
   for (const count of Object.values(seen)) assert.ok(count > 1000, JSON.stringify(seen));
 });
@@ -82,7 +87,7 @@ test("patterns: in NotResource leave out what IAM's match is true of in all regi
     if (pattern.split(":").length >= 6) continue;
     const isMeant = meant(pattern, true);
     seen[isMeant] += 1;
-    if (isMeant === true) assert.ok(REAL.every(matches(pattern)), `${pattern} leaves out more than IAM's match`);
+    if (isMeant === true) assert.ok(REAL.get(partitionIn(pattern)).every(matches(pattern)), `${pattern} leaves out more than IAM's match`);
     else if (isMeant === false) assert.ok(!ALL.some(matches(pattern)), `${pattern} leaves out less than IAM's match`);
   }
   for (const count of Object.values(seen)) assert.ok(count > 100, JSON.stringify(seen));
