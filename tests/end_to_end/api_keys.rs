@@ -344,6 +344,58 @@ async fn file_of_use_is_put_right_also_if_nothing_is_used() {
     assert!(!saved.exists());
 }
 
+/// A month begins before the day that the plan counted by until then.
+#[tokio::test]
+async fn longer_period_of_a_plan_survives_a_kill() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let by_day = FREE.replace("limit = 2, per = \"month\"", "limit = 1, per = \"day\"");
+    let gateway = keys.serve(", usage_plan = \"free\"", &by_day).await;
+    with_key(&gateway, &key).open().await.vanish();
+    let saved = keys.path().join("api-keys.toml.usage");
+    let uses = |text: &str| fs::read_to_string(&saved).is_ok_and(|saved| saved.contains(text));
+    within_patience(|| uses("\"used\":1}")).await;
+    let edits = [("limit = 1, per = \"day\"", "limit = 2, per = \"month\"")];
+    gateway.change(&edits).await;
+    // On the first of a month, the use of the day is that of the month.
+    let mut opened = 0;
+    while with_key(&gateway, &key).attempt().await.is_ok() {
+        opened += 1;
+    }
+    assert!((1..=2).contains(&opened), "{opened}");
+    within_patience(|| uses("\"used\":2}")).await;
+    drop(gateway);
+    let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    let refused = with_key(&gateway, &key).refused().await;
+    check_refusal(&refused, 429, "Too Many Requests");
+}
+
+/// As a clock that was ahead once leaves it.
+#[tokio::test]
+async fn use_of_a_period_to_come_makes_room_for_that_of_this_one() {
+    let keys = Keys::new();
+    let key = keys.make("mobile", &[]).await;
+    let (prefix, _) = key.split_once('.').unwrap();
+    let saved = keys.path().join("api-keys.toml.usage");
+    let to_come = json!({ prefix: {"begins": 99_999, "used": 1} }).to_string();
+    let is_right = || {
+        let text = fs::read_to_string(&saved).unwrap_or_default();
+        text.contains("\"used\":2}") && !text.contains("99999")
+    };
+    fs::write(&saved, &to_come).unwrap();
+    let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    for _ in 0..2 {
+        with_key(&gateway, &key).open().await.vanish();
+    }
+    within_patience(is_right).await;
+    fs::write(&saved, &to_come).unwrap();
+    within_patience(is_right).await;
+    drop(gateway);
+    let gateway = keys.serve(", usage_plan = \"free\"", FREE).await;
+    let refused = with_key(&gateway, &key).refused().await;
+    check_refusal(&refused, 429, "Too Many Requests");
+}
+
 #[tokio::test]
 async fn commands_at_once_lose_no_key() {
     let keys = Keys::new();

@@ -156,9 +156,11 @@ impl Usage {
         })
     }
 
-    /// The use of the period but for what is still to be taken; none if there is none.
-    pub(crate) fn taken(&self) -> Option<Unsaved> {
-        let window = self.lock();
+    /// The use of the period under way but for what is still to be taken; none if there is none.
+    pub(crate) fn taken(&self, now_ms: u64) -> Option<Unsaved> {
+        let quota = self.limits.load().plan.quota?;
+        let mut window = self.lock();
+        window.turn(quota.per, now_ms);
         let used = window.used.saturating_sub(window.unsaved);
         (used > 0).then_some(Unsaved {
             begins: window.begins,
@@ -357,9 +359,9 @@ mod tests {
         assert_eq!(unsaved.used, 2);
         assert_eq!(usage.take_unsaved(), None);
         usage.give_back(unsaved);
-        assert_eq!(usage.taken(), None);
+        assert_eq!(usage.taken(NOW), None);
         assert_eq!(usage.take_unsaved(), Some(unsaved));
-        assert_eq!(usage.taken(), Some(unsaved));
+        assert_eq!(usage.taken(NOW), Some(unsaved));
         // Another process has used six beside these two; one more comes before the file is read.
         usage.take_handshake(NOW).expect("there is room");
         usage.set_saved(Unsaved { used: 8, ..unsaved }, NOW);

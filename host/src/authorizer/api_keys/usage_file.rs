@@ -13,8 +13,8 @@ use crate::net::{followed, watch, write_private};
 /// Longest file in bytes; an entry has some 60.
 const LONGEST: u64 = 8 << 20;
 
-/// The use of a period. That of a later one is greater.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+/// The use of a period.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Saved {
     /// The first day of the period, counted from 1970-01-01.
     pub(super) begins: i64,

@@ -175,7 +175,8 @@ impl Counts {
     }
 
     /// Adds to the use in the file, and gives what is in it then, with the file's stamp. No use in it is less than this process
-    /// knows: a file that is gone, broken or restored is written with all of it.
+    /// knows: a file that is gone, broken or restored is written with all of it. What is of another period than the one under way
+    /// makes room, also if it begins later: a plan counted by the day before, or a clock was ahead.
     fn add(
         &self,
         unsaved: &[(&String, &Arc<Usage>, Unsaved)],
@@ -199,7 +200,10 @@ impl Counts {
         }
         for (prefix, known) in known {
             let entry = saved.entry(prefix).or_insert(known);
-            *entry = (*entry).max(known);
+            let is_more = entry.begins == known.begins && entry.used > known.used;
+            if !is_more {
+                *entry = known;
+            }
         }
         if before.unwrap_or_default() == saved {
             return Ok((saved, stamp));
@@ -209,9 +213,10 @@ impl Counts {
     }
 
     fn known(&self) -> SavedByPrefix {
+        let now = now_ms();
         let usages = self.lock();
         let known = usages.iter().filter_map(|(prefix, usage)| {
-            let Unsaved { begins, used } = usage.taken()?;
+            let Unsaved { begins, used } = usage.taken(now)?;
             Some((prefix.clone(), Saved { begins, used }))
         });
         known.collect()
