@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::http3::probe;
+use crate::{connect::connecting, http3::probe};
 
 const MESSAGES: usize = 200;
 const LETTERS: usize = 1_000;
@@ -91,4 +91,16 @@ async fn session_that_takes_nothing_keeps_no_other_of_its_connection_waiting() {
     for session in &mut stalled {
         next(session).await;
     }
+}
+
+/// An end within a frame would be the end of the connection (RFC 9114 §7.1).
+#[tokio::test]
+async fn answer_that_is_not_taken_is_reset_and_its_connection_stays() {
+    let gateway = probe("", "").await;
+    let http3 = connect(&gateway, WINDOW, 1 << 30).await;
+    let mut client = http3.open("/s").await;
+    let refusal = json!([{"do": "refuse", "status": 403, "letters": 300_000}]);
+    let mut refused = http3.ask(&connecting(&refusal), &[]).await;
+    assert_eq!(refused.reset_by_server().await, 0x10c);
+    client.id().await;
 }

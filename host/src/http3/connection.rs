@@ -28,7 +28,7 @@ const CONTROL: u8 = 0x00;
 /// Most bytes of a unidirectional stream that are read at once.
 const READ: usize = 1 << 10;
 
-/// Time for a client to take an answer to its last byte.
+/// Time for a client that takes nothing of an answer, and to take its last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// A connection of which the gateway's settings are sent.
@@ -265,14 +265,14 @@ impl RequestStream {
         if !body.is_empty() {
             frame::put(&mut out, frame::DATA, &body);
         }
-        let answered = async {
-            self.send.write_all(&out).await.ok()?;
-            let arriving = self.send.finish();
-            // The client need not send the rest of its request.
-            let _ = self.receive.stop(Code::None.into());
-            arriving.await;
-            Some(())
-        };
-        let _ = timeout(LAST_BYTES, answered).await;
+        // quinn ends a dropped stream in order: one that was cut within a frame would end the client's whole connection
+        // (RFC 9114 §7.1).
+        if self.send.write_while_taken(&out, LAST_BYTES).await.is_err() {
+            return self.reset(Code::RequestCancelled);
+        }
+        let arriving = self.send.finish();
+        // The client need not send the rest of its request.
+        let _ = self.receive.stop(Code::None.into());
+        let _ = timeout(LAST_BYTES, arriving).await;
     }
 }

@@ -17,12 +17,16 @@ use std::time::Duration;
 
 use quinn::{SendStream, StreamId};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::code::Code;
+use crate::net::LAST_WRITES;
 
 /// Bytes that a stream writes before the next one of the line does.
 const TURN: usize = 8 << 10;
+
+/// Bytes that go ahead of those who write more: an answer, a close, the message of a quiet session.
+const SMALL: usize = 1 << 10;
 
 /// Time for which a stream that the client takes nothing of is not looked at more closely: each look costs a packet.
 const CLOSED: Duration = Duration::from_millis(100);
@@ -41,6 +45,8 @@ pub(super) type Arriving = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Line {
     /// Streams in the line: most connections never have one.
     length: AtomicUsize,
+    /// Turns that streams of the line have had.
+    turns: AtomicUsize,
     state: Mutex<LineState>,
     /// Notified when the line begins.
     begun: Notify,
@@ -59,6 +65,7 @@ struct LineState {
 struct Waiting {
     stream: StreamId,
     waker: Waker,
+    is_small: bool,
     /// It has asked since the last look.
     has_asked: bool,
 }
@@ -76,6 +83,7 @@ impl Line {
     pub(super) fn new(control: SendStream) -> Arc<Self> {
         Arc::new(Self {
             length: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
             state: Mutex::new(LineState {
                 control,
                 waiting: VecDeque::new(),
@@ -135,10 +143,10 @@ impl Line {
     }
 
     /// Whether a stream is the first of the line, which it enters if it is not there.
-    fn is_first(&self, stream: StreamId, context: &Context<'_>) -> bool {
+    fn is_first(&self, stream: StreamId, context: &Context<'_>, is_small: bool) -> bool {
         let mut state = self.lock();
         let place = state.place(stream);
-        let place = place.unwrap_or_else(|| self.enter(&mut state, stream, context));
+        let place = place.unwrap_or_else(|| self.enter(&mut state, stream, context, is_small));
         if let Some(waiting) = state.waiting.get_mut(place) {
             waiting.waker.clone_from(context.waker());
             waiting.has_asked = true;
@@ -147,30 +155,47 @@ impl Line {
     }
 
     /// Has a stream that could not write wait in the line. False if it cannot write because the client has no room for it.
-    fn waits_for_window(&self, stream: StreamId, context: &mut Context<'_>) -> bool {
+    fn waits_for_window(
+        &self,
+        stream: StreamId,
+        context: &mut Context<'_>,
+        is_small: bool,
+    ) -> bool {
         let mut state = self.lock();
         let is_full = state.is_full(context);
         match state.place(stream) {
             Some(_) if !is_full => self.leave(&mut state, stream),
-            None if is_full => drop(self.enter(&mut state, stream, context)),
+            None if is_full => drop(self.enter(&mut state, stream, context, is_small)),
             Some(_) | None => {}
         }
         is_full
     }
 
-    /// Puts a stream at the end of the line, and gives its place there.
-    fn enter(&self, state: &mut LineState, stream: StreamId, context: &Context<'_>) -> usize {
-        let place = state.waiting.len();
-        if place == 0 {
+    /// Puts a stream at the end of the line, or of those that write little, and gives its place there. The first one keeps its
+    /// place: it may have asked for the window.
+    fn enter(
+        &self,
+        state: &mut LineState,
+        stream: StreamId,
+        context: &Context<'_>,
+        is_small: bool,
+    ) -> usize {
+        let length = state.waiting.len();
+        if length == 0 {
             state.look_at = Instant::now() + LOOK;
             self.begun.notify_one();
         }
-        state.waiting.push_back(Waiting {
+        let mut later = state.waiting.iter().skip(1);
+        let larger = later.position(|waiting| is_small && !waiting.is_small);
+        let place = larger.map_or(length, |place| place + 1);
+        let waiting = Waiting {
             stream,
             waker: context.waker().clone(),
+            is_small,
             has_asked: true,
-        });
-        self.length.store(place + 1, Ordering::Release);
+        };
+        state.waiting.insert(place, waiting);
+        self.length.store(length + 1, Ordering::Release);
         place
     }
 
@@ -216,10 +241,10 @@ impl Sending {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let (stream, mut next) = (self.send.id(), bytes);
+        let (stream, mut next, is_small) = (self.send.id(), bytes, bytes.len() <= SMALL);
         let others_wait = !self.line.is_empty();
         if others_wait {
-            if !self.line.is_first(stream, context) {
+            if !self.line.is_first(stream, context, is_small) {
                 return Poll::Pending;
             }
             next = bytes.get(..TURN).unwrap_or(bytes);
@@ -227,6 +252,7 @@ impl Sending {
         match Pin::new(&mut self.send).poll_write(context, next) {
             Poll::Ready(written) => {
                 if others_wait {
+                    self.line.turns.fetch_add(1, Ordering::Relaxed);
                     self.line.leave(&mut self.line.lock(), stream);
                 }
                 Poll::Ready(written.map_err(io::Error::from))
@@ -235,7 +261,7 @@ impl Sending {
                 let is_closed = |until: Instant| Instant::now() < until;
                 let closed = !others_wait && self.closed_until.is_some_and(is_closed);
                 if !closed {
-                    let waits = self.line.waits_for_window(stream, context);
+                    let waits = self.line.waits_for_window(stream, context, is_small);
                     self.closed_until = (!waits).then(|| Instant::now() + CLOSED);
                 }
                 Poll::Pending
@@ -272,6 +298,29 @@ impl Sending {
         while !bytes.is_empty() {
             let written = poll_fn(|context| self.poll_write(context, bytes)).await?;
             bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// As [`Self::write_all`], as long as the client takes something within each `limit`: of this stream, or of those before
+    /// it in the line. Fails after [`LAST_WRITES`] in any case.
+    pub(super) async fn write_while_taken(
+        &mut self,
+        mut bytes: &[u8],
+        limit: Duration,
+    ) -> io::Result<()> {
+        let last = Instant::now() + LAST_WRITES;
+        let mut turns = self.line.turns.load(Ordering::Relaxed);
+        while !bytes.is_empty() {
+            let write = poll_fn(|context| self.poll_write(context, bytes));
+            if let Ok(written) = timeout_at(last.min(Instant::now() + limit), write).await {
+                bytes = bytes.get(written?..).unwrap_or_default();
+                continue;
+            }
+            let before = std::mem::replace(&mut turns, self.line.turns.load(Ordering::Relaxed));
+            if turns == before || Instant::now() >= last {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
         Ok(())
     }
