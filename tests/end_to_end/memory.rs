@@ -37,21 +37,15 @@ async fn instance_that_was_refused_memory_is_never_used_again() {
     let key = "and 8 MiB is limits.memory_mib of the plugin; hold less, or raise it";
     assert_eq!(counter(&mut client).await, 0);
     assert_eq!(client.step(keep.clone()).await, Value::Null);
-    for traps in 1..3 {
+    for times in 0..2 {
         client.send(json!([keep]).to_string()).await;
         client.expect_error("Internal server error").await;
         let failed = [
-            "the plugin trapped: ",
-            limit,
+            "the handler failed: it was refused memory: it has ",
             key,
-            "the handler failed: no memory",
+            "its instance is thrown away; no memory",
         ];
-        gateway.log().nth_line(traps - 1, &failed).await;
-        expect(
-            &gateway,
-            &format!("traps_total{{plugin=\"probe\"}} {traps}"),
-        )
-        .await;
+        gateway.log().nth_line(times, &failed).await;
         assert_eq!(
             client.step(keep.clone()).await,
             Value::Null,
@@ -59,7 +53,7 @@ async fn instance_that_was_refused_memory_is_never_used_again() {
         );
     }
 
-    // An answer stands, and no trap is counted.
+    // An answer stands.
     let thrown_away = [
         "the handler has answered, and its instance is thrown away: ",
         limit,
@@ -70,15 +64,12 @@ async fn instance_that_was_refused_memory_is_never_used_again() {
     assert_eq!(counter(&mut client).await, 0);
 
     let target = connecting(&json!([{"do": "keep", "mib": 9}]));
-    check_refusal(&gateway.ws(&target).refused().await, 502, "Bad Gateway");
-    let failed = [
-        "the plugin trapped: ",
-        limit,
-        key,
-        "refused the client with a status from 500 on",
-    ];
-    gateway.log().line(&failed).await;
-    expect(&gateway, "traps_total{plugin=\"probe\"} 3").await;
+    check_refusal(
+        &gateway.ws(&target).refused().await,
+        500,
+        "Internal Server Error",
+    );
+    gateway.log().nth_line(1, &thrown_away).await;
     assert_eq!(counter(&mut client).await, 0);
 
     let farewell = json!([grow]).to_string();
@@ -86,9 +77,10 @@ async fn instance_that_was_refused_memory_is_never_used_again() {
         .step(json!({"do": "set", "name": "farewell", "value": farewell}))
         .await;
     client.close(1000, "").await;
-    gateway.log().nth_line(1, &thrown_away).await;
+    gateway.log().nth_line(2, &thrown_away).await;
     let mut next = gateway.connect("/s").await;
     // `$connect` was the first use.
     assert_eq!(counter(&mut next).await, 0);
-    expect(&gateway, "traps_total{plugin=\"probe\"} 3").await;
+    // A client could have a version roll itself back by asking for more than there is.
+    expect(&gateway, "traps_total{plugin=\"probe\"} 0").await;
 }

@@ -23,10 +23,3 @@ pub(crate) struct Denial {
     pub(crate) status: u16,
     pub(crate) message: Option<String>,
 }
-
-impl Denial {
-    /// Whether the client is not to blame.
-    pub(crate) fn is_failure(&self) -> bool {
-        self.status >= 500
-    }
-}

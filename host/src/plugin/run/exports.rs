@@ -41,11 +41,6 @@ pub(crate) trait Export: Event {
         store: &mut Store<HostState>,
         invocation: &Invocation,
     ) -> impl Future<Output = wasmtime::Result<Result<Self::Answer, String>>> + Send;
-
-    /// Whether an answer says that the handler failed.
-    fn is_failure(_: &Self::Answer) -> bool {
-        false
-    }
 }
 
 impl ExportIndices {
@@ -132,10 +127,6 @@ impl Export for Handshake {
             Err(wit::Refusal { status, message }) => Err(Denial { status, message }),
         }))
     }
-
-    fn is_failure(answer: &Self::Answer) -> bool {
-        answer.as_ref().is_err_and(Denial::is_failure)
-    }
 }
 
 impl Export for Message {
@@ -214,10 +205,6 @@ impl Export for Authorize {
             Ok(said) => identity(said).map(Ok),
             Err(authorizer::Refusal { status, message }) => Ok(Err(Denial { status, message })),
         })
-    }
-
-    fn is_failure(answer: &Self::Answer) -> bool {
-        answer.as_ref().is_err_and(Denial::is_failure)
     }
 }
 

@@ -4,7 +4,6 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::bounds::Refused;
 use super::engine::WASM_STACK;
-use super::exports::Export;
 use super::instance::{HOSTCALL_BYTES, HostState, shortened};
 use crate::config::PluginLimits;
 use crate::invocation::{Busy, Cut, InvokeError};
@@ -32,27 +31,25 @@ pub(crate) fn of(error: &wasmtime::Error, state: &HostState, limits: &PluginLimi
     InvokeError::Trapped(shortened(&words.join("; ")))
 }
 
-/// The outcome of a call that was refused memory or a larger table, and came back all the same. A failure counts as a trap,
-/// which it is in languages that do not catch it. An answer stands; the log says what it cost.
-pub(crate) fn of_refused<E: Export>(
-    answered: Result<E::Answer, String>,
+/// The outcome of a call that was refused memory or a larger table, and came back all the same: its own. It is no trap, which
+/// counts against the version: a handler may be right to refuse what a client asks for. The log says why the instance
+/// ends.
+pub(crate) fn of_refused<A>(
+    answered: Result<A, String>,
     state: &HostState,
     limits: &PluginLimits,
-) -> Result<E::Answer, InvokeError> {
+) -> Result<A, InvokeError> {
     let words = refusals(state.limiter.refused(), limits).join("; ");
-    let failure = match answered {
-        Ok(answer) if !E::is_failure(&answer) => {
+    answered
+        .inspect(|_| {
             state.warn(format_args!(
                 "the handler has answered, and its instance is thrown away: {words}"
             ));
-            return Ok(answer);
-        }
-        Ok(_) => "the handler refused the client with a status from 500 on".to_owned(),
-        Err(reason) => format!("the handler failed: {reason}"),
-    };
-    Err(InvokeError::Trapped(shortened(&format!(
-        "{words}; {failure}"
-    ))))
+        })
+        .map_err(|reason| {
+            let why = format!("{words}; its instance is thrown away; {reason}");
+            InvokeError::Failed(shortened(&why))
+        })
 }
 
 /// No room, or no memory. The guest has not begun, or does not notice.

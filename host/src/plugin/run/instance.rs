@@ -127,12 +127,12 @@ impl Maker {
     }
 
     /// The outcome of a call that came back though it was refused memory or a larger table.
-    pub(crate) fn outcome_of_refused<E: Export>(
+    pub(crate) fn outcome_of_refused<A>(
         &self,
-        answered: Result<E::Answer, String>,
+        answered: Result<A, String>,
         state: &HostState,
-    ) -> Result<E::Answer, InvokeError> {
-        fault::of_refused::<E>(answered, state, &self.limits)
+    ) -> Result<A, InvokeError> {
+        fault::of_refused(answered, state, &self.limits)
     }
 
     /// The room of an instance, in units of an instance with few tables.

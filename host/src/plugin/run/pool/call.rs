@@ -61,7 +61,7 @@ impl Permit {
         if instance.state().limiter.refused().is_any() {
             // Neither its memory nor its tables ever shrink: each later call would be refused them too, whether this one
             // has told its caller or not.
-            return Called::Ended(maker.outcome_of_refused::<E>(answer, instance.state()));
+            return Called::Ended(maker.outcome_of_refused(answer, instance.state()));
         }
         instance.end();
         if maker.isolation == Isolation::Reused && instance.uses < maker.limits.max_uses {
