@@ -114,8 +114,8 @@ pub(super) async fn serve<S>(
             return tracing::debug!(%address, "HTTP/2 connection failed: {error}");
         }
         // The FIN is written. Neither it nor the end of the last streams need have arrived.
-        let (mut socket, last) = (socket.clone(), Instant::now() + LAST_WRITES);
-        let_arrive(&mut socket, FAREWELL, most_paused(&streams), last).await;
+        let ([limit, most], mut socket) = (time_for_the_last(&streams), socket.clone());
+        let_arrive(&mut socket, FAREWELL, limit, Instant::now() + most).await;
     };
     let mut serving = pin!(serving);
     tokio::select! {
@@ -128,20 +128,22 @@ pub(super) async fn serve<S>(
     }
 }
 
-/// The time for which a client may take none of the last bytes. The answers of a connection without a WebSocket are short.
-fn most_paused(streams: &Streams) -> Duration {
+/// The time for which a client may take none of the last bytes, and all its time for them. The answers of a connection
+/// without a WebSocket are short.
+fn time_for_the_last(streams: &Streams) -> [Duration; 2] {
     match streams.have_kept() {
-        true => TAKES_NOTHING,
-        false => FAREWELL,
+        true => [TAKES_NOTHING, LAST_WRITES],
+        false => [FAREWELL; 2],
     }
 }
 
 /// Waits until no stream is left and the client takes nothing more of the last bytes, or has had its time for them.
+/// Requests that are refused for being late are no streams: their answers would give it time without end.
 async fn given_up<S: Acknowledged>(streams: &Streams, socket: &Shared<S>) {
     loop {
         streams.ended().await;
-        let limit = most_paused(streams);
-        let last = Instant::now() + LAST_WRITES;
+        let [limit, most] = time_for_the_last(streams);
+        let last = Instant::now() + most;
         let mut progress = Progress::begin(socket.taken());
         while streams.are_over() {
             if progress.paused_for(socket.taken()) >= limit || Instant::now() >= last {
@@ -175,4 +177,47 @@ async fn answer(
     }
     let upgrade = Upgrade::Hyper(upgrade);
     streams.answer(parts, upgrade, peer, context).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A client that always has a request on its way, and reads the answers.
+    async fn took(streams: &Streams) -> u64 {
+        let (near, _far) = duplex(1 << 20);
+        let socket = Shared::new(near);
+        let (mut written, begun) = (socket.clone(), Instant::now());
+        let asks = async {
+            let mut request = streams.begin();
+            loop {
+                written.write_all(b"refused").await.unwrap();
+                sleep(ASK_AGAIN).await;
+                let next = streams.begin();
+                drop(std::mem::replace(&mut request, next));
+            }
+        };
+        tokio::select! {
+            () = asks => {}
+            () = given_up(streams, &socket) => {}
+        }
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_of_a_client_that_goes_on_with_late_requests_ends() {
+        let streams = Streams::new(None);
+        let still_taken = timeout(2 * LAST_WRITES, took(&streams)).await;
+        assert!(
+            still_taken.is_err(),
+            "requests that are not late are waited for"
+        );
+        streams.end();
+        assert_eq!(took(&streams).await, FAREWELL.as_secs());
+        streams.keep();
+        assert_eq!(took(&streams).await, LAST_WRITES.as_secs());
+    }
 }

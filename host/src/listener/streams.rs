@@ -69,10 +69,14 @@ impl Streams {
         }
     }
 
-    /// Counts a request that has come, for as long as the tokens live.
+    /// Counts a request that has come, for as long as the tokens live. One that comes too late is refused, and must not
+    /// keep the connection open.
     pub(super) fn begin(&self) -> [TaskTrackerToken; 2] {
         self.first.cancel();
-        [self.open.token(), self.recent()]
+        match self.over.is_cancelled() {
+            true => [self.recent(), self.recent()],
+            false => [self.open.token(), self.recent()],
+        }
     }
 
     /// Counts a stream that has come, until its answer has arrived: until then the connection is not over. It may be no
@@ -134,8 +138,13 @@ impl Streams {
     /// may pass over a `GOAWAY`, and would keep what the listener was for as long as it likes.
     pub(super) async fn take_the_last(&self, context: &ListenerContext) -> Infallible {
         sleep(**context.handshake_timeout.load()).await;
-        self.over.cancel();
+        self.end();
         pending().await
+    }
+
+    /// Refuses all requests from now on.
+    pub(super) fn end(&self) {
+        self.over.cancel();
     }
 
     /// Waits until no stream is left, and no answer that has not arrived.
