@@ -141,6 +141,22 @@ async fn slow_client_that_sends_has_every_message_and_the_close_of_a_stop_over_h
     check_stop("HTTP/2").await;
 }
 
+/// Its kernel, or the buffers of the proxy, have everything when the gateway's half ends.
+#[tokio::test]
+async fn slow_client_that_sends_has_every_message_and_the_close_behind_a_proxy() {
+    let gateway = impatient().await;
+    for (target, request) in [
+        (gateway.plain(), gateway.ws("/s")),
+        (gateway.secure(), gateway.wss("/s")),
+    ] {
+        let proxy = Relay::proxy(target, SLOWLY).await;
+        let mut client = request.by_way_of(proxy.address()).open().await;
+        let close = json!({"do": "close", "code": 4_001, "reason": "enough"});
+        client.send(queue_and(&close)).await;
+        has_everything(&mut client, 4_001, "enough").await;
+    }
+}
+
 /// The other limit, of 25 s, would be longer than a test waits.
 #[tokio::test]
 async fn closed_client_that_takes_nothing_has_its_place_for_no_longer_than_its_limit() {

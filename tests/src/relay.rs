@@ -6,6 +6,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional},
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
     time::interval,
 };
@@ -60,6 +61,15 @@ impl Relay {
         .await
     }
 
+    /// A proxy before a slow client. It takes everything that the gateway sends at once, brings this many bytes of it every
+    /// 50 ms, and drops the rest when it can pass on nothing more of what the client sends.
+    pub async fn proxy(target: SocketAddr, bytes: usize) -> Self {
+        Self::start(move |client| async move {
+            let _ = hold_for_a_slow_client(client, target, bytes).await;
+        })
+        .await
+    }
+
     async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -110,6 +120,38 @@ async fn bring_slowly(client: TcpStream, target: SocketAddr, bytes: usize) -> io
         }
     };
     tokio::try_join!(up, down).map(drop)
+}
+
+async fn hold_for_a_slow_client(
+    client: TcpStream,
+    target: SocketAddr,
+    bytes: usize,
+) -> io::Result<()> {
+    let (mut from_server, mut to_server) = TcpStream::connect(target).await?.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (hold, mut held) = mpsc::unbounded_channel();
+    let up = async {
+        copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let take = async {
+        let (hold, mut buffer) = (hold, vec![0; bytes]);
+        loop {
+            match from_server.read(&mut buffer).await? {
+                0 => return Ok(()),
+                length => hold.send(buffer[..length].to_vec()).unwrap(),
+            }
+        }
+    };
+    let bring = async {
+        let mut times = interval(Duration::from_millis(50));
+        while let Some(part) = held.recv().await {
+            times.tick().await;
+            to_client.write_all(&part).await?;
+        }
+        to_client.shutdown().await
+    };
+    tokio::try_join!(up, take, bring).map(drop)
 }
 
 /// Reads the head of a request to open a WebSocket, and gives its path and its key.

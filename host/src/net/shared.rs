@@ -44,8 +44,8 @@ impl<S> Clone for Shared<S> {
 }
 
 impl<S: Acknowledged + AsyncRead + Unpin> LastBytes for Shared<S> {
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        poll_discard(&mut self.lock().stream, context)
+    fn poll_discard(&mut self, context: &mut Context<'_>, heard: &mut bool) -> Poll<()> {
+        poll_discard(&mut self.lock().stream, context, heard)
     }
 
     fn unacknowledged(&self) -> usize {

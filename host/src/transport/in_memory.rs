@@ -48,8 +48,8 @@ impl<T: Transport> WithDatagrams<T> {
 }
 
 impl<T: Transport> LastBytes for WithDatagrams<T> {
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.messages.poll_discard(context)
+    fn poll_discard(&mut self, context: &mut Context<'_>, heard: &mut bool) -> Poll<()> {
+        self.messages.poll_discard(context, heard)
     }
 
     fn unacknowledged(&self) -> usize {

@@ -186,7 +186,8 @@ impl WebTransport {
 }
 
 impl LastBytes for WebTransport {
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// The client itself has acknowledged the end by now: QUIC has no proxy that does so for it.
+    fn poll_discard(&mut self, context: &mut Context<'_>, _: &mut bool) -> Poll<()> {
         self.session.poll_closed(context).map(drop)
     }
 

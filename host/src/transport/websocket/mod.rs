@@ -226,8 +226,8 @@ impl<S: Acknowledged + AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
 }
 
 impl<S: Acknowledged + AsyncRead + Unpin> LastBytes for WebSocket<S> {
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        poll_discard(&mut self.socket, context)
+    fn poll_discard(&mut self, context: &mut Context<'_>, heard: &mut bool) -> Poll<()> {
+        poll_discard(&mut self.socket, context, heard)
     }
 
     fn unacknowledged(&self) -> usize {
