@@ -2,10 +2,11 @@
 //! freezer. After one, the timers of the time that has passed go off before the sockets are looked at, and a client that
 //! sent in time would seem silent.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{self, Duration};
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The time by which a timer is late after a pause, and not on a busy machine.
@@ -22,6 +23,8 @@ pub(crate) struct Patience {
     /// The end of the time after a pause.
     not_before: Option<Instant>,
     put_off: u8,
+    /// The sockets were looked at since the time was over. A pause may end just then.
+    has_looked: bool,
     is_over: bool,
 }
 
@@ -31,6 +34,7 @@ impl Patience {
             sleep: Box::pin(sleep_until(due)),
             not_before: None,
             put_off: 0,
+            has_looked: false,
             is_over: false,
         }
     }
@@ -39,7 +43,7 @@ impl Patience {
     pub(crate) fn reset(&mut self, due: Instant) {
         let due = self.not_before.map_or(due, |earliest| earliest.max(due));
         self.sleep.as_mut().reset(due);
-        self.is_over = false;
+        (self.has_looked, self.is_over) = (false, false);
     }
 }
 
@@ -52,6 +56,10 @@ impl Future for Patience {
             let now = Instant::now();
             let late = now.saturating_duration_since(self.sleep.deadline());
             if late < LATE || self.put_off == MOST_PUT_OFF {
+                if !std::mem::replace(&mut self.has_looked, true) {
+                    // The runtime wakes the task once it has looked at the sockets.
+                    return pin!(yield_now()).poll(context);
+                }
                 (self.not_before, self.put_off, self.is_over) = (None, 0, true);
             } else {
                 self.put_off += 1;
@@ -104,6 +112,17 @@ mod tests {
         let start = Instant::now();
         begun().await.await;
         assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limit_that_has_just_passed_leaves_one_look_at_the_sockets() {
+        let mut limit = begun().await;
+        advance(LIMIT).await;
+        let passed = Instant::now();
+        let over = poll_fn(|context| Poll::Ready(Pin::new(&mut limit).poll(context).is_ready()));
+        assert!(!over.await);
+        limit.await;
+        assert_eq!(passed.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
