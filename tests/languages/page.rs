@@ -157,8 +157,8 @@ impl Reader {
         }
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        // No build reads a configuration, or a test in a folder of its own.
-        let is_built = !file.ends_with(".toml") && !file.starts_with("tests/");
+        // No component has a configuration or a test in it.
+        let is_built = !file.ends_with(".toml") && !file.contains("test");
         if let (Some(gateway), true) = (&self.gateway, is_built) {
             let serving = ["serving the new build"];
             let log = gateway.log();
