@@ -163,6 +163,73 @@ async fn revoked_intermediate_authority_lets_nobody_in() {
     assert_eq!(asking.connect(&of_good).await, Err(None));
 }
 
+/// TLS trusts those in `ca` without a look at any list: files with the whole chain are common there.
+#[tokio::test]
+async fn revoked_authority_lets_nobody_in_also_if_it_stands_in_ca() {
+    let root = authority("clients");
+    let between = intermediate("between", &root, 2);
+    let below = intermediate("below", &between, 3);
+    let own = revocation_list(&between, &[]) + &revocation_list(&below, &[]);
+    let lists = |of_root: &[u64]| {
+        let certificates = root.pem() + &between.pem() + &below.pem();
+        revocation_list(&root, of_root) + &own + &certificates
+    };
+    let (asking, folder) = asking(&root, &lists(&[])).await;
+    let (ca_file, list_file) = (asking.file("ca.pem"), folder.path().join("list.pem"));
+    let chain = root.pem() + &between.pem() + &below.pem();
+    asking.replace(&ca_file, &chain, 0).await;
+    let of_root = asking.client(Some(&issue(&root, &params(10))));
+    let clients = [&between, &below].map(|authority| {
+        let (alone, shows_it) = (issue(authority, &params(10)), issue_between(authority, 10));
+        [alone, shows_it].map(|identity| asking.client(Some(&identity)))
+    });
+    let clients = clients.as_flattened();
+    for client in clients {
+        assert!(asking.connect(client).await.is_ok());
+    }
+    asking.replace(&list_file, &lists(&[2]), 1).await;
+    for client in clients {
+        assert_eq!(asking.connect(client).await, Err(None));
+    }
+    assert!(asking.connect(&of_root).await.is_ok());
+    let told = [
+        [
+            "ca.pem: the CERTIFICATE in line",
+            "CN=between",
+            "list.pem revokes it",
+        ],
+        [
+            "ca.pem: the CERTIFICATE in line",
+            "CN=below",
+            "above it is revoked",
+        ],
+    ];
+    for parts in &told {
+        asking
+            .gateway
+            .log()
+            .line(&[&["WARN"], &parts[..]].concat())
+            .await;
+    }
+    let configuration = asking.gateway.folder().join("gateway.toml");
+    let validate = ["validate", configuration.to_str().unwrap()];
+    let ended = LOCKGATE.run(&validate).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for part in told.as_flattened() {
+        assert!(ended.error.contains(part), "{part}: {ended:?}");
+    }
+    // None is left, which is no reason to go on with those of before.
+    asking.replace(&ca_file, &between.pem(), 2).await;
+    for client in clients.iter().chain([&of_root]) {
+        assert_eq!(asking.connect(client).await, Err(None));
+    }
+    // The list takes it back, and no other authority is in `ca`.
+    asking.replace(&list_file, &lists(&[]), 3).await;
+    for client in clients.iter().take(2) {
+        assert!(asking.connect(client).await.is_ok());
+    }
+}
+
 /// Many authorities publish no list for those below them.
 #[tokio::test]
 async fn intermediate_authority_without_a_list_lets_in_those_of_its_own() {

@@ -22,6 +22,7 @@ const LISTS: [&str; 1] = ["X509 CRL"];
 /// What judges the certificates of a listener's clients.
 #[derive(Debug)]
 pub(crate) struct ClientTrust {
+    /// Those of `ca` that no list revokes.
     authorities: Vec<Vec<u8>>,
     lists: Vec<Vec<u8>>,
     pub(super) required: bool,
@@ -38,7 +39,7 @@ impl ClientTrust {
             is_passing: flaw.is_passing,
         };
         let authorities = sections(&clients.ca, &CERTIFICATES);
-        let authorities = authorities.map_err(|flaw| broken("ca", flaw))?;
+        let mut authorities = authorities.map_err(|flaw| broken("ca", flaw))?;
         let roots = anchors(&authorities, &clients.ca).map_err(|flaw| broken("ca", flaw))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut lists = Vec::new();
@@ -50,8 +51,9 @@ impl ClientTrust {
                 (lists, certificates) = read
                     .into_iter()
                     .partition(|section| LISTS.contains(&&*section.label));
-                let verifier = judge(clients, crl, (&roots, &provider), (&lists, &certificates));
-                verifier.map_err(|flaw| broken("crl", flaw))?
+                let ca = (&mut authorities, &roots);
+                let judged = judge(clients, crl, &provider, ca, (&lists, &certificates));
+                judged.map_err(|flaw| broken("crl", flaw))?
             }
             None => {
                 let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
@@ -122,15 +124,26 @@ fn anchors(certificates: &[Section], file: &Path) -> Result<Arc<RootCertStore>, 
     Ok(Arc::new(store))
 }
 
-/// What judges clients by the authorities and by these lists of a file, in which are certificates of intermediate
-/// authorities, too.
+/// What judges clients by the authorities in `ca` and by these lists of a file, in which are certificates of intermediate
+/// authorities, too. Leaves those authorities that no list revokes.
 fn judge(
     clients: &config::ClientCertificates,
     crl: &Path,
-    (roots, provider): (&Arc<RootCertStore>, &Arc<CryptoProvider>),
+    provider: &Arc<CryptoProvider>,
+    (authorities, roots): (&mut Vec<Section>, &Arc<RootCertStore>),
     (lists, certificates): (&[Section], &[Section]),
 ) -> Result<Arc<dyn ClientCertVerifier>, Flaw> {
-    let verifier = RevocationVerifier::new(roots, provider, lists, clients.required, crl);
+    let files = Files {
+        ca: &clients.ca,
+        crl,
+    };
+    let parsed = revocation::parse(lists, crl)?;
+    let revoked = revocation::revoked(&parsed, (authorities, certificates), &files)?;
+    authorities.retain(|section| !revoked.contains_key(&section.line));
+    let trusted = anchors(authorities, &clients.ca)?;
+    let trusted = Some(&trusted).filter(|trusted| !trusted.is_empty());
+    let verifier =
+        RevocationVerifier::new((trusted, roots), provider, lists, clients.required, crl);
     let verifier = verifier.map_err(|error| unusable(crl, &error))?;
     let intermediate = anchors(certificates, crl)?;
     // TLS looks at that of an intermediate authority, and not at that of one in `ca`.
@@ -141,12 +154,11 @@ fn judge(
             "have the authority's certificate made anew with the key usage cRLSign, or remove it and its list",
         ));
     }
-    let authorities: Vec<_> = roots.roots.iter().chain(&intermediate.roots).collect();
-    let files = Files {
-        ca: &clients.ca,
-        crl,
-    };
-    revocation::check(lists, &authorities, &files, provider)?;
+    let known: Vec<_> = roots.roots.iter().chain(&intermediate.roots).collect();
+    revocation::check(&parsed, &known, &files, provider)?;
+    for why in revoked.values() {
+        tracing::warn!(target: "config", "{why}");
+    }
     Ok(Arc::new(verifier))
 }
 

@@ -1,6 +1,8 @@
 //! The revocation lists of clients' authorities (RFC 5280 §5): checked when they are read, since a list that counts for
-//! nobody lets nobody in, and asked about every certificate of a client's chain.
+//! nobody lets nobody in, and asked about every certificate of a client's chain. TLS looks up no list for an authority
+//! that it trusts (RFC 5280 §6.1): one in `ca` that is revoked is no authority there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +26,8 @@ const EXTENSIONS: u8 = 0xa0;
 const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
 
 /// What the check of a list needs of it.
-struct List<'a> {
+pub(super) struct List<'a> {
+    section: &'a Section,
     /// The TBSCertList, which is what is signed.
     signed: &'a [u8],
     /// The content of the AlgorithmIdentifier.
@@ -34,12 +37,14 @@ struct List<'a> {
     issuer: &'a [u8],
     /// Its issuing distribution point, which says what it is about; none is about all certificates of the issuer.
     scope: Option<&'a [u8]>,
+    /// The content of `revokedCertificates`.
+    entries: &'a [u8],
 }
 
 impl<'a> List<'a> {
     /// None if it is no list.
-    fn parse(der: &'a [u8]) -> Option<Self> {
-        let mut list = Der(der).take(SEQUENCE)?;
+    fn parse(section: &'a Section) -> Option<Self> {
+        let mut list = Der(&section.der).take(SEQUENCE)?;
         let rest = list.rest();
         let mut content = list.take(SEQUENCE)?;
         let signed = rest.get(..rest.len() - list.rest().len())?;
@@ -49,20 +54,34 @@ impl<'a> List<'a> {
         content.take(INTEGER)?; // the version
         content.take(SEQUENCE)?; // the signature's algorithm
         let issuer = content.take(SEQUENCE)?.rest();
-        let mut scope = None;
+        let (mut scope, mut entries) = (None, &[][..]);
         while !content.is_empty() {
-            let (tag, extensions) = content.next()?;
-            if tag == EXTENSIONS {
-                scope = distribution_point(Der(extensions).take(SEQUENCE)?)?;
+            // Times are there, too.
+            match content.next()? {
+                (SEQUENCE, revoked) => entries = revoked,
+                (EXTENSIONS, extensions) => {
+                    scope = distribution_point(Der(extensions).take(SEQUENCE)?)?;
+                }
+                _ => {}
             }
         }
         Some(Self {
+            section,
             signed,
             algorithm,
             signature,
             issuer,
             scope,
+            entries,
         })
+    }
+
+    /// Whether it revokes a certificate. Whatever the entry's reason is: TLS looks at none.
+    fn revokes(&self, certificate: &X509<'_>) -> bool {
+        let mut entries = Der(self.entries);
+        self.issuer == certificate.issuer.rest()
+            && std::iter::from_fn(|| entries.take(SEQUENCE)?.take(INTEGER))
+                .any(|serial| serial.rest() == certificate.serial)
     }
 
     fn issuer(&self) -> String {
@@ -117,26 +136,100 @@ pub(super) struct Files<'a> {
     pub(super) crl: &'a Path,
 }
 
+/// Takes the lists of a file apart.
+pub(super) fn parse<'a>(lists: &'a [Section], crl: &Path) -> Result<Vec<List<'a>>, Flaw> {
+    let parsed = lists.iter().map(|section| {
+        List::parse(section).ok_or_else(|| {
+            let message = format!("{}: {section} is damaged", crl.display());
+            Flaw::new(message, "copy the file again, whole")
+        })
+    });
+    parsed.collect()
+}
+
+/// A certificate of an authority.
+struct Authority<'a> {
+    section: &'a Section,
+    certificate: X509<'a>,
+    is_revoked: bool,
+}
+
+/// Finds the certificates in `ca` that a list revokes, or that stand below revoked ones alone: the reason by the line.
+/// `others` are the certificates in `crl`.
+pub(super) fn revoked(
+    lists: &[List<'_>],
+    (of_ca, others): (&[Section], &[Section]),
+    files: &Files<'_>,
+) -> Result<BTreeMap<usize, String>, Flaw> {
+    let mut authorities = Vec::new();
+    for (sections, file) in [(of_ca, files.ca), (others, files.crl)] {
+        for section in sections {
+            let certificate = X509::parse(&section.der).ok_or_else(|| {
+                let message = format!("{}: {section} is damaged", file.display());
+                Flaw::new(message, "copy the file again, whole")
+            })?;
+            let is_revoked = lists.iter().any(|list| list.revokes(&certificate));
+            authorities.push(Authority {
+                section,
+                certificate,
+                is_revoked,
+            });
+        }
+    }
+    while let Some(below) = authorities.iter().position(|authority| {
+        let (issuer, subject) = (authority.certificate.issuer, authority.certificate.subject);
+        let mut issuers = authorities
+            .iter()
+            .filter(|other| other.certificate.subject.rest() == issuer.rest())
+            .peekable();
+        let is_below = issuer.rest() != subject.rest() && issuers.peek().is_some();
+        !authority.is_revoked && is_below && issuers.all(|issuer| issuer.is_revoked)
+    }) {
+        if let Some(authority) = authorities.get_mut(below) {
+            authority.is_revoked = true;
+        }
+    }
+    let authorities = authorities.iter().take(of_ca.len());
+    let reasons = authorities.filter(|authority| authority.is_revoked);
+    Ok(reasons
+        .map(
+            |Authority {
+                 section,
+                 certificate,
+                 ..
+             }| {
+                let (ca, crl) = (files.ca.display(), files.crl.display());
+                let subject = certificate.subject().unwrap_or_default();
+                let why = match lists.iter().find(|list| list.revokes(certificate)) {
+                    Some(list) => format!("{} in {crl} revokes it", list.section),
+                    None => "the authority above it is revoked".to_owned(),
+                };
+                let reason = format!(
+                "{ca}: {section} is of {subject:?}, and {why}: its clients are refused\n  remedy: take it out of {ca}, and its own list, \
+                 if it has one, out of {crl}"
+            );
+                (section.line, reason)
+            },
+        )
+        .collect())
+}
+
 /// Finds out whether each list counts for its authority: the key of one of these has signed it, the clients of no other
 /// key of that name depend on it, and no other list is about the same certificates.
 pub(super) fn check(
-    lists: &[Section],
+    lists: &[List<'_>],
     authorities: &[&TrustAnchor<'_>],
     files: &Files<'_>,
     provider: &CryptoProvider,
 ) -> Result<(), Flaw> {
     let (ca, crl) = (files.ca.display(), files.crl.display());
     let algorithms = &provider.signature_verification_algorithms;
-    let mut checked: Vec<(&Section, List<'_>)> = Vec::new();
-    for section in lists {
-        let list = List::parse(&section.der).ok_or_else(|| {
-            let message = format!("{crl}: {section} is damaged");
-            Flaw::new(message, "copy the file again, whole")
-        })?;
-        let issuer = list.issuer();
+    for (nth, list) in lists.iter().enumerate() {
+        let (section, issuer) = (list.section, list.issuer());
         let which = format!("{crl}: {section} is the list of {issuer:?}");
-        if let Some((other, _)) = checked.iter().find(|(_, other)| other.overlaps(&list)) {
-            let message = format!("{which}, and so is {other}: only one of them would count");
+        let mut before = lists.iter().take(nth);
+        if let Some(List { section, .. }) = before.find(|other| other.overlaps(list)) {
+            let message = format!("{which}, and so is {section}: only one of them would count");
             let remedy =
                 "leave the newest list of each authority; one that has a new key needs a new name";
             return Err(Flaw::new(message, remedy));
@@ -184,7 +277,6 @@ pub(super) fn check(
                 ),
             ));
         }
-        checked.push((section, list));
     }
     Ok(())
 }
@@ -195,20 +287,23 @@ pub(super) fn check(
 pub(super) struct RevocationVerifier {
     own: Arc<dyn ClientCertVerifier>,
     chain: Arc<dyn ClientCertVerifier>,
+    /// No authority is left: all are revoked.
+    is_shut: bool,
     crl: PathBuf,
     has_warned: AtomicBool,
 }
 
 impl RevocationVerifier {
+    /// With the authorities that are trusted, if any is left, among all.
     pub(super) fn new(
-        roots: &Arc<RootCertStore>,
+        (trusted, all): (Option<&Arc<RootCertStore>>, &Arc<RootCertStore>),
         provider: &Arc<CryptoProvider>,
         lists: &[Section],
         required: bool,
         crl: &Path,
     ) -> Result<Self, VerifierBuilderError> {
         let builder = || {
-            let (roots, provider) = (Arc::clone(roots), Arc::clone(provider));
+            let (roots, provider) = (Arc::clone(trusted.unwrap_or(all)), Arc::clone(provider));
             let lists = lists.iter().map(|section| section.der.clone());
             let builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
                 .with_crls(lists.map(CertificateRevocationListDer::from));
@@ -220,6 +315,7 @@ impl RevocationVerifier {
         Ok(Self {
             own: builder().only_check_end_entity_revocation().build()?,
             chain: builder().allow_unknown_revocation_status().build()?,
+            is_shut: trusted.is_none(),
             crl: crl.to_owned(),
             has_warned: AtomicBool::new(false),
         })
@@ -252,6 +348,9 @@ impl ClientCertVerifier for RevocationVerifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        if self.is_shut {
+            return Err(CertificateError::Revoked.into());
+        }
         let verified = self.own.verify_client_cert(own, others, now);
         // A chain that passes here has the client's own certificate judged by the list that it passed by above: which one that
         // is does not depend on the chain.
@@ -346,7 +445,7 @@ mod tests {
         let (ca, crl) = (Path::new("ca.pem"), Path::new("crl.pem"));
         let anchors: Vec<_> = roots.roots.iter().collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        check(lists, &anchors, &Files { ca, crl }, &provider)
+        check(&parse(lists, crl)?, &anchors, &Files { ca, crl }, &provider)
     }
 
     #[track_caller]

@@ -35,12 +35,14 @@ const CRL_SIGN: u8 = 0x02;
 pub(crate) struct X509<'a> {
     /// 1 to 3.
     pub(crate) version: u8,
+    /// The content of the serial number, an INTEGER.
+    pub(super) serial: &'a [u8],
     /// Seconds since the Unix epoch.
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
     /// The contents of the issuer and of the subject, Names.
-    issuer: Der<'a>,
-    subject: Der<'a>,
+    pub(super) issuer: Der<'a>,
+    pub(super) subject: Der<'a>,
     /// The SubjectPublicKeyInfo.
     pub(crate) public_key: &'a [u8],
     /// The DNS names of its `subjectAltName`, in lower case; clients look at no other.
@@ -66,7 +68,7 @@ impl<'a> X509<'a> {
             },
             None => 1,
         };
-        signed.take(INTEGER)?; // the serial number
+        let serial = signed.take(INTEGER)?.0;
         signed.take(SEQUENCE)?; // the signature's algorithm
         let issuer = signed.take(SEQUENCE)?;
         let mut validity = signed.take(SEQUENCE)?;
@@ -77,6 +79,7 @@ impl<'a> X509<'a> {
         let public_key = rest.get(..rest.len() - signed.0.len())?;
         let mut x509 = Self {
             version,
+            serial,
             not_before,
             not_after,
             issuer,
