@@ -230,6 +230,34 @@ async fn revoked_authority_lets_nobody_in_also_if_it_stands_in_ca() {
     }
 }
 
+#[tokio::test]
+async fn list_of_many_certificates_counts_and_one_beyond_the_bound_is_refused() {
+    let ca = authority("clients");
+    let (asking, folder) = asking(&ca, &revocation_list(&ca, &[])).await;
+    let [good, revoked] =
+        [10, 60_000].map(|serial| asking.client(Some(&issue(&ca, &params(serial)))));
+    assert!(asking.connect(&revoked).await.is_ok());
+    let list_file = folder.path().join("list.pem");
+    let serials: Vec<u64> = (20_000..=60_000).collect();
+    let long = revocation_list(&ca, &serials);
+    assert!(long.len() > 1 << 20);
+    asking.replace(&list_file, &long, 0).await;
+    assert!(asking.connect(&good).await.is_ok());
+    assert_eq!(asking.connect(&revoked).await, Err(None));
+    // Text between sections is allowed.
+    let too_long = revocation_list(&ca, &[]) + &"\n".repeat(16 << 20);
+    write(&list_file, &too_long);
+    let (status, body) = asking.gateway.post("/reload", "{}").await;
+    assert_eq!(status, 422, "{body}");
+    for part in [
+        "it is longer than 16 MiB",
+        "leave out of its list what has expired",
+    ] {
+        assert!(body.contains(part), "{part}: {body}");
+    }
+    assert_eq!(asking.connect(&revoked).await, Err(None));
+}
+
 /// Many authorities publish no list for those below them.
 #[tokio::test]
 async fn intermediate_authority_without_a_list_lets_in_those_of_its_own() {

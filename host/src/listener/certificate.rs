@@ -14,7 +14,7 @@ use rustls_pki_types::{
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::pem::{self, Flaw};
+use super::pem::{self, Flaw, Kind};
 use super::quic_identity::QuicKeys;
 use super::x509::X509;
 use crate::config::{self, Fault};
@@ -224,7 +224,7 @@ pub(super) fn wildcard_of(host: &str) -> Option<String> {
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let file = path.display();
     let mut chain = Vec::new();
-    for section in pem::read(path)? {
+    for section in pem::read(path, Kind::Certificates)? {
         match section.label.as_str() {
             label if CERTIFICATES.contains(&label) => {
                 let der = CertificateDer::from(section.der.clone());
@@ -315,7 +315,7 @@ fn leaf<'a>(
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
     let file = path.display();
     let mut found: Option<(pem::Section, PrivateKeyDer<'static>)> = None;
-    let (sections, stamp) = pem::read_stamped(path)?;
+    let (sections, stamp) = pem::read_stamped(path, Kind::Certificates)?;
     for section in sections {
         let der = section.der.clone();
         let key = match section.label.as_str() {

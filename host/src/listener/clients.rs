@@ -10,7 +10,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::pem::{self, Flaw, Section};
+use super::pem::{self, Flaw, Kind, Section};
 use super::revocation::{self, Files, RevocationVerifier};
 use super::x509::X509;
 use crate::auth::ClientCertificate;
@@ -38,7 +38,7 @@ impl ClientTrust {
             remedy: flaw.remedy,
             is_passing: flaw.is_passing,
         };
-        let authorities = sections(&clients.ca, &CERTIFICATES);
+        let authorities = sections(&clients.ca, Kind::Certificates, &CERTIFICATES);
         let mut authorities = authorities.map_err(|flaw| broken("ca", flaw))?;
         let roots = anchors(&authorities, &clients.ca).map_err(|flaw| broken("ca", flaw))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -46,7 +46,7 @@ impl ClientTrust {
         let verifier = match &clients.crl {
             Some(crl) => {
                 let all = [&LISTS[..], &CERTIFICATES].concat();
-                let read = sections(crl, &all).map_err(|flaw| broken("crl", flaw))?;
+                let read = sections(crl, Kind::Lists, &all).map_err(|flaw| broken("crl", flaw))?;
                 let certificates;
                 (lists, certificates) = read
                     .into_iter()
@@ -91,9 +91,9 @@ impl ClientTrust {
 }
 
 /// The sections of a PEM file, at least one with the first of these labels, all with one of them.
-fn sections(path: &Path, labels: &[&str]) -> Result<Vec<Section>, Flaw> {
+fn sections(path: &Path, kind: Kind, labels: &[&str]) -> Result<Vec<Section>, Flaw> {
     let (file, wanted) = (path.display(), labels.first().copied().unwrap_or_default());
-    let found = pem::read(path)?;
+    let found = pem::read(path, kind)?;
     let has = |section: &Section| labels.contains(&&*section.label);
     if let Some(section) = found.iter().find(|section| !has(section)) {
         return Err(Flaw::new(

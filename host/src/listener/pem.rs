@@ -12,8 +12,38 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::net::watch::{self, Stamp};
 
-/// Longest file in bytes: some hundred certificates.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// What is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Certificates, keys or both.
+    Certificates,
+    /// Revocation lists, perhaps with certificates beside them.
+    Lists,
+}
+
+impl Kind {
+    /// Longest file in bytes: some hundred certificates; or lists of some 400,000 revoked ones, each of which costs TLS
+    /// some hundred bytes of memory.
+    const fn longest(self) -> u64 {
+        match self {
+            Self::Certificates => 1 << 20,
+            Self::Lists => 16 << 20,
+        }
+    }
+
+    /// What to do about a file that cannot be one.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Certificates => {
+                "name a PEM file of a certificate and those above it, or of a key"
+            }
+            Self::Lists => {
+                "name a PEM file of the lists of your clients' authorities alone; an authority may leave out of its list \
+                 what has expired"
+            }
+        }
+    }
+}
 
 const DASHES: &str = "-----";
 
@@ -61,15 +91,15 @@ impl fmt::Display for Section {
 }
 
 /// Reads all sections of a file.
-pub(super) fn read(path: &Path) -> Result<Vec<Section>, Flaw> {
-    Ok(read_stamped(path)?.0)
+pub(super) fn read(path: &Path, kind: Kind) -> Result<Vec<Section>, Flaw> {
+    Ok(read_stamped(path, kind)?.0)
 }
 
 /// Reads all sections of a file, with its stamp.
-pub(super) fn read_stamped(path: &Path) -> Result<(Vec<Section>, Stamp), Flaw> {
-    let (bytes, stamp) = watch::read(path, MAX_FILE_BYTES).map_err(|error| Flaw {
+pub(super) fn read_stamped(path: &Path, kind: Kind) -> Result<(Vec<Section>, Stamp), Flaw> {
+    let (bytes, stamp) = watch::read(path, kind.longest()).map_err(|error| Flaw {
         message: format!("{} cannot be read: {error}", path.display()),
-        remedy: watch::remedy(&error, "name a PEM file").into(),
+        remedy: watch::remedy(&error, kind.remedy()).into(),
         is_passing: watch::is_passing(&error),
     })?;
     let sections = parse(&bytes).map_err(|flaw| Flaw {
@@ -115,7 +145,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
     }
     let text = String::from_utf8_lossy(bytes);
     let mut sections = Vec::new();
-    let mut from = 0;
+    let mut from = (0, 1);
     while let Some(begin) = Boundary::next(&text, from)? {
         let line = begin.line;
         if !begin.begins {
@@ -124,7 +154,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
                 "copy the file again, whole",
             ));
         }
-        let end = Boundary::next(&text, begin.end)?;
+        let end = Boundary::next(&text, (begin.end, line))?;
         let end = end.filter(|end| !end.begins && end.label == begin.label);
         let Some(end) = end else {
             return Err(Flaw::new(
@@ -134,7 +164,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
         };
         let body = text.get(begin.end..end.start).unwrap_or_default();
         sections.push(Section::decode(begin.label, line, body)?);
-        from = end.end;
+        from = (end.end, end.line);
     }
     Ok(sections)
 }
@@ -179,16 +209,15 @@ struct Boundary<'a> {
 }
 
 impl<'a> Boundary<'a> {
-    /// Finds the next boundary from a byte on. A malformed one is refused.
-    fn next(text: &'a str, from: usize) -> Result<Option<Self>, Flaw> {
+    /// Finds the next boundary from a byte on, which stands in this line. A malformed one is refused.
+    fn next(text: &'a str, (from, line): (usize, usize)) -> Result<Option<Self>, Flaw> {
         let rest = text.get(from..).unwrap_or_default();
         let words = ["-BEGIN ", "-END "].map(|word| rest.find(word).map(|at| (at, word)));
         let Some((at, word)) = words.into_iter().flatten().min() else {
             return Ok(None);
         };
-        let line = text
-            .get(..from + at)
-            .map_or(1, |before| 1 + before.matches('\n').count());
+        let between = rest.get(..at).unwrap_or_default();
+        let line = line + between.matches('\n').count();
         let (before, after) = (rest.get(..=at), rest.get(at + word.len()..));
         let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
         let opening = before.len() - before.trim_end_matches('-').len();
