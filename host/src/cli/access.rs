@@ -101,7 +101,7 @@ fn read_token(path: &Path) -> Result<Secret> {
     if let Err(exposed) = Secrecy::Group.check(mode) {
         bail!(
             "{exposed}\n  remedy: {}; if others have read it, make another token",
-            exposed.remedy(path)
+            exposed.command(path)
         );
     }
     let mut text = String::new();

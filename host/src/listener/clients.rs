@@ -143,8 +143,7 @@ fn judge(
     let trusted = anchors(authorities, &clients.ca)?;
     let trusted = Some(&trusted).filter(|trusted| !trusted.is_empty());
     let verifier =
-        RevocationVerifier::new((trusted, roots), provider, lists, clients.required, crl);
-    let verifier = verifier.map_err(|error| unusable(crl, &error))?;
+        RevocationVerifier::new((trusted, roots), provider, lists, clients.required, crl)?;
     let intermediate = anchors(certificates, crl)?;
     // TLS looks at that of an intermediate authority, and not at that of one in `ca`.
     let may_sign = |section: &Section| X509::parse(&section.der).is_some_and(|one| one.signs_lists);

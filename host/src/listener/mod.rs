@@ -15,6 +15,7 @@ mod quic_bounds;
 mod quic_identity;
 mod quic_socket;
 mod revocation;
+mod revocation_list;
 mod self_signed;
 mod streams;
 mod tls;

@@ -22,7 +22,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Longest file in bytes: some hundred certificates; or lists of some 400,000 revoked ones, each of which costs TLS
+    /// Longest file in bytes: some hundred certificates; or lists of some 350,000 revoked ones, each of which takes
     /// some hundred bytes of memory.
     const fn longest(self) -> u64 {
         match self {
@@ -138,7 +138,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Flaw> {
         [0x30, 0x80..=0xff, ..] => {
             return Err(Flaw::new(
                 "it is binary (DER), and not PEM",
-                "convert it: `openssl x509 -inform DER -in FILE -out FILE.new`, or `openssl pkey -inform DER …` for a key",
+                "convert it: `openssl x509 -inform DER -in FILE -out FILE.new`, with `crl` in place of `x509` for a revocation list, \
+                 and `pkey` for a key",
             ));
         }
         _ => {}
@@ -333,6 +334,8 @@ mod tests {
         );
         check_flaw(b"\xff\xfe-\0", "UTF-16");
         check_flaw(b"\x30\x82\x01\x00", "DER");
+        let list = parse(b"\x30\x82\x01\x00").expect_err("it is no PEM");
+        assert!(list.remedy.contains("`crl` in place of `x509`"), "{list:?}");
         check_flaw(b"\x30\x82\x01\x00\x02\x01\x03\x30\x82", "PKCS #12");
     }
 }

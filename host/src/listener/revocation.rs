@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
@@ -17,118 +17,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
 
-use super::distinguished_name;
 use super::pem::{Flaw, Section};
-use super::x509::{BIT_STRING, Der, INTEGER, OCTET_STRING, OID, SEQUENCE, X509};
-
-/// `crlExtensions` of a TBSCertList.
-const EXTENSIONS: u8 = 0xa0;
-const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
-
-/// What the check of a list needs of it.
-pub(super) struct List<'a> {
-    section: &'a Section,
-    /// The TBSCertList, which is what is signed.
-    signed: &'a [u8],
-    /// The content of the AlgorithmIdentifier.
-    algorithm: &'a [u8],
-    signature: &'a [u8],
-    /// The content of the issuer, a Name.
-    issuer: &'a [u8],
-    /// Its issuing distribution point, which says what it is about; none is about all certificates of the issuer.
-    scope: Option<&'a [u8]>,
-    /// The content of `revokedCertificates`.
-    entries: &'a [u8],
-}
-
-impl<'a> List<'a> {
-    /// None if it is no list.
-    fn parse(section: &'a Section) -> Option<Self> {
-        let mut list = Der(&section.der).take(SEQUENCE)?;
-        let rest = list.rest();
-        let mut content = list.take(SEQUENCE)?;
-        let signed = rest.get(..rest.len() - list.rest().len())?;
-        let algorithm = list.take(SEQUENCE)?.rest();
-        // The first byte counts unused bits.
-        let signature = list.take(BIT_STRING)?.rest().strip_prefix(&[0])?;
-        content.take(INTEGER)?; // the version
-        content.take(SEQUENCE)?; // the signature's algorithm
-        let issuer = content.take(SEQUENCE)?.rest();
-        let (mut scope, mut entries) = (None, &[][..]);
-        while !content.is_empty() {
-            // Times are there, too.
-            match content.next()? {
-                (SEQUENCE, revoked) => entries = revoked,
-                (EXTENSIONS, extensions) => {
-                    scope = distribution_point(Der(extensions).take(SEQUENCE)?)?;
-                }
-                _ => {}
-            }
-        }
-        Some(Self {
-            section,
-            signed,
-            algorithm,
-            signature,
-            issuer,
-            scope,
-            entries,
-        })
-    }
-
-    /// Whether it revokes a certificate. Whatever the entry's reason is: TLS looks at none.
-    fn revokes(&self, certificate: &X509<'_>) -> bool {
-        let mut entries = Der(self.entries);
-        self.issuer == certificate.issuer.rest()
-            && std::iter::from_fn(|| entries.take(SEQUENCE)?.take(INTEGER))
-                .any(|serial| serial.rest() == certificate.serial)
-    }
-
-    fn issuer(&self) -> String {
-        distinguished_name::text(Der(self.issuer)).unwrap_or_else(|| "?".into())
-    }
-
-    /// Whether both may be about one certificate: TLS looks at the first of such lists alone.
-    fn overlaps(&self, other: &Self) -> bool {
-        let is_partial = self.scope.is_some() && other.scope.is_some();
-        self.issuer == other.issuer && (self.scope == other.scope || !is_partial)
-    }
-
-    /// Whether an authority's key has signed it, judged as TLS does for a client.
-    fn is_signed_by(&self, authority: &TrustAnchor<'_>, by: &WebPkiSupportedAlgorithms) -> bool {
-        let mut key = Der(&authority.subject_public_key_info);
-        let (Some(kind), Some(key)) = (key.take(SEQUENCE), key.take(BIT_STRING)) else {
-            return false;
-        };
-        let Some(key) = key.rest().strip_prefix(&[0]) else {
-            return false;
-        };
-        let mut fitting = by.all.iter().filter(|known| {
-            known.signature_alg_id().as_ref() == self.algorithm
-                && known.public_key_alg_id().as_ref() == kind.rest()
-        });
-        fitting.any(|known| {
-            let verified = known.verify_signature(key, self.signed, self.signature);
-            verified.is_ok()
-        })
-    }
-}
-
-/// The issuing distribution point among the extensions of a list.
-fn distribution_point(mut extensions: Der<'_>) -> Option<Option<&[u8]>> {
-    while !extensions.is_empty() {
-        let mut extension = extensions.take(SEQUENCE)?;
-        let id = extension.take(OID)?;
-        let (mut tag, mut content) = extension.next()?;
-        if tag != OCTET_STRING {
-            (tag, content) = extension.next()?; // after `critical`
-        }
-        if id.rest() == ISSUING_DISTRIBUTION_POINT && tag == OCTET_STRING {
-            return Some(Some(content));
-        }
-    }
-    Some(None)
-}
+use super::revocation_list::{List, RSA_PSS};
+use super::x509::X509;
 
 /// The files of a listener's `client_certificates`.
 pub(super) struct Files<'a> {
@@ -138,11 +29,19 @@ pub(super) struct Files<'a> {
 
 /// Takes the lists of a file apart.
 pub(super) fn parse<'a>(lists: &'a [Section], crl: &Path) -> Result<Vec<List<'a>>, Flaw> {
+    let crl = crl.display();
     let parsed = lists.iter().map(|section| {
-        List::parse(section).ok_or_else(|| {
-            let message = format!("{}: {section} is damaged", crl.display());
+        let list = List::parse(section).ok_or_else(|| {
+            let message = format!("{crl}: {section} is damaged");
             Flaw::new(message, "copy the file again, whole")
-        })
+        })?;
+        match list.is_current {
+            true => Ok(list),
+            false => Err(Flaw::new(
+                format!("{crl}: {section} is of version 1, and TLS takes version 2"),
+                "have the authority give it a number (`openssl ca`: `crlnumber` in its configuration), which makes it version 2",
+            )),
+        }
     });
     parsed.collect()
 }
@@ -189,29 +88,23 @@ pub(super) fn revoked(
             authority.is_revoked = true;
         }
     }
+    let (ca, crl) = (files.ca.display(), files.crl.display());
     let authorities = authorities.iter().take(of_ca.len());
-    let reasons = authorities.filter(|authority| authority.is_revoked);
-    Ok(reasons
-        .map(
-            |Authority {
-                 section,
-                 certificate,
-                 ..
-             }| {
-                let (ca, crl) = (files.ca.display(), files.crl.display());
-                let subject = certificate.subject().unwrap_or_default();
-                let why = match lists.iter().find(|list| list.revokes(certificate)) {
-                    Some(list) => format!("{} in {crl} revokes it", list.section),
-                    None => "the authority above it is revoked".to_owned(),
-                };
-                let reason = format!(
-                "{ca}: {section} is of {subject:?}, and {why}: its clients are refused\n  remedy: take it out of {ca}, and its own list, \
-                 if it has one, out of {crl}"
-            );
-                (section.line, reason)
-            },
-        )
-        .collect())
+    let revoked = authorities.filter(|authority| authority.is_revoked);
+    let reasons = revoked.map(|authority| {
+        let (section, certificate) = (authority.section, &authority.certificate);
+        let subject = certificate.subject().unwrap_or_default();
+        let why = match lists.iter().find(|list| list.revokes(certificate)) {
+            Some(list) => format!("{} in {crl} revokes it", list.section),
+            None => "the authority above it is revoked".to_owned(),
+        };
+        let reason = format!(
+            "{ca}: {section} is of {subject:?}, and {why}: its clients are refused\n  remedy: take it out of {ca}, and its own list, \
+             if it has one, out of {crl}"
+        );
+        (section.line, reason)
+    });
+    Ok(reasons.collect())
 }
 
 /// Finds out whether each list counts for its authority: the key of one of these has signed it, the clients of no other
@@ -236,9 +129,20 @@ pub(super) fn check(
         }
         let mut known = algorithms.all.iter();
         if !known.any(|known| known.signature_alg_id().as_ref() == list.algorithm) {
+            let (by, remedy) = match list.algorithm.starts_with(RSA_PSS) {
+                true => (
+                    "RSA-PSS with parameters",
+                    "have the authority sign it with SHA-256, SHA-384 or SHA-512, and with a salt as long as the hash (`openssl`: \
+                     `-sigopt rsa_pss_saltlen:digest`)",
+                ),
+                false => (
+                    "an algorithm",
+                    "have the authority sign it with SHA-256 or better",
+                ),
+            };
             return Err(Flaw::new(
-                format!("{which}, and is signed by an algorithm that TLS does not take"),
-                "have the authority sign it with SHA-256 or better",
+                format!("{which}, and is signed by {by} that TLS does not take"),
+                remedy,
             ));
         }
         let namesakes = authorities
@@ -281,6 +185,46 @@ pub(super) fn check(
     Ok(())
 }
 
+/// Kinds of lists that TLS does not take, by the library's name in its error: it has no type for each.
+const UNTAKEN: [(&str, &str); 5] = [
+    (
+        "DeltaCrl",
+        "says what has changed since another list (a delta list)",
+    ),
+    (
+        "IndirectCrl",
+        "is about certificates of other authorities, too (an indirect list)",
+    ),
+    (
+        "ReasonsPartitioning",
+        "is about some reasons of revocation alone",
+    ),
+    (
+        "IssuingDistributionPoint",
+        "is about some kind of certificates alone (onlyContainsUserCerts, onlyContainsCACerts), and its distribution point has no \
+         full name",
+    ),
+    (
+        "CriticalExtension",
+        "has a critical extension that TLS does not know",
+    ),
+];
+
+/// Says why TLS does not take a list.
+fn untaken(list: &str, error: &VerifierBuilderError) -> Flaw {
+    let error = error.to_string();
+    match UNTAKEN.iter().find(|(name, _)| error.contains(name)) {
+        Some((_, kind)) => Flaw::new(
+            format!("{list} {kind}, which TLS does not take"),
+            "put the authority's list of all its revoked certificates there instead",
+        ),
+        None => Flaw::new(
+            format!("{list} cannot be used: {error}"),
+            "name the file that the authority gives out, whole",
+        ),
+    }
+}
+
 /// Judges a client's certificate and those between it and its authority. Its own must have a list; one between needs none,
 /// since many authorities publish none for these, and is judged by the one that there is.
 #[derive(Debug)]
@@ -301,8 +245,8 @@ impl RevocationVerifier {
         lists: &[Section],
         required: bool,
         crl: &Path,
-    ) -> Result<Self, VerifierBuilderError> {
-        let builder = || {
+    ) -> Result<Self, Flaw> {
+        let builder = |lists: &[Section]| {
             let (roots, provider) = (Arc::clone(trusted.unwrap_or(all)), Arc::clone(provider));
             let lists = lists.iter().map(|section| section.der.clone());
             let builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
@@ -312,9 +256,17 @@ impl RevocationVerifier {
                 false => builder.allow_unauthenticated(),
             }
         };
+        let own = builder(lists).only_check_end_entity_revocation().build();
+        let own = own.map_err(|error| {
+            let is_cause = |list: &&Section| builder(std::slice::from_ref(list)).build().is_err();
+            let cause = lists.iter().find(is_cause);
+            let place = cause.map_or_else(String::new, |section| format!(": {section}"));
+            untaken(&format!("{}{place}", crl.display()), &error)
+        })?;
+        let chain = builder(lists).allow_unknown_revocation_status().build();
         Ok(Self {
-            own: builder().only_check_end_entity_revocation().build()?,
-            chain: builder().allow_unknown_revocation_status().build()?,
+            own,
+            chain: chain.map_err(|error| untaken(&crl.display().to_string(), &error))?,
             is_shut: trusted.is_none(),
             crl: crl.to_owned(),
             has_warned: AtomicBool::new(false),
@@ -402,6 +354,8 @@ mod tests {
         date_time_ymd,
     };
 
+    use super::super::revocation_list::EXTENSIONS;
+    use super::super::x509::{BIT_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE};
     use super::*;
 
     type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -494,6 +448,114 @@ mod tests {
         for lists in [[&a, &a], [&whole, &whole], [&whole, &a], [&b, &whole]] {
             assert!(!check(lists));
         }
+    }
+
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("it is short");
+        match length {
+            0..0x80 => [&[tag, length], &content[..]].concat(),
+            0x80.. => [&[tag, 0x81, length], &content[..]].concat(),
+        }
+    }
+
+    /// A list of a version, with these extensions. Its signature is none.
+    fn written(version: &[u8], algorithm: &[u8], extensions: &[&[u8]]) -> Section {
+        let algorithm = der(SEQUENCE, &[algorithm]);
+        let time = der(0x17, &[b"240101000000Z"]);
+        let number = der(
+            SEQUENCE,
+            &[
+                &[OID, 3, 0x55, 0x1d, 0x14],
+                &[OCTET_STRING, 3, INTEGER, 1, 1],
+            ],
+        );
+        let extensions = match version {
+            [] => Vec::new(),
+            _ => der(
+                EXTENSIONS,
+                &[&der(SEQUENCE, &[&[&number[..]], extensions].concat())],
+            ),
+        };
+        let name = der(SEQUENCE, &[]);
+        let parts: [&[u8]; 6] = [version, &algorithm, &name, &time, &time, &extensions];
+        let signed = der(SEQUENCE, &parts);
+        Section {
+            label: "X509 CRL".into(),
+            line: 7,
+            encrypted: false,
+            der: der(
+                SEQUENCE,
+                &[&signed, &algorithm, &der(BIT_STRING, &[&[0, 1]])],
+            ),
+        }
+    }
+
+    const VERSION_2: &[u8] = &[INTEGER, 1, 1];
+    const ECDSA: &[u8] = &[OID, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+
+    fn extension(last: u8, content: &[u8]) -> Vec<u8> {
+        let value = der(OCTET_STRING, &[content]);
+        der(SEQUENCE, &[&[OID, 3, 0x55, 0x1d, last, 1, 1, 0xff], &value])
+    }
+
+    #[test]
+    fn list_of_version_1_is_refused_with_what_makes_version_2() {
+        let flaw = check_of(&[written(&[], ECDSA, &[])], &[]).expect_err("it is refused");
+        assert!(flaw.message.contains("line 7 is of version 1"), "{flaw:?}");
+        assert!(flaw.remedy.contains("crlnumber"), "{flaw:?}");
+        assert!(parse(&[written(VERSION_2, ECDSA, &[])], Path::new("crl.pem")).is_ok());
+    }
+
+    #[test]
+    fn list_of_a_kind_that_tls_does_not_take_is_named() {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(authority().der().clone())
+            .expect("it can be used");
+        let (roots, crl) = (Arc::new(roots), Path::new("crl.pem"));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let taken = |extensions: &[&[u8]]| {
+            let mut good = written(VERSION_2, ECDSA, &[]);
+            good.line = 1;
+            let lists = [good, written(VERSION_2, ECDSA, extensions)];
+            RevocationVerifier::new((Some(&roots), &roots), &provider, &lists, true, crl)
+        };
+        assert!(taken(&[]).is_ok());
+        for (extension, told) in [
+            (extension(27, &[INTEGER, 1, 1]), "a delta list"),
+            // onlyContainsCACerts, indirectCRL, onlySomeReasons.
+            (
+                extension(28, &[SEQUENCE, 3, 0x82, 1, 0xff]),
+                "onlyContainsCACerts",
+            ),
+            (
+                extension(28, &[SEQUENCE, 3, 0x84, 1, 0xff]),
+                "an indirect list",
+            ),
+            (
+                extension(28, &[SEQUENCE, 4, 0x83, 2, 6, 0x40]),
+                "some reasons",
+            ),
+            (extension(99, &[INTEGER, 1, 1]), "a critical extension"),
+        ] {
+            let flaw = taken(&[&extension]).expect_err("it is refused");
+            assert!(flaw.message.contains(told), "{told}: {flaw:?}");
+            assert!(
+                flaw.message.contains("crl.pem: the X509 CRL in line 7"),
+                "{flaw:?}"
+            );
+            assert!(flaw.remedy.contains("list of all"), "{flaw:?}");
+        }
+    }
+
+    #[test]
+    fn list_signed_by_rsa_pss_with_another_salt_is_refused_for_that() {
+        let pss = [RSA_PSS, &[SEQUENCE, 0]].concat();
+        let list = written(VERSION_2, &pss, &[]);
+        let flaw = check_of(&[list], &[]).expect_err("it is refused");
+        assert!(flaw.message.contains("RSA-PSS with parameters"), "{flaw:?}");
+        assert!(flaw.remedy.contains("rsa_pss_saltlen:digest"), "{flaw:?}");
     }
 
     #[test]

@@ -38,12 +38,21 @@ impl Secrecy {
 
 impl Exposed {
     /// The command that corrects it.
-    pub(crate) fn remedy(self, file: &Path) -> String {
+    pub(crate) fn command(self, file: &Path) -> String {
         let file = file.display();
         match self.expected {
             Secrecy::Owner => format!("chmod 600 {file}"),
+            Secrecy::Group => format!("chmod o-rwx {file}"),
+        }
+    }
+
+    /// The command that corrects it, and who reads the file then: the gateway.
+    pub(crate) fn remedy(self, file: &Path) -> String {
+        let command = self.command(file);
+        match self.expected {
+            Secrecy::Owner => command,
             Secrecy::Group => format!(
-                "chmod o-rwx {file}, which the gateway's user reads as its owner or by its group (of a Kubernetes secret: \
+                "{command}, which the gateway's user reads as its owner or by its group (of a Kubernetes secret: \
                  defaultMode: 0440, with fsGroup)"
             ),
         }
