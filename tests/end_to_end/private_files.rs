@@ -105,6 +105,28 @@ async fn private_key_that_others_may_read_is_refused_and_the_old_one_stays() {
     }
 }
 
+/// `cat cert.pem key.pem` is what many programs want, with a private copy of the key beside it.
+#[tokio::test]
+async fn private_key_beside_the_certificate_is_kept_from_others_too() {
+    let folder = TempDir::new().unwrap();
+    let (chain, key) = Certificate::new().write(folder.path());
+    let text = fs::read_to_string(&chain).unwrap() + &fs::read_to_string(&key).unwrap();
+    let both = folder.path().join("both.pem");
+    write_private(&both, text);
+    let configuration = format!(
+        "listeners = [{{ address = \"127.0.0.1:0\", tls = {{ certificate = {both:?}, key = {key:?} }} }}]\n{MOCK}"
+    );
+    let file = write_configuration(folder.path(), &configuration);
+    for mode in [0o644, 0o602] {
+        set_mode(&both, mode);
+        let why = format!("has the private key, and others may read or write it (mode {mode:04o})");
+        let chmod = format!("chmod o-rwx {}", both.display());
+        refused(&file, &["listeners[0].tls.certificate", &why, &chmod]).await;
+    }
+    set_mode(&both, 0o640);
+    validate(&file).await;
+}
+
 #[tokio::test]
 async fn configuration_with_a_secret_that_others_may_read_is_refused() {
     const LISTENER: &str = "listeners = [{ address = \"127.0.0.1:0\" }]\n";
@@ -153,8 +175,22 @@ async fn configuration_with_a_secret_that_others_may_read_is_refused() {
             "authorizers.x.forward.url",
         ),
         (
+            plan(
+                "jwt = { issuer = \"x\", audience = [\"a\"], jwks_url = \"https://id.example/?token=canary\" }",
+            ),
+            "authorizers.x.jwt.jwks_url",
+        ),
+        (
             plugin("environment = { TICKET_SECRET = \"canary-4711\" }"),
             "plugins.x.environment.TICKET_SECRET",
+        ),
+        (
+            plugin("environment = { DB_PASS = \"canary-4711\" }"),
+            "plugins.x.environment.DB_PASS",
+        ),
+        (
+            plugin("environment = { DATABASE_URL = \"postgres://u:canary@db.example/main\" }"),
+            "plugins.x.environment.DATABASE_URL",
         ),
     ] {
         let ended = validated(&part, 0o644).await;
@@ -180,7 +216,7 @@ async fn configuration_with_a_secret_that_others_may_read_is_refused() {
         ),
         plan("forward = { url = \"https://id.example/auth?rd=1\" }"),
         plugin(
-            "environment = { GREETING = \"hi\", PUBLIC_KEY = \"of-a-length\", ACCESS_KEY = \"none\", SECRET = \"${A_VARIABLE}\" }",
+            "environment = { GREETING = \"hi\", PUBLIC_KEY = \"of-a-length\", DATABASE_URL = \"postgres://u@db.example/main?ssl=1\", ACCESS_KEY = \"none\", SECRET = \"${A_VARIABLE}\" }",
         ),
     ] {
         let ended = validated(&part, 0o644).await;

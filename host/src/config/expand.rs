@@ -93,8 +93,21 @@ pub(super) fn is_literal(text: &str, expanded: &str) -> bool {
 /// Whether a name, as of a variable, tells of a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    let words = ["SECRET", "TOKEN", "KEY", "PASSWORD", "PASSWD", "CREDENTIAL"];
-    !name.contains("PUBLIC") && words.iter().any(|word| name.contains(word))
+    let words = [
+        "SECRET",
+        "TOKEN",
+        "KEY",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "CREDENTIAL",
+    ];
+    // As a word: COMPASS is none.
+    let has_pass = || {
+        let mut parts = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+        parts.any(|word| word == "PASS")
+    };
+    !name.contains("PUBLIC") && (words.iter().any(|word| name.contains(word)) || has_pass())
 }
 
 /// Whether it can name an environment variable.
@@ -169,6 +182,8 @@ mod tests {
             ("api_key", false),
             ("ACCESS_TOKEN", false),
             ("DB_PASSWORD", false),
+            ("DB_PASS", false),
+            ("COMPASS", true),
             ("TICKET_PUBLIC_KEY", true),
         ] {
             let remedy = Unexpandable::Unset(name.to_owned()).remedy();

@@ -129,6 +129,7 @@ fn keys(key: &str, written: &file::JwtIssuer, report: &mut Report<'_>) -> JwtKey
         Some(url) => ("jwks_url", url),
         None => ("issuer", &written.issuer),
     };
+    report.note_url(&join(key, name), address);
     check_address(&join(key, name), address, report);
     match &written.jwks_url {
         Some(url) => JwtKeys::Url(url.clone()),

@@ -18,9 +18,6 @@ use super::units;
 use super::{Authorizer, AuthorizerKind};
 use crate::net::told;
 
-/// Bytes of the shortest variable that is taken for a secret.
-const MIN_SECRET: usize = 8;
-
 /// The scheme of a component in a registry.
 const SCHEME: &str = "oci://";
 
@@ -367,11 +364,7 @@ fn environment(
     let variables = written.into_iter();
     variables
         .map(|(name, value)| {
-            // Most are no secrets, and a short text stands for one that is not there.
-            let value = match expand::is_secret(&name) && value.len() >= MIN_SECRET {
-                true => report.secret(&join(key, &name), value),
-                false => Secret::from(value),
-            };
+            let value = report.variable(&join(key, &name), &name, value);
             (name, value)
         })
         .collect()

@@ -9,7 +9,10 @@ use super::expand::is_secret;
 use super::model::Secret;
 use super::names::is_name;
 use super::problem::{Problem, Problems};
-use crate::net::{Secrecy, has_user, watch};
+use crate::net::{Secrecy, has_password, has_user, watch};
+
+/// Fewest bytes of a value in `environment` that count as a secret: a short text stands for one that is not there.
+const MIN_SECRET: usize = 8;
 
 /// The report on one file so far.
 pub(super) struct Report<'a> {
@@ -66,19 +69,39 @@ impl<'a> Report<'a> {
 
     /// Gives the text of `key` as a secret. One that stands in the file makes the file a secret too.
     pub(super) fn secret(&mut self, key: &str, text: String) -> Secret {
-        if self.literals.contains(key) && !text.is_empty() {
-            self.secrets.push(key.to_owned());
+        if !text.is_empty() {
+            self.note_secret(key);
         }
         Secret::from(text)
     }
 
     /// Gives the URL of `key`, which has a secret if it has a user, or a query that tells of one.
     pub(super) fn secret_url(&mut self, key: &str, url: String) -> Secret {
-        let query = url.split_once('?').map(|(_, query)| query);
-        if has_user(&url) || query.is_some_and(is_secret) {
-            return self.secret(key, url);
-        }
+        self.note_url(key, &url);
         Secret::from(url)
+    }
+
+    /// Notes whether the URL of `key` has a secret, as [`Self::secret_url`] does.
+    pub(super) fn note_url(&mut self, key: &str, url: &str) {
+        if has_user(url) || has_secret_query(url) {
+            self.note_secret(key);
+        }
+    }
+
+    /// Gives the value of an environment variable of this name, which stands at `key`. One of few bytes stands for a secret
+    /// that is not there, and a user of a database alone is none.
+    pub(super) fn variable(&mut self, key: &str, name: &str, value: String) -> Secret {
+        let is_secret = is_secret(name) || has_password(&value) || has_secret_query(&value);
+        if is_secret && value.len() >= MIN_SECRET {
+            self.note_secret(key);
+        }
+        Secret::from(value)
+    }
+
+    fn note_secret(&mut self, key: &str) {
+        if self.literals.contains(key) {
+            self.secrets.push(key.to_owned());
+        }
     }
 
     /// Checks the mode of the file itself: no others than its owner and its group may read a secret that stands in it.
@@ -265,6 +288,12 @@ impl<'a> Report<'a> {
             .sort_by_key(|problem| (problem.line, problem.column));
         Problems(self.problems)
     }
+}
+
+/// Whether the query of a URL tells of a secret.
+fn has_secret_query(url: &str) -> bool {
+    let query = url.split_once('?').map(|(_, query)| query);
+    url.contains("://") && query.is_some_and(is_secret)
 }
 
 /// Whether `key` is `outer` or something inside it.

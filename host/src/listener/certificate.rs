@@ -14,7 +14,7 @@ use rustls_pki_types::{
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::pem::{self, Flaw, Kind};
+use super::pem::{self, Flaw, Kind, Section};
 use super::quic_identity::QuicKeys;
 use super::x509::X509;
 use crate::config::{self, Fault};
@@ -223,8 +223,9 @@ pub(super) fn wildcard_of(host: &str) -> Option<String> {
 /// Reads the certificates of a file, the server's own first.
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let file = path.display();
-    let mut chain = Vec::new();
-    for section in pem::read(path, Kind::Certificates)? {
+    let (mut chain, mut has_key) = (Vec::new(), false);
+    let (sections, stamp) = pem::read_stamped(path, Kind::Certificates)?;
+    for section in sections {
         match section.label.as_str() {
             label if CERTIFICATES.contains(&label) => {
                 let der = CertificateDer::from(section.der.clone());
@@ -236,7 +237,9 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
                 }
                 chain.push(der);
             }
-            label if KEYS.contains(&label) => {}
+            label if KEYS.contains(&label) => {
+                has_key |= label.ends_with("PRIVATE KEY") && is_readable(&section);
+            }
             "TRUSTED CERTIFICATE" => {
                 return Err(Flaw::new(
                     format!("{file}: {section} is in OpenSSL's own form, which TLS does not send"),
@@ -268,6 +271,9 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Flaw> {
             format!("{file} holds no certificate"),
             "name a PEM file with the certificate chain, the server's own certificate first",
         ));
+    }
+    if has_key {
+        check_secrecy(path, stamp.mode())?;
     }
     Ok(chain)
 }
@@ -314,12 +320,12 @@ fn leaf<'a>(
 /// Reads the only private key of a file, which others than its owner and its group have no access to.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
     let file = path.display();
-    let mut found: Option<(pem::Section, PrivateKeyDer<'static>)> = None;
+    let mut found: Option<(Section, PrivateKeyDer<'static>)> = None;
     let (sections, stamp) = pem::read_stamped(path, Kind::Certificates)?;
     for section in sections {
         let der = section.der.clone();
         let key = match section.label.as_str() {
-            label if section.encrypted || label == "ENCRYPTED PRIVATE KEY" => {
+            label if label.ends_with("PRIVATE KEY") && !is_readable(&section) => {
                 return Err(Flaw::new(
                     format!(
                         "{file}: {section} is encrypted, and there is nobody to ask for its passphrase"
@@ -355,16 +361,26 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Flaw> {
             "name the PEM file of the certificate's key",
         ));
     };
-    Secrecy::Group.check(stamp.mode()).map_err(|exposed| {
+    check_secrecy(path, stamp.mode())?;
+    Ok(key)
+}
+
+/// Whether a key is there for whoever reads the file.
+fn is_readable(key: &Section) -> bool {
+    !key.encrypted && key.label != "ENCRYPTED PRIVATE KEY"
+}
+
+/// Checks that others than the owner and the group of a file with a private key have no access to it.
+fn check_secrecy(path: &Path, mode: u32) -> Result<(), Flaw> {
+    Secrecy::Group.check(mode).map_err(|exposed| {
         Flaw::new(
-            format!("{file} has the private key, and {exposed}"),
+            format!("{} has the private key, and {exposed}", path.display()),
             format!(
                 "{}; if others have read it, have another key certified",
                 exposed.remedy(path)
             ),
         )
-    })?;
-    Ok(key)
+    })
 }
 
 /// The command that makes a certificate of version 3 for the existing key.

@@ -31,4 +31,4 @@ pub(crate) use shared::Shared;
 pub(crate) use stream::{Stream, connect_abstract, connect_unix};
 pub(crate) use tls::{BoxedStream, ExpectedCertificate, distrust_remedy};
 pub(crate) use turns::Turns;
-pub(crate) use url::{has_user, shown, told};
+pub(crate) use url::{has_password, has_user, shown, told};

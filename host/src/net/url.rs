@@ -23,6 +23,11 @@ pub(crate) fn has_user(url: &str) -> bool {
     url.is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
+/// Whether a URL has a password.
+pub(crate) fn has_password(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.password().is_some())
+}
+
 /// A wrong address in an error: as it is written, unless that may have a secret in it.
 pub(crate) fn told(address: &str) -> String {
     match address.contains(['@', '?', '#']) {
