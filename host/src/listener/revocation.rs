@@ -38,7 +38,7 @@ pub(super) fn parse<'a>(lists: &'a [Section], crl: &Path) -> Result<Vec<List<'a>
         match list.is_current {
             true => Ok(list),
             false => Err(Flaw::new(
-                format!("{crl}: {section} is of version 1, and TLS takes version 2"),
+                format!("{crl}: {section} is of version 1, or has no number: TLS takes version 2 with one"),
                 "have the authority give it a number (`openssl ca`: `crlnumber` in its configuration), which makes it version 2",
             )),
         }
@@ -355,7 +355,7 @@ mod tests {
     };
 
     use super::super::revocation_list::EXTENSIONS;
-    use super::super::x509::{BIT_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE};
+    use super::super::x509::{BIT_STRING, Der, INTEGER, OCTET_STRING, OID, SEQUENCE};
     use super::*;
 
     type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -505,6 +505,15 @@ mod tests {
         assert!(flaw.message.contains("line 7 is of version 1"), "{flaw:?}");
         assert!(flaw.remedy.contains("crlnumber"), "{flaw:?}");
         assert!(parse(&[written(VERSION_2, ECDSA, &[])], Path::new("crl.pem")).is_ok());
+        // As OpenSSL writes it if an entry has a reason.
+        let mut unnumbered = written(&[], ECDSA, &[]);
+        let content = Der(&unnumbered.der).take(SEQUENCE).expect("it is a list");
+        let mut rest = content;
+        let signed = rest.take(SEQUENCE).expect("it has one");
+        let signed = der(SEQUENCE, &[VERSION_2, signed.rest()]);
+        unnumbered.der = der(SEQUENCE, &[&signed, rest.rest()]);
+        let flaw = check_of(&[unnumbered], &[]).expect_err("it is refused");
+        assert!(flaw.remedy.contains("crlnumber"), "{flaw:?}");
     }
 
     #[test]

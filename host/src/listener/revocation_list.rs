@@ -16,7 +16,8 @@ pub(super) const RSA_PSS: &[u8] = &[OID, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 
 /// A list, as far as its check needs it.
 pub(super) struct List<'a> {
     pub(super) section: &'a Section,
-    /// Of version 2, which has extensions; version 1 says no version.
+    /// Of version 2 and with extensions, among them its number. OpenSSL writes a list without a number as version 1, or as
+    /// version 2 if an entry has a reason.
     pub(super) is_current: bool,
     /// The TBSCertList, which is what is signed.
     signed: &'a [u8],
@@ -41,7 +42,8 @@ impl<'a> List<'a> {
         let algorithm = list.take(SEQUENCE)?.rest();
         // The first byte counts unused bits.
         let signature = list.take(BIT_STRING)?.rest().strip_prefix(&[0])?;
-        let is_current = content.take(INTEGER).is_some();
+        let has_version = content.take(INTEGER).is_some();
+        let mut is_current = false;
         content.take(SEQUENCE)?; // the signature's algorithm
         let issuer = content.take(SEQUENCE)?.rest();
         let (mut scope, mut entries) = (None, &[][..]);
@@ -50,6 +52,7 @@ impl<'a> List<'a> {
             match content.next()? {
                 (SEQUENCE, revoked) => entries = revoked,
                 (EXTENSIONS, extensions) => {
+                    is_current = has_version;
                     scope = distribution_point(Der(extensions).take(SEQUENCE)?)?;
                 }
                 _ => {}
