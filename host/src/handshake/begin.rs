@@ -1,7 +1,7 @@
 //! The beginning of a session: takes the socket out of HTTP once the answer is written.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -14,7 +14,7 @@ use super::ConnectionGuards;
 use super::head_watch::HeadWatch;
 use crate::connections::{Connection, Registration};
 use crate::http3;
-use crate::net::{Acknowledged, MemoryDatagrams, MemoryStream, Stream, Turns};
+use crate::net::{Acknowledged, Http2Stream, Link, MemoryDatagrams, MemoryStream, Stream, Turns};
 use crate::permits::Permit;
 use crate::session;
 use crate::stage::CurrentStage;
@@ -24,8 +24,8 @@ use crate::transport::webtransport::WebTransport;
 
 /// What gives the socket of an admitted client, once its answer is written.
 pub(crate) enum Upgrade {
-    /// hyper, on HTTP/1.1 and HTTP/2.
-    Hyper(OnUpgrade),
+    /// hyper, on HTTP/1.1, and on HTTP/2 with the link of its connection.
+    Hyper(OnUpgrade, Option<Weak<dyn Link>>),
     Http3(oneshot::Receiver<Http3Socket>),
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Http3Socket {
 }
 
 enum Socket {
-    Hyper(Upgraded),
+    Hyper(Upgraded, Option<Weak<dyn Link>>),
     Http3(Box<Http3Socket>),
 }
 
@@ -44,7 +44,10 @@ impl Upgrade {
     /// None if the client has gone before its answer was written.
     async fn socket(self) -> Option<Socket> {
         match self {
-            Self::Hyper(upgrade) => upgrade.await.ok().map(Socket::Hyper),
+            Self::Hyper(upgrade, link) => {
+                let upgraded = upgrade.await.ok()?;
+                Some(Socket::Hyper(upgraded, link))
+            }
             Self::Http3(stream) => stream.await.ok().map(Box::new).map(Socket::Http3),
         }
     }
@@ -87,8 +90,8 @@ fn session(
     registration: Registration,
     socket: Socket,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    let upgraded = match socket {
-        Socket::Hyper(upgraded) => upgraded,
+    let (upgraded, link) = match socket {
+        Socket::Hyper(upgraded, link) => (upgraded, link),
         Socket::Http3(socket) => match *socket {
             Http3Socket::Stream(stream) => {
                 return serve(current, registration, Turns::new(stream), &[]);
@@ -112,7 +115,7 @@ fn session(
             Err(upgraded) => match unwrap::<MemoryStream>(upgraded) {
                 Ok((socket, early)) => serve_in_memory(current, registration, socket, &early),
                 Err(upgraded) => {
-                    let stream = TokioIo::new(upgraded); // an HTTP/2 stream
+                    let stream = Http2Stream::new(upgraded, link);
                     serve(current, registration, stream, &[])
                 }
             },

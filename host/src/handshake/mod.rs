@@ -200,7 +200,7 @@ pub(crate) async fn answer<B>(
     peer: Peer,
     mut request: Request<B>,
 ) -> Response<Full<Bytes>> {
-    let upgrade = Upgrade::Hyper(hyper::upgrade::on(&mut request));
+    let upgrade = Upgrade::Hyper(hyper::upgrade::on(&mut request), None);
     let (parts, _) = request.into_parts();
     answer_with(context, peer, parts, upgrade).await
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::counters::Outcome;
 use crate::handshake::{self, Peer, Upgrade};
 use crate::management::connections;
 use crate::net::{
-    ASK_AGAIN, Acknowledged, LAST_WRITES, PatientTimer, Progress, Shared, Turns, let_arrive,
+    ASK_AGAIN, Acknowledged, LAST_WRITES, Link, PingTimer, Progress, Shared, Turns, let_arrive,
 };
 
 /// Bytes that a client may send on one stream before its session reads them. A session whose handler runs reads one
@@ -59,7 +59,7 @@ pub(super) async fn serve<S>(
     let socket = Shared::new(stream);
     let permit = Mutex::new(peer.handshake_permit.take());
     let streams = Arc::new(streams);
-    let (answering, serving) = (Arc::clone(&streams), context.clone());
+    let (answering, serving, link) = (Arc::clone(&streams), context.clone(), socket.link());
     let service = service_fn(move |request| {
         // The permit is handed on without being returned: a stop that finds no permit out admits nobody any more.
         let peer = Peer {
@@ -68,13 +68,17 @@ pub(super) async fn serve<S>(
             ..peer.clone()
         };
         let (streams, context) = (Arc::clone(&answering), serving.clone());
+        let link = Weak::clone(&link);
         async move {
-            let answer = answer(request, &streams, peer, &context);
+            let answer = answer(request, &streams, peer, link, &context);
             Ok::<_, Infallible>(context.tell_of_quic(answer.await))
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(PatientTimer)
+        .timer(PingTimer {
+            link: socket.link(),
+            answer: PONG,
+        })
         .enable_connect_protocol()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -159,6 +163,7 @@ async fn answer(
     mut request: Request<Incoming>,
     streams: &Streams,
     peer: Peer,
+    link: Weak<dyn Link>,
     context: &ListenerContext,
 ) -> Response<Full<Bytes>> {
     if let Some(refused) = streams.refuse(&request, &peer, context) {
@@ -175,7 +180,7 @@ async fn answer(
         }
         return answer.response;
     }
-    let upgrade = Upgrade::Hyper(upgrade);
+    let upgrade = Upgrade::Hyper(upgrade, Some(link));
     streams.answer(parts, upgrade, peer, context).await
 }
 

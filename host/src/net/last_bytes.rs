@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
+
+use super::Written;
 
 /// The time that a client has for its last bytes when the connection ends, as long as it goes on taking them.
 pub(crate) const LAST_WRITES: Duration = Duration::from_secs(25);
@@ -25,6 +25,11 @@ pub(crate) trait Acknowledged {
     fn unacknowledged(&self) -> usize {
         0
     }
+
+    /// What was written to the connection, if others have a part of it too, and what this stream holds back besides.
+    fn link(&self) -> Option<Written> {
+        None
+    }
 }
 
 impl<S: Acknowledged> Acknowledged for TlsStream<S> {
@@ -35,8 +40,6 @@ impl<S: Acknowledged> Acknowledged for TlsStream<S> {
 
 impl Acknowledged for DuplexStream {}
 
-impl Acknowledged for TokioIo<Upgraded> {}
-
 /// The end of a connection from our side: nothing more is written.
 pub(crate) trait LastBytes {
     /// Reads and drops all further input. Ready at its end. Notes in `heard` that something has come.
@@ -44,6 +47,11 @@ pub(crate) trait LastBytes {
 
     /// As [`Acknowledged::unacknowledged`].
     fn unacknowledged(&self) -> usize;
+
+    /// As [`Acknowledged::link`].
+    fn link(&self) -> Option<Written> {
+        None
+    }
 }
 
 /// As [`LastBytes::poll_discard`], of a stream.

@@ -4,7 +4,9 @@ mod asker;
 mod authorities;
 mod datagrams;
 mod file;
+mod http2_stream;
 mod last_bytes;
+mod link;
 mod memory;
 mod patience;
 mod secrecy;
@@ -21,9 +23,11 @@ pub(crate) use datagrams::{bind_datagrams, raise_buffers};
 pub(crate) use file::{
     followed, keep_room, lock, lock_opened, open_to_add, write_private, write_whole,
 };
+pub(crate) use http2_stream::Http2Stream;
 pub(crate) use last_bytes::{
     ASK_AGAIN, Acknowledged, LAST_WRITES, LastBytes, Progress, let_arrive, poll_discard,
 };
+pub(crate) use link::{Link, Ping, PingTimer, Written};
 pub(crate) use memory::{MemoryDatagrams, MemoryStream};
 pub(crate) use patience::{Patience, PatientTimer};
 pub(crate) use secrecy::{Exposed, Secrecy};

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::last_bytes::{Acknowledged, LastBytes, poll_discard};
+use super::{Link, Written};
 
 pub(crate) struct Shared<S>(Arc<Mutex<Counted<S>>>);
 
@@ -34,6 +35,24 @@ impl<S: Acknowledged> Shared<S> {
         let counted = self.lock();
         let left = counted.stream.unacknowledged();
         counted.written.wrapping_sub(left)
+    }
+}
+
+impl<S: Acknowledged + Send + 'static> Shared<S> {
+    pub(crate) fn link(&self) -> Weak<dyn Link> {
+        let weak: Weak<Mutex<Counted<S>>> = Arc::downgrade(&self.0);
+        weak
+    }
+}
+
+impl<S: Acknowledged + Send> Link for Mutex<Counted<S>> {
+    fn written(&self) -> Written {
+        let counted = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = counted.written as i64;
+        Written {
+            all,
+            arrived: all - counted.stream.unacknowledged() as i64,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::end::End;
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::Closing;
-use crate::net::{LAST_WRITES, Patience};
+use crate::net::{LAST_WRITES, Patience, Ping, Written};
 
 /// The timer goes off after this time, however far the nearest deadline is: a reload may have changed the limits, and a
 /// silent connection finds out in no other way.
@@ -40,10 +40,8 @@ pub(super) struct Deadlines {
     next_ping: Option<Instant>,
     /// The deadline for a sign of life.
     pong_due: Option<Instant>,
-    /// Bytes that had arrived when the ping was sent, or its deadline was put off.
-    arrived: i64,
-    /// The ping was behind bytes that were on their way at the last look.
-    was_behind: bool,
+    /// The ping that waits for it.
+    ping: Option<Ping>,
     stalled_since: Option<Instant>,
     /// The start of the message that has not come to its end.
     message_since: Option<Instant>,
@@ -53,14 +51,6 @@ pub(super) struct Deadlines {
     leaving: Option<Instant>,
     /// 1 ± [`JITTER`]: connections that opened together do not end together.
     jitter: f64,
-}
-
-/// Bytes that were written to a client.
-#[derive(Clone, Copy)]
-pub(super) struct Written {
-    /// Those that its system has acknowledged. Over TLS a few more are counted as on their way.
-    pub(super) arrived: i64,
-    pub(super) on_their_way: usize,
 }
 
 /// An action that is due.
@@ -92,8 +82,7 @@ impl Deadlines {
             last_message: now,
             next_ping,
             pong_due: None,
-            arrived: 0,
-            was_behind: false,
+            ping: None,
             stalled_since: None,
             message_since: None,
             expires: None,
@@ -196,7 +185,12 @@ impl Deadlines {
             }
             let now = Instant::now();
             let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-            if past(self.pong_due) && self.may_be_behind(written()) {
+            if past(self.pong_due)
+                && self
+                    .ping
+                    .as_mut()
+                    .is_some_and(|ping| ping.may_wait(written()))
+            {
                 self.pong_due = Some(now + limits.pong_timeout);
             }
             let end = if past(self.stall_deadline(limits)) {
@@ -239,7 +233,7 @@ impl Deadlines {
             }
             if ping && self.pong_due.is_none() {
                 self.pong_due = Some(now + limits.pong_timeout);
-                (self.arrived, self.was_behind) = (written().arrived, false);
+                self.ping = Some(Ping::behind(written()));
             }
             self.reset_timer(limits);
             if ping {
@@ -247,14 +241,6 @@ impl Deadlines {
             }
         }
         Poll::Pending
-    }
-
-    /// Whether the client may not have seen the ping yet: the kernel takes megabytes for a slow one, which goes on taking
-    /// them. Once it has all, it has the time to answer once more.
-    fn may_be_behind(&mut self, written: Written) -> bool {
-        let is_behind = written.on_their_way > 0 && written.arrived > self.arrived;
-        self.arrived = written.arrived;
-        std::mem::replace(&mut self.was_behind, is_behind) || is_behind
     }
 
     fn is_due(&mut self, context: &mut Context<'_>) -> bool {

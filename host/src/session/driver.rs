@@ -11,13 +11,13 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Deadlines, Due, Written, expired, going_away};
+use super::deadlines::{Deadlines, Due, expired, going_away};
 use super::end::{End, Farewell};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closing, Connection, Message, Taken, has_posted_enough};
 use crate::counters::StageCounters;
-use crate::net::{LAST_WRITES, let_arrive};
+use crate::net::{LAST_WRITES, Written, let_arrive};
 use crate::transport::{ReadError, Received, Transport};
 
 /// The time that a client has to answer our close frame, and then to end its half of the connection.
@@ -261,11 +261,13 @@ impl<T: Transport> Driver<T> {
             // client is found dead by the stall timeout.
             let (taken, transport) = (self.written, &self.transport);
             let written = || {
-                let on_their_way = transport.unacknowledged();
-                Written {
-                    arrived: taken - on_their_way as i64,
-                    on_their_way,
-                }
+                let own = || Written {
+                    all: taken,
+                    arrived: taken - transport.unacknowledged() as i64,
+                };
+                let Written { all, arrived } = transport.link().unwrap_or_else(own);
+                let all = all + transport.waiting() as i64;
+                Written { all, arrived }
             };
             let paused = !reads || full;
             let due = self.deadlines.poll_due(context, limits, paused, written);

@@ -23,7 +23,7 @@ use self::flood_guard::{Flood, FloodGuard, Offence};
 use crate::clock::now_ms;
 use crate::config::StageLimits;
 use crate::connections::{Closer, Closing, Message, Outbox, Taken};
-use crate::net::{Acknowledged, LastBytes, poll_discard};
+use crate::net::{Acknowledged, LastBytes, Written, poll_discard};
 use crate::transport::{ReadError, Received, Transport};
 
 /// Bytes that are read at a time while no message is unfinished: on the stack, where they cost nothing.
@@ -232,6 +232,10 @@ impl<S: Acknowledged + AsyncRead + Unpin> LastBytes for WebSocket<S> {
 
     fn unacknowledged(&self) -> usize {
         self.socket.unacknowledged()
+    }
+
+    fn link(&self) -> Option<Written> {
+        self.socket.link()
     }
 }
 
