@@ -61,8 +61,8 @@ impl Relay {
         .await
     }
 
-    /// A proxy before a slow client. It takes everything that the gateway sends at once, brings this many bytes of it every
-    /// 50 ms, and drops the rest when it can pass on nothing more of what the client sends.
+    /// A proxy before a slow client. It takes everything that the gateway sends at once and brings this many bytes of it every
+    /// 50 ms. It drops the rest when the gateway's half ends, as nginx does if the client sends anything then.
     pub async fn proxy(target: SocketAddr, bytes: usize) -> Self {
         Self::start(move |client| async move {
             let _ = hold_for_a_slow_client(client, target, bytes).await;
@@ -138,7 +138,7 @@ async fn hold_for_a_slow_client(
         let (hold, mut buffer) = (hold, vec![0; bytes]);
         loop {
             match from_server.read(&mut buffer).await? {
-                0 => return Ok(()),
+                0 => return Err::<(), io::Error>(io::ErrorKind::UnexpectedEof.into()),
                 length => hold.send(buffer[..length].to_vec()).unwrap(),
             }
         }

@@ -470,17 +470,9 @@ impl<T: Transport> Driver<T> {
                 return;
             }
         }
+        let last = last.max(Instant::now() + CLOSE_TIMEOUT);
         if end.awaits_close() {
-            let answered = poll_fn(|context| {
-                loop {
-                    match transport.poll_read(context) {
-                        Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-            });
-            let _ = timeout(CLOSE_TIMEOUT, answered).await;
+            let _ = timeout_at(last, answered(transport)).await;
         }
         // Our FIN first, then the client's: whatever it sends to a closed socket, or has sent unread, would reset the
         // connection, and the client could lose its last messages. They may all be on their way still: over QUIC the
@@ -489,6 +481,21 @@ impl<T: Transport> Driver<T> {
         let ended = poll_fn(|context| transport.poll_shutdown(context));
         if timeout_at(last, ended).await.is_ok() {
             let_arrive(transport, CLOSE_TIMEOUT, limit, last).await;
+        }
+    }
+}
+
+/// Waits for the answer to our close: as long as the client sends, since it has not read the close. There may be a proxy
+/// before it that ends the connection to it with our FIN, and its next byte would then make the proxy's kernel drop the rest.
+async fn answered<T: Transport>(transport: &mut T) {
+    transport.heard();
+    loop {
+        let read = poll_fn(|context| transport.poll_read(context));
+        match timeout(CLOSE_TIMEOUT, read).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return,
+            Err(_) if transport.heard() => {}
+            Err(_) => return,
         }
     }
 }
