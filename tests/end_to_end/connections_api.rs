@@ -518,6 +518,8 @@ async fn secrets_and_tokens_are_in_no_log_answer_or_metric() {
         said.push_str(answer.text());
     }
     said.push_str(&gateway.page("/metrics").await.1);
+    let refused = "no access key has this id or token";
+    gateway.log().line(&[refused]).await;
     said.push_str(&gateway.log().lines().join("\n"));
     said.push_str(&gateway.output().lines().join("\n"));
     assert!(

@@ -122,6 +122,9 @@ async fn bring_slowly(client: TcpStream, target: SocketAddr, bytes: usize) -> io
     tokio::try_join!(up, down).map(drop)
 }
 
+/// Parts that a relay holds for a client: more than any test has.
+const HELD: usize = 100_000;
+
 async fn hold_for_a_slow_client(
     client: TcpStream,
     target: SocketAddr,
@@ -129,7 +132,7 @@ async fn hold_for_a_slow_client(
 ) -> io::Result<()> {
     let (mut from_server, mut to_server) = TcpStream::connect(target).await?.into_split();
     let (mut from_client, mut to_client) = client.into_split();
-    let (hold, mut held) = mpsc::unbounded_channel();
+    let (hold, mut held) = mpsc::channel(HELD);
     let up = async {
         copy(&mut from_client, &mut to_server).await?;
         to_server.shutdown().await
@@ -139,7 +142,7 @@ async fn hold_for_a_slow_client(
         loop {
             match from_server.read(&mut buffer).await? {
                 0 => return Err::<(), io::Error>(io::ErrorKind::UnexpectedEof.into()),
-                length => hold.send(buffer[..length].to_vec()).unwrap(),
+                length => hold.try_send(buffer[..length].to_vec()).expect("room"),
             }
         }
     };
