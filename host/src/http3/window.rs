@@ -2,7 +2,8 @@
 //! or what the client has room for.
 //!
 //! quinn gives what becomes free to the stream that asks first, and wakes the one that was refused last first: of three busy
-//! streams one would get nothing. So streams that wait for the window stand in a line, and the first of them writes alone.
+//! streams one would get nothing. So streams that wait for the window stand in a line, and the first of them writes alone;
+//! those that write little stand before the others.
 //! One that the client takes nothing of waits beside it, and keeps nobody waiting.
 
 use std::collections::VecDeque;
